@@ -6,12 +6,15 @@ import csv
 import gzip
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, NoError
+from kafka.structs import OffsetAndMetadata
 
 import stream
 from stream.kafka import admin
@@ -94,6 +97,20 @@ def send(bootstrap: str, topic: str, records: Iterator[Raw]) -> int:
 def create_topics(bootstrap: str, topics: Topics, partitions: int = 8) -> None:
     with admin.connected(bootstrap) as client:
         admin.create(client, topics, partitions=partitions)
+
+
+def commit(bootstrap: str, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Commits these offsets by partition for a group that has no members. A broker that never had a group makes its
+    topic for them first."""
+    wanted = {TopicPartition(topic, number): OffsetAndMetadata(at, "", -1) for number, at in offsets.items()}
+    deadline = time.monotonic() + QUIET_S
+    with KafkaAdminClient(bootstrap_servers=bootstrap) as client:
+        while True:
+            with suppress(KafkaError):
+                if set(client.alter_group_offsets(group, wanted).values()) == {NoError}:
+                    return
+            assert time.monotonic() < deadline, f"no offsets of {group}"
+            time.sleep(0.1)
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:

@@ -134,8 +134,9 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
         for one in (a, b):
             one.wait_for("is ours", 60)
         assert eventually(lambda: " version " in a.log() + b.log())
+        fleet.feed(3_000, PINGS - 300)
         said = [len(one.log()) for one in (a, b)]  # they were 0 behind before, too
-        fleet.feed(3_000, PINGS)
+        fleet.feed(PINGS - 300, PINGS)  # of all partitions, so that both have something to say
         assert eventually(lambda: all(" 0 behind" in one.log()[at:] for one, at in zip((a, b), said, strict=True)))
         for one in (a, b):
             one.send_signal(signal.SIGTERM)

@@ -74,6 +74,25 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
 
 
+def test_bench_serve_measures_a_worker_with_and_without_questions(
+    kafka: str, redis_url: str, weights: Path, tmp_path: Path
+) -> None:
+    done = bench(
+        *("serve", "--entities", "50", "--rate", "200", "--requests", "50", "--seconds", "3", "--warm-rounds", "20"),
+        *("--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url, "--weights", str(weights)),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = msgspec.json.decode(done.stdout)["numbers"]
+    alone, beside, asked = numbers["rows"]
+    assert [row["missing"] for row in (alone, beside, asked)] == [0, 0, 0]
+    assert asked["answers"] > 100
+    assert asked["not 200"] == 0, "each was a forecast"
+    assert numbers["p99_ratio"] > 0
+    assert not pathcast_process.processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_url: str, tmp_path: Path) -> None:
     done = bench(
         *("swap", "--entities", str(ENTITIES), "--rate", "400", "--ramp", "3", "--lead-s", "15", "--seconds", "3"),

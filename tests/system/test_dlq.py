@@ -319,3 +319,28 @@ def test_letters_of_a_partition_that_is_gone_stop_a_replay_before_it_begins(kafk
     with pytest.raises(ValueError, match="that topic has 3 partitions now"):
         run(kafka, topics, "replay", "--yes")
     assert back(kafka, topics) == []
+
+
+def test_messages_that_an_adapter_took_are_listed_and_never_put_back(
+    kafka: str, topics: Topics, letters_there: list[Outgoing]
+) -> None:
+    """They came from no topic: the pings topic would get a webhook's message as it is, and one of them would stand for
+    all, as they have the same source."""
+    came = Record("http:/webhook/samsara", 0, -1, OLD_MS, None, b'{"data": []}')
+    reject = Reject("empty", "no position", stage="adapter")
+    made = dead_letter(topics.dead_letters, came, reject, version="1", adapter="samsara")
+    asyncio.run(publish(kafka, [made, made, made]))
+
+    listed = told(kafka, topics, "list", "--code", "empty")
+    assert {row["topic"]: row["count"] for row in listed["counts"]}["http:/webhook/samsara"] == 3
+    assert [letter["adapter"] for letter in listed["newest"]].count("samsara") == 3
+    planned = told(kafka, topics, "replay", "--code", "empty", "--dry-run")
+    assert (planned["replayed"], planned["by_code"], planned["of_adapters"]) == (0, {"empty": 2}, {"samsara": 3})
+    done = told(kafka, topics, "replay", "--code", "empty", "--yes")
+    assert done["replayed"] == 2
+    assert b'{"data": []}' not in [one.value for one in bus_feed.read(kafka, topics.pings)]
+    again = run(kafka, topics, "replay", "--code", "empty", "--yes")
+    assert "samsara 3" in again.stdout
+    assert "another system" in again.stdout
+    after = told(kafka, topics, "list", "--code", "empty")["newest"]
+    assert {letter["adapter"]: letter["replayed"] for letter in after} == {"json": True, "samsara": False}

@@ -49,12 +49,13 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
 
 
 def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_prefix: str) -> None:
-    """That of versions is one of them; it has one partition, whatever is asked for, and is compacted."""
+    """Those of scores, newest forecasts and versions, too; the last has one partition, whatever is asked for, and is
+    compacted."""
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
         rows = json.loads(pathcast("topics", *create, *where).stdout)
-        assert [row["name"] for row in rows] == [*names, names.scores, names.models]
-        assert [row["partitions"] for row in rows] == [*[partitions] * (len(names) + 1), partitions and 1]
+        assert [row["name"] for row in rows] == [*names, names.scores, names.latest, names.models]
+        assert [row["partitions"] for row in rows] == [*[partitions] * (len(names) + 2), partitions and 1]
         assert {row["created"] for row in rows} == {created}
     asked = ConfigResource(ConfigResourceType.TOPIC, names.models, {"cleanup.policy": None})
     with admin.connected(kafka) as client:

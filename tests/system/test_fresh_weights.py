@@ -67,8 +67,9 @@ def test_a_refresh_of_undertrained_weights_is_tried_promoted_and_nearer(
             scene.wait_until_consumed(worker)
 
         fed(HISTORY)
-        # What the old weights know is not worth guarding: they know nothing.
-        monkeypatch.setattr(training, "GUARD", None)
+        # What the old weights know is not worth keeping: they know nothing.
+        monkeypatch.setattr(training, "RETAIN", None)
+        monkeypatch.setattr(training, "OLD_LR", 1.0)
         assert refreshed(weights, tmp_path / "refresh").outcome == "canary"
         new, old = weights.registry.manifests("weights")[::-1]
         assert (new.parent, old.parent) == (old.version, None)

@@ -5,34 +5,41 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import bus_feed
 import pytest
 import scores_rig
 import secured_servers
+import worker_pages
 from missing_servers import skip_unless_required
-from pathcast_process import environment, pathcast
+from pathcast_process import environment, eventually, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
 
 from model.config import ModelConfig
 from model.network.checkpoint import save_pretrained
 from model.network.network import build
+from stream.adapters.live.parsed import reject
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
 from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.config.settings import Settings
+from stream.ingest.sink import Sink
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
+from stream.services.avro.cli import avro_topic
 from stream.store.redis_store import RedisStore
 from stream.versions.announcing import Announcer
 from stream.versions.hearing import Hearing
-from stream.wire import Topics
+from stream.wire import Ping, Topics
 from train.data.topic import snapshot
 
 PREFIX = "secured"
@@ -41,6 +48,7 @@ ROOT = "from stream.commands import main; from stream.scores.cli import app; mai
 SCORES = [sys.executable, "-c", ROOT]
 TOPICS = Topics.of(PREFIX)
 PINGS = 300
+API_TOKEN = "a-token-of-16-or-more"
 BAD_PING = b'{"entity_id":"1","ts":1490094006000,"lat":91,"lon":0}\n'
 PROMPT_S = 120.0  # a bound on waiting: a worker that tries again and again would pass it
 
@@ -143,6 +151,16 @@ async def test_an_atlas_is_announced_and_heard_of_with_the_rights_that_the_page_
                 raise AssertionError("it may announce")
 
 
+async def test_other_systems_come_in_with_the_rights_that_the_page_lists_and_no_more(secured: Secured) -> None:
+    found = [Ping(entity_id="brought-in", ts=1_490_094_006_000, lat=30.0, lon=-97.0), reject("null_island", "no fix")]
+    async with Sink(secured.bootstrap, TOPICS, "test", security=kafka(secured, user="ingest")) as sink:
+        await sink.take(found, b"a message", "test:1")
+        assert sink.taken.pings == 1
+    with pytest.raises(ValueError, match=f"no topic {TOPICS.dead_letters}"):  # brokers hide what a user may not see
+        async with Sink(secured.bootstrap, TOPICS, "test", security=kafka(secured, user="feeder")):
+            raise AssertionError("it may write dead letters")
+
+
 def test_an_atlas_is_counted_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
     with admin.connected(secured.plain) as client:
         admin.create_models(client, TOPICS)
@@ -201,6 +219,31 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr
         assert_secret(refused.stderr)
+
+
+def test_questions_are_answered_with_the_rights_that_the_page_lists_and_no_more(
+    secured: Secured, weights: Path, tmp_path: Path
+) -> None:
+    """An entity that nobody knows is looked for in all partitions, with every command that the API uses."""
+    redis_url = f"rediss://api@127.0.0.1:{secured.redis_port}/0"
+    ours = settings(secured, "api", tmp_path / "password", REDIS=redis_url, SERVE_TOKEN=API_TOKEN)
+    how = {"command": ("serve",), "environment": environment(**ours), "weights": weights, "listen": 0}
+    with Worker(tmp_path / "serve.log", **how) as api:
+        api.wait_for("listening at http://", PROMPT_S)
+        found = re.search(r"listening at (http://[^,]+),", api.log())
+        assert found is not None
+        assert eventually(lambda: worker_pages.ask(f"{found[1]}/readyz")[0] == 200), api.log()
+        status, said = worker_pages.ask(f"{found[1]}/v1/entities/nobody/forecast", token=API_TOKEN)
+        assert (status, json.loads(said)["type"]) == (404, "urn:pathcast:problem:unknown_entity")
+        assert api.stop() == 0, api.log()
+        assert_secret(api.log())
+        assert API_TOKEN not in api.log()
+    refused = pathcast(
+        "serve", "--listen=0", f"--weights={weights}", env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"})
+    )
+    assert refused.returncode == 1
+    assert b"Traceback" not in refused.stderr
+    assert_secret(refused.stderr)
 
 
 def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_more(
@@ -436,4 +479,51 @@ def test_a_configuration_that_kafka_refuses_is_told_by_its_reason(say: Callable[
         skip_unless_required(f"needs Apache Kafka: {reason}")
     twice = "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port}\n"
     with pytest.raises(Unavailable, match="two listeners on the same port"), apache_kafka(say, more=twice):
+        pass
+
+
+def test_services_beside_the_workers_run_with_the_rights_that_the_page_lists_and_no_more(
+    secured: Secured, tmp_path: Path
+) -> None:
+    log = [(b"e", raw, ()) for raw in scores_rig.records(2, minutes=30)]
+    bus_feed.send(secured.plain, TOPICS.forecasts, iter(log))
+    with admin.connected(secured.plain) as client:
+        for name in (TOPICS.latest, *(avro_topic(topic) for topic in (TOPICS.forecasts, TOPICS.gapfills))):
+            admin.create_other(client, TOPICS, name, partitions=2)
+    secret_file = tmp_path / "password"
+
+    def service(name: str, user: str) -> subprocess.CompletedProcess[str]:
+        ours = settings(secured, user, secret_file, GROUP="", SCHEMA_REGISTRY=f"http://127.0.0.1:{ids.server_port}")
+        root = f"from stream.commands import main; from stream.services.{name}.cli import app; main.build = lambda: app"
+        program = [sys.executable, "-c", f"{root}; main.main()", "run", "--once"]
+        return subprocess.run(
+            program, env=environment(**ours), capture_output=True, text=True, timeout=PROMPT_S, check=False
+        )
+
+    ids = HTTPServer(("127.0.0.1", 0), Ids)
+    threading.Thread(target=ids.serve_forever, daemon=True).start()
+    try:
+        for name, topic in (("latest", TOPICS.latest), ("avro", avro_topic(TOPICS.forecasts))):
+            ran = service(name, name)
+            assert ran.returncode == 0, ran.stderr
+            assert len(list(bus_feed.read(secured.plain, topic))) > 0
+            assert_secret(ran.stderr, ran.stdout)
+            refused = service(name, "worker")
+            assert refused.returncode == 1
+            assert "SECURITY.md" in refused.stderr
+            assert "Traceback" not in refused.stderr
+    finally:
+        ids.shutdown()
+
+
+class Ids(BaseHTTPRequestHandler):
+    """What stands for a schema registry here, where only Kafka's rights are looked at: every schema has the id 1."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"id": 1}')
+
+    def log_message(self, *_: object) -> None:
         pass

@@ -13,12 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from stream.delivery.accounts import SECONDS, Account, Histogram
 from stream.engine.counts import Counts
+from stream.ingest.pages import Pages as IngestPages
+from stream.ingest.sink import Sink
+from stream.ingest.source import Source
 from stream.scores.pages import Pages, Place
 from stream.scores.sums import Sums
 from stream.serve.broker_monitor import AWAY_S, Silence
 from stream.serve.health import STUCK_S, Held, Reading, unready, unwell
 from stream.serve.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
-from stream.wire import CODES, OPTIONAL
+from stream.wire import CODES, OPTIONAL, Topics
 
 RULES = Path(__file__).parents[3] / "deploy" / "alerts" / "pathcast.rules.yaml"
 HELD = Held(
@@ -295,8 +298,10 @@ class NoMember:
 
 def test_every_alert_says_whom_it_wakes_and_speaks_of_metrics_that_exist() -> None:
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    scorer = {f"{one.name}_total" if one.type == "counter" else one.name for one in Pages(NoMember()).collect()}
-    served = {name for name, _ in scraped(WELL)} | scorer | {"up"}
+    others = [Pages(NoMember()), IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x"))]
+    families = [one for pages in others for one in pages.collect()]
+    served = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
+    served |= {name for name, _ in scraped(WELL)} | {"up"}
     for rule in group["rules"]:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
         assert rule["labels"]["severity"] in ("page", "ticket")

@@ -1,0 +1,73 @@
+"""A Kafka that can be away, for the transports of `stream.ingest.feeds`. Tests import this; it tests nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from stream.adapters.live.parsed import Parsed, Skip
+from stream.ingest.sink import Unavailable
+from stream.wire import Ping, Reject
+
+PATIENCE_S = 20.0  # a bound on waiting, not a claim about speed
+
+
+class SinkInMemory:
+    """Takes what a sink takes, in order, while it is `there`. The second side of `stream.ingest.sink.Sink`."""
+
+    def __init__(self) -> None:
+        self.pings: list[Ping] = []
+        self.letters: list[tuple[Reject, bytes]] = []
+        self.skips: list[Skip] = []
+        self.origins: set[str] = set()
+        self.refused = 0
+        self._there = asyncio.Event()
+        self._there.set()
+
+    def go_away(self) -> None:
+        self._there.clear()
+
+    def come_back(self) -> None:
+        self._there.set()
+
+    async def take(self, parsed: Sequence[Parsed], raw: bytes, origin: str) -> None:
+        await asyncio.sleep(0)
+        if not self._there.is_set():
+            self.refused += 1
+            raise Unavailable("away")
+        self.origins.add(origin)
+        for one in parsed:
+            if isinstance(one, Ping):
+                self.pings.append(one)
+            elif isinstance(one, Reject):
+                self.letters.append((one, raw))
+            else:
+                self.skips.append(one)
+
+    async def wait_until_available(self) -> None:
+        await self._there.wait()
+
+    @property
+    def seen(self) -> list[tuple[str, int]]:
+        return [(ping.entity_id, ping.ts) for ping in self.pings]
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - what is waited for is of any kind
+            await asyncio.sleep(0.01)
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def running(work: Awaitable[None]) -> asyncio.Task[None]:
+    async def run() -> None:
+        await work
+
+    task = asyncio.create_task(run())
+    await asyncio.sleep(0)
+    return task
