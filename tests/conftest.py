@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 MOST_PROCESSES = 4
 # What takes longest begins first, so that at the end no process waits long for another.
 FIRST = (TESTS / "chaos", TESTS / "system", TESTS / "train")
-# `-m quick`: an answer within three minutes on two cores, without servers of other programs but Redis.
+# `-m quick`: an answer within four minutes on two cores, without servers of other programs but Redis.
 QUICK = (TESTS / "stream", TESTS / "model")
 SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
 
