@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source
-from stream.serve.http_server import Answer, Page
+from stream.serve.probes import ProbePages
 
 ADAPTER: Final = "adapter"
 
 
-class Pages(Collector):
-    """Renders the pages. It has its own registry, so that two in one process do not collide."""
+class Pages(ProbePages):
+    """Renders the pages of a sink and its source."""
 
     def __init__(self, sink: Sink, source: Source) -> None:
         self._sink = sink
         self._source = source
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
-    def pages(self) -> dict[str, Page]:
-        """Returns the pages, by path. Probes are open, the metrics are not."""
-        return {
-            "/metrics": Page(self._metrics, open=False),
-            "/healthz": Page(self._alive, open=True),
-            "/readyz": Page(self._ready, open=True),
-        }
-
-    async def _metrics(self) -> Answer:
-        return Answer(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
-
-    async def _alive(self) -> Answer:
-        await asyncio.sleep(0)
-        return _told([])
-
-    async def _ready(self) -> Answer:
-        return _told(list(self._reasons()))
-
-    def _reasons(self) -> Iterator[str]:
-        if not self._source.started:
-            yield "Kafka is not connected yet"
-        if not self._sink.is_available:
-            yield "Kafka takes no records"
-        if self._source.is_away:
-            yield "the source is away"
+    def reasons(self) -> list[str]:
+        facts = (
+            (not self._source.started, "Kafka is not connected yet"),
+            (not self._sink.is_available, "Kafka takes no records"),
+            (self._source.is_away, "the source is away"),
+        )
+        return [reason for holds, reason in facts if holds]
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric."""
@@ -86,8 +61,3 @@ class Pages(Collector):
         )
         for name, text, value in gauges:
             yield GaugeMetricFamily(name, text, value=float(value))
-
-
-def _told(reasons: list[str]) -> Answer:
-    body = msgspec.json.encode({"ok": not reasons, "reasons": reasons})
-    return Answer(503 if reasons else 200, "application/json", body + b"\n")

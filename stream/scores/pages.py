@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from stream.scores.shadows.following import Shadows
 from stream.scores.sums import Labels, Sum, Sums
-from stream.serve.http_server import Answer, Page
+from stream.serve.probes import ProbePages
 from stream.wire import MEASURED
 
 # What became of the records of the forecasts topic, and why entities were forgotten (`Scorer.counts`).
@@ -53,34 +48,16 @@ class Member(Protocol):
     def joined(self) -> bool: ...
 
 
-class Pages(Collector):
-    """Renders the pages. It has its own registry, so that two members in one process do not collide."""
+class Pages(ProbePages):
+    """Renders the pages of a member."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
-    def pages(self) -> dict[str, Page]:
-        """Returns the pages, by path. Probes are open, the metrics are not."""
-        return {
-            "/metrics": Page(self._metrics, open=False),
-            "/healthz": Page(self._alive, open=True),
-            "/readyz": Page(self._ready, open=True),
-        }
-
-    async def _metrics(self) -> Answer:
-        # On the event loop, where nothing changes meanwhile: there are some hundred lines.
-        return Answer(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
-
-    async def _alive(self) -> Answer:
-        await asyncio.sleep(0)
-        return _told([])
-
-    async def _ready(self) -> Answer:
+    def reasons(self) -> list[str]:
         reasons = [f"partition {n} is read again" for n, one in self._member.places().items() if not one.ready]
-        return _told(reasons if self._member.joined else ["not a member of the group yet"])
+        return reasons if self._member.joined else ["not a member of the group yet"]
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric: one row of stream/README.md's table each."""
@@ -139,8 +116,3 @@ def _by_partition(
         for value in values:
             family.add_metric((str(number), value), place.counts.get(value, 0))
     return family
-
-
-def _told(reasons: list[str]) -> Answer:
-    body = msgspec.json.encode({"ok": not reasons, "reasons": reasons})
-    return Answer(503 if reasons else 200, "application/json", body + b"\n")

@@ -13,14 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
-from stream.serve.http_server import Answer, Page
+from stream.serve.probes import ProbePages
 from stream.services.plan import Place
 
 
@@ -34,32 +30,16 @@ class Watched(Protocol):
     def places(self) -> Mapping[int, Place]: ...
 
 
-class Pages(Collector):
-    """Renders the pages. It has its own registry, so that two members in one process do not collide."""
+class Pages(ProbePages):
+    """Renders the pages of a member."""
 
     def __init__(self, name: str, member: Watched) -> None:
         self._name = name
         self._member = member
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        super().__init__()
 
-    def pages(self) -> dict[str, Page]:
-        """Returns the pages, by path. Probes are open, the metrics are not."""
-        return {
-            "/metrics": Page(self._metrics, open=False),
-            "/healthz": Page(self._alive, open=True),
-            "/readyz": Page(self._ready, open=True),
-        }
-
-    async def _metrics(self) -> Answer:
-        return Answer(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
-
-    async def _alive(self) -> Answer:
-        return _told([])
-
-    async def _ready(self) -> Answer:
-        return _told([] if self._member.joined else ["not a member of the group yet"])
+    def reasons(self) -> list[str]:
+        return [] if self._member.joined else ["not a member of the group yet"]
 
     def collect(self) -> Iterator[Metric]:
         """Yields every metric of the module's table."""
@@ -79,8 +59,3 @@ class Pages(Collector):
             if place.lag is not None:
                 lag.add_metric((str(number),), place.lag)
         yield from (outcomes, lag)
-
-
-def _told(reasons: list[str]) -> Answer:
-    body = msgspec.json.encode({"ok": not reasons, "reasons": reasons})
-    return Answer(503 if reasons else 200, "application/json", body + b"\n")
