@@ -57,7 +57,7 @@ RETRY_S: Final = 0.5
 
 @dataclass(frozen=True)
 class Serving:
-    """What `pathcast serve` is told, beside what it shares with a worker (`settings`)."""
+    """The settings of `pathcast serve`, beside those that it shares with a worker (`settings`)."""
 
     settings: Settings
     address: Address

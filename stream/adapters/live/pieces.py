@@ -8,7 +8,7 @@ from stream.adapters.live.parsed import Parsed
 
 
 class Piece(NamedTuple):
-    """What it comes to, and the bytes that its dead letter holds."""
+    """One thing of a message: how it was read, and the bytes that its dead letter holds."""
 
     parsed: Parsed
     raw: bytes

@@ -30,7 +30,7 @@ class Sighting(NamedTuple):
 
 
 class Seen:
-    """Which sightings were sent. What has not been in a snapshot for the longest time is forgotten first."""
+    """Remembers which sightings were sent. It forgets first what has been in no snapshot for the longest time."""
 
     def __init__(self, tolerance_ms: int = 0, most: int = MAX_VEHICLES) -> None:
         """Times that differ by at most `tolerance_ms` are the same: a feed that gives ages rounds them."""

@@ -23,7 +23,7 @@ MOST: Final = 3  # versions in memory: the newest, and two before it
 
 
 class Asked(NamedTuple):
-    """What a ping asks: its version, None where none serves; and the atlas, None where that is not loaded."""
+    """The version of the atlas that a ping asks, None where none serves; and the atlas, None where it is not loaded."""
 
     version: str | None
     atlas: Atlas | None

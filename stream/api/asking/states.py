@@ -29,7 +29,7 @@ CALL_S: Final = 3.0
 
 
 class Reader(Protocol):
-    """What this module needs of `stream.store.redis_store.RedisStore`."""
+    """A store that tells where states are, and reads them: `stream.store.redis_store.RedisStore` does."""
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]: ...
 

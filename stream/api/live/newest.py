@@ -64,7 +64,7 @@ class _Src(msgspec.Struct):
 
 
 class Head(msgspec.Struct):
-    """What the table needs of a forecast; the decoder skips the rest."""
+    """Those fields of a forecast that the table reads; the decoder skips the rest."""
 
     entity_id: str
     anchor: _Anchor
