@@ -76,5 +76,6 @@ def finish(options: dict[str, object], log: Path) -> None:
     """A worker that answers what is left."""
     bootstrap, group = str(options["bootstrap"]), str(options["group"])
     with Worker(log, **options) as worker:
+        worker.wait_until_ready()
         bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(assert_all_live, worker))
         assert worker.stop() == 0

@@ -82,6 +82,7 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
         bus_feed.wait_for_records(apache_kafka, made.topics.forecasts, KILL_AFTER, partial(assert_all_live, victim))
         victim.kill()
     with Worker(tmp_path / "next.log", **options) as worker:
+        worker.wait_until_ready()  # where the victim had answered everything, it would be stopped as it starts
         bus_feed.wait_until_consumed(apache_kafka, topic_prefix, made.topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0
     return made

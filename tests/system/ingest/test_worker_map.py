@@ -72,6 +72,7 @@ def test_other_forms_are_forecast_through_a_crash_and_a_verifier_with_the_map_ag
         bus_feed.wait_for_records(apache_kafka, topics.forecasts, KILL_AFTER, partial(assert_all_live, victim))
         victim.kill()
     with Worker(tmp_path / "next.log", **options) as worker:
+        worker.wait_until_ready()  # where the victim had answered everything, it would be stopped as it starts
         bus_feed.wait_until_consumed(apache_kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0
     assert f"read by the map {tmp_path / 'mine.toml'}" in worker.log()
