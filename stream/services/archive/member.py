@@ -21,7 +21,7 @@ from stream.config.security import kafka_refusal
 from stream.kafka import admin, log_facts
 from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.log import bounds_by
-from stream.kafka.pacing import Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.services.archive.landing import AnotherLog, Fenced, Owned
 from stream.services.archive.settings import ArchiveSettings
 
@@ -61,7 +61,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Archives until `stop`; with `once`, up to the present end. Raises KafkaError, Refused, ArchiveDamaged."""
         await self._consumer.start()
-        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())

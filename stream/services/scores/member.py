@@ -25,7 +25,7 @@ from stream.kafka import admin
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import bounds_by
-from stream.kafka.pacing import Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.producer import Publisher
 from stream.kafka.record_columns import Records
 from stream.probes.http_server import serving
@@ -77,7 +77,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Scores until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
-        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())
