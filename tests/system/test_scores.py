@@ -18,6 +18,7 @@ import bus_feed
 import msgspec
 import pytest
 import scores_rig
+from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pathcast_process import environment, pathcast
 from worker_process import Worker, assert_all_live
@@ -114,13 +115,16 @@ def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> Non
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
         stays.wait_for("is ours", 60)
+        live = members_of(feed.kafka, feed.settings.group)
         sending.start()
         for point in ("after_publish:3", "before_publish:2", "after_commit:2"):
             victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
             assert victim.wait(90) == -signal.SIGKILL, victim.log()
+            bury(feed.kafka, feed.settings.group, but=live)
         plain = stack.enter_context(feed.member("plain"))
         plain.wait_for("is ours", 90)
         plain.kill()
+        bury(feed.kafka, feed.settings.group, but=live)
         hurry.set()
         sending.join()
         feed.wait_until_scored(stays)

@@ -14,6 +14,7 @@ import ingest_rig
 import pytest
 from aiohttp import web
 from bus_feed import create_topics
+from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from mortal_kafka import MortalKafka, values_of
 from pathcast_process import COMMAND, environment, eventually
@@ -117,6 +118,7 @@ async def test_after_a_kill_of_the_process_the_next_one_goes_on(
         forward(mortal.bootstrap, forward_topic, range(500))
         assert eventually(lambda: bool(pings_of(mortal, topics))), victim.log()
         victim.kill()
+    bury(mortal.bootstrap, f"{topics.prefix}-ingest-traccar")
     forward(mortal.bootstrap, forward_topic, range(500, 1_000))
     with process("heir") as heir:
         assert eventually(lambda: set(pings_of(mortal, topics)) == set(range(1_000))), heir.log()

@@ -16,6 +16,7 @@ from pathlib import Path
 import bus_feed
 import pytest
 import services_rig
+from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import environment, eventually, pathcast
@@ -130,10 +131,13 @@ def test_values_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> Non
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
         stays.wait_for("is ours", 60)
+        group = f"{feed.prefix}-latest"
+        live = members_of(feed.kafka, group)
         sending.start()
         for point in ("after_publish:3", "before_end:2", "before_publish:2", "after_commit:2"):
             victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
             assert victim.wait(180) == -signal.SIGKILL, victim.log()
+            bury(feed.kafka, group, but=live)
         zombie = stack.enter_context(feed.member("zombie"))
         zombie.wait_for("is ours", 90)
         zombie.send_signal(signal.SIGSTOP)  # for longer than its session
