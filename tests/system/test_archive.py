@@ -15,7 +15,7 @@ import pytest
 from bus_feed import create_topics
 from dead_members import bury
 from kafka import KafkaProducer
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from stream.adapters.archived.catalog import files_of, opened
@@ -154,8 +154,8 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet, point: st
 def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
     often = ("--every", "1s")
     with fleet.running("a", *often) as a, fleet.running("b", *often) as b:
-        a.wait_for("is ours", 60)
-        b.wait_for("is ours", 60)
+        a.wait_for("is ours", PATIENCE_S)
+        b.wait_for("is ours", PATIENCE_S)
         for _ in range(5):
             fleet.feed(300)
             time.sleep(0.5)
@@ -163,7 +163,7 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
         assert told.returncode == 0, told.stderr.decode()
         a.kill()
         with fleet.running("c", *often) as c:
-            c.wait_for("is ours", 60)
+            c.wait_for("is ours", PATIENCE_S)
             for _ in range(5):
                 fleet.feed(300)
                 time.sleep(0.5)

@@ -15,7 +15,7 @@ import redis
 from atlas_scene import ledger_of
 from bus_feed import create_topics, sample, send
 from dead_members import bury
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
@@ -102,14 +102,14 @@ def test_a_version_is_that_of_the_log_although_its_maker_was_killed_twice(fleet:
     assert sum(fleet.offsets().values()) == 2_000
     fleet.feed(2_000, 5_000)
     with fleet.running("counted") as one:  # it has counted the new ones, and has not written them
-        one.wait_for("0 behind", 60)
+        one.wait_for("0 behind", PATIENCE_S)
         one.kill()
     bury(fleet.kafka, group)
     assert sum(fleet.offsets().values()) == 2_000
     with fleet.running("written") as other:
         assert eventually(lambda: sum(fleet.offsets().values()) == 5_000)
         fleet.feed(5_000, PINGS)
-        other.wait_for(f"{PINGS - 2_000} records counted", 60)
+        other.wait_for(f"{PINGS - 2_000} records counted", PATIENCE_S)
         other.kill()
     bury(fleet.kafka, group)
     assert sum(fleet.offsets().values()) == 5_000
@@ -129,7 +129,7 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
     fleet.feed(0, 3_000)
     with fleet.running("a", "--every", "5s") as a, fleet.running("b", "--every", "5s") as b:
         for one in (a, b):
-            one.wait_for("is ours", 60)
+            one.wait_for("is ours", PATIENCE_S)
         assert eventually(lambda: " version " in a.log() + b.log())
         fleet.feed(3_000, PINGS - 300)
         said = [len(one.log()) for one in (a, b)]  # they were 0 behind before, too
