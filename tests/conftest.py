@@ -40,14 +40,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process a core for folders. A single file is through before a second process has begun; all faults of the
-    chaos suite want three brokers and both cores, and a report names its command; what -s shows is not to be mixed."""
+    """One process a core for folders, and one more: tests of whole commands wait for half of their time, for sessions
+    that pass, servers that come back and processes that start. A single file is through before a second process has
+    begun; all faults of the chaos suite want three brokers and both cores, and a report names its command; what -s
+    shows is not to be mixed."""
     asked = [Path(argument.partition("::")[0]) for argument in config.args]
     option = config.option
     if option.capture == "no" or option.chaos_all or option.chaos_report or (len(asked) == 1 and asked[0].is_file()):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_PROCESSES, cores)
+    return min(MOST_PROCESSES, cores + 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

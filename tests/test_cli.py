@@ -36,6 +36,22 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
     assert (told.returncode, told.stdout) == (0, f"pathcast {version('pathcast')}\n"), told.stderr
 
 
+def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    """One command alone is imported where it is known; else all are, or none could be near."""
+    assert run(*PATHCAST, "tail", "weather").returncode == 2
+    mistyped = run(*PATHCAST, "tial")
+    assert (mistyped.returncode, "'tail'" in mistyped.stderr) == (2, True), mistyped.stderr
+
+
+def test_a_variable_of_another_command_is_not_warned_of() -> None:
+    told = run(*PATHCAST, "contracts", "show", "--help", PATHCAST_MAX_BATCH="7")
+    assert (told.returncode, told.stderr) == (0, "")
+    told = run(*PATHCAST, "topics", "--bootstrap", "127.0.0.1:1", PATHCAST_MAX_BATCH="7", PATHCAST_MAX_BACH="7")
+    (line, error) = told.stderr.splitlines()
+    assert line.startswith("warning: the environment variable PATHCAST_MAX_BACH")
+    assert error.startswith("error: no Kafka broker answers")
+
+
 def test_a_shell_completes_commands_and_options() -> None:
     asked = {"_PATHCAST_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     assert run(*PATHCAST, COMP_WORDS="pathcast wor", **asked).stdout.split() == ["worker"]

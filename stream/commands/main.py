@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
 from typing import Annotated, Final, NoReturn
@@ -14,7 +15,9 @@ from rich.console import Console
 from stream.config import environment
 from stream.wire.escape import escaped
 
+GROUP: Final = "pathcast.commands"  # of entry points
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
+LOOK_AT_OTHERS: Final = ("config", "up")  # commands that read what options the others have
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
@@ -45,8 +48,8 @@ TRAINING: Final = (
 ERRORS = Console(stderr=True)
 
 
-def build() -> typer.Typer:
-    """Returns the `pathcast` application with every command that an installed package registers."""
+def build(only: str | None = None) -> typer.Typer:
+    """Returns the `pathcast` application with every command that an installed package registers, or `only` one."""
     app = typer.Typer(
         name="pathcast",
         help="Forecasts where moving things will be: live GPS pings in, next-step forecasts and gap fills out.",
@@ -56,7 +59,9 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if only not in (None, point.name):
+            continue
         command = point.load()
         if isinstance(command, typer.Typer):
             for own in command.registered_commands:  # changed in place, as Typer stores the help texts only there
@@ -87,14 +92,30 @@ def _root(
     ] = False,
 ) -> None:
     if context.invoked_subcommand != LOGS_ITSELF:
-        for line in environment.unknown(os.environ, environment.known(context.command)):
+        for line in unknown_variables(context):
             ERRORS.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def unknown_variables(context: typer.Context) -> list[str]:
+    """Returns a line for each variable of ours in the environment that no command reads."""
+    if not environment.unknown(os.environ, environment.known(context.find_root().command)):
+        return []
+    # It may be another command's: the application may have been built with one alone.
+    return environment.unknown(os.environ, environment.known(typer.main.get_command(build())))
+
+
+def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Returns the name of the command that is asked for, if that is all that has to be imported and described. Help,
+    completion and mistyped names want all of them."""
+    first = arguments[0] if arguments else ""
+    known = {point.name for point in entry_points(group=GROUP)}
+    return (first,) if first in known and first not in LOOK_AT_OTHERS else ()
 
 
 def main() -> NoReturn:
     """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
     try:
-        build()(prog_name="pathcast", standalone_mode=True)
+        build(*_asked(sys.argv[1:]))(prog_name="pathcast", standalone_mode=True)
     except (OSError, ValueError, RuntimeError) as error:
         said = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import closing
 from enum import StrEnum
-from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Follow,
+    From,
+    Json,
+    Limit,
+    OnlyEntity,
+    Prefix,
+    Start,
+    secured,
+)
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 from stream.wire.escape import escaped_json
@@ -32,27 +41,20 @@ class Output(StrEnum):
     DEAD_LETTERS = "dead-letters"
 
 
-class Start(StrEnum):
-    EARLIEST = "earliest"
-    LATEST = "latest"
-
-
 @secured
 def tail(
     what: Annotated[Output, typer.Argument(help="which output")],
-    entity: Annotated[str | None, typer.Option("--entity", help="only this entity's records")] = None,
-    start: Annotated[Start, typer.Option("--from", help="the oldest record kept, or only new ones")] = Start.LATEST,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="stop after so many records")] = None,
-    wait: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="wait for more, or stop at the present end")
-    ] = True,
+    entity: OnlyEntity = None,
+    start: From = Start.LATEST,
+    limit: Limit = None,
+    wait: Follow = True,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-    from stream.kafka.following import follow
+    from stream.kafka.following import follow, show
 
     names = Topics.of(prefix)
     topic = {
@@ -60,19 +62,16 @@ def tail(
         Output.GAPFILLS: names.gapfills,
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
-    key = None if entity is None else entity.encode()
-    all_records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
-    with quiet(), closing(all_records) as records:
-        matching = (record for record in records if key is None or record.key == key)
-        for record in islice(matching, limit):
-            if what is Output.DEAD_LETTERS:
-                line = dead_letter_json(record) if json else dead_letter_line(record).encode()
-            elif json:
-                line = escaped_json(record.value)  # canonical JSON already
-            else:
-                line = (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
+
+    def line(record: Any) -> bytes:
+        if what is Output.DEAD_LETTERS:
+            return dead_letter_json(record) if json else dead_letter_line(record).encode()
+        if json:
+            return escaped_json(record.value)  # canonical JSON already
+        return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
+
+    records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
+    show(records, line, entity=entity, limit=limit)
 
 
 tail.__doc__ = HELP

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
@@ -111,6 +112,19 @@ RegistryCache = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+class Start(StrEnum):
+    """Where a command begins that follows a topic."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+From = Annotated[Start, typer.Option("--from", help="the oldest record kept, or only new ones")]
+OnlyEntity = Annotated[str | None, typer.Option("--entity", help="only this entity's records")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="stop after so many records")]
+Follow = Annotated[bool, typer.Option("--follow/--no-follow", help="wait for more, or stop at the present end")]
 
 
 @contextmanager

@@ -1,13 +1,17 @@
-"""Follows one topic with kafka-python, for commands that show its records."""
+"""Follows one topic with kafka-python, and shows its records, for commands such as `pathcast tail`."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from stream.config.options import quiet
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 
@@ -56,3 +60,13 @@ def follow(
         raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
     finally:
         consumer.close()
+
+
+def show(records: Generator[Any], line: Callable[[Any], bytes], *, entity: str | None, limit: int | None) -> None:
+    """Prints a line for each record of this entity (None: of all), `limit` of them at most, and closes `records`."""
+    key = None if entity is None else entity.encode()
+    with quiet(), closing(records):
+        matching = (record for record in records if key is None or record.key == key)
+        for record in islice(matching, limit):
+            sys.stdout.buffer.write(line(record) + b"\n")
+            sys.stdout.buffer.flush()

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from stream.config.security import RedisSecurity, redis_refusal
+from stream.config.security import RedisSecurity, redis_refusal, shown
 
 
 class Client(Redis):
@@ -53,3 +53,16 @@ def client(url: str, security: RedisSecurity, **options: Any) -> Client:
     made = cast(Client, Client.from_url(url, **security.arguments(url), **options))
     made.url = url
     return made
+
+
+async def wait_for_answer(made: Client, what: str, option: str) -> None:
+    """Returns when the server, `what` for people, has answered a PING.
+
+    Raises ConnectionError, which names the option to look at, if it does not answer, and Refused if it denies access.
+    """
+    try:
+        await made.ping()
+    except (RedisError, OSError) as error:
+        raise redis_refusal(made.url, error) or ConnectionError(
+            f"no {what} answers at {shown(made.url)} ({error}): is it running, and is {option} right?"
+        ) from error

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.commands.main import one_line
-from stream.config import environment, failpoints
+from stream.commands.main import one_line, unknown_variables
+from stream.config import failpoints
 from stream.config.http_access import Address, check_free, token
 from stream.config.options import secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
@@ -192,7 +192,7 @@ def worker(
     _log_to_stderr(log_level, log_format, member)
     with _failures_in(log_format):
         if member is None:  # else the parent process has logged it
-            for line in environment.unknown(os.environ, environment.known(context.find_root().command)):
+            for line in unknown_variables(context):
                 log.warning("%s", line)
         for door in filter(None, doors):
             check_free(door)

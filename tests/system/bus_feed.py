@@ -70,6 +70,12 @@ def _endless(count: int, rng: random.Random) -> Iterator[Raw]:
                 yield held.pop(0)
 
 
+def sample() -> list[Raw]:
+    """The sample's pings, in its order."""
+    with gzip.open(SAMPLE, "rt", newline="") as file:
+        return [_record(row, 0) for row in csv.DictReader(file)]
+
+
 def _record(row: dict[str, str], day: int) -> Raw:
     ping = Ping(
         entity_id=f"{row['entity_id']}-{day}",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 COMMAND = [sys.executable, "-c", "from stream.commands.main import main; main()"]
 VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
-PATIENCE_S = 120.0  # a bound on waiting, not a claim about speed
+PATIENCE_S = 240.0  # a bound on waiting, not a claim about speed
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from bus_feed import create_topics
+from dead_members import bury
 from kafka import KafkaProducer
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from stream.adapters.archived.catalog import files_of, opened
@@ -62,9 +63,10 @@ class Fleet:
     def options(self, *more: object) -> list[str]:
         return ["archive", "run", "--archive", str(self.archive), *self.servers, *map(str, more)]
 
-    def once(self, *more: object) -> None:
-        done = pathcast(*self.options("--once", *more))
-        assert done.returncode == 0, done.stderr.decode()
+    def once(self, **more: Any) -> None:
+        """In this process: one that is to die has its own, see `killed`."""
+        ours = ArchiveSettings(str(self.archive), self.kafka, self.prefix, f"{self.prefix}-archive", once=True, **more)
+        asyncio.run(member.serve(ours, ()))
 
     @contextmanager
     def running(self, name: str, *more: object, kill_point: str = "") -> Iterator[Worker]:
@@ -77,6 +79,7 @@ class Fleet:
         """Runs a member that must die there."""
         with self.running(point, "--once", "--rows", 1_000, kill_point=point) as victim:
             assert victim.wait() == -signal.SIGKILL, victim.log()
+        bury(self.kafka, f"{self.prefix}-archive")
 
     def landed(self) -> list[tuple[str, int]]:
         """What a reader finds, also twice what is there twice."""
@@ -151,8 +154,8 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet, point: st
 def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
     often = ("--every", "1s")
     with fleet.running("a", *often) as a, fleet.running("b", *often) as b:
-        a.wait_for("is ours", 60)
-        b.wait_for("is ours", 60)
+        a.wait_for("is ours", PATIENCE_S)
+        b.wait_for("is ours", PATIENCE_S)
         for _ in range(5):
             fleet.feed(300)
             time.sleep(0.5)
@@ -160,7 +163,7 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
         assert told.returncode == 0, told.stderr.decode()
         a.kill()
         with fleet.running("c", *often) as c:
-            c.wait_for("is ours", 60)
+            c.wait_for("is ours", PATIENCE_S)
             for _ in range(5):
                 fleet.feed(300)
                 time.sleep(0.5)
@@ -223,7 +226,7 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
     from train.data.topic import snapshot
 
     fleet.feed(3_000, in_order=True)
-    fleet.once("--rows", 1_000)
+    fleet.once(rows=1_000)
     atlases = []
     for name, source in {
         "topic": ("--from-topic", fleet.topics.pings, "--bootstrap", fleet.kafka),

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 import redis
 from atlas_scene import ledger_of
-from bus_feed import SAMPLE
-from pathcast_process import environment, eventually, pathcast
+from bus_feed import create_topics, sample, send
+from dead_members import bury
+from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
 from stream.atlas.counting.servers import consumer_of
 from stream.atlas.counting.settings import RunSettings
+from stream.kafka import admin
 from stream.store.sums_store import SumsStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.ledger import Ledger
@@ -38,14 +40,12 @@ class Fleet:
         self.atlases = folder / "atlases"
         self.topics = Topics.of(prefix)
         self.servers = ("--bootstrap", kafka, "--prefix", prefix)
-        assert pathcast("topics", "--create", "--partitions", PARTITIONS, *self.servers).returncode == 0
+        create_topics(kafka, self.topics, partitions=PARTITIONS)
+        with admin.connected(kafka) as client:
+            admin.create_models(client, self.topics)
 
     def feed(self, low: int, high: int) -> None:
-        rows = SAMPLE_ROWS[1 + low : 1 + high]
-        part = self.folder / f"{low}.csv"
-        part.write_bytes(b"".join([SAMPLE_ROWS[0], *rows]))
-        fed = pathcast("feed", part, "--speedup", 0, *self.servers)
-        assert fed.returncode == 0, fed.stderr
+        send(self.kafka, self.topics.pings, iter(SAMPLE_PINGS[low:high]))
 
     def built(self) -> bytes:
         """The atlas of the log."""
@@ -86,13 +86,7 @@ class Fleet:
             return {n: int(client.hget(key, "next_offset") or 0) for n, key in keys.items()}  # type: ignore[arg-type]
 
 
-def _sample_rows() -> list[bytes]:
-    import gzip
-
-    return gzip.decompress(SAMPLE.read_bytes()).splitlines(keepends=True)
-
-
-SAMPLE_ROWS = _sample_rows()
+SAMPLE_PINGS = sample()
 
 
 @pytest.fixture
@@ -101,20 +95,23 @@ def fleet(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
 
 
 def test_a_version_is_that_of_the_log_although_its_maker_was_killed_twice(fleet: Fleet) -> None:
+    group = f"{fleet.prefix}-atlas"
     fleet.feed(0, 2_000)
     first = fleet.once()
     assert (fleet.atlases / f"{first}.atlas").read_bytes() == fleet.built()
     assert sum(fleet.offsets().values()) == 2_000
     fleet.feed(2_000, 5_000)
     with fleet.running("counted") as one:  # it has counted the new ones, and has not written them
-        one.wait_for("0 behind", 60)
+        one.wait_for("0 behind", PATIENCE_S)
         one.kill()
+    bury(fleet.kafka, group)
     assert sum(fleet.offsets().values()) == 2_000
     with fleet.running("written") as other:
         assert eventually(lambda: sum(fleet.offsets().values()) == 5_000)
         fleet.feed(5_000, PINGS)
-        other.wait_for(f"{PINGS - 2_000} records counted", 60)
+        other.wait_for(f"{PINGS - 2_000} records counted", PATIENCE_S)
         other.kill()
+    bury(fleet.kafka, group)
     assert sum(fleet.offsets().values()) == 5_000
     last = fleet.once()
     path = fleet.atlases / f"{last}.atlas"
@@ -132,7 +129,7 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
     fleet.feed(0, 3_000)
     with fleet.running("a", "--every", "5s") as a, fleet.running("b", "--every", "5s") as b:
         for one in (a, b):
-            one.wait_for("is ours", 60)
+            one.wait_for("is ours", PATIENCE_S)
         assert eventually(lambda: " version " in a.log() + b.log())
         fleet.feed(3_000, PINGS - 300)
         said = [len(one.log()) for one in (a, b)]  # they were 0 behind before, too

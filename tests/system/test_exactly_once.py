@@ -12,6 +12,7 @@ from typing import Any
 
 import bus_feed
 import pytest
+from dead_members import bury
 from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import READY_S, Worker, assert_all_live
 
@@ -73,8 +74,9 @@ def test_without_transactions_the_same_crash_shows_answers_twice(
 
 
 def finish(options: dict[str, object], log: Path) -> None:
-    """A worker that answers what is left."""
+    """A worker that answers what one that is dead has left."""
     bootstrap, group = str(options["bootstrap"]), str(options["group"])
+    bury(bootstrap, group)
     with Worker(log, **options) as worker:
         worker.wait_until_ready()
         bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(assert_all_live, worker))

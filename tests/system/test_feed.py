@@ -8,10 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bus_feed import SAMPLE, read, send
+from bus_feed import SAMPLE, create_topics, read, send
 from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
+from typer.testing import CliRunner
 
+from stream.commands.main import build
 from stream.kafka import admin
 from stream.tracks.clean import parse
 from stream.wire import (
@@ -43,9 +45,9 @@ LINES = [
 
 @pytest.fixture
 def topics(kafka: str, topic_prefix: str) -> Topics:
-    made = pathcast("topics", "--create", "--partitions", 3, "--bootstrap", kafka, "--prefix", topic_prefix, "--json")
-    assert made.returncode == 0, made.stderr
-    return Topics.of(topic_prefix)
+    made = Topics.of(topic_prefix)
+    create_topics(kafka, made, partitions=3)
+    return made
 
 
 def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_prefix: str) -> None:
@@ -158,7 +160,8 @@ BAD_USAGE = [
 
 @pytest.mark.parametrize("arguments", BAD_USAGE, ids=str)
 def test_bad_usage_is_exit_code_2(arguments: tuple[object, ...]) -> None:
-    assert pathcast(*arguments).returncode == 2
+    """In this process. That a process ends with that code, too, tests/test_cli.py shows."""
+    assert CliRunner().invoke(build(), [*map(str, arguments)]).exit_code == 2
 
 
 def test_tail_shows_forecasts_of_one_entity(kafka: str, topics: Topics, topic_prefix: str) -> None:

@@ -18,8 +18,9 @@ import bus_feed
 import msgspec
 import pytest
 import scores_rig
+from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from pathcast_process import environment, pathcast
+from pathcast_process import PATIENCE_S, environment, pathcast
 from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
@@ -114,19 +115,22 @@ def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> Non
     sending = threading.Thread(target=feed.send, args=(SLICES, hurry), daemon=True)
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
-        stays.wait_for("is ours", 60)
+        stays.wait_for("is ours", PATIENCE_S)
+        live = members_of(feed.kafka, feed.settings.group)
         sending.start()
         for point in ("after_publish:3", "before_publish:2", "after_commit:2"):
             victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
-            assert victim.wait(90) == -signal.SIGKILL, victim.log()
+            assert victim.wait(PATIENCE_S) == -signal.SIGKILL, victim.log()
+            bury(feed.kafka, feed.settings.group, but=live)
         plain = stack.enter_context(feed.member("plain"))
-        plain.wait_for("is ours", 90)
+        plain.wait_for("is ours", PATIENCE_S)
         plain.kill()
+        bury(feed.kafka, feed.settings.group, but=live)
         hurry.set()
         sending.join()
         feed.wait_until_scored(stays)
         last = stack.enter_context(feed.member("last"))  # a rebalance in which nobody dies
-        last.wait_for("is ours", 90)
+        last.wait_for("is ours", PATIENCE_S)
         for one in (stays, last):
             assert one.stop() == 0, one.log()
     published = feed.published()

@@ -20,6 +20,7 @@ import pytest
 import scores_rig
 import secured_servers
 import worker_pages
+from dead_members import bury
 from missing_servers import skip_unless_required
 from pathcast_process import environment, eventually, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
@@ -63,6 +64,13 @@ def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
             yield servers
     except Unavailable as reason:
         skip_unless_required(f"needs Apache Kafka and redis-server, as the embedded ones have no users: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_waited_for(secured: Secured) -> Iterator[None]:
+    """The workers of all tests are of one group, and many of them end in an error, without leaving it."""
+    yield
+    bury(secured.plain, PREFIX)
 
 
 def settings(secured: Secured, user: str, password_file: Path, **other: str) -> dict[str, str]:

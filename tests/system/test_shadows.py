@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import bus_feed
 import pytest
 from atlas_scene import PARTITIONS, Scene
+from dead_members import bury
 from pathcast_process import environment, pathcast
 from worker_process import Worker, assert_all_live
 
@@ -114,9 +115,11 @@ def test_a_shadow_is_scored_on_the_same_pings_and_never_published_whoever_is_kil
             fed(2_500)
             fed(2_500)
             assert victim.wait(120) == -signal.SIGKILL, victim.log()
+        bury(scene.kafka, f"{scene.prefix}-scores")
         with rig.scorer("plain") as plain:
             plain.wait_for("answers from", 120)
             plain.kill()
+        bury(scene.kafka, f"{scene.prefix}-scores")
         rig.scored_once("again")
         disturbed = rig.scores()
         rig.scored_once("undisturbed", f"--group={scene.prefix}-undisturbed")

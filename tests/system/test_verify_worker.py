@@ -15,6 +15,7 @@ import pytest
 import redis
 import typer
 from aiokafka import AIOKafkaProducer
+from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
@@ -81,6 +82,7 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
     with Worker(tmp_path / "victim.log", **options) as victim:
         bus_feed.wait_for_records(apache_kafka, made.topics.forecasts, KILL_AFTER, partial(assert_all_live, victim))
         victim.kill()
+    bury(apache_kafka, topic_prefix)
     with Worker(tmp_path / "next.log", **options) as worker:
         worker.wait_until_ready()  # where the victim had answered everything, it would be stopped as it starts
         bus_feed.wait_until_consumed(apache_kafka, topic_prefix, made.topics.pings, partial(assert_all_live, worker))

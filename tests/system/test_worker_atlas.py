@@ -10,7 +10,7 @@ import bus_feed
 import msgspec
 import pytest
 from atlas_scene import PARTITIONS, Scene, atlases
-from pathcast_process import eventually
+from pathcast_process import PATIENCE_S, eventually
 from worker_pages import Scrape, base_of
 from worker_process import assert_all_live
 
@@ -47,7 +47,7 @@ def test_each_forecast_asks_the_version_that_the_topic_says_whoever_is_killed(sc
         assert eventually(lambda: not victim.running()), "with answers out that are not committed"
         versions.append(Atlas.of(third).version)
         scene.announce(versions[2])
-        other.wait_for(f"waits for version {versions[2]}", 60.0)
+        other.wait_for(f"waits for version {versions[2]}", PATIENCE_S)
         scene.put(third)
     found, ledger = scene.forecasts(), scene.ledger()
     assert [record.version for record in ledger.serving] == versions
@@ -89,7 +89,7 @@ def test_a_version_whose_file_does_not_come_is_passed_and_said_to_be_late(scene:
         fed(400, 800)
         assert scrape().sum("atlas_late_forecasts_total") > 100
         scene.put(second)
-        worker.wait_for(f"version {missing} of the atlas is loaded", 60.0)
+        worker.wait_for(f"version {missing} of the atlas is loaded", PATIENCE_S)
         fed(800, 1_200)
         assert scrape().sum("atlas_waits") == 0
         assert scrape().labels("atlas_info", "version") == {missing}

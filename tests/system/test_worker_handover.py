@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
+from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker, assert_all_live
 
 from stream.engine import stored_entity
@@ -164,11 +164,11 @@ def test_a_redis_that_comes_back_empty_is_filled_again_while_the_worker_runs(opt
     with started({**options, "checkpoint_ms": 100}, tmp_path / "worker.log") as worker:
         feed(options, 0, PINGS // 2)
         consume(options, worker)
-        time.sleep(1.0)  # for a checkpoint
         with redis.Redis.from_url(options["redis"]) as client:
+            assert eventually(lambda: any(b":e:" in key for key in client.scan_iter(count=1000))), "a checkpoint"
             client.flushall()
         feed(options, PINGS // 2, PINGS)
-        worker.wait_for("did Redis lose its data?", 30)
+        worker.wait_for("did Redis lose its data?", PATIENCE_S)
         consume(options, worker)
         assert worker.stop() == 0
     topics = Topics.of(options["prefix"])

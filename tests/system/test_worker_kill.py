@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import bus_feed
@@ -14,8 +15,8 @@ from worker_process import Worker, assert_all_live
 from model.api import Predictor
 from stream.wire import Topics, loads_forecast, loads_gapfill
 
-PINGS = 200_000
-KILLS_AFTER = (30_000, 80_000, 130_000)  # forecasts: in the middle of the run, while both workers are busy
+PINGS, KILLS = 60_000, 3
+SLICE = PINGS // (KILLS + 1)  # records; a worker is killed in the middle of each but the last, while both are busy
 SEED = 20_170_321
 
 
@@ -33,21 +34,29 @@ def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and
         "group": topic_prefix,
         "session_timeout_s": 6,
     }
-    feed = threading.Thread(
-        target=lambda: bus_feed.send(kafka, topics.pings, bus_feed.fleet(PINGS, seed=SEED)), daemon=True
-    )
+    records = bus_feed.fleet(PINGS, seed=SEED)
+
+    def feeding(count: int) -> threading.Thread:
+        sent = threading.Thread(target=bus_feed.send, args=(kafka, topics.pings, islice(records, count)), daemon=True)
+        sent.start()
+        return sent
+
     with ExitStack() as stack:
         other = stack.enter_context(Worker(tmp_path / "other.log", **options))
         victim = stack.enter_context(Worker(tmp_path / "victim.log", **options))
         other.wait_until_ready()
         victim.wait_until_ready()
-        feed.start()
-        for number, kill_after in enumerate(KILLS_AFTER):
-            bus_feed.wait_for_records(kafka, topics.forecasts, kill_after, partial(assert_all_live, victim, other))
+        answered = 0
+        for number in range(KILLS):
+            feed = feeding(SLICE)
+            middle = answered + SLICE // 2
+            bus_feed.wait_for_records(kafka, topics.forecasts, middle, partial(assert_all_live, victim, other))
             victim.kill()
+            feed.join()
             victim = stack.enter_context(Worker(tmp_path / f"victim{number}.log", **options))
             victim.wait_until_ready()
-        feed.join()
+            answered = bus_feed.wait_for_records(kafka, topics.forecasts, 1, partial(assert_all_live, victim, other))
+        feeding(PINGS).join()
         bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, other, victim))
         assert other.stop() == 0
         assert victim.stop() == 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from dead_members import bury
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
@@ -162,6 +163,7 @@ def test_a_ping_at_which_the_model_raises_costs_its_entity_alone_whoever_meets_i
         first = Worker(tmp_path / "first.log", **worker)
     with first:
         assert first.wait(PATIENCE_S) == -signal.SIGKILL
+    bury(kafka, topic_prefix)
     with Worker(tmp_path / "second.log", **worker) as second:
         second.wait_for("once more, carefully", PATIENCE_S)
         bus_feed.send(kafka, topics.pings, iter(rounds(10, 20)))

@@ -14,7 +14,7 @@ from typing import Self
 
 PATHCAST = Path(sys.executable).with_name("pathcast")
 READY_S = 300.0  # a bound on waiting; 3 s on an idle machine, and far longer where kernels have to be compiled first
-STOP_S = 60.0  # a bound, too
+STOP_S = 180.0  # a bound, too: `pathcast up` ends its parts in three groups, each of which may take 25 s
 
 
 class Worker:
@@ -64,6 +64,10 @@ class Worker:
             assert self._process.poll() is None, f"the worker ended with {self._process.returncode}:\n{self.log()}"
             assert time.monotonic() < deadline, f"no {text!r} in {timeout_s} s:\n{self.log()}"
             time.sleep(0.1)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def running(self) -> bool:
         return self._process.poll() is None

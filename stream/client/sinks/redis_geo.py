@@ -19,14 +19,13 @@ from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisAway
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisSilent
 
 from stream.client.reader import Received
 from stream.client.sinks.newest import NEXT, NOW, Newest, newest_of, places_of
 from stream.config import failpoints
-from stream.config.security import RedisSecurity, redis_refusal, shown
-from stream.store.redis_client import client
+from stream.config.security import RedisSecurity, shown
+from stream.store.redis_client import client, wait_for_answer
 from stream.wire import Forecast
 
 MAX_LAT: Final = 85.05112878  # of the Web Mercator square, by which Redis computes its hashes
@@ -84,7 +83,6 @@ class RedisGeo:
     def __init__(self, url: str, security: RedisSecurity, *, key: str, expire_s: int) -> None:
         """Raises ValueError if `url` and `security` contradict each other."""
         self.name = f"Redis at {shown(url)}"
-        self._url = url
         self._client = client(
             url, security, decode_responses=True, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
         )
@@ -92,12 +90,7 @@ class RedisGeo:
         self._expire_s = expire_s
 
     async def open(self) -> None:
-        try:
-            await self._client.ping()
-        except (RedisError, OSError) as error:
-            raise redis_refusal(self._url, error) or ConnectionError(
-                f"no Redis answers at {shown(self._url)} ({error}): is it running, and is --redis right?"
-            ) from error
+        await wait_for_answer(self._client, "Redis", "--redis")
 
     async def write(self, received: Sequence[Received[Forecast]]) -> int:
         newest = newest_of(received)

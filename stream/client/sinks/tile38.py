@@ -19,14 +19,13 @@ from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisAway
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisSilent
 
 from stream.client.reader import Received
 from stream.client.sinks.newest import NEXT, NOW, Newest, newest_of, places_of, span
 from stream.config import failpoints
-from stream.config.security import RedisSecurity, redis_refusal, shown
-from stream.store.redis_client import client
+from stream.config.security import RedisSecurity, shown
+from stream.store.redis_client import client, wait_for_answer
 from stream.wire import Forecast
 
 CHUNK: Final = 500  # entities of one pipeline
@@ -42,7 +41,6 @@ class Tile38:
     def __init__(self, url: str, security: RedisSecurity, *, key: str, expire_s: int) -> None:
         """Raises ValueError if `url` and `security` contradict each other."""
         self.name = f"Tile38 at {shown(url)}"
-        self._url = url
         # It does not speak RESP 3, with which redis-py would begin.
         self._client = client(
             url, security, decode_responses=True, protocol=2, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S
@@ -51,12 +49,7 @@ class Tile38:
         self._expire_s = expire_s
 
     async def open(self) -> None:
-        try:
-            await self._client.ping()
-        except (RedisError, OSError) as error:
-            raise redis_refusal(self._url, error) or ConnectionError(
-                f"no Tile38 answers at {shown(self._url)} ({error}): is it running, and is --tile38 right?"
-            ) from error
+        await wait_for_answer(self._client, "Tile38", "--tile38")
 
     async def write(self, received: Sequence[Received[Forecast]]) -> int:
         written, rows = 0, iter(newest_of(received).items())

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import closing
 from datetime import UTC, datetime
-from enum import StrEnum
-from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from stream.adapters.options import Columns
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Follow,
+    From,
+    Json,
+    Limit,
+    OnlyEntity,
+    Prefix,
+    Start,
+    quiet,
+    secured,
+)
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.services.options import Metrics, Once
 from stream.wire import Topics
@@ -39,11 +48,6 @@ app = typer.Typer(
 
 Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="whose destination it is")]
 Id = Annotated[str, typer.Option("--id", help="of the destination, for an entity with several")]
-
-
-class Start(StrEnum):
-    EARLIEST = "earliest"
-    LATEST = "latest"
 
 
 @app.command()
@@ -223,12 +227,10 @@ def fence(
 @app.command()
 @secured
 def tail(
-    entity: Annotated[str | None, typer.Option("--entity", help="only this entity's records")] = None,
-    start: Annotated[Start, typer.Option("--from", help="the oldest record kept, or only new ones")] = Start.LATEST,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="stop after so many records")] = None,
-    wait: Annotated[
-        bool, typer.Option("--follow/--no-follow", help="wait for more, or stop at the present end")
-    ] = True,
+    entity: OnlyEntity = None,
+    start: From = Start.LATEST,
+    limit: Limit = None,
+    wait: Follow = True,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
@@ -241,19 +243,14 @@ def tail(
       pathcast arrivals tail --entity 12
       pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
     """
-    from stream.kafka.following import follow
+    from stream.kafka.following import follow, show
     from stream.services.arrivals.setting import line
 
-    topic = Topics.of(prefix).arrivals
-    key = None if entity is None else entity.encode()
+    def shown(record: Any) -> bytes:
+        return escaped_json(record.value) if json else line(record.value).encode()
+
     how = {"earliest": start is Start.EARLIEST, "stop_at_end": not wait, "committed": True}
-    all_records = follow(bootstrap, topic, security, **how)
-    with quiet(), closing(all_records) as records:
-        matching = (record for record in records if key is None or record.key == key)
-        for record in islice(matching, limit):
-            shown = escaped_json(record.value) if json else line(record.value).encode()
-            sys.stdout.buffer.write(shown + b"\n")
-            sys.stdout.buffer.flush()
+    show(follow(bootstrap, Topics.of(prefix).arrivals, security, **how), shown, entity=entity, limit=limit)
 
 
 def _checked(value: dict[str, object]) -> Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from google.transit.gtfs_realtime_pb2 import FeedMessage
 from stream.adapters.files import Row
 from stream.adapters.recorded import recording
 from stream.adapters.sources import FORMATS
+from stream.commands import feed, replay
 from stream.tracks.clean import parse
 from stream.wire import Ping, Record, Reject
+from train.data.options import _DATA
 
 T0 = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 STEP_MS = 15_000
@@ -213,6 +216,15 @@ WRITERS = {
 
 def test_every_format_that_train_takes_is_tried_here() -> None:
     assert WRITERS.keys() == FORMATS.keys()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_told_where_people_look_for_it(format: str) -> None:
+    page = (Path(__file__).parents[3] / "train" / "README.md").read_text()
+    assert f"| `{format}:" in page, "the table of sources"
+    assert f"{format}:" in str(_DATA.help)
+    for told in (feed.HELP, replay.HELP):
+        assert re.search(rf"FORMAT:PATH with [^.]*\b{format}\b", told), told
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -19,6 +19,7 @@ from pathlib import Path
 import arrivals_rig
 import bus_feed
 import pytest
+from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer
 from pathcast_process import environment
 from typer.testing import CliRunner
@@ -215,7 +216,7 @@ class Feed:
 def test_what_is_told_is_that_of_an_undisturbed_run_whatever_dies(
     apache_kafka: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    feed = Feed(apache_kafka, topic_prefix)
+    feed, group = Feed(apache_kafka, topic_prefix), f"{topic_prefix}-arrivals"
     hurry = threading.Event()
     sending = threading.Thread(target=feed.send, args=(SLICES, hurry), daemon=True)
 
@@ -227,14 +228,16 @@ def test_what_is_told_is_that_of_an_undisturbed_run_whatever_dies(
         for point in ("before_publish:3", "after_publish:3", "before_end:3", "after_commit:2"):
             victim = stack.enter_context(begun(point.partition(":")[0], PATHCAST_KILL_POINT=point))
             assert victim.wait(180) == -signal.SIGKILL, victim.log()
+            bury(apache_kafka, group)
         plain = stack.enter_context(begun("plain"))
         plain.wait_for("is ours", 180)
         plain.kill()
+        bury(apache_kafka, group)
         hurry.set()
         sending.join()
         stays = stack.enter_context(begun("stays"))
         check = partial(assert_all_live, stays)
-        bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-arrivals", feed.topics.forecasts, check)
+        bus_feed.wait_until_consumed(apache_kafka, group, feed.topics.forecasts, check)
         assert stays.stop() == 0, stays.log()
     found, expected = told(apache_kafka, feed.topics), feed.expected()
     counts = Counter(one.arrival_id for one in found)

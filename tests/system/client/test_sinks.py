@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import tile38_server
 from client_rig import T0, forecast
+from dead_members import bury
 from kafka import KafkaProducer
 from missing_servers import skip_unless_required
 from pathcast_process import PATIENCE_S, environment, eventually, pathcast
@@ -75,6 +76,8 @@ def sink(kafka: str, topics: Topics, *store: object, kill: str = "", group: str)
     options = ("--once", "--bootstrap", kafka, "--prefix", topics.prefix, "--group", group)
     told = pathcast("sink", *store, *options, env=environment(**({VARIABLE: kill} if kill else {})))
     assert told.returncode == (-signal.SIGKILL if kill else 0), told.stderr.decode()
+    if kill:
+        bury(kafka, group)
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ import services_rig
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer
 from missing_servers import skip_unless_required
 from pathcast_process import environment
@@ -125,15 +126,18 @@ def test_each_record_comes_exactly_once_and_as_it_was_whatever_dies(feed: Feed) 
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
         stays.wait_for("is ours", 120)
+        group = f"{feed.prefix}-avro"
+        live = members_of(feed.kafka, group)
         sending.start()
         for point in ("before_end:3", "after_publish:2", "after_commit:2"):
             victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
             assert victim.wait(120) == -signal.SIGKILL, victim.log()
+            bury(feed.kafka, group, but=live)
         hurry.set()
         sending.join()
         for topic in feed.inputs.values():
             check = partial(assert_all_live, stays)
-            bus_feed.wait_until_consumed(feed.kafka, f"{feed.prefix}-avro", topic, check)
+            bus_feed.wait_until_consumed(feed.kafka, group, topic, check)
         assert stays.stop() == 0, stays.log()
     for ours, theirs in feed.inputs.items():
         found = feed.read(theirs)

@@ -79,6 +79,10 @@ def start(scene: Scene, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
             assert process.status == 0 or process.stop() == 0
 
 
+def has_opened(process: Worker, path: str) -> bool:
+    return any(str(one.readlink()) == path for one in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
 def t0_s() -> int:
     """A minute ago, in whole minutes: no feed may be of the future."""
     return int(time.time()) // 60 * 60 - 120
@@ -168,7 +172,8 @@ def test_a_serial_port_becomes_forecasts(scene: Scene, start: Callable[..., Work
     with feed_sources.serial_line() as (line, path):
         process = start("nmea", "--serial", path, "--entity", "van-7")
         process.wait_for("nmea: to", PATIENCE_S)
-        time.sleep(0.2)  # the port is opened at once after that line
+        assert eventually(lambda: has_opened(process, path)), "the port is opened after that line"
+        time.sleep(0.2)  # and emptied at once
         os.write(line, b"24,A,half a sentence*00\r\n")
         for n in range(COUNT):
             os.write(line, rmc(began_s + n * STEP_S, n))

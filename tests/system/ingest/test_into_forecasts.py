@@ -18,7 +18,7 @@ import pytest
 from bus_feed import create_topics
 from kafka import KafkaProducer
 from mortal_kafka import MortalKafka, values_of
-from pathcast_process import COMMAND, environment, eventually, pathcast
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
 from worker_process import Worker
 
 from stream.wire import Topics, loads_forecast
@@ -67,11 +67,11 @@ def test_each_transport_leads_to_forecasts(
     mqtt = started(running, tmp_path, "ingest", "mqtt", "--broker", broker.broker, "--topic", "owntracks/+/+", *servers)
     tracker = started(running, tmp_path, "ingest", "traccar", "--from-topic", f"{topic_prefix}-positions", *servers)
     http = started(running, tmp_path, "ingest", "http", "--map", "owntracks", "--listen", "127.0.0.1:0", *servers)
-    mqtt.wait_for("connected to the MQTT broker", 60.0)
+    mqtt.wait_for("connected to the MQTT broker", PATIENCE_S)
     with mosquitto_server.Publisher(broker) as phones:
         phones.publish_all([ingest_rig.owntracks(number, SINCE_S) for number in range(5)])
     forward(mortal, f"{topic_prefix}-positions", 5)
-    http.wait_for("listening at ", 60.0)
+    http.wait_for("listening at ", PATIENCE_S)
     url = re.findall(r"listening at (\S+)", http.log())[0]
     headers = {"X-Limit-U": "jane", "X-Limit-D": "tablet", "Content-Type": "application/json"}
     _, payload = ingest_rig.owntracks(0, SINCE_S)

@@ -18,7 +18,7 @@ import trustme
 from bus_feed import create_topics
 from mortal_kafka import MortalKafka, values_of
 from mosquitto_server import KEEPS_ALL, Mosquitto, Publisher
-from pathcast_process import COMMAND, environment, eventually, pathcast
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
 from worker_process import Worker
 
 from stream.config.security import Refused
@@ -152,7 +152,7 @@ async def test_a_message_that_is_not_in_kafka_is_sent_again_after_a_kill_of_the_
 
     with Publisher(mosquitto) as phones:
         with process("victim") as victim:
-            await asyncio.to_thread(victim.wait_for, "connected to the MQTT broker", 60.0)
+            await asyncio.to_thread(victim.wait_for, "connected to the MQTT broker", PATIENCE_S)
             await asyncio.to_thread(phones.publish_all, messages(0, 100))
             mortal.kill()  # so that nothing of what follows gets into Kafka
             await asyncio.to_thread(phones.publish_all, messages(100, 700))
@@ -244,11 +244,11 @@ async def test_tls_and_passwords(mortal: MortalKafka, topics: Topics, tmp_path: 
             await run.until(lambda: run.sink.taken.pings == 3, "all are taken")
         async with ingesting(mortal, topics, settings(broker, topics, **secure, password="wrong")) as run:
             with pytest.raises(Refused, match="are --mqtt-user and PATHCAST_MQTT_PASSWORD right"):
-                await asyncio.wait_for(run.task, 30)
+                await asyncio.wait_for(run.task, PATIENCE_S)
         trusting = {**secure, "ca": None}
         async with ingesting(mortal, topics, settings(broker, topics, **trusting, password="correct horse")) as run:
             with pytest.raises(Refused, match="is --mqtt-ca right"):
-                await asyncio.wait_for(run.task, 30)
+                await asyncio.wait_for(run.task, PATIENCE_S)
 
 
 def test_errors_of_the_command_are_one_line(mortal: MortalKafka, topics: Topics, mosquitto: Mosquitto) -> None:
@@ -273,7 +273,7 @@ def test_a_map_reads_what_other_trackers_publish(
     command = [*COMMAND, "ingest", "mqtt", "--broker", mosquitto.broker, "--topic", "cars/#", "--format", str(mapped)]
     command += ["--bootstrap", mortal.bootstrap, "--prefix", topics.prefix]
     with Worker(tmp_path / "ingest.log", program=command, command=(), environment=environment()) as process:
-        process.wait_for("connected to the MQTT broker", 60.0)
+        process.wait_for("connected to the MQTT broker", PATIENCE_S)
         with Publisher(mosquitto) as cars:
             cars.publish_all(
                 [("cars/1", json.dumps({"car": "c1", "at": SINCE_S, "y": 1.5, "x": 2.5, "v": 36}).encode())]

@@ -14,9 +14,10 @@ import ingest_rig
 import pytest
 from aiohttp import web
 from bus_feed import create_topics
+from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from mortal_kafka import MortalKafka, values_of
-from pathcast_process import COMMAND, environment, eventually
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually
 from worker_process import Worker
 
 from stream.adapters.live import traccar
@@ -113,10 +114,11 @@ async def test_after_a_kill_of_the_process_the_next_one_goes_on(
         return Worker(tmp_path / f"{name}.log", program=command, command=(), environment=environment())
 
     with process("victim") as victim:
-        victim.wait_for("there is no topic", 60.0)  # it waits for Traccar's first position
+        victim.wait_for("there is no topic", PATIENCE_S)  # it waits for Traccar's first position
         forward(mortal.bootstrap, forward_topic, range(500))
         assert eventually(lambda: bool(pings_of(mortal, topics))), victim.log()
         victim.kill()
+    bury(mortal.bootstrap, f"{topics.prefix}-ingest-traccar")
     forward(mortal.bootstrap, forward_topic, range(500, 1_000))
     with process("heir") as heir:
         assert eventually(lambda: set(pings_of(mortal, topics)) == set(range(1_000))), heir.log()

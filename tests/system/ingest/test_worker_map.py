@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bus_feed
+from dead_members import bury
 from pathcast_process import VERIFY, environment
 from worker_process import Worker, assert_all_live
 
@@ -71,6 +72,7 @@ def test_other_forms_are_forecast_through_a_crash_and_a_verifier_with_the_map_ag
     with Worker(tmp_path / "victim.log", **options) as victim:
         bus_feed.wait_for_records(apache_kafka, topics.forecasts, KILL_AFTER, partial(assert_all_live, victim))
         victim.kill()
+    bury(apache_kafka, topic_prefix)
     with Worker(tmp_path / "next.log", **options) as worker:
         worker.wait_until_ready()  # where the victim had answered everything, it would be stopped as it starts
         bus_feed.wait_until_consumed(apache_kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))

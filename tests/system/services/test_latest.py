@@ -16,9 +16,10 @@ from pathlib import Path
 import bus_feed
 import pytest
 import services_rig
+from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from services_rig import forecast, undisturbed
 from worker_process import Worker, assert_all_live
 
@@ -129,16 +130,19 @@ def test_values_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> Non
     sending = threading.Thread(target=feed.send, args=(SLICES, hurry), daemon=True)
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
-        stays.wait_for("is ours", 60)
+        stays.wait_for("is ours", PATIENCE_S)
+        group = f"{feed.prefix}-latest"
+        live = members_of(feed.kafka, group)
         sending.start()
         for point in ("after_publish:3", "before_end:2", "before_publish:2", "after_commit:2"):
             victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
             assert victim.wait(180) == -signal.SIGKILL, victim.log()
+            bury(feed.kafka, group, but=live)
         zombie = stack.enter_context(feed.member("zombie"))
-        zombie.wait_for("is ours", 90)
+        zombie.wait_for("is ours", PATIENCE_S)
         zombie.send_signal(signal.SIGSTOP)  # for longer than its session
         plain = stack.enter_context(feed.member("plain"))
-        plain.wait_for("is ours", 90)
+        plain.wait_for("is ours", PATIENCE_S)
         plain.kill()
         hurry.set()
         sending.join()

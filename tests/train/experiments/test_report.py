@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import train.experiments
+from train.experiments import cli, questions
 from train.experiments.lab.report import Finding, Table, source, write
 
+ROOM = Path(train.experiments.__file__).parent
 INSTALLED = f"pathcast {version('pathcast')}, installed"
 
 
@@ -20,6 +23,16 @@ def git(folder: Path, *arguments: str) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     told = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return told.stdout.strip()
+
+
+def test_every_question_is_an_experiment_with_its_report_and_its_row_in_the_page() -> None:
+    asked = {module.name for module in pkgutil.iter_modules(questions.__path__)}
+    assert asked == set(cli.EXPERIMENTS), "the table of the command"
+    page = (ROOM.parent / "README.md").read_text()
+    for name in asked:
+        assert f"| [`{name}`](experiments/reports/{name}.md) |" in page
+        assert (ROOM / "reports" / f"{name}.md").exists()
+        assert json.loads((ROOM / "reports" / f"{name}.json").read_text())["name"] == name
 
 
 @pytest.fixture
