@@ -65,10 +65,15 @@ class Exporter:
             resource=self._resource,
             attributes=span.attributes,
             kind=_KINDS[span.kind],
-            start_time=round(span.begin_ms * 1e6),
-            end_time=round(span.end_ms * 1e6),
+            start_time=_ns(span.begin_ms),
+            end_time=_ns(span.end_ms),
             instrumentation_scope=self._scope,
         )
+
+
+def _ns(at_ms: float) -> int:
+    # Whole microseconds: a float has no more digits for a time of today, and 2 to the 53rd in ns was in April 1970.
+    return round(at_ms * 1000) * 1000
 
 
 def _endpoint(environment: Mapping[str, str]) -> str:
