@@ -143,6 +143,15 @@ class Follower:
         self._restore(self._stored(np.flatnonzero(~gone)))
         return ids
 
+    def drop(self, name: str) -> Ids:
+        """Forgets one entity, as its record asks (`stream.wire.forgetting`), and returns its id, if it was known."""
+        number = self._numbers.get(name)
+        if number is None:
+            return np.empty(0, np.uint64)
+        others = np.delete(np.arange(len(self._numbers)), number)
+        self._restore(self._stored(others))
+        return entity_ids([name])
+
     def dumps(self) -> bytes:
         return msgspec.msgpack.encode(self._stored(np.arange(len(self._numbers))))
 

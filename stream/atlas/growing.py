@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from model.api import FIX
 from model.atlas.cells import CAME_M
@@ -32,6 +33,7 @@ from stream.atlas.follower import POLICY, Follower
 from stream.kafka.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.tracks.track_table import ROW
+from stream.wire.forgetting import forgets
 
 MAGIC: Final = b"PCAG\1"
 _RULES: Final = (SLOT_MS, BUCKETS, CAME_M, MAX_APART_MS, MAX_MPS, MIN_STEP_S)  # by which days are counted
@@ -69,8 +71,18 @@ class PartitionGrowth:
         return self._follower.left_out
 
     def add(self, records: Records, foreign: Foreign | None = None) -> Iterator[tuple[int, Day]]:
-        """Takes the next records, and returns what is new, as `Growth.add` does. `foreign` is as of `Follower.fold`."""
-        return self._growth.add(*self._follower.fold(records, foreign))
+        """Takes the next records, and returns what is new, as `Growth.add` does. `foreign` is as of `Follower.fold`.
+
+        An entity that is to be forgotten is, at its record: no later ping is counted against its earlier ones. What was
+        counted stays.
+        """
+        begin = 0
+        for row in np.flatnonzero(records.values.lengths < 0).tolist():
+            if (name := forgets(records[row])) is not None:
+                yield from self._growth.add(*self._follower.fold(records[begin:row], foreign))
+                self._growth.forget(self._follower.drop(name))
+                begin = row
+        yield from self._growth.add(*self._follower.fold(records[begin:] if begin else records, foreign))
 
     def dumps(self) -> bytes:
         """Returns it as bytes, without entities that were silent for long, which it forgets."""

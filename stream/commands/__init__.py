@@ -9,5 +9,6 @@ config         `pathcast config`: settings and where they come from
 dlq            `pathcast dlq`: dead_letters reads them, requeue puts them back
 doctor         `pathcast doctor`: is everything there that a worker needs
 files          `pathcast fill` and `pathcast forecast`: files instead of topics
+forget         `pathcast forget`: one entity out of every place
 models         `pathcast models`: which weights answer
 """

@@ -36,6 +36,7 @@ EXTRAS: Final = {
     "fastavro": "contracts",
     "yaml": "contracts",
     "psycopg": "sinks",
+    "opentelemetry": "otel",
 }
 TRAINING: Final = (
     "train",

@@ -40,6 +40,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from stream.commands.dead_letters import Box, Letter, Place, check_codes, group_of, is_done
 from stream.kafka import admin
 from stream.wire import MAX_DEAD_LETTER_BYTES
+from stream.wire.forgetting import FORGOTTEN
 
 CHUNK: Final = 500  # letters per transaction: some 5 MB at most of ordinary records, and well within its time-out
 
@@ -71,7 +72,8 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
     limits = _limits(box, {letter.source.topic for letter in slim if letter.is_record})
     made = Plan()
     for letter in slim:
-        if codes and letter.code not in codes:
+        # To put back that an entity is to be forgotten would forget what it has sent since.
+        if letter.code == FORGOTTEN or (codes and letter.code not in codes):
             continue
         number, offset = letter.place
         made.ends[letter.code, number] = offset + 1

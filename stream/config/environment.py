@@ -15,7 +15,11 @@ INGEST_TOKEN: Final = "PATHCAST_INGEST_TOKEN"
 INGEST_HMAC: Final = "PATHCAST_INGEST_HMAC_"
 MQTT_PASSWORD: Final = "PATHCAST_MQTT_PASSWORD"  # of `pathcast ingest mqtt`
 FEED_HEADERS: Final = "PATHCAST_FEED_HEADERS"  # of the pollers: keys, a line each
-SECRETS: Final = ("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN, http_access.SERVE_TOKEN)
+TRACE_KEY: Final = "PATHCAST_TRACE_KEY"  # of the hashes that stand for entities in traces (stream.tracing)
+SECRETS: Final = (
+    *("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN, http_access.SERVE_TOKEN),
+    TRACE_KEY,
+)
 # Our own tests and CI read these; they are no settings.
 _OF_OTHERS: Final = ("PATHCAST_TEST_", "PATHCAST_REQUIRE_", INGEST_HMAC)
 

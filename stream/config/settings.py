@@ -64,6 +64,8 @@ class Settings:
     # How far ahead versions are announced. Half of it is what a partition waits for one.
     lead_s: float = 60.0
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
+    trace_share: float = 0.0  # of the entities, whose pings are traced (stream.tracing); 0: nothing is
+    trace_entity_ids: bool = False  # in spans; else a keyed hash stands for the entity
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
     topics: Topics = field(init=False)
@@ -79,6 +81,8 @@ class Settings:
             raise ValueError(f"max_stored_entities must be at least 1, got {self.max_stored_entities}")
         if self.lead_s <= 0:
             raise ValueError(f"lead_s must be above 0, got {self.lead_s}")
+        if not 0 <= self.trace_share <= 1:
+            raise ValueError(f"trace_share must be from 0 to 1, got {self.trace_share}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))
 
     @property

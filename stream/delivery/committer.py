@@ -23,6 +23,8 @@ from stream.delivery.partitions import Guarantee, Owned, Piece
 from stream.engine.counts import Counts
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
+from stream.tracing.pings import TracedBatch
+from stream.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class FoldedBatch(NamedTuple):
     records: int
     answers: Answers
     counts: Mapping[Partition, Counts]  # of these records alone
+    traced: TracedBatch | None = None  # which of its pings are in a trace, if any
 
 
 @dataclass
@@ -60,13 +63,15 @@ class Committer:
         accounts: Accounts,
         clock: Callable[[], float],
         news: Callable[[], None],
+        tracer: Tracer | None = None,
     ) -> None:
-        """Takes `news`, which is called when a batch has ended."""
+        """Takes `news`, which is called when a batch has ended, and `tracer`, if pings are traced."""
         self._guarantee = guarantee
         self._inbox = inbox
         self._accounts = accounts
         self._clock = clock
         self._news = news
+        self._tracer = tracer
         self._batches: deque[_Flying] = deque()
         self.records_in = 0
         self.records_out = 0
@@ -142,11 +147,12 @@ class Committer:
             published.cancel()
             raise
         published.set_result(None)
+        published_ms = self._clock()
         result = CommitResult()
         if before is not None:
             earlier = await before
             batch, result.back = _still_ours(batch, earlier.lost + earlier.fenced)
-        pieces, records, answers, counts = batch
+        pieces, records, answers, counts, traced = batch
         # The last piece of a partition counts.
         next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}
         # Records that the consumer brings once more do not move a committed offset back.
@@ -154,6 +160,7 @@ class Committer:
             owned.partition: CommittedOffset(max(offset, owned.next_offset), owned.epoch, owned.history)
             for owned, offset in next_offsets.items()
         }
+        commit_ms = self._clock()
         try:
             fenced = await self._guarantee.commit(marks, answers) if marks else set()
             failpoints.reach("after_commit")
@@ -178,6 +185,10 @@ class Committer:
         self._accounts.settle(answered, answers, counts, self._clock())
         self._accounts.commit_s.observe((self._clock() - began_ms) / 1000)
         self._inbox.retire(answered)
+        if traced is not None and self._tracer is not None:
+            traced.publish_ms, traced.published_ms = began_ms, published_ms
+            traced.commit_ms, traced.committed_ms = commit_ms, self._clock()
+            self._tracer.committed(traced, {piece.owned.partition for piece in answered})
         return result
 
 

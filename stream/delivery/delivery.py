@@ -50,6 +50,7 @@ from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
 from stream.store.base import Store
+from stream.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class Delivery:
         *,
         versions: Versions | None = None,
         clock: Callable[[], float] = now_ms,
+        tracer: Tracer | None = None,
     ) -> None:
-        """Takes `versions`, if forecasts are to ask some."""
+        """Takes `versions`, if forecasts are to ask some, and `tracer`, if pings are to be traced."""
         self._store = store  # `close` closes it
         self._guarantee = guarantee
         self._clock = clock
@@ -86,7 +88,7 @@ class Delivery:
         self._cold_reads = ColdReads(engine, store, self._outages, self._news.set)
         self._busy = asyncio.Lock()  # held by the user of the engine, which does one thing at a time
         self._continuity = Continuity(input_log, self.accounts)
-        self._committer = Committer(guarantee, self._inbox, self.accounts, clock, self._news.set)
+        self._committer = Committer(guarantee, self._inbox, self.accounts, clock, self._news.set, tracer)
         self.ownership = Ownership(
             engine,
             guarantee,
@@ -102,7 +104,7 @@ class Delivery:
         )
         self._processing = Processing(
             *(engine, store, self._cold_reads, Holds(versions, self._news.set), self.ownership),
-            *(self._inbox, self.accounts, clock),
+            *(self._inbox, self.accounts, clock, tracer),
         )
 
     # -- input --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stream.delivery.partitions import Piece
 from stream.engine.engine import Engine
 from stream.kafka.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store
+from stream.tracing.tracer import Tracer
 
 log: Final = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Processing:
         inbox: Inbox,
         accounts: Accounts,
         clock: Callable[[], float],
+        tracer: Tracer | None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -48,6 +50,7 @@ class Processing:
         self._inbox = inbox
         self._accounts = accounts
         self._clock = clock
+        self._tracer = tracer
         self._began_ms: float | None = None  # when the engine got the batch; None between batches
 
     @property
@@ -83,7 +86,11 @@ class Processing:
 
     async def _answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
         choice = await self._holds.choice(pieces)
-        records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
+        parts = [piece.records.since(piece.owned.taken) for piece in pieces]
+        records, traced = Records.joined(parts), None
+        if self._tracer is not None:
+            fetched = [piece.fetched_ms for piece in pieces]
+            traced = self._tracer.sampled(list(zip(parts, fetched, strict=True)))
         owners = {piece.owned for piece in pieces}
         before, now_ms = so_far(pieces, self._engine.counts), self._clock()
         careful = any(map(_has_failed, pieces))
@@ -95,6 +102,7 @@ class Processing:
                 careful=careful,
                 read=self._cold_reads.reader(owners),
                 choice=choice,
+                traced=traced,
             )
         except (Refused, Waits, Evicted):
             raise  # no record is at fault; a store that refused would refuse again
@@ -109,7 +117,9 @@ class Processing:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
             if careful:  # a replay finds an unsaved quarantine again only if folding fails
                 piece.owned.save_at_ms = 0.0
-        return FoldedBatch(pieces, len(records), answers, counts)
+        if traced is not None:
+            traced.started_ms = now_ms
+        return FoldedBatch(pieces, len(records), answers, counts, traced)
 
     async def _evicted(self, pieces: Sequence[Piece], error: Evicted) -> Sequence[Piece]:
         """Handles stored states of one partition that the store has lost; nothing is folded yet.

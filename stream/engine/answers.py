@@ -7,8 +7,9 @@ that differ in the last bits of a float nearly always publish the same bytes, an
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from stream.engine.json_template import TEXT, Template
 from stream.kafka.columns import I64, BytesColumn
 from stream.kafka.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
+from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import (
     CACHES,
     E7,
@@ -39,6 +41,7 @@ S_DIGITS: Final = 3
 WARMUP_BELOW: Final = 8  # pings; with fewer the evaluation protocol does not score a forecast either
 M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 
+NO_TRACES: Final[Mapping[int, bytes]] = MappingProxyType({})
 _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
 _STATUS_TEXTS: Final = BytesColumn.of([status.encode() for status in _STATUSES])
@@ -99,11 +102,13 @@ class Writer:
         parts: Sequence[Answered],
         models: Sequence[ModelRef],
         clocks_ms: tuple[float, float, float],
+        traceparents: Mapping[int, bytes] = NO_TRACES,
     ) -> list[EncodedBatch]:
         """Returns the answers to some of these records; those of each partition are in the order of its records.
 
-        `clocks_ms` are when the records were fetched, when the batch started, and when the model answered. Raises
-        ValueError for a number that is not finite.
+        `clocks_ms` are when the records were fetched, when the batch started, and when the model answered.
+        `traceparents` has the header of the answers that are in a trace, by row. Raises ValueError for a number that is
+        not finite.
         """
         if not parts:
             return []
@@ -114,8 +119,15 @@ class Writer:
         template = self._template if asked.asks is None else self._guided
         values = template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids, models))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
-        heads = [_head(*one) for one in records.partitions]
-        pages = framed(keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
+        heads, which = [_head(*one) for one in records.partitions], asking.which
+        if traceparents:
+            which = which.copy()
+            for row, value in traceparents.items():
+                for place in np.flatnonzero(asked.rows == row).tolist():
+                    topic, number = records.partitions[asking.which[place]]
+                    which[place] = len(heads)
+                    heads.append(_head_with(topic, number, value))
+        pages = framed(keys, values, BytesColumn.of(heads).at(which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             EncodedBatch(self._topic, source, asked.rows[at], body)
@@ -140,6 +152,11 @@ def _head(topic: str, number: int) -> bytes:
     """Returns the encoded headers of a forecast that answers a record of this partition, except the header of its
     id."""
     return headers_as_sent(event_headers("forecast", topic, number), more=1)
+
+
+def _head_with(topic: str, number: int, trace_parent: bytes) -> bytes:
+    """Returns the same, with the header of a trace."""
+    return headers_as_sent((*event_headers("forecast", topic, number), (TRACEPARENT, trace_parent)), more=1)
 
 
 def _template(horizons_s: Sequence[float], *, guided: bool) -> Template:

@@ -19,6 +19,7 @@ from stream.engine.pings import Pings
 from stream.kafka.encoded_batches import Answers, EncodedBatch
 from stream.kafka.record_columns import Records
 from stream.store.base import Partition
+from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import FIX_BYTES
 from stream.tracks.track import Accepted, Gap, Late, Track
 from stream.tracks.track_table import firsts
@@ -42,6 +43,7 @@ class EngineBatch:
     said: list[Answered] = field(default_factory=list)
     pages: list[EncodedBatch] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # unordered, each with the row that it answers
+    traced: TracedBatch | None = field(init=False, default=None)  # which of its pings are in a trace, if any
     sources: list[Shard] = field(init=False)  # one for each of the records' partitions
     asks: Asks | None = field(init=False, default=None)
     networks: Networks | None = field(init=False, default=None)  # None: each entity's state stays where it is
@@ -79,7 +81,9 @@ class EngineBatch:
         """Returns these of its records, in order, as a batch of their own."""
         records = self.records.at(np.array(rows, np.int64))
         pings = self.pings.part(rows, records)
-        return EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent, self.choice)
+        part = EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent, self.choice)
+        part.traced = self.traced
+        return part
 
     def take(self, rows: Sequence[int], part: EngineBatch) -> None:
         """Takes over the answers of `part`, which is these rows."""

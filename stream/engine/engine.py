@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from model.api import Predictor
 from stream.adapters.live.on_topic import reader_of
 from stream.config.settings import Settings
+from stream.engine import quarantine, stored_entity
 from stream.engine.asks import NOTHING, Choice
 from stream.engine.batch import (
     EngineBatch,
@@ -46,6 +47,7 @@ from stream.engine.stepping import Stepper
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.record_columns import Records
 from stream.store.base import READ_CHUNK, Partition, Store, read_records
+from stream.tracing.pings import TracedBatch
 from stream.tracks.track import Policy
 from stream.wire import ModelRef, Record
 
@@ -139,6 +141,7 @@ class Engine:
         careful: bool = False,
         read: Read | None = None,
         choice: Choice = NOTHING,
+        traced: TracedBatch | None = None,
     ) -> Answers:
         """Folds the records into the states; returns forecasts, gap fills and dead letters.
 
@@ -149,6 +152,7 @@ class Engine:
             careful: if folding raises, find the entities at fault and continue without them; it copies every state.
             read: reads the records of entities that are not in memory; the default is the store's `get_many`.
             choice: which atlas each ping asks, if forecasts are to say so, and which weights, if there are several.
+            traced: which pings are in a trace, if any; the engine notes its times there.
 
         Raises what `read` raises: for example that the store cannot be reached, or Evicted if it has lost the state of
         an entity that is not in memory. Nothing has been folded then, so the call may be repeated.
@@ -159,12 +163,17 @@ class Engine:
         for shard in shards.values():
             shard.refused.clear()
         batch = EngineBatch(records, Pings.read(records, self._foreign), shards, started_ms, fetched_ms, silent, choice)
+        batch.traced = traced
+        forgotten = batch.pings.forgotten
+        fold: Callable[[EngineBatch], None] = self._stepper.fold
         if careful:
             stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._unloaded(batch)}
-            work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))
+            fold = partial(self._bisection.fold, fold=partial(self._fold_part, stored))
         else:
             await self._admit_unloaded(batch, read)
-            work = partial(self._stepper.fold, batch)
+            if forgotten:
+                fold = partial(self._fold_part, {})
+        work = partial(self._fold_around, batch, forgotten, fold) if forgotten else partial(fold, batch)
         await self._computed(shards.values(), work, at_once=len(records) <= INLINE_RECORDS)
         if choice.weights is not None:
             self._let_go(choice.weights.networks)
@@ -275,8 +284,23 @@ class Engine:
         """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
         for shard, entity_ids in self._unloaded(part):
             of = stored.get(shard.partition, {})
-            self._admit(shard, {one: of.get(one) for one in entity_ids}, _ceilings(part, shard))
+            known = {one: _unless_forgotten(shard, one, of.get(one)) for one in entity_ids}
+            self._admit(shard, known, _ceilings(part, shard))
         self._stepper.fold(part)
+
+    def _fold_around(self, batch: EngineBatch, forgotten: Sequence[int], fold: Callable[[EngineBatch], None]) -> None:
+        """Folds a batch in which these rows ask to forget entities: what comes before each, and then what follows."""
+        begin = 0
+        for end in (*forgotten, None):
+            rows = range(len(batch.records))[begin:end]
+            if rows:
+                part = batch.part(rows)
+                fold(part)
+                batch.take(rows, part)
+            if end is not None:
+                record, shard = batch.records[end], batch.shard_of(end)
+                self._table.forget(shard, (record.key or b"").decode(), record.offset)
+                begin = end
 
     def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
         self._table.sweep()
@@ -284,7 +308,21 @@ class Engine:
 
 
 async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
-    return dict(zip(entity_ids, await read(shard.partition, entity_ids), strict=True))
+    found = zip(entity_ids, await read(shard.partition, entity_ids), strict=True)
+    return {entity_id: _unless_forgotten(shard, entity_id, raw) for entity_id, raw in found}
+
+
+def _unless_forgotten(shard: Shard, entity_id: str, raw: bytes | None) -> bytes | None:
+    """Returns a stored record; None if it is from before its entity was forgotten, and is to be removed."""
+    at = shard.forgotten.get(entity_id)
+    if at is None or raw is None:
+        return raw
+    try:
+        includes = quarantine.loads(entity_id, raw) if quarantine.is_one(raw) else stored_entity.loads(entity_id, raw)
+    except stored_entity.RecordError:
+        return None
+    next_offset = includes.next_offset if isinstance(includes, quarantine.Quarantine) else includes.track.next_offset
+    return raw if next_offset > at else None
 
 
 def _ceilings(batch: EngineBatch, shard: Shard) -> Mapping[str, int]:

@@ -58,6 +58,8 @@ class Shard:
     lost: set[str] = field(default_factory=set)  # entities whose states the store has lost; they still count as known
     refused: set[str] = field(default_factory=set)  # new entities of this batch that exceed the quota
     unread: set[str] = field(default_factory=set)  # entities treated as new because the store could not be read
+    forgotten: dict[str, int] = field(default_factory=dict)  # entities that were forgotten, and the last such offset
+    unremoved: set[str] = field(default_factory=set)  # those of them that the store may still have
 
 
 class Dumped(NamedTuple):
@@ -159,10 +161,15 @@ class EntityTable:
             if shard.quarantine.get(entity_id) is written:
                 shard.unwritten.discard(entity_id)
         lost = set(missing)
-        has = np.fromiter((entity.id not in lost for entity in dumped.entities), np.bool_, len(dumped.entities))
+        # What was forgotten since the dump was written all the same: the next checkpoint removes it.
+        has = np.fromiter(
+            (entity.id not in lost and entity.id not in shard.unremoved for entity in dumped.entities),
+            np.bool_,
+            len(dumped.entities),
+        )
         self.tracks.saved(dumped.slots[has], dumped.behind[has])
         if shard.new:
-            shard.new.difference_update(dumped.items.keys() - lost)
+            shard.new.difference_update(dumped.items.keys() - lost - shard.unremoved)
         self._dirty[dumped.slots[~has]] = True
         return [entity for entity in dumped.entities if entity.id in lost]
 
@@ -228,6 +235,20 @@ class EntityTable:
             self._predictors.release(slots)
             self._owner[slots], self._dirty[slots] = NOBODY, False
             self._idle.clear()
+
+    def forget(self, shard: Shard, entity_id: str, offset: int) -> None:
+        """Removes an entity, as the record at this offset asks, and what the store has of it at the next checkpoint."""
+        self.vacate(shard, [entity_id])
+        shard.quarantine.pop(entity_id, None)
+        shard.unwritten.discard(entity_id)
+        shard.forgotten[entity_id] = offset
+        shard.unremoved.add(entity_id)
+
+    def removed(self, shard: Shard, entity_ids: Mapping[str, int]) -> None:
+        """Notes that the store has nothing any more of entities that were forgotten at these offsets, or earlier."""
+        for entity_id, offset in entity_ids.items():
+            if shard.forgotten[entity_id] == offset:  # else it was forgotten again, perhaps after one more write
+                shard.unremoved.discard(entity_id)
 
     # -- quarantine ------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from stream.tracks import clean_compiled
 from stream.tracks.clean import Foreign, examine
 from stream.tracks.fix import packed
 from stream.wire import Ping, Reject
+from stream.wire.forgetting import FORGOTTEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,11 @@ class Pings:
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
         index = np.array(rows, np.int64)
         return self._by_entity(records, self.fixes[index], rejects, self.dropped[index])
+
+    @property
+    def forgotten(self) -> list[int]:
+        """Returns the rows of the records that ask to forget their entities, in order."""
+        return sorted(row for row, reject in self.rejects.items() if reject.code == FORGOTTEN)
 
     def dropped_of(self, chosen: NDArray[np.bool_]) -> Counter[str]:
         """Returns how often each optional field was dropped from the chosen [N] records."""

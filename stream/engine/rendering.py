@@ -17,6 +17,7 @@ from stream.engine.batch import EngineBatch, Outcome
 from stream.engine.entities import Shard
 from stream.kafka.encoded_batches import EncodedBatch
 from stream.kafka.record_columns import Records
+from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import Fix
 from stream.tracks.track import Gap
 from stream.wire import (
@@ -55,13 +56,17 @@ class Renderer:
         answered: Sequence[Answered],
         models: Sequence[ModelRef],
         clocks_ms: tuple[float, float, float],
+        traced: TracedBatch | None = None,
     ) -> list[EncodedBatch]:
-        """Returns the encoded forecasts. Raises ValueError for a number that is not finite.
+        """Returns the encoded forecasts; those of `traced` pings have a header that names their spans.
+
+        Raises ValueError for a number that is not finite.
 
         `models` are those that `answered` refers to. `clocks_ms` are when the records were fetched, when their batch
         started, and when the model had answered.
         """
-        return self._writer.written(records, answered, models, clocks_ms)
+        traceparents = {} if traced is None else traced.headers(records)
+        return self._writer.written(records, answered, models, clocks_ms, traceparents)
 
     def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:

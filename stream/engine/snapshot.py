@@ -40,6 +40,7 @@ class Snapshot:
         self._run = run
         self._shard = shard
         self._left = table.unsaved(shard)
+        self._removed = {entity_id: shard.forgotten[entity_id] for entity_id in sorted(shard.unremoved)}
         self._dumped: Dumped | None = None
         self._missing: list[str] = []
         self._evicted = 0  # how many of the missing had not expired
@@ -63,6 +64,8 @@ class Snapshot:
         assert self._dumped is not None, "dump first"
         covered = None if self._left else self.next_offset
         partition = self._shard.partition
+        if self._removed:  # before the offset moves: a replay from the old one forgets them once more
+            await self._store.remove(partition, self.epoch, list(self._removed))
         self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
         self._evicted = len(await self._store.evicted(partition, self._missing)) if self._missing else 0
         self._stored = await self._store.count(partition)
@@ -70,6 +73,8 @@ class Snapshot:
     def settle(self) -> None:
         """Notes that the leg is written."""
         assert self._dumped is not None, "dump first"
+        self._table.removed(self._shard, self._removed)
+        self._removed = {}
         moved = not self._left and not self._missing
         # The missing ones have expired in the store, or it has lost them.
         self._left += self._table.saved(self._dumped, self._missing)

@@ -68,11 +68,16 @@ class Stepper:
         rows = self._pings(batch)
         self._move(batch, rows)
         outcomes = self._observe(batch, rows)
+        if batch.traced is not None:
+            batch.traced.tracked_ms = self._clock_ms()
         for places, some in rows.steps(outcomes):
             self._step(batch, rows, places, some)
         clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
-        batch.pages += self._render.forecasts(batch.records, batch.said, self._predictors.refs, clocks_ms)
+        models, traced = self._predictors.refs, batch.traced
+        batch.pages += self._render.forecasts(batch.records, batch.said, models, clocks_ms, traced)
         self._fill(batch)
+        if traced is not None:
+            traced.answered_ms, traced.folded_ms = clocks_ms[2], self._clock_ms()
 
     def _move(self, batch: EngineBatch, rows: Rows) -> None:
         """Gives the states of entities to the networks that are due to answer them."""

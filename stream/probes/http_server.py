@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 from stream.config.http_access import TOKEN, Address, unusable
+from stream.config.http_log import http_logger
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
     server = _Server(
         _RequestHandler(secret, pages).answer,
         access_log=None,
+        logger=http_logger(),
         lingering_time=0.0,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_HEADER_BYTES,

@@ -92,6 +92,10 @@ class Store(Protocol):
         the entities are rebuilt, the next owner rebuilds them. Raises Fenced.
         """
 
+    async def remove(self, partition: Partition, epoch: int, entity_ids: Sequence[str]) -> None:
+        """Deletes the records of these entities, and takes them out of the index, in one step: they are not expected
+        any more. Raises Fenced."""
+
     async def count(self, partition: Partition) -> int:
         """Returns how many entities have records that have not expired, according to the store's index."""
 
@@ -166,6 +170,12 @@ class MemoryStore:
         self._index.get(partition, set()).difference_update(entity_ids)
         if next_offset is not None:
             self._claims[partition] = Claim(epoch, next_offset)
+
+    async def remove(self, partition: Partition, epoch: int, entity_ids: Sequence[str]) -> None:
+        self._check(partition, epoch)
+        self._index.get(partition, set()).difference_update(entity_ids)
+        for entity_id in entity_ids:
+            self._records.get(partition, {}).pop(entity_id, None)
 
     async def count(self, partition: Partition) -> int:
         return len(self._index.get(partition, ()))

@@ -133,6 +133,21 @@ end
 return stored
 """
 
+# ARGV: epoch, the least value that `writes` must have, then the entities whose records are in KEYS[3..]. Deletes both,
+# and counts as a write: an older copy of Redis still has them. Returns the stored epoch and `writes`.
+_REMOVE: Final = f"""
+local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
+if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
+    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
+    for i = 3, #KEYS do
+        redis.call('UNLINK', KEYS[i])
+        redis.call('ZREM', KEYS[2], ARGV[i])
+    end
+end
+return {{stored, writes}}
+"""
+
 # ARGV: epoch, 'records' to delete KEYS[3..] or 'offset' to delete the offset and the index, too. Returns the stored
 # epoch.
 _FORGET: Final = f"""
@@ -170,6 +185,7 @@ class RedisStore:
         self._claim = self._redis.register_script(_CLAIM)
         self._put = self._redis.register_script(_PUT)
         self._unlist = self._redis.register_script(_UNLIST)
+        self._remove = self._redis.register_script(_REMOVE)
         self._forget = self._redis.register_script(_FORGET)
         self._index = Index(self._redis)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least value that `writes` must have
@@ -245,6 +261,16 @@ class RedisStore:
         for first in range(0, len(entity_ids), MAX_CALL_ITEMS):
             arguments = [epoch, offset, *entity_ids[first : first + MAX_CALL_ITEMS]]
             refuse_unless_current(partition, epoch, int(await self._unlist(self._own_keys(partition), arguments)))
+
+    async def remove(self, partition: Partition, epoch: int, entity_ids: Sequence[str]) -> None:
+        for first in range(0, len(entity_ids), MAX_CALL_ITEMS):
+            some = entity_ids[first : first + MAX_CALL_ITEMS]
+            least = self._claimed[partition][1] if partition in self._claimed else 0
+            keys = [*self._own_keys(partition), *(self._entity_key(partition, one) for one in some)]
+            stored, writes = await self._remove(keys, [epoch, least, *some])
+            refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
+            if self._claimed.get(partition, (epoch, 0))[0] == epoch:
+                self._claimed[partition] = epoch, int(writes)
 
     async def count(self, partition: Partition) -> int:
         return await self._index.count(self._index_key(partition))

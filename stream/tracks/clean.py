@@ -27,6 +27,7 @@ from stream.wire import (
 )
 from stream.wire.escape import shown
 from stream.wire.fields import optional, required
+from stream.wire.forgetting import FORGOTTEN, forgets
 
 MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
 
@@ -92,6 +93,8 @@ def _examined(record: Record) -> Examined:
 def _nothing(record: Record) -> Reject:
     if (reason := why_unread(record)) is not None:
         return Reject("unreadable", f"the batch that it came in was not unpacked: {shown(reason)}")
+    if forgets(record) is not None:
+        return Reject(FORGOTTEN, "its entity is forgotten from here on")
     return Reject("empty", "the record has no value")
 
 

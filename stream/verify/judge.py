@@ -43,6 +43,7 @@ from stream.verify.unread import Unread
 from stream.verify.versions import Announced, Named
 from stream.verify.weights import AnnouncedWeights
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
+from stream.wire.forgetting import forgets
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
@@ -104,6 +105,8 @@ class Judge:
         ping = parsed if isinstance(parsed, Ping) else None
         entity = None if ping is None else ping.entity_id
         may_repeat = False
+        if (forgotten := forgets(record)) is not None:
+            self._forecast_ms.pop(forgotten, None)
         if ping is not None:
             may_repeat = known.may_repeat(ping.entity_id, ping.ts)
             known.note_time(ping.entity_id, ping.ts)

@@ -36,6 +36,7 @@ class Reject(NamedTuple):
 CODES: Final[dict[str, str]] = {
     "unreadable": "the batch of the record is damaged, or unfolds to more than a worker reads",
     "empty": "the record has no value",
+    "forgotten": "the record asks to forget its entity (`pathcast forget`), which is done",
     "too_large": f"the value is larger than {MAX_RECORD_BYTES} bytes",
     "schema_framed": "the value begins with the framing of a Schema Registry, plain JSON is expected",
     "invalid_utf8": "the value or the key is not UTF-8",

@@ -31,7 +31,7 @@ from stream.probes import http_server
 from stream.store.redis_store import RedisStore
 from stream.versions.hearing import Hearing
 from stream.versions.serving import Versions
-from stream.worker import memory, startup
+from stream.worker import memory, startup, tracing
 from stream.worker import versions as asked_versions
 from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
@@ -79,6 +79,10 @@ class App(faust.App):
     watch: Monitor
     versions: Versions | None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.ends: list[Callable[[], None]] = []  # what is to be called when all else has stopped
+
     async def drain(self) -> None:
         """Finishes or forgets all records in flight. The driver calls it before partitions are revoked."""
         await self.delivery.ownership.drain()
@@ -118,7 +122,12 @@ async def build(settings: Settings, hearing: Hearing | None = None) -> App:
     app.versions = asked_versions.versions(settings, hearing, consumer, predictor)
     if app.versions is not None:
         await app.versions.ready()
-    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer, versions=app.versions)
+    guarantee = _guarantee(settings, consumer)
+    app.delivery = Delivery(
+        *(settings, engine, store, guarantee, consumer),
+        versions=app.versions,
+        tracer=tracing.tracer(settings, app.ends),
+    )
     app.watch = Monitor(app.delivery, engine, consumer, app.versions)
     _connect(app, settings)
     return app
@@ -269,6 +278,8 @@ async def _work(app: App, settings: Settings) -> None:
         failure = failure or RuntimeError(f"could not stop in {STOP_S:.0f} s ({error!r}); the next owner replays")
     for task in lives.values():
         task.cancel()
+    for end in app.ends:
+        await asyncio.to_thread(end)
     if failure is not None:
         said = kafka_refusal(settings.bootstrap, settings.kafka, failure) or failure
         raise RuntimeError(f"worker stopped: {said}") from failure

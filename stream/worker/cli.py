@@ -155,6 +155,13 @@ def worker(
     metrics: Annotated[
         str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
     ] = "",
+    trace_share: Annotated[
+        float,
+        option("--trace-share", "TRACE_SHARE", "of entities whose pings are traced (extra otel)", min=0, max=1),
+    ] = _DEFAULTS["trace_share"],
+    trace_entity_ids: Annotated[
+        bool, option("--trace-entity-ids", "TRACE_ENTITY_IDS", "in spans, instead of keyed hashes")
+    ] = False,
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
@@ -184,6 +191,8 @@ def worker(
         map=map_,
         lead_s=lead_s,
         instance=instance,
+        trace_share=trace_share,
+        trace_entity_ids=trace_entity_ids,
         kafka=security,
         redis=redis_security,
     )

@@ -20,6 +20,7 @@ from stream.api.http.reading import MAX_BODY_BYTES
 from stream.api.metrics import Metrics
 from stream.api.operations import OPERATIONS, Operation
 from stream.config.http_access import Address
+from stream.config.http_log import http_logger
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class Listening:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=http_logger(),
             keepalive_timeout=KEEP_ALIVE_S,
             lingering_time=0.0,
             max_line_size=MAX_LINE_BYTES,

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import hdrs, web
 
 from stream.config.http_access import Address, unusable
+from stream.config.http_log import http_logger
 from stream.config.security import Refused
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.limits import LimitedServer, Rate
@@ -70,6 +71,7 @@ async def listening(
         handler.answer,
         limits.connections,
         access_log=None,
+        logger=http_logger(),
         lingering_time=0.0,
         max_headers=MAX_HEADERS,
         auto_decompress=False,

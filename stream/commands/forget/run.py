@@ -1,0 +1,101 @@
+"""The order of the steps: look, tell the workers, wait for them, and then the places that they would fill again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from stream.config.settings import Settings
+from stream.commands.forget import archived, kept, latest, pings, states
+from stream.commands.forget.findings import Finding, Outcome, failed
+from stream.kafka import admin
+
+PINGS: Final = "workers' memory"
+ERRORS: Final = (OSError, ValueError, RuntimeError, RedisError)  # of a place that is not reached
+
+
+@dataclass(frozen=True)
+class What:
+    """Whom to forget, and where."""
+
+    entity_id: str
+    settings: Settings  # of the workers: Kafka, Redis, group and prefix
+    archive: str | None = None
+    wait_s: float = 60.0
+    dry_run: bool = False
+
+
+async def forget(what: What) -> list[Finding]:
+    """Forgets an entity, and returns what was found and done in each place.
+
+    A place that is not reached is a finding; the others are gone through all the same. It may be called again.
+    """
+    settings = what.settings
+    found = []
+    try:
+        with admin.connected(settings.bootstrap, settings.kafka) as client:
+            partitions = admin.partitions_of(client, settings.topics.pings)
+            (newest,) = admin.describe(client, [settings.topics.latest])
+            in_topics = kept.in_topics(client, settings.topics)
+    except ERRORS as error:
+        found += [failed("Kafka", error), failed(states.PLACE, ValueError("workers can only be told through Kafka"))]
+    else:
+        found += await _of_workers(what, partitions)
+        if newest.partitions is not None:
+            found.append(await _attempt(latest.PLACE, _latest(what, newest.partitions)))
+        found.append(in_topics)
+    if what.archive is not None:
+        found.append(await _attempt(archived.PLACE, _archived(what, what.archive)))
+    return [*found, *kept.elsewhere()]
+
+
+async def _of_workers(what: What, partitions: int) -> list[Finding]:
+    """Tells the workers, and waits until they have removed the entity's states."""
+    numbers = range(partitions)
+    before, told = failed(states.PLACE, ValueError("not looked for")), None
+    async with states.opened(what.settings, numbers) as stored:
+        before = await _attempt(states.PLACE, lambda: stored.look(what.entity_id))
+        if what.dry_run:
+            return [before]
+        try:
+            topic, security = what.settings.topics.pings, what.settings.kafka
+            told = await pings.send(what.settings.bootstrap, topic, numbers, what.entity_id, security=security)
+        except ERRORS as error:
+            return [failed(PINGS, error), before]
+        sent = _told(told)
+        if before.outcome is Outcome.FAILED:
+            return [sent, before]
+        after = stored.removed(what.entity_id, told, what.wait_s, before)
+        return [sent, await _attempt(states.PLACE, lambda: after)]
+
+
+def _told(told: Mapping[int, int]) -> Finding:
+    where = ", ".join(f"{number}:{offset}" for number, offset in told.items())
+    return Finding(PINGS, Outcome.SENT, f"a record in each partition, at {where}", "from there on it was never seen")
+
+
+def _latest(what: What, partitions: int) -> Callable[[], Awaitable[Finding]]:
+    where = what.settings.bootstrap, what.settings.topics.latest
+
+    async def work() -> Finding:
+        numbers = await latest.look(*where, partitions, what.entity_id, what.settings.kafka)
+        return await latest.removed(*where, numbers, what.entity_id, what.settings.kafka, dry_run=what.dry_run)
+
+    return work
+
+
+def _archived(what: What, archive: str) -> Callable[[], Awaitable[Finding]]:
+    async def work() -> Finding:
+        return archived.removed(archive, what.entity_id, dry_run=what.dry_run)
+
+    return work
+
+
+async def _attempt(place: str, work: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await work()
+    except ERRORS as error:
+        return failed(place, error)
