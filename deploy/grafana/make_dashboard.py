@@ -64,7 +64,6 @@ def _instance() -> dict[str, Any]:
         "label": "Process",
         "datasource": SOURCE,
         "query": {"query": query, "refId": "instance"},
-        "definition": query,
         "refresh": 2,  # when the time range changes
         "sort": 1,
         "multi": True,
@@ -76,16 +75,13 @@ def _instance() -> dict[str, Any]:
 
 
 def _alerts() -> dict[str, Any]:
-    """Marks where alerts fire."""
+    """Marks where alerts fire, with Grafana's own words for them: alertname and instance."""
     return {
         "name": "Alerts",
         "datasource": SOURCE,
         "enable": True,
         "iconColor": "red",
         "expr": 'ALERTS{alertstate="firing", alertname=~"Pathcast.*"}',
-        "titleFormat": "{{alertname}}",
-        "textFormat": "{{instance}}",
-        "step": "60s",
     }
 
 

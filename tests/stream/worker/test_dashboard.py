@@ -72,3 +72,42 @@ def _overlap(one: dict[str, int], other: dict[str, int]) -> bool:
     beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
     above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
     return not beside and not above
+
+
+def test_every_field_is_one_that_grafana_knows() -> None:
+    """What its schema does not know is lost when that reads the dashboard."""
+    dashboard = json.loads(FILE.read_text())
+    assert list(_lost(dashboard, _read_by_grafana(dashboard))) == []
+
+
+def test_a_field_that_grafana_does_not_know_would_be_found() -> None:
+    dashboard = json.loads(FILE.read_text())
+    panel = next(one for one in dashboard["panels"] if one["type"] == "timeseries")
+    panel["options"]["legend"]["placment"] = panel["options"]["legend"].pop("placement")
+    panel["targets"][0]["expression"] = "up"
+    lost = list(_lost(dashboard, _read_by_grafana(dashboard)))
+    assert [one.rpartition("/")[2] for one in lost] == ["expression", "placment"]
+
+
+def _read_by_grafana(dashboard: dict[str, Any]) -> Any:
+    """The dashboard as the types of Grafana's own SDK have it: of panels, their options and queries, too."""
+    from grafana_foundation_sdk.cog import encoder, plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    plugins.register_default_plugins()
+    return json.loads(encoder.JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+
+def _lost(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:
+    """Where `ours` has something that `theirs` has not, or not so."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            if key in theirs:
+                yield from _lost(value, theirs[key], f"{where}/{key}")
+            else:
+                yield f"{where}/{key}"
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            yield from _lost(one, other, f"{where}/{number}")
+    elif ours != theirs:
+        yield f"{where}: {ours!r} is not {theirs!r}"

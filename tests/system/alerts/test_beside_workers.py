@@ -58,8 +58,8 @@ class Scene(NamedTuple):
         with self.process(name, *command, "--metrics", str(port)) as process:
             instance = self.prometheus.watch(command[0], f"http://127.0.0.1:{port}")
             yield instance
+            assert process.running(), process.log()
             self.prometheus.forget(instance)
-            assert process.stop() == 0, process.log()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def serve(scene: Scene, weights: Path) -> Iterator[str]:
         found = re.search(r"listening at (http://[^,]+),", process.log())
         assert found is not None
         yield scene.prometheus.watch("serve", found[1], **SLOW)
-        assert process.stop() == 0, process.log()
+        assert process.running(), process.log()
 
 
 def forecasts(entities: int) -> Iterator[bus_feed.Raw]:

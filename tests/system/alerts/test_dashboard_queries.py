@@ -29,7 +29,7 @@ from stream.wire import Topics
 DASHBOARD = prometheus_server.DEPLOY / "grafana" / "dashboards" / "pathcast.json"
 PINGS = 4_000
 PARTITIONS = 2
-AVRO = "pathcast_avro_records_total"
+LAST = ("pathcast_ingest_rejects_total", "pathcast_scores_scored_total", "pathcast_avro_records_total")  # to be scraped
 # What has no series in this scene: shadows and atlases need a registry and announcements; a first skip or a fired alert
 # did not happen. Their names are checked all the same.
 MAY_BE_EMPTY = {"pathcast_atlas_info", "pathcast_scores_shadows_refused", "pathcast_ingest_skips_total"}
@@ -89,11 +89,10 @@ def watched(
             bus_feed.wait_until_consumed(apache_kafka, group, topics.forecasts, partial(assert_all_live, *everybody))
         others["ingest"][0].wait_for("listening at", 60)
         _post(f"http://127.0.0.1:{door}/webhook/samsara", {"data": [{"id": "a", "gps": {"time": "now"}}]})
-        last = " and on() ".join(("pathcast_ingest_rejects_total", "pathcast_scores_scored_total", AVRO))
-        prometheus.wait("all has been scraped", lambda: bool(prometheus.query(last)))
+        last = " and on() ".join(f"count_over_time({name}[1h]) > 1" for name in LAST)
+        prometheus.wait("all has been scraped twice", lambda: bool(prometheus.query(last)))
         yield prometheus
-        for process in everybody:
-            assert process.stop() == 0, process.log()
+        assert_all_live(*everybody)
 
 
 def _post(url: str, message: object) -> None:
