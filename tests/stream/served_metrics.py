@@ -13,14 +13,14 @@ from stream.api import metrics as api
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source
-from stream.scores.pages import Pages as ScorePages
-from stream.scores.pages import Place as ScorePlace
-from stream.scores.shadows.following import Shadows
-from stream.scores.sums import Sums
-from stream.serve import metrics as worker
 from stream.services.pages import Pages as ServicePages
 from stream.services.plan import Place
+from stream.services.scores.pages import Pages as ScorePages
+from stream.services.scores.pages import Place as ScorePlace
+from stream.services.scores.shadows.following import Shadows
+from stream.services.scores.sums import Sums
 from stream.wire import Topics
+from stream.worker.monitor import metrics as worker
 
 SERVICES = ("arrivals", "avro", "latest")
 PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes")}

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from stream.delivery.accounts import SECONDS, Account, Histogram
 from stream.engine.counts import Counts
-from stream.serve.broker_monitor import AWAY_S, Silence
-from stream.serve.health import STUCK_S, Held, Reading, unready, unwell
-from stream.serve.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
 from stream.wire import CODES, OPTIONAL
+from stream.worker.monitor.broker_monitor import AWAY_S, Silence
+from stream.worker.monitor.health import STUCK_S, Held, Reading, unready, unwell
+from stream.worker.monitor.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
 
 RULES = Path(__file__).parents[3] / "deploy" / "alerts" / "pathcast.rules.yaml"
 HELD = Held(
