@@ -261,6 +261,7 @@ class Handlers:
         return response
 
     async def metrics(self, request: web.Request) -> web.Response:
+        self._metrics.set_ready(not await self._reasons())
         return web.Response(body=self._metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 

@@ -52,6 +52,7 @@ class Metrics:
             buckets=SECONDS,
             registry=ours,
         )
+        self._ready = Gauge("pathcast_ready", "1: it does its work now, as /readyz says.", registry=ours)
         self._streams = Gauge(PREFIX + "streams", "Open streams.", ["kind"], registry=ours)
         self._messages = Counter(PREFIX + "messages", "Messages sent to streams.", ["kind"], registry=ours)
         self._dropped = Counter(
@@ -82,6 +83,10 @@ class Metrics:
 
     def sent(self, kind: str, messages: int) -> None:
         self._messages.labels(kind).inc(messages)
+
+    def set_ready(self, ready: bool) -> None:
+        """Takes what /readyz says, under the name that all processes have for it."""
+        self._ready.set(ready)
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from stream.probes.http_server import Answer, Page
@@ -19,6 +21,7 @@ class ProbePages(Collector):
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        self._registry.register(_Readiness(self))
         ProcessCollector(registry=self._registry)
 
     @abstractmethod
@@ -42,6 +45,17 @@ class ProbePages(Collector):
 
     async def _ready(self) -> Answer:
         return _answer(self.reasons())
+
+
+class _Readiness(Collector):
+    """What /readyz says, for Prometheus: under the name that a worker has for it, so that one alert is for all."""
+
+    def __init__(self, pages: ProbePages) -> None:
+        self._pages = pages
+
+    def collect(self) -> Iterator[Metric]:
+        ready = not self._pages.reasons()
+        yield GaugeMetricFamily("pathcast_ready", "1: it does its work now, as /readyz says.", value=float(ready))
 
 
 def _answer(reasons: Sequence[str]) -> Answer:

@@ -72,6 +72,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Takes `begin`, which makes the unit of a number, as it was at the committed offsets."""
         self.read = 0  # records
         self.published = 0
+        self.failures = 0  # transactions and takeovers that are tried again
         self.joined = False
         self._plan = plan
         self._begin = begin
@@ -177,6 +178,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if (refusal := kafka_refusal(self._plan.bootstrap, self._plan.kafka, error)) is not None:
             raise refusal from error
         log.warning("partition %d: %s; it is taken over again in %g s", number, in_words(error), pause_s)
+        self.failures += 1
         self._not_before[number] = time.monotonic() + pause_s
         if (held := self._held.pop(number, None)) is not None:
             await closed(held.publisher)

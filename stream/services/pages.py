@@ -4,6 +4,7 @@ Each metric is named after the service, `pathcast_<name>_...`:
 
     records_read_total           records that were folded, since the start
     records_published_total      records that were published, in transactions that are committed
+    failures_total               transactions and takeovers that failed, and are tried again
     records_total                records by `partition` and `outcome`: what the service counts
     lag_records                  by `partition`: up to the logs' ends; absent if unknown
 """
@@ -25,6 +26,7 @@ class Watched(Protocol):
 
     read: int
     published: int
+    failures: int
     joined: bool
 
     def places(self) -> Mapping[int, Place]: ...
@@ -47,6 +49,8 @@ class Pages(ProbePages):
         for word, value in (("read", self._member.read), ("published", self._member.published)):
             name = f"pathcast_{self._name}_records_{word}"
             yield CounterMetricFamily(name, f"Records that were {word}.", value=value)
+        name = f"pathcast_{self._name}_failures"
+        yield CounterMetricFamily(name, "Transactions and takeovers, tried again.", value=self._member.failures)
         outcomes = CounterMetricFamily(
             f"pathcast_{self._name}_records", "Records, by what became of them.", labels=("partition", "outcome")
         )

@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy" / "alerts"
 RULES = ALERTS / "pathcast.rules.yaml"
 CASES = ALERTS / "pathcast.tests.yaml"
+CONFIG = ROOT / "deploy" / "prometheus.yaml"
+TARGETS = ROOT / "deploy" / "targets.yaml"  # of which the configuration speaks
+PROCESSES = ["arrivals", "avro", "ingest", "latest", "map", "scores", "serve", "worker"]
 RUNBOOK = "deploy/runbook.md"
 ENOUGH = 200  # characters of a section that helps somebody
 
@@ -91,10 +94,22 @@ def test_every_alert_fires_in_a_case_and_is_silent_before() -> None:
     assert not missing, "\n".join(missing)
 
 
-@pytest.mark.parametrize("what", [("check", "rules", RULES), ("test", "rules", CASES)], ids=["rules", "cases"])
+def test_the_targets_name_every_process_once() -> None:
+    groups = yaml.safe_load(TARGETS.read_text())
+    assert sorted(one["labels"]["process"] for one in groups) == PROCESSES
+    addresses = [address for one in groups for address in one["targets"]]
+    assert len(set(addresses)) == len(addresses)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [("check", "rules", RULES), ("test", "rules", CASES), ("check", "config", CONFIG)],
+    ids=["rules", "cases", "config"],
+)
 def test_prometheus_reads_the_rules_and_they_fire_when_they_should(what: tuple[str, str, Path]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("no promtool on PATH (Debian's package prometheus has it)")
     told = subprocess.run([promtool, *map(str, what)], capture_output=True, text=True, timeout=120, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
+    assert "WARNING" not in told.stdout + told.stderr, told.stdout + told.stderr

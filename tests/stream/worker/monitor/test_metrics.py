@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
+import promql_names
 import pytest
+import served_metrics
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from stream.delivery.accounts import SECONDS, Account, Histogram
 from stream.engine.counts import Counts
-from stream.ingest.pages import Pages as IngestPages
-from stream.ingest.sink import Sink
-from stream.ingest.source import Source
-from stream.services.scores.pages import Pages, Place
-from stream.services.scores.sums import Sums
-from stream.wire import CODES, OPTIONAL, Topics
+from stream.wire import CODES, OPTIONAL
 from stream.worker.monitor.broker_monitor import AWAY_S, Silence
 from stream.worker.monitor.health import STUCK_S, Held, Reading, unready, unwell
 from stream.worker.monitor.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
@@ -282,31 +278,17 @@ def test_an_engine_that_is_stuck_is_dead_unless_redis_is_what_it_waits_for() -> 
     assert not unwell(replace(WELL, batch_s=STUCK_S + 1, store_away=True))
 
 
-class NoMember:
-    """A scorer without partitions."""
-
-    sums = Sums()
-    joined = True
-    shadows = None
-
-    def places(self) -> dict[int, Place]:
-        return {}
-
-
 # -- alerts -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_alert_says_whom_it_wakes_and_speaks_of_metrics_that_exist() -> None:
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    others = [Pages(NoMember()), IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x"))]
-    families = [one for pages in others for one in pages.collect()]
-    served = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
-    served |= {name for name, _ in scraped(WELL)} | {"up"}
+    served = served_metrics.names() | {"up"}
     for rule in group["rules"]:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"].keys() == {"runbook_url", "summary", "description"}
-        spoken = set(re.findall(r"\b(?:pathcast_\w+|process_\w+|up)\b", re.sub(r'"[^"]*"', "", rule["expr"])))
+        spoken = promql_names.names(rule["expr"])
         assert spoken, rule["alert"]
         assert spoken <= served, f"{rule['alert']}: nobody serves {spoken - served}"
     assert any("pathcast_unaccounted_records != 0" in rule["expr"] for rule in group["rules"])

@@ -1,0 +1,87 @@
+"""The names of all metrics that pathcast's processes serve, as their own code makes them. Tests import this; it tests
+nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from prometheus_client.metrics_core import Metric
+
+from stream.api import metrics as api
+from stream.ingest.pages import Pages as IngestPages
+from stream.ingest.sink import Sink
+from stream.ingest.source import Source
+from stream.services.pages import Pages as ServicePages
+from stream.services.plan import Place
+from stream.services.scores.pages import Pages as ScorePages
+from stream.services.scores.pages import Place as ScorePlace
+from stream.services.scores.shadows.following import Shadows
+from stream.services.scores.sums import Sums
+from stream.wire import Topics
+from stream.worker.monitor import metrics as worker
+
+SERVICES = ("arrivals", "avro", "latest")
+PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes")}
+
+
+def names() -> set[str]:
+    families = {f"{one.name}_total" if one.type == "counter" else one.name for one in _collected()}
+    return families | _of_workers() | _of_serve() | PROCESS | {"pathcast_ready"}
+
+
+def _collected() -> Iterator[Metric]:
+    yield from ScorePages(NoScorer()).collect()
+    yield from IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x")).collect()
+    for name in SERVICES:
+        yield from ServicePages(name, NoService()).collect()
+
+
+def _of_workers() -> set[str]:
+    counters = {f"pathcast_{row.name}_total" for row in worker.TABLE if row.family is worker.COUNTER}
+    gauges = {f"pathcast_{row.name}" for row in worker.TABLE if row.family is worker.GAUGE}
+    return counters | gauges | {one for name, _ in worker.HISTOGRAMS.values() for one in _histogram(f"pathcast_{name}")}
+
+
+def _of_serve() -> set[str]:
+    sizes = {f"{api.PREFIX}{name}" for name in (*api.SIZES, "streams")}
+    counters = {f"{api.PREFIX}{name}_total" for name in (*api.COUNTS, "requests", "messages", "streams_dropped")}
+    return sizes | counters | _histogram(f"{api.PREFIX}seconds")
+
+
+def _histogram(name: str) -> set[str]:
+    return {f"{name}_{part}" for part in ("bucket", "sum", "count")}
+
+
+class NoShadows(Shadows):
+    """Follows nothing."""
+
+    refused: Mapping[str, str] = MappingProxyType({})  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        pass
+
+    def standings(self) -> list[object]:  # type: ignore[override]
+        return []
+
+
+class NoScorer:
+    """A scorer without partitions, which would run shadows."""
+
+    sums = Sums()
+    joined = True
+    shadows = NoShadows()
+
+    def places(self) -> dict[int, ScorePlace]:
+        return {}
+
+
+class NoService:
+    """A service without partitions."""
+
+    read = published = failures = 0
+    joined = True
+
+    def places(self) -> dict[int, Place]:
+        return {}
