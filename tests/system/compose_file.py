@@ -74,9 +74,9 @@ class Service:
 
     def here(self, text: str) -> str:
         """Returns the text with the places of this machine."""
+        text = _SERVED.sub(lambda found: f"127.0.0.1:{self.port(found[1])}", text)
         text = text.replace("kafka:9093", self._machine.kafka).replace("redis://redis:6379/0", self._machine.redis_url)
-        text = text.replace("/var/lib/pathcast", str(self._machine.folder))
-        return _SERVED.sub(lambda found: f"127.0.0.1:{self.port(found[1])}", text)
+        return text.replace("/var/lib/pathcast", str(self._machine.folder))
 
     def port(self, inside: str) -> int:
         """Returns the port of this machine for one of the container."""

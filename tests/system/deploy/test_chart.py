@@ -113,13 +113,28 @@ def test_probes_ask_the_pages_where_they_are(objects: list[Manifest]) -> None:
 def test_each_service_finds_its_pods_and_prometheus_each_service(everything: list[Manifest]) -> None:
     labels = [one["spec"]["template"]["metadata"]["labels"] for one in everything if "template" in one.get("spec", {})]
     services = of_kind(everything, "Service")
-    (monitor,) = of_kind(everything, "ServiceMonitor")
+    monitors = of_kind(everything, "ServiceMonitor")
     assert len(services) == 6
+    tokens = {}
     for service in services:
+        own = service["metadata"]["labels"]
         assert sum(service["spec"]["selector"].items() <= one.items() for one in labels) == 1
-        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-        assert "pages" in {port["name"] for port in service["spec"]["ports"]}
-        assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "pathcast", "the alerts' job"
+        (monitor,) = [one for one in monitors if selects(one["spec"]["selector"], own)]
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+        assert own[monitor["spec"]["jobLabel"]] == "pathcast", "the alerts' job"
+        tokens[own["app.kubernetes.io/component"]] = endpoint["authorization"]["credentials"]["name"]
+    others = dict.fromkeys(("worker", "scores", "latest", "ingest"), "metrics")
+    assert tokens == {"serve": "clients", "map": "clients", **others}
+
+
+def selects(selector: Manifest, labels: Manifest) -> bool:
+    """Returns what Kubernetes decides of a selector and an object's labels."""
+    decided = {"In": lambda label, values: label in values, "NotIn": lambda label, values: label not in values}
+    asked = selector.get("matchExpressions", [])
+    return selector["matchLabels"].items() <= labels.items() and all(
+        decided[one["operator"]](labels.get(one["key"]), one["values"]) for one in asked
+    )
 
 
 def test_there_is_one_copy_of_the_alerts(everything: list[Manifest]) -> None:

@@ -51,11 +51,18 @@ SCALED_OBJECT: Final = shape(
         ),
     },
 )
+EXPRESSION: Final = shape(
+    ("key", "operator", "values"),
+    key=TEXT,
+    operator={"enum": ["In", "NotIn"]},
+    values={"type": "array", "items": TEXT},
+)
+RELABELLING: Final = shape(("targetLabel",), sourceLabels={"type": "array", "items": TEXT}, targetLabel=TEXT)
 # The Prometheus operator 0.80: monitoring.coreos.com/v1.
 SERVICE_MONITOR: Final = shape(
     ("selector", "endpoints"),
     jobLabel=TEXT,
-    selector=shape(("matchLabels",), matchLabels=TEXTS),
+    selector=shape(("matchLabels",), matchLabels=TEXTS, matchExpressions={"type": "array", "items": EXPRESSION}),
     endpoints={
         "type": "array",
         "minItems": 1,
@@ -63,6 +70,7 @@ SERVICE_MONITOR: Final = shape(
             ("port",),
             port=TEXT,
             interval=SPAN,
+            relabelings={"type": "array", "items": RELABELLING},
             authorization=shape(("credentials",), credentials=shape(("name", "key"), name=TEXT, key=TEXT)),
         ),
     },

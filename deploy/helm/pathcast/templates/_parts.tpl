@@ -10,6 +10,7 @@ entry here, and its switch in values.yaml.
     port      where clients come in, if that is another one than `pages`
     clients   whether clients come in
     token     the variable with the file of the clients' token
+    ownToken  whether its metrics want that token, and not the one of all metrics
     single    whether two of it must not run side by side: the old pod ends before the new one begins
 */}}
 {{- define "pathcast.parts" -}}
@@ -67,13 +68,15 @@ serve:
   pages: 9480
   clients: true
   token: PATHCAST_SERVE_TOKEN_FILE
+  ownToken: true
 map:
   image: worker
-  args: {{ list "map" "--listen=0.0.0.0:8765" | toJson }}
+  args: {{ concat (list "map" "--listen=0.0.0.0:8765") (ternary (list "--atlases=/var/lib/pathcast/atlases") list .Values.storage.atlases.enabled) | toJson }}
   claims: {atlases: false}
   pages: 8765
   clients: true
   token: PATHCAST_MAP_TOKEN_FILE
+  ownToken: true
 ingest:
   image: tools
   args:
