@@ -90,7 +90,8 @@ class Service:
         # Compiled kernels and temporary files stay where the tests have theirs.
         here = {name: self.here(value) for name, value in said.items() if value is not None}
         here = {name: value for name, value in here.items() if name not in ("NUMBA_CACHE_DIR", "TMPDIR")}
-        return environment(**here, PATHCAST_PREFIX=self._machine.prefix, PATHCAST_GROUP=self._machine.prefix)
+        prefix = self._machine.prefix
+        return environment(**{**here, "PATHCAST_PREFIX": prefix, "PATHCAST_GROUP": prefix})
 
     @property
     def _variables(self) -> Mapping[str, Any]:
