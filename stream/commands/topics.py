@@ -9,6 +9,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import seconds
 from stream.wire import Topics
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ The topic of versions, which only atlases need, has one partition, whatever --pa
 [bold]Examples[/]
 
   pathcast topics
-  pathcast topics --create --partitions 32 --replication 3
+  pathcast topics --create --partitions 32 --replication 3 --retention 7d
 """
 
 
@@ -34,11 +35,18 @@ def topics(
     replication: Annotated[
         int | None, typer.Option(min=1, max=100, help="copies of each new topic; default: the broker's")
     ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="how long each new topic keeps records, but for compacted ones; default: the broker's"
+        ),
+    ] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
+    retention_ms = None if retention is None else 1000 * seconds(retention, "--retention")
     from stream.kafka import admin
 
     names = Topics.of(prefix)
@@ -46,7 +54,8 @@ def topics(
         created: list[TopicInfo] = []
         if create:
             numbers = {"partitions": partitions, "replication": replication}
-            created = admin.create(client, names, **numbers) + admin.create_scores(client, names, **numbers)
+            created = admin.create(client, names, **numbers, retention_ms=retention_ms)
+            created += admin.create_scores(client, names, **numbers, retention_ms=retention_ms)
             created += admin.create_latest(client, names, **numbers)
             created += admin.create_models(client, names, replication=replication)
         infos = admin.describe(client, [*names, names.scores, names.latest, names.models])

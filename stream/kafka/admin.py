@@ -126,14 +126,20 @@ def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
 
 
 def create(
-    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+    client: Any,
+    topics: Topics,
+    *,
+    partitions: int | None = None,
+    replication: int | None = None,
+    retention_ms: int | None = None,
 ) -> list[TopicInfo]:
     """Creates those of our topics that are absent, and waits until each partition has a leader.
 
     None leaves a number to the broker's configuration. Returns the topics that this call created. Raises ValueError if
     the broker cannot create so many partitions or replicas, KafkaError if it refuses for another reason.
     """
-    ours = [name for name in absent(client, topics) if _create(client, topics, name, partitions, replication)]
+    numbers = partitions, replication, retention_ms
+    ours = [name for name in absent(client, topics) if _create(client, topics, name, *numbers)]
     return describe(client, ours) if ours else []
 
 
@@ -145,10 +151,17 @@ def create_models(client: Any, topics: Topics, *, replication: int | None = None
 
 
 def create_scores(
-    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+    client: Any,
+    topics: Topics,
+    *,
+    partitions: int | None = None,
+    replication: int | None = None,
+    retention_ms: int | None = None,
 ) -> list[TopicInfo]:
     """Creates the topic of scores, if it is absent. Returns and raises as `create`."""
-    return create_other(client, topics, topics.scores, partitions=partitions, replication=replication)
+    name = topics.scores
+    ours = absent(client, [name]) and _create(client, topics, name, partitions, replication, retention_ms)
+    return describe(client, [name]) if ours else []
 
 
 def create_latest(
@@ -180,26 +193,27 @@ def absent(client: Any, names: Iterable[str]) -> list[str]:
     return [info.name for info in describe(client, names) if info.partitions is None]
 
 
-def _create(client: Any, topics: Topics, name: str, partitions: int | None, replication: int | None) -> bool:
+def _create(
+    client: Any,
+    topics: Topics,
+    name: str,
+    partitions: int | None,
+    replication: int | None,
+    retention_ms: int | None = None,
+) -> bool:
     """Creates one topic. Returns False if another process was faster, which is as good."""
     options: dict[str, Any] = {
         "num_partitions": partitions or BROKER_DEFAULT,
         "replication_factor": replication or BROKER_DEFAULT,
+        "configs": _configs(topics, name, retention_ms),
     }
-    if name == topics.dead_letters:
-        # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
-        options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
-    if name in (topics.models, topics.destinations):
-        options["configs"] = {"cleanup.policy": "compact"}
-    if name == topics.latest:
-        options["configs"] = {"cleanup.policy": "compact", "segment.ms": str(LATEST_SEGMENT_MS)}
     try:
         (created,) = client.create_topics({name: options}, raise_errors=False)["topics"]
     except IncompatibleBrokerVersion:
         if partitions and replication:
             raise
         log.warning("this broker is older than Kafka 2.4 and applies no defaults: %s gets 1 where none was given", name)
-        return _create(client, topics, name, partitions or 1, replication or 1)
+        return _create(client, topics, name, partitions or 1, replication or 1, retention_ms)
     error, why = for_code(created["error_code"]), created["error_message"]
     if error is TopicAlreadyExistsError:
         return False
@@ -209,3 +223,16 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
         raise error(f"{name} is absent, and the broker does not create it: {why}")
     client.wait_for_topics([name])
     return True
+
+
+def _configs(topics: Topics, name: str, retention_ms: int | None) -> dict[str, str]:
+    """Returns the settings of a new topic. What is compacted is kept until something newer takes its place."""
+    if name in (topics.models, topics.destinations):
+        return {"cleanup.policy": "compact"}
+    if name == topics.latest:
+        return {"cleanup.policy": "compact", "segment.ms": str(LATEST_SEGMENT_MS)}
+    kept = {} if retention_ms is None else {"retention.ms": str(retention_ms)}
+    if name == topics.dead_letters:
+        # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
+        return {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES), **kept}
+    return kept
