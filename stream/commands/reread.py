@@ -4,8 +4,8 @@ For after a fix of a map. It works as `requeue` does for records: each message i
 whenever they crash, because what is made of it and the mark are in one Kafka transaction. There is a mark for each code
 and adapter. What still holds no ping becomes a new dead letter in the same transaction, beyond those that are read.
 
-A message has a letter for each of its codes, and is read again for the first of them. What it held beside its rejects
-was published when it came, and is published again: a worker drops the second as a duplicate.
+A message has a letter for each of its codes, and is read again once for all of them that are put back together. What it
+held beside its rejects was published when it came, and is published again: a worker drops the second as a duplicate.
 """
 
 from __future__ import annotations
@@ -108,19 +108,16 @@ class _Work:
             b"\0".join((letter.source.topic.encode(), str(_came_ms(letter)).encode(), letter.value or b"")),
             digest_size=16,
         ).digest()
-        done, seen = is_done(letter, self._done), message in self._seen
-        if done:
-            self._seen.add(message)
         if self._codes and letter.code not in self._codes:
             return None
         waiting = self.waiting.setdefault(letter.mark, _Waiting())
         number, offset = letter.place
         waiting.after[number] = offset + 1
-        if done:
+        if is_done(letter, self._done):
             self.found.done += 1
         elif not letter.whole:
             self.found.omitted += 1
-        elif seen:
+        elif message in self._seen:
             self.found.copies += 1
         else:
             self._seen.add(message)
