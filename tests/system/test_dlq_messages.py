@@ -160,7 +160,7 @@ def test_it_asks_first_and_says_what_would_come_of_it(scene: Scene) -> None:
 def test_a_map_that_is_none_is_bad_usage(scene: Scene) -> None:
     told = scene.run("replay", "--map", "nonsense", "--yes")
     assert told.exit_code == 2
-    assert "neither a preset nor a file of a map" in told.output
+    assert "is neither a preset" in told.output
 
 
 class Killed(Exception):
