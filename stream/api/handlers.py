@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -17,9 +17,10 @@ from stream.api import events
 from stream.api import messages as m
 from stream.api.asking.asker import Answer, Asker, Question
 from stream.api.asking.tracks import Tracks
-from stream.api.http.application import STREAMS, Handler
+from stream.api.http.application import STREAMS, TICKET, Handler
 from stream.api.http.problems import Refusal
 from stream.api.http.reading import body, decoded, parameters
+from stream.api.http.tickets import VALID_S, Tickets
 from stream.api.live import sending
 from stream.api.live.newest import Box, Newest
 from stream.api.live.watching import Watch
@@ -50,6 +51,7 @@ class Handlers:
         metrics: Metrics,
         reasons: Callable[[], Awaitable[Sequence[str]]],
         *,
+        tickets: Tickets,
         server_id: str,
         most_streams: int,
     ) -> None:
@@ -60,6 +62,7 @@ class Handlers:
         self._newest = newest
         self._metrics = metrics
         self._reasons = reasons
+        self._tickets = tickets
         self._server_id = server_id
         self._most_streams = most_streams
         self._streams: set[asyncio.Task[Any]] = set()
@@ -75,6 +78,7 @@ class Handlers:
             "estimateArrival": self.arrival,
             "streamEvents": self.stream,
             "openSocket": self.socket,
+            "giveTicket": self.ticket,
             "describe": self.describe,
             "health": self.health,
             "ready": self.ready,
@@ -185,7 +189,7 @@ class Handlers:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = _query(request, m.StreamQuery)
+        asked = _query(request, m.StreamQuery, besides=(TICKET,))
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
         watch = Watch(self._newest, self._server_id, _box(asked.bbox), asked.entity, last_id)
         response = web.StreamResponse()
@@ -193,7 +197,7 @@ class Handlers:
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
-        asked = _query(request, m.StreamQuery)
+        asked = _query(request, m.StreamQuery, besides=(TICKET,))
         response = web.WebSocketResponse(
             heartbeat=sending.HEARTBEAT_S, max_msg_size=sending.MAX_SAID_BYTES, compress=False
         )
@@ -216,6 +220,10 @@ class Handlers:
             request, sending.socket(request, self._newest, watch, response, rewatch, self._metrics.sent)
         )
         return response
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        _query(request, _Nothing)
+        return _json(m.Ticket(ticket=self._tickets.give(time.monotonic()), valid_s=VALID_S))
 
     async def _streaming(self, request: web.Request, stream: Any) -> None:
         """Runs a stream until its client goes, or is dropped because it takes nothing, or the server stops."""
@@ -273,9 +281,12 @@ def _entity(request: web.Request) -> str:
     return parameters({"id": [request.match_info["id"]]}, m.OfEntity, where="path").id
 
 
-def _query(request: web.Request, kind: type[T]) -> T:
+def _query(request: web.Request, kind: type[T], besides: Collection[str] = ()) -> T:
+    """Returns the parameters, without those that others have read. Raises Refusal."""
     given: dict[str, list[str]] = {}
     for name, value in request.query.items():
+        if name in besides:
+            continue
         given.setdefault(name, []).append(value)
     return parameters(given, kind, where="query")
 

@@ -318,3 +318,10 @@ class Eta(Said, frozen=True, kw_only=True):
     entity_id: str | None = None
     model: ModelRef
     state: StoredState | None = None  # where it was an entity
+
+
+class Ticket(Said, frozen=True, kw_only=True):
+    """What opens one stream, in the token's place."""
+
+    ticket: str
+    valid_s: Annotated[float, msgspec.Meta(description="For how long, from now.")]

@@ -19,6 +19,7 @@ from stream.api.operations import EVENTS, OPERATIONS, Operation
 
 VERSION: Final = "3.1.0"
 SCHEME: Final = "token"
+TICKET: Final = "ticket"  # the name of the scheme, and of its parameter
 REF: Final = "#/components/schemas/{name}"
 DESCRIPTION: Final = (
     "Forecasts of moving things, gap fills, arrival times, and a live feed, from what pathcast's workers know. Times "
@@ -49,7 +50,10 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {SCHEME: {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                SCHEME: {"type": "http", "scheme": "bearer"},
+                TICKET: {"type": "apiKey", "in": "query", "name": TICKET},
+            },
         },
     }
 
@@ -88,7 +92,7 @@ def _operation(one: Operation, by_type: Mapping[str, Any]) -> dict[str, Any]:
         content = {name: {"schema": by_type[_key(kind)]} for name, kind in one.bodies.items()}
         found["requestBody"] = {"required": True, "content": content}
     found["responses"] = _responses(one, by_type)
-    found["security"] = [{}] if one.is_open else [{SCHEME: []}]
+    found["security"] = [{}] if one.is_open else [{SCHEME: []}, *([{TICKET: []}] if one.takes_ticket else [])]
     return found
 
 

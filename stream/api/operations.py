@@ -38,6 +38,7 @@ class Operation:
     bodies: Types = field(default_factory=dict)
     problems: tuple[int, ...] = ()  # its own, beside those that every operation has
     is_open: bool = False  # clients without the token may ask it
+    takes_ticket: bool = False  # in the token's place
     status: int = 200
 
     @property
@@ -119,6 +120,7 @@ OPERATIONS: Final = (
         query=m.StreamQuery,
         headers=RESUMES,
         answers={EVENTS: STREAMED},
+        takes_ticket=True,
     ),
     Operation(
         name="openSocket",
@@ -131,6 +133,16 @@ OPERATIONS: Final = (
         answers={JSON: STREAMED | events.ProblemMessage},
         status=101,
         problems=(426,),
+        takes_ticket=True,
+    ),
+    Operation(
+        name="giveTicket",
+        method="POST",
+        path="/v1/tickets",
+        summary="A ticket for a browser's stream",
+        text="Gives a ticket that opens one stream or WebSocket, once, as `ticket=` in the place of the token, which "
+        "browsers' EventSource and WebSocket cannot send. Only the process that gave it takes it.",
+        answers={JSON: m.Ticket},
     ),
     Operation(
         name="describe",

@@ -34,6 +34,7 @@ from stream.api.http.access import Access
 from stream.api.http.application import Gate, Listening, application
 from stream.api.http.connections import Connections
 from stream.api.http.limits import Buckets
+from stream.api.http.tickets import Tickets
 from stream.api.live.following import Following
 from stream.api.live.newest import Newest
 from stream.api.metrics import Metrics
@@ -110,18 +111,19 @@ class Service:
             clock_ms=lambda: int(time.time() * 1000),
         )
         self.tracks = Tracks(networks[1])
-        metrics, connections = Metrics(), Connections(how.most_connections)
+        metrics, connections, tickets = Metrics(), Connections(how.most_connections), Tickets()
         self.handlers = Handlers(
             self.asker,
             self.tracks,
             self.newest,
             metrics,
             self.reasons,
+            tickets=tickets,
             server_id=secrets.token_hex(4),
             most_streams=how.most_streams,
         )
         access, buckets = Access(how.token, how.origins), Buckets(how.rate_per_s, how.burst)
-        gate = Gate(access, buckets, how.behind_proxy, connections, metrics)
+        gate = Gate(access, buckets, how.behind_proxy, connections, metrics, tickets)
         self.listening = Listening(application(self.handlers.by_operation, gate), gate)
         metrics.watch(
             {

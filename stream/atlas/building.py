@@ -15,12 +15,14 @@ from aiokafka.errors import KafkaError
 from model.atlas.days import contents, seen
 from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, of_runs, weights
 from stream.adapters.files import Row
+from stream.adapters.live.on_topic import reader_of
 from stream.atlas.growing import PartitionGrowth
 from stream.atlas.kept_days import Days, GrowingDays
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
 from stream.kafka.record_columns import Partition, Records
+from stream.tracks.clean import Foreign
 from stream.wire import Record
 
 CHUNK_ROWS: Final = 65_536
@@ -64,9 +66,11 @@ def published_of(days: Days, rules: Rules) -> tuple[Published, dict[str, Any]]:
 class Builder:
     """Takes records, and counts what becomes of their pings."""
 
-    def __init__(self, without: Collection[str] = ()) -> None:
-        """Takes the names of entities of which nothing is to be counted."""
+    def __init__(self, without: Collection[str] = (), foreign: Foreign | None = None) -> None:
+        """Takes the names of entities of which nothing is to be counted; `foreign` reads what has not the form of a
+        ping of ours."""
         self._without = frozenset(without)
+        self._foreign = foreign
         self._growths: dict[Partition, PartitionGrowth] = {}
         self._days = GrowingDays()
 
@@ -82,7 +86,7 @@ class Builder:
         (partition,) = records.partitions
         if partition not in self._growths:
             self._growths[partition] = PartitionGrowth(self._without)
-        self._days.add(self._growths[partition].add(records))
+        self._days.add(self._growths[partition].add(records, self._foreign))
 
     def built(self) -> Built:
         return Built(self._days, sum(growth.left_out for growth in self._growths.values()))
@@ -109,14 +113,15 @@ async def of_topic(
     security: KafkaSecurity,
     progress: Callable[[int, int], None] = lambda done, total: None,
     without: Collection[str] = (),
+    map_: str | None = None,
 ) -> Built:
     """Returns the sums of a topic's pings up to its present end. `progress` is told how many records of how many are
-    read. Joins no group.
+    read; `map_` names the preset or file that reads records of another form. Joins no group.
 
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
     is no such topic.
     """
-    servers, access, builder = bootstrap.split(","), security.arguments(), Builder(without)
+    servers, access, builder = bootstrap.split(","), security.arguments(), Builder(without, reader_of(map_))
     with admin.connected(bootstrap, security) as client:
         numbers = range(admin.partitions_of(client, topic))
     try:

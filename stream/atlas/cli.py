@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
 from stream.atlas.showing.cli import diff, export, list_versions, show
@@ -36,6 +37,7 @@ def build(
     from_topic: Annotated[
         str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
     ] = None,
+    map_: MapOption = None,
     min_entities: MinEntities = 3,
     half_life: HalfLife = "14d",
     max_cells: MaxCells = 20_000_000,
@@ -75,7 +77,7 @@ def build(
             rows = recorded.in_order()
             built = building.of_rows(rows, lambda done: told(done, len(rows)), nobody)
         else:
-            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody))
+            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody, map_))
     published, contains = built.published(rules)
     raw = pieces(published, contains)
     write_whole(out, raw)

@@ -56,6 +56,14 @@ class Letter(NamedTuple):
         return self.adapter == JSON_PINGS
 
     @property
+    def mark(self) -> str:
+        """What says that it was put back: an offset of the group of this name (`group_of`), as of its code.
+
+        Messages of an adapter have their own for each adapter, as they are put back at other times.
+        """
+        return self.code if self.is_record else f"{self.code}.{self.adapter}"
+
+    @property
     def own_headers(self) -> Headers:
         """The headers that the record had before it was rejected."""
         return tuple((name, value) for name, value in self.headers if not name.startswith(ERROR_HEADER_PREFIX))
@@ -136,9 +144,9 @@ class Box:
         held = ", ".join(f"{n}:{b.begin} to {n}:{b.end - 1}" for n, b in self.bounds.items() if b.end > b.begin)
         raise ValueError(f"there is no dead letter at {number}:{offset}; {self.topic} holds {held or 'none'}")
 
-    async def done(self, codes: Collection[str]) -> dict[str, dict[int, int]]:
-        """Returns, for each code and partition, the offset below which its letters have been put back."""
-        return await asyncio.to_thread(_committed, self, sorted(self.bounds), sorted(codes))
+    async def done(self, marks: Collection[str]) -> dict[str, dict[int, int]]:
+        """Returns, for each mark and partition, the offset below which its letters have been put back."""
+        return await asyncio.to_thread(_committed, self, sorted(self.bounds), sorted(marks))
 
     async def _records(self, partition: Partition, start: int, end: int) -> AsyncGenerator[Record]:
         try:
@@ -168,13 +176,13 @@ def check_codes(asked: Collection[str], present: Collection[str], topic: str) ->
         raise UnknownCode(f"there is no code {', '.join(unknown)}; {topic} has {there}; also known are {others}")
 
 
-def group_of(topic: str, code: str) -> str:
-    return f"{topic}.replay.{code}"
+def group_of(topic: str, mark: str) -> str:
+    return f"{topic}.replay.{mark}"
 
 
 def is_done(letter: Letter, done: Mapping[str, Mapping[int, int]]) -> bool:
     number, offset = letter.place
-    return offset < done.get(letter.code, {}).get(number, 0)
+    return offset < done.get(letter.mark, {}).get(number, 0)
 
 
 def _bounds(box: Box, count: int) -> dict[int, Bounds]:
@@ -184,13 +192,13 @@ def _bounds(box: Box, count: int) -> dict[int, Bounds]:
         return {tp.partition: Bounds(begins[tp], ends[tp]) for tp in tps}
 
 
-def _committed(box: Box, numbers: Sequence[int], codes: Sequence[str]) -> dict[str, dict[int, int]]:
+def _committed(box: Box, numbers: Sequence[int], marks: Sequence[str]) -> dict[str, dict[int, int]]:
     done: dict[str, dict[int, int]] = {}
-    for code in codes:
+    for mark in marks:
         # With read_committed, the broker answers when no transaction on these offsets is open any more.
-        with _plain(box, group_of(box.topic, code)) as consumer:
+        with _plain(box, group_of(box.topic, mark)) as consumer:
             offsets = {number: consumer.committed(PlainTopicPartition(box.topic, number)) for number in numbers}
-            done[code] = {number: offset for number, offset in offsets.items() if offset is not None}
+            done[mark] = {number: offset for number, offset in offsets.items() if offset is not None}
     return done
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 import typer
 
+from stream.commands import message_options
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Record, Topics
@@ -53,13 +54,17 @@ REPLAY = """Put dead letters back into the topic and partition that they came fr
 
 For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often, in
 Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad becomes
-a new dead letter. Messages that `pathcast ingest` took are left out, as they were in no topic.
+a new dead letter.
+
+Messages that `pathcast ingest` took were in no topic. With --map those of that map or preset are read again with it, as
+it is now, and their pings go to the pings topic; without it they are left out.
 
 [bold]Examples[/]
 
   pathcast dlq replay --code ts_in_future --dry-run
   pathcast dlq replay --code ts_in_future --code ts_too_old
   pathcast dlq replay --yes --json
+  pathcast dlq replay --map ./mine.toml --code missing_field
 """
 
 
@@ -68,7 +73,7 @@ class Counted(NamedTuple):
 
     counts: Counter[tuple[str, str, str]]  # by code, source topic and age
     newest: list[Letter]
-    done: dict[str, dict[int, int]]  # by code and partition, the offset below which letters were put back
+    done: dict[str, dict[int, int]]  # by mark and partition, the offset below which letters were put back
 
 
 @app.command("list", help=LIST)
@@ -116,11 +121,23 @@ def replay(
     code: Codes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    map_: Annotated[
+        str | None,
+        typer.Option("--map", metavar="NAME|FILE", help="instead: read messages of this preset or map once more"),
+    ] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
+    if map_ is not None:
+        known, topics = message_options.known(map_), Topics.of(prefix)
+        with quiet(), _known():
+            found = message_options.read_again(
+                lambda: _box(bootstrap, prefix, security), topics, known, code or [], dry_run=dry_run, yes=yes
+            )
+            message_options.say(found, known.name, dry_run=dry_run, as_json=json)
+        return
     with quiet():
         with _known():
             made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
@@ -171,7 +188,7 @@ async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Cou
 
     box, now_ms = await opening, time.time() * 1000
     counts: Counter[tuple[str, str, str]] = Counter()
-    present: set[str] = set()
+    present, marks = set[str](), set[str]()
     newest: list[tuple[int, Any, Letter]] = []  # a heap with the oldest of them on top
     async with aclosing(box.letters()) as letters:
         async for letter in letters:
@@ -180,11 +197,12 @@ async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Cou
                 continue
             age = next(name for name, limit_ms in AGES if now_ms - letter.found_ms <= limit_ms)
             counts[letter.code, letter.source.topic, age] += 1
+            marks.add(letter.mark)
             heapq.heappush(newest, (letter.found_ms, letter.place, letter))
             if len(newest) > limit:
                 heapq.heappop(newest)
     check_codes(codes, present, box.topic)
-    done = await box.done({code for code, _, _ in counts})
+    done = await box.done(marks)
     return Counted(counts, [letter for _, _, letter in sorted(newest, reverse=True)], done)
 
 
@@ -214,7 +232,8 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
         each = ", ".join(f"{escaped(name)} {count:,}" for name, count in made.of_adapters.most_common())
         typer.echo(
             f"left out, messages that `pathcast ingest` took from another system ({each}): they were in no topic, and "
-            "the pings topic takes pings; pathcast dlq show PARTITION:OFFSET has each, to be sent to its adapter again",
+            "the pings topic takes pings. With --map NAME or FILE, those of that preset or map are read again; "
+            "pathcast dlq show PARTITION:OFFSET has each, to be sent to its adapter again",
             err=err,
         )
     if made.too_large:
@@ -240,7 +259,7 @@ def _listed(counted: Counted) -> dict[str, Any]:
             "source": letter.source._asdict(),
             "key": None if letter.key is None else letter.key.decode(errors="replace"),
             "adapter": letter.adapter,
-            "replayed": letter.is_record and is_done(letter, counted.done),
+            "replayed": is_done(letter, counted.done),
         }
         for letter in counted.newest
     ]

@@ -18,7 +18,7 @@ out, and the offset passes it, like letters without their record; otherwise it w
 ask for the topic's limit and do not try, as aiokafka's sequence numbers are wrong after a batch was refused.
 
 Letters of an adapter (`stream.ingest`) are left out: they are messages of another system, such as a webhook's, and the
-pings topic takes pings. They came from no topic.
+pings topic takes pings. They came from no topic; `stream.commands.reread` makes pings of them.
 
 A record that is put back gets a new timestamp. With the old one, retention might delete it at once, and `clean`, which
 compares event times with it, would again refuse a ping that was too far in the future then.
@@ -102,7 +102,7 @@ async def put_back(box: Box, codes: Collection[str]) -> Plan:
         UnknownCode: no letter has one of the codes.
         RuntimeError: another replay has started meanwhile. It does the rest; nothing is put back twice.
     """
-    async with _transactional(box) as producer:
+    async with transactional(box) as producer:
         made = await plan(box, codes)  # all other replays are fenced now: nobody else can put anything back
         waiting: dict[str, list[Letter]] = {code: [] for code, _ in made.ends}
         async with aclosing(box.letters()) as letters:
@@ -120,7 +120,7 @@ async def put_back(box: Box, codes: Collection[str]) -> Plan:
 
 
 @asynccontextmanager
-async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
+async def transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
     """Yields a producer with the transactional id: every earlier producer is fenced, and its transaction has ended."""
     producer = AIOKafkaProducer(
         bootstrap_servers=box.bootstrap.split(","),

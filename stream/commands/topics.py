@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HELP = """Show the topics and their partitions; with --create, make those that are absent.
 
-The topic of versions, which only atlases need, has one partition, whatever --partitions says.
+Those of versions and destinations have one partition, whatever --partitions says; those of newest forecasts and of
+arrivals as many as the forecasts have.
 
 [bold]Examples[/]
 
@@ -53,12 +54,10 @@ def topics(
     with quiet(), admin.connected(bootstrap, security) as client:
         created: list[TopicInfo] = []
         if create:
-            numbers = {"partitions": partitions, "replication": replication}
-            created = admin.create(client, names, **numbers, retention_ms=retention_ms)
-            created += admin.create_scores(client, names, **numbers, retention_ms=retention_ms)
-            created += admin.create_latest(client, names, **numbers)
-            created += admin.create_models(client, names, replication=replication)
-        infos = admin.describe(client, [*names, names.scores, names.latest, names.models])
+            created = admin.create_all(
+                client, names, partitions=partitions, replication=replication, retention_ms=retention_ms
+            )
+        infos = admin.describe(client, [*names, *names.of_services])
     made = [info.name for info in created]
     if json:
         rows = [{**info._asdict(), "created": info.name in made} for info in infos]

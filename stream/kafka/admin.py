@@ -179,6 +179,29 @@ def create_other(
     return describe(client, [name]) if ours else []
 
 
+def create_all(
+    client: Any,
+    topics: Topics,
+    *,
+    partitions: int | None = None,
+    replication: int | None = None,
+    retention_ms: int | None = None,
+) -> list[TopicInfo]:
+    """Creates those of all our topics that are absent, those of services, too. Returns and raises as `create`.
+
+    What is made of forecasts gets as many partitions as these have, whatever `partitions` says; compacted topics get no
+    retention.
+    """
+    numbers = {"partitions": partitions, "replication": replication, "retention_ms": retention_ms}
+    made = create(client, topics, **numbers)
+    made += create_scores(client, topics, **numbers)
+    like = partitions_of(client, topics.forecasts)
+    for name in (topics.latest, topics.arrivals):
+        made += create_other(client, topics, name, partitions=like, replication=replication)
+    made += create_other(client, topics, topics.destinations, partitions=1, replication=replication)
+    return made + create_models(client, topics, replication=replication)
+
+
 def check_partitions(client: Any, topic: str, partitions: int) -> None:
     """Raises ValueError if the topic has not as many partitions as what it is made of."""
     found = partitions_of(client, topic)

@@ -3,6 +3,7 @@
 cli       the command
 run       starts servers and parts, waits for Ctrl-C, and stops them in order
 parts     which commands run, with which options, and what each needs: a table
+doors     where the parts listen, and that nothing else does
 keeper    keeps one part running: when it is started again, and when that is reported
 child     one process: a command of ours, or a server of others
 servers   the embedded broker and store, whose state stays

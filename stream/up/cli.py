@@ -10,26 +10,30 @@ from typing import Annotated
 
 import typer
 
-from stream.config.http_access import Address, check_free
 from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
-from stream.up.parts import KINDS, choose, ports, table
+from stream.up.parts import KINDS, choose, history_of, table
+from stream.wire import Topics
 
-HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, and what refreshes the weights.
+HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
+
+HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, arrivals, the HTTP API, what
+takes pings by HTTP, and what refreshes the weights.
 
 Without --bootstrap and --redis it starts a broker and a store of its own, for trying out; what they hold stays in
 --dir. A part that dies is started again. Ctrl-C or SIGTERM stops all in order, and leaves no process behind; the same
 command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
 
-Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard and refresh.
-Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
+Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
+serve, arrivals, ingest and refresh. Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
 
   pathcast up
   pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
   pathcast up --workers 4 --without archive,refresh
+  pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
 """
 
 
@@ -65,6 +69,29 @@ def up(
             "the ports that follow; nothing is served if it is empty",
         ),
     ] = "9464",
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            envvar="PATHCAST_SERVE_LISTEN",
+            help="where the HTTP API answers, HOST:PORT or a loopback PORT, 0 for a free one; default: 9480, or the "
+            "port after those of --metrics if they reach that far",
+        ),
+    ] = None,
+    ingest: Annotated[
+        str,
+        typer.Option(
+            "--ingest", envvar="PATHCAST_INGEST_LISTEN", help="where pings are taken by HTTP, in the same form"
+        ),
+    ] = "8080",
+    ingest_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ingest-map",
+            metavar="NAME|FILE",
+            help="what is taken there, as `pathcast ingest http --map` has it; may be repeated; default: all presets",
+        ),
+    ] = None,
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
@@ -73,20 +100,26 @@ def up(
     if redis is None and redis_security != PLAIN_REDIS:
         raise typer.BadParameter("a password or --redis-ca are for a Redis of your own: give --redis")
     left_out = _kinds(without)
-    first, home, count = _door(metrics), Home(directory.absolute()), workers or _default_workers(bootstrap)
+    home, count = Home(directory.absolute()), workers or _default_workers(bootstrap)
+    pings = Topics.of(prefix).pings
     from rich.console import Console
 
+    from stream.up import doors
     from stream.up.run import Options, run
     from stream.up.screen import Screen
 
-    every = table(home, count, first, finds_drift=_installed("river"))
+    at = doors.asked(metrics, serve, ingest, count)
+    maps = doors.maps_of(ingest_map)
+    if "ingest" not in left_out:
+        doors.check_senders(at.ingest, maps.values())
+    history = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
+    every = table(home, count, at, maps=maps, history=history, finds_drift=_installed("river"))
     chosen, lines = choose(every, left_out, context.find_root().command, _installed)
     if not chosen:
         raise typer.BadParameter("nothing is left to run", param_hint="--without")
-    home.make()
+    home.make(pings)
     with locked(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
-        for door in filter(None, ports(first, count + 1)):
-            check_free(door)
+        doors.check(chosen)
         for line in lines:
             screen.say("", line)
         asyncio.run(
@@ -103,13 +136,6 @@ def _kinds(text: str) -> frozenset[str]:
     if unknown := sorted(kinds - set(KINDS)):
         raise typer.BadParameter(f"no such part: {unknown[0]} (there are {', '.join(KINDS)})", param_hint="--without")
     return kinds
-
-
-def _door(metrics: str) -> Address | None:
-    try:
-        return Address.parse(metrics) if metrics else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics") from None
 
 
 def _default_workers(bootstrap: str | None) -> int:

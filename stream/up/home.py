@@ -27,6 +27,9 @@ class Home(NamedTuple):
     def archive(self) -> Path:
         return self.root / "archive"
 
+    def archive_of(self, topic: str) -> Path:
+        return self.archive / topic
+
     @property
     def refresh(self) -> Path:
         return self.root / "refresh"
@@ -42,10 +45,11 @@ class Home(NamedTuple):
         """Returns the directory of an embedded server."""
         return self.root / name
 
-    def make(self) -> None:
+    def make(self, topic: str) -> None:
+        """Makes all folders, also that of the archive of the pings topic, which may be read before anything landed."""
         # Pings tell where people are: nobody else on this machine may read them.
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.atlases, self.registry, self.archive, self.logs):
+        for folder in (self.atlases, self.registry, self.archive, self.archive_of(topic), self.logs):
             folder.mkdir(exist_ok=True)
 
 

@@ -19,6 +19,14 @@ from stream.worker.process_pool import ONE_THREAD
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
 
 
+class Doors(NamedTuple):
+    """Where the parts listen. Metrics: of the first worker; the other workers and scores have the ports that follow."""
+
+    metrics: Address | None
+    serve: Address
+    ingest: Address
+
+
 class Part(NamedTuple):
     """One process that is kept running."""
 
@@ -27,6 +35,8 @@ class Part(NamedTuple):
     command: tuple[str, ...]  # of pathcast
     needs: Mapping[str, str] = {}  # modules, and the extra of pathcast that installs each
     wants: tuple[str, ...] = ()  # kinds without which it has nothing to do
+    listens: Address | None = None  # where others reach it, beside its metrics
+    paths: tuple[str, ...] = ()  # of its pages there
 
     @property
     def answers_pings(self) -> bool:
@@ -34,14 +44,16 @@ class Part(NamedTuple):
         return self.kind == "worker"
 
 
-KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "refresh")
+KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "latest", "serve", "arrivals", "ingest", "refresh")
 
 
-def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: bool) -> list[Part]:
-    """Returns all parts. `metrics` is where the first worker serves its pages, and the other workers and scores at the
-    ports that follow."""
+def table(
+    home: Home, workers: int, at: Doors, *, maps: Mapping[str, str], history: str, finds_drift: bool
+) -> list[Part]:
+    """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
+    earlier tracks."""
     registry = ("--registry", str(home.registry))
-    doors = [None if metrics is None else str(at) for at in ports(metrics, workers + 1)]
+    doors = [None if at.metrics is None else str(door) for door in ports(at.metrics, workers + 1)]
     every = ("--every", "24h", "--since", "7d")
     return [
         *(
@@ -60,6 +72,22 @@ def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: boo
             ("scores", "run", *registry, *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
         ),
         Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
+        Part("latest", "latest", ("latest", "run")),
+        Part(
+            name="serve",
+            kind="serve",
+            command=("serve", "--listen", str(at.serve), *registry, "--atlases", str(home.atlases)),
+            listens=at.serve,
+            paths=("/openapi.json",),
+        ),
+        Part("arrivals", "arrivals", ("arrivals", "run", "--history", history)),
+        Part(
+            name="ingest",
+            kind="ingest",
+            command=("ingest", "http", "--listen", str(at.ingest), *(f"--map={one}" for one in maps.values())),
+            listens=at.ingest,
+            paths=tuple(maps),
+        ),
         Part(
             name="refresh",
             kind="refresh",
@@ -68,6 +96,11 @@ def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: boo
             wants=("archive",),
         ),
     ]
+
+
+def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
+    """Returns where arrivals find earlier tracks: in the archive of the pings topic, or else in what that still has."""
+    return f"archive:{home.archive_of(topic)}?since=7d" if reads_archive else "topic"
 
 
 def ports(first: Address | None, count: int) -> list[Address | None]:

@@ -121,9 +121,15 @@ class Crew:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)
             keeper.begin()
+        self._say_doors()
         topics = settings.topics
         self._screen.say("", f"{len(options.parts)} parts are started; pings go to {topics.pings} at {bootstrap}")
         self._screen.say("", f"forecasts come on {topics.forecasts}; the logs are in {options.home.logs}")
+
+    def _say_doors(self) -> None:
+        for part in self._options.parts:
+            if part.listens is not None:
+                self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
 
     async def stop(self) -> None:
         for group in (self._workers, self._rest, self._servers):
@@ -175,8 +181,7 @@ def _provide(settings: Settings, options: Options) -> None:
     if options.partitions is None and options.bootstrap is None:
         numbers = {"partitions": servers.PARTITIONS}
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=startup.CHECK_S) as client:
-        admin.create(client, settings.topics, **numbers)
-        admin.create_scores(client, settings.topics, **numbers)
-        admin.create_models(client, settings.topics)
+        admin.create_all(client, settings.topics, **numbers)
         if options.bootstrap is None:
-            servers.forget_soon(client, [*settings.topics, settings.topics.scores])
+            # Not the compacted ones: what they hold is what is known now.
+            servers.forget_soon(client, [*settings.topics, settings.topics.scores, settings.topics.arrivals])

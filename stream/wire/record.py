@@ -52,6 +52,11 @@ class Topics(NamedTuple):
         return f"{self.prefix}.latest.v1"
 
     @property
+    def of_services(self) -> tuple[str, ...]:
+        """The topics that are no fields."""
+        return self.scores, self.latest, self.destinations, self.arrivals, self.models
+
+    @property
     def prefix(self) -> str:
         return self.pings.removesuffix(".pings.v1")
 

@@ -24,6 +24,7 @@ from stream.api.http.application import Gate, Listening, application
 from stream.api.http.connections import Connections
 from stream.api.http.limits import Buckets
 from stream.api.http.problems import PREFIX
+from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Heard, Newest
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
@@ -145,9 +146,12 @@ async def served(
 
     metrics = Metrics()
     filler = Tracks(tracks)
-    handlers = Handlers(asker, filler, newest, metrics, reasons, server_id=SERVER_ID, most_streams=most_streams)
+    tickets = Tickets()
+    handlers = Handlers(
+        asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, most_streams=most_streams
+    )
     connections = Connections(most_connections)
-    gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics)
+    gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics, tickets)
     listening = Listening(application(handlers.by_operation, gate), gate)
     address = await listening.start(Address("127.0.0.1", 0))
     try:

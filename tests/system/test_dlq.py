@@ -273,7 +273,7 @@ def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
 ) -> None:
     async def both() -> None:
         box = await dead_letters.Box.open(kafka, topics.dead_letters)
-        async with requeue._transactional(box) as first:
+        async with requeue.transactional(box) as first:
             todo = [letter async for letter in box.letters()][:2]
             made = await requeue.put_back(box, [])
             assert len(made.todo) == 5

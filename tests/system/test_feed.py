@@ -51,18 +51,36 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
 
 
 def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_prefix: str) -> None:
-    """Those of scores, newest forecasts and versions, too; the last has one partition, whatever is asked for, and is
-    compacted."""
+    """Those of services, too. Versions and destinations have one partition, whatever is asked for; newest forecasts and
+    arrivals as many as the forecasts, from which they are made. Three are compacted."""
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
         rows = json.loads(pathcast("topics", *create, *where).stdout)
-        assert [row["name"] for row in rows] == [*names, names.scores, names.latest, names.models]
-        assert [row["partitions"] for row in rows] == [*[partitions] * (len(names) + 2), partitions and 1]
+        assert [row["name"] for row in rows] == [*names, *names.of_services]
+        one = {names.destinations, names.models}
+        assert {row["name"]: row["partitions"] for row in rows} == {
+            name: partitions and (1 if name in one else partitions) for name in (*names, *names.of_services)
+        }
         assert {row["created"] for row in rows} == {created}
-    asked = ConfigResource(ConfigResourceType.TOPIC, names.models, {"cleanup.policy": None})
+    compacted = (names.models, names.latest, names.destinations)
+    asked = [
+        ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": None})
+        for name in (*compacted, names.arrivals)
+    ]
     with admin.connected(kafka) as client:
-        found = client.describe_configs([asked], config_filter="all")["topic"][names.models]
-    assert found["cleanup.policy"]["value"] == "compact"
+        found = client.describe_configs(asked, config_filter="all")["topic"]
+    policies = {name: settings["cleanup.policy"]["value"] for name, settings in found.items()}
+    assert policies == {**dict.fromkeys(compacted, "compact"), names.arrivals: "delete"}
+
+
+def test_what_is_made_of_forecasts_gets_their_number_of_partitions(kafka: str, topic_prefix: str) -> None:
+    """Else `latest run` would refuse to start, beside topics that `--create` had just made."""
+    where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
+    with admin.connected(kafka) as client:
+        admin.create_other(client, names, names.forecasts, partitions=3)
+    made = json.loads(pathcast("topics", "--create", "--partitions", 7, *where).stdout)
+    partitions = {row["name"]: row["partitions"] for row in made}
+    assert (partitions[names.pings], partitions[names.latest], partitions[names.arrivals]) == (7, 3, 3)
 
 
 def test_a_table_becomes_pings_keyed_by_entity_in_event_order(kafka: str, topics: Topics, topic_prefix: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from kafka import KafkaProducer
@@ -134,6 +135,72 @@ def test_the_same_log_is_the_same_file_and_another_log_another(
     assert set(corpus.speed_mps.tolist()) == {1.25}
     publish(producer, topic, dumps(ping(0, PINGS)))
     assert snapshot(topic, kafka, tmp_path / "one", silent).name != first.name
+
+
+FLEET_MAP = """
+name = "fleet"
+[fields]
+entity_id = "van"
+ts = {path = "at", unit = "s"}
+lat = "where.lat"
+lon = "where.lon"
+speed_mps = {path = "kmh", unit = "km/h"}
+"""
+
+
+def others(one: Ping) -> bytes:
+    """The same ping in the form of another system."""
+    where, kmh = {"lat": one.lat, "lon": one.lon}, None if one.speed_mps is None else one.speed_mps * 3.6
+    return json.dumps({"van": one.entity_id, "at": one.ts / 1000, "where": where, "kmh": kmh}).encode()
+
+
+@pytest.fixture
+def fleet_map(tmp_path: Path) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET_MAP)
+    return path
+
+
+def test_pings_of_another_form_are_those_of_our_own_by_a_map(
+    kafka: str, topic: str, producer: KafkaProducer, fleet_map: Path, tmp_path: Path
+) -> None:
+    """Beside records that a worker with this map would not take, either: with two positions, and with none."""
+    for vehicle in range(VEHICLES):
+        form = others if vehicle % 2 else dumps
+        publish(producer, topic, *(form(ping(vehicle, n)) for n in range(PINGS)), partition=vehicle % 2)
+    publish(producer, topic, b'{"van": "v01"}', b"hello")
+    half = load([snapshot(topic, kafka, tmp_path / "ours", silent)], tmp_path / "cache")
+    assert half.pings == VEHICLES * PINGS / 2
+    file = snapshot(topic, kafka, tmp_path / "all", silent, map_=str(fleet_map))
+    corpus = load([file], tmp_path / "cache")
+    assert (corpus.pings, len(corpus.names)) == (VEHICLES * PINGS, VEHICLES)
+    assert corpus.dropped["no_canonical_ping"] == 2
+    np.testing.assert_allclose(corpus.speed_mps, 1.25, rtol=1e-6)
+    fleet_map.write_text(FLEET_MAP.replace("speed_mps = ", "hdop = ").replace(', unit = "km/h"', ""))
+    assert snapshot(topic, kafka, tmp_path / "all", silent, map_=str(fleet_map)).name != file.name, "other pings"
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "evaluate"])
+def test_each_command_reads_a_topic_of_another_form(
+    kafka: str, topic: str, producer: KafkaProducer, fleet_map: Path, tmp_path: Path, command: str
+) -> None:
+    live = ["--from-topic", topic, "--bootstrap", kafka, "--cache", str(tmp_path / "cache"), "--json"]
+    more = {
+        "train": ["--out", str(tmp_path / "out"), "--steps", "2"],
+        "calibrate": ["--out", str(tmp_path / "out"), "--split", "all"],
+        "evaluate": ["--split", "all", "--max-anchors", "100"],
+    }[command]
+    for vehicle in range(VEHICLES):
+        publish(producer, topic, *(others(ping(vehicle, n)) for n in range(PINGS)), partition=vehicle % 2)
+    plain = CliRunner().invoke(APP, [command, *live, *more])
+    assert isinstance(plain.exception, ValueError)
+    assert "holds no ping" in str(plain.exception)
+    told = CliRunner().invoke(APP, [command, *live, *more, "--map", str(fleet_map)])
+    assert told.exit_code == 0, told.output
+    assert len(list((tmp_path / "cache").glob(f"{topic}-*.parquet"))) == 1
+    wrong = CliRunner().invoke(APP, [command, *live, *more, "--map", "nonsense"])
+    assert wrong.exit_code == 2
+    assert "is neither a preset" in wrong.output
 
 
 def test_pings_that_come_while_it_reads_are_not_waited_for(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import urllib.request
 from collections.abc import Mapping
 from functools import partial
 from itertools import islice
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bus_feed
+import worker_pages
 from pathcast_process import COMMAND, eventually, pathcast, processes_of
 from worker_process import Worker, assert_all_live
 
@@ -42,6 +45,29 @@ def stopped(up: Worker) -> list[str]:
     return re.findall(r"^(\S+) \| has stopped$", up.log(), re.MULTILINE)
 
 
+PARTS = ("atlas", "archive", "scores", "guard", "latest", "serve", "arrivals", "ingest")
+POSITION = {
+    "ident": "352625333222111",
+    "timestamp": 1_490_094_006,
+    "position.latitude": 30.2672,
+    "position.longitude": -97.7431,
+}
+
+
+def listening(up: Worker, name: str) -> str:
+    """Where a part says that it listens."""
+    found = re.search(rf"^{name} \| listens at (http://\S+):", up.log(), re.MULTILINE)
+    assert found is not None, up.log()
+    return found[1]
+
+
+def posted(url: str, body: object) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as said:
+        answer: dict[str, Any] = json.loads(said.read())
+    return answer
+
+
 def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options: Any) -> Worker:
     return Worker(
         tmp_path / "said",
@@ -50,6 +76,8 @@ def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options:
         environment={"PATHCAST_SESSION_TIMEOUT_S": "6", **environment},
         dir=home,
         metrics=0,
+        serve=0,
+        ingest=0,
         without="refresh",
         **options,
     )
@@ -76,29 +104,38 @@ def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
         bus_feed.wait_until_consumed(apache_kafka, topic_prefix, topics.pings, check)
         bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-scores", topics.forecasts, check)
 
-        for name in ("worker-2", "atlas", "archive", "scores", "guard"):
+        entity = loads_forecast(next(bus_feed.read(apache_kafka, topics.forecasts)).value or b"").entity_id
+        assert eventually(lambda: worker_pages.ask(f"{listening(up, 'serve')}/readyz")[0] == 200), up.log()
+        status, said = worker_pages.ask(f"{listening(up, 'serve')}/v1/entities/{entity}/forecast?horizon_s=600")
+        assert (status, json.loads(said)["entity_id"]) == (200, entity), said
+        assert posted(f"{listening(up, 'ingest')}/webhook/flespi", [POSITION])["pings"] == 1
+        bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-latest", topics.forecasts, check)
+        bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-arrivals", topics.forecasts, check)
+        assert {record.key for record in bus_feed.read(apache_kafka, topics.latest)} >= {entity.encode()}
+
+        for name in ("worker-2", *PARTS):
             assert len(pids(up, name)) == 1, f"{name} went on: {up.log()}"
-        assert len(processes_of(home)) >= 5, "the search below would find what is left"
-        refused = pathcast("up", "--dir", home, "--metrics", "", "--bootstrap", apache_kafka, "--redis", redis_url)
+        assert len(processes_of(home)) >= 7, "the search below would find what is left"
+        free = ("--metrics", "", "--serve", 0, "--ingest", 0)
+        refused = pathcast("up", "--dir", home, *free, "--bootstrap", apache_kafka, "--redis", redis_url)
         assert refused.returncode == 1
         assert b"error: another pathcast up, process" in refused.stderr
 
         up.send_signal(signal.SIGINT)
         assert up.wait() == 0, up.log()
-        everybody = [
-            pid for name in ("worker-1", "worker-2", "atlas", "archive", "scores", "guard") for pid in pids(up, name)
-        ]
+        everybody = [pid for name in ("worker-1", "worker-2", *PARTS) for pid in pids(up, name)]
         assert not processes_of(home)
         assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
         assert up.log().splitlines()[-1] == "stopped; nothing is left running"
         assert set(stopped(up)[:2]) == {"worker-1", "worker-2"}, "they drain first"
 
     sent = list(bus_feed.read(apache_kafka, topics.pings))
+    assert [one.key for one in sent].count(POSITION["ident"].encode()) == 1
     said = [loads_forecast(record.value or b"") for record in bus_feed.read(apache_kafka, topics.forecasts)]
     due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
     assert {forecast.forecast_id for forecast in said} == due.windows.keys()
     landed = dict(re.findall(r"/(\d): \d+ pings landed, up to (\d+)$", log(home, "archive"), re.MULTILINE))
-    assert sum(map(int, landed.values())) == PINGS, "the archive landed before it stopped"
+    assert sum(map(int, landed.values())) == PINGS + 1, "the archive landed before it stopped"
 
 
 def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_nothing(

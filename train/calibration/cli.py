@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from train.data.options import (
@@ -76,6 +77,7 @@ def calibrate(
     more: MoreFiles = None,
     columns: ColumnsOption = None,
     from_topic: TopicOption = None,
+    map_: MapOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory; they stay")] = "small",
@@ -114,7 +116,7 @@ def calibrate(
         typer.echo(line, err=True)
 
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
         regions_left_out = [
             LeftOut(_servable(without), sample)

@@ -89,9 +89,10 @@ def topic_snapshot(
     security: KafkaSecurity,
     cache: Path | None,
     reading: Callable[[str, float], None],
+    map_: str | None = None,
 ) -> list[Source]:
     """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
-    without a topic.
+    without a topic. `map_` is what the workers read with that are given `--map`.
     """
     if topic is None:
         return []
@@ -100,7 +101,7 @@ def topic_snapshot(
     from train.data.topic import snapshot
 
     directory = default_cache() if cache is None else cache
-    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security)
+    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security, map_)
     typer.echo(f"topic {topic}: now in {path}", err=True)
     return [parse(path)]
 

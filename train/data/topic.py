@@ -26,6 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from stream.adapters.columns import DROPPED
+from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import why
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
@@ -45,24 +46,31 @@ COLUMNS: Final = {
     "speed_mps": pa.float64(),
     "heading_deg": pa.float64(),
 }
+Value = tuple[bytes | None, int]  # a record's, and when it was published, in ms since 1970 UTC
 _PING: Final = msgspec.json.Decoder(Ping)
 
 
 def snapshot(
-    topic: str, bootstrap: str, directory: Path, progress: Progress, security: KafkaSecurity = PLAIN_KAFKA
+    topic: str,
+    bootstrap: str,
+    directory: Path,
+    progress: Progress,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    map_: str | None = None,
 ) -> Path:
     """Reads the topic up to its present end into `<directory>/<topic>-<contents>.parquet`, and returns that path.
 
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
-    is no such topic or no ping in it. Records that are not canonical pings are counted in the file, and so in the
-    corpus' `dropped`.
+    is no such topic or no ping in it. `map_` names the preset or file that reads records of another form. Records that
+    hold no ping are counted in the file, and so in the corpus' `dropped`.
     """
     check_access(bootstrap, security)
+    found = _Found(reader_of(map_))
     quiet = logging.getLogger("aiokafka")
     level = quiet.level
     quiet.setLevel(logging.CRITICAL + 1)  # errors arrive here as exceptions
     try:
-        found = asyncio.run(_read(topic, bootstrap, progress, security))
+        asyncio.run(_read(found, topic, bootstrap, progress, security))
     except (KafkaError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         refusal = kafka_refusal(bootstrap, security, error)
@@ -78,22 +86,24 @@ def snapshot(
 class _Found:
     """The pings so far, as columns, and a digest of their bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, foreign: OneReader | None = None) -> None:
         self.pings = 0
         self.dropped: Counter[str] = Counter()
+        self._foreign = foreign
         self._digest = blake2b(digest_size=8)
         self._batches: list[Any] = []
 
-    def add(self, values: Sequence[bytes | None]) -> None:
+    def add(self, values: Sequence[Value]) -> None:
         pings = []
-        for value in values:
-            ping = ping_of(value)
+        for value, published_ms in values:
+            ping = ping_of(value, published_ms, self._foreign)
             if ping is None:
                 self.dropped["no_canonical_ping"] += 1
             elif ping.valid is False:
                 self.dropped["marked_invalid"] += 1
             else:
-                self._digest.update(value or b"")
+                # With a map the ping, as another map would read the same record otherwise.
+                self._digest.update((value or b"") if self._foreign is None else msgspec.json.encode(ping))
                 pings.append((ping.entity_id, ping.ts, ping.lat, ping.lon, ping.speed_mps, ping.heading_deg))
         if pings:
             self.pings += len(pings)
@@ -115,18 +125,21 @@ class _Found:
         return path
 
 
-def ping_of(value: bytes | None) -> Ping | None:
-    """Returns the canonical ping that a record holds; None if it holds none."""
+def ping_of(value: bytes | None, published_ms: int = 0, foreign: OneReader | None = None) -> Ping | None:
+    """Returns the canonical ping that a record holds, or the one that `foreign` reads in it; None if it holds none."""
     try:
         ping = _PING.decode(value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+        found = None if foreign is None else foreign(value or b"", published_ms)
+        if not isinstance(found, Ping):
+            return None
+        ping = found
     named = 0 < len(ping.entity_id) <= MAX_ENTITY_ID_CHARS
     return ping if named and ping.ts >= MIN_TS_MS else None
 
 
-async def _read(topic: str, bootstrap: str, progress: Progress, security: KafkaSecurity) -> _Found:
-    found, access = _Found(), security.arguments()
+async def _read(found: _Found, topic: str, bootstrap: str, progress: Progress, security: KafkaSecurity) -> None:
+    access = security.arguments()
     # No consumer group: reading must not take partitions from other consumers, nor commit offsets.
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap.split(","), **access, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -144,7 +157,6 @@ async def _read(topic: str, bootstrap: str, progress: Progress, security: KafkaS
                 progress(min(1.0, done / total))
     finally:
         await consumer.stop()
-    return found
 
 
 async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[str, Any]) -> set[int]:
@@ -164,7 +176,7 @@ async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[st
 
 async def _values(
     consumer: Any, partition: TopicPartition, begin: int, end: int
-) -> AsyncIterator[tuple[list[bytes | None], int]]:
+) -> AsyncIterator[tuple[list[Value], int]]:
     """Yields the values of [begin, end) in chunks, each with the number of offsets that it advanced."""
     consumer.assign([partition])
     consumer.seek(partition, begin)
@@ -173,7 +185,8 @@ async def _values(
     while position < end:
         polled = await consumer.getmany(partition, timeout_ms=500, max_records=CHUNK)
         now = await consumer.position(partition)
-        yield [record.value for record in polled.get(partition, ()) if record.offset < end], now - position
+        values = [(record.value, record.timestamp) for record in polled.get(partition, ()) if record.offset < end]
+        yield values, now - position
         if now > position:
             position, moved_at = now, time.monotonic()
         elif time.monotonic() - moved_at > STALL_S:

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from train.data.options import (
@@ -93,6 +94,7 @@ def evaluate(
     more: MoreFiles = None,
     columns: ColumnsOption = None,
     from_topic: TopicOption = None,
+    map_: MapOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     weights: Annotated[
@@ -210,7 +212,7 @@ def evaluate(
     predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
         tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
         with _progress(file, hidden=as_json) as progress:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from train.data.options import (
@@ -89,6 +90,7 @@ def train(
         typer.Option("--invented", exists=True, dir_okay=False, help="a file of `pathcast synth`: only ever trains"),
     ] = None,
     from_topic: TopicOption = None,
+    map_: MapOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[
@@ -193,7 +195,7 @@ def train(
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)
     with progress.watching(tensorboard) as watch:
         with read_watch() as reading:
-            sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+            sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus, towns)
         facts = {

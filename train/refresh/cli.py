@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import DEFAULT_PREFIX, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
@@ -71,6 +72,7 @@ def refresh(
     more: MoreFiles = None,
     columns: ColumnsOption = None,
     from_topic: TopicOption = None,
+    map_: MapOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     init: Annotated[str, typer.Option("--init", help="the champion: a bundled name or a directory")] = "small",
@@ -148,6 +150,7 @@ def refresh(
             security,
             since_ms=1000 * seconds(since or live.DEFAULT_SINCE, "--since"),
             archive=archive,
+            map=map_,
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
@@ -157,7 +160,7 @@ def refresh(
         return
     assert out is not None
     with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
         given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
 
         def command(steps: int) -> str:

@@ -17,6 +17,7 @@ from stream.api.http.connections import KEEP_ALIVE_S, Connections
 from stream.api.http.limits import Buckets
 from stream.api.http.problems import Refusal
 from stream.api.http.reading import MAX_BODY_BYTES
+from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.api.operations import OPERATIONS, Operation
 from stream.config.http_access import Address
@@ -25,6 +26,7 @@ from stream.config.http_log import http_logger
 log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 15.0  # the longest that an answer may take which is no stream
+TICKET: Final = "ticket"  # the parameter that may stand for the token
 STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
 MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
 MAX_HEADER_BYTES: Final = 4_096
@@ -43,6 +45,7 @@ class Gate:
     behind_proxy: bool  # the last address in X-Forwarded-For is the client's
     connections: Connections
     metrics: Metrics
+    tickets: Tickets
 
     def client(self, request: web.BaseRequest) -> str:
         """Returns by what a client's requests are counted."""
@@ -50,20 +53,30 @@ class Gate:
             return said[-1].rpartition(",")[2].strip()[:64]
         return request.remote or ""
 
-    def check(self, request: web.BaseRequest) -> None:
+    def check(self, request: web.BaseRequest, *, takes_ticket: bool = False) -> None:
         """Raises Refusal unless the request may be answered. Guesses of the token count as requests."""
         wait_s = self.buckets.take(self.client(request), time.monotonic())
         if wait_s > 0:
             headers = {"Retry-After": str(math.ceil(wait_s))}
             raise Refusal("too_many_requests", f"the next one is answered in {wait_s:.2f} s", headers=headers)
-        if not self.access.knows(request):
-            came = request.headers.get(hdrs.AUTHORIZATION)
+        if self.access.knows(request):
+            return
+        if takes_ticket and (ticket := request.query.get(TICKET)) is not None:
+            if self.tickets.take(ticket, time.monotonic()):
+                return
             raise Refusal(
                 "no_token",
-                "there is no token" if came is None else "the token is not ours",
-                expected="Authorization: Bearer TOKEN",
+                "the ticket was used, is too old, or was given by another process",
+                expected="a new one of POST /v1/tickets",
                 headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
             )
+        came = request.headers.get(hdrs.AUTHORIZATION)
+        raise Refusal(
+            "no_token",
+            "there is no token" if came is None else "the token is not ours",
+            expected="Authorization: Bearer TOKEN",
+            headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+        )
 
 
 def application(handlers: Mapping[str, Handler], gate: Gate) -> web.Application:
@@ -109,7 +122,7 @@ async def _answered(
         return web.Response(status=204, headers=PREFLIGHT)
     try:
         if operation is None or not operation.is_open:
-            gate.check(request)
+            gate.check(request, takes_ticket=operation is not None and operation.takes_ticket)
         if operation is not None and operation.name in STREAMS:
             return await handler(request)
         async with asyncio.timeout(ANSWER_S):

@@ -18,7 +18,7 @@ from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
 if TYPE_CHECKING:
-    from stream.client.exporting.collected import Collected
+    from stream.client.exporting.spool import Collected, Forecasts
     from stream.wire import Forecast
 
 STDOUT = "-"
@@ -26,7 +26,8 @@ HELP = """Write tracks, forecasts and gap fills for maps and notebooks.
 
 FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
 .gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end. A
-track is made of pings, or of the anchors of forecasts.
+track is made of pings, or of the anchors of forecasts. What is read lies in a temporary file ($TMPDIR), so that memory
+does not grow with it.
 
 [bold]Examples[/]
 
@@ -73,38 +74,40 @@ def export(
     as_json: Json = False,
 ) -> None:
     from stream.client.exporting.collected import entities, from_lines, from_topics, opened, span_of
+    from stream.client.exporting.spool import Collected
     from stream.wire import Topics
 
     try:
         span = span_of(since, until)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
-    with quiet():
+    with quiet(), Collected() as found:
         if file is None:
-            found = asyncio.run(
-                from_topics(bootstrap, Topics.of(prefix), security, entities(entity), span, fills=fills)
-            )
+            reading = from_topics(found, bootstrap, Topics.of(prefix), security, entities(entity), span, fills=fills)
+            asyncio.run(reading)
         else:
             with opened(file) as lines:
-                found = from_lines(lines, file, entities(entity), span)
+                from_lines(found, lines, file, entities(entity), span)
         if not fills:
-            found.fills.clear()
+            found.forget_fills()
         chosen = _chosen(found, forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST))
         with _writing(out) as sink:
             count = _write(what, sink, found, chosen, region or None)
-    _say(what, out, found, chosen, count, as_json)
+        _say(what, out, found, chosen, count, as_json)
 
 
 export.__doc__ = HELP
 
 
-def _chosen(found: Collected, which: Which) -> Sequence[Forecast]:
+def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
     if which is Which.NONE:
         return []
-    return found.newest() if which is Which.NEWEST else list(found.forecasts.values())
+    return found.newest() if which is Which.NEWEST else found.forecasts()
 
 
-def _write(what: Format, sink: IO[bytes], found: Collected, forecasts: Sequence[Forecast], region: float | None) -> int:
+def _write(
+    what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
+) -> int:
     from stream.client.exporting import geojson, kepler, lines, mf_json, table
 
     if what is Format.GEOJSON:
@@ -130,8 +133,10 @@ def _writing(out: str) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _say(what: Format, out: str, found: Collected, forecasts: Sequence[Forecast], count: int, as_json: bool) -> None:
-    numbers = {"tracks": len(found.tracks), "forecasts": len(forecasts), "gap_fills": len(found.kept_fills())}
+def _say(
+    what: Format, out: str, found: Collected, forecasts: Forecasts | Sequence[Forecast], count: int, as_json: bool
+) -> None:
+    numbers = {"tracks": found.tracks, "forecasts": len(forecasts), "gap_fills": found.fills}
     rows = {"rows" if what is Format.CSV else "features": count}
     if as_json:
         typer.echo(json.dumps({"out": out, **numbers, **rows}), err=out == STDOUT)

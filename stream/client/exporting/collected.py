@@ -1,6 +1,6 @@
 """Reads what is to be exported, from topics or from a file of JSON lines, into tracks, forecasts and gap fills.
 
-All of it is in memory at once: some 2 KB for each forecast.
+They go into a temporary file as they come (`stream.client.exporting.spool`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -18,6 +17,7 @@ import msgspec
 
 from stream.client.choosing import Since, Wanted
 from stream.client.connecting import Where
+from stream.client.exporting.spool import Collected, Fix
 from stream.client.kinds import FORECASTS, GAP_FILLS, Kind
 from stream.client.reader import Reader
 from stream.config.security import KafkaSecurity
@@ -27,15 +27,6 @@ from stream.wire.escape import shown
 STDIN: Final = "-"
 POLL_S: Final = 1.0
 CONNECT_S: Final = 10.0
-
-
-class Fix(NamedTuple):
-    """One position of a track."""
-
-    ts: int  # ms UTC
-    lat: float  # degrees
-    lon: float
-    alt_m: float | None = None
 
 
 class Span(NamedTuple):
@@ -50,45 +41,6 @@ class Span(NamedTuple):
         return not early and (self.until_ms is None or ts_ms <= self.until_ms)
 
 
-@dataclass
-class Collected:
-    """What is to be exported. A track is made of pings and of the anchors of forecasts."""
-
-    tracks: dict[str, dict[int, Fix]] = field(default_factory=dict)  # by entity and time
-    forecasts: dict[str, Forecast] = field(default_factory=dict)  # by id
-    fills: dict[str, GapFill] = field(default_factory=dict)  # the latest revision by id
-
-    def take(self, record: Forecast | GapFill | Fix, entity: str) -> None:
-        if isinstance(record, Forecast):
-            self.forecasts[record.forecast_id] = record
-            anchor = record.anchor
-            self.tracks.setdefault(entity, {}).setdefault(anchor.ts, Fix(anchor.ts, anchor.lat, anchor.lon))
-        elif isinstance(record, GapFill):
-            known = self.fills.get(record.gap_id)
-            if known is None or known.revision <= record.revision:
-                self.fills[record.gap_id] = record
-        else:
-            self.tracks.setdefault(entity, {})[record.ts] = record
-
-    def in_order(self) -> Iterator[tuple[str, list[Fix]]]:
-        """Yields each entity's track in the order of its times."""
-        for entity in sorted(self.tracks):
-            fixes = self.tracks[entity]
-            yield entity, [fixes[ts] for ts in sorted(fixes)]
-
-    def newest(self) -> list[Forecast]:
-        """Returns the newest forecast of each entity."""
-        found: dict[str, Forecast] = {}
-        for one in self.forecasts.values():
-            if one.entity_id not in found or found[one.entity_id].anchor.ts <= one.anchor.ts:
-                found[one.entity_id] = one
-        return [found[entity] for entity in sorted(found)]
-
-    def kept_fills(self) -> list[GapFill]:
-        """Returns the fills that were not retracted."""
-        return [fill for fill in self.fills.values() if fill.points]
-
-
 class _Ping(msgspec.Struct):
     entity_id: str | int
     ts: int
@@ -101,12 +53,11 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PING: Final = msgspec.json.Decoder(_Ping)
 
 
-def from_lines(lines: Iterable[bytes], name: str, wanted: Wanted, span: Span) -> Collected:
+def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Wanted, span: Span) -> None:
     """Takes forecasts, gap fills and pings (with `ts` in milliseconds UTC), a JSON object in each line.
 
     Raises ValueError, which names the line, for anything else.
     """
-    found = Collected()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -120,7 +71,6 @@ def from_lines(lines: Iterable[bytes], name: str, wanted: Wanted, span: Span) ->
         ts, places = _when_and_where(record)
         if span.holds(ts) and wanted.takes_key(entity.encode()) and wanted.takes_places(places):
             found.take(record, entity)
-    return found
 
 
 def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str]:
@@ -157,16 +107,21 @@ def opened(file: str) -> Iterator[IO[bytes]]:
 
 
 async def from_topics(
-    bootstrap: str, topics: Topics, security: KafkaSecurity, wanted: Wanted, span: Span, *, fills: bool
-) -> Collected:
+    found: Collected,
+    bootstrap: str,
+    topics: Topics,
+    security: KafkaSecurity,
+    wanted: Wanted,
+    span: Span,
+    *,
+    fills: bool,
+) -> None:
     """Reads forecasts, and with `fills` gap fills, up to the end that the topics have now. Raises as `Reader.poll`."""
-    found = Collected()
     wanting: list[tuple[str, Kind[Any]]] = [(topics.forecasts, FORECASTS)]
     if fills:
         wanting.append((topics.gapfills, GAP_FILLS))
     for topic, kind in wanting:
         await _read(Where(bootstrap, topic, security=security), kind, wanted, span, found.take)
-    return found
 
 
 async def _read(where: Where, kind: Kind[Any], wanted: Wanted, span: Span, take: Callable[[Any, str], None]) -> None:

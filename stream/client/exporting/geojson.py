@@ -13,18 +13,18 @@ of which the second has `part` 2, and a region is a MultiPolygon.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stream.client.exporting.collected import Collected
 from stream.client.exporting.paths import paths, utc
+from stream.client.exporting.spool import Collected
 from stream.client.regions import outline
 from stream.wire import Forecast, Horizon
 
 Feature = dict[str, Any]
 
 
-def features(found: Collected, forecasts: Sequence[Forecast], region: float | None) -> Iterator[Feature]:
+def features(found: Collected, forecasts: Iterable[Forecast], region: float | None) -> Iterator[Feature]:
     """Yields the features of all tracks and fills and of these forecasts, with the regions of that share, if any."""
     for path in paths(found, forecasts):
         times = [utc(fix.ts) for fix in path.fixes]

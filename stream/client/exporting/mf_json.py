@@ -7,11 +7,11 @@ MovingPandas reads it (`read_mf_json(file, traj_id_property="id")`), and Mobilit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from stream.client.exporting.collected import Collected
 from stream.client.exporting.paths import paths, utc
+from stream.client.exporting.spool import Collected
 from stream.wire import Forecast
 
 ABOUT: Final = {
@@ -20,7 +20,7 @@ ABOUT: Final = {
 }
 
 
-def features(found: Collected, forecasts: Sequence[Forecast]) -> Iterator[dict[str, Any]]:
+def features(found: Collected, forecasts: Iterable[Forecast]) -> Iterator[dict[str, Any]]:
     """Yields a moving feature for each track, each of these forecasts, and each gap fill."""
     for path in paths(found, forecasts):
         times = [offset_time(fix.ts) for fix in path.fixes]

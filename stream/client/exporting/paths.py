@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from stream.client.exporting.collected import Collected, Fix
+from stream.client.exporting.spool import Collected, Fix
 from stream.client.regions import cut, rounded
 from stream.wire import Forecast, GapFill
 from stream.wire.positions import turn
@@ -26,7 +26,7 @@ class Path(NamedTuple):
     fixes: list[Fix]
 
 
-def paths(found: Collected, forecasts: Sequence[Forecast], *, step_ms: int = 1) -> Iterator[Path]:
+def paths(found: Collected, forecasts: Iterable[Forecast], *, step_ms: int = 1) -> Iterator[Path]:
     """Yields the paths of all tracks, of these forecasts, and of all gap fills. Times are rounded down to `step_ms`;
     of several positions at one time the last counts."""
     for entity, fixes in found.in_order():

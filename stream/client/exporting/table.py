@@ -12,11 +12,11 @@ empty where there is nothing to say.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
-from stream.client.exporting.collected import Collected
 from stream.client.exporting.paths import utc
+from stream.client.exporting.spool import Collected
 from stream.wire import Forecast
 from stream.wire.positions import turn
 
@@ -25,7 +25,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def write(out: IO[str], found: Collected, forecasts: Sequence[Forecast]) -> int:
+def write(out: IO[str], found: Collected, forecasts: Iterable[Forecast]) -> int:
     """Writes all. Returns how many rows there are below the names of the columns."""
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -36,7 +36,7 @@ def write(out: IO[str], found: Collected, forecasts: Sequence[Forecast]) -> int:
     return count
 
 
-def _rows(found: Collected, forecasts: Sequence[Forecast]) -> Iterator[tuple[Any, ...]]:
+def _rows(found: Collected, forecasts: Iterable[Forecast]) -> Iterator[tuple[Any, ...]]:
     for entity, fixes in found.in_order():
         for fix in fixes:
             yield "track", entity, "", fix.ts, utc(fix.ts), fix.lat, fix.lon, "", "", "", "", ""

@@ -60,7 +60,7 @@ def http(
       pathcast ingest http --map samsara --map ./mine.toml --bootstrap kafka:9092 --metrics 9484
     """
     from stream.ingest.http import Limits, serve, webhooks_of
-    from stream.ingest.http.guards import guards_of
+    from stream.ingest.http.guards import check_closed, guards_of
 
     address = address_of(listen, "--listen")
     if address is None:
@@ -70,12 +70,11 @@ def http(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
     guards = guards_of(webhooks)
-    if not anybody and not address.loopback and (open_to_all := [path for path in guards if guards[path].is_open]):
-        raise typer.BadParameter(
-            f"anybody who reaches {address} could send to {', '.join(open_to_all)}: set PATHCAST_INGEST_TOKEN, or the "
-            "secret with which the sender signs, or give --anybody",
-            param_hint="--listen",
-        )
+    if not anybody:
+        try:
+            check_closed(guards, address)
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}, or give --anybody", param_hint="--listen") from None
     limits = Limits(max_body, max_connections, max_rate)
 
     async def transport(sink: Sink, _: Source) -> None:

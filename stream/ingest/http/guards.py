@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from stream.adapters.live.mapping import Signed
 from stream.config.environment import INGEST_HMAC, INGEST_TOKEN, OURS
-from stream.config.http_access import MIN_TOKEN_CHARS
+from stream.config.http_access import MIN_TOKEN_CHARS, Address
 from stream.config.security import secret
 from stream.ingest.http.webhooks import Webhook
 
@@ -114,6 +114,16 @@ def guards_of(webhooks: Mapping[str, Webhook], environment: Mapping[str, str] = 
     """
     token = _secret(INGEST_TOKEN, MIN_TOKEN_CHARS, environment)
     return {path: _guard(webhook, token, environment) for path, webhook in webhooks.items()}
+
+
+def check_closed(guards: Mapping[str, Guard], address: Address) -> None:
+    """Raises ValueError, which says what to do, if anybody on a network could send to one of these paths."""
+    open_to_all = [path for path, guard in guards.items() if guard.is_open]
+    if open_to_all and not address.loopback:
+        raise ValueError(
+            f"anybody who reaches {address} could send to {', '.join(open_to_all)}: set PATHCAST_INGEST_TOKEN, or the "
+            "secret with which the sender signs"
+        )
 
 
 def variable_of(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
@@ -26,6 +27,7 @@ from stream.config.options import (
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import seconds
 from stream.services.options import Metrics, Once
 from stream.wire import Topics
 from stream.wire.arrivals import (
@@ -63,8 +65,9 @@ def run(
         typer.Option(
             "--history",
             envvar="PATHCAST_HISTORY",
-            metavar="[FORMAT:]PATH",
-            help="the fleet's earlier tracks, as `train --data` takes them (extra readers)",
+            metavar="[FORMAT:]PATH|DIR|topic",
+            help="the fleet's earlier tracks: a recording as `train --data` takes it, an archive's directory (both: "
+            "extra readers), or `topic`, what the pings topic still has",
         ),
     ] = None,
     columns: Columns = None,
@@ -72,6 +75,11 @@ def run(
         int,
         typer.Option("--history-pings", min=1, help="of these tracks, the newest that are kept, 100 to 250 bytes each"),
     ] = 1_000_000,
+    history_every: Annotated[
+        str,
+        typer.Option("--history-every", metavar="TIME", help="how often an archive or a topic is read again for them"),
+    ] = "24h",
+    map_: MapOption = None,
     fitted: Annotated[
         Path | None,
         typer.Option(
@@ -98,34 +106,43 @@ def run(
 
     Reads the forecasts, and the destinations topic whole; writes the arrivals topic, each record exactly once for who
     reads read_committed. Start one, or several that share the partitions. With --history it also knows how the fleet
-    went earlier, which is worth more than anything else; it is read once, at the start.
+    went earlier, which is worth more than anything else; it is read at the start, and an archive or a topic once a day.
 
     [bold]Examples[/]
 
       pathcast arrivals run --history last-week.parquet
+      pathcast arrivals run --history topic
       pathcast arrivals run --history archive:/srv/pings?since=7d --geofences depots.geojson
       pathcast arrivals run --bootstrap kafka:9092 --every 15 --metrics 9484
     """
     from model.arrivals.times import BUNDLED, Fitted
     from stream.services.arrivals import command
+    from stream.services.arrivals.history import history_of
+    from stream.services.arrivals.history.topic import Live
     from stream.services.plan import Plan
 
-    passages = None
+    topics, earlier = Topics.of(prefix), None
     if history is not None:
-        from stream.services.arrivals.history import passages_of
-
         try:
-            passages = passages_of(history, columns, history_pings)
+            earlier = history_of(history, Live(bootstrap, topics.pings, security, map_), columns, history_pings)
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="--history") from error
-        typer.echo(f"{history}: {len(passages):,} points of earlier tracks", err=True)
     try:
         numbers = BUNDLED if fitted is None else Fitted.of(**msgspec.json.decode(fitted.read_bytes()))
     except (ValueError, TypeError) as error:
         raise typer.BadParameter(str(error), param_hint="--fitted") from error
-    topics = Topics.of(prefix)
     plan = Plan("arrivals", (topics.forecasts,), group or f"{prefix}-arrivals", bootstrap, once=once, kafka=security)
-    command.run(plan, topics, passages, geofences, fitted=numbers, every_s=every, most=max_asked, metrics=metrics)
+    command.run(
+        plan,
+        topics,
+        earlier,
+        geofences,
+        fitted=numbers,
+        every_s=every,
+        most=max_asked,
+        history_every_s=seconds(history_every, "--history-every"),
+        metrics=metrics,
+    )
 
 
 @app.command("set")

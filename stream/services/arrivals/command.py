@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 from model.arrivals.passages import Passages
 from model.arrivals.times import Fitted
+from stream.config.options import log_to_stderr
 from stream.kafka import admin
 from stream.services import running
 from stream.services.arrivals.asked import InForce
 from stream.services.arrivals.geojson import geofences_of
+from stream.services.arrivals.history import History, Renewing
 from stream.services.arrivals.table import Table
 from stream.services.arrivals.unit import ArrivalUnit
 from stream.services.plan import Plan, Taken
@@ -25,15 +29,17 @@ class Arrivals:
     """What one member makes its units of. Its table begins with the first of them."""
 
     def __init__(
-        self, plan: Plan, topics: Topics, in_force: InForce, passages: Passages | None, every_s: float, fitted: Fitted
+        self, plan: Plan, topics: Topics, in_force: InForce, known: Renewing, every_s: float, fitted: Fitted
     ) -> None:
         self._plan = plan
         self._topics = topics
         self._in_force = in_force
-        self._passages = passages
+        self._known = known
         self._every_s = every_s
         self._fitted = fitted
         self._table: Table | None = None
+        self._units: WeakSet[ArrivalUnit] = WeakSet()  # of the partitions that are ours
+        self._renewing: asyncio.Task[None] | None = None
 
     def provide(self, partitions: int) -> None:
         """Creates the topics that are absent. Raises as `admin.connected` and `admin.create`."""
@@ -52,26 +58,39 @@ class Arrivals:
         `Table.settle`."""
         assert self._table is not None  # `provide` comes first
         await self._table.settle()
-        return ArrivalUnit(taken.number, self._topics, self._in_force, self._passages, self._every_s, self._fitted)
+        if self._renewing is None:  # it ends with the event loop
+            self._renewing = asyncio.create_task(self._known.run(self._renewed))
+        unit = ArrivalUnit(
+            taken.number, self._topics, self._in_force, self._known.passages, self._every_s, self._fitted
+        )
+        self._units.add(unit)
+        return unit
+
+    def _renewed(self, passages: Passages) -> None:
+        for unit in self._units:
+            unit.passages = passages
 
 
 def run(
     plan: Plan,
     topics: Topics,
-    passages: Passages | None,
+    history: History | None,
     geofences: Path | None,
     *,
     fitted: Fitted,
     every_s: float,
     most: int,
+    history_every_s: float,
     metrics: str,
 ) -> None:
-    """Runs one member. Raises as `running.run`; ValueError or OSError for a file of geofences that cannot be read."""
+    """Runs one member. Raises as `running.run`, and `History.read`; ValueError or OSError for a file of geofences that
+    cannot be read."""
+    log_to_stderr()
     in_force = InForce(most)
     if geofences is not None:
         since_ms = int(geofences.stat().st_mtime * 1000)
         for fence in geofences_of(geofences):
             key = f"file:{geofence_key(fence.geofence_id, fence.entity_id)}"
             in_force.add_geofence(key.encode(), fence, since_ms)
-    arrivals = Arrivals(plan, topics, in_force, passages, every_s, fitted)
+    arrivals = Arrivals(plan, topics, in_force, Renewing(history, history_every_s), every_s, fitted)
     running.run(plan, arrivals.begin, metrics, arrivals.provide)

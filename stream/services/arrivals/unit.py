@@ -44,7 +44,7 @@ class ArrivalUnit:
         self._number = number
         self._topics = topics
         self._in_force = in_force
-        self._passages = passages
+        self.passages = passages  # replaced when more is known
         self._fitted = fitted
         self._every_ms = 1000 * every_s
         self._spoken_ms: OrderedDict[str, int] = OrderedDict()  # by entity
@@ -115,7 +115,7 @@ class ArrivalUnit:
         if len(self._spoken_ms) > MOST_ENTITIES:
             self._spoken_ms.popitem(last=False)
         for one in going:
-            self._publish(arrival(forecast, one, self._passages, self._fitted))
+            self._publish(arrival(forecast, one, self.passages, self._fitted))
         if areas and (found := inside(forecast, areas)) is not None:
             self._publish(found)
 

@@ -15,14 +15,18 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
 from stream.up.cli import up
 from stream.up.home import Home
-from stream.up.parts import KINDS, Part, choose, environment, ports, table
+from stream.up.parts import KINDS, Doors, Part, choose, environment, history_of, ports, table
 
 ROOT = typer.main.get_command(build())
 HOME = Home(Path("/srv/pathcast"))
 
 
+API, HOOKS = Address("127.0.0.1", 9480), Address("127.0.0.1", 8080)
+
+
 def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
-    return table(HOME, 2, metrics, finds_drift=finds_drift)
+    maps = {"/webhook/flespi": "flespi", "/webhook/mine": "./mine.toml"}
+    return table(HOME, 2, Doors(metrics, API, HOOKS), maps=maps, history="topic", finds_drift=finds_drift)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
@@ -92,6 +96,21 @@ def test_each_process_has_a_port_of_its_own() -> None:
         ports(Address("127.0.0.1", 65_534), 3)
 
 
+def test_what_others_reach_is_told_its_address() -> None:
+    commands = {part.name: part.command for part in parts()}
+    assert commands["serve"][:3] == ("serve", "--listen", "127.0.0.1:9480")
+    assert commands["ingest"][2:] == ("--listen", "127.0.0.1:8080", "--map=flespi", "--map=./mine.toml")
+    listening = {part.name: (str(part.listens), part.paths) for part in parts() if part.listens is not None}
+    assert listening["ingest"] == ("127.0.0.1:8080", ("/webhook/flespi", "/webhook/mine"))
+    assert listening.keys() == {"serve", "ingest"}
+
+
+def test_arrivals_know_the_archive_of_this_prefix_or_else_the_topic() -> None:
+    """In one directory there may be archives of two prefixes, of which `archive:DIR` alone would be none."""
+    assert history_of(HOME, "a.pings.v1", reads_archive=True) == "archive:/srv/pathcast/archive/a.pings.v1?since=7d"
+    assert history_of(HOME, "a.pings.v1", reads_archive=False) == "topic"
+
+
 def test_servers_and_secrets_are_in_the_environment_and_never_in_a_command(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ours = {
@@ -127,6 +146,9 @@ def test_servers_and_secrets_are_in_the_environment_and_never_in_a_command(tmp_p
         (f"--without {','.join(KINDS)}", "nothing is left to run"),
         ("--metrics nowhere:x", "expected HOST:PORT"),
         ("--kafka-security SSL", "give --bootstrap"),
+        ("--serve nowhere:x", "expected HOST:PORT"),
+        ("--ingest-map nonsense", "'nonsense' is neither a preset nor a file of a map"),
+        ("--ingest 0.0.0.0:8080", "anybody who reaches 0.0.0.0:8080 could send to /webhook/flespi"),
     ],
 )
 def test_bad_options_are_told_before_anything_is_started(tmp_path: Path, options: str, message: str) -> None:

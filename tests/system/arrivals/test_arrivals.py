@@ -7,7 +7,6 @@ import gzip
 import json
 import math
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import bus_feed
 import pytest
 from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer
-from pathcast_process import environment
+from pathcast_process import COMMAND, environment
 from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
@@ -45,12 +44,6 @@ from stream.wire.arrivals import (
 )
 from stream.wire.positions import offset_en_m
 
-# The root command with this group alone, whatever is installed.
-ROOT = (
-    "from stream.commands import main; from stream.services.arrivals.cli import app; main.build = lambda: app; "
-    "main.main()"
-)
-ARRIVALS = [sys.executable, "-c", ROOT]
 PARTITIONS = 2
 BUSES, RADIUS_M, AHEAD_S = 12, 150.0, 1_200
 SLICES, PAUSE_S = 1_000, 0.25  # so that transactions end everywhere in the log, until nobody is to be killed any more
@@ -58,8 +51,8 @@ Row = dict[str, str]
 
 
 def member(log: Path, kafka: str, prefix: str, *more: str, **env: str) -> Worker:
-    options = ("run", "--bootstrap", kafka, "--prefix", prefix, *more)
-    return Worker(log, program=ARRIVALS, command=options, environment=environment(**env))
+    options = ("arrivals", "run", "--bootstrap", kafka, "--prefix", prefix, *more)
+    return Worker(log, program=COMMAND, command=options, environment=environment(**env))
 
 
 def told(kafka: str, topics: Topics) -> list[Told]:
@@ -292,9 +285,9 @@ def test_servers_and_topics_that_are_not_there_are_named_in_one_line(
     kafka: str, tmp_path: Path, command: list[str]
 ) -> None:
     for bootstrap, said in (("127.0.0.1:9", "127.0.0.1:9"), (kafka, "there is no topic nobody.")):
-        options = (*command, "--bootstrap", bootstrap, "--prefix", "nobody")
+        options = ("arrivals", *command, "--bootstrap", bootstrap, "--prefix", "nobody")
         log = tmp_path / "out.log"
-        with Worker(log, program=ARRIVALS, command=options, environment=environment()) as run:
+        with Worker(log, program=COMMAND, command=options, environment=environment()) as run:
             assert run.wait(120) == 1
             assert said in run.log()
             assert "Traceback" not in run.log()

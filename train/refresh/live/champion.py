@@ -39,6 +39,7 @@ class Live:
     security: KafkaSecurity = PLAIN_KAFKA
     since_ms: int = 7 * 86_400_000  # how far back pings are taken
     archive: str | None = None
+    map: str | None = None  # as the workers have it
     percent: float | None = 5.0  # of the entities, for a canary; None: promote at once
     lead_s: float = 60.0
     keep: Keep = field(default_factory=Keep)

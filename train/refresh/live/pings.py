@@ -25,11 +25,12 @@ from stream.adapters.archived.catalog import Catalog, files_of, hash_of, opened
 from stream.adapters.archived.manifest import File, Manifest
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.columns import DROPPED
+from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.tables import why
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin, log_facts
 from stream.kafka.log import INPUT_ISOLATION, Log, reader, reread
-from train.data.topic import COLUMNS, ping_of
+from train.data.topic import COLUMNS, Value, ping_of
 
 ROWS: Final = 131_072  # of a row group, some 10 MB
 _SCHEMA: Final = pa.schema(list(COLUMNS.items()))
@@ -41,6 +42,7 @@ class Where(NamedTuple):
     topic: str
     bootstrap: str
     security: KafkaSecurity = PLAIN_KAFKA
+    map: str | None = None  # a preset or a file, as the workers have it
 
 
 class Stretch(NamedTuple):
@@ -97,7 +99,7 @@ def write(
     """
     archived = None if archive is None else Archived.opened(archive, where.topic, since_ms)
     scratch = path.with_suffix(".writing")
-    with _Writer(scratch) as writer:
+    with _Writer(scratch, reader_of(where.map)) as writer:
         try:
             asyncio.run(_write(writer, where, since_ms, archived, progress))
         except KafkaError as error:
@@ -126,7 +128,7 @@ async def _write(
     for number, begin, end in stretches:
         async for records in reread(servers, (where.topic, number), begin, end, access=access):
             times = records.timestamps_ms.tolist()
-            new = [raw for raw, ts_ms in zip(records.values.each(), times, strict=True) if ts_ms >= since_ms]
+            new = [(raw, ts_ms) for raw, ts_ms in zip(records.values.each(), times, strict=True) if ts_ms >= since_ms]
             writer.add_records(new, archived)
             progress((done + int(records.offsets[-1]) - begin) / total)
         done += end - begin
@@ -155,7 +157,8 @@ async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> 
 class _Writer:
     """Writes pings in row groups, and counts what is none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, foreign: OneReader | None = None) -> None:
+        self._foreign = foreign
         self.pings = 0
         self.dropped: Counter[str] = Counter()
         self._path = path
@@ -172,10 +175,10 @@ class _Writer:
         self._file.add_key_value_metadata({DROPPED: json.dumps(self.dropped)})
         self._file.close()
 
-    def add_records(self, values: Sequence[bytes | None], archived: Archived | None) -> None:
+    def add_records(self, values: Sequence[Value], archived: Archived | None) -> None:
         pings = []
-        for value in values:
-            ping = ping_of(value)
+        for value, published_ms in values:
+            ping = ping_of(value, published_ms, self._foreign)
             if ping is None:
                 self.dropped["no_canonical_ping"] += 1
             elif ping.valid is False:

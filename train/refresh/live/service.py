@@ -170,7 +170,7 @@ def _made(live: Live, round: Round, patience: Patience, watch: Watch) -> Ended:
 
 def _read(live: Live, round: Round, watch: Watch) -> None:
     topic, since_ms = live.topics.pings, round.started.started_ms - live.since_ms
-    where = pings.Where(topic, live.bootstrap, live.security)
+    where = pings.Where(topic, live.bootstrap, live.security, live.map)
     count = pings.write(where, round.pings, since_ms, archive=live.archive, progress=partial(watch.reading, topic))
     log.info("%s: %d pings", topic, count)
 

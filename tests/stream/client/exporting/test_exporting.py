@@ -17,7 +17,7 @@ from client_rig import T0, forecast, gap_fill
 from typer.testing import CliRunner, Result
 
 from stream.client.exporting import kepler
-from stream.client.exporting.collected import Collected, Fix
+from stream.client.exporting.spool import Collected, Fix
 from stream.commands.main import build
 from stream.wire import Ping, dumps
 

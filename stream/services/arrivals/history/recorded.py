@@ -1,24 +1,16 @@
-"""The fleet's earlier tracks, from a recording: what passages are found in."""
+"""The pings of a recording or an archive, as `pathcast train --data` takes them (extra readers)."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import numpy as np
 
 from model.arrivals.passages import Passages
-from stream.adapters.column_names import ColumnMap
-from stream.adapters.sources import parse
-
-MOST_PINGS: Final = 1_000_000  # the newest; some 100 to 250 MB of memory
+from stream.adapters.sources import Source
 
 
-def passages_of(source: str, columns: str | None = None, most_pings: int = MOST_PINGS) -> Passages:
-    """Reads a recording, as `pathcast train --data` takes it, and keeps its newest pings.
-
-    Raises ValueError for what cannot be read, FileNotFoundError.
-    """
-    table = parse(source, None if columns is None else ColumnMap.parse(columns)).read(lambda share: None)
+def passages_of(source: Source, most_pings: int) -> Passages:
+    """Reads a source, and keeps its newest pings. Raises ValueError for what cannot be read, OSError."""
+    table = source.read(lambda share: None)
     rows = len(table.ts_ms)
     begins = np.zeros(rows, bool)
     begins[table.run_start] = True

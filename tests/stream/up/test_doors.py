@@ -1,0 +1,76 @@
+"""Where parts listen: defaults, and what is told of ports that are taken or named twice."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import typer
+
+from stream.config.http_access import Address
+from stream.demo.embedded import free_port
+from stream.up import doors
+from stream.up.home import Home
+from stream.up.parts import Part, table
+
+
+def parts(metrics: str = "", serve: str = "0", ingest: str = "0", workers: int = 2) -> list[Part]:
+    at = doors.asked(metrics, serve, ingest, workers)
+    return table(Home(Path("/srv")), workers, at, maps=doors.maps_of(["flespi"]), history="topic", finds_drift=True)
+
+
+def test_all_is_on_loopback_unless_it_is_told_otherwise() -> None:
+    at = doors.asked("9464", None, "8080", 2)
+    assert [str(one) for one in at] == ["127.0.0.1:9464", "127.0.0.1:9480", "127.0.0.1:8080"]
+    assert str(doors.asked("", "[::]:80", "8080", 2).serve) == "[::]:80"
+
+
+@pytest.mark.parametrize(("workers", "port"), [(15, 9480), (16, 9481), (31, 9496)])
+def test_the_metrics_of_many_workers_do_not_take_the_port_of_the_api(workers: int, port: int) -> None:
+    """9464 is that of the first of them, and scores has one, too: on 32 cores they reach beyond 9480."""
+    at = doors.asked("9464", None, "8080", workers)
+    assert at.serve.port == port
+    assert doors.asked("", None, "8080", workers).serve.port == 9480
+
+
+def test_a_port_that_two_options_name_is_told_with_both_names() -> None:
+    one = free_port()
+    with pytest.raises(ValueError, match=f"--ingest and --serve both have port {one}: give one of them another"):
+        doors.check(parts(serve=str(one), ingest=str(one)))
+    with pytest.raises(ValueError, match="--serve and --metrics both have port"):
+        doors.check(parts(metrics=str(one), serve=str(one + 1)))
+
+
+def test_a_port_that_something_else_has_is_told_with_the_option_and_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        said = f"cannot run serve (--serve, or --without serve) at 127.0.0.1:{taken}"
+        with pytest.raises(OSError, match=re.escape(said)):
+            doors.check(parts(serve=str(taken)))
+        with pytest.raises(OSError, match=re.escape(f"cannot serve metrics at 127.0.0.1:{taken}")):
+            doors.check(parts(metrics=str(taken), workers=1))
+        doors.check([part for part in parts(serve=str(taken)) if part.kind != "serve"])
+
+
+def test_any_free_port_becomes_one_that_stays_over_restarts() -> None:
+    found = parts()
+    listening = [part.listens for part in found if part.listens is not None]
+    assert len({address.port for address in listening}) == 2
+    assert all(address.port for address in listening)
+    doors.check(found)
+
+
+def test_senders_must_say_who_they_are_on_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PATHCAST_INGEST_TOKEN", raising=False)
+    doors.check_senders(Address("127.0.0.1", 8080), ["flespi"])
+    with pytest.raises(typer.BadParameter, match="set PATHCAST_INGEST_TOKEN"):
+        doors.check_senders(Address("10.0.0.1", 8080), ["flespi"])
+    monkeypatch.setenv("PATHCAST_INGEST_TOKEN", "a-token-of-16-or-more")
+    doors.check_senders(Address("10.0.0.1", 8080), ["flespi"])
+
+
+def test_without_maps_all_presets_are_taken() -> None:
+    assert {"/webhook/flespi", "/webhook/owntracks", "/webhook/traccar"} <= doors.maps_of(None).keys()
+    assert doors.maps_of(["samsara"]) == {"/webhook/samsara": "samsara"}
