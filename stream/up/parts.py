@@ -44,7 +44,19 @@ class Part(NamedTuple):
         return self.kind == "worker"
 
 
-KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "latest", "serve", "arrivals", "ingest", "refresh")
+KINDS: Final = (
+    "worker",
+    "atlas",
+    "archive",
+    "scores",
+    "guard",
+    "latest",
+    "serve",
+    "arrivals",
+    "ingest",
+    "refresh",
+    "map",
+)
 
 
 def table(
@@ -95,6 +107,7 @@ def table(
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),
+        Part("map", "map", ("map", "--atlases", str(home.atlases))),
     ]
 
 
