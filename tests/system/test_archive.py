@@ -85,6 +85,13 @@ class Fleet:
         """What a reader finds, also twice what is there twice."""
         return sorted((entity, t) for entity, t, *_ in self.rows())
 
+    def landed_now(self) -> list[tuple[str, int]]:
+        """The same, while members rewrite files: nothing, where one was deleted after its manifest was read."""
+        try:
+            return self.landed()
+        except FileNotFoundError:
+            return []
+
     def rows(self) -> list[tuple[str, int, int, int]]:
         names = ("entity_id", "t", "partition", "offset")
         found: list[tuple[str, int, int, int]] = []
@@ -168,7 +175,7 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
                 fleet.feed(300)
                 time.sleep(0.5)
             expected = sorted(ping for ping in fleet.sent if ping[0] != "bus-3")
-            assert eventually(lambda: fleet.landed() == expected)
+            assert eventually(lambda: fleet.landed_now() == expected)
             for one in (b, c):
                 one.send_signal(signal.SIGTERM)
                 assert one.wait() == 0, one.log()

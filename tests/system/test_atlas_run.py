@@ -134,7 +134,13 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
         fleet.feed(3_000, PINGS - 300)
         said = [len(one.log()) for one in (a, b)]  # they were 0 behind before, too
         fleet.feed(PINGS - 300, PINGS)  # of all partitions, so that both have something to say
-        assert eventually(lambda: all(" 0 behind" in one.log()[at:] for one, at in zip((a, b), said, strict=True)))
+
+        def counted() -> bool:
+            """Both say so; or a version was made of all, where one was thrown out meanwhile, on a busy machine."""
+            news = [one.log()[at:] for one, at in zip((a, b), said, strict=True)]
+            return all(" 0 behind" in text for text in news) or sum(fleet.offsets().values()) == PINGS
+
+        assert eventually(counted)
         for one in (a, b):
             one.send_signal(signal.SIGTERM)
             assert one.wait() == 0, one.log()

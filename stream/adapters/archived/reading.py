@@ -184,7 +184,8 @@ def _day(given: str, text: str, now_ms: int) -> int:
 
 
 def read_batches(storage: Storage, file: File, columns: Sequence[str] = SCHEMA.names) -> Iterator[Any]:
-    """Yields a file's rows in record batches. Raises ArchiveDamaged, OSError."""
+    """Yields a file's rows in record batches. Raises ArchiveDamaged, FileNotFoundError if somebody has deleted it since
+    its manifest was read, OSError."""
     with _errors(storage, file), storage.opened(file.name) as raw:
         if raw.seek(0, 2) != file.bytes:
             raise ArchiveDamaged(f"{storage.url}/{file.name} has {raw.tell()} bytes, and {file.bytes} were written")
@@ -203,7 +204,7 @@ def _errors(storage: Storage, file: File) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise OSError(
+        raise FileNotFoundError(
             f"{where} was deleted since this archive was opened (retention, forget?): read it again"
         ) from error
     except pa.ArrowException as error:

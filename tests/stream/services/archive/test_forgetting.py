@@ -102,6 +102,29 @@ def test_a_landing_at_the_same_time_leaves_nothing_of_it(root: str) -> None:
     assert b"bus-1" not in _bytes(catalog)
 
 
+def test_a_member_that_forgets_first_takes_no_file_away_from_under_the_command(root: str) -> None:
+    """Both go on from the same manifest, and the member deletes a file that the command is about to read. The command
+    once ended there with an error, where members were at work."""
+    catalog, log = begun(root), day_of_buses(0, 0, 50)
+    one = owned(catalog, 50)
+    follow(one, log)
+    one.land(NOW)
+    read, done = forgetting.read_batches, []
+
+    def late(*arguments: object) -> object:
+        if not done:
+            done.append(None)
+            forgetting.settled(catalog, catalog.manifest(0), catalog.forgotten())
+        return read(*arguments)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "read_batches", late)
+        assert forgetting.forget(catalog, "bus-1") == 0, "the member has counted them"
+    assert done
+    assert landed(catalog) == expected(log, without="bus-1")
+    assert b"bus-1" not in _bytes(catalog)
+
+
 def test_a_command_that_died_is_ended_by_the_next_landing(root: str) -> None:
     catalog, log = begun(root), day_of_buses(0, 0, 50)
     one = owned(catalog, 60)
