@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from stream.api.live.newest import Heard, Newest
 from stream.kafka.log import bounds_by
-from stream.kafka.pacing import Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.wire import Topics
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Following:
 
     async def run(self) -> None:
         """Follows until it is cancelled. While the brokers are away, it tries again and again. Raises Refused."""
-        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         looked_s = expired_s = -PARTITIONS_S
         while True:
             now_s = time.monotonic()
