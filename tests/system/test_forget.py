@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
-from stream.forget.cli import forget
+from stream.commands.forget.cli import forget
 from stream.kafka import admin
 from stream.verify.cli import verify
 from stream.wire import Forecast, Ping, Topics, dumps, loads_forecast

@@ -7,8 +7,8 @@ from pathlib import Path
 from archive_rig import T0, begun, day_of_buses, expected, follow, landed, owned
 
 from stream.adapters.archived.manifest import DAY_MS
-from stream.forget import archived
-from stream.forget.findings import Outcome
+from stream.commands.forget import archived
+from stream.commands.forget.findings import Outcome
 
 
 def test_a_dry_run_counts_and_the_command_removes_what_it_counted(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Final
 
+from stream.commands.forget.findings import Finding, Outcome
 from stream.config.settings import Settings
 from stream.engine import quarantine, stored_entity
-from stream.forget.findings import Finding, Outcome
 from stream.store.base import Partition
 from stream.store.redis_store import RedisStore
 

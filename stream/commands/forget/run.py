@@ -8,9 +8,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from stream.commands.forget import archived, kept, latest, pings, states
+from stream.commands.forget.findings import Finding, Outcome, failed
 from stream.config.settings import Settings
-from stream.forget import archived, kept, latest, pings, states
-from stream.forget.findings import Finding, Outcome, failed
 from stream.kafka import admin
 
 PINGS: Final = "workers' memory"

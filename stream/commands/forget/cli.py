@@ -14,7 +14,7 @@ from stream.config.settings import Settings
 from stream.wire import MAX_ENTITY_ID_CHARS
 
 if TYPE_CHECKING:
-    from stream.forget.findings import Finding
+    from stream.commands.forget.findings import Finding
 
 HELP = """Forget an entity: its states, its newest forecast, and its pings in the archive.
 
@@ -53,8 +53,8 @@ def forget(
     redis_security: RedisSecurity = PLAIN_REDIS,
     json: Json = False,
 ) -> None:
-    from stream.forget.run import What
-    from stream.forget.run import forget as forgotten
+    from stream.commands.forget.run import What
+    from stream.commands.forget.run import forget as forgotten
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
         raise typer.BadParameter(f"an id has 1 to {MAX_ENTITY_ID_CHARS} characters", param_hint="ENTITY")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stream.forget.findings import Finding, Outcome
+from stream.commands.forget.findings import Finding, Outcome
 
 PLACE: Final = "archive"
 
@@ -13,7 +13,7 @@ def removed(archive: str, entity_id: str, *, dry_run: bool) -> Finding:
     """Removes all pings of the entity, and lets none be stored again. Raises OSError, ValueError, ArchiveDamaged."""
     from stream.adapters.archived.catalog import files_of, opened, to_change
     from stream.adapters.archived.reading import read_batches
-    from stream.archive import forgetting
+    from stream.services.archive import forgetting
 
     catalog = opened(archive)
     where = catalog.storage.url

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
-from stream.forget.findings import Finding, Outcome
+from stream.commands.forget.findings import Finding, Outcome
 from stream.wire import Topics
 
 RETENTION: Final = "retention.ms"

@@ -11,9 +11,9 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
+from stream.commands.forget import pings
+from stream.commands.forget.findings import Finding, Outcome
 from stream.config.security import KafkaSecurity
-from stream.forget import pings
-from stream.forget.findings import Finding, Outcome
 from stream.kafka.log import bounds, reread
 
 PLACE: Final = "newest forecasts"
