@@ -161,15 +161,10 @@ class EntityTable:
             if shard.quarantine.get(entity_id) is written:
                 shard.unwritten.discard(entity_id)
         lost = set(missing)
-        # What was forgotten since the dump was written all the same: the next checkpoint removes it.
-        has = np.fromiter(
-            (entity.id not in lost and entity.id not in shard.unremoved for entity in dumped.entities),
-            np.bool_,
-            len(dumped.entities),
-        )
+        has = np.fromiter((entity.id not in lost for entity in dumped.entities), np.bool_, len(dumped.entities))
         self.tracks.saved(dumped.slots[has], dumped.behind[has])
         if shard.new:
-            shard.new.difference_update(dumped.items.keys() - lost - shard.unremoved)
+            shard.new.difference_update(dumped.items.keys() - lost)
         self._dirty[dumped.slots[~has]] = True
         return [entity for entity in dumped.entities if entity.id in lost]
 

@@ -64,7 +64,9 @@ class Snapshot:
         assert self._dumped is not None, "dump first"
         covered = None if self._left else self.next_offset
         partition = self._shard.partition
-        if self._removed:  # before the offset moves: a replay from the old one forgets them once more
+        # Before the offset moves, as a replay from the old one forgets them once more; and before anything is put, as
+        # a leg that was under way may have written what was forgotten meanwhile, and no patch may meet that.
+        if self._removed:
             await self._store.remove(partition, self.epoch, list(self._removed))
         self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
         self._evicted = len(await self._store.evicted(partition, self._missing)) if self._missing else 0

@@ -18,6 +18,7 @@ from stream.commands.dlq import app
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.producer import Publisher
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
+from stream.wire.forgetting import FORGET_HEADERS, FORGOTTEN
 
 OLD_MS = 1_490_094_006_000
 PARTITIONS = 3
@@ -147,6 +148,15 @@ def test_a_code_of_another_release_is_known_where_a_letter_has_it(kafka: str, to
 
 
 STEERS = "\x1b[2J\x9b2J\r\nplace    0:99\u202e"
+
+
+def test_an_entity_is_not_forgotten_once_more(kafka: str, topics: Topics) -> None:
+    """It may have begun anew since."""
+    came = Record(topics.pings, 0, 7, 1_700_000_000_000, b"bus-7", None, FORGET_HEADERS)
+    letter = dead_letter(topics.dead_letters, came, Reject(FORGOTTEN, "done"), version="1")
+    asyncio.run(publish(kafka, [letter]))
+    assert told(kafka, topics, "replay", "--yes")["replayed"] == 0
+    assert told(kafka, topics, "replay", "--code", FORGOTTEN, "--yes")["replayed"] == 0
 
 
 def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line(kafka: str, topics: Topics) -> None:

@@ -166,9 +166,7 @@ def test_a_worker_that_is_killed_forgets_all_the_same(scene: Scene, tmp_path: Pa
     scene.verified()
 
 
-def test_the_newest_forecast_and_the_archive_are_cleared(scene: Scene, tmp_path: Path) -> None:
-    from stream.services.archive import landing  # noqa: F401 - skip early where Arrow is missing
-
+def test_the_newest_forecast_is_cleared(scene: Scene) -> None:
     with admin.connected(scene.kafka) as client:
         admin.create_latest(client, scene.topics, partitions=3)
     producer = KafkaProducer(bootstrap_servers=scene.kafka)

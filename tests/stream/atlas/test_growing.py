@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from model.atlas.days import DAY_MS, Day
+from model.atlas.sums import buckets, entity_ids
 from stream.atlas import growing
 from stream.atlas.follower import IDLE_MS, Follower, _watermarks
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.kafka.record_columns import Records
 from stream.wire import Ping, Record, dumps
+from stream.wire.forgetting import FORGET_HEADERS
 
 START_MS = 1_700_005_000_000
 COLUMNS = ("row", "n", "off_cm", "off_cm2")
@@ -50,6 +52,28 @@ def counted(records: Sequence[Record], cuts: Sequence[int], *, stored: bool) -> 
         if stored:
             growth = PartitionGrowth.loads(growth.dumps())
     return found, growth
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("cuts", [[], [30], [29, 31]])
+def test_an_entity_that_is_to_be_forgotten_is_another_one_from_there_on(cuts: list[int], stored: bool) -> None:
+    """As if its later pings were a new entity's: nothing is counted from an earlier ping to a later one."""
+    ways = [record(n, f"van-{n % 2}", 10 * n, 50.0 * n) for n in range(60)]
+    asks = Record("pings", 0, 30, START_MS + 300_000, b"van-0", None, FORGET_HEADERS)
+    group = buckets(entity_ids(["van-0"]))  # sums are kept by group of the fleet
+    new = next(f"car-{n}" for n in range(1_000) if buckets(entity_ids([f"car-{n}"])) == group)
+    renamed = [record(n, new if n % 2 == 0 and n > 30 else f"van-{n % 2}", 10 * n, 50.0 * n) for n in range(60)]
+    nothing = asks._replace(headers=())
+    found, growth = counted([*ways[:30], asks, *ways[31:]], cuts, stored=stored)
+    due, _ = counted([*renamed[:30], nothing, *renamed[31:]], [], stored=False)
+    kept, _ = counted([*ways[:30], nothing, *ways[31:]], [], stored=False)
+
+    def sums(days: dict[int, Day]) -> list[list[object]]:
+        return [[getattr(days[day].sums, name).tolist() for name in COLUMNS] for day in sorted(days)]
+
+    assert sums(found) != sums(kept)
+    assert [sorted(map(str, one)) for one in sums(found)] == [sorted(map(str, one)) for one in sums(due)]
+    assert growth.records == 60
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -56,6 +56,38 @@ async def test_what_was_put_is_got_in_the_order_asked_for(store: Store) -> None:
     assert (await store.claim(A)).next_offset == 17
 
 
+async def test_what_is_removed_is_gone_and_not_missed(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 17, {"x": b"1", "y": b"2", "z": b"3"})
+    await store.remove(A, epoch, ["x", "nobody", "z"])
+    assert await store.get_many(A, ["x", "y", "z"]) == [None, b"2", None]
+    assert await store.evicted(A) == []
+    assert await store.count(A) == 1
+    assert (await store.peek(A)).next_offset == 17, "the offset moves by itself"
+    await store.put_many(A, epoch, 18, {"x": b"4"})
+    assert await store.get_many(A, ["x"]) == [b"4"]
+
+
+async def test_a_former_owner_removes_nothing(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 17, {"x": b"1"})
+    await store.claim(A)
+    with pytest.raises(Fenced):
+        await store.remove(A, epoch, ["x"])
+    await store.claim(A)
+    assert await store.get_many(A, ["x"]) == [b"1"]
+
+
+async def test_an_older_copy_that_is_restored_after_a_removal_is_noticed(redis_store: RedisStore, redis: Redis) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 17, {"x": b"1"})
+    before = await redis.hgetall(META)
+    await redis_store.remove(A, epoch, ["x"])
+    await redis.hset(META, mapping=before)
+    with pytest.raises(ClaimLost):
+        await redis_store.put_many(A, epoch, 18, {"y": b"2"})
+
+
 async def test_a_reader_finds_in_which_partition_an_entity_is(redis_store: RedisStore) -> None:
     for partition, ids in ((A, ["x", "y"]), (B, ["y", "z"])):
         epoch, _ = await redis_store.claim(partition)
