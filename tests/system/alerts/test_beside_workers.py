@@ -35,6 +35,7 @@ from stream.wire import Topics
 
 PARTITIONS = 4
 PLACES = 5  # of entities, in each partition of `latest`
+TOO_FEW_BYTES = 200  # for a forecast; the markers by which the broker ends a transaction must fit
 DEFAULT_BYTES = 1_048_588  # Kafka's max.message.bytes
 T0 = 1_700_000_000_000
 SLOW = {"__scrape_interval__": "4s", "__scrape_timeout__": "4s"}  # serve asks Redis for its readiness, for 2 s at most
@@ -113,7 +114,7 @@ def test_entities_that_latest_has_no_place_for_are_told(scene: Scene, latest: st
 
 def test_a_service_that_cannot_publish_is_told(scene: Scene, latest: str) -> None:
     with feeding(scene.bootstrap, scene.topics.forecasts, forecasts(PLACES), per_s=50):
-        with _records_of_most(scene, 1):
+        with _records_of_most(scene, TOO_FEW_BYTES):
             scene.prometheus.wait_until_fires("PathcastServiceFails", process="latest", instance=latest)
         scene.prometheus.wait_until_over("PathcastServiceFails")
 
