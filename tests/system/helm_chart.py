@@ -55,7 +55,8 @@ EVERYTHING: Final[Manifest] = {
     "networkPolicy": {
         "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         "clientsFrom": [{"podSelector": {"matchLabels": {"app": "gateway"}}}],
-        "kafka": {"ports": [9093], "to": [{"podSelector": {"matchLabels": {"app": "kafka"}}}]},
+        "kafka": {"ports": [9095], "to": [{"podSelector": {"matchLabels": {"app": "kafka"}}}]},
+        "egress": [{"ports": [{"port": 4318, "protocol": "TCP"}]}],
     },
 }
 

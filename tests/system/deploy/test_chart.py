@@ -197,7 +197,7 @@ def test_clients_reach_only_what_serves_them(everything: list[Manifest]) -> None
         {"from": EVERYTHING["networkPolicy"]["metricsFrom"], "ports": [{"port": "pages"}]}
     ]
     reached = [port["port"] for rule in policies["fleet-pathcast"]["egress"] for port in rule["ports"]]
-    assert reached == [53, 53, 9093, 6379, 443]
+    assert reached == [53, 53, 9095, 9093, 6379, 443, 4318]
     (closed,) = [one["spec"] for one in of_kind(rendered({}), "NetworkPolicy", "fleet-pathcast")]
     assert closed["ingress"] == []
 
