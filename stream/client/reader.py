@@ -26,7 +26,7 @@ from msgspec import DecodeError
 from stream.client.choosing import Since, Wanted
 from stream.client.connecting import AWAY, NEWS_S, Where, partitions_of, position_of, started, starts, stop
 from stream.client.kinds import Kind
-from stream.config.security import check_access, kafka_refusal
+from stream.config.security import HIDDEN, Protocol, check_access, kafka_refusal
 
 log: Final = logging.getLogger("stream.client")
 
@@ -237,8 +237,9 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
         if not tps and self._connected_once:
             raise KafkaConnectionError(f"topic {topic} is gone")
         if not tps:
+            hidden = HIDDEN * (self._where.security.protocol is not Protocol.PLAINTEXT)
             raise ValueError(
-                f"there is no topic {topic} at {self._where.bootstrap}: start a worker, or check the prefix"
+                f"there is no topic {topic} at {self._where.bootstrap}: start a worker, or check the prefix{hidden}"
             )
         return tps
 

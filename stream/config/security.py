@@ -29,6 +29,8 @@ _SCRIPT_MAY_NOT: Final = re.compile("The user executing the script can't|ACL fai
 # OpenSSL's reasons: a certificate that one side does not trust, or bytes that are no TLS.
 _TLS_SAYS_NO: Final = re.compile("CERTIFICATE|UNKNOWN_CA|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")
 ANSWER_S: Final = 4.0  # a broker that has not answered by then is left to the client, which tries for longer
+# What is said besides of a topic that is not there, where brokers ask who we are.
+HIDDEN: Final = "; or this user may not see it, as brokers hide what it has no right to (deploy/SECURITY.md)"
 
 
 class Refused(RuntimeError):

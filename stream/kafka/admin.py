@@ -21,7 +21,15 @@ from kafka.errors import (
     for_code,
 )
 
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal, unknown_host
+from stream.config.security import (
+    HIDDEN,
+    PLAIN_KAFKA,
+    KafkaSecurity,
+    Protocol,
+    check_access,
+    kafka_refusal,
+    unknown_host,
+)
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 log = logging.getLogger(__name__)
@@ -113,7 +121,10 @@ def partitions_of(client: Any, topic: str) -> int:
     """Returns the topic's number of partitions. Raises ValueError, which says what to do, if there is no such topic."""
     (info,) = describe(client, [topic])
     if info.partitions is None:
-        raise ValueError(f"there is no topic {topic} there: start a worker, or run pathcast topics --create")
+        hidden = client.config["security_protocol"] != Protocol.PLAINTEXT
+        raise ValueError(
+            f"there is no topic {topic} there: start a worker, or run pathcast topics --create{HIDDEN * hidden}"
+        )
     return info.partitions
 
 

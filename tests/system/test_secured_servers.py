@@ -18,12 +18,14 @@ from pathlib import Path
 import bus_feed
 import pytest
 import scores_rig
+import secured_commands
 import secured_servers
 import worker_pages
 from dead_members import bury
 from missing_servers import skip_unless_required
 from pathcast_process import environment, eventually, pathcast
-from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
+from secured_commands import PREFIX, PROMPT_S, TOPICS, assert_secret, kafka, settings, told
+from secured_servers import REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
 
 from model.config import ModelConfig
@@ -31,7 +33,7 @@ from model.network.checkpoint import save_pretrained
 from model.network.network import build
 from stream.adapters.live.parsed import reject
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
-from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
+from stream.config.security import RedisSecurity, Refused
 from stream.config.settings import Settings
 from stream.ingest.sink import Sink
 from stream.kafka import admin
@@ -40,30 +42,22 @@ from stream.services.avro.cli import avro_topic
 from stream.store.redis_store import RedisStore
 from stream.versions.announcing import Announcer
 from stream.versions.hearing import Hearing
-from stream.wire import Ping, Topics
+from stream.wire import Ping
 from train.data.topic import snapshot
 
-PREFIX = "secured"
 # The root command with this group alone, whatever is installed.
 APP = "from stream.services.scores.cli import app"
 ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
 SCORES = [sys.executable, "-c", ROOT]
-TOPICS = Topics.of(PREFIX)
 PINGS = 300
 API_TOKEN = "a-token-of-16-or-more"
 BAD_PING = b'{"entity_id":"1","ts":1490094006000,"lat":91,"lon":0}\n'
-PROMPT_S = 120.0  # a bound on waiting: a worker that tries again and again would pass it
 
 
 @pytest.fixture(scope="module")
 def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    try:
-        with secured_servers.running(say, tmp_path_factory.mktemp("secured")) as servers:
-            bus_feed.create_topics(servers.plain, TOPICS, partitions=2)
-            secured_servers.admit(servers, PREFIX)
-            yield servers
-    except Unavailable as reason:
-        skip_unless_required(f"needs Apache Kafka and redis-server, as the embedded ones have no users: {reason}")
+    with secured_commands.running(say, tmp_path_factory.mktemp("secured")) as servers:
+        yield servers
 
 
 @pytest.fixture(autouse=True)
@@ -71,40 +65,6 @@ def nobody_is_waited_for(secured: Secured) -> Iterator[None]:
     """The workers of all tests are of one group, and many of them end in an error, without leaving it."""
     yield
     bury(secured.plain, PREFIX)
-
-
-def settings(secured: Secured, user: str, password_file: Path, **other: str) -> dict[str, str]:
-    """The environment of one user's commands; `other` instead of some of it."""
-    password_file.write_text(f"{KAFKA_PASSWORD}\n")
-    ours = {
-        "BOOTSTRAP": secured.bootstrap,
-        "PREFIX": PREFIX,
-        "GROUP": PREFIX,
-        "KAFKA_SECURITY": "SASL_SSL",
-        "KAFKA_USER": user,
-        "KAFKA_PASSWORD_FILE": str(password_file),
-        "KAFKA_CA": str(secured.ca),
-        "REDIS": f"rediss://pathcast@127.0.0.1:{secured.redis_port}/0",
-        "REDIS_PASSWORD": REDIS_PASSWORD,
-        "REDIS_CA": str(secured.ca),
-        **other,
-    }
-    return {f"PATHCAST_{name}": value for name, value in ours.items() if value}
-
-
-def assert_secret(*outputs: str | bytes) -> None:
-    for output in outputs:
-        text = output if isinstance(output, str) else output.decode(errors="replace")
-        for password in (KAFKA_PASSWORD, REDIS_PASSWORD, "secret"):
-            assert password not in text, f"a secret in {text}"
-
-
-def told(*arguments: object, env: dict[str, str], stdin: bytes | None = None) -> bytes:
-    """The output of a command that must go well."""
-    run = pathcast(*arguments, env=environment(**env), stdin=stdin)
-    assert run.returncode == 0, run.stderr.decode()
-    assert_secret(run.stdout, run.stderr)
-    return run.stdout
 
 
 def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
@@ -282,11 +242,6 @@ def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_mor
 async def announce(secured: Secured, user: str) -> None:
     async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user), sample_s=0.1) as announcer:
         await announcer.announce_weights("1" * 16, "tiny", role="canary", parts=500, reason="the test says so")
-
-
-def kafka(secured: Secured, **other: object) -> KafkaSecurity:
-    given = {"user": "operator", "password": KAFKA_PASSWORD, "ca": secured.ca, **other}
-    return KafkaSecurity(Protocol.SASL_SSL, Mechanism.SCRAM_SHA_512, **given)  # type: ignore[arg-type]
 
 
 def refusal(secured: Secured, password_file: Path, *command: object, **other: str) -> str:

@@ -101,7 +101,7 @@ def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
     if shutil.which("curl") is None:
         skip_unless_required("needs curl")
     setting, *commands = (one.replace("http://127.0.0.1:9480", scene.base) for one in blocks())
-    assert len(commands) >= 7
+    assert len(commands) >= 8
     said = []
     for command in commands:
         script = f"set -euo pipefail\n{setting}{command}"
@@ -114,15 +114,16 @@ def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
         )
         assert run.returncode == 0, (command, run.stdout, run.stderr)
         said.append(run.stdout.decode())
-    asked, newest, listed, eta, filled, feature, events = said
+    asked, newest, listed, eta, filled, feature, events, by_ticket = said
     assert [one["h_s"] for one in json.loads(asked)["horizons"]] == [600.0, 1800.0]
     assert json.loads(newest)["forecast"] == scene.published[ENTITY]
     assert len(json.loads(listed)["entities"]) == 5
     assert json.loads(eta)["travel_low_s"] < json.loads(eta)["travel_high_s"]
     assert [one["filled"] for one in json.loads(filled)["points"]].count(True) == 9
     assert json.loads(feature)["properties"]["filled"].count(True) == 9
-    kinds = re.findall(r"^event: (\w+)$", events, re.MULTILINE)
-    assert (kinds[0], kinds[-1]) == ("snapshot", "live")
+    for told in (events, by_ticket):
+        kinds = re.findall(r"^event: (\w+)$", told, re.MULTILINE)
+        assert (kinds[0], kinds[-1]) == ("snapshot", "live")
 
 
 def test_every_entity_has_the_published_numbers_to_the_bit(scene: Scene) -> None:

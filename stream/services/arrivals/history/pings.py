@@ -49,8 +49,9 @@ class Newest:
         return Passages(ts_ms[single], lat_deg[single], lon_deg[single], begins[single], entity[single])
 
     def _newest(self) -> Columns:
-        empty = Columns(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64, np.float64)))
-        columns = [np.concatenate(parts) for parts in zip(empty, *self._parts, strict=True)]
+        whole, real = np.zeros(0, np.int64), np.zeros(0, np.float64)
+        parts = [Columns(whole, whole, real, real), *self._parts]
+        columns = [np.concatenate(each) for each in zip(*parts, strict=True)]
         if len(columns[1]) <= self._most:
             return Columns(*columns)
         kept = columns[1] >= np.partition(columns[1], -self._most)[-self._most]
