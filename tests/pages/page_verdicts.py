@@ -90,7 +90,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast avro run": Run(around=scenes.apicurio, ready={"pathcast avro run": OURS}, alone=True),
         "pathcast latest run": Run(before=files.forecasts, ready={"pathcast latest run": OURS}),
     },
-    "stream/files/README.md": {
+    "stream/commands/files/README.md": {
         "pathcast fill": FILES,
         "pathcast forecast fleet.csv": FILES,
         "pathcast synth": FILES,
