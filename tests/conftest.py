@@ -29,6 +29,7 @@ SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_war
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, as pytest reads no options from the conftest of a folder further down."""
+    parser.addoption("--long", action="store_true", help="fresh installs, and workers of the last release, too")
     group = parser.getgroup("chaos", "the chaos suite (tests/chaos)")
     group.addoption("--chaos-all", action="store_true", help="every fault; without it the selection for CI")
     group.addoption("--chaos-seeds", default="1", metavar="N,N,...", help="run every fault with each of these")
@@ -95,6 +96,13 @@ def levels_of_the_clients_loggers() -> Iterator[None]:
     yield
     for logger, level in zip(loggers, before, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture
+def long(pytestconfig: pytest.Config) -> None:
+    """Skips what takes minutes, unless it is asked for."""
+    if not pytestconfig.getoption("--long"):
+        pytest.skip("takes minutes: --long")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,181 @@
+"""What becomes of each block of commands on each page: run here, run by another test, or not run, and why.
+
+A block is named by its page and by how it begins. A new block without a line here fails tests/pages/test_pages.py.
+Servers and folders of the pages (`localhost:9092`, `/srv/...`) are replaced in all of them (Scene.elsewhere); what else
+differs from the page is in `changes`, and in what `before` and `around` return.
+"""
+
+from __future__ import annotations
+
+import page_files as files
+import page_scenes as scenes
+from page_runs import Elsewhere, Not, Run, Verdict
+
+WORKER = {"pathcast worker": "ready: partitions"}
+OURS = "is ours"  # a service has taken over a partition
+UP = " parts are started; pings go to "
+DOCKER = Not("needs a Docker daemon, which neither our machines nor CI have")
+API = Elsewhere("tests/system/api/test_serve.py")
+RECIPE = Elsewhere("tests/system/client/test_recipes.py")
+FILES = Elsewhere("tests/system/files/test_page.py")
+QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
+
+VERDICTS: dict[str, dict[str, Verdict]] = {
+    "README.md": {
+        "python3.11 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt -e '.[demo]'": Run(
+            fresh=True, long=True, changes={"--seconds 60": "--seconds 10"}, says=("forecasts out", "constant velocity")
+        ),
+        "printf": Run(makes=("fleet.csv", "forecasts.ndjson")),
+        ".venv/bin/pathcast up": Run(
+            before=files.fleet_csv,
+            ready={".venv/bin/pathcast up": UP, ".venv/bin/pathcast tail": files.BUSES[0]},
+            says=("stopped; nothing is left running",),
+        ),
+        "python3.11 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt -e '.[dev]'": Elsewhere(
+            ".ci/run"
+        ),
+    },
+    "CONTRIBUTING.md": {
+        "python3.11 -m venv .venv\n": Run(fresh=True, long=True, makes=(".git/hooks/pre-commit",)),
+    },
+    "deploy/README.md": {"docker compose": DOCKER, "docker build": DOCKER},
+    "stream/README.md": {
+        "pathcast up": Run(ready={"pathcast up": UP}, alone=True, says=("stopped; nothing is left running",)),
+        "pathcast worker --bootstrap kafka:9092": Run(
+            ready=WORKER, changes={"--workers 4": "--workers 2"}, before=lambda _: scenes.ports("--metrics 9464")
+        ),
+        "export PATHCAST_KAFKA_PASSWORD_FILE": Not(
+            "needs servers with TLS and users: the same options", like="tests/system/test_secured_servers.py"
+        ),
+        "pip install 'pathcast[readers]'": Run(
+            before=files.recent_pings,
+            ready={"pathcast archive run": OURS},
+            alone=True,
+            changes={"pip install": "true", "--out runs/mine": "--out runs/mine --steps 1"},
+            says=("pings of bus-7 are gone",),
+            makes=("fleet.atlas", "runs/mine/model.safetensors"),
+        ),
+        "export PATHCAST_REGISTRY": Run(before=scenes.registry, makes=("version.tar",)),
+        "pathcast worker --registry": Run(before=scenes.to_promote, ready=WORKER),
+    },
+    "stream/api/README.md": {
+        "pathcast serve": Run(
+            ready={"pathcast serve": "listening at http://"}, before=lambda _: scenes.ports("127.0.0.1:9480")
+        ),
+        "export API": API,
+        'curl -sf -H "$AUTH" "$API/v1/entities/5007/forecast': API,
+        'curl -sf -H "$AUTH" "$API/v1/entities/5007"': API,
+        'curl -sf -H "$AUTH" "$API/v1/entities?bbox': API,
+        'curl -sf -H "$AUTH" -H \'Content-Type: application/json\' "$API/v1/eta"': API,
+        'curl -sf -H "$AUTH" -H \'Content-Type: application/json\' "$API/v1/gapfill"': API,
+        "curl -sf -H \"$AUTH\" -H 'Content-Type: application/geo+json'": API,
+        "curl -sN": API,
+    },
+    "stream/client/README.md": {
+        "kcat": RECIPE,
+        "npm install kafkajs": RECIPE,
+        "mvn": RECIPE,
+        "pathcast sink redis": Run(around=scenes.other_redis, ready={"pathcast sink": "forecasts read"}),
+        "pathcast sink tile38": Not(
+            "Tile38 is in none of the registries that we may use: against a stand-in of its protocol",
+            like="tests/system/client/test_sinks.py",
+        ),
+        "PGPASSWORD=... pathcast sink postgis": Run(
+            around=scenes.postgis, ready={"PGPASSWORD=... pathcast sink": "forecasts read"}, says=("POINT(",)
+        ),
+        "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "trips.geojson"), says=("entity_id",)),
+    },
+    "stream/contracts/README.md": {
+        "pathcast contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
+        "pathcast avro run": Run(around=scenes.apicurio, ready={"pathcast avro run": OURS}, alone=True),
+        "pathcast latest run": Run(before=files.forecasts, ready={"pathcast latest run": OURS}),
+    },
+    "stream/commands/files/README.md": {
+        "pathcast fill": FILES,
+        "pathcast forecast fleet.csv": FILES,
+        "pathcast synth": FILES,
+        "pathcast atlas build": FILES,
+        "pathcast refresh": FILES,
+        "pathcast forecast history.csv": FILES,
+        "pathcast topics --create": FILES,
+    },
+    "stream/ingest/README-feeds.md": {
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "pathcast worker &\npathcast ingest sample gtfs-rt": QUICK_START,
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "pathcast worker &\npathcast ingest sample ais": QUICK_START,
+        "pathcast ingest gtfs-rt": Run(around=scenes.feeds, ready={"pathcast ingest": ": to "}, says=("pings",)),
+        "pathcast ingest ais": Run(around=scenes.receiver, ready={"pathcast ingest ais": "ais: to "}),
+        "pathcast ingest nmea": Run(
+            around=scenes.gps,
+            ready={"pathcast ingest nmea": "nmea: to "},
+            # gpsd itself: test_gpsd_becomes_forecasts of tests/system/ingest/test_feeds.py
+            changes={"pathcast ingest gpsd": "# pathcast ingest gpsd"},
+        ),
+        "pathcast ingest files": Run(
+            before=files.fleet_of_xy,
+            ready={"pathcast ingest files /": "files: to "},
+            changes={"gpspipe": "# gpspipe"},  # a sketch: its `...` stands for a program of jq
+        ),
+    },
+    "stream/ingest/README.md": {
+        "python3.11 -m venv": Elsewhere("tests/system/ingest/test_into_forecasts.py"),
+        "pathcast ingest presets": Run(
+            before=scenes.webhook,
+            ready={"pathcast ingest http": "listening at "},
+            says=('"pings":1,"rejects":0', "flespi"),
+        ),
+        "pathcast ingest mqtt": Run(
+            around=scenes.mosquitto,
+            ready={"pathcast ingest mqtt": "connected to the MQTT broker"},
+            # a broker with TLS and users: test_tls_and_passwords of tests/system/ingest/test_mqtt.py
+            changes={"pathcast ingest mqtt --broker mqtt.example": "# pathcast ingest mqtt --broker mqtt.example"},
+        ),
+        "pathcast worker --map flespi": Run(before=scenes.flespi_records, ready=WORKER, makes=("forecasts.ndjson",)),
+    },
+    "stream/services/arrivals/README.md": {
+        "pathcast arrivals run": Run(
+            around=scenes.driving,
+            ready={"pathcast arrivals run": OURS, "pathcast arrivals tail": "depot-3"},
+            says=("is to go to depot-3", "1 geofences", "is taken back"),
+        ),
+        "python -m train.evaluation.arrivals_fit": Run(
+            before=files.tracks("taxis.parquet"),
+            ready={"python -m train.evaluation.arrivals_fit": OURS},
+            makes=("fitted.json",),
+        ),
+    },
+    "tests/README.md": {
+        ".venv/bin/pytest      ": Not("the tests themselves, which CI runs", like=".ci/run"),
+        ".venv/bin/pytest -m chaos": Not("hours: the report names its command line", like="tests/chaos/REPORT.md"),
+        "python tests/stream/fuzz_clean.py": Not(
+            "needs the extra fuzz; the tests replay what it found", like="tests/stream/fuzz_clean.py"
+        ),
+    },
+    "train/README.md": {
+        "pathcast evaluate": Run(
+            before=files.trained_csv,
+            ready=WORKER,
+            changes={"--minutes 30": "--steps 1"},
+            makes=("runs/mine/model.safetensors", "runs/wider/model.safetensors"),
+        ),
+        "pathcast train": Run(
+            before=files.tracks("taxis.parquet"),
+            changes={"--steps 3000": "--steps 1"},
+            makes=("runs/sf/model.safetensors",),
+        ),
+        "pathcast calibrate --weights small --data": Run(
+            before=files.tracks("taxis.parquet"), makes=("runs/taxis/model.safetensors",)
+        ),
+        "pathcast calibrate --weights small --from-topic": Run(
+            before=lambda scene: files.recent_pings(scene) or {"pathcast.pings.v1": f"{scene.prefix}.pings.v1"}
+        ),
+        "pathcast refresh --data": Run(
+            before=files.tracks("week.parquet"),
+            # 3 says that the challenger is not better, as it hardly is after so little
+            changes={"--minutes 10 --out runs/monday": "--minutes 0.05 --out runs/monday || [ $? = 3 ]"},
+            makes=("runs/monday/decision.json",),
+        ),
+        "pathcast refresh --since": Run(before=scenes.serving_registry, ready={"pathcast refresh": "a round every"}),
+    },
+}
