@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, packed, unpacked
-from stream.scores.scoring.comparing import nearest, outcome
+from stream.services.scores.scoring.comparing import nearest, outcome
 from stream.wire import Anchor, Outcome
 from stream.wire.positions import Cov, covariance, position
 
