@@ -1,0 +1,135 @@
+// Draws what is forecast of an entity: a cone through the 90 % regions, the regions themselves, and the way there; and
+// former forecasts against what then happened.
+
+import { ellipse, halfWidth, mercator, offset, unitsPerMetre } from "./geometry.js";
+import { left, top } from "./layer.js";
+
+const TURN = 2 * Math.PI;
+const LABEL_PX = [48, 16]; // of a horizon's name and its dot
+const LARGEST_PX = 20_000; // a region beyond it covers the view anyway, and canvases are slow with such
+
+function placed(view, one) {
+  const [x, y] = mercator(one.lat, one.lon);
+  return [left(view, x), top(view, y), unitsPerMetre(one.lat) * view.world];
+}
+
+function region(context, view, one, share) {
+  const [x, y, pxPerM] = placed(view, one);
+  const { longM, shortM, angle } = ellipse(one.cov_m2, share);
+  const long = Math.min(LARGEST_PX, longM * pxPerM);
+  context.beginPath();
+  context.ellipse(x, y, long, Math.min(long, Math.max(0.5, shortM * pxPerM)), -angle, 0, TURN);
+}
+
+/** The points on both sides of the way, a 90 % region's half width away from it. */
+function sides(view, entity, x0, y0, steps) {
+  const [right, wrong] = [[[x0, y0]], [[x0, y0]]];
+  let before = entity;
+  for (const one of steps) {
+    const [east, north] = offset(before.lat, before.lon, one.lat, one.lon);
+    const long = Math.hypot(east, north);
+    const [x, y, pxPerM] = placed(view, one);
+    if (long > 1) {
+      const wide = Math.min(LARGEST_PX, halfWidth(one.cov_m2, 0.9, east, north) * pxPerM);
+      right.push([x + (north / long) * wide, y + (east / long) * wide]);
+      wrong.push([x - (north / long) * wide, y - (east / long) * wide]);
+    }
+    before = one;
+  }
+  return right.concat(wrong.reverse());
+}
+
+function cone(context, view, entity, x0, y0, rgb) {
+  context.beginPath();
+  for (const [x, y] of sides(view, entity, x0, y0, entity.horizons)) context.lineTo(x, y);
+  context.closePath();
+  context.fillStyle = `rgba(${rgb}, 0.10)`;
+  context.fill();
+}
+
+function way(context, view, entity, x0, y0) {
+  context.beginPath();
+  context.moveTo(x0, y0);
+  for (const one of entity.horizons) {
+    const [x, y] = placed(view, one);
+    context.lineTo(x, y);
+  }
+  context.stroke();
+}
+
+/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon. */
+export function drawForecast(context, view, entity, x0, y0, colours, shares, names) {
+  if (!entity.horizons.length) return;
+  const rgb = colours.accentText;
+  cone(context, view, entity, x0, y0, rgb);
+  context.lineWidth = 1;
+  for (const one of entity.horizons) {
+    shares.forEach((share) => {
+      region(context, view, one, share);
+      context.fillStyle = `rgba(${rgb}, 0.09)`;
+      context.fill();
+      context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.75 : 0.45})`;
+      context.stroke();
+    });
+  }
+  context.strokeStyle = `rgba(${rgb}, 0.9)`;
+  context.setLineDash([2, 4]);
+  context.lineWidth = 1.5;
+  way(context, view, entity, x0, y0);
+  context.setLineDash([]);
+  label(context, view, entity.horizons, colours, names, [[x0, y0]]);
+}
+
+/** Dots at the horizons, with names where there is room for one. */
+function label(context, view, steps, colours, names, taken) {
+  context.font = "600 12px system-ui, sans-serif";
+  context.textBaseline = "middle";
+  steps.forEach((one, index) => {
+    const [x, y] = placed(view, one);
+    context.beginPath();
+    context.arc(x, y, 3.5, 0, TURN);
+    context.fillStyle = colours.accent;
+    context.fill();
+    if (taken.some(([px, py]) => Math.abs(px - x) < LABEL_PX[0] && Math.abs(py - y) < LABEL_PX[1])) return;
+    taken.push([x, y]);
+    context.lineWidth = 3;
+    context.strokeStyle = colours.edge;
+    context.strokeText(names[index], x + 8, y);
+    context.fillStyle = colours.ink;
+    context.fillText(names[index], x + 8, y);
+  });
+}
+
+/** Of the others: the way, and the 90 % region of the first horizon. */
+export function drawForecastLightly(context, view, entity, x0, y0, colours) {
+  if (!entity.horizons.length) return;
+  context.lineWidth = 1;
+  context.strokeStyle = `rgba(${colours.accentText}, 0.35)`;
+  region(context, view, entity.horizons[0], 0.9);
+  context.fillStyle = `rgba(${colours.accentText}, 0.06)`;
+  context.fill();
+  context.stroke();
+  context.setLineDash([2, 4]);
+  way(context, view, entity, x0, y0);
+  context.setLineDash([]);
+}
+
+/** Former forecasts: a ring where the entity was expected, a line to the square where it then was. */
+export function drawFormer(context, view, former, colours) {
+  context.lineWidth = 1.2;
+  for (const one of former) {
+    const [x, y] = placed(view, one);
+    const [trueX, trueY] = placed(view, { lat: one.true_lat, lon: one.true_lon });
+    context.strokeStyle = `rgba(${colours.inkText}, 0.45)`;
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(trueX, trueY);
+    context.stroke();
+    context.beginPath();
+    context.arc(x, y, 4, 0, TURN);
+    context.strokeStyle = `rgba(${colours.inkText}, 0.85)`;
+    context.stroke();
+    context.fillStyle = colours.ink;
+    context.fillRect(trueX - 2.5, trueY - 2.5, 5, 5);
+  }
+}
