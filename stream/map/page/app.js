@@ -20,6 +20,7 @@ import { Shown } from "./state/shown.js";
 import { Streets } from "./state/streets.js";
 
 const LEARNING_EVERY_MS = 15_000;
+const FIT_EVERY_MS = 2_000;
 const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false, atlas: true };
 
 async function start() {
@@ -104,9 +105,16 @@ function heard(app, said, apply) {
   apply(performance.now());
   app.time.setNow(said.now_ms);
   if (app.shown.live.movers.size) app.notices.empty(false);
-  if (app.camera.fitting && app.time.mode === "live") app.camera.fit([...app.shown.live.movers.values()]);
+  if (app.camera.fitting && app.time.mode === "live") fit(app);
   banners(app);
   app.choice.heard();
+}
+
+function fit(app) {
+  const now = performance.now();
+  if (now < (app.fitAt ?? 0)) return;
+  app.fitAt = now + (app.shown.live.movers.size ? FIT_EVERY_MS : 0);
+  app.camera.fit([...app.shown.live.movers.values()]);
 }
 
 /** What the map itself says: that it is not live, and that more is here than it shows. */
