@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -18,10 +16,12 @@ from stream.api import messages as m
 from stream.api.asking.asker import Answer, Asker, Question
 from stream.api.asking.tracks import Tracks
 from stream.api.http.application import STREAMS, Handler
+from stream.api.http.asked import box, entity, query
 from stream.api.http.problems import Refusal
-from stream.api.http.reading import body, decoded, parameters
+from stream.api.http.reading import body, decoded
 from stream.api.live import sending
-from stream.api.live.newest import Box, Newest
+from stream.api.live.newest import Newest
+from stream.api.live.open_streams import OpenStreams
 from stream.api.live.watching import Watch
 from stream.api.metrics import CONTENT_TYPE, Metrics
 from stream.api.openapi import as_json
@@ -33,7 +33,6 @@ from stream.wire.arrivals import Circle
 from stream.wire.ids import forecast_id
 from stream.wire.scoring import distance_m
 
-T = TypeVar("T", bound=msgspec.Struct)
 SERVER_ID: Final = re.compile(r"[0-9a-f]{8}")
 _CURSOR: Final = re.compile(r"[0-9a-f]{1,8}")
 _ENCODER: Final = msgspec.json.Encoder()
@@ -61,8 +60,7 @@ class Handlers:
         self._metrics = metrics
         self._reasons = reasons
         self._server_id = server_id
-        self._most_streams = most_streams
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams = OpenStreams(most_streams, metrics)
         self._document = as_json()
 
     @property
@@ -84,8 +82,8 @@ class Handlers:
     # -- one entity --------------------------------------------------------------------------------------------------
 
     async def forecast(self, request: web.Request) -> web.Response:
-        entity_id = _entity(request)
-        asked = _query(request, m.ForecastQuery)
+        entity_id = entity(request)
+        asked = query(request, m.ForecastQuery)
         question = Question(entity_id, asked.horizon_s, since_now=asked.since == "now")
         answer = await self._asker.ask(question)
         said, network = answer.said, answer.network
@@ -119,8 +117,8 @@ class Handlers:
         )
 
     async def entity(self, request: web.Request) -> web.Response:
-        entity_id = _entity(request)
-        _query(request, _Nothing)
+        entity_id = entity(request)
+        query(request, _Nothing)
         found = self._newest.forecast(entity_id)
         if found is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
@@ -129,11 +127,11 @@ class Handlers:
         return web.Response(body=b'{"forecast":%s,"age_s":%s}' % (raw, age_s), content_type=JSON)
 
     async def entities(self, request: web.Request) -> web.Response:
-        asked = _query(request, m.ListQuery)
+        asked = query(request, m.ListQuery)
         if asked.cursor is not None and _CURSOR.fullmatch(asked.cursor) is None:
             raise Refusal("bad_parameter", "the cursor is none of ours", came=asked.cursor, expected="`next` of a page")
         first = int(asked.cursor or "0", 16)
-        rows = np.flatnonzero(self._newest.inside(_box(asked.bbox))[first:]) + first
+        rows = np.flatnonzero(self._newest.inside(box(asked.bbox))[first:]) + first
         page = rows[: asked.limit].tolist()
         said = [
             m.Position(entity_id=i, ts=ts, lat=lat, lon=lon) for i, ts, lat, lon in map(self._newest.position, page)
@@ -185,15 +183,15 @@ class Handlers:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = _query(request, m.StreamQuery)
+        asked = query(request, m.StreamQuery)
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server_id, _box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server_id, box(asked.bbox), asked.entity, last_id)
         response = web.StreamResponse()
         await self._streaming(request, sending.events(request, self._newest, watch, response, self._metrics.sent))
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
-        asked = _query(request, m.StreamQuery)
+        asked = query(request, m.StreamQuery)
         response = web.WebSocketResponse(
             heartbeat=sending.HEARTBEAT_S, max_msg_size=sending.MAX_SAID_BYTES, compress=False
         )
@@ -206,45 +204,23 @@ class Handlers:
                 headers={hdrs.UPGRADE: "websocket"},
             )
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server_id, _box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server_id, box(asked.bbox), asked.entity, last_id)
 
         def rewatch(said: str) -> Watch:
             wanted = decoded(said, events.WatchMessage)
-            return Watch(self._newest, self._server_id, _box(wanted.bbox), wanted.entity)
+            return Watch(self._newest, self._server_id, box(wanted.bbox), wanted.entity)
 
         await self._streaming(
             request, sending.socket(request, self._newest, watch, response, rewatch, self._metrics.sent)
         )
         return response
 
-    async def _streaming(self, request: web.Request, stream: Any) -> None:
-        """Runs a stream until its client goes, or is dropped because it takes nothing, or the server stops."""
-        kind = STREAMS[request.match_info.route.name or ""]
-        if len(self._streams) >= self._most_streams:
-            stream.close()
-            raise Refusal("busy", f"{self._most_streams} streams are open", headers={hdrs.RETRY_AFTER: "30"})
-        task = asyncio.ensure_future(stream)
-        self._streams.add(task)
-        self._metrics.opened(kind)
-        dropped = False
-        try:
-            await task
-        except sending.Slow:
-            dropped = True
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            task.cancel()
-            self._streams.discard(task)
-            self._metrics.closed(kind, dropped=dropped)
+    async def _streaming(self, request: web.Request, stream: Coroutine[Any, Any, None]) -> None:
+        await self._streams.run(request, STREAMS[request.match_info.route.name or ""], stream)
 
     async def close(self) -> None:
-        """Ends all streams: their clients connect again, elsewhere."""
-        for task in list(self._streams):
-            task.cancel()
-        for task in list(self._streams):
-            with suppress(asyncio.CancelledError, ConnectionError, sending.Slow):
-                await task
+        """Ends all streams."""
+        await self._streams.close()
 
     # -- this process ------------------------------------------------------------------------------------------------
 
@@ -268,33 +244,11 @@ class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parameters of an operation that has none."""
 
 
-def _entity(request: web.Request) -> str:
-    return parameters({"id": [request.match_info["id"]]}, m.OfEntity, where="path").id
-
-
-def _query(request: web.Request, kind: type[T]) -> T:
-    given: dict[str, list[str]] = {}
-    for name, value in request.query.items():
-        given.setdefault(name, []).append(value)
-    return parameters(given, kind, where="query")
-
-
 def _content_type(request: web.Request, *known: str) -> str:
     if request.content_type not in known:
         came = request.headers.get(hdrs.CONTENT_TYPE, "no Content-Type")
         raise Refusal("wrong_type", "a body of this type is not read here", came=came, expected=" or ".join(known))
     return request.content_type
-
-
-def _box(bbox: Sequence[float] | None) -> Box | None:
-    """Returns the box of a request. Raises Refusal."""
-    if bbox is None:
-        return None
-    box = Box(*bbox)
-    if not (-180 <= box.west <= 180 and -180 <= box.east <= 180 and -90 <= box.south <= box.north <= 90):
-        expected = "west,south,east,north with -180..180, -90..90 and south <= north"
-        raise Refusal("bad_parameter", "the bbox is not on the globe", came=",".join(map(str, bbox)), expected=expected)
-    return box
 
 
 def _points(feature: m.TrackFeature) -> list[m.Point]:

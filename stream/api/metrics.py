@@ -38,24 +38,28 @@ COUNTS: Final = {
 class Metrics:
     """The metrics of one process."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, prefix: str = PREFIX, sizes: Mapping[str, str] = SIZES, counts: Mapping[str, str] = COUNTS
+    ) -> None:
+        """Takes the prefix of all names, and the help texts of what is read at a scrape."""
+        self._prefix, self._sizes, self._counts = prefix, sizes, counts
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         ours = self._registry
         self._requests = Counter(
-            PREFIX + "requests", "Requests, by operation and status.", ["operation", "status"], registry=ours
+            prefix + "requests", "Requests, by operation and status.", ["operation", "status"], registry=ours
         )
         self._seconds = Histogram(
-            PREFIX + "seconds",
+            prefix + "seconds",
             "From a request to its answer; not of streams.",
             ["operation"],
             buckets=SECONDS,
             registry=ours,
         )
-        self._streams = Gauge(PREFIX + "streams", "Open streams.", ["kind"], registry=ours)
-        self._messages = Counter(PREFIX + "messages", "Messages sent to streams.", ["kind"], registry=ours)
+        self._streams = Gauge(prefix + "streams", "Open streams.", ["kind"], registry=ours)
+        self._messages = Counter(prefix + "messages", "Messages sent to streams.", ["kind"], registry=ours)
         self._dropped = Counter(
-            PREFIX + "streams_dropped", "Streams whose clients took nothing.", ["kind"], registry=ours
+            prefix + "streams_dropped", "Streams whose clients took nothing.", ["kind"], registry=ours
         )
         for kind in ("events", "socket"):
             self._streams.labels(kind)
@@ -63,8 +67,10 @@ class Metrics:
             self._dropped.labels(kind)
 
     def watch(self, values: Mapping[str, Callable[[], float]]) -> None:
-        """Reads these of SIZES and COUNTS at each scrape."""
-        self._registry.register(_Read(values))
+        """Reads these sizes and counts at each scrape."""
+        for names, family in ((self._sizes, GaugeMetricFamily), (self._counts, CounterMetricFamily)):
+            told = {self._prefix + name: (text, values[name]) for name, text in names.items() if name in values}
+            self._registry.register(_Read(family, told))
 
     def answered(self, operation: str, status: int, seconds: float | None) -> None:
         """Counts an answer. `seconds` is None for a stream."""
@@ -90,10 +96,11 @@ class Metrics:
 class _Read(Collector):
     """Metrics whose values somebody else knows."""
 
-    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
+    def __init__(self, family: Callable[..., Metric], values: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
+        """Takes the help text and the value of each, by name."""
+        self._family = family
         self._values = values
 
     def collect(self) -> Iterator[Metric]:
-        for name, of in self._values.items():
-            family = GaugeMetricFamily if name in SIZES else CounterMetricFamily
-            yield family(PREFIX + name, {**SIZES, **COUNTS}[name], value=of())
+        for name, (text, of) in self._values.items():
+            yield self._family(name, text, value=of())

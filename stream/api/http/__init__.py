@@ -2,6 +2,7 @@
 
 problems      errors as application/problem+json (RFC 9457)
 reading       requests into types
+asked         the parameters of a request, and its box
 limits        token buckets, by client
 access        token, origins, the headers of every answer
 connections   closes connections that send nothing, and those beyond the limit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -28,17 +28,19 @@ ANY_ORIGIN: Final = "*"
 class Access:
     """The token, if one is needed, and the origins whose pages may read the answers."""
 
-    def __init__(self, token: str | None, origins: Collection[str] = ()) -> None:
+    def __init__(self, token: str | None, origins: Collection[str] = (), headers: Mapping[str, str] = HEADERS) -> None:
         self._token = None if token is None else token.encode()
         self._origins = frozenset(origins)
+        self._headers = headers
 
     def knows(self, request: web.BaseRequest) -> bool:
-        """Returns whether the request has the token. The comparison takes constant time."""
-        if self._token is None:
-            return True
+        """Returns whether the request has the token."""
         scheme, _, said = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        same = hmac.compare_digest(said.strip().encode(errors="surrogateescape"), self._token)
-        return same and scheme.lower() == "bearer"
+        return self.is_token(said.strip()) and (self._token is None or scheme.lower() == "bearer")
+
+    def is_token(self, said: str) -> bool:
+        """Returns whether this is the token, or none is needed. The comparison takes constant time."""
+        return self._token is None or hmac.compare_digest(said.encode(errors="surrogateescape"), self._token)
 
     def is_preflight(self, request: web.BaseRequest) -> bool:
         """Returns whether a browser asks if a page of an allowed origin may make a request."""
@@ -50,7 +52,7 @@ class Access:
 
     def sign(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
         """Adds the headers that every answer has."""
-        headers.update(HEADERS)
+        headers.update(self._headers)
         if not self._origins:
             return
         if (origin := self._allowed(request)) is not None:

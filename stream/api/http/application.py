@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
@@ -18,7 +18,7 @@ from stream.api.http.limits import Buckets
 from stream.api.http.problems import Refusal
 from stream.api.http.reading import MAX_BODY_BYTES
 from stream.api.metrics import Metrics
-from stream.api.operations import OPERATIONS, Operation
+from stream.api.operations import OPERATIONS
 from stream.config.http_access import Address
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,19 @@ MAX_HEADERS: Final = 64
 UNKNOWN: Final = "unknown"  # the operation of a request for a page that there is not
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Route(Protocol):
+    """What a server needs to know of an operation (`stream.api.operations`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def is_open(self) -> bool: ...  # clients without the token may ask it
 
 
 @dataclass(frozen=True)
@@ -49,12 +62,16 @@ class Gate:
             return said[-1].rpartition(",")[2].strip()[:64]
         return request.remote or ""
 
-    def check(self, request: web.BaseRequest) -> None:
-        """Raises Refusal unless the request may be answered. Guesses of the token count as requests."""
+    def count(self, request: web.BaseRequest) -> None:
+        """Counts a request of its client. Raises Refusal if these are too many."""
         wait_s = self.buckets.take(self.client(request), time.monotonic())
         if wait_s > 0:
             headers = {"Retry-After": str(math.ceil(wait_s))}
             raise Refusal("too_many_requests", f"the next one is answered in {wait_s:.2f} s", headers=headers)
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Raises Refusal unless the request may be answered. Guesses of the token count as requests."""
+        self.count(request)
         if not self.access.knows(request):
             came = request.headers.get(hdrs.AUTHORIZATION)
             raise Refusal(
@@ -65,11 +82,23 @@ class Gate:
             )
 
 
-def application(handlers: Mapping[str, Handler], gate: Gate) -> web.Application:
-    """Returns the application. `handlers` has one for each operation, by its name."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(gate)])
-    for one in OPERATIONS:
-        app.router.add_route(one.method, one.path, handlers[one.name], name=one.name)
+class Pages(NamedTuple):
+    """What a server answers."""
+
+    routes: Sequence[Route] = OPERATIONS
+    streams: Mapping[str, str] = STREAMS
+    hint: str = "/openapi.json has what there is"
+
+
+API_PAGES: Final = Pages()
+
+
+def application(handlers: Mapping[str, Handler], gate: Gate, pages: Pages = API_PAGES) -> web.Application:
+    """Returns the application. `handlers` has one for each route, by its name."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(gate, pages)])
+    for one in pages.routes:
+        path = one.path.replace("{id}", "{id:[^/]+}")  # aiohttp's own pattern leaves out braces, which ids may have
+        app.router.add_route(one.method, path, handlers[one.name], name=one.name)
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         gate.access.sign(request, response.headers)
@@ -78,8 +107,8 @@ def application(handlers: Mapping[str, Handler], gate: Gate) -> web.Application:
     return app
 
 
-def _guarded(gate: Gate) -> Any:  # a middleware, whose type aiohttp does not export
-    by_name = {one.name: one for one in OPERATIONS}
+def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aiohttp does not export
+    by_name = {one.name: one for one in pages.routes}
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -89,12 +118,12 @@ def _guarded(gate: Gate) -> Any:  # a middleware, whose type aiohttp does not ex
         gate.connections.begin(request)
         status = 0
         try:
-            response = await _answered(gate, operation, request, handler)
+            response = await _answered(gate, pages, operation, request, handler)
             status = response.status
         finally:
             gate.connections.end(request)
             name = UNKNOWN if operation is None else operation.name
-            seconds = None if name in STREAMS else time.perf_counter() - began_s
+            seconds = None if name in pages.streams else time.perf_counter() - began_s
             gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
         return response
 
@@ -102,21 +131,21 @@ def _guarded(gate: Gate) -> Any:  # a middleware, whose type aiohttp does not ex
 
 
 async def _answered(
-    gate: Gate, operation: Operation | None, request: web.Request, handler: Handler
+    gate: Gate, pages: Pages, operation: Route | None, request: web.Request, handler: Handler
 ) -> web.StreamResponse:
     if gate.access.is_preflight(request):
         return web.Response(status=204, headers=PREFLIGHT)
     try:
         if operation is None or not operation.is_open:
             gate.check(request)
-        if operation is not None and operation.name in STREAMS:
+        if operation is not None and operation.name in pages.streams:
             return await handler(request)
         async with asyncio.timeout(ANSWER_S):
             return await handler(request)
     except Refusal as refusal:
         return _told(request, refusal)
     except web.HTTPException as error:
-        return _told(request, _as_refusal(request, error))
+        return _told(request, _as_refusal(request, error, pages.hint))
     except TimeoutError:
         return _told(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
     except Exception:
@@ -131,7 +160,7 @@ def _told(request: web.Request, refusal: Refusal) -> web.Response:
     return response
 
 
-def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
+def _as_refusal(request: web.Request, error: web.HTTPException, hint: str) -> Refusal:
     """Returns what aiohttp's router says as a problem."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
@@ -140,7 +169,7 @@ def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
             headers={hdrs.ALLOW: allowed},
         )  # fmt: skip
     if error.status == 404:
-        return Refusal("not_found", "/openapi.json has what there is", came=request.path)
+        return Refusal("not_found", hint, came=request.path)
     if error.status == 413:
         return Refusal("too_large", f"at most {MAX_BODY_BYTES} bytes are read")
     return Refusal("bad_body", error.reason)

@@ -101,22 +101,24 @@ class Newest:
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
-    def hear(self, records: Sequence[Heard], now_ms: int) -> None:
-        """Takes records in their order."""
-        for record in records:
+    def hear(self, records: Sequence[Heard], now_ms: int) -> list[int]:
+        """Takes records in their order. Returns the places of those that were the newest of their entities."""
+        newest = []
+        for place, record in enumerate(records):
             head = _head(record.value)
             if head is None:
                 self.refused += 1
-                continue
-            self._take(head, record, now_ms)
+            elif self._take(head, record, now_ms):
+                newest.append(place)
         self._tell()
+        return newest
 
-    def _take(self, head: Head, record: Heard, now_ms: int) -> None:
+    def _take(self, head: Head, record: Heard, now_ms: int) -> bool:
         row = self._rows.get(head.entity_id)
         # A late ping's forecast answers that ping, and is no news of where the entity is. An earlier anchor of another
         # status is news: the track went back from a time in the future.
         if row is not None and head.status == "stale" and head.anchor.ts < self._ts_ms[row]:
-            return
+            return False
         if row is None:
             row = self._seat(head.entity_id)
         self.change += 1
@@ -124,6 +126,7 @@ class Newest:
         self._lat[row], self._lon[row], self._ts_ms[row] = head.anchor.lat, head.anchor.lon, head.anchor.ts
         self._heard_ms[row] = now_ms if record.timestamp_ms < 0 else min(record.timestamp_ms, now_ms)
         self._change[row], self._partition[row] = self.change, head.src.partition
+        return True
 
     def _seat(self, entity_id: str) -> int:
         if len(self._rows) >= self._most:
@@ -164,6 +167,21 @@ class Newest:
             self._tell()
         return len(rows)
 
+    def forget(self, entity_id: str) -> bool:
+        """Removes one entity. Returns whether it was there."""
+        row = self._rows.get(entity_id)
+        if row is not None:
+            self._remove([row])
+            self._tell()
+        return row is not None
+
+    def touch(self, rows: Iterable[int]) -> None:
+        """Counts the entities in these rows as changed, although their forecasts have not."""
+        for row in rows:
+            self.change += 1
+            self._change[row] = self.change
+        self._tell()
+
     def _remove(self, rows: Iterable[int]) -> None:
         for row in rows:
             self.change += 1
@@ -200,6 +218,15 @@ class Newest:
 
     def row(self, entity_id: str) -> int | None:
         return self._rows.get(entity_id)
+
+    @property
+    def ids(self) -> Iterable[str]:
+        return self._rows.keys()
+
+    @property
+    def times_ms(self) -> NDArray[np.int64]:
+        """The time of each row's newest ping."""
+        return self._ts_ms
 
     @property
     def rows(self) -> int:

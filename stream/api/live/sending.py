@@ -41,15 +41,16 @@ async def follow(newest: Newest, watch: Watch, send: Send, beat: Callable[[], Aw
             await asyncio.sleep(wait_s)
         looked_s = time.monotonic()
         while messages := watch.next():
-            await _in_time(send(messages))
+            await in_time(send(messages))
         try:
             async with asyncio.timeout(HEARTBEAT_S):
                 await newest.changed(watch.told)
         except TimeoutError:
-            await _in_time(beat())
+            await in_time(beat())
 
 
-async def _in_time(sent: Awaitable[None]) -> None:
+async def in_time(sent: Awaitable[None]) -> None:
+    """Waits for what is sent. Raises Slow after SLOW_S."""
     try:
         async with asyncio.timeout(SLOW_S):
             await sent
@@ -119,7 +120,7 @@ async def socket(
             try:
                 watch = rewatch(said.data)
             except Refusal as refusal:
-                await _in_time(response.send_str(refusal.message().decode()))
+                await in_time(response.send_str(refusal.message().decode()))
                 continue
             sending.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):

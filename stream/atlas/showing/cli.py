@@ -6,14 +6,11 @@ import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from stream.config.options import Json
-
-if TYPE_CHECKING:
-    from model.atlas.published import Published
 
 FINEST = 4
 File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")]
@@ -52,8 +49,10 @@ def list_versions(
 
 
 def _described(path: Path) -> dict[str, Any]:
+    from stream.atlas.showing.reading import read
+
     try:
-        atlas, contains = _read(path)
+        atlas, contains = read(path)
     except (OSError, ValueError) as error:
         return {"version": path.stem, "damaged": str(error)}
     return {"version": path.stem, "keys": len(atlas), "bytes": path.stat().st_size, "contains": contains}
@@ -71,8 +70,9 @@ def diff(
     Only means of three outcomes or more are compared.
     """
     from stream.atlas.showing import diff as compared
+    from stream.atlas.showing.reading import read
 
-    one, other = (_read(file)[0] for file in (before, after))
+    one, other = (read(file)[0] for file in (before, after))
     levels = compared.levels(one, other)
     try:
         changes = compared.changes(one, other, horizon_s, most)
@@ -94,11 +94,12 @@ def diff(
 
 def show(file: File, as_json: Json = False) -> None:
     """Show which pings an atlas contains, and how much it has seen at each level."""
-    atlas, contains = _read(file)
     from model.atlas.cells import LEVEL_SHIFT, ZOOMS
     from model.atlas.outcomes import HORIZONS_S
     from model.atlas.published import UNIT
+    from stream.atlas.showing.reading import read
 
+    atlas, contains = read(file)
     levels = []
     for level, zoom in enumerate(ZOOMS):
         rows = atlas.key >> LEVEL_SHIFT == level
@@ -140,9 +141,10 @@ def export(
 ) -> None:
     """Draw an atlas as a map: an arrow for each cell, direction and class of speed, to about where they came."""
     from stream.atlas.showing.flows import features
+    from stream.atlas.showing.reading import read
     from stream.versions.files import write_whole
 
-    atlas, _ = _read(file)
+    atlas, _ = read(file)
     try:
         found = list(features(atlas, level, horizon_s, least))
     except ValueError as error:
@@ -154,12 +156,3 @@ def export(
     else:
         write_whole(out, [json.dumps({"type": "FeatureCollection", "features": found}).encode()])
     typer.echo(f"{len(found):,} arrows in {out}")
-
-
-def _read(file: Path) -> tuple[Published, dict[str, Any]]:
-    from model.atlas.version import AtlasError, loads
-
-    try:
-        return loads(file.read_bytes())
-    except AtlasError as error:
-        raise ValueError(f"{file}: {error}") from error

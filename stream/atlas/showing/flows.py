@@ -8,7 +8,7 @@ the middle of the class of speeds, so that the end of an arrow may be off by som
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,20 @@ from stream.engine.answers import M_PER_DEG
 SPEED_MPS: Final = (0.0, 1.75, 5.5, 11.5, 20.0)
 
 
-def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
-    """Yields the arrows of one level as GeoJSON features, those with `least` outcomes or more.
+class Arrows(NamedTuple):
+    """The arrows of one level, in columns of N rows."""
+
+    lat: Any  # [N], of the middle of the cell
+    lon: Any
+    to_lat: Any
+    to_lon: Any
+    n: Any  # outcomes
+    octant: Any
+    kind: Any  # the class of speeds
+
+
+def arrows(atlas: Published, level: int, horizon_s: float, least: float) -> Arrows:
+    """Returns the arrows of one level that are made of `least` outcomes or more.
 
     Raises ValueError for a level or a horizon that an atlas does not have.
     """
@@ -42,10 +54,15 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
     to = expected_m(velocity, np.full((len(rows), 1), horizon_s))[:, 0] + off_m
     end_lat = lat + to[:, 1] / M_PER_DEG
     end_lon = lon + to[:, 0] / (M_PER_DEG * np.cos(np.radians(lat)))
-    for i in range(len(rows)):
-        ends = [[round(float(x), 6) for x in pair] for pair in ((lon[i], lat[i]), (end_lon[i], end_lat[i]))]
-        heading = None if octant[i] == STILL else int(octant[i]) * 45
-        what = {"n": round(float(n[i]), 2), "heading_deg": heading, "speed_class": int(kind[i]), "after_s": horizon_s}
+    return Arrows(lat, lon, end_lat, end_lon, n, octant, kind)
+
+
+def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
+    """Yields the arrows of one level as GeoJSON features. Raises as `arrows`."""
+    for lat, lon, end_lat, end_lon, n, octant, kind in zip(*arrows(atlas, level, horizon_s, least), strict=True):
+        ends = [[round(float(x), 6) for x in pair] for pair in ((lon, lat), (end_lon, end_lat))]
+        heading = None if octant == STILL else int(octant) * 45
+        what = {"n": round(float(n), 2), "heading_deg": heading, "speed_class": int(kind), "after_s": horizon_s}
         yield {
             "type": "Feature",
             "geometry": {"type": "LineString", "coordinates": ends},

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from stream.wire import Anchor, Forecast, Outcome, Score
-from stream.wire.positions import covariance, mahalanobis2, offset_en_m, position, radius2
+from stream.wire.positions import Ahead, covariance, mahalanobis2, offset_en_m, position, radius2
 from stream.wire.scoring import TOLERANCE, damped_s, distance_m, gone_on
 
 INSIDE50: Final = radius2(0.5)
@@ -32,8 +32,8 @@ def score(
     is_step = after < len(pings) and times_ms[after] - ts <= 1000 * longest_s * (1 + TOLERANCE)
     horizons = []
     for horizon in forecast.horizons:
-        at = _nearest(times_ms, ts, horizon.h_s, after) if horizon.h_s <= longest_s else None
-        horizons.append(_outcome(forecast, before, None if at is None else pings[at], horizon.h_s))
+        at = nearest(times_ms, ts, horizon.h_s, after) if horizon.h_s <= longest_s else None
+        horizons.append(outcome(forecast, before, None if at is None else pings[at], horizon.h_s))
     return Score(
         forecast_id=forecast.forecast_id,
         entity_id=forecast.entity_id,
@@ -41,12 +41,14 @@ def score(
         model=forecast.model,
         atlas=forecast.atlas,
         status=forecast.status,
-        next=_outcome(forecast, before, pings[after] if is_step else None, None),
+        next=outcome(forecast, before, pings[after] if is_step else None, None),
         horizons=tuple(horizons),
     )
 
 
-def _outcome(forecast: Forecast, before: Anchor | None, target: Anchor | None, h_s: float | None) -> Outcome:
+def outcome(forecast: Ahead, before: Anchor | None, target: Anchor | None, h_s: float | None) -> Outcome:
+    """Returns what came of one horizon, or of the next step: `target` is the ping that it is compared with, `before`
+    the one before the anchor."""
     if target is None:
         return Outcome(h_s)
     anchor = forecast.anchor
@@ -69,7 +71,7 @@ def _centimetres(metres: float) -> float:
     return round(metres, 2)
 
 
-def _nearest(times_ms: Sequence[int], ts: int, horizon_s: float, first: int) -> int | None:
+def nearest(times_ms: Sequence[int], ts: int, horizon_s: float, first: int) -> int | None:
     """Returns the index, from `first` on, of the time nearest to the horizon's, the earlier of two equally near; None
     if that is not within TOLERANCE of it.
     """

@@ -1,0 +1,158 @@
+"""Reads topics without a group: nothing is committed, and no worker notices it. What is in the records is for whoever
+takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.kafka.log import bounds_by
+from stream.kafka.pacing import Pace
+from stream.kafka.record_columns import Records
+
+log = logging.getLogger(__name__)
+
+POLL_MS: Final = 200
+POLL_RECORDS: Final = 1_000  # some 3 ms on the event loop
+LOOK_BACK: Final = 200_000  # records of all partitions of a topic, at the start: a second of work
+TICK_S: Final = 1.0
+PARTITIONS_S: Final = 10.0  # how soon new partitions are found
+RETRY_S: Final = 1.0
+
+
+class Source(NamedTuple):
+    """One topic, and who takes its records."""
+
+    topic: str
+    take: Callable[[Records], None]  # records of one partition
+    keep_ms: int | None  # how far it is read back at first; None: from its begin, which is for compacted topics
+
+
+class TopicsFollowing:
+    """Follows all partitions of some topics."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        sources: Sequence[Source],
+        refusal: Callable[[BaseException], Exception | None] = lambda error: None,
+        tick: Callable[[int], object] = lambda now_ms: None,
+    ) -> None:
+        """Takes a started consumer that reads record columns (`stream.kafka.log.reader`); `refusal`, which returns what
+        an error of the brokers means if waiting does not help; and `tick`, which is called about once a second."""
+        self._consumer = consumer
+        self._sources = {one.topic: one for one in sources}
+        self._refusal = refusal
+        self._tick = tick
+        self._due: dict[
+            TopicPartition, int
+        ] = {}  # where each log ended when it was assigned: read up to there at first
+        self._next: dict[TopicPartition, int] = {}  # the offset after the last record that was read
+        self.caught_up = False
+        self.records = 0
+        self.failures = 0
+        self.lag = 0  # records that are in the logs and not read, a second ago
+
+    async def run(self) -> None:
+        """Follows until it is cancelled. While the brokers are away, it tries again and again. Raises Refused."""
+        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        looked_s = ticked_s = -PARTITIONS_S
+        while True:
+            now_s = time.monotonic()
+            try:
+                if now_s - looked_s >= PARTITIONS_S:
+                    await self._assign()
+                    looked_s = now_s
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                self._take(polled)
+                if not self.caught_up:
+                    self.caught_up = await self._has_reached()
+            except (KafkaError, OSError, TimeoutError) as error:
+                if (refused := self._refusal(error)) is not None:
+                    raise refused from error
+                self.failures += 1
+                log.warning("%s cannot be read: %r; again in %g s", ", ".join(self._sources), error, RETRY_S)
+                await asyncio.sleep(RETRY_S)
+            if now_s - ticked_s >= TICK_S:
+                self._tick(now_ms())
+                ticked_s = now_s
+                self.lag = await self._behind()
+
+    async def numbers(self) -> Mapping[str, set[int]]:
+        """Returns the partitions of each topic that is there."""
+        found = await self._consumer._client.fetch_all_metadata()  # asked by name, brokers might create the topics
+        return {topic: set(found.partitions_for_topic(topic) or ()) for topic in self._sources}
+
+    async def _assign(self) -> None:
+        found = {TopicPartition(topic, one) for topic, numbers in (await self.numbers()).items() for one in numbers}
+        new = sorted(found - self._consumer.assignment())
+        if not new:
+            if not found:
+                await asyncio.sleep(RETRY_S)  # a consumer without partitions returns at once
+            return
+        self._consumer.assign(sorted(found))
+        for tp, at in (await self._begins(new)).items():
+            self._consumer.seek(tp, at)
+            self._next[tp] = at
+        for tp in found - set(new):  # a new assignment forgets positions
+            self._consumer.seek(tp, self._next[tp])
+        self.caught_up = False
+
+    async def _begins(self, new: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Returns from where each new partition is read: what was published within `keep_ms`, but no more than
+        LOOK_BACK records in all; or all of it."""
+        bounds = await bounds_by(self._consumer, new)
+        by_time = await self._by_time([tp for tp in new if self._sources[tp.topic].keep_ms is not None])
+        begins = {}
+        for tp in new:
+            begin, end = bounds[tp.topic, tp.partition]
+            self._due[tp] = end
+            if self._sources[tp.topic].keep_ms is None:
+                begins[tp] = begin
+                continue
+            at = by_time.get(tp)
+            earliest = begin if at is None else at.offset
+            together = sum(1 for one in new if one.topic == tp.topic)
+            begins[tp] = max(begin, min(earliest, end), end - LOOK_BACK // together)
+        return begins
+
+    async def _by_time(self, tps: list[TopicPartition]) -> Mapping[Any, Any]:
+        asked = {tp: now_ms() - (self._sources[tp.topic].keep_ms or 0) for tp in tps}
+        if not asked:
+            return {}
+        try:
+            found: Mapping[Any, Any] = await self._consumer.offsets_for_times(asked)
+        except (KafkaError, ValueError):  # the embedded broker does not know
+            return {}
+        return found
+
+    def _take(self, polled: Mapping[TopicPartition, Records]) -> None:
+        for tp, records in polled.items():
+            self.records += len(records)
+            self._sources[tp.topic].take(records)
+            self._next[tp] = records.next_offset
+
+    async def _behind(self) -> int:
+        found = 0
+        for tp in self._next:
+            end = self._consumer.last_stable_offset(tp)
+            if end is not None:
+                found += max(0, end - await self._consumer.position(tp))
+        return found
+
+    async def _has_reached(self) -> bool:
+        """Returns whether all is read that was in the logs at the start."""
+        for tp, end in self._due.items():
+            if await self._consumer.position(tp) < end:
+                return False
+        return bool(self._due)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)

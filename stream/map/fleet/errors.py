@@ -1,0 +1,110 @@
+"""Sums of errors by horizon, and by minute of the fleet's own time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stream.wire import Outcome
+
+MINUTE_MS: Final = 60_000
+MINUTES: Final = 720  # that are kept: the learning curve of half a day
+MOST_HORIZONS: Final = 16  # that have sums of their own; a fleet's workers share one setting
+
+
+@dataclass(slots=True)
+class Sum:
+    """What came of one horizon of some forecasts."""
+
+    n: int = 0
+    error_m: float = 0.0
+    compared: int = 0  # those that damped velocity has an error for, too
+    beside_m: float = 0.0  # the errors of these
+    damped_m: float = 0.0
+    in50: int = 0
+    in90: int = 0
+
+    def add(self, one: Outcome) -> None:
+        """Takes an outcome that has an error."""
+        assert one.error_m is not None
+        self.n += 1
+        self.error_m += one.error_m
+        self.in50 += bool(one.inside50)
+        self.in90 += bool(one.inside90)
+        if one.damped_error_m is not None:
+            self.compared += 1
+            self.beside_m += one.error_m
+            self.damped_m += one.damped_error_m
+
+    def join(self, other: Sum) -> None:
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def row(self, h_s: float) -> dict[str, Any]:
+        """Returns the figures. `skill` is 1 - error / damped velocity's error, as in `stream.scores.summaries`."""
+        return {
+            "h_s": h_s,
+            "n": self.n,
+            "mean_m": round(self.error_m / self.n, 2),
+            "damped_m": round(self.damped_m / self.compared, 2) if self.compared else None,
+            "skill": round(1 - self.beside_m / self.damped_m, 4) if self.damped_m > 0 else None,
+            "in50": round(self.in50 / self.n, 4),
+            "in90": round(self.in90 / self.n, 4),
+        }
+
+
+def rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """Returns the figures of these outcomes, a row for each horizon."""
+    sums: dict[float, Sum] = {}
+    for one in outcomes:
+        if one.h_s is not None and one.error_m is not None:
+            sums.setdefault(one.h_s, Sum()).add(one)
+    return _rows(sums)
+
+
+def _rows(sums: Mapping[float, Sum]) -> list[dict[str, Any]]:
+    return [sums[h_s].row(h_s) for h_s in sorted(sums)]
+
+
+class ByMinute:
+    """The sums of each minute and horizon."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[int, dict[float, Sum]] = {}
+
+    def __len__(self) -> int:
+        return len(self._minutes)
+
+    def add(self, ts_ms: int, outcome: Outcome) -> None:
+        """Takes what came of a forecast at this time, if anything did."""
+        if outcome.h_s is None or outcome.error_m is None:
+            return
+        minute = ts_ms // MINUTE_MS
+        if minute not in self._minutes:
+            self._minutes[minute] = {}
+            if len(self._minutes) > MINUTES:
+                del self._minutes[min(self._minutes)]
+        sums = self._minutes.get(minute)
+        if sums is not None and (outcome.h_s in sums or len(sums) < MOST_HORIZONS):
+            sums.setdefault(outcome.h_s, Sum()).add(outcome)
+
+    def since(self, ts_ms: int) -> list[dict[str, Any]]:
+        """Returns the figures of all minutes from this time on, a row for each horizon."""
+        total: dict[float, Sum] = {}
+        for minute, sums in self._minutes.items():
+            if (minute + 1) * MINUTE_MS > ts_ms:
+                for h_s, one in sums.items():
+                    total.setdefault(h_s, Sum()).join(one)
+        return _rows(total)
+
+    def points(self) -> list[dict[str, Any]]:
+        """Returns the learning curve: the mean errors of each minute and horizon."""
+        return [
+            {"ts": minute * MINUTE_MS, **{name: row[name] for name in POINT}}
+            for minute in sorted(self._minutes)
+            for row in _rows(self._minutes[minute])
+        ]
+
+
+POINT: Final = ("h_s", "n", "mean_m", "damped_m")

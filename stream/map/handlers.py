@@ -1,0 +1,236 @@
+"""Answers each request of the map's page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from stream.api.events import Health
+from stream.api.http.application import Gate, Handler
+from stream.api.http.asked import box, entity, query
+from stream.api.http.problems import Refusal
+from stream.api.live.open_streams import OpenStreams
+from stream.api.live.topics import now_ms
+from stream.api.metrics import CONTENT_TYPE
+from stream.map.access import MapAccess
+from stream.map.fleet.entity import Entity
+from stream.map.fleet.errors import rows
+from stream.map.fleet.fleet import Fleet
+from stream.map.fleet.rendering import told
+from stream.map.metrics import STREAM
+from stream.map.routes import AtlasQuery, HistoryQuery, Nothing, SearchQuery, StreamQuery
+from stream.map.sources.streets import Streets
+from stream.map.telling import sending
+from stream.map.telling.view import MOST, View
+
+JSON: Final = "application/json"
+REGIONS: Final = (0.5, 0.9)
+FORMERS: Final = 30  # that are told of an entity
+FIGURES_S: Final = 0.5  # for which the fleet's figures count: all pages get the same
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page is told at its start, and where its files lie."""
+
+    title: str
+    source: str
+    keep_s: float
+    stale_s: float
+    server_id: str
+    folder: Path  # of the page
+    basemap: Path | None = None
+
+
+class Handlers:
+    """The answers. They belong to one event loop."""
+
+    def __init__(
+        self,
+        shown: Shown,
+        fleet: Fleet,
+        streets: Streets,
+        gate: Gate,
+        access: MapAccess,
+        streams: OpenStreams,
+        reasons: Callable[[], Sequence[str]],
+        clock_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        """Takes `reasons`, which returns why the map cannot be drawn now."""
+        self._shown = shown
+        self._fleet = fleet
+        self._streets = streets
+        self._gate = gate
+        self._access = access
+        self._streams = streams
+        self._reasons = reasons
+        self._clock_ms = clock_ms
+        # Only these are answered, so that no path leads out of the folder.
+        self._files = {
+            str(file.relative_to(shown.folder).as_posix()): file
+            for file in shown.folder.rglob("*")
+            if file.is_file() and not file.is_symlink()
+        }
+        self._figures: tuple[float, bytes] = (-FIGURES_S, b"")
+
+    @property
+    def by_route(self) -> Mapping[str, Handler]:
+        return {
+            "page": self.page,
+            "static": self.static,
+            "config": self.config,
+            "stream": self.stream,
+            "entity": self.entity,
+            "search": self.search,
+            "history": self.history,
+            "atlas": self.atlas,
+            "learning": self.learning,
+            "basemap": self.basemap,
+            "health": self.health,
+            "ready": self.ready,
+            "metrics": self.metrics,
+        }
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        token = request.query.get("token")
+        if token is None:
+            return self._file("index.html")
+        self._gate.count(request)  # a guess
+        if not self._access.is_token(token):
+            raise Refusal("no_token", "the token is not ours", expected="/?token=TOKEN")
+        response = web.Response(status=303, headers={hdrs.LOCATION: "./"})
+        self._access.remember(response, token)
+        return response
+
+    async def static(self, request: web.Request) -> web.StreamResponse:
+        return self._file(request.match_info["path"])
+
+    def _file(self, name: str) -> web.FileResponse:
+        file = self._files.get(name)
+        if file is None:
+            raise Refusal("not_found", "the page has no such file", came=name)
+        return web.FileResponse(file)
+
+    async def basemap(self, request: web.Request) -> web.StreamResponse:
+        if self._shown.basemap is None:
+            raise Refusal("not_found", "there is no base map: start pathcast map with --basemap FILE")
+        response = web.FileResponse(self._shown.basemap)
+        response.content_type = "application/octet-stream"
+        return response
+
+    # -- the fleet ---------------------------------------------------------------------------------------------------
+
+    async def config(self, request: web.Request) -> web.Response:
+        query(request, Nothing)
+        shown = self._shown
+        return _json(
+            {
+                "title": shown.title,
+                "source": shown.source,
+                "scrub_s": shown.keep_s,
+                "stale_s": shown.stale_s,
+                "max_updates_per_s": sending.UPDATES_PER_S,
+                "basemap": shown.basemap is not None,
+                "atlas": self._streets.is_there,
+                "regions": REGIONS,
+                "server_id": shown.server_id,
+            }
+        )
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        asked = query(request, StreamQuery)
+        view = View(self._fleet, box(asked.bbox), asked.entity)
+        response = web.StreamResponse()
+        response.content_type = "text/event-stream"
+        response.charset = "utf-8"
+        response.headers["X-Accel-Buffering"] = "no"  # of proxies that would hold events back
+        await self._streams.run(request, STREAM, self._sent(request, response, view))
+        return response
+
+    async def _sent(self, request: web.Request, response: web.StreamResponse, view: View) -> None:
+        await response.prepare(request)
+        page = sending.Page(response, lambda count: self._gate.metrics.sent(STREAM, count))
+        await sending.events(view, page, self._now_ms, self._told)
+
+    def _told(self) -> bytes:
+        then_s, told = self._figures
+        if time.monotonic() - then_s >= FIGURES_S:
+            told = _ENCODER.encode(self._fleet.told(self._clock_ms()))
+            self._figures = time.monotonic(), told
+        return told
+
+    async def entity(self, request: web.Request) -> web.Response:
+        entity_id = entity(request)
+        query(request, Nothing)
+        found = self._fleet.get(entity_id)
+        if found is None:
+            raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
+        fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
+        about = self._about(found)
+        whole = told(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
+        return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
+
+    def _is_stale(self, found: Entity) -> bool:
+        return self._fleet.is_stale(found.moment.ts, self._now_ms())
+
+    def _about(self, found: Entity) -> bytes:
+        compared = found.compared()
+        former = [
+            {name: getattr(one, name) for name in FORMER} for one in sorted(compared, key=lambda one: one.at)[-FORMERS:]
+        ]
+        return _ENCODER.encode({"former": former, "errors": rows(one.outcome for one in compared)})
+
+    async def search(self, request: web.Request) -> web.Response:
+        return _json({"ids": self._fleet.search(query(request, SearchQuery).q)})
+
+    async def history(self, request: web.Request) -> web.Response:
+        asked = query(request, HistoryQuery)
+        now = self._now_ms()
+        if not now - self._shown.keep_s * 1000 <= asked.at <= now:
+            expected = f"a time from {now - int(self._shown.keep_s * 1000)} to {now}"
+            raise Refusal("bad_parameter", "nothing is kept of that time", came=asked.at, expected=expected)
+        found = self._fleet.then(box(asked.bbox), asked.at, MOST)
+        body = b'{"now_ms":%d,"entities":[%s]}' % (asked.at, b",".join(found))
+        return web.Response(body=body, content_type=JSON)
+
+    async def atlas(self, request: web.Request) -> web.Response:
+        asked = query(request, AtlasQuery)
+        return _json(self._streets.flows(box(asked.bbox), asked.cells))
+
+    async def learning(self, request: web.Request) -> web.Response:
+        query(request, Nothing)
+        kept = self._fleet.scores if len(self._fleet.scores) else self._fleet.errors
+        return _json({"points": kept.points()})
+
+    def _now_ms(self) -> int:
+        return self._fleet.now_ms(self._clock_ms())
+
+    # -- this process ------------------------------------------------------------------------------------------------
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json(Health(ok=True, reasons=[]))
+
+    async def ready(self, request: web.Request) -> web.Response:
+        reasons = list(self._reasons())
+        response = _json(Health(ok=not reasons, reasons=reasons))
+        response.set_status(503 if reasons else 200)
+        return response
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._gate.metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+FORMER: Final = ("at", "h_s", "lat", "lon", "cov_m2", "true_ts", "true_lat", "true_lon", "error_m", "damped_m")
+
+
+def _json(said: Any) -> web.Response:
+    return web.Response(body=_ENCODER.encode(said), content_type=JSON)

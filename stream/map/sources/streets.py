@@ -1,0 +1,95 @@
+"""The newest atlas that serves, as arrows in columns: what the page draws as streets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from aiokafka.errors import KafkaError
+
+from stream.api.live.newest import Box
+from stream.atlas.showing.flows import Arrows, arrows
+from stream.atlas.showing.reading import read
+from stream.versions.files import path_of
+from stream.versions.hearing import Hearing
+
+log = logging.getLogger(__name__)
+EVERY_S: Final = 5.0
+LOOK_S: Final = 10.0
+LEVEL: Final = 4  # the smallest cells
+HORIZON_S: Final = 60.0  # the shortest way that an atlas has
+LEAST: Final = 1.0  # outcome that an arrow is made of
+
+
+class Streets:
+    """The arrows in memory. It belongs to the event loop; loading does not block it."""
+
+    def __init__(self, hearing: Hearing | None, folder: Path | None) -> None:
+        self._hearing = hearing
+        self._folder = folder
+        self._failed = ""
+        self.version: str | None = None
+        self.arrows: Arrows | None = None
+
+    @property
+    def can_look(self) -> bool:
+        return self._hearing is not None and self._folder is not None
+
+    @property
+    def is_there(self) -> bool:
+        return self.arrows is not None
+
+    async def run(self) -> None:
+        """Looks now and then what is announced, until it is cancelled."""
+        while self._hearing is not None and self._folder is not None:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._hearing.look()
+            except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
+                log.warning("the models topic cannot be read: %r", error)
+            for record in self._hearing.ledger.serving[-1:]:
+                if record.version != self.version:
+                    await self._load(record.version, self._folder)
+            await asyncio.sleep(EVERY_S)
+
+    async def _load(self, version: str, folder: Path) -> None:
+        try:
+            self.arrows = await asyncio.to_thread(_arrows, path_of(folder, version))
+        except (OSError, ValueError) as error:
+            if self._failed != version:
+                log.warning("atlas %s cannot be drawn: %s", version, error)
+            self._failed = version
+            return
+        self.version = version
+        log.info("atlas %s is drawn: %d arrows", version, len(self.arrows.n))
+
+    def flows(self, box: Box | None, most: int) -> dict[str, Any]:
+        """Returns the most travelled arrows that begin in a box."""
+        if self.arrows is None:
+            return {"version": None, "flows": [], "max_count": 0}
+        found = self.arrows
+        rows = np.flatnonzero(_inside(found, box))
+        if len(rows) > most:
+            rows = rows[np.argpartition(-found.n[rows], most)[:most]]
+        rows = rows[np.argsort(-found.n[rows], kind="stable")]
+        columns = [np.round(one[rows], 6).tolist() for one in (found.lat, found.lon, found.to_lat, found.to_lon)]
+        counts = np.round(found.n[rows], 2).tolist()
+        flows = list(zip(*columns, counts, strict=True))
+        return {"version": self.version, "flows": flows, "max_count": max(counts, default=0)}
+
+
+def _arrows(path: Path) -> Arrows:
+    atlas, _ = read(path)
+    return arrows(atlas, LEVEL, HORIZON_S, LEAST)
+
+
+def _inside(found: Arrows, box: Box | None) -> Any:
+    if box is None:
+        return np.ones(len(found.n), np.bool_)
+    inside = (found.lat >= box.south) & (found.lat <= box.north)
+    if box.west <= box.east:
+        return inside & (found.lon >= box.west) & (found.lon <= box.east)
+    return inside & ((found.lon >= box.west) | (found.lon <= box.east))

@@ -1,0 +1,110 @@
+"""Former forecasts against what then happened, by a case that is computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+from map_rig import M_PER_DEG, T0, fleet_of, forecast, hear
+
+from stream.map.fleet.entity import SLOT_MS
+from stream.map.fleet.errors import MINUTES, ByMinute, rows
+from stream.wire import Outcome, loads_forecast
+from stream.wire.scoring import DAMPING_S
+
+LAT, LON = 0.0, 10.0  # on the equator a degree to the east is as long as one to the north
+
+
+def at(ts_s: float, north_m: float, *, to_m: float = 0.0, cov_m2: float = 100.0, **more: object) -> bytes:
+    """A ping so many metres to the north, and a forecast of `to_m` metres to the north after 60 s."""
+    place = LAT + north_m / M_PER_DEG
+    to = ((60.0, LAT + to_m / M_PER_DEG, LON),)
+    cov = (cov_m2, 0.0, cov_m2)
+    return forecast("e", T0 + int(ts_s * 1000), place, LON, to=to, cov_m2=cov, d_lat=1e-4, **more)  # type: ignore[arg-type]
+
+
+def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_does() -> None:
+    """At 10 m/s: pings at 0, 20, 40, 58 and 70 s. The forecast of 20 s says 830 m for 80 s; nearest to that is the ping
+    at 82 s, 820 m. Read at 82 s, two seconds beyond its end, it goes on as between its last two places."""
+    fleet = fleet_of()
+    # The first in a slot is kept: T0 is not the begin of a slot.
+    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
+    hear(fleet, at(first_s - 20, 0.0))
+    hear(fleet, at(first_s, 200.0, to_m=830.0, dt_s=20.0))
+    hear(fleet, at(first_s + 30, 500.0), at(first_s + 55, 750.0))
+    entity = fleet.get("e")
+    assert entity is not None
+    assert [one for one in entity.compared() if one.at == T0 + first_s * 1000] == [], "its end has not come"
+    hear(fleet, at(first_s + 62, 820.0))
+    (found,) = [one for one in entity.compared() if one.at == T0 + first_s * 1000]
+    assert (found.h_s, found.true_ts) == (60.0, T0 + (first_s + 62) * 1000), "2 s after its end, and not 5 s before"
+    # It goes from 11.1 m beyond the anchor at 20 s (d_lat) to 830 m at 60 s, and on at that speed.
+    step_m = 200.0 + 1e-4 * M_PER_DEG
+    read_m = 830.0 + (830.0 - step_m) / 40 * 2
+    assert found.error_m == pytest.approx(read_m - 820.0, abs=0.02)
+    assert (found.lat - LAT) * M_PER_DEG == pytest.approx(read_m, abs=0.02)
+    # Damped velocity goes on at 10 m/s, ever more slowly.
+    damped_m = 200.0 + 10.0 * DAMPING_S * (1 - 2.718281828459045 ** (-62 / DAMPING_S))
+    assert found.damped_m == pytest.approx(820.0 - damped_m, abs=0.05)
+    assert not found.in50, "10 m in north wide, it is more than 30 m off"
+    assert not found.in90
+
+
+def test_a_region_holds_what_is_within_it() -> None:
+    fleet = fleet_of()
+    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
+    hear(fleet, at(first_s, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(first_s + 60, 610.0))
+    (found,) = fleet.get("e").compared()  # type: ignore[union-attr]
+    # Student's t with 4 degrees of freedom: half is within 4 (sqrt 2 - 1) / 1.878 = 0.88, nine tenths within 4.6.
+    assert found.error_m == pytest.approx(10.0, abs=0.01)
+    assert (found.in50, found.in90) == (False, True), "10 m is one standard deviation, 1 in squares"
+    assert found.damped_m is None, "nothing is known from before"
+
+
+def test_no_ping_near_the_end_is_no_comparison() -> None:
+    fleet = fleet_of()
+    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
+    hear(fleet, at(first_s, 0.0, to_m=600.0), at(first_s + 40, 400.0), at(first_s + 80, 800.0))
+    assert fleet.get("e").compared() == [], "20 s off is more than 20 % of 60 s"  # type: ignore[union-attr]
+
+
+def test_the_fleet_sums_up_what_its_entities_were_off_by() -> None:
+    fleet = fleet_of()
+    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
+    hear(fleet, at(first_s - 20, -100.0), at(first_s, 100.0, to_m=700.0, dt_s=1.0), at(first_s + 60, 650.0))
+    told = fleet.told(T0)
+    (row,) = [one for one in told["errors"] if one["h_s"] == 60.0]
+    assert row["n"] == 1, "of the one before, no ping is near its end"
+    assert row["mean_m"] == pytest.approx(50.0, abs=0.02)
+    damped_m = 650.0 - (100.0 + 10.0 * DAMPING_S * (1 - 2.718281828459045 ** (-60 / DAMPING_S)))
+    assert row["damped_m"] == pytest.approx(damped_m, abs=0.05)
+    assert row["skill"] == pytest.approx(1 - 50.0 / damped_m, abs=0.002)
+
+
+def test_rows_of_outcomes_are_those_of_the_scorer() -> None:
+    outcomes = [
+        Outcome(60.0, 60.0, 10.0, 20.0, True, True),
+        Outcome(60.0, 60.0, 30.0, None, False, True),
+        Outcome(300.0),
+    ]
+    assert rows(outcomes) == [
+        {"h_s": 60.0, "n": 2, "mean_m": 20.0, "damped_m": 20.0, "skill": 0.5, "in50": 0.5, "in90": 1.0}
+    ]
+
+
+def test_minutes_are_bounded_and_the_oldest_goes() -> None:
+    kept = ByMinute()
+    for minute in range(MINUTES + 5):
+        kept.add(minute * 60_000, Outcome(60.0, 60.0, float(minute), None, True, True))
+    kept.add(0, Outcome(60.0, 60.0, 1.0, None, True, True))  # older than all that are kept
+    points = kept.points()
+    assert len(points) == MINUTES
+    assert points[0]["mean_m"] == 5.0
+
+
+def test_a_clock_that_was_ahead_is_forgotten() -> None:
+    fleet = fleet_of()
+    hear(fleet, at(0, 0.0), at(10, 100.0), at(500, 0.0))
+    hear(fleet, at(20, 200.0, status="warmup"))
+    entity = fleet.get("e")
+    assert entity is not None
+    assert [ts for ts, *_ in entity.track()] == [T0, T0 + 10_000, T0 + 20_000]
+    assert loads_forecast(fleet.newest.forecast("e")[0]).anchor.ts == T0 + 20_000  # type: ignore[index]

@@ -1,0 +1,291 @@
+"""The map's server, over real sockets: what it answers, who may ask, how much, and what a slow page gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, hear, served
+
+from stream.api.live import sending as api_sending
+from stream.map.telling import sending
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    '"};alert(1);//',
+    "a/b?c=d#e%2F",
+    "\u202egnp.exe",
+    "🚌" * 100,
+    " {} ",
+)
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    page = tmp_path / "page"
+    (page / "vendor").mkdir(parents=True)
+    (page / "index.html").write_text("<!doctype html><title>a map</title>")
+    (page / "vendor" / "maplibre.js").write_text("export const version = 1;")
+    (tmp_path / "secret.txt").write_text("not for pages")
+    return page
+
+
+@pytest.fixture
+async def shown(folder: Path) -> AsyncIterator[Served]:
+    async with served(fleet_of(), folder) as found:
+        yield found
+
+
+async def test_a_stream_is_a_snapshot_then_what_comes(shown: Served) -> None:
+    hear(shown.fleet, forecast("a", T0), forecast("b", T0, 45.0))
+    async with shown.client.get(f"{shown.base}/v1/stream?bbox=-98,29,-96,31") as said, asyncio.timeout(PATIENCE_S):
+        assert (said.status, said.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+        events = Events(said)
+        snapshot = await events.next("snapshot")
+        assert [one["id"] for one in snapshot["entities"]] == ["a"]
+        figures = await events.next("fleet")
+        assert (figures["entities"], figures["versions"]["weights"]) == (2, {"w1": 2})
+        assert figures["pings_s"] is None, "nobody knows"
+        hear(shown.fleet, forecast("a", T0 + 1_000, 30.2))
+        shown.fleet.fill(gapfill("a", T0 - 1_000, T0 + 1_000))
+        delta = await events.next("delta")
+        assert [(one["id"], one["lat"]) for one in delta["updates"]] == [("a", 30.2)]
+        assert [one["final"] for one in delta["fills"]] == [False]
+        shown.fleet.end("a")
+        assert (await events.next("delta"))["gone"] == ["a"]
+
+
+async def test_an_entity_is_updated_five_times_a_second_at_most(shown: Served) -> None:
+    """As often as the page is told by the clock of this test: it counts the deltas that come in a second or longer."""
+    hear(shown.fleet, forecast("a", T0))
+    loop = asyncio.get_running_loop()
+    async with shown.client.get(f"{shown.base}/v1/stream") as said, asyncio.timeout(PATIENCE_S):
+        events = Events(said)
+        await events.next("snapshot")
+        moved = 0
+
+        async def moving() -> None:
+            nonlocal moved
+            while True:
+                moved += 1
+                hear(shown.fleet, forecast("a", T0 + moved))
+                await asyncio.sleep(0.005)
+
+        task = asyncio.create_task(moving())
+        began_s, told = loop.time(), 0
+        while told < 8:
+            await events.next("delta")
+            told += 1
+        took_s = loop.time() - began_s
+        task.cancel()
+    assert told <= took_s * sending.UPDATES_PER_S + 1.5, f"{told} in {took_s:.2f} s"
+    assert moved > 2 * told, "it moved far more often"
+
+
+async def test_a_slow_page_loses_updates_and_nothing_is_kept_for_it(
+    shown: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that reads nothing is not written to beyond what its socket takes, and is dropped in the end."""
+    monkeypatch.setattr(api_sending, "SLOW_S", 1.0)
+    hear(shown.fleet, *(forecast(f"e{n}", T0) for n in range(1_000)))
+    _, writer = await asyncio.open_connection("127.0.0.1", int(shown.base.rpartition(":")[2]), limit=1024)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    await writer.drain()
+    most, step = 0, 0
+    async with asyncio.timeout(PATIENCE_S):
+        while b'streams_dropped_total{kind="events"} 1.0' not in shown.gate.metrics.page():
+            step += 1
+            hear(shown.fleet, *(forecast(f"e{n}", T0 + step * 1000, 30 + step / 1e4) for n in range(1_000)))
+            most = max(most, *(waiting(shown), 0))
+            await asyncio.sleep(0.02)
+    writer.close()
+    assert 0 < most < 512 * 1024, f"{most} bytes waited for a page that reads nothing"
+    assert len(shown.streams) == 0
+
+
+def waiting(shown: Served) -> int:
+    """Bytes that this process holds for its clients."""
+    server = shown.listening._runner.server
+    assert server is not None
+    transports = [one.transport for one in server.connections]
+    return sum(one.get_write_buffer_size() for one in transports if one is not None)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_any_id_comes_through_whole(shown: Served, name: str) -> None:
+    hear(shown.fleet, forecast(name, T0))
+    status, said = await shown.get(f"/v1/entities/{quote(name, safe='')}")
+    assert (status, said["entity"]["id"]) == (200, name)
+    status, said = await shown.get("/v1/search", params={"q": name})
+    assert said == {"ids": [name]}
+    async with shown.client.get(f"{shown.base}/v1/stream", params={"entity": name}) as stream:
+        async with asyncio.timeout(PATIENCE_S):
+            snapshot = await Events(stream).next("snapshot")
+    assert [one["id"] for one in snapshot["entities"]] == [name]
+
+
+async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown: Served) -> None:
+    for second in range(0, 200, 10):
+        ahead = ((60.0, 30.0 + (second + 60) / 1e4, -97.0),)
+        hear(shown.fleet, forecast("a", T0 + second * 1000, 30.0 + second / 1e4, to=ahead))
+    shown.fleet.fill(gapfill("a", T0, T0 + 100_000))
+    _, said = await shown.get("/v1/entities/a")
+    assert len(said["entity"]["track"]) == 20
+    assert said["former"], "some have ended"
+    for one in said["former"]:
+        assert one["error_m"] == pytest.approx(0.0, abs=0.02), "it went as forecast"
+        assert one["lat"] == pytest.approx(one["true_lat"], abs=1e-6)
+    (row,) = said["errors"]
+    assert (row["h_s"], row["n"], row["in90"]) == (60.0, len(said["former"]), 1.0)
+    assert len(said["fills"]) == 1
+    status, problem = await shown.get("/v1/entities/nobody")
+    assert (status, problem["type"]) == (404, "urn:pathcast:problem:unknown_entity")
+
+
+async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
+    for second in range(0, 100, 10):
+        ts = T0 + second * 1000
+        hear(shown.fleet, *(forecast(name, ts, 30.0 + second / 1e4) for name in "ab"), now_ms=ts)
+    then = T0 + 45_000
+    _, said = await shown.get("/v1/history", params={"at": then, "bbox": "-98,29,-96,31"})
+    assert (said["now_ms"], {one["id"] for one in said["entities"]}) == (then, {"a", "b"})
+    for one in said["entities"]:
+        assert one["ts"] <= then
+        assert one["track"][-1] == [T0 + 40_000, 30.004, -97.0]
+    for at in (T0 - 3_600_000, T0 + 3_600_000_000_000):
+        status, problem = await shown.get("/v1/history", params={"at": at})
+        assert (status, problem["type"]) == (400, "urn:pathcast:problem:bad_parameter")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/stream?bbox=1,2,3",
+        "/v1/stream?bbox=0,50,10,40",
+        "/v1/stream?bbox=-200,0,10,10",
+        "/v1/stream?bbox=nan,0,1,1",
+        "/v1/stream?entity=%00",
+        "/v1/search",
+        "/v1/search?q=",
+        "/v1/atlas?cells=0",
+        "/v1/atlas?cells=1e9",
+        "/v1/history",
+        "/v1/history?at=soon",
+        "/v1/config?x=1",
+    ],
+)
+async def test_what_cannot_be_used_is_told(shown: Served, path: str) -> None:
+    async with shown.client.get(shown.base + path) as said:
+        assert (said.status, said.content_type) == (400, "application/problem+json")
+        problem = json.loads(await said.read())
+    assert problem["type"] == "urn:pathcast:problem:bad_parameter"
+    assert problem["detail"]
+
+
+async def test_files_are_those_of_the_page_alone(shown: Served) -> None:
+    async with shown.client.get(f"{shown.base}/") as said:
+        assert "a map" in await said.text()
+        policy = said.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js") as said:
+        assert said.status == 200
+        assert said.content_type in ("text/javascript", "application/javascript")
+        tag = said.headers["ETag"]
+    async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js", headers={"If-None-Match": tag}) as said:
+        assert said.status == 304
+    for path in ("../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "/etc/passwd", "vendor", "nothing.js"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(shown.base.rpartition(":")[2]))
+        writer.write(f"GET /static/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        raw = await reader.read()
+        writer.close()
+        assert b" 404 " in raw.split(b"\r\n")[0], path
+        assert b"not for pages" not in raw
+
+
+async def test_a_base_map_comes_in_parts(folder: Path, tmp_path: Path) -> None:
+    tiles = tmp_path / "tiles.pmtiles"
+    tiles.write_bytes(bytes(range(256)) * 40)
+    async with served(fleet_of(), folder, basemap=tiles) as shown:
+        url = f"{shown.base}/basemap.pmtiles"
+        async with shown.client.get(url, headers={"Range": "bytes=256-259"}) as said:
+            assert (said.status, said.headers["Content-Range"]) == (206, "bytes 256-259/10240")
+            assert await said.read() == bytes([0, 1, 2, 3])
+        async with shown.client.get(url, headers={"Range": "bytes=99999-"}) as said:
+            assert said.status == 416
+        assert (await shown.get("/v1/config"))[1]["basemap"] is True
+
+
+async def test_without_a_base_map_that_is_told(shown: Served) -> None:
+    assert (await shown.get("/basemap.pmtiles"))[0] == 404
+    config = (await shown.get("/v1/config"))[1]
+    assert (config["basemap"], config["server_id"], config["max_updates_per_s"]) == (False, SERVER_ID, 5)
+    assert (await shown.get("/v1/atlas"))[1] == {"version": None, "flows": [], "max_count": 0}
+
+
+async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) -> None:
+    async with served(fleet_of(), folder, token=SECRET) as shown:
+        hear(shown.fleet, forecast("a", T0))
+        for path in ("/v1/config", "/v1/stream", "/v1/entities/a", "/v1/search?q=a", "/v1/learning", "/metrics"):
+            assert (await shown.get(path))[0] == 401, path
+        for path in ("/", "/static/vendor/maplibre.js", "/healthz", "/readyz"):
+            async with shown.client.get(shown.base + path) as said:
+                assert said.status == 200, path
+                assert "a map" in await said.text() or path != "/"
+        assert (await shown.get("/?token=wrong"))[0] == 401
+        async with shown.client.get(f"{shown.base}/?token={SECRET}", allow_redirects=False) as said:
+            assert (said.status, said.headers["Location"]) == (303, "./")
+            cookie = said.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Lax" in cookie
+        assert (await shown.get("/v1/config"))[0] == 200, "the client has the cookie"
+        shown.client.cookie_jar.clear()
+        assert (await shown.get("/v1/config"))[0] == 401
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        assert (await shown.get("/v1/config", headers=headers))[0] == 200, "programs send it"
+
+
+async def test_guesses_and_questions_are_limited(folder: Path) -> None:
+    async with served(fleet_of(), folder, token=SECRET, rate_per_s=0.001, burst=5) as shown:
+        guesses = [(await shown.get(f"/?token=wrong{n}"))[0] for n in range(8)]
+        assert guesses == [401] * 5 + [429] * 3
+        async with shown.client.get(f"{shown.base}/?token={SECRET}") as said:
+            assert said.status == 429, "not the right one either"
+        async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js") as said:
+            assert said.status == 200, "a page has many files, which say nothing"
+
+
+async def test_streams_are_bounded(folder: Path) -> None:
+    async with (
+        served(fleet_of(), folder, most_streams=1) as shown,
+        shown.client.get(f"{shown.base}/v1/stream") as said,
+    ):
+        await asyncio.wait_for(Events(said).next("snapshot"), PATIENCE_S)
+        status, problem = await shown.get("/v1/stream")
+        assert (status, problem["type"]) == (503, "urn:pathcast:problem:busy")
+
+
+async def test_metrics_have_names_of_their_own(shown: Served) -> None:
+    await shown.get("/v1/config")
+    async with shown.client.get(f"{shown.base}/metrics") as said:
+        text = await said.text()
+    assert 'pathcast_map_requests_total{operation="config",status="200"} 1.0' in text
+    assert "pathcast_serve_" not in text
+
+
+def test_the_contract_with_the_page_names_what_is_told() -> None:
+    fleet = fleet_of()
+    hear(fleet, forecast("a", T0, atlas="f" * 16))
+    told: dict[str, Any] = fleet.told(T0)
+    names = (
+        "now_ms entities stale pings_s forecasts_s fills_s rejects_s lag p50_ms p99_ms versions rebuilt_share errors"
+    )
+    assert set(told) == set(names.split())
+    assert told["versions"] == {"weights": {"w1": 1}, "atlas": {"f" * 16: 1}}
+    assert told["p50_ms"] == 6.0
