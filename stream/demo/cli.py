@@ -30,6 +30,7 @@ The buses are a bundled recording from Austin, Texas (Capital Metro, collected b
   pathcast demo --seconds 20 --vehicles 5
   pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
   pathcast demo --seconds 60 --json
+  pathcast demo --speedup 10 --seconds 600 --stay
 """
 COLUMNS = {
     "constant_velocity": "constant velocity",
@@ -49,34 +50,34 @@ def demo(
     columns: Columns = None,
     speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
     weights: Annotated[str, typer.Option(envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")] = "small",
+    has_map: Annotated[
+        bool, typer.Option("--map/--no-map", help="show a live map in the browser, at an address that is printed")
+    ] = True,
+    stays: Annotated[bool, typer.Option("--stay", help="keep the map after the replay, until Ctrl-C")] = False,
     json: Json = False,
 ) -> None:
     tracks = None if data is None else recording_of(data, columns)
     if columns is not None and tracks is None:
         raise typer.BadParameter("--columns is for the tracks of --data")
+    if stays and not has_map:
+        raise typer.BadParameter("--stay keeps the map, which --no-map leaves out")
     from rich.console import Console
 
-    from stream.demo import embedded
     from stream.demo.board import Board
     from stream.demo.run import Options, WorkerFailed, run
 
-    board, screen = Board(), Console(stderr=json)
-    interrupted = False
+    board, interrupted = Board(), False
     with quiet():
+        screen = _Screen(Console(stderr=json), board, json=json, stays=stays)
         try:
-            with _screen(screen, board) as show:
-                run(Options(seconds, vehicles, tracks, speedup, weights), board, show)
+            with screen:
+                run(Options(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
         except KeyboardInterrupt:
             interrupted = True
+            screen.done()
         except WorkerFailed as failure:
             typer.echo(failure.lines, err=True)
             raise
-        broker, store = embedded.names()
-        summary = board.summary(broker=broker, store=store)
-        if json:
-            typer.echo(msgspec.json.encode(summary))
-        else:
-            _show_summary(screen, board, summary)
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -84,17 +85,20 @@ def demo(
 demo.__doc__ = HELP
 
 
-class _screen:
-    """Shows a live picture on a terminal; elsewhere (a log, a pipe), prints one line each time the activity changes."""
+class _Screen:
+    """Shows a live picture on a terminal; elsewhere (a log, a pipe), prints one line each time the activity changes.
+    At the end, it prints a summary."""
 
-    def __init__(self, console: Console, board: Board) -> None:
+    def __init__(self, console: Console, board: Board, *, json: bool, stays: bool) -> None:
         from rich.live import Live as Screen
 
-        self._console, self._board = console, board
+        self._console, self._board, self._json, self._stays = console, board, json, stays
         self._said = ""
+        self._map: str | None = None
+        self._is_done = False
         self._live = Screen(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
-    def __enter__(self) -> _screen:
+    def __enter__(self) -> _Screen:
         if self._live is not None:
             self._live.start()
         return self
@@ -109,6 +113,28 @@ class _screen:
         elif doing != self._said:
             self._console.print(f"{doing} ...", highlight=False)
             self._said = doing
+
+    def address(self, map_url: str | None) -> None:
+        self._map = map_url
+        said = "the map could not be started" if map_url is None else f"a live map: {map_url}"
+        self._console.print(said, highlight=False, soft_wrap=True)
+
+    def done(self) -> None:
+        from stream.demo import embedded
+
+        if self._is_done:
+            return
+        self._is_done = True
+        if self._live is not None:
+            self._live.stop()
+        broker, store = embedded.names()
+        summary = self._board.summary(broker=broker, store=store)
+        if self._json:
+            typer.echo(msgspec.json.encode(summary))
+        else:
+            _show_summary(self._console, self._board, summary)
+        if self._stays and self._map is not None:
+            self._console.print(f"the map stays at {self._map} until Ctrl-C", highlight=False, soft_wrap=True)
 
 
 def _picture(doing: str, live: Live) -> RenderableType:

@@ -8,17 +8,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import paced, publisher, replay
-from stream.demo import atlas, embedded
+from stream.demo import atlas, embedded, live_map
 from stream.demo.board import Board
 from stream.demo.supervisor import Supervised
 from stream.kafka import admin
@@ -43,6 +44,21 @@ class Options:
     data: Recording | None  # None: the bundled sample
     speedup: float
     weights: str
+    has_map: bool = True
+    stays: bool = False  # the map, after the replay, until Ctrl-C
+
+
+class Screen(Protocol):
+    """What the demo shows while it runs."""
+
+    def __call__(self, doing: str) -> None:
+        """Is called a few times a second with the present activity."""
+
+    def address(self, map_url: str | None) -> None:
+        """Is called with the address of the map, or None if it could not be started."""
+
+    def done(self) -> None:
+        """Is called when all is known that there is to say."""
 
 
 class WorkerFailed(RuntimeError):
@@ -54,12 +70,12 @@ class WorkerFailed(RuntimeError):
         super().__init__(f"{message}; its last words: {last.strip()}")
 
 
-def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
+def run(options: Options, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
-    `show` is called a few times a second with the present activity. Raises WorkerFailed if the worker ends, never gets
-    ready or answers nothing; RuntimeError if a server does not start; ValueError or OSError if the data cannot be read.
+    Raises WorkerFailed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
+    start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
     rows, before = choose(options)
@@ -73,6 +89,11 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
         if board.atlas is not None:
             show("announcing the atlas")
             atlas.announce(bootstrap, TOPICS, board.atlas)
+        map_url = None
+        if options.has_map:
+            shown = live_map.shown(bootstrap, folder, lambda: show("starting the map"))
+            map_url = stack.enter_context(shown)
+            show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
         feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
@@ -84,8 +105,25 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
             raise WorkerFailed("no forecast came", worker)
+        if stays := options.stays and map_url is not None:
+            _compare(options, board, show)
+            _stay(worker)
+    if not stays:
+        _compare(options, board, show)
+
+
+def _compare(options: Options, board: Board, show: Screen) -> None:
     if board.atlas is not None:
         board.compare(atlas.alone(options.weights, board.rows, lambda: show("asking the model without the atlas")))
+    show.done()
+
+
+def _stay(worker: Supervised) -> None:
+    """Returns at Ctrl-C, which is the end that was asked for."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            _check(worker, [])
+            time.sleep(0.5)
 
 
 def choose(options: Options) -> tuple[Sequence[Row], Sequence[Row]]:

@@ -68,7 +68,8 @@ class Figures:
         if len(self._ends) < 2:
             return None
         first, last = self._ends[0], self._ends[-1]
-        before, after = getattr(first, name), getattr(last, name)
+        before: int | None = getattr(first, name)
+        after: int | None = getattr(last, name)
         if before is None or after is None or last.at_ms <= first.at_ms:
             return None
         return round(max(0, after - before) * 1000 / (last.at_ms - first.at_ms), 2)

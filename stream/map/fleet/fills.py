@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.wire import GapFill
+from stream.wire import Anchor, GapFill, GapPoint
 
 MOST: Final = 4  # of one entity
 MOST_NEWS: Final = 2_000  # that a page may still be told of; one that is slower loses the rest
@@ -78,7 +78,9 @@ class Fills:
 
 
 def _json(found: GapFill) -> bytes:
-    places = [found.start, *found.points[:MAX_POINTS], found.end] if found.points else []
+    places: list[Anchor | GapPoint] = []
+    if found.points:
+        places = [found.start, *found.points[:MAX_POINTS], found.end]
     told = {
         "id": found.entity_id,
         "gap_id": found.gap_id,

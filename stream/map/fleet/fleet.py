@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.api.live.newest import MAX_PARTITIONS, Box, Heard, Newest
-from stream.map.fleet.entity import Compared, Entity
+from stream.map.fleet.entity import Entity
 from stream.map.fleet.errors import ByMinute
 from stream.map.fleet.figures import Figures
 from stream.map.fleet.fills import Fills
@@ -157,7 +157,7 @@ class Fleet:
 
     def then(self, box: Box | None, at_ms: int, most: int) -> list[bytes]:
         """Returns the entities of a box as they were at a time, with their tracks up to then."""
-        found = []
+        found: list[bytes] = []
         for entity_id, entity in self._by_id.items():
             moment = entity.at(at_ms)
             if moment is None or len(found) >= most:
@@ -173,9 +173,6 @@ class Fleet:
         wanted = text.casefold()
         found = [one for one in self.newest.ids if wanted in one.casefold()]
         return sorted(found, key=lambda one: (not one.casefold().startswith(wanted), one))[:MOST_FOUND]
-
-    def compared(self, entity: Entity) -> list[Compared]:
-        return entity.compared()
 
     def told(self, clock_ms: int) -> dict[str, Any]:
         """Returns the figures of the fleet."""

@@ -53,12 +53,21 @@ class Ahead:
 def moment_of(forecast: Forecast) -> Moment:
     anchor, step, took = forecast.anchor, forecast.next, forecast.latency_ms
     return Moment(
-        *(anchor.ts, anchor.lat, anchor.lon),
-        *(step.dt_s, step.d_east_m, step.d_north_m, step.d_lat, step.d_lon, step.cov_m2),
-        tuple((one.h_s, one.lat, one.lon, *one.cov_m2) for one in forecast.horizons[:MAX_HORIZONS]),
-        *(forecast.status, forecast.cache, forecast.model.version),
-        None if forecast.atlas is None else forecast.atlas.version,
-        took.ingest + took.queue + took.infer,
+        ts=anchor.ts,
+        lat=anchor.lat,
+        lon=anchor.lon,
+        dt_s=step.dt_s,
+        d_east_m=step.d_east_m,
+        d_north_m=step.d_north_m,
+        d_lat=step.d_lat,
+        d_lon=step.d_lon,
+        cov_m2=step.cov_m2,
+        horizons=tuple((one.h_s, one.lat, one.lon, *one.cov_m2) for one in forecast.horizons[:MAX_HORIZONS]),
+        status=forecast.status,
+        cache=forecast.cache,
+        weights=forecast.model.version,
+        atlas=None if forecast.atlas is None else forecast.atlas.version,
+        latency_ms=took.ingest + took.queue + took.infer,
     )
 
 
