@@ -44,11 +44,13 @@ const EMPTY = { type: "FeatureCollection", features: [] };
 
 function streetLayers(colours) {
   const width = ["interpolate", ["linear"], ["zoom"], 8, ["+", 0.4, ["get", "bright"]], 15, ["+", 0.8, ["*", 2.2, ["get", "bright"]]]];
-  const opacity = ["+", 0.06, ["*", colours.streetMost, ["^", ["get", "bright"], 1.6]]];
+  const opacity = ["+", 0.12, ["*", colours.streetMost, ["^", ["get", "bright"], 1.4]]];
   const paint = { "line-color": colours.street, "line-width": width, "line-opacity": opacity };
+  const glow = { "line-color": colours.street, "line-width": ["*", 5, ["get", "bright"]], "line-blur": 4, "line-opacity": ["*", colours.glow, ["get", "bright"]] };
   const layout = { "line-cap": "round" };
   const of = (kind) => ["==", ["get", "kind"], kind];
   return [
+    { id: "glow", type: "line", source: "streets", filter: of("way"), layout, paint: { ...glow, "line-offset": 1 } },
     { id: "streets", type: "line", source: "streets", filter: of("way"), layout, paint: { ...paint, "line-offset": 1 } },
     { id: "heads", type: "line", source: "streets", filter: of("head"), layout, paint, minzoom: HEADS_FROM_ZOOM },
   ];

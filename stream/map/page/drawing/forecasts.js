@@ -1,11 +1,12 @@
 // Draws what is forecast of an entity: a cone through the 90 % regions, the regions themselves, and the way there; and
 // former forecasts against what then happened.
 
-import { ellipse, halfWidth, mercator, offset, unitsPerMetre } from "./geometry.js";
+import { ellipse, hull, mercator, unitsPerMetre } from "./geometry.js";
 import { left, top } from "./layer.js";
 
 const TURN = 2 * Math.PI;
 const LABEL_PX = [48, 16]; // of a horizon's name and its dot
+const EDGE_POINTS = 32;
 const LARGEST_PX = 20_000; // a region beyond it covers the view anyway, and canvases are slow with such
 
 function placed(view, one) {
@@ -21,29 +22,31 @@ function region(context, view, one, share) {
   context.ellipse(x, y, long, Math.min(long, Math.max(0.5, shortM * pxPerM)), -angle, 0, TURN);
 }
 
-/** The points on both sides of the way, a 90 % region's half width away from it. */
-function sides(view, entity, x0, y0, steps) {
-  const [right, wrong] = [[[x0, y0]], [[x0, y0]]];
-  let before = entity;
-  for (const one of steps) {
-    const [east, north] = offset(before.lat, before.lon, one.lat, one.lon);
-    const long = Math.hypot(east, north);
-    const [x, y, pxPerM] = placed(view, one);
-    if (long > 1) {
-      const wide = Math.min(LARGEST_PX, halfWidth(one.cov_m2, 0.9, east, north) * pxPerM);
-      right.push([x + (north / long) * wide, y + (east / long) * wide]);
-      wrong.push([x - (north / long) * wide, y - (east / long) * wide]);
-    }
-    before = one;
-  }
-  return right.concat(wrong.reverse());
+/** Points on the edge of a region, in pixels. */
+function edge(view, one, share) {
+  const [x, y, pxPerM] = placed(view, one);
+  const { longM, shortM, angle } = ellipse(one.cov_m2, share);
+  const [long, short] = [Math.min(LARGEST_PX, longM * pxPerM), Math.min(LARGEST_PX, shortM * pxPerM)];
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  return Array.from({ length: EDGE_POINTS }, (_, i) => {
+    const [a, b] = [long * Math.cos((i / EDGE_POINTS) * TURN), short * Math.sin((i / EDGE_POINTS) * TURN)];
+    return [x + a * cos - b * sin, y - a * sin - b * cos];
+  });
 }
 
+/** From where it is through the 90 % regions: hulls around one and the next, all of them one shape. */
 function cone(context, view, entity, x0, y0, rgb) {
   context.beginPath();
-  for (const [x, y] of sides(view, entity, x0, y0, entity.horizons)) context.lineTo(x, y);
-  context.closePath();
-  context.fillStyle = `rgba(${rgb}, 0.10)`;
+  let before = [[x0, y0]];
+  for (const one of entity.horizons) {
+    const next = edge(view, one, 0.9);
+    const [first, ...others] = hull(before.concat(next));
+    context.moveTo(...first);
+    for (const point of others) context.lineTo(...point);
+    context.closePath();
+    before = next;
+  }
+  context.fillStyle = `rgba(${rgb}, 0.09)`;
   context.fill();
 }
 
@@ -66,9 +69,9 @@ export function drawForecast(context, view, entity, x0, y0, colours, shares, nam
   for (const one of entity.horizons) {
     shares.forEach((share) => {
       region(context, view, one, share);
-      context.fillStyle = `rgba(${rgb}, 0.09)`;
+      context.fillStyle = `rgba(${rgb}, ${share < 0.7 ? 0.1 : 0.03})`;
       context.fill();
-      context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.75 : 0.45})`;
+      context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.7 : 0.4})`;
       context.stroke();
     });
   }
@@ -116,7 +119,7 @@ export function drawForecastLightly(context, view, entity, x0, y0, colours) {
 
 /** Former forecasts: a ring where the entity was expected, a line to the square where it then was. */
 export function drawFormer(context, view, former, colours) {
-  context.lineWidth = 1.2;
+  context.lineWidth = 1;
   for (const one of former) {
     const [x, y] = placed(view, one);
     const [trueX, trueY] = placed(view, { lat: one.true_lat, lon: one.true_lon });
@@ -126,10 +129,10 @@ export function drawFormer(context, view, former, colours) {
     context.lineTo(trueX, trueY);
     context.stroke();
     context.beginPath();
-    context.arc(x, y, 4, 0, TURN);
-    context.strokeStyle = `rgba(${colours.inkText}, 0.85)`;
+    context.arc(x, y, 3, 0, TURN);
+    context.strokeStyle = `rgba(${colours.inkText}, 0.7)`;
     context.stroke();
     context.fillStyle = colours.ink;
-    context.fillRect(trueX - 2.5, trueY - 2.5, 5, 5);
+    context.fillRect(trueX - 2, trueY - 2, 4, 4);
   }
 }

@@ -52,11 +52,19 @@ export function ellipse([ee, en, nn], share) {
   };
 }
 
-/** Half the width of the region that holds this share, across a direction (east, north; of any length), in metres. */
-export function halfWidth([ee, en, nn], share, east, north) {
-  const length = Math.hypot(east, north) || 1;
-  const [x, y] = [-north / length, east / length];
-  return Math.sqrt(Math.max(0, (x * x * ee + 2 * x * y * en + y * y * nn) * squaredRadius(share)));
+/** The smallest convex polygon around points [[x, y], ...], always in the same direction (Andrew's monotone chain). */
+export function hull(points) {
+  const sorted = points.slice().sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const turn = (o, a, b) => (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
+  const chain = (way) => {
+    const kept = [];
+    for (const point of way) {
+      while (kept.length > 1 && turn(kept[kept.length - 2], kept[kept.length - 1], point) <= 0) kept.pop();
+      kept.push(point);
+    }
+    return kept.slice(0, -1);
+  };
+  return chain(sorted).concat(chain(sorted.reverse()));
 }
 
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));

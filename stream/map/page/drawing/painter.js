@@ -7,6 +7,8 @@ import { Sprites } from "./sprites.js";
 import { trace, Traces } from "./traces.js";
 
 const MARGIN_PX = 20; // entities so far outside the view are drawn, too
+const MANY = 1_500; // entities in view are drawn smaller, so that they cover less of each other
+const SMALL = 0.65;
 const HALO_PX = 11;
 
 export class Painter {
@@ -28,7 +30,7 @@ export class Painter {
 
   setTheme(theme) {
     this.colours = COLOURS[theme];
-    this._sprites = new Sprites(this.colours, pixelRatio());
+    this._sprites = null;
     this.hurry();
   }
 
@@ -40,11 +42,17 @@ export class Painter {
   /** One frame. `scene` has the fleet, the chosen entity's id, its former forecasts, and what else is to be shown. */
   draw(scene, at) {
     const view = viewOf(this.map, this._size);
-    if (this._sprites.ratio !== pixelRatio()) this._sprites = new Sprites(this.colours, pixelRatio());
     this._place(view, scene.fleet, at);
+    this._chooseSprites();
     this._traces.step(view, this.placed, scene, this.colours, at);
     this._drawChosen(view, scene, at);
     this._sprites.copy(this._entities, view, this.placed);
+  }
+
+  _chooseSprites() {
+    const size = this.placed.length > MANY ? SMALL : 1;
+    if (this._sprites?.ratio === pixelRatio() && this._sprites.size === size) return;
+    this._sprites = new Sprites(this.colours, pixelRatio(), size);
   }
 
   _place(view, fleet, at) {

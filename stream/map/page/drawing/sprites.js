@@ -8,7 +8,6 @@ const OPAQUE = 128; // of 255: where two pictures meet, only what is denser than
 
 function drawn(context, colours, colour, heading) {
   context.save();
-  context.translate(HALF_PX, HALF_PX);
   context.beginPath();
   if (heading === HEADINGS) {
     context.arc(0, 0, 3, 0, TURN);
@@ -43,17 +42,19 @@ function pixels(context, side) {
 }
 
 export class Sprites {
-  constructor(colours, ratio) {
-    this.ratio = ratio;
-    this._half = Math.round(HALF_PX * ratio);
+  /** `ratio` has the canvas's pixels for one of the page, and `size` makes the pictures smaller. */
+  constructor(colours, ratio, size) {
+    [this.ratio, this.size] = [ratio, size];
+    this._half = Math.ceil(HALF_PX * ratio * size);
     const side = 2 * this._half;
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [side, side];
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.scale(ratio, ratio);
     const one = (colour, heading) => {
       context.clearRect(0, 0, side, side);
+      context.setTransform(ratio * size, 0, 0, ratio * size, this._half, this._half);
       drawn(context, colours, colour, heading);
+      context.setTransform(1, 0, 0, 1, 0, 0);
       return pixels(context, side);
     };
     const kinds = [colours.accent, colours.stale];
@@ -77,13 +78,15 @@ export class Sprites {
     const turn = Math.round((mover.heading / TURN) * HEADINGS);
     const heading = mover.moving ? ((turn % HEADINGS) + HEADINGS) % HEADINGS : HEADINGS;
     const { x, y, colour, covers } = this._pictures[mover.entity.stale ? 1 : 0][heading];
-    const [left, top] = [middleX - this._half, middleY - this._half];
+    const left = middleX - this._half;
+    const top = middleY - this._half;
     const words = this._words;
     for (let i = 0; i < colour.length; i += 1) {
-      const [px, py] = [left + x[i], top + y[i]];
+      const px = left + x[i];
+      const py = top + y[i];
       if (px < 0 || py < 0 || px >= width || py >= height) continue;
       const at = py * width + px;
-      if (covers[i] || words[at] === 0) words[at] = colour[i];
+      if (covers[i] === 1 || words[at] === 0) words[at] = colour[i];
     }
   }
 }

@@ -49,7 +49,7 @@ export class Streets {
   }
 
   show(is) {
-    for (const layer of ["streets", "heads"]) {
+    for (const layer of ["glow", "streets", "heads"]) {
       this._camera.map.setLayoutProperty(layer, "visibility", is ? "visible" : "none");
     }
   }
