@@ -39,7 +39,10 @@ async function start() {
   app.notices = new Notices(app.link);
   app.time = new TimeBar((when) => timeChanged(app, when));
   app.choice = new Choice(app, new EntityPanel());
-  app.search = new Search((id) => app.choice.choose(id));
+  app.search = new Search((id) => {
+    app.choice.choose(id);
+    byId("entity-name").focus(); // out of the box, so that the next key is a shortcut
+  });
   app.keys = new Keys(shortcuts(app));
   app.forecasts = true;
   configure(app, config);

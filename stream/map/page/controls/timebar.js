@@ -4,6 +4,7 @@ import { byId } from "../panels/dom.js";
 import { clock, duration } from "../panels/words.js";
 
 const WAIT_MS = 120; // after a move of the thumb, before the past is asked for
+const REACHED = 0.95; // of the time that the server keeps: it goes on while it is asked, and a replay goes fast
 export const STEP_S = 10;
 
 export class TimeBar {
@@ -25,7 +26,7 @@ export class TimeBar {
   }
 
   scrubbable(seconds) {
-    this._range.min = String(-seconds);
+    this._range.min = String(-Math.floor(seconds * REACHED));
   }
 
   /** The server's time, as it came just now. */

@@ -3,7 +3,7 @@
 import { errorChart } from "./chart.js";
 import { byId, element, figure } from "./dom.js";
 import { errorTable } from "./errors.js";
-import { count, duration, horizon, millis, percent, rate, version } from "./words.js";
+import { count, horizon, millis, percent, rate, version } from "./words.js";
 
 const FIGURES = [
   ["entities", "entities", count],
@@ -17,6 +17,8 @@ const FIGURES = [
   ["p99_ms", "p99", millis],
   ["rebuilt_share", "rebuilt", percent],
 ];
+
+const USUAL = "300"; // seconds ahead, whose errors are drawn until others are chosen
 
 function versionList(kind, counts) {
   const names = Object.entries(counts ?? {}).sort((a, b) => b[1] - a[1]);
@@ -35,9 +37,10 @@ export class FleetPanel {
   constructor() {
     this._learning = [];
     this._h_s = null;
+    this._byHand = false;
     this._choice = byId("learning-horizon");
     this._choice.addEventListener("change", () => {
-      this._h_s = this._choice.value;
+      [this._h_s, this._byHand] = [this._choice.value, true];
       this._drawLearning();
     });
   }
@@ -57,7 +60,7 @@ export class FleetPanel {
     const shown = [...this._choice.options].map((option) => option.value);
     if (horizons.join() !== shown.join()) {
       this._choice.replaceChildren(...horizons.map((one) => element("option", { value: one, text: horizonText(one) })));
-      if (!horizons.includes(this._h_s)) this._h_s = horizons.includes("300") ? "300" : (horizons[0] ?? null);
+      if (!this._byHand || !horizons.includes(this._h_s)) this._h_s = horizons.includes(USUAL) ? USUAL : (horizons[0] ?? null);
       if (this._h_s !== null) this._choice.value = this._h_s;
     }
     this._choice.disabled = horizons.length === 0;
@@ -76,9 +79,7 @@ function horizonText(text) {
   return Number.isFinite(number) ? horizon(number) : horizon(null);
 }
 
-/** What else the header says: how many are here, and for how long there was silence. */
+/** What the map says of those that it does not show. */
 export function more(number) {
   return number > 0 ? `${count(number)} more here: zoom in to see them` : "";
 }
-
-export const ago = (ms) => duration(Math.max(0, ms) / 1000);
