@@ -77,7 +77,7 @@ def show_map(
         option("--expire", "MAP_EXPIRE", "after such a silence, it is gone (of the forecasts topic)", metavar="TIME"),
     ] = "1h",
     max_entities: Annotated[
-        int, option("--max-entities", "MAP_MAX_ENTITIES", "in memory, at most some 25 KB each", min=1)
+        int, option("--max-entities", "MAP_MAX_ENTITIES", "in memory, at most some 45 KB each", min=1)
     ] = 20_000,
     rate: Annotated[float, option("--rate", "MAP_RATE", "requests per second of one client", min=0.01)] = 50.0,
     burst: Annotated[float, option("--burst", "MAP_BURST", "requests of one client at once", min=1)] = 100.0,

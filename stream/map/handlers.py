@@ -194,9 +194,9 @@ class Handlers:
 
     async def history(self, request: web.Request) -> web.Response:
         asked = query(request, HistoryQuery)
-        now = self._now_ms()
-        if not now - self._shown.keep_s * 1000 <= asked.at <= now:
-            expected = f"a time from {now - int(self._shown.keep_s * 1000)} to {now}"
+        first = self._now_ms() - int(self._shown.keep_s * 1000)
+        if asked.at < first:
+            expected = f"a time from {first} on"
             raise Refusal("bad_parameter", "nothing is kept of that time", came=asked.at, expected=expected)
         found = self._fleet.then(box(asked.bbox), asked.at, MOST)
         body = b'{"now_ms":%d,"entities":[%s]}' % (asked.at, b",".join(found))

@@ -85,7 +85,7 @@ class Service:
         refusal = partial(kafka_refusal, how.bootstrap, how.kafka)
         self.following = TopicsFollowing(consumer, sources, refusal, self.fleet.tick)
         self.ends = EndsOfLogs(asker, how.topics, self.fleet)
-        self.streets = Streets(hearing, how.atlases)
+        self.streets = Streets(hearing, how.atlases, lambda: self.ends.has(how.topics.models))
         metrics, connections = Metrics(PREFIX, SIZES, COUNTS), Connections(how.most_connections)
         access = MapAccess(how.token)
         gate = Gate(access, Buckets(how.rate_per_s, how.burst), how.behind_proxy, connections, metrics)

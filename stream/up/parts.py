@@ -34,7 +34,7 @@ class Part(NamedTuple):
         return self.kind == "worker"
 
 
-KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "refresh")
+KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "refresh", "map")
 
 
 def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: bool) -> list[Part]:
@@ -67,6 +67,7 @@ def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: boo
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),
+        Part("map", "map", ("map", "--atlases", str(home.atlases))),
     ]
 
 

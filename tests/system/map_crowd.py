@@ -1,5 +1,5 @@
-"""Thousands of made-up entities that drive about, as forecasts in their topic: for what a browser can draw. Tests import
-this; it tests nothing itself."""
+"""Thousands of made-up entities that drive about, as forecasts in their topic: how many a browser can draw. Tests
+import this; it tests nothing itself."""
 
 from __future__ import annotations
 

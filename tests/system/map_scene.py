@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,7 +23,7 @@ from stream.adapters.files import read
 from stream.demo.embedded import free_port
 from stream.wire import Ping, Topics, dumps
 
-HOSTILE: Final = ("<img src=x onerror=\"window.hacked=1\">\u202e\u2066drow\U0001f68c&amp;'" + "W" * 128)[:128]
+HOSTILE: Final = ('<img src=x onerror="window.hacked=1">\u202e\u2066drow\U0001f68c&amp;\'' + "W" * 128)[:128]
 FIRST: Final = 1_500  # pings before the map is looked at: every bus has a track then
 PINGS_S: Final = 8.0  # from then on: enough for eleven minutes, and each bus moves every five seconds
 

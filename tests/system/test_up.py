@@ -47,7 +47,7 @@ def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options:
         tmp_path / "said",
         program=COMMAND,
         command=("up",),
-        environment={"PATHCAST_SESSION_TIMEOUT_S": "6", **environment},
+        environment={"PATHCAST_SESSION_TIMEOUT_S": "6", "PATHCAST_MAP_LISTEN": "0", **environment},
         dir=home,
         metrics=0,
         without="refresh",

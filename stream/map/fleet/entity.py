@@ -6,7 +6,7 @@ All of it is bounded, at any cadence:
     formers     forecasts, the first in each SLOT_MS, until they are `keep_ms` old and compared: 31 of 0.4 KB
     compared    of each horizon the last MOST_COMPARED
 
-With three horizons that is at most some 25 KB (`tests/stream/map/test_memory.py` measures it).
+With three horizons and pings every two seconds that is 42 KB (`tests/stream/map/test_memory.py` measures it).
 
 A forecast is compared as the scorer does (`stream.scores.scoring.comparing`): for each horizon h with the ping nearest
 to t + h, if that is within 20 % of h, and it is read at that ping's time. The scorer waits for late pings; a map does

@@ -31,6 +31,12 @@ class EndsOfLogs:
         self._topics = topics
         self._fleet = fleet
         self._tps: dict[str, list[TopicPartition]] = {}
+        self._there: frozenset[str] = frozenset()
+
+    def has(self, topic: str) -> bool:
+        """Returns whether the brokers have a topic that we may see. Whoever asks for one that they do not have might
+        create it."""
+        return topic in self._there
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
@@ -49,6 +55,7 @@ class EndsOfLogs:
 
     async def _find(self) -> None:
         found = await self._asker._client.fetch_all_metadata()
+        self._there = frozenset(found.topics())
         self._tps = {
             topic: [TopicPartition(topic, number) for number in sorted(found.partitions_for_topic(topic) or ())]
             for topic in self._topics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from stream.versions.files import path_of
 from stream.versions.hearing import Hearing
 
 log = logging.getLogger(__name__)
-EVERY_S: Final = 5.0
+EVERY_S: Final = 3.0
 LOOK_S: Final = 10.0
 LEVEL: Final = 4  # the smallest cells
 HORIZON_S: Final = 60.0  # the shortest way that an atlas has
@@ -27,9 +28,13 @@ LEAST: Final = 1.0  # outcome that an arrow is made of
 class Streets:
     """The arrows in memory. It belongs to the event loop; loading does not block it."""
 
-    def __init__(self, hearing: Hearing | None, folder: Path | None) -> None:
+    def __init__(
+        self, hearing: Hearing | None, folder: Path | None, is_announced: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Takes `is_announced`, which returns whether there is a models topic."""
         self._hearing = hearing
         self._folder = folder
+        self._is_announced = is_announced
         self._failed = ""
         self.version: str | None = None
         self.arrows: Arrows | None = None
@@ -47,7 +52,8 @@ class Streets:
         while self._hearing is not None and self._folder is not None:
             try:
                 async with asyncio.timeout(LOOK_S):
-                    await self._hearing.look()
+                    if self._is_announced():
+                        await self._hearing.look()
             except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
                 log.warning("the models topic cannot be read: %r", error)
             for record in self._hearing.ledger.serving[-1:]:

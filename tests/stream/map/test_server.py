@@ -159,9 +159,10 @@ async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
     for one in said["entities"]:
         assert one["ts"] <= then
         assert one["track"][-1] == [T0 + 40_000, 30.004, -97.0]
-    for at in (T0 - 3_600_000, T0 + 3_600_000_000_000):
-        status, problem = await shown.get("/v1/history", params={"at": at})
-        assert (status, problem["type"]) == (400, "urn:pathcast:problem:bad_parameter")
+    status, problem = await shown.get("/v1/history", params={"at": T0 - 3_600_000})
+    assert (status, problem["type"]) == (400, "urn:pathcast:problem:bad_parameter")
+    _, said = await shown.get("/v1/history", params={"at": T0 + 10**12})
+    assert {one["track"][-1][0] for one in said["entities"]} == {T0 + 90_000}, "the future has not come"
 
 
 @pytest.mark.parametrize(

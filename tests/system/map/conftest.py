@@ -28,9 +28,7 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(scope="package")
-def scene(
-    browser: Browser, kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Scene]:
+def scene(browser: Browser, kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Buses that are forecast as long as the tests run. It asks for the browser first: without one, nothing starts."""
     folder, prefix = tmp_path_factory.mktemp("map"), f"map{time.monotonic_ns()}"
     with (

@@ -44,7 +44,7 @@ def test_it_draws_each_entity_where_the_server_says_it_is(opened: Opened, scene:
     opened.page.keyboard.press("Space")
     still = next(one for one in opened.state()["drawn"] if one["id"] == bus["id"])
     opened.page.wait_for_timeout(200)
-    red, green, blue, opacity = opened.colour_at("entities", still["x"], still["y"])
+    red, green, _, opacity = opened.colour_at("entities", still["x"], still["y"])
     assert (red, opacity) == (255, 255)
     assert green >= AMBER[1]
     assert opened.colour_at("entities", *empty_place(opened.state()["drawn"])) == [0, 0, 0, 0]
@@ -52,9 +52,7 @@ def test_it_draws_each_entity_where_the_server_says_it_is(opened: Opened, scene:
 
 def empty_place(drawn: list[dict[str, Any]]) -> tuple[float, float]:
     places = ((x, y) for x in range(40, 600, 20) for y in range(40, 500, 20))
-    return next(
-        (x, y) for x, y in places if all(math.hypot(one["x"] - x, one["y"] - y) > 60 for one in drawn)
-    )
+    return next((x, y) for x, y in places if all(math.hypot(one["x"] - x, one["y"] - y) > 60 for one in drawn))
 
 
 def test_an_entity_glides_between_two_pings(opened: Opened) -> None:
@@ -168,8 +166,9 @@ def test_the_search_finds_an_entity_and_shows_it(opened: Opened) -> None:
 def test_a_click_on_an_entity_chooses_it(opened: Opened) -> None:
     opened.page.keyboard.press("Space")
     drawn = [one for one in opened.state()["drawn"] if one["x"] > 120 and one["y"] > 120]
+    places = {one["id"]: (one["x"], one["y"]) for one in drawn}
     alone = next(
-        one for one in drawn if all(one is other or math.dist((one["x"], one["y"]), (other["x"], other["y"])) > 40 for other in drawn)
+        one for one in drawn if sum(math.dist(places[one["id"]], place) < 40 for place in places.values()) == 1
     )
     box = opened.page.locator("#map").bounding_box()
     assert box is not None

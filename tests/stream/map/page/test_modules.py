@@ -1,5 +1,5 @@
-"""The page's pure modules, run by Node: its regions are those of `stream.wire.positions`, its boxes cross the date line,
-and its fleet glides, keeps ten minutes of track and forgets what is gone."""
+"""The page's pure modules, run by Node: its regions are those of `stream.wire.positions`, its boxes cross the date
+line, and its fleet glides, keeps ten minutes of track and forgets what is gone."""
 
 from __future__ import annotations
 
@@ -57,10 +57,8 @@ def test_a_place_is_where_it_was_after_the_way_to_the_map_and_back() -> None:
 
 
 def test_a_box_across_the_date_line_has_its_west_above_its_east() -> None:
-    said = run(
-        "[geometry.boxText([170, -10, 200, 10]), geometry.boxText([-300, -10, 300, 10]), geometry.boxText([1, 2, 3, 4])]",
-        "drawing/geometry.js",
-    )
+    boxes = "[[170, -10, 200, 10], [-300, -10, 300, 10], [1, 2, 3, 4]]"
+    said = run(f"{boxes}.map(geometry.boxText)", "drawing/geometry.js")
     assert [[float(side) for side in one.split(",")] for one in said] == [
         [170, -10, -160, 10], [-180, -10, 180, 10], [1, 2, 3, 4],
     ]  # fmt: skip
@@ -106,7 +104,8 @@ def test_a_final_fill_replaces_the_provisional_one_and_a_retracted_one_goes() ->
         """fleet.replace({ entities: [entity(9000, 0)] }, 0);
         const fill = (from_ts, final, points) => ({ id: "a", from_ts, to_ts: from_ts + 1000, final, points });
         const points = [[1, 0, 0]];
-        fleet.update({ fills: [fill(1, false, points), fill(2, false, points), fill(1, true, points), fill(2, true, [])] }, 1);
+        fleet.update({ fills: [fill(1, false, points), fill(2, false, points)] }, 1);
+        fleet.update({ fills: [fill(1, true, points), fill(2, true, [])] }, 2);
         return [...fleet.fills.values()].map((one) => [one.from_ts, one.final]);"""
     )
     assert left == [[1, True]]
