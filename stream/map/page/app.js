@@ -30,7 +30,7 @@ async function start() {
   const basemap = config.basemap ? await withBasemap() : null;
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
-  app.camera = new Camera({ coast, streets: null, basemap, credit: "OpenStreetMap" }, app.theme.name, still);
+  app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
   app.shown = new Shown(app.camera, still);
@@ -70,7 +70,7 @@ async function withBasemap() {
     [script.onload, script.onerror] = [loaded, failed];
     document.head.append(script);
   });
-  addProtocol("pmtiles", new window.pmtiles.Protocol().tile);
+  addProtocol("pmtiles", new window.pmtiles.Protocol({ metadata: true }).tile);
   return new URL("basemap.pmtiles", document.baseURI).href;
 }
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import bus_feed
+import small_pmtiles
 from map_browser import Opened
 from map_scene import MapServer
+from PIL import Image
 from playwright.sync_api import Browser
 
 from stream.wire import Topics
 
 SECRET = "0123456789abcdef"
+SEA, LAND = (10, 14, 19), (16, 22, 29)  # in the dark theme (drawing/colours.js)
 
 
 def test_it_survives_the_servers_restart(browser: Browser, scene: Any) -> None:
@@ -50,3 +54,33 @@ def test_with_nothing_to_show_it_says_how_to_feed(browser: Browser, scene: Any) 
         opened.page.wait_for_selector("#notice-empty")
         assert "pathcast feed" in opened.page.inner_text("#notice-empty")
         assert opened.said == []
+
+
+def test_a_basemap_is_drawn_from_the_servers_own_file(browser: Browser, scene: Any) -> None:
+    """Its one tile makes land of the Atlantic, which is sea without it."""
+    file = scene.folder / "world.pmtiles"
+    file.write_bytes(small_pmtiles.world("earth"))
+    atlantic = "/#map=2/0/-25"
+    with Opened(browser, scene.server.base, wait=False, path=atlantic, color_scheme="dark") as opened:
+        assert middle_of_the_map(opened) == SEA
+    with (
+        MapServer(scene.folder, scene.kafka, scene.prefix, basemap=file) as server,
+        Opened(browser, server.base, wait=False, path=atlantic, color_scheme="dark") as opened,
+    ):
+        for _ in range(600):
+            if (seen := middle_of_the_map(opened)) != SEA:
+                break
+            opened.page.wait_for_timeout(200)
+        assert seen == LAND
+        assert opened.other_hosts() == []
+        assert opened.said == []
+
+
+def middle_of_the_map(opened: Opened) -> tuple[int, ...]:
+    """The colour there, as people see it."""
+    box = opened.page.locator("#map").bounding_box()
+    assert box is not None
+    picture = Image.open(BytesIO(opened.page.screenshot())).convert("RGB")
+    found = picture.getpixel((round(box["x"] + box["width"] / 2), round(box["y"] + box["height"] / 2)))
+    assert isinstance(found, tuple)
+    return found

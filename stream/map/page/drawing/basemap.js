@@ -69,7 +69,7 @@ function basemapLayers(colours) {
 }
 
 /** MapLibre's style: what is drawn, and how. */
-export function style(theme, { coast, streets, basemap, credit }) {
+export function style(theme, { coast, streets, basemap }) {
   const colours = COLOURS[theme];
   const of = (kind) => ["==", ["get", "kind"], kind];
   const far = (value, near) => ["interpolate", ["linear"], ["zoom"], COAST_TO_ZOOM, value, COAST_TO_ZOOM + 1.5, near];
@@ -80,7 +80,7 @@ export function style(theme, { coast, streets, basemap, credit }) {
     coast: { type: "geojson", data: coast, tolerance: 0.2, attribution: "Natural Earth" },
     streets: { type: "geojson", data: streets ?? EMPTY, tolerance: 0 },
   };
-  if (basemap !== null) sources.base = { type: "vector", url: `pmtiles://${basemap}`, attribution: credit };
+  if (basemap !== null) sources.base = { type: "vector", url: `pmtiles://${basemap}` };
   return {
     version: 8,
     sources,
