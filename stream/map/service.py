@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 ISOLATION: Final = "read_committed"  # forecasts of an aborted transaction never were any
 FOLDER: Final = Path(__file__).parent / "page"
+POLL_RECORDS: Final = 200  # some 13 ms on the event loop
 FOREVER_MS: Final = 10**15  # of the compacted topic: there, a tombstone ends an entity
 PAGES: Final = Pages(ROUTES, STREAMS, "/ is the page; stream/map/README.md has what else there is")
 
@@ -83,7 +84,7 @@ class Service:
         self.reading = Reading(self.fleet)
         sources = self.reading.sources(how.topics, kind, int(how.expire_s * 1000), keep_ms)
         refusal = partial(kafka_refusal, how.bootstrap, how.kafka)
-        self.following = TopicsFollowing(consumer, sources, refusal, self.fleet.tick)
+        self.following = TopicsFollowing(consumer, sources, refusal, self.fleet.tick, POLL_RECORDS)
         self.ends = EndsOfLogs(asker, how.topics, self.fleet)
         self.streets = Streets(hearing, how.atlases, lambda: self.ends.has(how.topics.models))
         metrics, connections = Metrics(PREFIX, SIZES, COUNTS), Connections(how.most_connections)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +39,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert eventually(lambda: not any(tmp_path.iterdir()), 30.0), "a folder was left"
 
 
-def start(home: Path, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: object, has_map: bool = False, **variables: str) -> subprocess.Popen[str]:
+    options = [*map(str, arguments), *([] if has_map else ["--no-map"])]
     return subprocess.Popen(
-        [*COMMAND, "demo", *map(str, arguments)],
+        [*COMMAND, "demo", *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -161,8 +163,35 @@ def test_ctrl_c_prints_the_summary_so_far(home: Path, untrained: Path) -> None:
     assert list(json.loads(out)) == KEYS
 
 
+def test_the_map_is_there_while_it_runs_and_stays_until_ctrl_c(home: Path, untrained: Path) -> None:
+    options = ("--seconds", 2, "--speedup", 240, "--weights", untrained, "--json", "--stay")
+    demo = start(home, *options, has_map=True)
+    url = _wait_for(demo, "a live map: ").split()[-1]
+    assert url.startswith("http://127.0.0.1:")
+    assert demo.stdout is not None
+    assert list(json.loads(demo.stdout.readline())) == KEYS, "the summary comes when the replay is over"
+    assert _wait_for(demo, "the map stays at ").split()[4] == url
+    with urllib.request.urlopen(f"{url}/v1/config") as said:
+        config = json.load(said)
+    assert (config["source"], config["title"]) == ("forecasts", "pathcast demo")
+    with urllib.request.urlopen(f"{url}/v1/search?q=5") as said:
+        assert json.load(said)["ids"], "it has vehicles"
+    with urllib.request.urlopen(f"{url}/v1/atlas") as said:
+        assert json.load(said)["flows"], "and streets"
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, "that was the end that was asked for"
+
+
+def test_a_map_without_a_demo_is_refused(home: Path) -> None:
+    demo = start(home, "--stay")
+    _, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 2
+    assert "--no-map leaves out" in said
+
+
 def test_kill_9_leaves_nothing_running(home: Path, untrained: Path) -> None:
-    demo = start(home, "--seconds", 600, "--weights", untrained, "--json")
+    demo = start(home, "--seconds", 600, "--weights", untrained, "--json", has_map=True)
     _wait_until_running(demo)
     assert processes_of(home)
     demo.kill()
@@ -197,8 +226,14 @@ def test_a_missing_wheel_is_one_line(home: Path) -> None:
 
 def _wait_until_running(demo: subprocess.Popen[str]) -> None:
     """Until the feed has begun: everything that the demo starts is there."""
+    _wait_for(demo, "running")
+
+
+def _wait_for(demo: subprocess.Popen[str], begin: str) -> str:
+    """The next line of what the demo says that begins so."""
     assert demo.stderr is not None
     said = ""
-    while not said.startswith("running"):
+    while not said.startswith(begin):
         said = demo.stderr.readline()
         assert said, f"the demo ended with {demo.wait()}"
+    return said.rstrip()

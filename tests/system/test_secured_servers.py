@@ -20,6 +20,8 @@ import pytest
 import scores_rig
 import secured_servers
 import worker_pages
+from map_process import MAP, base_of
+from map_rig import forecast
 from missing_servers import skip_unless_required
 from pathcast_process import environment, eventually, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
@@ -244,6 +246,29 @@ def test_questions_are_answered_with_the_rights_that_the_page_lists_and_no_more(
     assert refused.returncode == 1
     assert b"Traceback" not in refused.stderr
     assert_secret(refused.stderr)
+
+
+def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
+    with admin.connected(secured.plain) as client:
+        admin.create_models(client, TOPICS)
+    now_ms = int(time.time() * 1000)
+    bus_feed.send(secured.plain, TOPICS.forecasts, iter([(b"shown", forecast("shown", now_ms), ())]))
+    ours = settings(secured, "map", tmp_path / "password", REDIS="", REDIS_PASSWORD="", MAP_TOKEN=API_TOKEN)
+    how = {"program": MAP, "command": (), "listen": 0, "atlases": tmp_path, "source": "forecasts"}
+    with Worker(tmp_path / "map.log", environment=environment(**ours), **how) as server:
+        base = base_of(server)
+        status, said = worker_pages.ask(f"{base}/v1/search?q=shown", token=API_TOKEN)
+        assert (status, json.loads(said)) == (200, {"ids": ["shown"]})
+        assert server.stop() == 0, server.log()
+        assert "WARNING" not in server.log(), "it may ask all that it asks"
+        assert_secret(server.log())
+        assert API_TOKEN not in server.log()
+    feeder = environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"})
+    with Worker(tmp_path / "refused.log", environment=feeder, **how) as refused:
+        assert refused.wait(PROMPT_S) == 1
+        assert f"no topic {TOPICS.forecasts} there" in refused.log(), "brokers hide what a user may not see"
+        assert "Traceback" not in refused.log()
+        assert_secret(refused.log())
 
 
 def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_more(

@@ -19,7 +19,7 @@ from stream.kafka.record_columns import Records
 log = logging.getLogger(__name__)
 
 POLL_MS: Final = 200
-POLL_RECORDS: Final = 1_000  # some 3 ms on the event loop
+POLL_RECORDS: Final = 1_000  # some 3 ms on the event loop, for the table of newest forecasts
 LOOK_BACK: Final = 200_000  # records of all partitions of a topic, at the start: a second of work
 TICK_S: Final = 1.0
 PARTITIONS_S: Final = 10.0  # how soon new partitions are found
@@ -43,13 +43,16 @@ class TopicsFollowing:
         sources: Sequence[Source],
         refusal: Callable[[BaseException], Exception | None] = lambda error: None,
         tick: Callable[[int], object] = lambda now_ms: None,
+        most_records: int = POLL_RECORDS,
     ) -> None:
         """Takes a started consumer that reads record columns (`stream.kafka.log.reader`); `refusal`, which returns what
-        an error of the brokers means if waiting does not help; and `tick`, which is called about once a second."""
+        an error of the brokers means if waiting does not help; `tick`, which is called about once a second; and the
+        most records that are taken at a time."""
         self._consumer = consumer
         self._sources = {one.topic: one for one in sources}
         self._refusal = refusal
         self._tick = tick
+        self._most_records = most_records
         self._due: dict[
             TopicPartition, int
         ] = {}  # where each log ended when it was assigned: read up to there at first
@@ -69,7 +72,7 @@ class TopicsFollowing:
                 if now_s - looked_s >= PARTITIONS_S:
                     await self._assign()
                     looked_s = now_s
-                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=self._most_records)
                 self._take(polled)
                 if not self.caught_up:
                     self.caught_up = await self._has_reached()

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stream.map.fleet.moments import Moment, ahead_of, packed, unpacked
+from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, packed, unpacked
 from stream.scores.scoring.comparing import nearest, outcome
 from stream.wire import Anchor, Outcome
 from stream.wire.positions import Cov, covariance, position
@@ -124,7 +124,7 @@ class Entity:
             former = Former(moment.ts, self._raw, before)
             formers.append(former)
             for h_s, *_ in moment.horizons:
-                if h_s <= LONGEST_S:
+                if h_s <= LONGEST_S and (h_s in self._waiting or len(self._waiting) < MAX_HORIZONS):
                     self._waiting.setdefault(h_s, deque(maxlen=MOST_FORMERS)).append(former)
         while len(formers) > MOST_FORMERS or formers[0].ts < moment.ts - self._keep_ms - SLOT_MS:
             formers.popleft()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -42,6 +41,14 @@ class Figures:
     def answered(self, at_ms: int, latency_ms: float | None, cache: str) -> None:
         self._answers.append(_Answer(at_ms, latency_ms, cache == "rebuilt"))
 
+    def count(self, versions: tuple[str, str | None], change: int) -> None:
+        """Counts an entity that was answered by these weights and this atlas, if any; or, with -1, no longer."""
+        for counts, version in zip((self.weights, self.atlas), versions, strict=True):
+            if version is not None:
+                counts[version] += change
+                if not counts[version]:
+                    del counts[version]
+
     def ended(self, ends: Ends) -> None:
         """Takes where the logs end now."""
         self._ends.append(ends)
@@ -78,8 +85,8 @@ class Figures:
 MOST_VERSIONS: Final = 20
 
 
-def _some(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter({name: count for name, count in counts.items() if count > 0}).most_common(MOST_VERSIONS))
+def _some(counts: Counter[str]) -> dict[str, int]:
+    return dict(counts.most_common(MOST_VERSIONS))
 
 
 def _round(value: float | None, digits: int) -> float | None:

@@ -12,7 +12,7 @@ from stream.wire import Anchor, GapFill, GapPoint
 
 MOST: Final = 4  # of one entity
 MOST_NEWS: Final = 2_000  # that a page may still be told of; one that is slower loses the rest
-MAX_POINTS: Final = 500  # of one fill; a worker makes up to 240
+MAX_POINTS: Final = 240  # of one fill, as many as a worker makes
 _ENCODER: Final = msgspec.json.Encoder()
 
 

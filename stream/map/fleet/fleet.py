@@ -24,7 +24,6 @@ from stream.services.latest.stream_time import NEVER_MS, StreamTime
 from stream.wire import Forecast, GapFill, Score, loads_forecast
 
 MOST_FOUND: Final = 20  # of a search
-NO_ATLAS: Final = ""
 _UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
@@ -44,7 +43,7 @@ class Fleet:
         self._keep_ms = keep_ms
         self._stale_ms = stale_ms
         self._by_id: dict[str, Entity] = {}
-        self._versions: dict[str, tuple[str, str]] = {}  # by entity, as `figures` counts them
+        self._versions: dict[str, tuple[str, str | None]] = {}  # by entity, as `figures` counts them
         self._time = StreamTime()
         self._swept = 0  # the last change whose departures were seen
         self._was_stale: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -82,16 +81,13 @@ class Fleet:
             entity = self._by_id[entity_id] = Entity(self._keep_ms)
         for one in entity.take(moment):
             self.errors.add(min(one.true_ts, self._time.now_ms), one.outcome)
-        self._count(entity_id, (moment.weights, moment.atlas or NO_ATLAS))
+        self._count(entity_id, (moment.weights, moment.atlas))
 
-    def _count(self, entity_id: str, versions: tuple[str, str] | None) -> None:
+    def _count(self, entity_id: str, versions: tuple[str, str | None] | None) -> None:
         """Counts an entity under its versions, and no more under those before."""
-        for sign, pair in ((-1, self._versions.pop(entity_id, None)), (1, versions)):
+        for change, pair in ((-1, self._versions.pop(entity_id, None)), (1, versions)):
             if pair is not None:
-                weights, atlas = pair
-                self.figures.weights[weights] += sign
-                if atlas != NO_ATLAS:
-                    self.figures.atlas[atlas] += sign
+                self.figures.count(pair, change)
         if versions is not None:
             self._versions[entity_id] = versions
 

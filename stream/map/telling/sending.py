@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -50,14 +50,21 @@ class Page:
         return sent
 
 
-async def events(view: View, page: Page, now_ms: Callable[[], int], figures: Callable[[], bytes]) -> None:
+async def events(
+    view: View,
+    page: Page,
+    now_ms: Callable[[], int],
+    figures: Callable[[], bytes],
+    clock_s: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Sends events until the page goes. Raises Slow."""
-    fleet_s = commented_s = 0.0
+    fleet_s = commented_s = -COMMENT_S
     with suppress(ConnectionError):
         await page.write(b"retry: %d\n\n" % RETRY_MS)
         await page.event("snapshot", view.snapshot(now_ms()))
         while True:
-            began_s = time.monotonic()
+            began_s = clock_s()
             if began_s - fleet_s >= FLEET_S:
                 fleet_s = began_s
                 await page.event("fleet", iter((figures(),)))
@@ -67,4 +74,4 @@ async def events(view: View, page: Page, now_ms: Callable[[], int], figures: Cal
             if began_s - commented_s >= COMMENT_S:
                 commented_s = began_s
                 await page.write(b": here\n\n")
-            await asyncio.sleep(max(0.0, began_s + DELTA_S - time.monotonic()))
+            await sleep(max(0.0, began_s + DELTA_S - clock_s()))

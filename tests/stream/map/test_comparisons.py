@@ -7,6 +7,7 @@ from map_rig import M_PER_DEG, T0, fleet_of, forecast, hear
 
 from stream.map.fleet.entity import SLOT_MS
 from stream.map.fleet.errors import MINUTES, ByMinute, rows
+from stream.map.fleet.moments import MAX_HORIZONS
 from stream.wire import Outcome, loads_forecast
 from stream.wire.scoring import DAMPING_S
 
@@ -108,3 +109,27 @@ def test_a_clock_that_was_ahead_is_forgotten() -> None:
     assert entity is not None
     assert [ts for ts, *_ in entity.track()] == [T0, T0 + 10_000, T0 + 20_000]
     assert loads_forecast(fleet.newest.forecast("e")[0]).anchor.ts == T0 + 20_000  # type: ignore[index]
+
+
+def test_whatever_a_stranger_publishes_what_is_kept_is_bounded() -> None:
+    """Forecasts with horizons and versions of their own each, and some that cannot be drawn."""
+    fleet = fleet_of()
+    for n in range(200):
+        to = tuple((1.0 + n + h / 100, 0.0, 10.0) for h in range(30))
+        hear(fleet, forecast("e", T0 + n * SLOT_MS, to=to, weights=f"w{n}", atlas=f"a{n}"))
+    entity = fleet.get("e")
+    assert entity is not None
+    assert len(entity._waiting) <= MAX_HORIZONS
+    assert (fleet.figures.weights, fleet.figures.atlas) == ({"w199": 1}, {"a199": 1})
+    before = fleet.refused
+    odd = (
+        b"no JSON",
+        forecast("e", T0 + 10**8, dt_s=0.0),
+        forecast("e", T0 + 10**8, to=((60.0, 95.0, 0.0),)),
+        forecast("e", T0 + 10**8, cov_m2=(-1.0, 0.0, 1.0)),
+        forecast("e", T0 + 10**8, cov_m2=(1e300, 0.0, 1.0)),
+        forecast("e", T0 + 10**8, d_lat=1e300),
+    )
+    hear(fleet, *odd)
+    assert fleet.refused == before + len(odd)
+    assert entity.moment.ts == T0 + 199 * SLOT_MS

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +18,7 @@ import aiohttp
 import bus_feed
 import pytest
 import redis_server
+from map_process import MAP, base_of, status_of
 from map_rig import Events
 from pathcast_process import environment, eventually
 from worker_process import Worker, assert_all_live
@@ -28,13 +27,6 @@ from stream.config.http_access import MAP_TOKEN
 from stream.kafka import admin
 from stream.wire import Ping, Topics, dumps
 
-# The root command with this command alone, whatever is installed.
-MAP = [
-    sys.executable,
-    "-c",
-    "import typer; from stream.commands import main; from stream.map.cli import show_map; app = typer.Typer(); "
-    "app.command()(show_map); main.build = lambda: app; main.main()",
-]
 LATEST = [
     sys.executable,
     "-c",
@@ -86,22 +78,6 @@ def scene(kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
                     return Worker(log, program=MAP, command=(), environment=env, **where, listen=0, **options)
 
                 yield Scene(kafka, topics, start, partial(assert_all_live, worker, latest))
-
-
-def base_of(server: Worker) -> str:
-    server.wait_for("listening at http://", 300)
-    found = re.search(r"listening at (http://[^,]+),", server.log())
-    assert found is not None
-    assert eventually(lambda: _status(f"{found[1]}/readyz") == 200), server.log()
-    return found[1]
-
-
-def _status(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url) as said:
-            return int(said.status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 def ask(base: str, path: str) -> Any:
@@ -182,16 +158,8 @@ async def test_a_tombstone_of_the_latest_topic_ends_an_entity_on_the_page(scene:
             gone = await until(events, lambda one: "quiet" in one["gone"], "delta")
             assert "quiet" not in {one["id"] for one in gone["updates"]}
         assert ask(base, "/v1/search?q=quiet")["ids"] == []
-        assert _status_with(base, "/v1/entities/quiet") == 404
+        assert status_of(f"{base}/v1/entities/quiet", SECRET) == 404
         stop(server)
-
-
-def _status_with(base: str, path: str) -> int:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(base + path, headers=AUTHORIZATION)) as said:
-            return int(said.status)
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 def test_a_map_that_was_killed_has_all_again_and_says_that_it_is_another(scene: Scene) -> None:
@@ -239,7 +207,7 @@ def test_without_a_latest_topic_forecasts_are_followed_and_no_topic_is_made(
     with Worker(tmp_path / "map.log", **how, **options) as server:
         base = base_of(server)
         assert ask(base, "/v1/config")["source"] == "forecasts"
-        assert _status(f"{base}/v1/config") == 200, "no token is set"
+        assert status_of(f"{base}/v1/config") == 200, "no token is set"
         assert eventually(lambda: "pathcast_map_records_total 0.0" in _text(base, "/metrics"))
         with admin.connected(kafka) as client:
             there = [
@@ -262,7 +230,7 @@ def test_a_token_is_needed_and_a_base_map_comes_in_parts(scene: Scene, tmp_path:
     with scene.map(basemap=tiles) as server:
         base = base_of(server)
         for path in ("/v1/config", "/v1/stream", "/basemap.pmtiles", "/metrics"):
-            assert _status(base + path) == 401, path
+            assert status_of(base + path) == 401, path
         asked = urllib.request.Request(f"{base}/basemap.pmtiles", headers={**AUTHORIZATION, "Range": "bytes=16-19"})
         with urllib.request.urlopen(asked) as said:
             assert (said.status, said.read()) == (206, bytes([16, 17, 18, 19]))
