@@ -27,7 +27,7 @@ async function start() {
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
   const config = await configured();
   const coast = coastFeatures(await (await fetch("static/vendor/coast.json")).json());
-  const basemap = config.basemap ? await withBasemap() : null;
+  const basemap = config.basemap ? await withBasemap().catch(() => null) : null;
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
   app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
@@ -70,8 +70,13 @@ async function withBasemap() {
     [script.onload, script.onerror] = [loaded, failed];
     document.head.append(script);
   });
-  addProtocol("pmtiles", new window.pmtiles.Protocol({ metadata: true }).tile);
-  return new URL("basemap.pmtiles", document.baseURI).href;
+  const url = new URL("basemap.pmtiles", document.baseURI).href;
+  const archive = new window.pmtiles.PMTiles(url);
+  const protocol = new window.pmtiles.Protocol();
+  protocol.add(archive);
+  addProtocol("pmtiles", protocol.tile);
+  const { attribution = "", vector_layers: layers = [] } = (await archive.getMetadata()) ?? {};
+  return { url, attribution, layers: layers.map((layer) => layer.id) };
 }
 
 function configure(app, config) {

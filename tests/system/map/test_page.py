@@ -104,7 +104,6 @@ def test_it_follows_an_entity(opened: Opened) -> None:
     opened.choose(bus)
     opened.page.keyboard.press("f")
     assert opened.state()["following"] is True
-    before = opened.state()["center"]
     near = """(() => {
         const state = pathcast.state();
         const one = state.drawn.find((drawn) => drawn.id === argument);
@@ -113,10 +112,11 @@ def test_it_follows_an_entity(opened: Opened) -> None:
             && Math.hypot(one.x - map.clientWidth / 2, one.y - map.clientHeight / 2) < 0.2 * map.clientHeight;
     })()"""
     opened.until(near, bus)
-    opened.page.evaluate("(window.from = pathcast.state().drawn.find((one) => one.id === pathcast.state().chosen).ts)")
-    opened.until("pathcast.state().drawn.some((one) => one.id === pathcast.state().chosen && one.ts > window.from)")
+    opened.page.focus("#map canvas.maplibregl-canvas")
+    for _ in range(4):
+        opened.page.keyboard.press("ArrowRight")
+    opened.until(f"!({near})", bus)  # moved away, and so it is as good as if the bus had gone
     opened.until(near, bus)
-    assert opened.state()["center"] != before or opened.state()["zoom"] >= 12
 
 
 def test_paused_it_stands_still_and_live_it_has_the_newest_again(opened: Opened, scene: Any) -> None:

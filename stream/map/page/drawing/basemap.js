@@ -57,15 +57,16 @@ function streetLayers(colours) {
 }
 
 /** Layers of a Protomaps basemap (its vector tiles' names), in our colours. */
-function basemapLayers(colours) {
+function basemapLayers(colours, has) {
   const fill = (id, colour) => ({ id: `base-${id}`, type: "fill", source: "base", "source-layer": id, paint: { "fill-color": colour } });
   const road = { "line-color": colours.road, "line-width": ["interpolate", ["exponential", 1.6], ["zoom"], 8, 0.4, 18, 12] };
-  return [
+  const layers = [
     fill("earth", colours.land),
     fill("water", colours.water),
     { id: "base-roads", type: "line", source: "base", "source-layer": "roads", paint: road },
     { ...fill("buildings", colours.building), minzoom: 13 },
   ];
+  return layers.filter((layer) => has.includes(layer["source-layer"]));
 }
 
 /** MapLibre's style: what is drawn, and how. */
@@ -80,7 +81,7 @@ export function style(theme, { coast, streets, basemap }) {
     coast: { type: "geojson", data: coast, tolerance: 0.2, attribution: "Natural Earth" },
     streets: { type: "geojson", data: streets ?? EMPTY, tolerance: 0 },
   };
-  if (basemap !== null) sources.base = { type: "vector", url: `pmtiles://${basemap}` };
+  if (basemap !== null) sources.base = { type: "vector", url: `pmtiles://${basemap.url}`, attribution: basemap.attribution };
   return {
     version: 8,
     sources,
@@ -89,7 +90,7 @@ export function style(theme, { coast, streets, basemap }) {
       { id: "land", type: "fill", source: "coast", filter: of("land"), paint: { "fill-color": colours.land, "fill-antialias": false } },
       line("borders", "border", colours.border),
       line("coast", "land", colours.coast),
-      ...(basemap === null ? [] : basemapLayers(colours)),
+      ...(basemap === null ? [] : basemapLayers(colours, basemap.layers)),
       ...streetLayers(colours),
     ],
   };
