@@ -74,8 +74,11 @@ class View:
     def delta(self, now_ms: int) -> Iterator[bytes]:
         """Yields what is new as JSON, in pieces; nothing if nothing is."""
         newest = self._fleet.newest
-        gone = {one.entity_id for one in newest.gone_since(self._told) if one.row in self._rows}
-        self._rows -= {one.row for one in newest.gone_since(self._told)}
+        gone: set[str] = set()
+        for one in newest.gone_since(self._told):  # a row may have been left several times: the page had the first
+            if one.row in self._rows:
+                self._rows.discard(one.row)
+                gone.add(one.entity_id)
         updates, left = self._moved()
         fills = [one.json for one in self._fleet.fills.since(self._filled) if self._has(one.entity_id)]
         self._told, self._filled = newest.change, self._fleet.fills.change

@@ -45,7 +45,7 @@ class Screen:
             return 0
         said = json.loads(raw)
         for one in said["gone"]:
-            self.entities.pop(one, None)
+            assert self.entities.pop(one, None) is not None, "it is told of what it has"
         for one in said["updates"]:
             assert "track" not in one
             self.entities[one["id"]] = one
@@ -91,11 +91,13 @@ def test_who_leaves_the_box_is_gone_but_the_one_that_is_followed() -> None:
 
 
 def test_a_tombstone_ends_an_entity_and_its_row_may_be_another_ones_at_once() -> None:
-    fleet = fleet_of(most=2)
+    fleet = fleet_of()
     hear(fleet, forecast("a", T0), forecast("b", T0))
+    row = fleet.newest.row("a")
     screen = Screen(View(fleet, BOX))
     fleet.end("a")
     hear(fleet, forecast("c", T0, 30.5))
+    assert fleet.newest.row("c") == row
     screen.look()
     assert set(screen.entities) == {"b", "c"}
     assert fleet.get("a") is None
