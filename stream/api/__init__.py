@@ -1,8 +1,6 @@
 """The HTTP API (`pathcast serve`): questions about entities, answered from the states that workers store, and a live
 feed of their newest forecasts. It runs beside the workers, writes nothing, and asks Redis with few connections.
 
-`stream.serve` is something else: the small server by which a worker is watched.
-
 cli          the options of `pathcast serve`
 service      starts the parts, and stops them
 messages     what is asked and answered, as types

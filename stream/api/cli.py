@@ -22,6 +22,7 @@ from stream.config.options import (
     log_to_stderr,
     secured,
 )
+from stream.config.priority import yield_cores
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
@@ -123,7 +124,7 @@ def serve(
 
     secret = token(os.environ, SERVE_TOKEN)
     check_free(address, "serve the API")
-    os.nice(nice)
+    yield_cores(nice)
     how = Serving(
         settings=settings,
         address=address,

@@ -15,9 +15,9 @@ from stream.bench.harness.workload import Workload
 from stream.commands.replay import engine_of
 from stream.config.settings import UNLIMITED, Settings
 from stream.kafka.record_columns import Records
-from stream.scores.scoring.drift import Watches
-from stream.scores.scoring.scorer import Scorer
-from stream.scores.scoring.waiting import DEFAULT_RULES
+from stream.services.scores.scoring.drift import Watches
+from stream.services.scores.scoring.scorer import Scorer
+from stream.services.scores.scoring.waiting import DEFAULT_RULES
 from stream.wire import Record, dumps_scored
 
 BATCH: Final = 4_096

@@ -1,4 +1,4 @@
-"""Defines the root command (`main`) and the commands that are neither a worker nor the demo.
+"""Defines the root command (`main`), and the commands that run once.
 
 main           `pathcast`: finds commands by entry points, and turns errors into one line
 feed, feeder   `pathcast feed`: recorded pings into Kafka
@@ -7,4 +7,7 @@ tail_cli, tail `pathcast tail`: follows a topic
 topics         `pathcast topics`
 config         `pathcast config`: settings and where they come from
 dlq            `pathcast dlq`: dead_letters reads them, requeue puts them back
+doctor         `pathcast doctor`: is everything there that a worker needs
+files          `pathcast fill` and `pathcast forecast`: files instead of topics
+models         `pathcast models`: which weights answer
 """

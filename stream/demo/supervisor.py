@@ -107,6 +107,7 @@ def _supervise(log: str, remove: str, command: Sequence[str]) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # as a service has one: then it can yield the cores (stream.config.priority)
             )
     except OSError as error:
         _tell(str(error))

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source
-from stream.serve.probes import ProbePages
+from stream.probes.probes import ProbePages
 
 ADAPTER: Final = "adapter"
 

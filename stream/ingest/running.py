@@ -83,7 +83,7 @@ async def serve(common: Common, transport: Transport, door: Address | None = Non
     from stream.ingest.pages import Pages
     from stream.ingest.sink import Sink
     from stream.ingest.source import Source
-    from stream.serve.http_server import serving
+    from stream.probes.http_server import serving
 
     source = Source(common.adapter)
     topics = Topics.of(common.prefix)

@@ -24,14 +24,18 @@ EVERY_S: Final = 0.025  # half of the 50 ms that a ping may take
 # While answers are so small, some eight pings, a worker would spend itself on batches of two or three.
 FEW_BYTES: Final = 2048
 FEW_EVERY_S: Final = 0.035
+# For consumers beside the workers, whose readers do not count milliseconds: each fetch costs the broker, too.
+BESIDE_EVERY_S: Final = 0.1
 
 
 class Pace:
     """Delays the fetches of one consumer."""
 
-    def __init__(self, fetcher: Any) -> None:
-        """Paces `fetcher`, which is aiokafka's, from now on. Call it before the fetcher has an assignment."""
+    def __init__(self, fetcher: Any, every_s: float = EVERY_S) -> None:
+        """Paces `fetcher`, which is aiokafka's, from now on: a fetch each `every_s` seconds at most. Call it before the
+        fetcher has an assignment."""
         self._fetcher = fetcher
+        self._every_s = every_s
         self._ask = fetcher._proc_fetch_request
         self._next_s = 0.0  # when the next fetch may be sent, by the monotonic clock
         fetcher._proc_fetch_request = self._fetch
@@ -44,7 +48,7 @@ class Pace:
         except asyncio.CancelledError:
             return False  # as aiokafka does: the assignment is over, or the consumer closes
         sent_s = time.monotonic()
-        self._next_s = sent_s + EVERY_S
+        self._next_s = sent_s + self._every_s
         brought: bool = await self._ask(assignment, node, request)
         if brought:
             sizes = self._sizes(request)

@@ -8,6 +8,8 @@
     latest      the newest forecast of each entity, in a compacted topic
     arrivals    when entities are at their destinations, and how likely in areas
     avro        forecasts and gap fills as Avro, with a schema registry
+    scores      forecasts against what then happened; it has a member of its own
+    archive     pings as Parquet files by day; it has a member of its own, too
 
 A service is a unit of state for each partition number (`plan.Unit`), and a command. It imports no worker, and no
 worker waits for it.

@@ -35,7 +35,7 @@ from stream.kafka import membership
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.log import Rebalanced, bounds_by
-from stream.kafka.pacing import Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.producer import Publisher
 from stream.kafka.record_columns import Records
 from stream.services.plan import Begin, Place, Plan, Taken, Unit, in_words, partitions_of
@@ -92,7 +92,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Works until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
-        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         report = asyncio.create_task(self._report())
         try:
             self._consumer.subscribe(list(self._plan.inputs), listener=self)

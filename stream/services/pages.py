@@ -16,7 +16,7 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stream.serve.probes import ProbePages
+from stream.probes.probes import ProbePages
 from stream.services.plan import Place
 
 

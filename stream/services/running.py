@@ -16,7 +16,7 @@ from stream.config import failpoints
 from stream.config.http_access import Address, check_free, token
 from stream.config.options import log_to_stderr
 from stream.config.security import kafka_refusal
-from stream.serve.http_server import serving
+from stream.probes.http_server import serving
 from stream.services.member import Member
 from stream.services.pages import Pages
 from stream.services.plan import Begin, Plan, in_words, partitions_of

@@ -11,5 +11,6 @@ warm_cli           `pathcast warm`: the same for a machine, before its first wor
 memory             settings of the garbage collector and of malloc
 client_log         one line of ours instead of hundreds of the Kafka client's
 log_format         log lines as text or as JSON
+monitor            metrics, probes, and what watches the brokers
 partition_counts   notices that the input topic's number of partitions has changed
 """

@@ -27,9 +27,7 @@ from stream.delivery.guarantees import AtLeastOnce, ExactlyOnce
 from stream.delivery.partitions import Guarantee
 from stream.engine.engine import Engine
 from stream.kafka.producer import Publisher
-from stream.serve import http_server
-from stream.serve.auth_monitor import AuthMonitor
-from stream.serve.monitor import Monitor
+from stream.probes import http_server
 from stream.store.redis_store import RedisStore
 from stream.versions.hearing import Hearing
 from stream.versions.serving import Versions
@@ -37,6 +35,8 @@ from stream.worker import memory, startup
 from stream.worker import versions as asked_versions
 from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
+from stream.worker.monitor.auth_monitor import AuthMonitor
+from stream.worker.monitor.monitor import Monitor
 from stream.worker.partition_counts import PartitionCounts
 from stream.worker.warmup import warm
 

@@ -3,7 +3,7 @@
 When brokers go away, each client logs errors about each of them, several times a second, long before it is clear
 whether Kafka is away or only another broker becomes the leader. So these lines are held for HOLD_S, one of each kind:
 
-    Kafka is found to be away    they are dropped, and so are later ones: `stream.serve.monitor` has logged it
+    Kafka is found to be away    they are dropped, and so are later ones: `stream.worker.monitor.monitor` has logged it
     they still come              the first is logged, with the time at which it came
     they have ceased             the first is logged as INFO: the client has tried again, with success
 
@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from stream.serve.auth_monitor import CLIENT
-from stream.serve.broker_monitor import AWAY_S
+from stream.worker.monitor.auth_monitor import CLIENT
+from stream.worker.monitor.broker_monitor import AWAY_S
 
 HOLD_S: Final = AWAY_S + 5.0  # longer than it takes to find that Kafka is away
 CALM_S: Final = 5.0  # after so long without a line of its kind, a complaint has ceased: clients retry after some 100 ms

@@ -13,7 +13,7 @@ from worker_pages import Scrape, ask, base_of, readiness
 from worker_process import Worker
 
 from stream.demo.embedded import HOST
-from stream.serve.broker_monitor import AWAY_S
+from stream.worker.monitor.broker_monitor import AWAY_S
 
 TAKEN_OVER_S = 8.0  # beyond the 6 s after which the other brokers take over
 # Of aiokafka's clients.

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.testing import CliRunner, Result
 
-from stream.files.fill_cli import fill
-from stream.files.forecast_cli import forecast
+from stream.commands.files.fill_cli import fill
+from stream.commands.files.forecast_cli import forecast
 
 T0 = 1_700_000_000_000  # a whole second
 STEP_S = 20

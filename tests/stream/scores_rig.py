@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy import stats
 
-from stream.scores.scoring.scorer import Scorer
-from stream.scores.scoring.waiting import LATENESS_MS, Rules
+from stream.services.scores.scoring.scorer import Scorer
+from stream.services.scores.scoring.waiting import LATENESS_MS, Rules
 from stream.wire import (
     Anchor,
     AtlasRef,

@@ -20,10 +20,10 @@ from worker_process import PATHCAST, Worker
 from stream.adapters.archived.catalog import files_of, opened
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.recorded import recording
-from stream.archive import member
-from stream.archive.settings import ArchiveSettings
-from stream.archive.tidying import SPARE_FILES
 from stream.config import failpoints
+from stream.services.archive import member
+from stream.services.archive.settings import ArchiveSettings
+from stream.services.archive.tidying import SPARE_FILES
 from stream.wire import Ping, Topics, dumps
 
 PARTITIONS = 3
@@ -192,7 +192,7 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
 async def test_a_disk_that_is_full_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from stream.archive import writing
+    from stream.services.archive import writing
 
     monkeypatch.setattr(member, "RETRY_S", 0.2)
     write, tries = writing.write, []

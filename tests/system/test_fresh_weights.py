@@ -14,8 +14,8 @@ from weights_scene import LEAD_S, WeightsScene
 from model.api import load_weights
 from model.parameters.writing import save
 from stream.config.security import PLAIN_KAFKA
-from stream.scores.changes import changes
-from stream.scores.reading import read
+from stream.services.scores.changes import changes
+from stream.services.scores.reading import read
 from stream.wire import Score
 from train.refresh import training
 from train.refresh.decision import Rules

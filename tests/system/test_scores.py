@@ -24,12 +24,13 @@ from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
 from stream.kafka.record_columns import Records
-from stream.scores.owned import Kept, Owned
-from stream.scores.settings import ScoreSettings
+from stream.services.scores.owned import Kept, Owned
+from stream.services.scores.settings import ScoreSettings
 from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored
 
 # The root command with this group alone, whatever is installed.
-ROOT = "from stream.commands import main; from stream.scores.cli import app; main.build = lambda: app; main.main()"
+APP = "from stream.services.scores.cli import app"
+ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
 SCORES = [sys.executable, "-c", ROOT]
 PARTITIONS = 3
 SLICES, PAUSE_S = 600, 0.25  # so that commits lie everywhere in the log, until nobody is to be killed any more

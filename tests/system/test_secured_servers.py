@@ -46,7 +46,8 @@ from train.data.topic import snapshot
 
 PREFIX = "secured"
 # The root command with this group alone, whatever is installed.
-ROOT = "from stream.commands import main; from stream.scores.cli import app; main.build = lambda: app; main.main()"
+APP = "from stream.services.scores.cli import app"
+ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
 SCORES = [sys.executable, "-c", ROOT]
 TOPICS = Topics.of(PREFIX)
 PINGS = 300

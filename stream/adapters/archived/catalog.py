@@ -40,7 +40,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hash_of(head: Head, entity_id: str) -> str:
-    """Returns what stands for an entity that was forgotten (`stream.archive.forgetting`)."""
+    """Returns what stands for an entity that was forgotten (`stream.services.archive.forgetting`)."""
     return blake2b(entity_id.encode(), key=bytes.fromhex(head.key), digest_size=16).hexdigest()
 
 
@@ -89,7 +89,7 @@ class Catalog:
         return numbers_by_partition(self.storage.files(LANDED))
 
     def forgotten(self) -> set[str]:
-        """Returns what stands for entities of which nothing is stored (`stream.archive.forgetting`)."""
+        """Returns what stands for entities of which nothing is stored (`stream.services.archive.forgetting`)."""
         return {name.removesuffix(".json") for name in self.storage.files(FORGOTTEN) if not name.startswith(".")}
 
 

@@ -27,7 +27,7 @@ from stream.atlas.counting.settings import RunSettings
 from stream.config.security import kafka_refusal
 from stream.kafka.group_consumer import SESSION_S
 from stream.kafka.log import bounds_by
-from stream.kafka.pacing import Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
 from stream.versions.announcing import NotAnnounced
@@ -77,7 +77,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Counts until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
-        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())

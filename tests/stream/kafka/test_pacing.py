@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from stream.kafka import pacing
-from stream.kafka.pacing import EVERY_S, FEW_BYTES, FEW_EVERY_S, Pace
+from stream.kafka.pacing import BESIDE_EVERY_S, EVERY_S, FEW_BYTES, FEW_EVERY_S, Pace
 
 PINGS = TopicPartition("pings", 0)
 ROOM = 64 * 1024
@@ -121,3 +121,12 @@ async def test_an_assignment_that_ends_sends_nothing(fetcher: Fetcher, monkeypat
     task.cancel()
     assert await task is False
     assert len(fetcher.sent) == 1
+
+
+async def test_a_consumer_that_has_time_is_paced_by_its_own_interval(clock: Clock) -> None:
+    fetcher = Fetcher(clock)
+    Pace(fetcher, BESIDE_EVERY_S)
+    await fetch(fetcher)
+    await fetch(fetcher)
+    first, second = (at for at, _ in fetcher.sent)
+    assert second - first == pytest.approx(BESIDE_EVERY_S)

@@ -1,4 +1,4 @@
-"""stream/files/README.md, as it is written: each block is run in order in an empty folder."""
+"""stream/commands/files/README.md, as it is written: each block is run in order in an empty folder."""
 
 from __future__ import annotations
 

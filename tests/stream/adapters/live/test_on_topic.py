@@ -11,10 +11,10 @@ import pytest
 
 from stream.adapters.live.mapping import MapReader, parse
 from stream.adapters.live.on_topic import one_by, reader_of
-from stream.archive.parsing import parsed
 from stream.atlas.follower import Follower
 from stream.engine.pings import Pings
 from stream.kafka.record_columns import Records
+from stream.services.archive.parsing import parsed
 from stream.tracks import clean
 from stream.wire import NO_TIME_MS, Ping, Record, Reject, dumps
 

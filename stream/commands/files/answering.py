@@ -1,0 +1,95 @@
+"""Gives the rows of a file to a worker's engine, in batches. There is no broker and no store, and the clock stands
+still, so that the same file gives the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from model.api import Atlas, Predictor
+from stream.adapters.files import Row
+from stream.atlas.replaying import One
+from stream.commands.files.survey import Told
+from stream.commands.replay import records_of
+from stream.config.settings import Settings
+from stream.engine.asks import NOTHING, Choice
+from stream.engine.engine import Engine
+from stream.store.base import MemoryStore
+from stream.tracks.track import Policy
+from stream.wire import ERROR_HEADER_PREFIX, Outgoing
+
+MOST_POINTS: Final = 3_600  # of a fill whose step was asked for: a session's longest silence is an hour
+
+
+class Bad(NamedTuple):
+    """A row that was no ping, or did not fit the pings before it."""
+
+    row: int  # its number in the file
+    code: str
+    message: str
+
+
+@dataclass
+class Counts:
+    """What became of the rows so far."""
+
+    rows: int = 0
+    pings: int = 0
+    duplicates: int = 0
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Where the points of a gap are: `step_ms` apart (0: the track's own cadence), in whole multiples of `unit_ms`."""
+
+    step_ms: int = 0
+    unit_ms: int = 1
+
+    def policy(self, window_fixes: int) -> Policy:
+        rules = Policy(window_fixes, gap_step_ms=self.step_ms, gap_unit_ms=self.unit_ms)
+        return rules._replace(max_gap_points=MOST_POINTS) if self.step_ms else rules
+
+
+def answers(
+    batches: Iterable[list[tuple[int, Row]]],
+    settings: Settings,
+    counts: Counts,
+    told: Told,
+    *,
+    forecasts: bool = True,
+    atlas: Path | None = None,
+    spacing: Spacing | None = None,
+) -> Iterator[tuple[int, Outgoing]]:
+    """Yields the answers to the rows, each with the number of its row. `counts` is kept while it goes, and `told` hears
+    how many rows are done.
+
+    Without `forecasts` only gap fills and dead letters come. `atlas` is a file that all rows ask. Raises WeightsError,
+    AtlasError and OSError for what cannot be loaded.
+    """
+    predictor = Predictor.load(settings.weights)
+    choice = NOTHING if atlas is None else Choice(One(Atlas.load(atlas)))
+    policy = (spacing or Spacing()).policy(predictor.history)
+    engine = Engine(predictor, MemoryStore(), settings, clock_ms=lambda: 0.0, policy=policy)
+    published_ms = int(time.time() * 1000)
+    with asyncio.Runner() as loop:
+        for batch in batches:
+            records = records_of([row for _, row in batch], counts.rows, settings.topics.pings, published_ms)
+            said = loop.run(engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice))
+            first = counts.rows
+            counts.rows += len(batch)
+            of_engine = list(engine.counts.values())
+            counts.pings = sum(one.forecasts for one in of_engine)
+            counts.duplicates = sum(one.duplicates for one in of_engine)
+            for answer in said if forecasts else [one for _, one in said.others]:
+                yield batch[answer.src.offset - first][0], answer
+            told(counts.rows)
+
+
+def bad(row: int, answer: Outgoing) -> Bad:
+    """Returns why a row is no ping, from its dead letter."""
+    headers = dict(answer.headers)
+    return Bad(row, *(headers[ERROR_HEADER_PREFIX + name].decode(errors="replace") for name in ("code", "message")))

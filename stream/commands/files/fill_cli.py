@@ -1,0 +1,172 @@
+"""`pathcast fill`: options in, a file with its gaps filled out. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stream.adapters.options import Columns, recording_of
+from stream.commands.files import outputs
+from stream.commands.files.outputs import STD
+from stream.config.options import quiet
+from stream.config.settings import Settings
+from stream.config.times import seconds
+
+if TYPE_CHECKING:
+    from stream.commands.files.filling import Filled
+    from stream.commands.files.plan import Cursor
+
+HELP = """Fill the gaps of a recorded file: the same file again, with rows where reports went missing.
+
+FILE is CSV (also .csv.gz), NDJSON (.ndjson, .jsonl), GPX or Parquet, or - for standard input. Columns, their order,
+types and values stay as they are, and rows that are no pings, too: these are counted and told with their lines. Two
+columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in metres. A filled row
+has nothing in columns other than id, time, latitude and longitude.
+
+Only gaps between two rows of an entity are filled, by the rule of a worker: a silence of more than a minute and three
+of the entity's own cadences, and at most an hour. Filled rows are one cadence apart, or --every, at most 240 in a gap
+(3,600 with --every).
+
+OUT is the name of FILE with .filled before its suffix, unless --out says another. It appears when it is whole.
+
+[bold]Examples[/]
+
+  pathcast fill fleet.csv --columns t:s=timestamp,entity_id=vehicle
+  pathcast fill ride.gpx --out ride-filled.gpx --every 5s
+  pathcast fill week.parquet --atlas fleet.atlas --force
+  pathcast fill - --format csv --columns t:s=timestamp,entity_id=vehicle < fleet.csv > filled.csv
+"""
+
+
+class Kind(StrEnum):
+    """The formats of standard input."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    GPX = "gpx"
+    PARQUET = "parquet"
+
+
+def fill(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="recorded pings; - is standard input")],
+    *,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="OUT|-", help="the file to write; default: FILE.filled.SUFFIX")
+    ] = None,
+    columns: Columns = None,
+    weights: Annotated[
+        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
+    ] = Settings().weights,
+    atlas: Annotated[
+        Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="TIME", help="between filled rows: 5s, 1m; default: the cadence")
+    ] = None,
+    kind: Annotated[Kind, typer.Option("--format", help="of standard input")] = Kind.NDJSON,
+    force: Annotated[bool, typer.Option("--force", help="replace OUT if it exists")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
+) -> None:
+    step_ms = 0 if every is None else 1000 * seconds(every, "--every")
+    place = _place(file, out)
+    try:
+        outputs.check(place, force=force)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from None
+    if place == STD and (kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet")):
+        raise typer.BadParameter("Parquet is not written to standard output", param_hint="--out")
+    console, began_s = Console(stderr=True), time.monotonic()
+    with quiet(), outputs.as_file(file, f".{kind}") as path:
+        found, cursor, where = _filled(path, columns, place, weights, atlas, step_ms, console, force=force)
+    summary = _summary(found, cursor, where, place, time.monotonic() - began_s)
+    if as_json:
+        print(json.dumps(summary), file=sys.stderr if place == STD else sys.stdout)
+    else:
+        _show(found, cursor, where, place, console)
+
+
+fill.__doc__ = HELP
+
+
+def _place(file: str, out: str | None) -> str:
+    if out is not None:
+        return out
+    if file == STD:
+        return STD
+    path = Path(file)
+    suffix = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
+    return str(path.with_name(f"{path.name.removesuffix(suffix)}.filled{suffix}"))
+
+
+def _filled(
+    path: Path,
+    columns: str | None,
+    place: str,
+    weights: str,
+    atlas: Path | None,
+    step_ms: int,
+    console: Console,
+    *,
+    force: bool,
+) -> tuple[Filled, Cursor, str]:
+    """Fills the file; returns what was found, the cursor that went through it, and what its lines are called."""
+    from stream.commands.files.filling import filled
+    from stream.commands.files.formats.kinds import format_of
+    from stream.commands.files.plan import Cursor
+    from stream.commands.files.showing import Steps
+
+    recorded = recording_of(str(path), columns)
+    if recorded.archive is not None:
+        raise typer.BadParameter(f"{path}: a folder or an archive is not written again: give a file")
+    format, steps = format_of(path), Steps(console)
+    form = format.sample(path, recorded.columns)
+    found = filled(recorded, form, weights, atlas, step_ms, steps)
+    cursor = Cursor(found.plan, [one.row for one in found.rejects.first])
+    with outputs.writing(place, force=force) as sink:
+        format.copy(path, recorded.columns, form, cursor, sink)
+    return found, cursor, "row" if path.suffix.lower() == ".parquet" else "line"
+
+
+def _summary(found: Filled, cursor: Cursor, where: str, place: str, elapsed_s: float) -> dict[str, Any]:
+    from stream.commands.files.showing import as_json
+
+    return {
+        "rows": len(found.survey),
+        "entities": len(found.survey.names),
+        "order": found.survey.order,
+        "gaps": found.gaps,
+        "filled": cursor.written,
+        "duplicates": found.counts.duplicates,
+        "rejects": sum(found.rejects.codes.values()),
+        "rejects_by_code": dict(found.rejects.codes.most_common()),
+        "first_rejects": as_json(found.rejects.first, cursor.lines, where),
+        "out": place,
+        "seconds": round(elapsed_s, 3),
+    }
+
+
+def _show(found: Filled, cursor: Cursor, where: str, place: str, console: Console) -> None:
+    from stream.commands.files.showing import rejects
+
+    for line in rejects(found.rejects.first, found.rejects.codes, cursor.lines, where):
+        console.print(f"kept, and no ping: {line}", style="yellow", markup=False, soft_wrap=True)
+    if found.survey.order == "none":
+        console.print(
+            "the rows were neither in the order of time nor by entity and time: all were in memory",
+            style="yellow",
+            soft_wrap=True,
+        )
+    console.print(
+        f"{len(found.survey):,} rows of {len(found.survey.names):,} entities, {found.gaps:,} gaps, {cursor.written:,} "
+        f"rows filled, {sum(found.rejects.codes.values()):,} no pings, {found.counts.duplicates:,} duplicates: {place}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,185 @@
+"""`pathcast forecast`: where the entities of a file will be. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+from rich.console import Console
+
+from stream.adapters.options import Columns, recording_of
+from stream.commands.files import outputs
+from stream.commands.files.outputs import STD
+from stream.config.options import quiet
+from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+
+if TYPE_CHECKING:
+    from stream.adapters.recorded import Recording
+    from stream.commands.files.ahead import Table
+    from stream.commands.files.answering import Counts
+    from stream.commands.files.plan import Rejects
+
+_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
+
+HELP = """Forecast where the entities of a recorded file will be.
+
+FILE is what pathcast replay takes: CSV, NDJSON, GPX, Parquet, a folder, FORMAT:PATH, or - for NDJSON on standard input.
+OUT gets a row for each horizon: entity_id, ts (of the row that it starts from, ms UTC), h_s, forecast_ts, lat, lon,
+sigma_m (one standard deviation), its covariance, status and model. By default there is one forecast for each entity,
+from its last row; --each makes one from each row.
+
+The suffix of OUT says the format: .csv, .ndjson (or .jsonl), .parquet, or .gpx, where each forecast is a track.
+Standard output gets NDJSON, or what --format says.
+
+[bold]Examples[/]
+
+  pathcast forecast fleet.csv --columns t:s=timestamp,entity_id=vehicle --format csv
+  pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
+  pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
+"""
+
+
+class Kind(StrEnum):
+    """The formats of forecasts."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    GPX = "gpx"
+    PARQUET = "parquet"
+
+
+def forecast(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="recorded pings; - is NDJSON on standard input")
+    ],
+    *,
+    out: Annotated[str, typer.Option("--out", metavar="OUT|-", help="where the forecasts go")] = STD,
+    kind: Annotated[Kind | None, typer.Option("--format", help="if not by the suffix of OUT")] = None,
+    each: Annotated[bool, typer.Option("--each", help="from each row, not only from each entity's last")] = False,
+    columns: Columns = None,
+    weights: Annotated[
+        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
+    ] = Settings().weights,
+    horizons: Annotated[
+        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
+    ] = _HORIZONS,
+    atlas: Annotated[
+        Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace OUT if it exists")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
+) -> None:
+    settings, format = _settings(weights, horizons), _kind(out, kind)
+    try:
+        outputs.check(out, force=force)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--out") from None
+    console, began_s = Console(stderr=True), time.monotonic()
+    with quiet(), outputs.as_file(file, ".ndjson") as path:
+        recorded = recording_of(file if file != STD else str(path), columns)
+        with outputs.writing(out, force=force) as sink:
+            counts, rejects, written = _written(recorded, _table(format)(sink), settings, atlas, console, each=each)
+    summary = {
+        "rows": counts.rows,
+        "pings": counts.pings,
+        "forecasts": written,
+        "duplicates": counts.duplicates,
+        "rejects": sum(rejects.codes.values()),
+        "rejects_by_code": dict(rejects.codes.most_common()),
+        "out": out,
+        "seconds": round(time.monotonic() - began_s, 3),
+    }
+    if as_json:
+        print(json.dumps(summary), file=sys.stderr if out == STD else sys.stdout)
+    else:
+        _show(summary, rejects, console)
+
+
+forecast.__doc__ = HELP
+
+
+def _settings(weights: str, horizons: str) -> Settings:
+    try:
+        horizons_s = tuple(float(part) for part in horizons.split(","))
+        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
+
+
+def _kind(out: str, given: Kind | None) -> Kind:
+    if given is None and out == STD:
+        return Kind.NDJSON
+    suffix = Path(out).suffix.lower().removeprefix(".").replace("jsonl", "ndjson")
+    if given is None and suffix not in list(Kind):
+        known = ", ".join(f".{one}" for one in Kind)
+        raise typer.BadParameter(f"{out}: expected {known}, or --format", param_hint="--out")
+    found = given or Kind(suffix)
+    if found is Kind.PARQUET and out == STD:
+        raise typer.BadParameter("Parquet is not written to standard output", param_hint="--out")
+    return found
+
+
+def _table(kind: Kind) -> Callable[[BinaryIO], Table]:
+    from stream.commands.files.formats.tables import Csv, Ndjson, Parquet
+    from stream.commands.files.formats.tracks import Gpx
+
+    tables: dict[Kind, Callable[[BinaryIO], Table]] = {
+        Kind.CSV: Csv,
+        Kind.NDJSON: Ndjson,
+        Kind.PARQUET: Parquet,
+        Kind.GPX: Gpx,
+    }
+    return tables[kind]
+
+
+def _written(
+    recorded: Recording, table: Table, settings: Settings, atlas: Path | None, console: Console, *, each: bool
+) -> tuple[Counts, Rejects, int]:
+    """Writes the forecasts of a file; returns what became of its rows, and how many forecasts were written."""
+    from stream.commands.files.answering import Counts, answers, bad
+    from stream.commands.files.filling import raise_if_none
+    from stream.commands.files.plan import Rejects
+    from stream.commands.files.showing import Steps
+    from stream.commands.files.survey import batches, survey
+    from stream.wire import loads_forecast
+
+    steps, counts, rejects = Steps(console), Counts(), Rejects()
+    read = recorded.rows if recorded.archive is None else recorded.in_order().__iter__
+    with steps.step("reading") as told:
+        seen = survey(read(), told)
+    newest: dict[bytes, bytes] = {}  # by entity
+    written = 0
+    with steps.step("forecasting", len(seen)) as told:
+        for row, answer in answers(batches(read, seen), settings, counts, told, atlas=atlas):
+            if answer.topic == settings.topics.forecasts:
+                if each:
+                    table.write(loads_forecast(answer.value or b""))
+                    written += 1
+                else:
+                    newest[answer.key or b""] = answer.value or b""
+            elif answer.topic == settings.topics.dead_letters:
+                rejects.add(bad(row, answer))
+    raise_if_none(recorded, counts, rejects)
+    for said in newest.values():
+        table.write(loads_forecast(said))
+    table.close()
+    return counts, rejects, written + len(newest)
+
+
+def _show(summary: dict[str, Any], found: Rejects, console: Console) -> None:
+    from stream.commands.files.showing import rejects
+
+    for line in rejects(found.first, found.codes, {}, "row"):
+        console.print(f"no ping: {line}", style="yellow", markup=False, soft_wrap=True)
+    console.print(
+        f"{summary['rows']:,} rows, {summary['forecasts']:,} forecasts, {summary['rejects']:,} no pings, "
+        f"{summary['duplicates']:,} duplicates",
+        highlight=False,
+        soft_wrap=True,
+    )

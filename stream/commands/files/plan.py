@@ -1,0 +1,141 @@
+"""Which filled row comes after which row of a file, and which rows were no pings.
+
+A filled row of a file in the order of time comes where its time belongs, among the rows of all entities. In any other
+file it comes after the row of its own entity that precedes it in time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.commands.files.answering import Bad
+from stream.commands.files.spread import sigma_m
+from stream.commands.files.survey import NO_TIME, Survey
+from stream.wire import GapFill
+
+NAMED: Final = 1_000  # rows that were no pings and are told one by one; all are counted
+
+
+class Point(NamedTuple):
+    """A filled row."""
+
+    entity_id: str
+    ts_ms: int
+    lat: float
+    lon: float
+    sigma_m: float  # one standard deviation, in the direction where it is largest
+
+
+class Fills:
+    """Takes gap fills as the engine publishes them. The last revision of each gap counts."""
+
+    def __init__(self) -> None:
+        self._gaps: dict[str, list[Point]] = {}
+
+    def add(self, fill: GapFill) -> None:
+        if fill.status == "retracted":
+            self._gaps.pop(fill.gap_id, None)
+            return
+        self._gaps[fill.gap_id] = [
+            Point(fill.entity_id, point.ts, point.lat, point.lon, sigma_m(point.cov_m2)) for point in fill.points
+        ]
+
+    @property
+    def gaps(self) -> int:
+        return sum(1 for points in self._gaps.values() if points)
+
+    @property
+    def points(self) -> list[Point]:
+        return [point for points in self._gaps.values() for point in points]
+
+
+class Rejects:
+    """Counts the rows that were no pings, and keeps the first ones."""
+
+    def __init__(self) -> None:
+        self.codes: Counter[str] = Counter()
+        self.first: list[Bad] = []
+        self._rows: list[int] = []
+
+    def add(self, found: Bad) -> None:
+        self.codes[found.code] += 1
+        self._rows.append(found.row)
+        if len(self.first) < NAMED:
+            self.first.append(found)
+
+    @property
+    def rows(self) -> list[int]:
+        """The numbers of these rows, rising."""
+        return sorted(self._rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The P filled rows in the order in which they are written, and after which row each comes."""
+
+    after: NDArray[np.int64]  # P
+    points: Sequence[Point]  # P
+    rejects: Sequence[int] = ()  # the numbers of rows that were no pings, rising
+
+    @classmethod
+    def of(cls, found: Survey, points: Sequence[Point], rejects: Iterable[int] = ()) -> Plan:
+        ts_ms = np.array([point.ts_ms for point in points], np.int64)
+        entity = np.array([found.names[point.entity_id] for point in points], np.int64)
+        after = _by_time(found, ts_ms) if found.order == "time" else _by_entity(found, entity, ts_ms)
+        order = np.lexsort((entity, ts_ms, after))
+        return cls(after[order], [points[at] for at in order.tolist()], list(rejects))
+
+
+def _by_time(found: Survey, ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    newest = np.maximum.accumulate(found.ts_ms) if len(found) else found.ts_ms
+    return np.searchsorted(newest, ts_ms, side="right").astype(np.int64) - 1
+
+
+def _by_entity(found: Survey, entity: NDArray[np.int64], ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    rows = np.flatnonzero((found.ts_ms != NO_TIME) & (found.entity >= 0))
+    rows = rows[np.lexsort((rows, found.ts_ms[rows], found.entity[rows]))]
+    of, at = found.entity[rows], found.ts_ms[rows]
+    after = np.empty(len(ts_ms), np.int64)
+    for code in np.unique(entity).tolist():
+        begin, end = np.searchsorted(of, [code, code + 1]).tolist()
+        mine = entity == code
+        after[mine] = rows[begin + np.searchsorted(at[begin:end], ts_ms[mine], side="right") - 1]
+    return after
+
+
+@dataclass
+class Cursor:
+    """Goes through a plan while a file is copied, row by row in the file's order."""
+
+    plan: Plan
+    asked: Iterable[int] = ()  # rows whose lines are to be noted
+    lines: dict[int, int] = field(default_factory=dict)  # by row; the first line of a file is 1
+    written: int = 0
+    _reject: int = 0
+
+    def __post_init__(self) -> None:
+        self.entities = frozenset(point.entity_id for point in self.plan.points)
+        self._asked = frozenset(self.asked)
+
+    def at(self, row: int, line: int) -> bool:
+        """Notes on which line a row begins, and returns whether the row is one that was no ping."""
+        if row in self._asked:
+            self.lines[row] = line
+        rejects = self.plan.rejects
+        if self._reject < len(rejects) and rejects[self._reject] == row:
+            self._reject += 1
+            return True
+        return False
+
+    def after(self, row: int) -> Sequence[Point]:
+        """Returns the filled rows that come after a row."""
+        begin = self.written
+        while self.written < len(self.plan.after) and self.plan.after[self.written] <= row:
+            self.written += 1
+        return self.plan.points[begin : self.written]

@@ -1,0 +1,180 @@
+"""The commands that change what serves: `pathcast models publish`, `promote`, `canary`, `shadow`, `stop` and
+`rollback`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from stream.commands.models.showing import VersionArgument
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Prefix,
+    RegistryCache,
+    RegistryUrl,
+    quiet,
+    secured,
+)
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import seconds
+from stream.registry import About, Decision, Registry
+from stream.versions.deciding import Decider, Why
+from stream.wire import Topics
+
+Reason = Annotated[str, typer.Option("--reason", help="one sentence, for whoever asks why")]
+LeadS = Annotated[
+    float,
+    typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it is announced: as of workers"),
+]
+Ramp = Annotated[str, typer.Option("--ramp", metavar="TIME", help="until every entity has followed: 60s, 10m, ...")]
+DEFAULT_LEAD_S = 60.0
+BY_HAND = "pathcast models"
+
+
+def publish(
+    weights: Annotated[str, typer.Argument(help="a bundled name, or a directory that `train` or `refresh` wrote")],
+    registry: RegistryUrl,
+    parent: Annotated[str | None, typer.Option("--parent", help="the version that they were refreshed from")] = None,
+    note: Annotated[str, typer.Option("--note", help="a remark that stays with them")] = "",
+) -> None:
+    """Publish weights, with a few forecasts by which a worker sees that it forecasts with them as it should.
+
+    [bold]Examples[/]
+
+      pathcast models publish small --registry /srv/pathcast
+      pathcast models publish runs/mine --registry s3://bucket/pathcast --note "a week of November"
+    """
+    from model.api import weights_folder
+    from stream.registry.golden import make_golden
+
+    opened = Registry.opened(registry)
+    with quiet():
+        base = None if parent is None else opened.manifest("weights", parent).version
+        made = opened.publish_weights(weights_folder(weights), About(parent=base, note=note), make_golden(weights))
+    typer.echo(f"weights {made.version} ({made.name}), {made.bytes / 1e6:,.1f} MB")
+
+
+@secured
+def promote(
+    version: VersionArgument,
+    registry: RegistryUrl,
+    cache: RegistryCache = None,
+    ramp: Ramp = "60s",
+    reason: Reason = "promoted by hand",
+    lead_s: LeadS = DEFAULT_LEAD_S,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Let weights answer all entities, one after the other, from the next pings but a minute's on.
+
+    Workers with the same --registry take them up; those without go on with their own.
+    """
+    ramp_s = seconds(ramp, "--ramp")
+    _decided(
+        lambda decider: decider.promote(version, Why(reason, BY_HAND), ramp_s=ramp_s),
+        Registry.opened(registry, cache),
+        *(bootstrap, prefix, security, lead_s),
+    )
+
+
+@secured
+def canary(
+    version: VersionArgument,
+    registry: RegistryUrl,
+    percent: Annotated[float, typer.Option("--percent", help="of the entities, by a hash of their ids")] = 5.0,
+    cache: RegistryCache = None,
+    reason: Reason = "tried by hand",
+    lead_s: LeadS = DEFAULT_LEAD_S,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Let weights answer a few percent of the entities, until they are promoted or stopped."""
+    _decided(
+        lambda decider: decider.canary(version, percent, Why(reason, BY_HAND)),
+        Registry.opened(registry, cache),
+        *(bootstrap, prefix, security, lead_s),
+    )
+
+
+@secured
+def shadow(
+    version: VersionArgument,
+    registry: RegistryUrl,
+    cache: RegistryCache = None,
+    reason: Reason = "tried by hand",
+    lead_s: LeadS = DEFAULT_LEAD_S,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Let weights be scored beside those that serve (`pathcast scores run --registry`); they answer nobody."""
+    _decided(
+        lambda decider: decider.shadow(version, Why(reason, BY_HAND)),
+        Registry.opened(registry, cache),
+        *(bootstrap, prefix, security, lead_s),
+    )
+
+
+@secured
+def stop(
+    version: VersionArgument,
+    registry: RegistryUrl,
+    cache: RegistryCache = None,
+    reason: Reason = "stopped by hand",
+    lead_s: LeadS = DEFAULT_LEAD_S,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """End the canary or the shadow of these weights."""
+    _decided(
+        lambda decider: decider.stop(version, Why(reason, BY_HAND)),
+        Registry.opened(registry, cache),
+        *(bootstrap, prefix, security, lead_s),
+    )
+
+
+@secured
+def rollback(
+    registry: RegistryUrl,
+    to: Annotated[str | None, typer.Option("--to", help="these weights; default: those that served before")] = None,
+    cache: RegistryCache = None,
+    reason: Reason = "rolled back by hand",
+    lead_s: LeadS = DEFAULT_LEAD_S,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Let the weights answer that served before, for all entities at once. `refresh` promotes the others no more."""
+    _decided(
+        lambda decider: decider.rollback(Why(reason, BY_HAND), to=to),
+        Registry.opened(registry, cache),
+        *(bootstrap, prefix, security, lead_s),
+    )
+
+
+def _decided(
+    decide: Callable[[Decider], Awaitable[Decision]],
+    registry: Registry,
+    bootstrap: str,
+    prefix: str,
+    security: KafkaSecurity,
+    lead_s: float,
+) -> None:
+    from stream.versions.announcing import Announcer
+
+    async def work() -> Decision:
+        async with Announcer.opened(bootstrap, Topics.of(prefix), security, lead_s=lead_s) as announcer:
+            return await decide(Decider(registry, announcer))
+
+    with quiet():
+        made = asyncio.run(work())
+    instead = "" if made.instead_of is None else f", instead of {made.instead_of}"
+    typer.echo(f"{made.what} {made.version}{instead}: {made.reason}")

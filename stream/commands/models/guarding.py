@@ -1,0 +1,209 @@
+"""`pathcast models guard`: watches the live scores of weights that were promoted, and rolls them back if they are
+worse than those before; and of canaries, which it promotes or stops.
+
+The scores topic is read without a group, as far as --since goes back. What was decided by live scores is decided once:
+weights to which it rolled back are not judged against those that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from aiokafka.errors import KafkaError
+
+from stream.commands.models.verdicts import Rules, Verdict, verdict
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Prefix,
+    RegistryCache,
+    RegistryUrl,
+    secured,
+)
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import seconds
+from stream.kafka import admin
+from stream.kafka.log import bounds, reread
+from stream.registry import Decision, Registry, RegistryError
+from stream.versions.announcing import Announcer
+from stream.versions.deciding import Decider, Why
+from stream.wire import Score, Topics, loads_scored
+
+log: Final = logging.getLogger(__name__)
+BY: Final = "pathcast models guard"
+MOST_VERSIONS: Final = 16  # whose scores are kept: the newest
+
+HELP = """Roll weights back by themselves if live scores show that they are worse; promote or stop canaries.
+
+Needs `pathcast scores run`. Every minute it compares what was promoted last with what served before, on the entities
+that both have answered: the mean log of a forecast's error over damped velocity's. If that is worse by more than
+--margin at any horizon, beyond chance, the former weights are announced anew, for all entities at once. The decision
+lies in the registry, with its numbers (`pathcast models decisions`). A canary that is no worse is promoted, and one
+that is worse is stopped. Shadows are not judged: `pathcast scores show` has what came of them, and a person decides.
+
+[bold]Examples[/]
+
+  pathcast models guard --registry /srv/pathcast
+  pathcast models guard --registry /srv/pathcast --once --since 6h
+"""
+
+
+class Scores:
+    """The newest scores of each version."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._by_version: dict[str, deque[Score]] = defaultdict(lambda: deque(maxlen=last))
+        self._next: dict[int, int] = {}
+
+    def of(self, version: str) -> list[Score]:
+        return list(self._by_version.get(version, ()))
+
+    def add(self, score: Score) -> None:
+        version = score.model.version
+        kept = self._by_version.pop(version, None) or deque(maxlen=self._last)
+        kept.append(score)
+        self._by_version[version] = kept  # the last is the newest
+        while len(self._by_version) > MOST_VERSIONS:
+            del self._by_version[next(iter(self._by_version))]
+
+    async def read(self, bootstrap: str, topic: str, security: KafkaSecurity, since_ms: int) -> int:
+        """Reads what came since it was last called, or since then. Returns how many scores. Raises KafkaError."""
+        servers, access = bootstrap.split(","), security.arguments()
+        with admin.connected(bootstrap, security) as client:
+            numbers = range(admin.partitions_of(client, topic))
+        found = 0
+        for (_, number), (begin, end) in (await bounds(servers, [(topic, n) for n in numbers], access=access)).items():
+            start = max(self._next.get(number, begin), begin)
+            async for records in reread(servers, (topic, number), start, end, access=access):
+                for raw, ts_ms in zip(records.values.each(), records.timestamps_ms.tolist(), strict=True):
+                    if ts_ms < since_ms:
+                        continue
+                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                        one = loads_scored(raw or b"")
+                        if isinstance(one, Score) and not one.shadow:  # a shadow is shown, and decides nothing
+                            self.add(one)
+                            found += 1
+            self._next[number] = end
+        return found
+
+
+def pending(decider: Decider, registry: Registry) -> Iterator[tuple[str, str, str]]:
+    """Yields what is to be judged: promote (a canary that may be) or rollback, the version, and the one before it."""
+    serving, decided = decider.serving, registry.decisions()
+    for one in decider.beside:
+        if one.role == "canary":
+            before = None if serving is None else serving.version
+            before = before or registry.manifest("weights", one.version).parent
+            if before is not None:
+                yield "promote", one.version, before
+    if serving is None:
+        return
+    about = [one for one in decided if one.version == serving.version and one.what in ("promote", "rollback")]
+    if about and about[-1].what == "promote":
+        before = about[-1].instead_of or registry.manifest("weights", serving.version).parent
+        if before is not None:
+            yield "rollback", serving.version, before
+
+
+async def judged(decider: Decider, registry: Registry, scores: Scores, rules: Rules) -> list[Decision]:
+    """Judges all that is pending, and returns what was decided."""
+    made = []
+    for what, version, before in list(pending(decider, registry)):
+        found = verdict(scores.of(version), scores.of(before), rules)
+        why = Why(found.reason, BY, {"live": found.numbers})
+        if (decision := await _decided(decider, what, version, before, found, why)) is not None:
+            log.warning("%s %s: %s", decision.what, decision.version, decision.reason)
+            made.append(decision)
+        else:
+            log.info("%s, against %s: %s", version, before, found.reason)
+    return made
+
+
+async def _decided(decider: Decider, what: str, version: str, before: str, found: Verdict, why: Why) -> Decision | None:
+    if found.finding == "too few":
+        return None
+    if what == "rollback":
+        return await decider.rollback(why, to=before) if found.finding == "worse" else None
+    if found.finding == "worse":
+        return await decider.stop(version, why)
+    return await decider.promote(version, why)
+
+
+@secured
+def guard(
+    registry: RegistryUrl,
+    cache: RegistryCache = None,
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="between two looks at the scores")] = "1m",
+    since: Annotated[str, typer.Option("--since", metavar="TIME", help="how far back scores count")] = "7d",
+    last: Annotated[int, typer.Option("--last", min=100, help="forecasts of each version, the newest")] = Rules.last,
+    fewest: Annotated[int, typer.Option("--fewest", min=10, help="forecasts, before anything is decided")] = (
+        Rules.fewest
+    ),
+    margin: Annotated[
+        float, typer.Option("--margin", min=0.0, help="of the log of errors: 0.05 is some 5 % farther off")
+    ] = Rules.margin,
+    once: Annotated[bool, typer.Option("--once", help="look once, decide, and exit")] = False,
+    lead_s: Annotated[
+        float, typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it announces")
+    ] = 60.0,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    every_s, since_s = seconds(every, "--every"), seconds(since, "--since")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("stream").setLevel(logging.INFO)
+    for name in ("kafka", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    opened, rules = Registry.opened(registry, cache), Rules(last=last, fewest=fewest, margin=margin)
+    asyncio.run(_serve(opened, rules, every_s, since_s, lead_s, (bootstrap, prefix, security), once=once))
+
+
+guard.__doc__ = HELP
+
+
+async def _serve(
+    registry: Registry,
+    rules: Rules,
+    every_s: float,
+    since_s: float,
+    lead_s: float,
+    where: tuple[str, str, KafkaSecurity],
+    *,
+    once: bool,
+) -> None:
+    import time
+
+    bootstrap, prefix, security = where
+    topics, scores, stop = Topics.of(prefix), Scores(rules.last), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    log.info("watching %s, every %g s", topics.scores, every_s)
+    while True:
+        try:
+            await scores.read(bootstrap, topics.scores, security, round((time.time() - since_s) * 1000))
+            # Opened for each look, so that whoever else announces something is held up by nobody.
+            async with Announcer.opened(bootstrap, topics, security, lead_s=lead_s) as announcer:
+                await judged(Decider(registry, announcer), registry, scores, rules)
+        except (KafkaError, RegistryError, OSError, TimeoutError, ValueError) as error:
+            if once:
+                raise
+            log.warning("nothing can be judged now, and is tried again: %s", error)
+        if once:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await stop.wait()
+        if stop.is_set():
+            return

@@ -1,9 +1,0 @@
-"""Serves a worker's liveness, readiness and metrics over HTTP.
-
-http_server      serves the pages, and checks who may read them
-health           one reading of a worker, and whether it is alive and ready
-metrics          the same reading as Prometheus metrics
-monitor          takes the readings, and logs what an operator has to know
-broker_monitor   measures how long Kafka has not answered
-auth_monitor     notices that Kafka denies access to its clients
-"""

@@ -1,0 +1,176 @@
+"""`pathcast scores`: scores forecasts as time passes, and shows what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from stream.adapters.live.option import MapOption
+from stream.config import failpoints
+from stream.config.http_access import Address, check_free, token
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Json,
+    Prefix,
+    RegistryCache,
+    RegistryUrl,
+    quiet,
+    secured,
+)
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.settings import DEFAULT_HORIZONS_S, Settings
+from stream.config.times import seconds
+
+app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
+
+
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
+@app.command()
+@secured
+def run(
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -scores")
+    ] = None,
+    longest: Annotated[
+        str, typer.Option("--longest", metavar="TIME", help="the longest horizon that is scored; forecasts wait for it")
+    ] = "15m",
+    max_entities: Annotated[
+        int, typer.Option("--max-entities", min=1, help="that wait at once, of one partition; others are given up")
+    ] = 100_000,
+    drift: Annotated[
+        bool, typer.Option("--drift/--no-drift", help="tell lasting changes (needs the extra `scores`)")
+    ] = True,
+    once: Annotated[bool, typer.Option("--once", help="score up to the present end, and stop")] = False,
+    metrics: Annotated[
+        str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
+    ] = "",
+    registry: RegistryUrl | None = None,
+    cache: RegistryCache = None,
+    horizons: Annotated[
+        str, option("--horizons", "HORIZONS", "of the workers, seconds separated by commas: shadows forecast the same")
+    ] = ",".join(f"{h_s:g}" for h_s in DEFAULT_HORIZONS_S),
+    map_: MapOption = None,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Compare every forecast with what then happened, at each of its horizons.
+
+    Reads the forecasts topic alone, and writes the scores topic. With --registry it runs the announced shadows, too
+    (`pathcast models shadow`): it reads the pings, and scores what these weights say of them, which nobody else gets
+    to see. Each shadow costs what a worker costs. Start one, or several that share the partitions. A
+    kill -9 loses nothing: scores that are written twice have the same forecast_id and the same bytes.
+
+    [bold]Examples[/]
+
+      pathcast scores run
+      pathcast scores run --bootstrap kafka:9092 --metrics 9474
+      pathcast scores run --registry /srv/pathcast
+      pathcast scores run --once && pathcast scores show
+    """
+    longest_s = seconds(longest, "--longest")
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    door = _door(metrics)
+    _log_to_stderr()
+    from stream.services.scores.member import serve
+    from stream.services.scores.scoring.drift import check_installed
+    from stream.services.scores.scoring.waiting import Rules
+    from stream.services.scores.settings import ScoreSettings
+
+    if drift:
+        check_installed()
+    if door is not None:
+        check_free(door)
+    settings = ScoreSettings(
+        bootstrap=bootstrap,
+        prefix=prefix,
+        group=group or f"{prefix}-scores",
+        rules=Rules(float(longest_s)),
+        max_entities=max_entities,
+        drift=drift,
+        once=once,
+        kafka=security,
+        registry=registry,
+        registry_cache=cache,
+        horizons_s=_seconds(horizons),
+        map=map_,
+    )
+    asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT), door, token(os.environ)))
+
+
+@app.command()
+@secured
+def show(
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="only scores published in the last 1h, 30m, 7d ...")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, help="only the newest so many forecasts of each model version")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option("--compare", metavar="VERSION VERSION", help="two versions, paired")
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    json: Json = False,
+) -> None:
+    """Show what came of forecasts, by model version, atlas and horizon, and which drifts were found.
+
+    Each shadow is compared with what was published, on the pings that both answered without an atlas. That decides
+    nothing: a person does, by `pathcast models promote`, `canary` or `stop`.
+
+    Intervals are 95 %, over entities. Forecasts with the status warmup or stale do not count.
+
+    [bold]Examples[/]
+
+      pathcast scores show --since 1h
+      pathcast scores show --last 10000 --json
+      pathcast scores show --compare 3fa1c09b7d52 88c0e1f2a3b4
+    """
+    from stream.services.scores.reading import read
+    from stream.services.scores.showing import printed
+
+    span_s = None if since is None else seconds(since, "--since")
+    since_ms = None if span_s is None else int((time.time() - span_s) * 1000)
+    with quiet():
+        records = read(bootstrap, prefix, security, since_ms)
+        printed(records, last, compare, as_json=json)
+
+
+def _seconds(horizons: str) -> tuple[float, ...]:
+    try:
+        return Settings(horizons_s=tuple(float(part) for part in horizons.split(","))).horizons_s
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
+
+
+def _door(metrics: str) -> Address | None:
+    try:
+        return Address.parse(metrics) if metrics else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+
+
+def _log_to_stderr() -> None:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("stream").setLevel(logging.INFO)
+    # They log twenty lines a second while a broker is away. `stream.services.scores` says it.
+    for name in ("kafka", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

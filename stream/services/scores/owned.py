@@ -1,0 +1,118 @@
+"""One partition that is ours: scores its records, and says with each committed offset how to go on from there.
+
+What waits is in no store. It is made again of the forecasts topic: the metadata of a commit has the offset `since` from
+which on the records are enough for that, and what else cannot be read from them (event time, and the watches of drift).
+Whoever takes the partition over reads from `since` and publishes nothing up to the committed offset.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from stream.kafka.log import Bounds
+from stream.kafka.record_columns import Partition, Records
+from stream.services.scores.scoring.clock import Mark
+from stream.services.scores.scoring.drift import State, Watches
+from stream.services.scores.scoring.scorer import Scorer
+from stream.services.scores.settings import ScoreSettings
+from stream.wire import Drift, Score
+
+log: Final = logging.getLogger(__name__)
+
+Beside = Sequence[Sequence[bytes]]  # for each record, forecasts of the same ping
+VERSION: Final = 1  # of the metadata, and of the rules by which records become scores
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The metadata of a committed offset. A broker takes 4,096 bytes of it, and it has 3,400 at most."""
+
+    version: int
+    longest_s: float
+    since: Mark
+    watches: list[State] = []
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """A record to publish, and the offset of the forecast that decided it."""
+
+    offset: int
+    record: Score | Drift
+
+
+class Owned:
+    """One partition, with what waits in it."""
+
+    def __init__(self, partition: Partition, settings: ScoreSettings, kept: Kept | None, answered: int | None) -> None:
+        """`answered` is the committed offset, below which all is published; None: nothing is."""
+        self.partition = partition
+        self._settings = settings
+        self.answered = answered
+        self.begin = answered if kept is None else kept.since.offset  # the first record to read; None: the log's first
+        start = None if kept is None else kept.since
+        self.scorer = Scorer(settings.rules, start=start, max_entities=settings.max_entities)
+        watched = [] if kept is None else kept.watches
+        self._watches = Watches(*partition, watched) if settings.drift else None
+        self.next_offset = self.begin
+
+    @classmethod
+    def taken_over(
+        cls, partition: Partition, settings: ScoreSettings, committed: tuple[int, str] | None, bounds: Bounds
+    ) -> Owned:
+        """Takes a partition over from where its group has committed, offset and metadata, in a log of these bounds."""
+        name = f"{partition[0]}/{partition[1]}"
+        if committed is None:
+            return cls(partition, settings, None, None)
+        offset, metadata = committed
+        if offset > bounds.end:
+            log.warning(
+                "%s is scored up to %d and ends at %d: it is another log, scored anew", name, offset, bounds.end
+            )
+            return cls(partition, settings, None, None)
+        kept = _kept(metadata, settings)
+        if kept is None:
+            log.warning("%s: the commit does not say what waited, so forecasts before %d get no score", name, offset)
+        elif kept.since.offset < bounds.begin:
+            log.warning("%s: retention took %d records of what waits", name, bounds.begin - kept.since.offset)
+        return cls(partition, settings, kept, offset)
+
+    @property
+    def is_ready(self) -> bool:
+        """Returns whether all that waited is made again."""
+        return self.answered is None or (self.next_offset or 0) >= self.answered
+
+    def fold(self, records: Records, beside: Beside | None = None) -> list[Decided]:
+        """Takes the next records, and returns what they decide, except what was published before. `beside` has for each
+        record what shadows say of the same ping."""
+        found: list[Decided] = []
+        shadows = beside or [()] * len(records)
+        for offset, raw, others in zip(records.offsets.tolist(), records.values.each(), shadows, strict=True):
+            scores = self.scorer.fold(offset, raw)
+            for other in others:
+                scores += self.scorer.fold(offset, other, shadow=True)
+            if self.answered is not None and offset < self.answered:
+                continue
+            for score in scores:
+                found.append(Decided(offset, score))
+                if self._watches is not None and not score.shadow:
+                    found += (Decided(offset, drift) for drift in self._watches.add(score, offset))
+        self.next_offset = records.next_offset
+        return found
+
+    def metadata(self, offset: int) -> str:
+        """Returns the metadata of a commit of `offset`, up to which all records were folded."""
+        since = self.scorer.oldest() or self.scorer.clock.at(offset)
+        watches = [] if self._watches is None else self._watches.states()
+        return msgspec.json.encode(Kept(VERSION, self._settings.rules.longest_s, since, watches)).decode()
+
+
+def _kept(metadata: str, settings: ScoreSettings) -> Kept | None:
+    """Parses the metadata. None if it is not ours: an operator has moved the group, or other rules were in force."""
+    try:
+        kept = msgspec.json.decode(metadata.encode(), type=Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return kept if (kept.version, kept.longest_s) == (VERSION, settings.rules.longest_s) else None

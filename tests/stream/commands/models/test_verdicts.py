@@ -1,0 +1,121 @@
+"""Live scores decide for what is so, whatever else changes meanwhile: easier entities, harder hours, few scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from stream.commands.models.guarding import MOST_VERSIONS, Scores
+from stream.commands.models.verdicts import Rules, verdict
+from stream.wire import ModelRef, Outcome, Score
+
+RULES = Rules()
+HORIZONS_S = (60.0, 300.0)
+
+
+def scores(
+    version: str,
+    n: int,
+    *,
+    seed: int,
+    ratio: Callable[[float | None], float] = lambda horizon_s: 1.0,
+    entities: int = 20,
+    harder: float = 1.0,
+    spread: float = 0.8,
+) -> list[Score]:
+    """Of a fleet whose entities differ in how hard they are: `ratio` by horizon is error over damped velocity's, in the
+    mean of logs."""
+    rng = np.random.default_rng(seed)
+    own = np.exp(np.random.default_rng(99).normal(0, 1, 1_000))  # of each entity, the same for all versions
+    found = []
+    for at in range(n):
+        entity = int(rng.integers(entities))
+
+        def outcome(horizon_s: float | None, entity: int = entity) -> Outcome:
+            damped_m = 200 * own[entity] * harder * np.exp(rng.normal(0, 1))
+            error_m = damped_m * 0.8 * own[entity] ** 0.3 * ratio(horizon_s) * np.exp(rng.normal(0, spread))
+            named = {} if horizon_s is None else {"h_s": horizon_s}
+            return Outcome(**named, dt_s=horizon_s or 30.0, error_m=error_m, damped_error_m=damped_m, inside90=True)
+
+        found.append(
+            Score(
+                forecast_id=f"{version}-{seed}-{at}",
+                entity_id=f"bus-{entity}",
+                anchor_ts=at * 1000,
+                model=ModelRef("small", version),
+                status="ok",
+                next=outcome(None),
+                horizons=tuple(outcome(one) for one in HORIZONS_S),
+            )
+        )
+    return found
+
+
+def finding(newer: list[Score], older: list[Score], rules: Rules = RULES) -> str:
+    return verdict(newer, older, rules).finding
+
+
+def test_a_version_that_is_worse_is_found_and_one_that_is_as_good_is_not() -> None:
+    found = [
+        finding(scores("b", 3_000, seed=s, ratio=lambda h: 1.2), scores("a", 3_000, seed=100 + s)) for s in range(20)
+    ]
+    assert found == ["worse"] * 20
+    alike = [finding(scores("b", 3_000, seed=s), scores("a", 3_000, seed=100 + s)) for s in range(40)]
+    assert alike == ["no worse"] * 40
+
+
+def test_worse_at_one_horizon_is_worse() -> None:
+    only = verdict(
+        scores("b", 3_000, seed=1, ratio=lambda h: 1.3 if h == 300.0 else 0.8), scores("a", 3_000, seed=2), RULES
+    )
+    assert only.finding == "worse"
+    assert only.reason.startswith("300 s ahead: ")
+    assert set(only.numbers["horizons"]) == {"next", "60", "300"}
+
+
+def test_an_hour_that_is_harder_for_all_is_no_fault_of_a_version() -> None:
+    assert finding(scores("b", 3_000, seed=1, harder=3.0), scores("a", 3_000, seed=2)) == "no worse"
+
+
+def test_entities_that_are_harder_are_no_fault_either() -> None:
+    """Had each score counted alike, this version would look 40 % worse: most of its scores are of entities at which
+    all versions are poor."""
+    own = np.exp(np.random.default_rng(99).normal(0, 1, 1_000))
+    hard = {f"bus-{n}" for n in np.argsort(own[:20])[-6:]}
+    newer, older = scores("b", 9_000, seed=1), scores("a", 9_000, seed=2)
+    newer = [one for at, one in enumerate(newer) if one.entity_id in hard or at % 6 == 0]
+    logs = [np.mean([np.log(one.next.error_m / one.next.damped_error_m) for one in some]) for some in (newer, older)]  # type: ignore[operator]
+    assert logs[0] - logs[1] > 0.1
+    assert finding(newer, older) == "no worse"
+
+
+@pytest.mark.parametrize(("n", "entities"), [(100, 20), (3_000, 5), (0, 20)])
+def test_few_scores_decide_nothing(n: int, entities: int) -> None:
+    newer = scores("b", n, seed=1, ratio=lambda h: 3.0, entities=entities)
+    assert finding(newer, scores("a", 3_000, seed=2)) == "too few"
+
+
+def test_a_little_worse_is_within_the_margin() -> None:
+    newer, older = scores("b", 3_000, seed=1, ratio=lambda h: 1.03, spread=0.1), scores("a", 3_000, seed=2, spread=0.1)
+    assert finding(newer, older) == "no worse"
+    assert finding(newer, older, Rules(margin=0.0)) == "worse"
+
+
+def test_only_the_newest_scores_count() -> None:
+    newer = scores("b", 3_000, seed=1, ratio=lambda h: 1.5) + scores("b", 3_000, seed=3)
+    assert finding(newer, scores("a", 3_000, seed=2)) == "no worse"
+    assert finding(newer[::-1], scores("a", 3_000, seed=2)) == "worse"
+
+
+def test_what_is_kept_is_bounded_by_versions_and_scores() -> None:
+    kept = Scores(100)
+    for version in range(3 * MOST_VERSIONS):
+        for one in scores(str(version), 150, seed=version):
+            kept.add(one)
+        kept.add(scores("0", 1, seed=1_000 + version)[0])  # which serves on
+    sizes = [len(kept.of(str(version))) for version in range(3 * MOST_VERSIONS)]
+    assert sizes[0] == 100
+    assert sum(size > 0 for size in sizes) == MOST_VERSIONS
+    assert max(sizes) == 100
