@@ -8,7 +8,7 @@ All of it is bounded, at any cadence:
 
 With three horizons and pings every two seconds that is 42 KB (`tests/stream/map/test_memory.py` measures it).
 
-A forecast is compared as the scorer does (`stream.scores.scoring.comparing`): for each horizon h with the ping nearest
+A forecast is compared as the scorer does (`stream.services.scores.scoring.comparing`): for each horizon h with the ping nearest
 to t + h, if that is within 20 % of h, and it is read at that ping's time. The scorer waits for late pings; a map does
 not, and decides as soon as the entity has a ping at or after t + h.
 """
@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, packed, unpacked
-from stream.scores.scoring.comparing import nearest, outcome
+from stream.services.scores.scoring.comparing import nearest, outcome
 from stream.wire import Anchor, Outcome
 from stream.wire.positions import Cov, covariance, position
 

@@ -42,7 +42,7 @@ class Sum:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def row(self, h_s: float) -> dict[str, Any]:
-        """Returns the figures. `skill` is 1 - error / damped velocity's error, as in `stream.scores.summaries`."""
+        """Returns the figures. `skill` is 1 - error / damped velocity's error, as in `stream.services.scores.summaries`."""
         return {
             "h_s": h_s,
             "n": self.n,
