@@ -1,0 +1,96 @@
+// Live, paused, or some time back: the bar below the map.
+
+import { byId } from "../panels/dom.js";
+import { clock, duration } from "../panels/words.js";
+
+const WAIT_MS = 120; // after a move of the thumb, before the past is asked for
+const REACHED = 0.95; // of the time that the server keeps: it goes on while it is asked, and a replay goes fast
+export const STEP_S = 10;
+
+export class TimeBar {
+  /** `changed({mode, atMs})`: mode is live, paused (at once) or past. */
+  constructor(changed) {
+    this._changed = changed;
+    this._range = byId("back");
+    this._pause = byId("pause");
+    this._live = byId("live");
+    this._label = byId("time-label");
+    this._nowMs = null;
+    this._heardAt = 0;
+    this.mode = "live";
+    this.atMs = null;
+    this._range.addEventListener("input", () => this._scrub(Number(this._range.value)));
+    this._pause.addEventListener("click", () => this.toggle());
+    this._live.addEventListener("click", () => this.goLive());
+    setInterval(() => this._show(), 1_000);
+  }
+
+  scrubbable(seconds) {
+    this._range.min = String(-Math.floor(seconds * REACHED));
+  }
+
+  /** The server's time, as it came just now. */
+  setNow(nowMs) {
+    this._nowMs = nowMs;
+    this._heardAt = performance.now();
+    if (this.mode === "live") this._show();
+  }
+
+  get nowMs() {
+    return this._nowMs === null ? null : this._nowMs + (performance.now() - this._heardAt);
+  }
+
+  /** The time that is shown; null before anything came. */
+  get shownMs() {
+    return this.mode === "live" ? this.nowMs : this.atMs;
+  }
+
+  toggle() {
+    if (this.mode !== "live") this.goLive();
+    else if (this.nowMs !== null) this._set("paused", this.nowMs);
+  }
+
+  goLive() {
+    clearTimeout(this._timer);
+    this._set("live", null);
+  }
+
+  /** So many seconds back (negative) or forth. */
+  step(seconds) {
+    if (this.nowMs === null) return;
+    const back = Math.min(0, ((this.atMs ?? this.nowMs) - this.nowMs) / 1000 + seconds);
+    if (back >= 0) this.goLive();
+    else this._scrub(Math.max(Number(this._range.min), back));
+  }
+
+  _scrub(seconds) {
+    if (this.nowMs === null) return;
+    if (seconds >= 0) {
+      this.goLive();
+      return;
+    }
+    this.mode = "past";
+    this.atMs = this.nowMs + seconds * 1000;
+    this._show();
+    clearTimeout(this._timer);
+    this._timer = setTimeout(() => this._set("past", this.atMs), WAIT_MS);
+  }
+
+  _set(mode, atMs) {
+    [this.mode, this.atMs] = [mode, atMs];
+    this._show();
+    this._changed({ mode, atMs });
+  }
+
+  _show() {
+    const backS = this.mode === "live" || this.nowMs === null ? 0 : (this.atMs - this.nowMs) / 1000;
+    if (this.mode === "live" || document.activeElement !== this._range) this._range.value = String(backS);
+    const text = this.mode === "live" ? clock(this.nowMs) : `${clock(this.atMs)}, ${duration(-backS)} ago`;
+    this._label.textContent = text;
+    this._range.setAttribute("aria-valuetext", this.mode === "live" ? "live" : text);
+    this._pause.setAttribute("aria-pressed", String(this.mode !== "live"));
+    this._pause.setAttribute("aria-label", this.mode === "live" ? "Pause" : "Go on, live");
+    document.body.dataset.mode = this.mode;
+    this._live.disabled = this.mode === "live";
+  }
+}

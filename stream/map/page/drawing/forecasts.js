@@ -1,0 +1,138 @@
+// Draws what is forecast of an entity: a cone through the 90 % regions, the regions themselves, and the way there; and
+// former forecasts against what then happened.
+
+import { ellipse, hull, mercator, unitsPerMetre } from "./geometry.js";
+import { left, top } from "./layer.js";
+
+const TURN = 2 * Math.PI;
+const LABEL_PX = [48, 16]; // of a horizon's name and its dot
+const EDGE_POINTS = 32;
+const LARGEST_PX = 20_000; // a region beyond it covers the view anyway, and canvases are slow with such
+
+function placed(view, one) {
+  const [x, y] = mercator(one.lat, one.lon);
+  return [left(view, x), top(view, y), unitsPerMetre(one.lat) * view.world];
+}
+
+function region(context, view, one, share) {
+  const [x, y, pxPerM] = placed(view, one);
+  const { longM, shortM, angle } = ellipse(one.cov_m2, share);
+  const long = Math.min(LARGEST_PX, longM * pxPerM);
+  context.beginPath();
+  context.ellipse(x, y, long, Math.min(long, Math.max(0.5, shortM * pxPerM)), -angle, 0, TURN);
+}
+
+/** Points on the edge of a region, in pixels. */
+function edge(view, one, share) {
+  const [x, y, pxPerM] = placed(view, one);
+  const { longM, shortM, angle } = ellipse(one.cov_m2, share);
+  const [long, short] = [Math.min(LARGEST_PX, longM * pxPerM), Math.min(LARGEST_PX, shortM * pxPerM)];
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  return Array.from({ length: EDGE_POINTS }, (_, i) => {
+    const [a, b] = [long * Math.cos((i / EDGE_POINTS) * TURN), short * Math.sin((i / EDGE_POINTS) * TURN)];
+    return [x + a * cos - b * sin, y - a * sin - b * cos];
+  });
+}
+
+/** From where it is through the 90 % regions: hulls around one and the next, all of them one shape. */
+function cone(context, view, entity, x0, y0, rgb) {
+  context.beginPath();
+  let before = [[x0, y0]];
+  for (const one of entity.horizons) {
+    const next = edge(view, one, 0.9);
+    const [first, ...others] = hull(before.concat(next));
+    context.moveTo(...first);
+    for (const point of others) context.lineTo(...point);
+    context.closePath();
+    before = next;
+  }
+  context.fillStyle = `rgba(${rgb}, 0.09)`;
+  context.fill();
+}
+
+function way(context, view, entity, x0, y0) {
+  context.beginPath();
+  context.moveTo(x0, y0);
+  for (const one of entity.horizons) {
+    const [x, y] = placed(view, one);
+    context.lineTo(x, y);
+  }
+  context.stroke();
+}
+
+/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon. */
+export function drawForecast(context, view, entity, x0, y0, colours, shares, names) {
+  if (!entity.horizons.length) return;
+  const rgb = colours.accentText;
+  cone(context, view, entity, x0, y0, rgb);
+  context.lineWidth = 1;
+  for (const one of entity.horizons) {
+    shares.forEach((share) => {
+      region(context, view, one, share);
+      context.fillStyle = `rgba(${rgb}, ${share < 0.7 ? 0.1 : 0.03})`;
+      context.fill();
+      context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.7 : 0.4})`;
+      context.stroke();
+    });
+  }
+  context.strokeStyle = `rgba(${rgb}, 0.9)`;
+  context.setLineDash([2, 4]);
+  context.lineWidth = 1.5;
+  way(context, view, entity, x0, y0);
+  context.setLineDash([]);
+  label(context, view, entity.horizons, colours, names, [[x0, y0]]);
+}
+
+/** Dots at the horizons, with names where there is room for one. */
+function label(context, view, steps, colours, names, taken) {
+  context.font = "600 12px system-ui, sans-serif";
+  context.textBaseline = "middle";
+  steps.forEach((one, index) => {
+    const [x, y] = placed(view, one);
+    context.beginPath();
+    context.arc(x, y, 3.5, 0, TURN);
+    context.fillStyle = colours.accent;
+    context.fill();
+    if (taken.some(([px, py]) => Math.abs(px - x) < LABEL_PX[0] && Math.abs(py - y) < LABEL_PX[1])) return;
+    taken.push([x, y]);
+    context.lineWidth = 3;
+    context.strokeStyle = colours.edge;
+    context.strokeText(names[index], x + 8, y);
+    context.fillStyle = colours.ink;
+    context.fillText(names[index], x + 8, y);
+  });
+}
+
+/** Of the others: the way, and the 90 % region of the first horizon. */
+export function drawForecastLightly(context, view, entity, x0, y0, colours) {
+  if (!entity.horizons.length) return;
+  context.lineWidth = 1;
+  context.strokeStyle = `rgba(${colours.accentText}, 0.35)`;
+  region(context, view, entity.horizons[0], 0.9);
+  context.fillStyle = `rgba(${colours.accentText}, 0.06)`;
+  context.fill();
+  context.stroke();
+  context.setLineDash([2, 4]);
+  way(context, view, entity, x0, y0);
+  context.setLineDash([]);
+}
+
+/** Former forecasts: a ring where the entity was expected, a line to the square where it then was. */
+export function drawFormer(context, view, former, colours) {
+  context.lineWidth = 1;
+  for (const one of former) {
+    const [x, y] = placed(view, one);
+    const [trueX, trueY] = placed(view, { lat: one.true_lat, lon: one.true_lon });
+    context.strokeStyle = `rgba(${colours.inkText}, 0.45)`;
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(trueX, trueY);
+    context.stroke();
+    context.beginPath();
+    context.arc(x, y, 3, 0, TURN);
+    context.strokeStyle = `rgba(${colours.inkText}, 0.7)`;
+    context.stroke();
+    context.fillStyle = colours.ink;
+    context.fillRect(trueX - 2, trueY - 2, 4, 4);
+  }
+}

@@ -1,0 +1,102 @@
+// Draws the fleet over the map in layers: tracks and fills, all of the chosen entity, and the entities themselves.
+
+import { COLOURS } from "./colours.js";
+import { drawForecast, drawFormer } from "./forecasts.js";
+import { Layer, left, pixelRatio, top, viewOf } from "./layer.js";
+import { Sprites } from "./sprites.js";
+import { trace, Traces } from "./traces.js";
+
+const MARGIN_PX = 20; // entities so far outside the view are drawn, too
+const MANY = 1_500; // entities in view are drawn smaller, so that they cover less of each other
+const SMALL = 0.65;
+const HALO_PX = 11;
+
+export class Painter {
+  constructor(map, theme) {
+    this.map = map;
+    const container = map.getCanvasContainer().parentElement;
+    this._traces = new Traces(container);
+    this._chosen = new Layer(container, "chosen");
+    this._entities = new Layer(container, "entities");
+    this._isEmpty = true;
+    this.placed = []; // of the last frame: [mover, x, y] of each entity within the view
+    this._size = { width: container.clientWidth, height: container.clientHeight };
+    map.on("resize", () => {
+      this._size = { width: container.clientWidth, height: container.clientHeight };
+      this.hurry();
+    });
+    this.setTheme(theme);
+  }
+
+  setTheme(theme) {
+    this.colours = COLOURS[theme];
+    this._sprites = null;
+    this.hurry();
+  }
+
+  /** Begins the layer of traces in the next frame, however short ago it was drawn. */
+  hurry() {
+    this._traces.hurry();
+  }
+
+  /** One frame. `scene` has the fleet, the chosen entity's id, its former forecasts, and what else is to be shown. */
+  draw(scene, at) {
+    const view = viewOf(this.map, this._size);
+    this._place(view, scene.fleet, at);
+    this._chooseSprites();
+    this._traces.step(view, this.placed, scene, this.colours, at);
+    this._drawChosen(view, scene, at);
+    this._sprites.copy(this._entities, view, this.placed);
+  }
+
+  _chooseSprites() {
+    const size = this.placed.length > MANY ? SMALL : 1;
+    if (this._sprites?.ratio === pixelRatio() && this._sprites.size === size) return;
+    this._sprites = new Sprites(this.colours, pixelRatio(), size);
+  }
+
+  _place(view, fleet, at) {
+    const placed = [];
+    for (const mover of fleet.movers.values()) {
+      const x = left(view, mover.shownX(at));
+      const y = top(view, mover.shownY(at));
+      const outside = x < -MARGIN_PX || y < -MARGIN_PX || x > view.width + MARGIN_PX || y > view.height + MARGIN_PX;
+      if (!outside) placed.push([mover, x, y]);
+    }
+    this.placed = placed;
+  }
+
+  /** Also of one beyond the view: its forecast may reach into it. */
+  _drawChosen(view, scene, at) {
+    const mover = scene.chosen === null ? undefined : scene.fleet.movers.get(scene.chosen);
+    if (mover === undefined && this._isEmpty) return;
+    const context = this._chosen.begin(view);
+    this._isEmpty = mover === undefined;
+    if (mover === undefined) return;
+    const [x, y] = [left(view, mover.shownX(at)), top(view, mover.shownY(at))];
+    const path = new Path2D();
+    trace([path], view, mover, x, y, Infinity);
+    context.lineWidth = 2.5;
+    context.globalAlpha = 0.85;
+    context.strokeStyle = this.colours.accent;
+    context.stroke(path);
+    context.globalAlpha = 1;
+    drawFormer(context, view, scene.former, this.colours);
+    drawForecast(context, view, mover.entity, x, y, this.colours, scene.shares, scene.names(mover.entity));
+    context.beginPath();
+    context.arc(x, y, HALO_PX, 0, 2 * Math.PI);
+    context.lineWidth = 2;
+    context.strokeStyle = this.colours.ink;
+    context.stroke();
+  }
+
+  /** The entity that is shown nearest to this place, if within so many pixels. */
+  nearest(x, y, withinPx) {
+    let [best, distance] = [null, withinPx];
+    for (const [mover, px, py] of this.placed) {
+      const away = Math.hypot(px - x, py - y);
+      if (away <= distance) [best, distance] = [mover.id, away];
+    }
+    return best;
+  }
+}

@@ -1,0 +1,100 @@
+// The panel of the chosen entity.
+
+import { bearing } from "../drawing/geometry.js";
+import { byId, element, figure, idText, table } from "./dom.js";
+import { errorTable } from "./errors.js";
+import { clock, compass, duration, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
+
+const STATUS = {
+  ok: "ok",
+  warmup: "warming up: fewer than eight pings",
+  stale: "its last ping came late",
+  fallback_cv: "damped velocity's, not the model's",
+};
+const CACHE = { hit: "from its stored state", rebuilt: "rebuilt from its window", none: "new", unread: "the store could not be read" };
+
+const FORECAST = [
+  ["ahead", (row) => horizon(row.one.h_s), "how far ahead"],
+  ["distance", (row) => metres(row.farM), "from its newest ping"],
+  ["towards", (row) => (row.farM < 1 ? "here" : compass(row.degrees)), "direction"],
+  ["90 % within", (row) => metres(row.within90M), "the longer half axis of the 90 % region"],
+];
+const FORMER = [
+  ["from", (row) => clock(row.at), "the ping that the forecast starts from"],
+  ["ahead", (row) => horizon(row.h_s), "how far ahead"],
+  ["error", (row) => metres(row.error_m), "between forecast and what happened"],
+  ["damped", (row) => metres(row.damped_m), "damped velocity's error"],
+];
+const FILLS = [
+  ["from", (row) => clock(row.from_ts), "the last ping before the silence"],
+  ["for", (row) => duration((row.to_ts - row.from_ts) / 1000), "how long"],
+  ["state", (row) => (row.final ? "final" : "provisional"), "a provisional one may still change"],
+];
+
+function nowFigures(entity, nowMs) {
+  const mps = entity.east_mps === null ? null : Math.hypot(entity.east_mps, entity.north_mps);
+  const course = mps === null || mps < 0.5 ? null : bearing(entity.east_mps, entity.north_mps);
+  const ageMs = nowMs === null ? null : Math.max(0, nowMs - entity.ts);
+  return [
+    figure("speed", "speed", speed(mps), mps),
+    figure("course", "course", known(course, (degrees) => `${compass(degrees)}, ${Math.round(degrees)}°`), course),
+    figure("ts", "last ping", clock(entity.ts), entity.ts),
+    figure("age", "ago", duration(ageMs === null ? null : ageMs / 1000), ageMs),
+    figure("place", "at", place(entity.lat, entity.lon), `${entity.lat},${entity.lon}`),
+    figure("next", "next ping in", duration(entity.next?.dt_s ?? null), entity.next?.dt_s),
+  ];
+}
+
+function modelFigures(entity) {
+  return [
+    figure("status", "status", STATUS[entity.status] ?? entity.status, entity.status),
+    figure("cache", "state", CACHE[entity.cache] ?? entity.cache, entity.cache),
+    figure("weights", "weights", version(entity.weights), entity.weights),
+    figure("atlas", "atlas", version(entity.atlas), entity.atlas),
+    figure("latency", "ping to forecast", millis(entity.latency_ms), entity.latency_ms),
+  ];
+}
+
+export class EntityPanel {
+  constructor() {
+    this._panel = byId("entity");
+    this._id = null;
+  }
+
+  /** Opens the panel for this id; what is known of it comes with `show` and `detail`. */
+  open(id) {
+    this._id = id;
+    byId("entity-name").replaceChildren(idText(id));
+    for (const part of ["now", "forecast", "errors", "model", "former", "fills"]) byId(`entity-${part}`).replaceChildren();
+    byId("entity-note").textContent = "";
+    this._panel.hidden = false;
+  }
+
+  close() {
+    this._id = null;
+    this._panel.hidden = true;
+  }
+
+  note(text) {
+    byId("entity-note").textContent = text;
+  }
+
+  show(entity, nowMs) {
+    this._panel.classList.toggle("stale", entity.stale);
+    byId("entity-stale").hidden = !entity.stale;
+    byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
+    const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
+    byId("entity-forecast").replaceChildren(table("Forecast", FORECAST, rows, "forecast"));
+    byId("entity-model").replaceChildren(...modelFigures(entity));
+  }
+
+  detail({ errors = [], former = [], fills = [] }) {
+    byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
+    const newest = former.slice(-8).reverse();
+    byId("entity-former").replaceChildren(
+      newest.length ? table("Former forecasts", FORMER, newest, "former") : element("p", { class: "none", text: "No forecast has come true yet." }),
+    );
+    const rows = fills.slice(-6).reverse();
+    byId("entity-fills").replaceChildren(rows.length ? table("Gap fills", FILLS, rows, "fills") : element("p", { class: "none", text: "No gaps filled." }));
+  }
+}

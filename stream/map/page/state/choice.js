@@ -1,0 +1,114 @@
+// The chosen entity: its panel, whether the map follows it, and what only it is asked about.
+
+import { byId } from "../panels/dom.js";
+import { horizon } from "../panels/words.js";
+import { degrees } from "../drawing/geometry.js";
+import { ask } from "./link.js";
+
+const DETAIL_EVERY_MS = 3_000;
+
+export class Choice {
+  constructor(app, panel) {
+    this._app = app;
+    this._panel = panel;
+    this.id = null;
+    this.following = false;
+    this.former = [];
+    this.detail = null;
+    this._follow = byId("follow");
+    this._follow.addEventListener("click", () => this.toggleFollow());
+    byId("entity-close").addEventListener("click", () => this.clear());
+    setInterval(() => this._ask(), DETAIL_EVERY_MS);
+    setInterval(() => this.heard(), 1_000); // the age of its last ping
+    this.horizonNames = (entity) => entity.horizons.map((one) => horizon(one.h_s));
+  }
+
+  /** Chooses an entity; with `move` the map goes there, once it is known where that is. */
+  choose(id, { move = true } = {}) {
+    if (this.id === id && !move) return;
+    const { camera } = this._app;
+    this.id = id;
+    this.former = [];
+    this.detail = null;
+    this._goThere = move;
+    camera.taken();
+    this._panel.open(id);
+    camera.map.resize();
+    this._stream();
+    camera.keepInAddress(id);
+    this.heard();
+    this._ask();
+  }
+
+  clear() {
+    if (this.id === null) return;
+    this.id = null;
+    this.former = [];
+    this._setFollowing(false);
+    this._panel.close();
+    this._app.camera.map.resize();
+    this._stream();
+    this._app.camera.keepInAddress(null);
+    this._app.notices.say("Nothing is chosen.");
+    this._app.painter.hurry();
+  }
+
+  /** The stream has the chosen one, wherever it is; a stream of all has it anyway. */
+  _stream() {
+    const { link, shown } = this._app;
+    if (!shown.hasAll()) link.open(shown.boxText(), this.id);
+  }
+
+  /** The one after the chosen one, in the order of ids in view; so that a keyboard reaches all. */
+  step(by) {
+    const ids = this._app.painter.placed.map(([mover]) => mover.id).sort();
+    if (!ids.length) return;
+    const at = ids.indexOf(this.id);
+    const next = at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length;
+    this.choose(ids[next], { move: false });
+  }
+
+  toggleFollow() {
+    if (this.id !== null) this._setFollowing(!this.following);
+  }
+
+  _setFollowing(is) {
+    this.following = is;
+    this._follow.setAttribute("aria-pressed", String(is));
+    if (is) this._app.camera.taken();
+  }
+
+  /** Something came, or another time is shown: says it anew. */
+  heard() {
+    const mover = this.id === null ? undefined : this._app.shown.fleet.movers.get(this.id);
+    if (mover === undefined) return;
+    if (this._goThere) {
+      this._goThere = false;
+      const [lat, lon] = degrees(mover.x, mover.y);
+      this._app.camera.goTo(lat, lon);
+    }
+    this._panel.show(mover.entity, this._app.time.shownMs);
+    this._app.notices.speak(mover.entity, performance.now());
+  }
+
+  async _ask() {
+    const { id } = this;
+    if (id === null || this._app.time.mode === "past") return;
+    let said;
+    try {
+      said = await ask(`v1/entities/${encodeURIComponent(id)}`);
+    } catch {
+      return; // the connection's own line says why; asked again soon
+    }
+    if (id !== this.id) return;
+    if (said === null) {
+      this._panel.note("The server does not know this entity (any more).");
+      return;
+    }
+    this._panel.note("");
+    this.detail = said;
+    this.former = said.former ?? [];
+    for (const fill of said.fills ?? []) this._app.shown.live.fill(fill);
+    this._panel.detail(said);
+  }
+}

@@ -1,0 +1,29 @@
+// What is drawn, for tests and for people at the console: `pathcast.state()`. It only reads.
+
+export function hook(app) {
+  return Object.freeze({
+    state() {
+      const { painter, shown, choice, time, link, camera } = app;
+      const { lng, lat } = camera.map.getCenter();
+      return {
+        link: link.kind,
+        server: app.serverId ?? null,
+        mode: time.mode,
+        at_ms: time.shownMs,
+        drawn: painter.placed.map(([mover, x, y]) => ({ id: mover.id, x, y, ts: mover.entity.ts, stale: mover.entity.stale, track: mover.track.length })),
+        known: shown.fleet.movers.size,
+        more: shown.live.more,
+        fills: [...shown.fleet.fills.values()].map((fill) => ({ id: fill.id, final: fill.final })),
+        streets: app.streets.count,
+        chosen: choice.id,
+        following: choice.following,
+        former: choice.former.length,
+        fleet: app.fleet ?? null,
+        theme: app.theme.name,
+        zoom: camera.map.getZoom(),
+        center: [lat, lng],
+        frames: app.frames ?? 0,
+      };
+    },
+  });
+}

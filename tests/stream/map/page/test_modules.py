@@ -1,0 +1,145 @@
+"""The page's pure modules, run by Node: its regions are those of `stream.wire.positions`, its boxes cross the date
+line, and its fleet glides, keeps ten minutes of track and forgets what is gone."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from missing_servers import skip_unless_required
+
+import stream
+from stream.client.regions import outline
+from stream.wire.positions import radius2
+
+PAGE = Path(stream.__file__).parent / "map" / "page"
+
+
+def run(script: str, *modules: str) -> Any:
+    """What the JavaScript expression is, in which each module is a name."""
+    node = shutil.which("node")
+    if node is None:
+        skip_unless_required("needs Node")
+    lines = [f"import * as {Path(one).stem} from {json.dumps((PAGE / one).as_uri())};" for one in modules]
+    code = "\n".join([*lines, f"console.log(JSON.stringify({script}));"])
+    ran = subprocess.run(
+        [node, "--experimental-default-type=module", "--input-type=module", "-e", code],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_a_region_is_as_large_as_the_scorers(share: float) -> None:
+    assert run(f"geometry.squaredRadius({share})", "drawing/geometry.js") == pytest.approx(radius2(share), rel=1e-3)
+
+
+@pytest.mark.parametrize("cov_m2", [[900.0, 0.0, 100.0], [500.0, 300.0, 400.0], [400.0, -390.0, 400.0]])
+def test_a_regions_ellipse_is_the_exported_outline(cov_m2: list[float]) -> None:
+    said = run(f"geometry.ellipse({cov_m2}, 0.9)", "drawing/geometry.js")
+    ring = outline(0.0, 0.0, (cov_m2[0], cov_m2[1], cov_m2[2]), 0.0, 0.9)[0]
+    metres = [(math.radians(lon) * 6_371_008.8, math.radians(lat) * 6_371_008.8) for lon, lat in ring]
+    for east_m, north_m in metres:  # each corner lies on the ellipse, whose axes are turned by the angle
+        along = east_m * math.cos(said["angle"]) + north_m * math.sin(said["angle"])
+        across = north_m * math.cos(said["angle"]) - east_m * math.sin(said["angle"])
+        assert (along / said["longM"]) ** 2 + (across / said["shortM"]) ** 2 == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_place_is_where_it_was_after_the_way_to_the_map_and_back() -> None:
+    lat, lon = run("geometry.degrees(...geometry.mercator(-33.86, 151.2))", "drawing/geometry.js")
+    assert (lat, lon) == (pytest.approx(-33.86), pytest.approx(151.2))
+
+
+def test_a_box_across_the_date_line_has_its_west_above_its_east() -> None:
+    boxes = "[[170, -10, 200, 10], [-300, -10, 300, 10], [1, 2, 3, 4]]"
+    said = run(f"{boxes}.map(geometry.boxText)", "drawing/geometry.js")
+    assert [[float(side) for side in one.split(",")] for one in said] == [
+        [170, -10, -160, 10], [-180, -10, 180, 10], [1, 2, 3, 4],
+    ]  # fmt: skip
+
+
+def test_a_hull_leaves_out_what_is_inside() -> None:
+    said = run("geometry.hull([[0, 0], [4, 0], [2, 1], [4, 4], [0, 4], [2, 2]])", "drawing/geometry.js")
+    assert sorted(map(tuple, said)) == [(0, 0), (0, 4), (4, 0), (4, 4)]
+
+
+ENTITY = """(ts, lat) => ({ id: "a", ts, lat, lon: 0, east_mps: 0, north_mps: 1, horizons: [], stale: false })"""
+
+
+def fleet(script: str) -> Any:
+    return run(f"((entity, fleet) => {{ {script} }})({ENTITY}, new fleet.Fleet())", "state/fleet.js")
+
+
+def test_an_entity_glides_to_its_new_ping_in_the_time_that_pings_are_apart() -> None:
+    places = fleet(
+        """fleet.replace({ entities: [{ ...entity(1000, 0), track: [[1000, 0, 0]] }] }, 0);
+        fleet.update({ updates: [entity(2000, 1)] }, 10_000);
+        fleet.update({ updates: [entity(3000, 2)] }, 12_000);
+        const mover = fleet.movers.get("a");
+        return [12_000, 13_000, 14_000, 99_000].map((at) => mover.shownY(at));"""
+    )
+    begin, half, end, later = places
+    assert begin > half > end, "north is up"
+    assert half == pytest.approx((begin + end) / 2)
+    assert end == later
+
+
+def test_a_track_grows_by_new_pings_not_by_late_ones_and_keeps_ten_minutes() -> None:
+    track = fleet(
+        """fleet.replace({ entities: [{ ...entity(0, 0), track: [[0, 0, 0]] }] }, 0);
+        for (const ts of [300_000, 600_000, 900_000, 800_000]) fleet.update({ updates: [entity(ts, 1)] }, ts);
+        return fleet.movers.get("a").track.map((point) => point[0]);"""
+    )
+    assert track == [300_000, 600_000, 900_000]
+
+
+def test_a_final_fill_replaces_the_provisional_one_and_a_retracted_one_goes() -> None:
+    left = fleet(
+        """fleet.replace({ entities: [entity(9000, 0)] }, 0);
+        const fill = (from_ts, final, points) => ({ id: "a", from_ts, to_ts: from_ts + 1000, final, points });
+        const points = [[1, 0, 0]];
+        fleet.update({ fills: [fill(1, false, points), fill(2, false, points)] }, 1);
+        fleet.update({ fills: [fill(1, true, points), fill(2, true, [])] }, 2);
+        return [...fleet.fills.values()].map((one) => [one.from_ts, one.final]);"""
+    )
+    assert left == [[1, True]]
+
+
+def test_what_is_gone_is_not_shown_and_a_snapshot_has_all_there_is() -> None:
+    known = fleet(
+        """const named = (id) => ({ ...entity(1, 0), id });
+        fleet.replace({ entities: [named("a"), named("b"), named("c")] }, 0);
+        fleet.update({ gone: ["a"] }, 1);
+        const before = [...fleet.movers.keys()];
+        fleet.replace({ entities: [named("c"), named("d")] }, 2);
+        return [before, [...fleet.movers.keys()]];"""
+    )
+    assert known == [["b", "c"], ["c", "d"]]
+
+
+def test_what_is_frozen_does_not_move_with_the_live_fleet() -> None:
+    before, after = fleet(
+        """fleet.replace({ entities: [{ ...entity(1, 0), track: [] }] }, 0);
+        const frozen = fleet.frozen(5);
+        const before = frozen.movers.get("a").shownY(6);
+        fleet.update({ updates: [entity(2, 3)] }, 7);
+        return [[before, 1], [frozen.movers.get("a").shownY(99_999), frozen.movers.get("a").entity.ts]];"""
+    )
+    assert before == after
+
+
+def test_a_forecast_is_said_in_words() -> None:
+    said = run(
+        """words.sentence({ id: "bus 7", lat: 0, lon: 0, east_mps: 5, north_mps: 5, stale: false,
+            horizons: [{ h_s: 60, lat: 0.01, lon: 0, cov_m2: [100, 0, 100] }] })""",
+        "panels/words.js",
+    )
+    assert said == (
+        "Entity bus 7. It is moving north-east at 7.1 m/s. In 1 minute: 1,113 m to the north, 90 % region 21 m around."
+    )

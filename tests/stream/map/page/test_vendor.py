@@ -1,0 +1,32 @@
+"""What the page takes from others is what its README says, to the byte; and what is ours names no other host."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import stream
+
+PAGE = Path(stream.__file__).parent / "map" / "page"
+VENDOR = PAGE / "vendor"
+NAMESPACE = "http://www.w3.org/2000/svg"
+
+
+def test_each_vendored_file_has_the_hash_of_the_readme() -> None:
+    said = set(re.findall(r"`([0-9a-f]{64})`", (VENDOR / "README.md").read_text()))
+    files = [
+        one for one in VENDOR.iterdir() if one.suffix in (".js", ".mjs", ".css", ".json") and one.name != "coast.mjs"
+    ]
+    assert len(files) == 5
+    assert {hashlib.sha256(one.read_bytes()).hexdigest() for one in files} == said
+
+
+def test_our_own_files_name_no_other_host() -> None:
+    ours = [
+        one for one in PAGE.rglob("*") if one.suffix in (".js", ".html", ".css", ".svg") and VENDOR not in one.parents
+    ]
+    assert len(ours) > 20
+    for one in ours:
+        found = re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", one.read_text().replace(NAMESPACE, ""))
+        assert found == [], one

@@ -1,0 +1,190 @@
+"""The page of `pathcast map` in a real browser, beside a real worker and Kafka: it draws what the server says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from map_browser import Opened
+from map_scene import HOSTILE
+from playwright.sync_api import Browser
+
+AMBER = (255, 176, 0)  # of entities, in the dark theme (drawing/colours.js)
+
+
+@pytest.fixture
+def opened(browser: Browser, scene: Any) -> Any:
+    with Opened(browser, scene.server.base, color_scheme="dark") as found:
+        yield found
+
+
+def some_bus(opened: Opened) -> str:
+    """One that moves: with a track of some pings, and not the hostile one."""
+    drawn = [one for one in opened.state()["drawn"] if one["track"] > 3 and not one["stale"] and one["id"] != HOSTILE]
+    return str(max(drawn, key=lambda one: one["ts"])["id"])
+
+
+def test_it_loads_without_an_error_and_asks_no_other_host(opened: Opened) -> None:
+    opened.until("pathcast.state().fleet !== null")
+    opened.choose(some_bus(opened))
+    opened.until("document.querySelectorAll('#entity [data-table=errors] tbody tr').length > 0")
+    assert opened.said == []
+    assert opened.other_hosts() == []
+    assert any("/v1/stream" in url for url in opened.asked), "the requests were seen"
+
+
+def test_it_draws_each_entity_where_the_server_says_it_is(opened: Opened, scene: Any) -> None:
+    state = opened.state()
+    assert len(state["drawn"]) >= 10
+    for one in state["drawn"]:
+        ts = [point[0] for point in scene.server.entity(one["id"])["entity"]["track"]]
+        assert one["ts"] in ts, "a ping of this entity"
+    bus = next(one for one in state["drawn"] if not one["stale"] and 30 < one["x"] < 500 and 30 < one["y"] < 500)
+    opened.page.keyboard.press("Space")
+    still = next(one for one in opened.state()["drawn"] if one["id"] == bus["id"])
+    opened.page.wait_for_timeout(200)
+    red, green, _, opacity = opened.colour_at("entities", still["x"], still["y"])
+    assert (red, opacity) == (255, 255)
+    assert green >= AMBER[1]
+    assert opened.colour_at("entities", *empty_place(opened.state()["drawn"])) == [0, 0, 0, 0]
+
+
+def empty_place(drawn: list[dict[str, Any]]) -> tuple[float, float]:
+    places = ((x, y) for x in range(40, 600, 20) for y in range(40, 500, 20))
+    return next((x, y) for x, y in places if all(math.hypot(one["x"] - x, one["y"] - y) > 60 for one in drawn))
+
+
+def test_an_entity_glides_between_two_pings(opened: Opened) -> None:
+    """Watched in every frame: there are frames with another place and the same ping."""
+    opened.page.evaluate(
+        """() => {
+            window.seen = {};
+            const look = () => {
+                for (const one of pathcast.state().drawn) {
+                    const places = (window.seen[`${one.id} ${one.ts}`] ??= new Set());
+                    places.add(`${one.x.toFixed(2)} ${one.y.toFixed(2)}`);
+                }
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    opened.until("Object.values(window.seen).some((places) => places.size >= 5)")
+
+
+def test_with_less_motion_an_entity_does_not_glide(browser: Browser, scene: Any) -> None:
+    with Opened(browser, scene.server.base, reduced_motion="reduce") as opened:
+        opened.page.mouse.move(640, 400)
+        opened.page.keyboard.press("f")
+        opened.choose(some_bus(opened))  # the map is not fitted any more, and goes there at once
+        opened.page.evaluate(
+            """() => {
+                window.seen = {};
+                window.later = new Set();
+                const look = () => {
+                    for (const one of pathcast.state().drawn) {
+                        const key = `${one.id} ${one.ts} ${pathcast.state().center}`;
+                        const places = (window.seen[key] ??= new Set());
+                        places.add(`${one.x.toFixed(2)} ${one.y.toFixed(2)}`);
+                        if (window.first === undefined) window.later.add(one.id + one.ts);
+                    }
+                    window.first = true;
+                    requestAnimationFrame(look);
+                };
+                look();
+            }"""
+        )
+        opened.until("Object.keys(window.seen).length > window.later.size + 10")
+        assert opened.page.evaluate("Math.max(...Object.values(window.seen).map((places) => places.size))") == 1
+
+
+def test_it_follows_an_entity(opened: Opened) -> None:
+    bus = some_bus(opened)
+    opened.choose(bus)
+    opened.page.keyboard.press("f")
+    assert opened.state()["following"] is True
+    near = """(() => {
+        const state = pathcast.state();
+        const one = state.drawn.find((drawn) => drawn.id === argument);
+        const map = document.querySelector("#map");
+        return one !== undefined
+            && Math.hypot(one.x - map.clientWidth / 2, one.y - map.clientHeight / 2) < 0.2 * map.clientHeight;
+    })()"""
+    opened.until(near, bus)
+    opened.page.focus("#map canvas.maplibregl-canvas")
+    for _ in range(4):
+        opened.page.keyboard.press("ArrowRight")
+    opened.until(f"!({near})", bus)  # moved away, and so it is as good as if the bus had gone
+    opened.until(near, bus)
+
+
+def test_paused_it_stands_still_and_live_it_has_the_newest_again(opened: Opened, scene: Any) -> None:
+    opened.page.keyboard.press("Space")
+    paused = opened.state()
+    assert paused["mode"] == "paused"
+    opened.until("pathcast.state().fleet.now_ms > argument + 20000", paused["at_ms"])
+    later = opened.state()
+    assert later["drawn"] == paused["drawn"]
+    assert later["at_ms"] == paused["at_ms"]
+    opened.page.keyboard.press("Space")
+    newest = max(one["ts"] for one in paused["drawn"])
+    opened.until("pathcast.state().drawn.some((one) => one.ts > argument)", newest)
+    assert opened.state()["mode"] == "live"
+
+
+def test_scrubbed_back_it_shows_what_the_server_says_was_then(opened: Opened, scene: Any) -> None:
+    opened.until("pathcast.state().at_ms !== null")
+    opened.page.focus("#back")
+    opened.page.keyboard.press("Home")
+    opened.until("pathcast.state().mode === 'past' && pathcast.state().drawn.length > 0")
+    opened.until("!document.querySelector('#past').hidden")
+    at_ms = opened.state()["at_ms"]
+    opened.until("pathcast.state().drawn.every((one) => one.ts <= pathcast.state().at_ms)")
+    then = {one["id"]: one["ts"] for one in scene.server.ask("/v1/history", at=round(at_ms))["entities"]}
+    drawn = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
+    assert drawn
+    assert drawn.items() <= then.items()
+    opened.page.keyboard.press("l")
+    opened.until("pathcast.state().mode === 'live' && document.querySelector('#past').hidden")
+
+
+def test_the_search_finds_an_entity_and_shows_it(opened: Opened) -> None:
+    bus = some_bus(opened)
+    opened.page.keyboard.press("/")
+    opened.page.keyboard.type(bus)
+    opened.page.wait_for_selector("#found [role=option][data-index]")
+    assert opened.page.get_attribute("#search", "aria-expanded") == "true"
+    assert opened.page.get_attribute("#search", "aria-activedescendant") == "found-0"
+    opened.page.keyboard.press("Enter")
+    opened.until("pathcast.state().chosen === argument", bus)
+    assert opened.page.inner_text("#entity-name") == bus
+    opened.page.fill("#search", "no such bus")
+    opened.page.wait_for_selector("#found .none")
+
+
+def test_a_click_on_an_entity_chooses_it(opened: Opened) -> None:
+    opened.page.keyboard.press("Space")
+    drawn = [one for one in opened.state()["drawn"] if one["x"] > 120 and one["y"] > 120]
+    places = {one["id"]: (one["x"], one["y"]) for one in drawn}
+    alone = next(
+        one for one in drawn if sum(math.dist(places[one["id"]], place) < 40 for place in places.values()) == 1
+    )
+    box = opened.page.locator("#map").bounding_box()
+    assert box is not None
+    opened.page.mouse.click(box["x"] + alone["x"], box["y"] + alone["y"])
+    opened.until("pathcast.state().chosen === argument", alone["id"])
+
+
+def test_a_hostile_id_is_shown_as_text(opened: Opened) -> None:
+    opened.until("pathcast.state().drawn.length > 0")
+    opened.choose(HOSTILE)
+    opened.until("document.querySelector('#spoken').textContent.includes('In 1 minute')")
+    assert opened.page.text_content("#entity-name bdi") == HOSTILE
+    assert HOSTILE in (opened.page.text_content("#spoken") or "")
+    opened.page.fill("#search", HOSTILE[:10])
+    opened.page.wait_for_selector("#found [role=option] bdi")
+    assert opened.page.text_content("#found [role=option] bdi") == HOSTILE
+    assert opened.page.evaluate("[window.hacked, document.querySelectorAll('img[src=x]').length]") == [None, 0]
+    assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert opened.said == []

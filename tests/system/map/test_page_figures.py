@@ -1,0 +1,103 @@
+"""The panels of the map's page have the server's numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from map_browser import Opened
+from playwright.sync_api import Browser
+
+FIGURES = (
+    *("entities", "stale", "pings_s", "forecasts_s", "fills_s", "rejects_s", "lag", "p50_ms", "p99_ms"),
+    "rebuilt_share",
+)
+CELLS = """(name) => [...document.querySelectorAll(`${name} tbody tr`)].map(
+    (row) => [...row.children].map((cell) => cell.textContent))"""
+
+
+@pytest.fixture
+def opened(browser: Browser, scene: Any) -> Any:
+    with Opened(browser, scene.server.base) as found:
+        found.until("pathcast.state().fleet !== null")
+        yield found
+
+
+def text_of(value: float | None) -> str:
+    return "" if value is None else f"{value:.15g}"
+
+
+def test_the_fleets_figures_are_those_of_the_stream(opened: Opened, scene: Any) -> None:
+    shown, said = opened.page.evaluate(
+        """() => [Object.fromEntries([...document.querySelectorAll("#fleet-figures dd")]
+            .map((dd) => [dd.dataset.field, dd.dataset.value])), pathcast.state().fleet]"""
+    )
+    assert list(shown) == list(FIGURES)
+    assert {name: value if value == "" else float(value) for name, value in shown.items()} == {
+        name: "" if said[name] is None else float(said[name]) for name in FIGURES
+    }
+    assert said["entities"] == len(scene.server.ask("/v1/history", at=round(said["now_ms"]))["entities"])
+    weights = {one["weights"] for one in scene.server.ask("/v1/history", at=round(said["now_ms"]))["entities"]}
+    titles = opened.page.evaluate("[...document.querySelectorAll('[data-versions=weights] li')].map((li) => li.title)")
+    assert set(titles) == weights
+
+
+def test_the_fleets_errors_are_those_of_the_stream(opened: Opened) -> None:
+    opened.until("pathcast.state().fleet.errors.some((row) => row.n > 0)")
+    rows, said = opened.page.evaluate(f"[({CELLS})('#fleet-errors'), pathcast.state().fleet.errors]")
+    assert len(rows) == len(said) > 0
+    for row, one in zip(rows, said, strict=True):
+        assert row[-1] == f"{one['n']:,}"
+        assert row[1] == metres(one["mean_m"])
+        assert row[2] == metres(one["damped_m"])
+        assert row[5] == percent(one["in90"])
+
+
+def metres(value: float | None) -> str:
+    """As the page says it: three digits or so."""
+    if value is None:
+        return "–"
+    if value >= 10_000:
+        return f"{rounded(value / 1000, 1):,} km"
+    return f"{rounded(value, 1 if value < 10 else 0):,} m"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{rounded(value * 100, 0)} %"
+
+
+def rounded(value: float, digits: int) -> float | int:
+    """Halves away from zero, as Intl.NumberFormat does, and no `.0`."""
+    found = int(value * 10**digits + 0.5) / 10**digits
+    return int(found) if found == int(found) else found
+
+
+def test_an_entitys_panel_has_what_the_server_knows_of_it(opened: Opened, scene: Any) -> None:
+    bus = max((one for one in opened.state()["drawn"]), key=lambda one: one["track"])["id"]
+    opened.choose(bus)
+    opened.page.wait_for_selector("#entity-errors table")
+    opened.page.keyboard.press("Space")  # what comes later is not shown
+    shown = opened.page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll("#entity dd")]
+            .map((dd) => [dd.dataset.field, dd.dataset.value]))"""
+    )
+    told = scene.server.ask("/v1/history", at=int(float(shown["ts"])))["entities"]
+    then = next(one for one in told if one["id"] == bus)
+    assert int(shown["ts"]) == then["ts"]
+    assert shown["place"] == f"{text_of(then['lat'])},{text_of(then['lon'])}"
+    assert shown["status"] == then["status"]
+    assert shown["cache"] == then["cache"]
+    assert shown["weights"] == then["weights"]
+    assert shown["latency"] == text_of(then["latency_ms"])
+    ahead = [row[0] for row in opened.page.evaluate(CELLS, "#entity-forecast")]
+    assert ahead == [f"{one['h_s']:g} s" if one["h_s"] < 90 else f"{one['h_s'] / 60:g} min" for one in then["horizons"]]
+    rows = opened.page.evaluate(CELLS, "#entity-errors")
+    assert len(rows) == len(scene.server.entity(bus)["errors"])
+
+
+def test_the_learning_curve_is_drawn_from_the_servers_points(opened: Opened, scene: Any) -> None:
+    opened.until("document.querySelectorAll('#learning-horizon option').length > 0")
+    horizons = {f"{one['h_s']:g}" for one in scene.server.ask("/v1/learning")["points"]}
+    options = opened.page.evaluate("[...document.querySelectorAll('#learning-horizon option')].map((one) => one.value)")
+    assert set(options) <= horizons
+    opened.until("document.querySelector('#learning svg').getAttribute('aria-label').includes('Mean error by time')")
