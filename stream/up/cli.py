@@ -19,14 +19,14 @@ from stream.wire import Topics
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
 
 HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, arrivals, the HTTP API, what
-takes pings by HTTP, and what refreshes the weights.
+takes pings by HTTP, what refreshes the weights, and the live map.
 
 Without --bootstrap and --redis it starts a broker and a store of its own, for trying out; what they hold stays in
 --dir. A part that dies is started again. Ctrl-C or SIGTERM stops all in order, and leaves no process behind; the same
 command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
 
 Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest and refresh. Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
+serve, arrivals, ingest, refresh and map. Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
 
@@ -84,6 +84,9 @@ def up(
             "--ingest", envvar="PATHCAST_INGEST_LISTEN", help="where pings are taken by HTTP, in the same form"
         ),
     ] = "8080",
+    live_map: Annotated[
+        str, typer.Option("--map", envvar="PATHCAST_MAP_LISTEN", help="where the live map is shown, in the same form")
+    ] = "8765",
     ingest_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,7 +111,7 @@ def up(
     from stream.up.run import Options, run
     from stream.up.screen import Screen
 
-    at = doors.asked(metrics, serve, ingest, count)
+    at = doors.asked(metrics, serve, ingest, live_map, count)
     maps = doors.maps_of(ingest_map)
     if "ingest" not in left_out:
         doors.check_senders(at.ingest, maps.values())

@@ -23,7 +23,7 @@ class _Use(NamedTuple):
     what: str  # "cannot ... at ADDRESS"
 
 
-def asked(metrics: str, serve: str | None, ingest: str, workers: int) -> Doors:
+def asked(metrics: str, serve: str | None, ingest: str, live_map: str, workers: int) -> Doors:
     """Returns the addresses that were asked for. Raises BadParameter."""
     first = _parsed(metrics, METRICS) if metrics else None
     try:
@@ -34,7 +34,7 @@ def asked(metrics: str, serve: str | None, ingest: str, workers: int) -> Doors:
     if first is not None and last is not None and first.port <= SERVE_PORT <= last.port:
         usual = last.port + 1  # a machine with many cores
     api = Address(LOOPBACK, usual) if serve is None else _fixed(_parsed(serve, "--serve"))
-    return Doors(first, api, _fixed(_parsed(ingest, "--ingest")))
+    return Doors(first, api, _fixed(_parsed(ingest, "--ingest")), _fixed(_parsed(live_map, "--map")))
 
 
 def maps_of(given: Sequence[str] | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Doors(NamedTuple):
     metrics: Address | None
     serve: Address
     ingest: Address
+    map: Address
 
 
 class Part(NamedTuple):
@@ -107,7 +108,13 @@ def table(
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),
-        Part("map", "map", ("map", "--atlases", str(home.atlases))),
+        Part(
+            name="map",
+            kind="map",
+            command=("map", "--listen", str(at.map), "--atlases", str(home.atlases)),
+            listens=at.map,
+            paths=("/",),
+        ),
     ]
 
 

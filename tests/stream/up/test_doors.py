@@ -17,22 +17,22 @@ from stream.up.parts import Part, table
 
 
 def parts(metrics: str = "", serve: str = "0", ingest: str = "0", workers: int = 2) -> list[Part]:
-    at = doors.asked(metrics, serve, ingest, workers)
+    at = doors.asked(metrics, serve, ingest, "0", workers)
     return table(Home(Path("/srv")), workers, at, maps=doors.maps_of(["flespi"]), history="topic", finds_drift=True)
 
 
 def test_all_is_on_loopback_unless_it_is_told_otherwise() -> None:
-    at = doors.asked("9464", None, "8080", 2)
-    assert [str(one) for one in at] == ["127.0.0.1:9464", "127.0.0.1:9480", "127.0.0.1:8080"]
-    assert str(doors.asked("", "[::]:80", "8080", 2).serve) == "[::]:80"
+    at = doors.asked("9464", None, "8080", "8765", 2)
+    assert [str(one) for one in at] == ["127.0.0.1:9464", "127.0.0.1:9480", "127.0.0.1:8080", "127.0.0.1:8765"]
+    assert str(doors.asked("", "[::]:80", "8080", "8765", 2).serve) == "[::]:80"
 
 
 @pytest.mark.parametrize(("workers", "port"), [(15, 9480), (16, 9481), (31, 9496)])
 def test_the_metrics_of_many_workers_do_not_take_the_port_of_the_api(workers: int, port: int) -> None:
     """9464 is that of the first of them, and scores has one, too: on 32 cores they reach beyond 9480."""
-    at = doors.asked("9464", None, "8080", workers)
+    at = doors.asked("9464", None, "8080", "8765", workers)
     assert at.serve.port == port
-    assert doors.asked("", None, "8080", workers).serve.port == 9480
+    assert doors.asked("", None, "8080", "8765", workers).serve.port == 9480
 
 
 def test_a_port_that_two_options_name_is_told_with_both_names() -> None:
@@ -57,7 +57,7 @@ def test_a_port_that_something_else_has_is_told_with_the_option_and_what_to_do()
 def test_any_free_port_becomes_one_that_stays_over_restarts() -> None:
     found = parts()
     listening = [part.listens for part in found if part.listens is not None]
-    assert len({address.port for address in listening}) == 2
+    assert len({address.port for address in listening}) == 3
     assert all(address.port for address in listening)
     doors.check(found)
 

@@ -22,11 +22,12 @@ HOME = Home(Path("/srv/pathcast"))
 
 
 API, HOOKS = Address("127.0.0.1", 9480), Address("127.0.0.1", 8080)
+MAP = Address("127.0.0.1", 8765)
 
 
 def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
     maps = {"/webhook/flespi": "flespi", "/webhook/mine": "./mine.toml"}
-    return table(HOME, 2, Doors(metrics, API, HOOKS), maps=maps, history="topic", finds_drift=finds_drift)
+    return table(HOME, 2, Doors(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
