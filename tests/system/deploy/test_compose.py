@@ -57,7 +57,7 @@ def test_all_services_become_healthy_and_a_forecast_comes_out(
         for names in (
             WORKERS,
             sorted(here.keys() - set(WORKERS)),
-        ):  # as `depends_on` has it: workers compile the kernels
+        ):  # workers compile the kernels
             running |= {name: stack.enter_context(here[name].start()) for name in names}
             check = partial(assert_all_live, *running.values())
             for name in names:
