@@ -55,8 +55,8 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             says=("pings of bus-7 are gone",),
             makes=("fleet.atlas", "runs/mine/model.safetensors"),
         ),
-        "export PATHCAST_REGISTRY": Run(before=scenes.registry, makes=("version.tar",)),
-        "pathcast worker --registry": Run(before=scenes.to_promote, ready=WORKER),
+        "export PATHCAST_REGISTRY=s3": Run(before=scenes.registry, makes=("version.tar",)),
+        "export PATHCAST_REGISTRY=/srv": Run(before=scenes.to_promote, ready=WORKER),
     },
     "stream/api/README.md": {
         "pathcast serve": Run(
