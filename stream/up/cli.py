@@ -26,7 +26,8 @@ Without --bootstrap and --redis it starts a broker and a store of its own, for t
 command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
 
 Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest, refresh and map. Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
+serve, arrivals, ingest, refresh and map. Settings of theirs come from their environment variables, such as
+PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
 
