@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,49 @@ SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 PROMETHEUS: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
 
 
-def door() -> Address:
-    """Where the worker serves its metrics."""
-    command = SERVICES["worker"]["command"]
-    return Address.parse(command[command.index("--metrics") + 1])
+def _address(service: str) -> Address:
+    """Where a service serves its metrics: `--metrics`, or what it listens at."""
+    words = [part for word in SERVICES[service]["command"] for part in word.split("=", 1)]
+    options = dict(pairwise(words))
+    return Address.parse(options.get("--metrics") or options["--listen"])
 
 
-def test_prometheus_asks_each_worker_where_it_serves_its_metrics() -> None:
-    """They were on the loopback of the worker's own container, where nobody reads them."""
-    assert not door().loopback
+def _called(name: str) -> list[str]:
+    """The services that answer to a name in compose's network."""
+    aliased = [
+        service
+        for service, what in SERVICES.items()
+        if name in what.get("networks", {}).get("default", {}).get("aliases", ())
+    ]
+    return aliased or [name]
+
+
+def _scraped() -> list[tuple[str, int]]:
     (job,) = PROMETHEUS["scrape_configs"]
-    (found,) = job["dns_sd_configs"]
     assert job["job_name"] == "pathcast", "the alerts say job=pathcast"
-    assert (found["names"], found["type"], found["port"]) == (["worker"], "A", door().port)
+    return [(name, found["port"]) for found in job["dns_sd_configs"] for name in found["names"]]
+
+
+def test_prometheus_asks_each_service_where_it_serves_its_metrics() -> None:
+    """They were on the loopback of the worker's own container, where nobody reads them."""
+    scraped = _scraped()
+    for name, port in scraped:
+        for service in _called(name):
+            assert not _address(service).loopback, service
+            assert _address(service).port == port, service
+    assert {name for name, _ in scraped} >= {"worker", "scores", "latest", "serve", "map", "ingest"}
+    assert _called("worker") == ["worker-1", "worker-2"]
 
 
 def test_a_healthcheck_asks_the_port_that_is_served() -> None:
-    assert f"127.0.0.1:{door().port}/healthz" in SERVICES["worker"]["healthcheck"]["test"][-1]
+    for name, port in _scraped():
+        for service in _called(name):
+            assert f"127.0.0.1:{port}/healthz" in SERVICES[service]["healthcheck"]["test"][-1], service
 
 
 def test_nothing_is_published_beyond_this_machine_and_no_worker_at_all() -> None:
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
-    assert published["worker"] == published["redis"] == []
+    assert published["worker-1"] == published["worker-2"] == published["redis"] == []
     for name, ports in published.items():
         assert all(port.startswith("127.0.0.1:") for port in ports), name
 
