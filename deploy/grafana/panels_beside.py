@@ -230,7 +230,41 @@ def _service(name: str, does: str) -> tuple[Panel, ...]:
     )
 
 
-# `pathcast map` has no metrics yet: its row comes with them.
+MAP: Final = Row(
+    "map: the live map",
+    (
+        each_s(
+            "Requests",
+            "By status; 0 is a browser that has gone.",
+            Query("{{status}}", "sum by (status) (rate(pathcast_map_requests_total{@}[@]))"),
+            unit="reqps",
+            stacked=True,
+        ),
+        Panel(
+            "Who looks, and at how many",
+            "Open pages, connections, and entities in memory.",
+            "short",
+            (
+                Query("pages", "sum(pathcast_map_streams{@})"),
+                Query("connections", "sum(pathcast_map_connections{@})"),
+                Query("entities", "sum(pathcast_map_entities{@})"),
+            ),
+        ),
+        Panel(
+            "Behind the topics",
+            "Records that are not read yet, and those of the last hour that could not be.",
+            "short",
+            (
+                Query("lag", "sum(pathcast_map_lag_records{@})"),
+                Query("unreadable", "sum(increase(pathcast_map_records_refused_total{@}[1h]))"),
+                Query("crowded out", "sum(increase(pathcast_map_entities_crowded_out_total{@}[1h]))"),
+            ),
+            red_from=10_000.0,
+        ),
+    ),
+    is_open=False,
+)
+
 SERVICES: Final = Row(
     "latest, avro, arrivals: records of records",
     (
@@ -241,4 +275,4 @@ SERVICES: Final = Row(
     is_open=False,
 )
 
-ROWS: Final = (QUALITY, SERVE, INGEST, SERVICES)
+ROWS: Final = (QUALITY, SERVE, MAP, INGEST, SERVICES)

@@ -5,7 +5,7 @@ nothing itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from prometheus_client.metrics_core import Metric
 
@@ -13,6 +13,7 @@ from stream.api import metrics as api
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source
+from stream.map import metrics as live_map
 from stream.services.pages import Pages as ServicePages
 from stream.services.plan import Place
 from stream.services.scores.pages import Pages as ScorePages
@@ -28,7 +29,7 @@ PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_tot
 
 def names() -> set[str]:
     families = {f"{one.name}_total" if one.type == "counter" else one.name for one in _collected()}
-    return families | _of_workers() | _of_serve() | PROCESS | {"pathcast_ready"}
+    return families | _of_workers() | _of_pages(api) | _of_pages(live_map) | PROCESS | {"pathcast_ready"}
 
 
 def _collected() -> Iterator[Metric]:
@@ -44,10 +45,11 @@ def _of_workers() -> set[str]:
     return counters | gauges | {one for name, _ in worker.HISTOGRAMS.values() for one in _histogram(f"pathcast_{name}")}
 
 
-def _of_serve() -> set[str]:
-    sizes = {f"{api.PREFIX}{name}" for name in (*api.SIZES, "streams")}
-    counters = {f"{api.PREFIX}{name}_total" for name in (*api.COUNTS, "requests", "messages", "streams_dropped")}
-    return sizes | counters | _histogram(f"{api.PREFIX}seconds")
+def _of_pages(of: ModuleType) -> set[str]:
+    """The names of what answers over HTTP: `serve`, and the map."""
+    sizes = {f"{of.PREFIX}{name}" for name in (*of.SIZES, "streams")}
+    counters = {f"{of.PREFIX}{name}_total" for name in (*of.COUNTS, "requests", "messages", "streams_dropped")}
+    return sizes | counters | _histogram(f"{of.PREFIX}seconds")
 
 
 def _histogram(name: str) -> set[str]:

@@ -68,6 +68,7 @@ def watched(
         worker.wait_until_ready()
         bus_feed.send(apache_kafka, topics.pings, bus_feed.fleet(PINGS, seed=6))
         serve = begun("serve", "serve", "--listen", "0", *states)
+        live_map = begun("map", "map", "--listen", "0")
         door = free_port()
         others = {
             "scores": begun_with_pages("scores", "scores", "run"),
@@ -76,13 +77,15 @@ def watched(
             "avro": begun_with_pages("avro", "avro", "run", "--schema-registry", registry),
             "ingest": begun_with_pages("ingest", "ingest", "http", "--map", "samsara", "--listen", str(door)),
         }
-        serve.wait_for("listening at http://", 300)
-        found = re.search(r"listening at (http://[^,]+),", serve.log())
-        assert found is not None
-        bases = {"worker": base_of(worker), "serve": found[1], **{name: base for name, (_, base) in others.items()}}
+        bases = {"worker": base_of(worker), **{name: base for name, (_, base) in others.items()}}
+        for name, process in (("serve", serve), ("map", live_map)):
+            process.wait_for("listening at http://", 300)
+            found = re.search(r"listening at (http://[^,\s]+)", process.log())
+            assert found is not None
+            bases[name] = found[1]
         for name, base in bases.items():
             prometheus.watch(name, base)
-        everybody = [worker, serve, *(process for process, _ in others.values())]
+        everybody = [worker, serve, live_map, *(process for process, _ in others.values())]
         bus_feed.wait_until_consumed(apache_kafka, topics.prefix, topics.pings, partial(assert_all_live, *everybody))
         for name in ("scores", "latest", "arrivals", "avro"):
             group = f"{topics.prefix}-{name}"
