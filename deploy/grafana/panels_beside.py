@@ -234,7 +234,7 @@ MAP: Final = Row(
     "map: the live map",
     (
         each_s(
-            "Requests",
+            "Requests for the map",
             "By status; 0 is a browser that has gone.",
             Query("{{status}}", "sum by (status) (rate(pathcast_map_requests_total{@}[@]))"),
             unit="reqps",
@@ -251,7 +251,7 @@ MAP: Final = Row(
             ),
         ),
         Panel(
-            "Behind the topics",
+            "The map behind the topics",
             "Records that are not read yet, and those of the last hour that could not be.",
             "short",
             (

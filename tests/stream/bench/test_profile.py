@@ -48,17 +48,8 @@ ASIDE: Final = {
             "membership",
         )
     ),
-    *(
-        f"serve/{name}"
-        for name in (
-            "auth_monitor",
-            "broker_monitor",
-            "health",
-            "http_server",
-            "metrics",
-            "monitor",
-        )
-    ),
+    "probes/http_server",
+    *(f"worker/monitor/{name}" for name in ("auth_monitor", "broker_monitor", "health", "metrics", "monitor")),
     *(f"registry/{name}" for name in ("content", "decisions", "golden", "local", "manifest", "registry")),
     *(f"store/{name}" for name in ("redis_client",)),
     "wire/scores",

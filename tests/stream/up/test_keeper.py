@@ -32,7 +32,7 @@ from stream.worker import process_pool
 keeper.FIRST_DELAY_S, keeper.LONGEST_DELAY_S = 0.05, 0.2
 process_pool.STOP_S = 0.5
 home = Home(Path(sys.argv[1]))
-home.make()
+home.make("pings.v1")
 
 def say(name, line):
     print(f"{name} | {line}", flush=True)

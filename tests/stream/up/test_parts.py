@@ -103,7 +103,7 @@ def test_what_others_reach_is_told_its_address() -> None:
     assert commands["ingest"][2:] == ("--listen", "127.0.0.1:8080", "--map=flespi", "--map=./mine.toml")
     listening = {part.name: (str(part.listens), part.paths) for part in parts() if part.listens is not None}
     assert listening["ingest"] == ("127.0.0.1:8080", ("/webhook/flespi", "/webhook/mine"))
-    assert listening.keys() == {"serve", "ingest"}
+    assert listening.keys() == {"serve", "ingest", "map"}
 
 
 def test_arrivals_know_the_archive_of_this_prefix_or_else_the_topic() -> None:

@@ -19,7 +19,7 @@ from stream.worker.monitor.broker_monitor import AWAY_S, Silence
 from stream.worker.monitor.health import STUCK_S, Held, Reading, unready, unwell
 from stream.worker.monitor.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
 
-RULES = Path(__file__).parents[3] / "deploy" / "alerts" / "pathcast.rules.yaml"
+RULES = Path(__file__).parents[4] / "deploy" / "alerts" / "pathcast.rules.yaml"
 HELD = Held(
     ready=True,
     waiting=3,
