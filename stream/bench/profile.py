@@ -46,6 +46,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/pings.py", "", "decode"),
     ("stream/wire/fields.py", "", "decode"),
     ("stream/wire/ping_rules.py", "", "decode"),
+    ("stream/wire/forgetting.py", "", "decode"),
     ("stream/tracks/foreign_formats.py", "", "decode"),
     ("stream/adapters/live", "", "decode"),  # with `--map` alone: messages that are no pings of ours
     ("stream/tracks/track.py", "", "track"),
@@ -106,6 +107,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/accounts.py", "", "delivery"),
     ("stream/delivery/holds.py", "", "delivery"),
     ("stream/versions", "", "delivery"),
+    ("stream/tracing", "", "delivery"),  # with `--trace-share` alone
     ("stream/wire/versions.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),

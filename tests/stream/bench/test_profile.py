@@ -25,6 +25,7 @@ ASIDE: Final = {
             "environment",
             "failpoints",
             "http_access",
+            "http_log",
             "options",
             "security",
             "settings",
@@ -49,6 +50,7 @@ ASIDE: Final = {
         )
     ),
     "probes/http_server",
+    "worker/monitor",
     *(f"worker/monitor/{name}" for name in ("auth_monitor", "broker_monitor", "health", "metrics", "monitor")),
     *(f"registry/{name}" for name in ("content", "decisions", "golden", "local", "manifest", "registry")),
     *(f"store/{name}" for name in ("redis_client",)),
@@ -66,6 +68,7 @@ ASIDE: Final = {
             "partition_counts",
             "process_pool",
             "startup",
+            "tracing",
             "warmup",
         )
     ),
