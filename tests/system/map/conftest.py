@@ -1,4 +1,7 @@
-"""One fleet, one `pathcast map` and one Chromium for all tests of the page."""
+"""One fleet, one `pathcast map` and one Chromium for the tests of a file.
+
+None is left for other files: while Playwright runs, its event loop does, and no other can be started in this process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from map_scene import MapServer, live_fleet
 from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with map_browser.running() as found:
         yield found
@@ -27,7 +30,7 @@ class Scene(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def scene(browser: Browser, kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Buses that are forecast as long as the tests run. It asks for the browser first: without one, nothing starts."""
     folder, prefix = tmp_path_factory.mktemp("map"), f"map{time.monotonic_ns()}"
