@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.config.http_access import SERVE_TOKEN, Address, check_free, token
+from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
@@ -116,7 +116,7 @@ def serve(
         kafka=security,
         redis=redis_security,
     )
-    address = _address(listen)
+    address = address_of(listen, "--listen")
     keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
     log_to_stderr()
     from stream.api.service import Serving
@@ -144,10 +144,3 @@ def serve(
 
 
 serve.__doc__ = HELP
-
-
-def _address(text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--listen") from None

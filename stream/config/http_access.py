@@ -43,6 +43,16 @@ class Address(NamedTuple):
             return self.host == "localhost"
 
 
+def address_of(text: str, option: str) -> Address:
+    """Parses what an option names. Raises BadParameter, which names the option."""
+    import typer  # here, as most who serve pages have no command line
+
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
 def check_free(address: Address, what: str = "serve metrics") -> None:
     """Checks that we can listen at the address, and closes it again, so that a worker finds out before anything else.
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from stream.config import failpoints
-from stream.config.http_access import Address, check_free, token
+from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.options import log_to_stderr
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
@@ -71,7 +71,7 @@ def run(common: Common, transport: Transport) -> None:
     """
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
-    door = address_of(common.metrics, "--metrics")
+    door = address_of(common.metrics, "--metrics") if common.metrics else None
     secret = token(os.environ)
     if door is not None:
         check_free(door)
@@ -109,14 +109,6 @@ async def serve(common: Common, transport: Transport, door: Address | None = Non
             for number in STOPPED_BY:
                 asyncio.get_running_loop().remove_signal_handler(number)
     log.info("ended: %s%s", sink.taken.in_words(), f", {source.lost:,} lost" if source.lost else "")
-
-
-def address_of(text: str, option: str) -> Address | None:
-    """Returns the address that an option names; None if it is empty. Raises BadParameter."""
-    try:
-        return Address.parse(text) if text else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 async def _report(sink: Sink) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.config.http_access import MAP_TOKEN, Address, check_free, token
+from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
@@ -19,6 +19,7 @@ from stream.config.options import (
     log_to_stderr,
     secured,
 )
+from stream.config.priority import yield_cores
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 
@@ -94,7 +95,7 @@ def show_map(
     ] = 10,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
-    address = _address(listen)
+    address = address_of(listen, "--listen")
     times_s = [float(seconds(*one)) for one in ((keep, "--keep"), (stale_after, "--stale-after"), (expire, "--expire"))]
     log_to_stderr()
     from stream.map.service import Showing, show
@@ -106,7 +107,7 @@ def show_map(
         raise typer.BadParameter(f"{source!r} is not {' or '.join(KINDS)}", param_hint="--source")
     secret = token(os.environ, MAP_TOKEN)
     check_free(address, "show the map")
-    os.nice(nice)
+    yield_cores(nice)
     keep_s, stale_s, expire_s = times_s
     how = Showing(
         bootstrap=bootstrap,
@@ -132,10 +133,3 @@ def show_map(
 
 
 show_map.__doc__ = HELP
-
-
-def _address(text: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--listen") from None

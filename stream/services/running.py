@@ -9,11 +9,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-import typer
 from aiokafka.errors import KafkaError
 
 from stream.config import failpoints
-from stream.config.http_access import Address, check_free, token
+from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.options import log_to_stderr
 from stream.config.security import kafka_refusal
 from stream.probes.http_server import serving
@@ -32,10 +31,7 @@ def run(plan: Plan, begin: Begin, metrics: str, provide: Callable[[int], None]) 
     Raises ConnectionError if Kafka does not answer, ValueError if an input is missing or the inputs have different
     numbers of partitions, Refused.
     """
-    try:
-        door = Address.parse(metrics) if metrics else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    door = address_of(metrics, "--metrics") if metrics else None
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
     if door is not None:

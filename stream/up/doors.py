@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import typer
 
-from stream.config.http_access import LOOPBACK, Address, check_free
+from stream.config.http_access import LOOPBACK, Address, address_of, check_free
 from stream.demo.embedded import free_port
 from stream.up.parts import Doors, Part, ports
 
@@ -25,7 +25,7 @@ class _Use(NamedTuple):
 
 def asked(metrics: str, serve: str | None, ingest: str, live_map: str, workers: int) -> Doors:
     """Returns the addresses that were asked for. Raises BadParameter."""
-    first = _parsed(metrics, METRICS) if metrics else None
+    first = address_of(metrics, METRICS) if metrics else None
     try:
         last = ports(first, workers + 1)[-1]
     except ValueError as error:
@@ -33,8 +33,8 @@ def asked(metrics: str, serve: str | None, ingest: str, live_map: str, workers: 
     usual = SERVE_PORT
     if first is not None and last is not None and first.port <= SERVE_PORT <= last.port:
         usual = last.port + 1  # a machine with many cores
-    api = Address(LOOPBACK, usual) if serve is None else _fixed(_parsed(serve, "--serve"))
-    return Doors(first, api, _fixed(_parsed(ingest, "--ingest")), _fixed(_parsed(live_map, "--map")))
+    api = Address(LOOPBACK, usual) if serve is None else _fixed(address_of(serve, "--serve"))
+    return Doors(first, api, _fixed(address_of(ingest, "--ingest")), _fixed(address_of(live_map, "--map")))
 
 
 def maps_of(given: Sequence[str] | None) -> dict[str, str]:
@@ -83,13 +83,6 @@ def _uses(parts: Sequence[Part]) -> Iterator[_Use]:
         if part.listens is not None:
             option = f"--{part.kind}"
             yield _Use(part.listens, option, f"run {part.kind} ({option}, or --without {part.kind})")
-
-
-def _parsed(text: str, option: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _fixed(address: Address) -> Address:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from stream.config.http_access import address_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.ingest.feeds.options import DEFAULT_HOLD, Hold, address
+from stream.ingest.feeds.options import DEFAULT_HOLD, Hold
 from stream.ingest.running import Common, Metrics, run
 
 
@@ -49,7 +50,7 @@ def ais(
     if len(chosen) != 1:
         raise typer.BadParameter(f"expected one of {', '.join(given)}, got {len(chosen)}")
     option, text = chosen[0]
-    at = address(text, option)
+    at = address_of(text, option)
     receiver = Receiver()
 
     def read(came: Came) -> list[Piece]:

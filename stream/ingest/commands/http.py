@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.config.http_access import address_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.ingest.running import Common, Metrics, address_of, run
+from stream.ingest.running import Common, Metrics, run
 
 if TYPE_CHECKING:
     from stream.ingest.sink import Sink
@@ -63,8 +64,6 @@ def http(
     from stream.ingest.http.guards import check_closed, guards_of
 
     address = address_of(listen, "--listen")
-    if address is None:
-        raise typer.BadParameter("is empty", param_hint="--listen")
     try:
         webhooks = webhooks_of(maps)
     except ValueError as error:

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.config.http_access import Address
-from stream.ingest.feeds.options import address
+from stream.config.http_access import Address, address_of
 
 
 class Kind(StrEnum):
@@ -45,7 +44,7 @@ def sample(
       pathcast ingest sample ais
       pathcast ingest ais --tcp 127.0.0.1:10110
     """
-    asyncio.run(_serve(kind, address(listen or DEFAULTS[kind], "--listen"), speedup))
+    asyncio.run(_serve(kind, address_of(listen or DEFAULTS[kind], "--listen"), speedup))
 
 
 async def _serve(kind: Kind, at: Address, speedup: float) -> None:

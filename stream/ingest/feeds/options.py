@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from stream.config.http_access import Address
 from stream.config.security import secret
 from stream.config.times import seconds
 
@@ -48,14 +47,6 @@ def polled(
         return Feed(url, every_s, read, headers, tolerance_ms)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--url") from None
-
-
-def address(text: str, option: str) -> Address:
-    """Returns the address that an option names. Raises BadParameter."""
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def entity_id(given: str) -> str:

@@ -14,7 +14,7 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.config import failpoints
-from stream.config.http_access import Address, check_free, token
+from stream.config.http_access import address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
@@ -82,7 +82,7 @@ def run(
     """
     longest_s = seconds(longest, "--longest")
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    door = _door(metrics)
+    door = address_of(metrics, "--metrics") if metrics else None
     _log_to_stderr()
     from stream.services.scores.member import serve
     from stream.services.scores.scoring.drift import check_installed
@@ -155,13 +155,6 @@ def _seconds(horizons: str) -> tuple[float, ...]:
         return Settings(horizons_s=tuple(float(part) for part in horizons.split(","))).horizons_s
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
-
-
-def _door(metrics: str) -> Address | None:
-    try:
-        return Address.parse(metrics) if metrics else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics") from None
 
 
 def _log_to_stderr() -> None:

@@ -9,10 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stream.config.http_access import Address
+from stream.config.http_access import Address, address_of
 from stream.ingest.cli import app
 from stream.ingest.pages import Pages
-from stream.ingest.running import address_of
 from stream.ingest.sink import Sink, Taken
 from stream.ingest.source import Source
 from stream.wire import Topics
@@ -71,7 +70,6 @@ def test_presets_are_listed_and_printed() -> None:
 
 
 def test_an_address_is_parsed_or_told_by_its_option() -> None:
-    assert address_of("", "--metrics") is None
     assert address_of("0.0.0.0:9484", "--metrics") == Address("0.0.0.0", 9484)
     with pytest.raises(typer.BadParameter):
         address_of("x:y", "--metrics")
