@@ -18,7 +18,7 @@ from pathcast_process import environment
 import stream
 from stream.wire import Topics
 
-PAGE = Path(stream.__file__).parent / "files" / "README.md"
+PAGE = Path(stream.__file__).parent / "commands" / "files" / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PATIENCE_S = 1_800.0  # a bound on waiting: kernels may have to be compiled, and a refresh goes last (nice)
 

@@ -12,6 +12,8 @@ from playwright.sync_api import Browser
 
 AMBER = (255, 176, 0)  # of entities, in the dark theme (drawing/colours.js)
 
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
 
 @pytest.fixture
 def opened(browser: Browser, scene: Any) -> Any:
@@ -121,8 +123,9 @@ def test_it_follows_an_entity(opened: Opened) -> None:
 
 def test_paused_it_stands_still_and_live_it_has_the_newest_again(opened: Opened, scene: Any) -> None:
     opened.page.keyboard.press("Space")
+    opened.until("pathcast.state().mode === 'paused'")
+    opened.page.evaluate(TWO_FRAMES)  # what is drawn is of the frame before the key
     paused = opened.state()
-    assert paused["mode"] == "paused"
     opened.until("pathcast.state().fleet.now_ms > argument + 20000", paused["at_ms"])
     later = opened.state()
     assert later["drawn"] == paused["drawn"]
