@@ -211,7 +211,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         name = f"{self._plan.group}|{self._plan.inputs[0]}|{number}"
         publisher = Publisher(self._plan.bootstrap, name, security=self._plan.kafka)
         try:
-            await publisher.start()  # this fences the owner before us: from here on the committed offsets are fixed
+            # This fences the owner before us: from here on the committed offsets are fixed.
+            await _bounded(publisher.start(), STOP_S)
             taken = await self._taken(number)
             unit, starts = await self._begin(taken), taken.starts
             async with self._lock:
