@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, processes_of
@@ -171,15 +172,14 @@ def test_the_map_is_there_while_it_runs_and_stays_until_ctrl_c(home: Path, untra
     assert demo.stdout is not None
     assert list(json.loads(demo.stdout.readline())) == KEYS, "the summary comes when the replay is over"
     assert _wait_for(demo, "the map stays at ").split()[4] == url
-    with urllib.request.urlopen(f"{url}/v1/config") as said:
-        config = json.load(said)
-    assert (config["source"], config["title"]) == ("forecasts", "pathcast demo")
-    with urllib.request.urlopen(f"{url}/v1/search?q=5") as said:
-        assert json.load(said)["ids"], "it has vehicles"
-    with urllib.request.urlopen(f"{url}/v1/atlas") as said:
-        assert json.load(said)["flows"], "and streets"
-    demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=PATIENCE_S)
+    try:
+        config = _asked(f"{url}/v1/config")
+        assert (config["source"], config["title"]) == ("forecasts", "pathcast demo")
+        assert _asked(f"{url}/v1/search?q=5")["ids"], "it has vehicles"
+        assert eventually(lambda: bool(_asked(f"{url}/v1/atlas")["flows"])), "and streets, once it has read the atlas"
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, "that was the end that was asked for"
 
 
@@ -227,6 +227,11 @@ def test_a_missing_wheel_is_one_line(home: Path) -> None:
 def _wait_until_running(demo: subprocess.Popen[str]) -> None:
     """Until the feed has begun: everything that the demo starts is there."""
     _wait_for(demo, "running")
+
+
+def _asked(url: str) -> Any:
+    with urllib.request.urlopen(url) as said:
+        return json.load(said)
 
 
 def _wait_for(demo: subprocess.Popen[str], begin: str) -> str:
