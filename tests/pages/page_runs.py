@@ -42,7 +42,8 @@ class Scene:
         """In place of the defaults: other servers than localhost's, topics and groups of this block's own, and small
         pools of threads. The ports of `pathcast up` are nobody's default here."""
         where = {"PATHCAST_BOOTSTRAP": self.bootstrap, "PATHCAST_REDIS": self.redis_url, "PATHCAST_PREFIX": self.prefix}
-        return {**where, "PATHCAST_GROUP": self.prefix}
+        doors = dict.fromkeys(("PATHCAST_SERVE_LISTEN", "PATHCAST_INGEST_LISTEN", "PATHCAST_MAP_LISTEN"), "0")
+        return {**where, **doors, "PATHCAST_GROUP": self.prefix}
 
     def elsewhere(self, text: str) -> str:
         """The text with the servers of the pages replaced by real ones, and folders of the machine by ours."""

@@ -180,10 +180,14 @@ def registry(scene: Scene) -> Changes:
 
 
 def to_promote(scene: Scene) -> Changes:
-    """Weights that are no version yet; a version is a hash of them."""
+    """Weights that are no version yet, and a registry in use: `small` serves, and is what a rollback goes back to."""
     from model.api import load_weights
 
     page_files.weights("runs/november")(scene)
+    registry = scene.folder / "srv" / "pathcast"
+    small = _published(scene, "small", registry)
+    where = ("--registry", registry, "--bootstrap", scene.bootstrap, "--prefix", scene.prefix)
+    page_files.pathcast(scene.folder, "models", "promote", small[:8], *where)
     return {"3fa1": load_weights(scene.folder / "runs/november").fingerprint().hex()[:8]}
 
 

@@ -39,6 +39,18 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "python3.11 -m venv .venv\n": Run(fresh=True, long=True, makes=(".git/hooks/pre-commit",)),
     },
     "deploy/README.md": {"docker compose": DOCKER, "docker build": DOCKER},
+    "deploy/PRIVACY.md": {
+        "kafka-configs.sh": Not("kafka-configs.sh is the broker's: its options", like="tests/system/test_archive.py"),
+        "pathcast forget": Not("waits for the workers of a fleet: the same", like="tests/system/test_forget.py"),
+    },
+    "deploy/SIZING.md": {
+        "pathcast bench soak": Not("ten minutes of a quiet machine: its result", like="stream/bench/RESULTS.md")
+    },
+    "deploy/UPGRADES.md": {
+        "docker compose": DOCKER,
+        "helm diff": Not("needs a cluster: what the chart makes", like="tests/system/deploy/test_chart.py"),
+    },
+    "deploy/helm/pathcast/README.md": {"docker build": DOCKER},
     "stream/README.md": {
         "pathcast up": Run(ready={"pathcast up": UP}, alone=True, says=("stopped; nothing is left running",)),
         "pathcast worker --bootstrap kafka:9092": Run(
@@ -70,6 +82,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         'curl -sf -H "$AUTH" -H \'Content-Type: application/json\' "$API/v1/gapfill"': API,
         "curl -sf -H \"$AUTH\" -H 'Content-Type: application/geo+json'": API,
         "curl -sN": API,
+        "TICKET=": API,
     },
     "stream/client/README.md": {
         "kcat": RECIPE,
@@ -132,6 +145,15 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             changes={"pathcast ingest mqtt --broker mqtt.example": "# pathcast ingest mqtt --broker mqtt.example"},
         ),
         "pathcast worker --map flespi": Run(before=scenes.flespi_records, ready=WORKER, makes=("forecasts.ndjson",)),
+    },
+    "stream/map/README.md": {
+        "pathcast map": Run(
+            before=lambda scene: (scene.folder / "srv" / "pathcast" / "atlases").mkdir(parents=True),
+            ready={"pathcast map": "listening at http://"},
+        )
+    },
+    "stream/map/page/vendor/README.md": {
+        "npm install": Not("was done once: its results by their hashes", like="tests/stream/map/page/test_vendor.py")
     },
     "stream/services/arrivals/README.md": {
         "pathcast arrivals run": Run(
