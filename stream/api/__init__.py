@@ -3,6 +3,7 @@ feed of their newest forecasts. It runs beside the workers, writes nothing, and 
 
 cli          the options of `pathcast serve`
 service      starts the parts, and stops them
+running      runs the parts of a server side by side
 messages     what is asked and answered, as types
 events       the messages of the live feed, errors, health
 operations   every operation: its path, parameters, body, answers and errors

@@ -23,6 +23,7 @@ from stream.api.http.tickets import VALID_S, Tickets
 from stream.api.live import sending
 from stream.api.live.newest import Newest
 from stream.api.live.open_streams import OpenStreams
+from stream.api.live.topics import now_ms
 from stream.api.live.watching import Watch
 from stream.api.metrics import CONTENT_TYPE, Metrics
 from stream.api.openapi import as_json
@@ -127,7 +128,7 @@ class Handlers:
         if found is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
         raw, ts_ms = found
-        age_s = msgspec.json.encode((_now_ms() - ts_ms) / 1000)
+        age_s = msgspec.json.encode((now_ms() - ts_ms) / 1000)
         return web.Response(body=b'{"forecast":%s,"age_s":%s}' % (raw, age_s), content_type=JSON)
 
     async def entities(self, request: web.Request) -> web.Response:
@@ -284,7 +285,3 @@ def _as_feature(track: m.FilledTrack) -> m.FilledFeature:
 
 def _json(said: msgspec.Struct, content_type: str = JSON) -> web.Response:
     return web.Response(body=_ENCODER.encode(said), content_type=content_type)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

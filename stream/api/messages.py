@@ -321,7 +321,7 @@ class Eta(Said, frozen=True, kw_only=True):
 
 
 class Ticket(Said, frozen=True, kw_only=True):
-    """What opens one stream, in the token's place."""
+    """A ticket opens one stream, in the token's place."""
 
     ticket: str
     valid_s: Annotated[float, msgspec.Meta(description="For how long, from now.")]

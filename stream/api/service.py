@@ -37,7 +37,9 @@ from stream.api.http.limits import Buckets
 from stream.api.http.tickets import Tickets
 from stream.api.live.following import Following
 from stream.api.live.newest import Newest
+from stream.api.live.topics import now_ms
 from stream.api.metrics import Metrics
+from stream.api.running import run_parts
 from stream.config.http_access import SERVE_TOKEN, Address
 from stream.config.security import Refused, kafka_refusal, redis_refusal, shown
 from stream.config.settings import Settings
@@ -108,7 +110,7 @@ class Service:
             self._atlases,
             is_heard=lambda entity_id: self.newest.row(entity_id) is not None,
             stale_ms=how.stale_s * 1000,
-            clock_ms=lambda: int(time.time() * 1000),
+            clock_ms=now_ms,
         )
         self.tracks = Tracks(networks[1])
         metrics, connections, tickets = Metrics(), Connections(how.most_connections), Tickets()
@@ -166,16 +168,7 @@ class Service:
         parts = [self.following.run(), self.asker.run()]
         if self._atlases is not None:
             parts.append(self._atlases.run())
-        tasks = [asyncio.create_task(part) for part in parts]
-        waiting = asyncio.create_task(stopping.wait())
-        try:
-            done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (*tasks, waiting):
-                task.cancel()
-            await asyncio.gather(*tasks, waiting, return_exceptions=True)
+        await run_parts(parts, stopping)
 
     async def stop(self) -> None:
         await self.handlers.close()

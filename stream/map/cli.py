@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stream.api.cli import option
 from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
@@ -38,10 +39,6 @@ with `?token=TOKEN` once. It is plain HTTP: put a proxy with TLS before a port t
   pathcast map --bootstrap kafka:9092 --listen 0.0.0.0:8765 --atlases /srv/pathcast/atlases
   pathcast map --source forecasts --basemap austin.pmtiles
 """
-
-
-def option(flag: str, env: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
 def _file(flag: str, env: str, text: str, **more: Any) -> Any:

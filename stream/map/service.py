@@ -24,6 +24,7 @@ from stream.api.http.limits import Buckets
 from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import TopicsFollowing
 from stream.api.metrics import Metrics
+from stream.api.running import run_parts
 from stream.config.http_access import MAP_TOKEN, Address
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
@@ -115,18 +116,10 @@ class Service:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until `stopping` is set. Raises what ends a part: none should end."""
-        tasks = [asyncio.create_task(part) for part in (self.following.run(), self.ends.run())]
+        parts = [self.following.run(), self.ends.run()]
         if self.streets.can_look:
-            tasks.append(asyncio.create_task(self.streets.run()))
-        waiting = asyncio.create_task(stopping.wait())
-        try:
-            done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (*tasks, waiting):
-                task.cancel()
-            await asyncio.gather(*tasks, waiting, return_exceptions=True)
+            parts.append(self.streets.run())
+        await run_parts(parts, stopping)
 
     async def stop(self) -> None:
         await self.streams.close()

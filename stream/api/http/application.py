@@ -37,7 +37,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Route(Protocol):
-    """What a server needs to know of an operation (`stream.api.operations`)."""
+    """Describes what a server needs to know of an operation (`stream.api.operations`)."""
 
     @property
     def name(self) -> str: ...
@@ -99,7 +99,7 @@ class Gate:
 
 
 class Pages(NamedTuple):
-    """What a server answers."""
+    """Lists what a server answers."""
 
     routes: Sequence[Route] = OPERATIONS
     streams: Mapping[str, str] = STREAMS

@@ -16,7 +16,7 @@ MOST: Final = 10_000  # that are not used yet, of 150 bytes each; beyond, the ol
 
 
 class Tickets:
-    """Those that were given and not used yet."""
+    """Holds the tickets that were given and not used yet."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most

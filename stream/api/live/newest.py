@@ -64,7 +64,7 @@ class _Src(msgspec.Struct):
 
 
 class Head(msgspec.Struct):
-    """Those fields of a forecast that the table reads; the decoder skips the rest."""
+    """Has those fields of a forecast that the table reads; the decoder skips the rest."""
 
     entity_id: str
     anchor: _Anchor

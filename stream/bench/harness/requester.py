@@ -29,8 +29,8 @@ _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) .*?[Cc]ontent-[Ll]ength: (\d+)", re.DOTA
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask, and how fast: request i is due i / rate_per_s seconds after the first, about entity i modulo their
-    number."""
+    """Says what to ask, and how fast: request i is due i / rate_per_s seconds after the first, about entity i modulo
+    their number."""
 
     url: str
     entities: list[str]
