@@ -6,7 +6,7 @@ quota is raised. An entity that is in memory or in the store, or whose state the
 
 A replay of records that were answered before decides as the first pass did, unless states have expired meanwhile: which
 entity is refused does not depend on the log alone. So `pathcast verify` accepts these dead letters as they are
-(`stream.verify.judge`).
+(`stream.verify.judging.judge`).
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Final
 
 from stream.engine.asks import Choice
 from stream.engine.engine import Engine
-from stream.verify.doubts import Place
-from stream.verify.judge import Judge, by_record
+from stream.verify.judging.doubts import Place
+from stream.verify.judging.judge import Judge, by_record
 from stream.verify.stored_states import Replayed, States
 from stream.verify.versions import Said
 from stream.wire import Outgoing, Record

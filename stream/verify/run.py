@@ -32,8 +32,8 @@ from stream.store.base import Store
 from stream.store.redis_store import RedisStore
 from stream.verify.atlases import NamedAtlases, announced, said
 from stream.verify.compare import Tolerance
-from stream.verify.doubts import Place
-from stream.verify.judge import Judge, Rules
+from stream.verify.judging.doubts import Place
+from stream.verify.judging.judge import Judge, Rules
 from stream.verify.log_history import Past
 from stream.verify.offsets import Outlook, Start, outlook
 from stream.verify.published import Book, Published, Span

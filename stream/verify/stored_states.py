@@ -23,7 +23,7 @@ from stream.engine.predictors import Predictors
 from stream.store.base import Item, MemoryStore, Partition, Store
 from stream.tracks.track import Track
 from stream.verify.compare import Tolerance
-from stream.verify.judge import Judge, Rules
+from stream.verify.judging.judge import Judge, Rules
 from stream.verify.report import Example, Report
 from stream.wire.scoring import distance_m
 

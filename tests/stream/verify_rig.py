@@ -13,8 +13,8 @@ from stream.engine.engine import Engine
 from stream.store.base import Store
 from stream.verify.atlases import NamedAtlases, said
 from stream.verify.compare import Tolerance
-from stream.verify.doubts import Place
-from stream.verify.judge import Judge, Rules
+from stream.verify.judging.doubts import Place
+from stream.verify.judging.judge import Judge, Rules
 from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Report

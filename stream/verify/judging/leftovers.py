@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from stream.verify.judging.trusted_state import TrustedState
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Verdict
-from stream.verify.trusted_state import TrustedState
 
 
 def leftovers(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:

@@ -19,7 +19,7 @@ names, and the numbers of a fill that names another one are not compared.
 A replay cannot decide whether a step fails, because the program may have changed since. So a `step_failed` is accepted,
 and an `entity_quarantined` is right after a `step_failed` of its entity. From there on, each record of the entity must
 have an outcome, except one that may be a duplicate; its answers are judged again once we know that the replay and the
-workers build on the same pings (`known`).
+workers build on the same pings (`trusted_state`).
 
 Whether a new entity exceeds the quota depends on what has expired in the store, so an `entity_quota_exceeded` is
 accepted, too. But it is wrong for an entity that had a forecast before, within the TTL of a state.
@@ -34,12 +34,12 @@ from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.tracks.clean import Foreign, parse
 from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
-from stream.verify.doubts import Doubts, Place, as_published, doubt_of, doubts_of
-from stream.verify.leftovers import leftovers
+from stream.verify.judging.doubts import Doubts, Place, as_published, doubt_of, doubts_of
+from stream.verify.judging.leftovers import leftovers
+from stream.verify.judging.trusted_state import TrustedState
+from stream.verify.judging.unread import Unread
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
-from stream.verify.trusted_state import TrustedState
-from stream.verify.unread import Unread
 from stream.verify.versions import Announced, Named
 from stream.verify.weights import AnnouncedWeights
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
