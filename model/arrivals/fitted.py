@@ -1,6 +1,7 @@
 """The coefficients of `model.arrivals.times`: a row for each of its LEVELS, a column for each of its numbers.
 
-Made by `python -m train.evaluation.arrivals_fit` (train/experiments/notes/arrivals.md has data, date and machine).
+Made by `python -m train.evaluation.travel.arrivals_fit` (train/experiments/notes/arrivals.md has data, date and
+machine).
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             ready={"pathcast arrivals run": OURS, "pathcast arrivals tail": "depot-3"},
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
-        "python -m train.evaluation.arrivals_fit": Run(
+        "python -m train.evaluation.travel.arrivals_fit": Run(
             before=files.tracks("taxis.parquet"),
-            ready={"python -m train.evaluation.arrivals_fit": OURS},
+            ready={"python -m train.evaluation.travel.arrivals_fit": OURS},
             makes=("fitted.json",),
         ),
     },

@@ -12,7 +12,7 @@ from train_worlds import Columns, MakeCorpus, WriteFile
 
 from train.data.corpus import Corpus, load
 from train.data.cutting import Cut
-from train.evaluation import fitted_filters
+from train.evaluation.baselines import fitted_filters
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from model.network.calibration import CHI2_90
 from train.data import anchors as anchoring
 from train.data.resampling import thinned
 from train.evaluation import gap_fills
-from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
 from train.evaluation.metrics import mahalanobis2
 from train.evaluation.rollout import MODEL, walk
+from train.evaluation.travel import trips as evaluated
 
 # pings of a trip after which the travel time to its end is asked for: the first, and the fifth of nine or more
 TRAVELLED: Final = (0, 4)

@@ -23,7 +23,7 @@ from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation import published
 from train.evaluation.atlas import ATLAS, BESIDE
-from train.evaluation.dead_reckoning import reckoned
+from train.evaluation.baselines.dead_reckoning import reckoned
 from train.evaluation.metrics import Cases, measure, off_by, paired, reliability, score
 from train.evaluation.rollout import MODEL, Answers, Recorded, walk
 

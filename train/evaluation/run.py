@@ -18,11 +18,13 @@ from stream.adapters.sources import Source
 from train.data.anchors import HORIZONS_S, Anchors, usable
 from train.data.corpus import Corpus, Reading, load, silent
 from train.data.cutting import EVALUATION
-from train.evaluation import arrivals, atlas, fitted_filters, forecasts, gap_fills, travel_times, trees, trips
+from train.evaluation import atlas, forecasts, gap_fills
 from train.evaluation import plots as picture
+from train.evaluation.baselines import fitted_filters, trees
 from train.evaluation.forecasts import Part, Progress, Sample
 from train.evaluation.metrics import is_inside, mahalanobis2
 from train.evaluation.rollout import MODEL, Answers
+from train.evaluation.travel import arrivals, travel_times, trips
 
 Report = dict[str, Any]
 

@@ -83,7 +83,10 @@ def run(
     fitted: Annotated[
         Path | None,
         typer.Option(
-            "--fitted", exists=True, dir_okay=False, help="what train.evaluation.arrivals_fit wrote of your fleet"
+            "--fitted",
+            exists=True,
+            dir_okay=False,
+            help="what train.evaluation.travel.arrivals_fit wrote of your fleet",
         ),
     ] = None,
     geofences: Annotated[

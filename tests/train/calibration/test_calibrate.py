@@ -22,9 +22,9 @@ from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
-from train.evaluation import travel_times
-from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import Sample, judge_forecasts
+from train.evaluation.travel import travel_times
+from train.evaluation.travel import trips as evaluated
 
 TINY = ModelConfig(d=16, heads=2, window=16)
 

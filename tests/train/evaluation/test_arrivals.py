@@ -12,9 +12,9 @@ from train_worlds import MakeCorpus, WriteFile, together, track
 from model.api import ModelConfig, Predictor
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
-from train.evaluation.arrivals import RADIUS_M, judge_arrivals, questions
-from train.evaluation.arrivals_fit import fitted
 from train.evaluation.forecasts import open_samples
+from train.evaluation.travel.arrivals import RADIUS_M, judge_arrivals, questions
+from train.evaluation.travel.arrivals_fit import fitted
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
 DAY_MS = 86_400_000

@@ -9,7 +9,7 @@ from train_worlds import MakeCorpus, together, track
 from train.data.anchors import find
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
-from train.evaluation.dead_reckoning import REPORTED, reckoned
+from train.evaluation.baselines.dead_reckoning import REPORTED, reckoned
 from train.evaluation.forecasts import Sample, judge_forecasts
 
 MINUTES = [60.0 * i for i in range(12)]

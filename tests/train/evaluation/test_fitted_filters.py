@@ -15,8 +15,8 @@ from model.kinematics.filters import FITTED, FittedKalman, Follower
 from model.kinematics.imm import Imm
 from train.data.anchors import usable
 from train.data.cutting import EVALUATION
-from train.evaluation import fitted_filters as fitting
-from train.evaluation.fitted_filters import Windows, fit_followers, fit_smoother, search
+from train.evaluation.baselines import fitted_filters as fitting
+from train.evaluation.baselines.fitted_filters import Windows, fit_followers, fit_smoother, search
 from train.evaluation.forecasts import open_samples
 from train.evaluation.metrics import energy_score
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from model.kinematics.features import ABSENT, FIX
-from train.evaluation.like_trips import PARTS, LikeTrips
-from train.evaluation.travel_times import NearestTrips
-from train.evaluation.trips import Trips
+from train.evaluation.travel.like_trips import PARTS, LikeTrips
+from train.evaluation.travel.travel_times import NearestTrips
+from train.evaluation.travel.trips import Trips
 
 START_MS = 1_211_155_200_000  # a Monday
 HOUR_MS = 3_600_000

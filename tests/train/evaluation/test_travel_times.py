@@ -14,17 +14,17 @@ from model.api import ModelConfig, Predictor, TravelTimes
 from model.kinematics.geo import F64
 from model.parameters.untrained import untrained
 from train.data.cutting import EVALUATION
-from train.evaluation import travel_times
 from train.evaluation.forecasts import open_samples
 from train.evaluation.metrics import score_times
-from train.evaluation.travel_times import (
+from train.evaluation.travel import travel_times
+from train.evaluation.travel.travel_times import (
     DistancePower,
     MedianSpeed,
     NearestTrips,
     judge_travel_times,
     of_predictor,
 )
-from train.evaluation.trips import long_enough, trips
+from train.evaluation.travel.trips import long_enough, trips
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
 DAY_MS = 86_400_000

@@ -11,8 +11,8 @@ from train_worlds import MakeCorpus, together, track
 from train.data.anchors import find
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
+from train.evaluation.baselines.trees import train_trees
 from train.evaluation.forecasts import error_en_m
-from train.evaluation.trees import train_trees
 
 FAR_S = (300.0,)
 

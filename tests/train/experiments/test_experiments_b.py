@@ -23,8 +23,8 @@ from train.batches.options import BatchOptions
 from train.data import synth
 from train.data.corpus import Corpus, load
 from train.data.splits import split
-from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import judge_forecasts, open_samples
+from train.evaluation.travel import trips as evaluated
 from train.experiments import cli
 from train.experiments.lab import cell_model, h3_cells, windows
 from train.experiments.lab.lab import Lab

@@ -31,7 +31,7 @@ def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | N
     """Scores at most `most` of the trips, evenly spaced among those that take at most LONGEST_S; returns None where
     there is none.
 
-    A trip is a track that is long enough for `train.evaluation.travel_times`.
+    A trip is a track that is long enough for `train.evaluation.travel.travel_times`.
     """
     seconds = (trips.ts_ms[trips.tracks[:, 1] - 1] - trips.ts_ms[trips.tracks[:, 0]]) / 1000.0
     brief = np.flatnonzero(seconds <= LONGEST_S)

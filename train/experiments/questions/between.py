@@ -20,8 +20,8 @@ from train.evaluation.forecasts import Part
 from train.evaluation.gap_fills import answer, evenly, hide_blocks
 from train.evaluation.metrics import Difference, paired
 from train.evaluation.rollout import MODEL
-from train.evaluation.travel_times import NEAREST, of_predictor
-from train.evaluation.trips import Trips, long_enough, place_km, trips
+from train.evaluation.travel.travel_times import NEAREST, of_predictor
+from train.evaluation.travel.trips import Trips, long_enough, place_km, trips
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.passages import CUT_MS, MIN_ENTITIES, Fleet, Gaps, from_passages, metres_from
 from train.experiments.lab.report import Finding, Line, Picture, Table

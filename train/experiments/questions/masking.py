@@ -10,11 +10,11 @@ from model.api import Predictor
 from model.network.checkpoint import served
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
-from train.evaluation import travel_times
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
 from train.evaluation.rollout import MODEL
-from train.evaluation.trips import long_enough
+from train.evaluation.travel import travel_times
+from train.evaluation.travel.trips import long_enough
 from train.experiments.lab.lab import Lab, Trained
 from train.experiments.lab.paths import PathScore, judge_paths
 from train.experiments.lab.report import Finding, Line, Picture, Table
@@ -57,7 +57,7 @@ METHOD = (
     "and after features no gap was ever asked about, so what fills one is physics. All ask for positions ahead and "
     "for travel times alike. Judged on the test split: hidden blocks "
     "(`train.evaluation.gap_fills`), the time of a trip from its first fix and its destination "
-    "(`train.evaluation.travel_times`, against the best of one speed, a power of the distance, and nearest "
+    "(`train.evaluation.travel.travel_times`, against the best of one speed, a power of the distance, and nearest "
     "trips), and the path of a trip of at most half an hour from its two ends and the times alone. There is one seed "
     "of each, so means over the files that are within 1 % of each other are called equal."
 )

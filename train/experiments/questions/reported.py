@@ -13,7 +13,7 @@ from model.kinematics.geo import F64
 from train.data.anchors import EARLIER_PINGS
 from train.data.corpus import Corpus
 from train.data.resampling import STEP_S, thinned
-from train.evaluation.dead_reckoning import REPORTED
+from train.evaluation.baselines.dead_reckoning import REPORTED
 from train.evaluation.forecasts import ROAD, Part, Sample, judge_forecasts
 from train.evaluation.gap_fills import HERMITE_REPORTED, judge_gap_fills
 from train.evaluation.rollout import MODEL

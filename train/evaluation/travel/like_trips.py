@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.kinematics.features import week_phase_ms
 from model.kinematics.geo import E7, F64, haversine_m
-from train.evaluation.trips import Trips, place_km
+from train.evaluation.travel.trips import Trips, place_km
 
 LEVELS: Final = np.array([0.05, 0.1, 0.5, 0.9, 0.95])
 MOST_KNOWN: Final = 20_000  # trips, evenly

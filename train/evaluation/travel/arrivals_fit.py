@@ -1,5 +1,5 @@
-"""`python -m train.evaluation.arrivals_fit FILE...`: fits the coefficients of `model.arrivals.times` to the train
-splits of these files, and prints what `model/arrivals/fitted.py` holds.
+"""`python -m train.evaluation.travel.arrivals_fit FILE...`: fits the coefficients of `model.arrivals.times` to the
+train splits of these files, and prints what `model/arrivals/fitted.py` holds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from model.arrivals.times import BUNDLED, FLOOR_S, LEVELS, alone, with_passages
 from model.kinematics.geo import F64
 from train.data.anchors import find
 from train.data.splits import held_back
-from train.evaluation.arrivals import MOST_HISTORY, history_of, known_of, questions
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.rollout import walk
+from train.evaluation.travel.arrivals import MOST_HISTORY, history_of, known_of, questions
 from train.quantile_regression import fit_line
 
 MOST_ANCHORS = 12_000  # of a file

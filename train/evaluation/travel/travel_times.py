@@ -1,8 +1,8 @@
 """Evaluates travel times: origin, destination and departure are given. Prints nothing.
 
-A trip (`train.evaluation.trips`) is a track as cut for evaluation, which ends at silences and at a new trajectory id,
-with at least 9 pings and TRIP_M metres from its first ping to its last. A predictor knows the first fix and the last
-place, nothing between.
+A trip (`train.evaluation.travel.trips`) is a track as cut for evaluation, which ends at silences and at a new
+trajectory id, with at least 9 pings and TRIP_M metres from its first ping to its last. A predictor knows the first fix
+and the last place, nothing between.
 
 The baselines are fitted to the train split, and so are their 90 % intervals: to the ratios of true to predicted time of
 the train split's own trips, each predicted by a fit to other trips. The time of a trip need not grow with the distance:
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from model.api import Predictor, TravelTimes
 from model.kinematics.geo import E7, F64, haversine_m
 from train.evaluation.forecasts import Sample, about
-from train.evaluation.like_trips import LikeTrips, Quantiles
 from train.evaluation.metrics import score_times
 from train.evaluation.rollout import MODEL
-from train.evaluation.trips import Trips, long_enough, place_km, trips
+from train.evaluation.travel.like_trips import LikeTrips, Quantiles
+from train.evaluation.travel.trips import Trips, long_enough, place_km, trips
 from train.quantile_regression import fit_line
 
 LIKE: Final = "like_trips"  # fitted to all known trips; the others to TRAIN_TRIPS
