@@ -1,8 +1,8 @@
 """Decides when a partition's states are written to the store, and handles failed writes.
 
-It makes one checkpoint at a time, in legs (`stream.engine.snapshot`). Between two batches it dumps a leg, which takes
-some milliseconds. The leg is written while the engine works on, once the batch that was folded last is committed: the
-store must never be ahead of the committed offset.
+It makes one checkpoint at a time, in legs (`stream.engine.entities.snapshot`). Between two batches it dumps a leg,
+which takes some milliseconds. The leg is written while the engine works on, once the batch that was folded last is
+committed: the store must never be ahead of the committed offset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stream.delivery.accounts import Accounts
 from stream.delivery.outages import Outages
 from stream.delivery.partitions import Owned
 from stream.engine.engine import Engine
-from stream.engine.snapshot import Snapshot
+from stream.engine.entities.snapshot import Snapshot
 from stream.store.base import Fenced
 
 log = logging.getLogger(__name__)

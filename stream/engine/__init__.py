@@ -9,15 +9,10 @@ the model and renders forecasts, gap fills and dead letters.
     batch           EngineBatch, Rows, Outcome: what a batch consists of while it is folded
     asks            which version of the atlas each ping of a batch asks, and its gap fills
     pings           which records are pings, in columns
-    entities        EntityTable: the entities in memory, by partition
-    restore         loads stored entities: the track as it is, the model state if it fits, otherwise rebuilt
-    stored_entity   the bytes that the store keeps of one entity
-    snapshot        makes one partition's checkpoint, leg by leg, while the engine works on
+    entities        the entities in memory, and as the bytes that the store keeps of them
     answers         renders forecasts as records
     rendering       Renderer: renders and counts all that is published; gap fills as records
     json_template   writes numbers and texts as JSON, in compiled code
     bisection       finds the record at which a batch raises
-    quarantine      entities that were given up, and until when
-    quota           limits how many entities a partition may have in the store
     counts          what the engine has counted
 """

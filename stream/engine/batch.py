@@ -14,7 +14,8 @@ from model import api
 from model.api import Moment
 from stream.engine.answers import Answered
 from stream.engine.asks import NOTHING, Asks, Choice, Networks
-from stream.engine.entities import Entity, Shard, Slots, windows
+from stream.engine.entities.shard import Entity, Shard, Slots
+from stream.engine.entities.table import windows
 from stream.engine.pings import Pings
 from stream.kafka.encoded_batches import Answers, EncodedBatch
 from stream.kafka.record_columns import Records

@@ -26,9 +26,10 @@ import numpy as np
 
 from stream.engine.asks import Choice, NoAtlas
 from stream.engine.batch import EngineBatch
-from stream.engine.entities import EntityTable, Shard, all_counted_or_none
+from stream.engine.entities.quarantine import Versions, begun
+from stream.engine.entities.shard import Shard, all_counted_or_none
+from stream.engine.entities.table import EntityTable
 from stream.engine.pings import Pings
-from stream.engine.quarantine import Versions, begun
 from stream.kafka.record_columns import Records
 from stream.tracks.fix import packed
 from stream.wire import MIN_TS_MS, Ping, Record, Reject

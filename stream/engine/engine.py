@@ -22,7 +22,6 @@ from typing import Final, TypeVar
 from model.api import Predictor
 from stream.adapters.live.on_topic import reader_of
 from stream.config.settings import Settings
-from stream.engine import quarantine, stored_entity
 from stream.engine.asks import NOTHING, Choice
 from stream.engine.batch import (
     EngineBatch,
@@ -30,19 +29,16 @@ from stream.engine.batch import (
 )
 from stream.engine.bisection import Bisection
 from stream.engine.counts import Counts
-from stream.engine.entities import (
-    NOBODY,
-    EntityTable,
-    Shard,
-    all_counted_or_none,
-)
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.predictors import Predictors
+from stream.engine.entities.quarantine import Versions, program_version
+from stream.engine.entities.quota import Quota
+from stream.engine.entities.restore import Restorer
+from stream.engine.entities.shard import Shard, all_counted_or_none
+from stream.engine.entities.snapshot import Runner, Snapshot
+from stream.engine.entities.table import NOBODY, EntityTable
 from stream.engine.pings import Pings
-from stream.engine.predictors import Predictors
-from stream.engine.quarantine import Versions, program_version
-from stream.engine.quota import Quota
 from stream.engine.rendering import Renderer
-from stream.engine.restore import Restorer
-from stream.engine.snapshot import Runner, Snapshot
 from stream.engine.stepping import Stepper
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.record_columns import Records

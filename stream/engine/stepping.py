@@ -23,9 +23,10 @@ from stream.engine.answers import Answered
 from stream.engine.asks import Asks
 from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
-from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Slots, windows
-from stream.engine.predictors import Predictors
-from stream.engine.quota import Quota
+from stream.engine.entities.predictors import Predictors
+from stream.engine.entities.quota import Quota
+from stream.engine.entities.shard import Entity, Slots
+from stream.engine.entities.table import HIT, NOBODY, NONE, REBUILT, UNREAD, EntityTable, windows
 from stream.engine.rendering import Renderer
 from stream.tracks.track import Duplicate, Folded, Policy, Rejected, observe
 from stream.tracks.track_table import UNKNOWN, Observed, firsts

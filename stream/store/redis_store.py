@@ -5,7 +5,7 @@ Every key of one partition shares a hash tag, so that one atomic script may touc
     key                                        type    ttl          holds
     pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset, writes
     pathcast:{<group>|<topic>|<number>}:index  zset    none         the entities with records (`redis_index`)
-    pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  one entity's record (`stream.engine.stored_entity`)
+    pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  one entity's record (`stored_entity` of the engine)
 
 The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
 it carries the stored epoch. A checkpoint larger than one call is written in chunks, its offset with the last one: a

@@ -25,8 +25,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.engine.quarantine import FAULTS
-from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
+from stream.engine.entities.quarantine import FAULTS
+from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.verify.versions import Asked

@@ -16,10 +16,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model.api import FIX, Forecasts, StateError, StateMismatch
-from stream.engine import quarantine, stored_entity
 from stream.engine.engine import Engine
-from stream.engine.entities import Slots, windows
-from stream.engine.predictors import Predictors
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.predictors import Predictors
+from stream.engine.entities.shard import Slots
+from stream.engine.entities.table import windows
 from stream.store.base import Item, MemoryStore, Partition, Store
 from stream.tracks.track import Track
 from stream.verify.compare import Tolerance

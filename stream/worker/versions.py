@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from model.api import Atlas, AtlasError, Predictor
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
-from stream.engine.predictors import Size
+from stream.engine.entities.predictors import Size
 from stream.versions.atlases import Atlases
 from stream.versions.fetching import fetched
 from stream.versions.files import path_of

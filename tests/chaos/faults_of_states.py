@@ -16,7 +16,7 @@ from faults import fault, fault_that_may
 from faults_of_input import split
 
 from model.serving import state_codec
-from stream.engine import stored_entity
+from stream.engine.entities import stored_entity
 from stream.tracks.fix import FIX_BYTES
 
 Spoil = Callable[[bytes], bytes]

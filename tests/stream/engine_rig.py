@@ -12,11 +12,11 @@ import pytest
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.engine import stored_entity
 from stream.engine.asks import NOTHING
 from stream.engine.counts import Counts
 from stream.engine.engine import Engine
-from stream.engine.snapshot import Snapshot
+from stream.engine.entities import stored_entity
+from stream.engine.entities.snapshot import Snapshot
 from stream.kafka.encoded_batches import Answers
 from stream.store.base import MemoryStore, Partition, Store
 from stream.tracks.track import Policy, Track

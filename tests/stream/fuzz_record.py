@@ -19,9 +19,9 @@ WHO = "bus-1"
 OFFSET = 1_000  # of the first record that is now to be answered
 T0 = 1_700_000_000_000
 WATCHED = {
-    "stream.engine.stored_entity": "loads fronts odd_of _possible _track",
-    "stream.engine.quarantine": "loads _texts",
-    "stream.engine.restore": "Admission.admit Admission._taken_singly Admission._load Admission._caught_up",
+    "stream.engine.entities.stored_entity": "loads fronts odd_of _possible _track",
+    "stream.engine.entities.quarantine": "loads _texts",
+    "stream.engine.entities.restore": "Restorer.admit Restorer._taken_singly Restorer._load Restorer._caught_up",
     "stream.tracks.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
     "model.serving.state_codec": "loads whole _sane _finite",
     "model.kinematics.motion": "possible",
@@ -33,7 +33,7 @@ def checker() -> fuzzing.Check:
     from model.api import ModelConfig, Predictor
     from stream.config.settings import Settings
     from stream.engine.engine import Engine
-    from stream.engine.stored_entity import RecordError, dumps, fronts, loads
+    from stream.engine.entities.stored_entity import RecordError, dumps, fronts, loads
     from stream.store.base import MemoryStore
     from stream.tracks.track import Policy
     from stream.tracks.track_table import TrackTable
@@ -108,8 +108,8 @@ def _refuse(text: str) -> None:
 
 def sealed(data: bytes, fingerprint: bytes) -> bytes:
     """With right checksums of the record and of its state, which becomes one of this model: as an intruder would."""
-    from stream.engine import quarantine
-    from stream.engine.stored_entity import HEAD, MAGIC, VERSION, _checksums
+    from stream.engine.entities import quarantine
+    from stream.engine.entities.stored_entity import HEAD, MAGIC, VERSION, _checksums
     from stream.tracks.fix import FIX_BYTES
 
     if quarantine.is_one(data) and len(data) >= 16:

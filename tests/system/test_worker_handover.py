@@ -15,7 +15,7 @@ import redis
 from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker, assert_all_live
 
-from stream.engine import stored_entity
+from stream.engine.entities import stored_entity
 from stream.wire import Forecast, Topics, loads_forecast
 
 PINGS = 6_000

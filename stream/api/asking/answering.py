@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from model.api import Atlas, Guide, Predictor, StateError
 from stream.api.asking.rendering import Rendered, rendered
-from stream.engine.entities import windows
-from stream.engine.stored_entity import Stored
+from stream.engine.entities.stored_entity import Stored
+from stream.engine.entities.table import windows
 from stream.wire import Cache, Window
 
 Slots = NDArray[np.int64]

@@ -19,9 +19,9 @@ from stream.api.asking.states import Found, States
 from stream.api.asking.tracks import as_stored
 from stream.api.http.problems import Refusal
 from stream.api.messages import MAX_HORIZON_S, Point
-from stream.engine import quarantine, stored_entity
-from stream.engine.entities import windows
-from stream.engine.stored_entity import RecordError, Stored
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.stored_entity import RecordError, Stored
+from stream.engine.entities.table import windows
 
 log = logging.getLogger(__name__)
 

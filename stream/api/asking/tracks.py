@@ -19,7 +19,7 @@ from stream.api.http.problems import Refusal
 from stream.api.messages import FilledGap, FilledPoint, FilledTrack, LeftOut, Point
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
-from stream.engine.stored_entity import Stored
+from stream.engine.entities.stored_entity import Stored
 from stream.store.base import MemoryStore, Partition
 from stream.tracks.fix import pack
 from stream.tracks.track import Policy, Track, observe

@@ -11,7 +11,7 @@ from typing import Final
 
 from stream.commands.forget.findings import Finding, Outcome
 from stream.config.settings import Settings
-from stream.engine import quarantine, stored_entity
+from stream.engine.entities import quarantine, stored_entity
 from stream.store.base import Partition
 from stream.store.redis_store import RedisStore
 

@@ -30,8 +30,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
-from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
-from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
+from stream.engine.entities.quarantine import FAULTS, STEP_FAILED, fault
+from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.tracks.clean import Foreign, parse
 from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
 from stream.verify.judging.doubts import Doubts, Place, as_published, doubt_of, doubts_of

@@ -12,7 +12,7 @@ from engine_rig import CHECKPOINT, T0, A, B, Rig, forecasts, ping, steady
 from yarl import URL
 
 from stream.api import messages as m
-from stream.engine import quarantine
+from stream.engine.entities import quarantine
 
 
 async def test_an_answer_says_how_old_its_state_is_and_how_far_behind(api: Served, rig: Rig) -> None:

@@ -40,7 +40,8 @@ ASIDE: Final = {
             "takeover_plan",
         )
     ),
-    *(f"engine/{name}" for name in ("quarantine",)),
+    "engine/entities",
+    "engine/entities/quarantine",
     *(
         f"kafka/{name}"
         for name in (

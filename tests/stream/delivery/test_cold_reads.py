@@ -25,8 +25,8 @@ from delivery_rig import (
 from stream.config.security import Refused
 from stream.delivery import cold_reads
 from stream.delivery.delivery import Delivery
-from stream.engine import stored_entity as stored
 from stream.engine.counts import Counts
+from stream.engine.entities import stored_entity as stored
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
 from stream.store.base import Fenced

@@ -32,8 +32,8 @@ from stream.config.settings import Settings
 from stream.delivery import checkpointer
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
-from stream.engine import quarantine
 from stream.engine.engine import Engine
+from stream.engine.entities import quarantine
 from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.store.base import Claim, MemoryStore

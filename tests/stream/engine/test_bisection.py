@@ -29,9 +29,9 @@ from hypothesis import strategies as st
 from model.api import Predictor
 from stream.config.settings import Settings
 from stream.engine import engine as engine_module
-from stream.engine import quarantine
 from stream.engine.bisection import FEW
 from stream.engine.engine import Engine
+from stream.engine.entities import quarantine
 from stream.store.base import MemoryStore
 from stream.wire import Outgoing, Ping
 

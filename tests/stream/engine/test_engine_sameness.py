@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.engine import snapshot, stored_entity
 from stream.engine.engine import Engine
+from stream.engine.entities import snapshot, stored_entity
 from stream.store.base import READ_CHUNK, Fenced, Item, MemoryStore, Partition, Patch, Store
 from stream.store.redis_store import RedisStore
 from stream.tracks.fix import FIX_BYTES

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.engine import stored_entity
-from stream.engine.quarantine import Quarantine, Versions, begun, dumps, is_one, loads
+from stream.engine.entities import stored_entity
+from stream.engine.entities.quarantine import Quarantine, Versions, begun, dumps, is_one, loads
 from stream.wire import NO_TIME_MS
 
 HOUR_MS = 3_600_000

@@ -13,7 +13,7 @@ from verify_rig import verdict
 from model.api import Predictor
 from stream.config.settings import Settings
 from stream.engine.engine import Engine
-from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
+from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.store.base import MemoryStore
 from stream.verify.report import VERDICTS, Report
 from stream.wire import CODES, Outgoing

@@ -9,7 +9,7 @@ import pytest
 from engine_rig import CHECKPOINT, CRASH, DUMP, FAIL, WRITE, A, Rig, assert_same_answers, ping
 
 from model.api import Predictor
-from stream.engine import snapshot
+from stream.engine.entities import snapshot
 from stream.store.base import MemoryStore, Partition
 from stream.wire import Ping
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.engine.stored_entity import (
+from stream.engine.entities.stored_entity import (
     HEAD,
     MAGIC,
     MAX_COUNT,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from model.api import KALMAN_WARMUP
 from model.config import MAX_FIELD
 from model.serving import state_codec
-from stream.engine import quarantine, stored_entity
-from stream.engine.stored_entity import HEAD, RecordError, Stored, fronts, loads
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.stored_entity import HEAD, RecordError, Stored, fronts, loads
 from stream.store.base import MAX_RECORD_BYTES
 from stream.tracks.fix import FIX_BYTES, pack
 from stream.tracks.track import PendingGap, Policy, Track

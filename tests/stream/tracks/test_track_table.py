@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream.engine import stored_entity
+from stream.engine.entities import stored_entity
 from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, packed
 from stream.tracks.track import Accepted, Policy, Track, observe
 from stream.tracks.track_table import UNKNOWN, TrackTable

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from verify_rig import moved_north, verdict, with_fill, with_forecast
 
 from model.api import Predictor
-from stream.engine import stored_entity
+from stream.engine.entities import stored_entity
 from stream.store.base import MemoryStore
 from stream.verify.cli import show
 from stream.verify.compare import Tolerance

@@ -21,8 +21,8 @@ from stream.api.asking.asker import Question
 from stream.api.asking.atlases import Asked
 from stream.api.asking.networks import Networks
 from stream.api.asking.rendering import rendered
-from stream.engine import stored_entity
 from stream.engine.asks import Choice
+from stream.engine.entities import stored_entity
 from stream.wire import ModelRef
 
 HORIZONS = SETTINGS.horizons_s

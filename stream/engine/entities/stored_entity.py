@@ -27,8 +27,7 @@ Every field before the state has a fixed place, so a checkpoint writes only the 
 bytes instead of 12 KB. The state is written again when it is more than STALE fixes behind. A process that loads it
 folds in the missing fixes and gets the writer's state, to the bit.
 
-An entity in quarantine has neither track nor state. `stream.engine.quarantine` describes what is stored in the place
-of its record.
+An entity in quarantine has neither track nor state. `quarantine` describes what is stored in the place of its record.
 """
 
 from __future__ import annotations

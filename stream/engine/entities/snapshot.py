@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from stream.engine.entities import Dumped, EntityTable, Shard
+from stream.engine.entities.shard import Shard
+from stream.engine.entities.table import Dumped, EntityTable
 from stream.store.base import Store
 
 T = TypeVar("T")

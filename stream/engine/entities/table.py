@@ -1,6 +1,6 @@
 """The entities that this process holds in memory, by partition, and what a checkpoint writes of them.
 
-It does not read stored records (`stream.engine.restore` does) and makes no forecasts.
+It does not read stored records (`restore` does) and makes no forecasts.
 
 A slot belongs to one entity from `seated` until its release. `drop` and `evict` only queue a slot for release, because
 a batch may be using the predictor at that time. `sweep`, at the begin of the next one, releases the slots.
@@ -10,9 +10,7 @@ An entity in quarantine has no slot and no track: only its id and the reason sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import compress, count
 from typing import Any, Final, NamedTuple
@@ -21,45 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX
-from stream.engine import quarantine, stored_entity
 from stream.engine.counts import Counts
-from stream.engine.predictors import Predictors
-from stream.engine.quarantine import Quarantine
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.predictors import Predictors
+from stream.engine.entities.quarantine import Quarantine
+from stream.engine.entities.shard import Entity, Shard, Slots, slots_of
 from stream.store.base import Item, Partition
 from stream.tracks.track import Policy
 from stream.tracks.track_table import Copied, TrackTable
 from stream.wire import CACHES
 
-Slots = NDArray[np.int64]
 NONE, HIT, REBUILT, UNREAD = map(CACHES.index, ("none", "hit", "rebuilt", "unread"))
 NOBODY: Final = -1
 COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
-
-
-class Entity(NamedTuple):
-    """One entity in memory, as a short-lived handle. Its track and its state are in the columns, at its slot."""
-
-    id: str
-    slot: int
-
-
-@dataclass(eq=False)
-class Shard:
-    """The entities of one partition."""
-
-    partition: Partition
-    number: int  # unique among all shards that this process ever had
-    counts: Counts
-    entities: dict[str, int] = field(default_factory=dict)  # entity id to slot
-    quarantine: dict[str, Quarantine] = field(default_factory=dict)  # quarantined entities; they have no slot
-    unwritten: set[str] = field(default_factory=set)  # quarantined entities that are in no checkpoint yet
-    stored: int = 0  # how many entities the store has, as it last reported
-    new: set[str] = field(default_factory=set)  # entities in memory that the store does not have yet
-    lost: set[str] = field(default_factory=set)  # entities whose states the store has lost; they still count as known
-    refused: set[str] = field(default_factory=set)  # new entities of this batch that exceed the quota
-    unread: set[str] = field(default_factory=set)  # entities treated as new because the store could not be read
-    forgotten: dict[str, int] = field(default_factory=dict)  # entities that were forgotten, and the last such offset
-    unremoved: set[str] = field(default_factory=set)  # those of them that the store may still have
 
 
 class Dumped(NamedTuple):
@@ -331,22 +303,6 @@ def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> Val
     )
 
 
-@contextmanager
-def all_counted_or_none(shards: Iterable[Shard]) -> Iterator[None]:
-    """Restores the counts if the block raises, because its records will come again."""
-    before = [(shard.counts, dict(vars(shard.counts))) for shard in shards]
-    try:
-        yield
-    except BaseException:
-        for counts, then in before:
-            vars(counts).update(then)
-        raise
-
-
 def windows(window: bytes) -> NDArray[Any]:
     """Returns the packed fixes of a window as FIX records, without a copy."""
     return np.frombuffer(window, FIX)
-
-
-def slots_of(entities: Iterable[Entity]) -> Slots:
-    return np.fromiter((entity.slot for entity in entities), np.int64)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from stream.engine.entities import Shard
-from stream.engine.quarantine import fault
+from stream.engine.entities.quarantine import fault
+from stream.engine.entities.shard import Shard
 
 ENTITY_QUOTA_EXCEEDED: Final = "entity_quota_exceeded"
 

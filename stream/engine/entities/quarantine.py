@@ -1,6 +1,6 @@
 """The quarantine of an entity whose step raised: where, what, under which versions, and until when.
 
-It is stored in the place of the entity's record (`stream.engine.stored_entity`), so it goes wherever the entity goes:
+It is stored in the place of the entity's record (`stored_entity`), so it goes wherever the entity goes:
 
     offset     size  field
          0        4  magic "PCEQ"
@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from stream.engine.stored_entity import RecordError
+from stream.engine.entities.stored_entity import RecordError
 from stream.wire import Reject
 
 MAGIC: Final = b"PCEQ"

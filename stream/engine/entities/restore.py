@@ -10,11 +10,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model.api import StateError
-from stream.engine import quarantine, stored_entity
-from stream.engine.entities import HIT, REBUILT, Entity, EntityTable, Shard, slots_of, windows
-from stream.engine.predictors import Predictors
-from stream.engine.quarantine import Quarantine
-from stream.engine.quota import Quota
+from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.predictors import Predictors
+from stream.engine.entities.quarantine import Quarantine
+from stream.engine.entities.quota import Quota
+from stream.engine.entities.shard import Entity, Shard, slots_of
+from stream.engine.entities.table import HIT, REBUILT, EntityTable, windows
 from stream.tracks.fix import FIX_BYTES
 
 log = logging.getLogger(__name__)
