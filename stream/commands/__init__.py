@@ -6,7 +6,7 @@ replay         `pathcast replay`: the engine from file to file, without a broker
 tail_cli, tail `pathcast tail`: follows a topic
 topics         `pathcast topics`
 config         `pathcast config`: settings and where they come from
-dlq            `pathcast dlq`: dead_letters reads them, requeue puts them back
+dlq            `pathcast dlq`: shows dead letters, and puts them back
 doctor         `pathcast doctor`: is everything there that a worker needs
 files          `pathcast fill` and `pathcast forecast`: files instead of topics
 forget         `pathcast forget`: one entity out of every place

@@ -13,8 +13,8 @@ import bus_feed
 import pytest
 from typer.testing import CliRunner
 
-from stream.commands import dead_letters, requeue
-from stream.commands.dlq import app
+from stream.commands.dlq import dead_letters, requeue
+from stream.commands.dlq.cli import app
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.producer import Publisher
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
@@ -108,7 +108,9 @@ def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letter
 def alone(kafka: str, topics: Topics, *arguments: str, check: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, and then what to `check` in it."""
     options = ["--bootstrap", kafka, "--prefix", topics.pings.removesuffix(".pings.v1")]
-    program = f"from stream.commands.dlq import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
+    program = (
+        f"from stream.commands.dlq.cli import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
+    )
     run = [sys.executable, "-c", program]
     return subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
 

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from stream.adapters.live import presets
-from stream.commands import dead_letters, requeue
-from stream.commands.dlq import app
+from stream.commands.dlq import dead_letters, requeue
+from stream.commands.dlq.cli import app
 from stream.ingest.sink import Sink
 from stream.kafka import admin
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Topics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.commands.dlq import _show_record
+from stream.commands.dlq.cli import _show_record
 from stream.wire import Record
 
 

@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from stream.commands.dead_letters import letter_of
+from stream.commands.dlq.dead_letters import letter_of
 from stream.kafka import decompression, record_batches
 from stream.kafka.fetcher import TolerantRecords
 from stream.tracks.clean import parse

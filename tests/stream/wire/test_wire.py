@@ -13,7 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.commands.dead_letters import letter_of
+from stream.commands.dlq.dead_letters import letter_of
 from stream.wire import (
     CODES,
     ERROR_HEADER_PREFIX,

@@ -1,4 +1,4 @@
-"""Reads dead letters. `stream.commands.requeue` puts them back."""
+"""Reads dead letters. `requeue` puts them back."""
 
 from __future__ import annotations
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 import typer
 
-from stream.commands import message_options
+from stream.commands.dlq import message_options
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Record, Topics
 from stream.wire.escape import escaped, escaped_json
 
 if TYPE_CHECKING:
-    from stream.commands.dead_letters import Box, Letter
-    from stream.commands.requeue import Plan  # Kafka clients take half a second to import, too long for --help
+    from stream.commands.dlq.dead_letters import Box, Letter
+    from stream.commands.dlq.requeue import Plan  # Kafka clients take half a second to import, too long for --help
 
 PREVIEW = 256  # bytes of a value that is not text, as hex
 PLACES = 10  # the most places that the line about left-out letters names
@@ -165,7 +165,7 @@ def replay(
 @contextmanager
 def _known() -> Iterator[None]:
     """Turns an unknown code into an error of bad usage, with exit status 2."""
-    from stream.commands.dead_letters import UnknownCode
+    from stream.commands.dlq.dead_letters import UnknownCode
 
     try:
         yield
@@ -178,13 +178,13 @@ def _echo_json(found: Mapping[str, Any]) -> None:
 
 
 async def _box(bootstrap: str, prefix: str, security: KafkaSecurity) -> Box:
-    from stream.commands.dead_letters import Box
+    from stream.commands.dlq.dead_letters import Box
 
     return await Box.open(bootstrap, Topics.of(prefix).dead_letters, security)
 
 
 async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:
-    from stream.commands.dead_letters import check_codes
+    from stream.commands.dlq.dead_letters import check_codes
 
     box, now_ms = await opening, time.time() * 1000
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -211,13 +211,13 @@ async def _record(opening: Awaitable[Box], place: tuple[int, int]) -> Record:
 
 
 async def _planned(opening: Awaitable[Box], codes: list[str]) -> Plan:
-    from stream.commands.requeue import plan
+    from stream.commands.dlq.requeue import plan
 
     return await plan(await opening, codes)
 
 
 async def _put_back(opening: Awaitable[Box], codes: list[str]) -> Plan:
-    from stream.commands.requeue import put_back
+    from stream.commands.dlq.requeue import put_back
 
     return await put_back(await opening, codes)
 
@@ -243,7 +243,7 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
 
 
 def _listed(counted: Counted) -> dict[str, Any]:
-    from stream.commands.dead_letters import is_done
+    from stream.commands.dlq.dead_letters import is_done
 
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for (code, topic, age), count in sorted(counted.counts.items()):

@@ -18,7 +18,7 @@ out, and the offset passes it, like letters without their record; otherwise it w
 ask for the topic's limit and do not try, as aiokafka's sequence numbers are wrong after a batch was refused.
 
 Letters of an adapter (`stream.ingest`) are left out: they are messages of another system, such as a webhook's, and the
-pings topic takes pings. They came from no topic; `stream.commands.reread` makes pings of them.
+pings topic takes pings. They came from no topic; `reread` makes pings of them.
 
 A record that is put back gets a new timestamp. With the old one, retention might delete it at once, and `clean`, which
 compares event times with it, would again refuse a ping that was too far in the future then.
@@ -37,7 +37,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
-from stream.commands.dead_letters import Box, Letter, Place, check_codes, group_of, is_done
+from stream.commands.dlq.dead_letters import Box, Letter, Place, check_codes, group_of, is_done
 from stream.kafka import admin
 from stream.wire import MAX_DEAD_LETTER_BYTES
 from stream.wire.forgetting import FORGOTTEN

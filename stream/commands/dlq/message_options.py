@@ -1,4 +1,4 @@
-"""`pathcast dlq replay --map`: what it asks and says; `stream.commands.reread` does the work."""
+"""`pathcast dlq replay --map`: what it asks and says; `reread` does the work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stream.wire.escape import escaped
 
 if TYPE_CHECKING:
     from stream.adapters.live.presets import Known
-    from stream.commands.dead_letters import Box
-    from stream.commands.reread import Reread
+    from stream.commands.dlq.dead_letters import Box
+    from stream.commands.dlq.reread import Reread
 
 
 def known(given: str) -> Known:
@@ -37,8 +37,8 @@ def read_again(
     dry_run: bool,
     yes: bool,
 ) -> Reread:
-    """Reads the messages again, once that is confirmed. Raises as `stream.commands.reread.reread`."""
-    from stream.commands.reread import reread
+    """Reads the messages again, once that is confirmed. Raises as `reread.reread`."""
+    from stream.commands.dlq.reread import reread
 
     async def work(*, dry_run: bool) -> Reread:
         return await reread(await opening(), topics, known, codes, dry_run=dry_run)
