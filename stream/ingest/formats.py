@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream.adapters.live import owntracks, presets
+from stream.adapters.live import presets
+from stream.adapters.live.formats import owntracks
 from stream.adapters.live.parsed import Parsed
 
 TopicReader = Callable[[bytes, int, str], list[Parsed]]  # payload, when it came in ms since 1970 UTC, topic

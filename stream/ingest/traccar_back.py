@@ -15,7 +15,8 @@ meanwhile.
     accuracy    metres: the radius of the circle around the 90 % region
     and as attributes of the position: pathcastForecast=true, horizonSeconds, anchorTime, forecastId
 
-Traccar forwards these positions, too. `stream.adapters.live.traccar` knows them by pathcastForecast, and skips them.
+Traccar forwards these positions, too. `stream.adapters.live.formats.traccar` knows them by pathcastForecast, and skips
+them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Final, NamedTuple
 import aiohttp
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from stream.adapters.live.traccar import OWN
+from stream.adapters.live.formats.traccar import OWN
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.ingest.outbox import in_words
 from stream.kafka import admin

@@ -29,7 +29,7 @@ def adsb(
       pathcast ingest adsb --url http://localhost/tar1090/data/aircraft.json
       pathcast ingest adsb --url http://piaware.local/skyaware/data/aircraft.json --every 2s
     """
-    from stream.adapters.live import adsb as reader
+    from stream.adapters.live.formats import adsb as reader
     from stream.ingest.feeds.polling import poll
 
     feed = polled(url, every, header, reader.sightings, tolerance_ms=reader.TOLERANCE_MS)

@@ -40,7 +40,7 @@ def ais(
       pathcast ingest ais --listen-udp 0.0.0.0:10110
       pathcast ingest ais --listen-tcp 10110 --metrics 9480
     """
-    from stream.adapters.live.ais import SOURCE, Receiver
+    from stream.adapters.live.formats.ais import SOURCE, Receiver
     from stream.adapters.live.pieces import Piece
     from stream.ingest.feeds import sockets
     from stream.ingest.feeds.reading import Came

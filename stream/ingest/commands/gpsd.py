@@ -39,7 +39,7 @@ def gpsd(
       pathcast ingest gpsd --entity van-7
       pathcast ingest gpsd --host boat.local --device /dev/ttyACM0 --entity boat
     """
-    from stream.adapters.live.gpsd import SOURCE, Receiver
+    from stream.adapters.live.formats.gpsd import SOURCE, Receiver
     from stream.ingest.feeds import gpsd as transport
     from stream.ingest.feeds.reading import by_line
 

@@ -30,7 +30,7 @@ def gtfs_rt(
       pathcast ingest gtfs-rt --url https://example.org/vehicle-positions.pb
       PATHCAST_FEED_HEADERS='X-Api-Key: ...' pathcast ingest gtfs-rt --url https://example.org/vehicles --every 30s
     """
-    from stream.adapters.live import gtfs_realtime
+    from stream.adapters.live.formats import gtfs_realtime
     from stream.ingest.feeds.polling import poll
 
     feed = polled(url, every, header, gtfs_realtime.sightings)

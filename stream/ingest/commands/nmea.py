@@ -34,7 +34,7 @@ def nmea(
       pathcast ingest nmea --serial /dev/ttyUSB0 --entity van-7
       pathcast ingest nmea --serial /dev/ttyACM0 --baud 115200 --entity van-7
     """
-    from stream.adapters.live.nmea import SOURCE, Receiver
+    from stream.adapters.live.formats.nmea import SOURCE, Receiver
     from stream.ingest.feeds.reading import by_line
     from stream.ingest.feeds.serial_port import serial_port
 

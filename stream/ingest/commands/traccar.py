@@ -60,7 +60,7 @@ def traccar(
       pathcast ingest traccar --from-topic positions --bootstrap kafka:9092
       pathcast ingest traccar --from-topic positions --forecasts-to http://traccar:5055 --forecast-horizon 300
     """
-    from stream.adapters.live import traccar as adapter
+    from stream.adapters.live.formats import traccar as adapter
     from stream.ingest import kafka_forward, traccar_back
     from stream.wire import Topics
 

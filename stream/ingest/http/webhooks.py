@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from stream.adapters.live import owntracks, presets
+from stream.adapters.live import presets
+from stream.adapters.live.formats import owntracks
 from stream.adapters.live.mapping import Signed
 from stream.adapters.live.parsed import Parsed
 from stream.wire import Ping, Reject

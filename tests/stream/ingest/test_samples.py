@@ -8,8 +8,8 @@ import aiohttp
 import feeds_rig
 import pytest
 
-from stream.adapters.live import gtfs_realtime
-from stream.adapters.live.ais import Receiver
+from stream.adapters.live.formats import gtfs_realtime
+from stream.adapters.live.formats.ais import Receiver
 from stream.adapters.live.parsed import Skip
 from stream.config.http_access import Address
 from stream.demo.embedded import free_port

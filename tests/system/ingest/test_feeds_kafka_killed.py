@@ -19,7 +19,7 @@ from mortal_kafka import MortalKafka
 from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker
 
-from stream.adapters.live import gtfs_realtime
+from stream.adapters.live.formats import gtfs_realtime
 from stream.demo.embedded import HOST, free_port
 from stream.wire import Ping, Topics
 

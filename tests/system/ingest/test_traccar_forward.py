@@ -20,7 +20,7 @@ from mortal_kafka import MortalKafka, values_of
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually
 from worker_process import Worker
 
-from stream.adapters.live import traccar
+from stream.adapters.live.formats import traccar
 from stream.ingest import kafka_forward, traccar_back
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source

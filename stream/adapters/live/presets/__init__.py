@@ -17,7 +17,7 @@ from stream.adapters.live.mapping import MapReader, Signed, load, parse
 from stream.adapters.live.mapping.definition import SUFFIXES
 from stream.adapters.live.parsed import Parsed, Reader
 
-# Readers that are more than a map: the module of `stream.adapters.live` of the same name has `read(raw, came_ms)`.
+# Readers that are more than a map: the module of the same name in `formats` has `read(raw, came_ms)`.
 CODED: Final = {
     "owntracks": "messages of _type location, over HTTP",
     "traccar": "position forwarding in JSON",
@@ -75,5 +75,5 @@ def _coded() -> list[str]:
 
 
 def _read_of(name: str) -> Reader:
-    read: Callable[[bytes, int], list[Parsed]] = import_module(f"stream.adapters.live.{name}").read
+    read: Callable[[bytes, int], list[Parsed]] = import_module(f"stream.adapters.live.formats.{name}").read
     return read

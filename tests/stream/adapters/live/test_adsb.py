@@ -11,7 +11,7 @@ from typing import Any
 import feed_fuzz
 import pytest
 
-from stream.adapters.live import adsb
+from stream.adapters.live.formats import adsb
 from stream.adapters.live.parsed import Skip
 from stream.adapters.live.snapshots import Seen
 from stream.wire import Ping, Reject

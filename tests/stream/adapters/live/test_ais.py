@@ -10,7 +10,7 @@ import pytest
 from pyais import encode_dict
 from pyais.encode import ais_to_nmea_0183
 
-from stream.adapters.live.ais import Receiver, fix_time_ms
+from stream.adapters.live.formats.ais import Receiver, fix_time_ms
 from stream.adapters.live.parsed import KNOT_MPS, Skip
 from stream.wire import Ping, Reject
 

@@ -10,7 +10,7 @@ from typing import Any
 import feed_fuzz
 import pytest
 
-from stream.adapters.live.gpsd import Receiver
+from stream.adapters.live.formats.gpsd import Receiver
 from stream.adapters.live.parsed import Skip
 from stream.wire import Ping, Reject
 

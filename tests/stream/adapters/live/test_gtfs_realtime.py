@@ -10,7 +10,7 @@ import feed_fuzz
 import pytest
 from google.transit.gtfs_realtime_pb2 import FeedMessage, VehiclePosition
 
-from stream.adapters.live import gtfs_realtime
+from stream.adapters.live.formats import gtfs_realtime
 from stream.adapters.live.parsed import Skip
 from stream.wire import Ping, Reject
 

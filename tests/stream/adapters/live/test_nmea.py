@@ -7,7 +7,7 @@ from typing import Any
 import feed_fuzz
 import pytest
 
-from stream.adapters.live.nmea import Receiver
+from stream.adapters.live.formats.nmea import Receiver
 from stream.adapters.live.parsed import KNOT_MPS, Skip
 from stream.wire import Ping, Reject
 

@@ -9,7 +9,7 @@ import pytest
 from live_rig import check_any_bytes, recorded
 from multidict import CIMultiDict
 
-from stream.adapters.live.owntracks import device_of, device_of_request, read
+from stream.adapters.live.formats.owntracks import device_of, device_of_request, read
 from stream.adapters.live.parsed import Parsed, Skip
 from stream.wire import Ping, Reject
 

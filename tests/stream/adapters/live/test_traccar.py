@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from live_rig import check_any_bytes, recorded
 
+from stream.adapters.live.formats.traccar import read
 from stream.adapters.live.parsed import Parsed, Skip
-from stream.adapters.live.traccar import read
 from stream.wire import Ping, Reject
 
 CAME_MS = 1_764_490_505_000  # 2025-11-30 08:15:05

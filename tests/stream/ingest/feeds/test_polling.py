@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from feeds_rig import SinkInMemory
 
-from stream.adapters.live import gtfs_realtime
+from stream.adapters.live.formats import gtfs_realtime
 from stream.adapters.live.parsed import Skip
 from stream.ingest.feeds import polling
 from stream.ingest.feeds.polling import Feed, Poller, parse_headers

@@ -15,8 +15,8 @@ import feeds_rig
 import pytest
 from feeds_rig import SinkInMemory
 
-from stream.adapters.live import gpsd as reports
-from stream.adapters.live import nmea
+from stream.adapters.live.formats import gpsd as reports
+from stream.adapters.live.formats import nmea
 from stream.config.http_access import Address
 from stream.demo.embedded import free_port
 from stream.ingest.feeds import gpsd, serial_port

@@ -27,9 +27,9 @@ from typing import Any, Final
 
 from pyais.messages import AISSentence, NMEASentenceFactory
 
+from stream.adapters.live.formats.ship_types import category
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.pieces import Piece
-from stream.adapters.live.ship_types import category
 from stream.wire.escape import shown
 from stream.wire.fields import SECONDS_BELOW
 

@@ -1,0 +1,10 @@
+"""The formats that have code of their own: one module each. Those that are only a map are in `presets`.
+
+adsb            aircraft.json of readsb and dump1090-fa
+ais             NMEA sentences of ships; ship_types has their categories
+gpsd            JSON reports of gpsd
+gtfs_realtime   VehiclePositions of transit agencies
+nmea            NMEA 0183 of one GPS receiver
+owntracks       JSON of the OwnTracks apps
+traccar         the JSON in which Traccar forwards positions
+"""
