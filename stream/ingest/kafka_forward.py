@@ -17,8 +17,8 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.parsed import Parsed, Reader, reject
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.outbox import in_words
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.outbox import in_words
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.ingest.source import Source
 from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer

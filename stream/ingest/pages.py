@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.probes.probes import ProbePages
 

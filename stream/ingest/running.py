@@ -33,7 +33,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
-    from stream.ingest.sink import Sink
+    from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def run(common: Common, transport: Transport) -> None:
 async def serve(common: Common, transport: Transport, door: Address | None = None, secret: str | None = None) -> None:
     """Does the work of `run` in the present event loop."""
     from stream.ingest.pages import Pages
-    from stream.ingest.sink import Sink
+    from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
     from stream.probes.http_server import serving
 

@@ -34,7 +34,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.formats.traccar import OWN
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.outbox import in_words
+from stream.ingest.publishing.outbox import in_words
 from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
 from stream.wire import Forecast, Record, Topics, loads_forecast

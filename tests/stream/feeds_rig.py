@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from stream.adapters.live.parsed import Parsed, Skip
-from stream.ingest.sink import Unavailable
+from stream.ingest.publishing.sink import Unavailable
 from stream.wire import Ping, Reject
 
 PATIENCE_S = 20.0  # a bound on waiting, not a claim about speed
 
 
 class SinkInMemory:
-    """Takes what a sink takes, in order, while it is `there`. The second side of `stream.ingest.sink.Sink`."""
+    """Takes what a sink takes, in order, while it is `there`. The second side of `publishing.sink.Sink`."""
 
     def __init__(self) -> None:
         self.pings: list[Ping] = []

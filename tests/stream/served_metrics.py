@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
 from stream.ingest.pages import Pages as IngestPages
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.map import metrics as live_map
 from stream.services.pages import Pages as ServicePages

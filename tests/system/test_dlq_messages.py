@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from stream.adapters.live import presets
 from stream.commands.dlq import dead_letters, requeue
 from stream.commands.dlq.cli import app
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.kafka import admin
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Topics
 

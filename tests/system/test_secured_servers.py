@@ -37,7 +37,7 @@ from stream.adapters.live.parsed import reject
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
 from stream.config.security import RedisSecurity, Refused
 from stream.config.settings import Settings
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.services.avro.cli import avro_topic

@@ -12,7 +12,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.ingest.running import Common, Metrics, run
 
 if TYPE_CHECKING:
-    from stream.ingest.sink import Sink
+    from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
 
 

@@ -105,8 +105,8 @@ def mqtt(
       pathcast ingest mqtt --broker localhost --topic 'owntracks/+/+' --bootstrap kafka:9092
       pathcast ingest mqtt --broker mqtt.example:8883 --mqtt-tls --mqtt-user pathcast --topic 'fleet/#' --format traccar
     """
-    from stream.ingest.formats import format_of
     from stream.ingest.mqtt import transport
+    from stream.ingest.mqtt.formats import format_of
     from stream.ingest.mqtt.settings import PASSWORD, MqttSettings, address
 
     try:

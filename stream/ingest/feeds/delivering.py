@@ -9,7 +9,7 @@ from typing import Final
 
 from stream.adapters.live.parsed import Parsed
 from stream.adapters.live.pieces import Piece
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.wire import Reject
 
 AT_ONCE: Final = 2_000  # pieces that go to the sink together: a tenth of what it lets wait

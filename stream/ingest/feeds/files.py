@@ -23,7 +23,7 @@ from stream.ingest.feeds import standard_input
 from stream.ingest.feeds.delivering import AT_ONCE, deliver
 from stream.ingest.feeds.following import Growing, Places
 from stream.ingest.feeds.framing import Lines
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.wire import MAX_RECORD_BYTES, Record, Reject

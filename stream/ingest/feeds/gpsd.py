@@ -12,7 +12,7 @@ from stream.ingest.feeds.framing import Lines
 from stream.ingest.feeds.holding import Held
 from stream.ingest.feeds.reading import Read
 from stream.ingest.feeds.sockets import CHUNK_BYTES, CONNECT_S
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 MAX_REPORT_BYTES: Final = 16 << 10  # GPS_JSON_RESPONSE_MAX of gpsd is 10,240

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from stream.ingest.feeds.delivering import deliver
 from stream.ingest.feeds.reading import Came, Read
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received

@@ -23,7 +23,7 @@ import aiohttp
 from stream.adapters.live.pieces import Piece
 from stream.adapters.live.snapshots import Seen, Sighting
 from stream.ingest.feeds.delivering import deliver
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import serial_asyncio_fast
 from stream.ingest.feeds.framing import Lines
 from stream.ingest.feeds.holding import Held
 from stream.ingest.feeds.reading import Read
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 CHUNK_BYTES: Final = 4096

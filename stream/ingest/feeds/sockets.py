@@ -20,7 +20,7 @@ from stream.ingest.feeds.delivering import deliver
 from stream.ingest.feeds.framing import Lines
 from stream.ingest.feeds.holding import Held
 from stream.ingest.feeds.reading import Came, Read
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)

@@ -27,13 +27,13 @@ from stream.config.security import Refused
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.limits import LimitedServer, Rate
 from stream.ingest.http.webhooks import Webhook, counted
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.wire import Ping
 
 log: Final = logging.getLogger(__name__)
 
 BODY_S: Final = 10.0  # for a body; a megabyte comes in that time on the slowest of lines that anyone uses for it
-STOP_S: Final = 15.0  # for requests in flight at the end: more than Kafka may take to acknowledge (stream.ingest.sink)
+STOP_S: Final = 15.0  # for requests in flight at the end: more than Kafka may take to acknowledge (publishing.sink)
 RETRY_AFTER_S: Final = 5  # of a 503
 MAX_HEADERS: Final = 64
 STRICT: Final = "handling=strict"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from stream.config import environment
-from stream.ingest.formats import TopicReader
+from stream.ingest.mqtt.formats import TopicReader
 
 PASSWORD: Final = environment.MQTT_PASSWORD.removeprefix(environment.OURS)
 PORT, TLS_PORT = 1883, 8883

@@ -17,7 +17,7 @@ from paho.mqtt.client import topic_matches_sub
 from stream.adapters.live.parsed import Parsed, Skip
 from stream.ingest.mqtt.connection import SHARED, Connection, Message
 from stream.ingest.mqtt.settings import MqttSettings
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from stream.config.security import Refused
-from stream.ingest.formats import format_of
 from stream.ingest.mqtt import connection
 from stream.ingest.mqtt.connection import Connection
+from stream.ingest.mqtt.formats import format_of
 from stream.ingest.mqtt.settings import MqttSettings, address
 from stream.ingest.source import Source
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from stream.config.http_access import Address, address_of
 from stream.ingest.cli import app
 from stream.ingest.pages import Pages
-from stream.ingest.sink import Sink, Taken
+from stream.ingest.publishing.sink import Sink, Taken
 from stream.ingest.source import Source
 from stream.wire import Topics
 

@@ -12,7 +12,7 @@ from bus_feed import create_topics
 from mortal_kafka import MortalKafka, values_of
 
 from stream.adapters.live.parsed import reject
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.wire import Ping, Topics
 
 ACK_S = 3.0  # shorter than the ten seconds of the sink, so that the test does not wait for these

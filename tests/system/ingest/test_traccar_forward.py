@@ -22,7 +22,7 @@ from worker_process import Worker
 
 from stream.adapters.live.formats import traccar
 from stream.ingest import kafka_forward, traccar_back
-from stream.ingest.sink import Sink
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Topics, Window, dumps
 

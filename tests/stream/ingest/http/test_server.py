@@ -19,7 +19,7 @@ from stream.ingest.http.guards import guards_of
 from stream.ingest.http.limits import IDLE_S
 from stream.ingest.http.server import Limits, listening, serve
 from stream.ingest.http.webhooks import webhooks_of
-from stream.ingest.sink import Sink, Unavailable
+from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.wire import Ping, Reject, Topics
 
 LOOPBACK = Address("127.0.0.1", 0)

@@ -18,8 +18,8 @@ from aiokafka.errors import KafkaError
 
 from stream.adapters.live.parsed import Parsed
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.letters import published
-from stream.ingest.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
+from stream.ingest.publishing.letters import published
+from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
 from stream.kafka import admin
 from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dead_letter, dumps
 

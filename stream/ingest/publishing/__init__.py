@@ -1,0 +1,6 @@
+"""The one way from an adapter into Kafka.
+
+sink      Sink: takes pings and rejects, and returns when the brokers have acknowledged them
+outbox    publishes records in rounds, and connects again by itself
+letters   how many dead letters a message becomes
+"""
