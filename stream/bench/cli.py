@@ -40,7 +40,7 @@ def step(
 ) -> None:
     """The bare model step: advance and forecast, no broker and no store."""
     with showing(json) as show:
-        from stream.bench.step import measured
+        from stream.bench.workers.step import measured
 
         report = measured(weights, whole_numbers(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
     tell(report, json=json, record=record)
@@ -90,7 +90,7 @@ def worker(
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.atlas import guided
-        from stream.bench.worker import Options, run
+        from stream.bench.workers.worker import Options, run
 
         how = {"partitions": partitions, "max_batch": max_batch, "runs": runs, "timeout_s": timeout_s}
         more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
@@ -150,7 +150,7 @@ def latency(
     asked = tuple(whole_numbers(rates, "--rates"))
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.latency import Options, run
+        from stream.bench.workers.latency import Options, run
 
         how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "runs": runs, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
@@ -181,7 +181,7 @@ def scale(
         raise typer.BadParameter(f"{max(shared)} workers cannot share {partitions} partitions", param_hint="--workers")
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.scale import Options, run
+        from stream.bench.workers.scale import Options, run
 
         how = {"workers": shared, "pings": pings, "workers_entities": workers_entities, "runs": runs}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
@@ -213,7 +213,7 @@ def takeover(
         raise typer.BadParameter("must differ from --weights", param_hint="--other-weights")
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.takeover import Options, run
+        from stream.bench.workers.takeover import Options, run
 
         how = {"entities": counts, "rounds": rounds, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         more: dict[str, Any] = {**how, "runs": runs, "other_weights": other_weights}
@@ -247,7 +247,7 @@ def soak(
     """A steady rate for a long time: the worker's memory, Redis's, and the lag."""
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.soak import Options, run
+        from stream.bench.workers.soak import Options, run
 
         how = {"seconds": seconds, "of_max": of_max, "rate": rate, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}

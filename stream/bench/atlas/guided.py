@@ -30,8 +30,8 @@ from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import Rate, middle, plus_minus
 from stream.bench.harness.workload import Workload
-from stream.bench.profile import Profile
-from stream.bench.worker import NOT_PROFILED, Options, drained, profiled, stages
+from stream.bench.workers.profile import Profile
+from stream.bench.workers.worker import NOT_PROFILED, Options, drained, profiled, stages
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
 from stream.versions.announcing import Announcer

@@ -25,7 +25,7 @@ from stream.atlas.kept_days import GrowingDays
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
-from stream.bench.step import Stopwatch
+from stream.bench.workers.step import Stopwatch
 from stream.versions.files import write_whole
 
 Show = Callable[[str], None]

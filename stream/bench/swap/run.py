@@ -36,8 +36,8 @@ from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.subscriber import READY as LISTENING
 from stream.bench.harness.subscriber import Listen
 from stream.bench.harness.warm import warmed
-from stream.bench.soak import scraped
 from stream.bench.swap.phases import PHASES, Answer, Load, Swap, swap_of
+from stream.bench.workers.soak import scraped
 from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 
-from stream.bench import latency
 from stream.bench.harness.launch import Process
 from stream.bench.harness.line import Line
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.subscriber import Listen
 from stream.bench.harness.workload import Workload
+from stream.bench.workers import latency
 from stream.wire import Topics
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from stream.bench.profile import OTHER, STAGES, WAITING, loads, shares, stage_of
+from stream.bench.workers.profile import OTHER, STAGES, WAITING, loads, shares, stage_of
 
 MAIN = "thread (0x7F01): MainThread"
 COMPUTE = "thread (0x7F02): compute_0"

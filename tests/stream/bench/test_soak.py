@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.bench.soak import Look, growth, sliced
+from stream.bench.workers.soak import Look, growth, sliced
 
 
 def looks(count: int, *, rss_per_s: float = 0.0, blocks_per_s: int = 0) -> list[Look]:

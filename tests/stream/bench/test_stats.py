@@ -13,7 +13,7 @@ from stream.bench.harness.feeder import Fed
 from stream.bench.harness.line import Load, Measured, measured_of, percents, settle_s
 from stream.bench.harness.report import UNKNOWN
 from stream.bench.harness.stats import Sample, between, due, middle, percentile, spread
-from stream.bench.latency import COLUMNS, idle_row_of, kept_up_with, row_of
+from stream.bench.workers.latency import COLUMNS, idle_row_of, kept_up_with, row_of
 
 
 def test_a_percentile_is_a_measured_value_of_the_nearest_rank() -> None:

@@ -8,12 +8,12 @@ from operator import attrgetter
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from stream.bench import scale, step, takeover
 from stream.bench.harness import topics
 from stream.bench.harness.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.bench.peers.drained import rate_behind, ratios
+from stream.bench.workers import scale, step, takeover
 from stream.config.settings import FETCH_BYTES
 from stream.tracks.clean import parse
 from stream.tracks.fix import pack

@@ -29,7 +29,7 @@ from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
 from stream.bench.harness.warm import warmed
-from stream.bench.latency import kept_up_with
+from stream.bench.workers.latency import kept_up_with
 from stream.demo.embedded import HOST, free_port
 from stream.wire import Topics
 

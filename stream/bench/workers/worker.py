@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from stream.bench import profile, step
 from stream.bench.harness import launch, stores, topics
 from stream.bench.harness.drain import WARM, rate_of, too_short, watch
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import Rate, middle, plus_minus
 from stream.bench.harness.workload import Workload
+from stream.bench.workers import profile, step
 from stream.config.settings import Settings
 from stream.wire import Topics
 
