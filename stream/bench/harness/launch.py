@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.bench.harness import proc, timed
+from stream.bench.harness import proc
+from stream.bench.harness.programs import timed
 from stream.bench.harness.servers import Servers
 from stream.demo.supervisor import Supervised
 from stream.wire import Topics

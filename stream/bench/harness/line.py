@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.bench.harness import launch, proc
-from stream.bench.harness.feeder import LEAD_S, Fed, Feed
-from stream.bench.harness.feeder import READY as FEEDING
+from stream.bench.harness.programs.feeder import LEAD_S, Fed, Feed
+from stream.bench.harness.programs.feeder import READY as FEEDING
+from stream.bench.harness.programs.subscriber import READY as LISTENING
+from stream.bench.harness.programs.subscriber import Listen
 from stream.bench.harness.report import UNKNOWN, Cell
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, percentile
-from stream.bench.harness.subscriber import READY as LISTENING
-from stream.bench.harness.subscriber import Listen
 from stream.bench.harness.warm import Options
 from stream.wire import Topics
 
@@ -122,8 +122,8 @@ class Line:
 
     def _between(self, feed: Feed, how: Listen) -> tuple[Fed, Load]:
         timeout_s = self._options.timeout_s
-        listening = launch.module_command("harness.subscriber", msgspec.json.encode(how).decode())
-        feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
+        listening = launch.module_command("harness.programs.subscriber", msgspec.json.encode(how).decode())
+        feeding = launch.module_command("harness.programs.feeder", msgspec.json.encode(feed).decode())
         with launch.process("subscriber", listening) as subscriber:
             subscriber.wait_for(LISTENING)
             with launch.process("feeder", feeding) as feeder:

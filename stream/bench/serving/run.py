@@ -18,9 +18,9 @@ import msgspec
 
 from stream.bench.harness import launch, topics
 from stream.bench.harness.line import Line, Measured, percents
+from stream.bench.harness.programs.requester import READY as ASKING
+from stream.bench.harness.programs.requester import Ask, Asked
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
-from stream.bench.harness.requester import READY as ASKING
-from stream.bench.harness.requester import Ask, Asked
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, percentile, plus_minus
 from stream.bench.harness.warm import warmed
@@ -94,7 +94,7 @@ def _turn(kind: str, options: Options, servers: Servers, names: Topics, line: Li
         count = round(options.requests * (options.seconds + EXTRA_S))
         entities = [f"e{number:06d}" for number in range(options.entities)]  # as harness.workload names them
         how = Ask(url=url, entities=entities, rate_per_s=options.requests, count=count, query=QUERY)
-        command = launch.module_command("harness.requester", msgspec.json.encode(how).decode())
+        command = launch.module_command("harness.programs.requester", msgspec.json.encode(how).decode())
         with launch.process("requester", command) as requester:
             requester.wait_for(ASKING)
             measured, part = _measured(options, line, api)

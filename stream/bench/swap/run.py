@@ -27,14 +27,14 @@ from kafka.errors import KafkaError
 
 from model.api import weights_folder
 from stream.bench.harness import launch, proc, topics
-from stream.bench.harness.feeder import READY as FEEDING
-from stream.bench.harness.feeder import Fed, Feed
 from stream.bench.harness.line import PATIENCE_S, SETTLE_S, Line
+from stream.bench.harness.programs.feeder import READY as FEEDING
+from stream.bench.harness.programs.feeder import Fed, Feed
+from stream.bench.harness.programs.subscriber import READY as LISTENING
+from stream.bench.harness.programs.subscriber import Listen
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, plus_minus
-from stream.bench.harness.subscriber import READY as LISTENING
-from stream.bench.harness.subscriber import Listen
 from stream.bench.harness.warm import warmed
 from stream.bench.swap.phases import PHASES, Answer, Load, Swap, swap_of
 from stream.bench.workers.soak import scraped
@@ -159,8 +159,8 @@ class Drill:
     def _fed(self, feed: Feed, version: str) -> tuple[Fed, Announcing, list[Load]]:
         options = self._options
         how = Listen(feed=feed, topic=self._names.forecasts, output=str(self._times), patience_s=PATIENCE_S)
-        listening = launch.module_command("harness.subscriber", msgspec.json.encode(how).decode())
-        feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
+        listening = launch.module_command("harness.programs.subscriber", msgspec.json.encode(how).decode())
+        feeding = launch.module_command("harness.programs.feeder", msgspec.json.encode(feed).decode())
         announcing = Announcing(options, self._servers, self._names, version)
         loads: list[Load] = []
         with launch.process("subscriber", listening) as subscriber:

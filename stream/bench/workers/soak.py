@@ -22,9 +22,9 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.bench.harness import launch, stores, topics
-from stream.bench.harness.feeder import READY as FEEDING
-from stream.bench.harness.feeder import Feed
 from stream.bench.harness.line import Line
+from stream.bench.harness.programs.feeder import READY as FEEDING
+from stream.bench.harness.programs.feeder import Feed
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
@@ -114,7 +114,7 @@ def _soaked(
 ) -> list[Look]:
     sent = topics.Counter(servers.bootstrap, [names.pings])
     answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
-    feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
+    feeding = launch.module_command("harness.programs.feeder", msgspec.json.encode(feed).decode())
     looks: list[Look] = []
     with launch.process("feeder", feeding) as feeder:
         feeder.wait_for(FEEDING)

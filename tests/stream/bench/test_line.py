@@ -8,8 +8,8 @@ import pytest
 
 from stream.bench.harness.launch import Process
 from stream.bench.harness.line import Line
+from stream.bench.harness.programs.subscriber import Listen
 from stream.bench.harness.servers import Servers
-from stream.bench.harness.subscriber import Listen
 from stream.bench.harness.workload import Workload
 from stream.bench.workers import latency
 from stream.wire import Topics

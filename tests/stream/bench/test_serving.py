@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from stream.bench.harness.line import Load, Measured
+from stream.bench.harness.programs.requester import Ask, Asked, ask
 from stream.bench.harness.report import UNKNOWN
-from stream.bench.harness.requester import Ask, Asked, ask
 from stream.bench.harness.servers import Servers
 from stream.bench.serving.run import ALONE, ASKED, BESIDE, COLUMNS, KINDS, Options, Turn, in_turn, report_of
 

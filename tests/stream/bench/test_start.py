@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stream.bench.cli import app
-from stream.bench.harness import launch, timed
+from stream.bench.harness import launch
 from stream.bench.harness.proc import Memory
+from stream.bench.harness.programs import timed
 from stream.bench.harness.report import dumps, render
 from stream.bench.start import installed, kernels
 from stream.bench.start.installed import Find, Install, Share

@@ -9,8 +9,8 @@ from math import ceil
 import numpy as np
 import pytest
 
-from stream.bench.harness.feeder import Fed
 from stream.bench.harness.line import Load, Measured, measured_of, percents, settle_s
+from stream.bench.harness.programs.feeder import Fed
 from stream.bench.harness.report import UNKNOWN
 from stream.bench.harness.stats import Sample, between, due, middle, percentile, spread
 from stream.bench.workers.latency import COLUMNS, idle_row_of, kept_up_with, row_of

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from stream.bench.harness import topics
-from stream.bench.harness.feeder import Feed
+from stream.bench.harness.programs.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.bench.peers.drained import rate_behind, ratios

@@ -1,6 +1,6 @@
 """Sends pings by schedule, as a separate program: an open loop, which does not depend on the answers.
 
-    python -m stream.bench.harness.feeder '{"bootstrap": ..., ...}'    the argument is one Feed as JSON
+    python -m stream.bench.harness.programs.feeder '{"bootstrap": ..., ...}'    the argument is one Feed as JSON
 
 It prints READY when the pings are made, and at the end one line of JSON: when the first was due and how late it sent.
 `time.monotonic()` is one clock for all processes of a machine, so the subscriber's times can be compared with these.

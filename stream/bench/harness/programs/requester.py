@@ -1,6 +1,6 @@
 """Asks an HTTP server by schedule, as a separate program: an open loop, which does not depend on the answers.
 
-    python -m stream.bench.harness.requester '{"url": ..., ...}'    the argument is one Ask as JSON
+    python -m stream.bench.harness.programs.requester '{"url": ..., ...}'    the argument is one Ask as JSON
 
 It prints READY before the first request, and at the end one line of JSON, an Asked. It speaks HTTP/1.1 over connections
 that stay open, and reads of an answer no more than its status and its length: a client library would take more of the

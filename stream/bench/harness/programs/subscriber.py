@@ -1,6 +1,6 @@
 """Receives forecasts and records when they came, as a separate program.
 
-    python -m stream.bench.harness.subscriber '{"feed": {...}, "topic": ..., "output": "times.npy", "patience_s": 30}'
+    python -m stream.bench.harness.programs.subscriber '{"feed": {...}, "topic": ..., "output": "times.npy", ...}'
 
 It writes float64 [count]: the `time.monotonic()` at which the forecast for the workload's i-th ping was in this
 process, NaN if it never came. A ping is identified by its entity and time, which are the forecast's anchor.
@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.bench.harness.feeder import Feed
+from stream.bench.harness.programs.feeder import Feed
 
 READY: Final = "listening"
 # aiokafka sends each broker one fetch at a time, and a partition that was just read waits until it is answered. A long
