@@ -1,4 +1,5 @@
-"""Stores checkpoints in Redis or Valkey: the keys, the scripts, and how much one call may carry.
+"""Stores checkpoints in Redis or Valkey: the keys, and how much one call may carry. `redis_scripts` has what Redis
+runs.
 
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
@@ -19,7 +20,6 @@ copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, cast
@@ -28,141 +28,32 @@ from stream.config import failpoints
 from stream.config.settings import Settings
 from stream.store.base import MAX_RECORD_BYTES, READ_CHUNK, Claim, Item, Partition, Patch, refuse_unless_current
 from stream.store.redis_client import client
-from stream.store.redis_index import NOW, WRITE, Index
+from stream.store.redis_index import Index
+from stream.store.redis_scripts import (
+    CLAIM,
+    FIELD_EPOCH,
+    FIELD_OFFSET,
+    FIELD_WRITES,
+    FORGET,
+    PUT,
+    REMOVE,
+    SIZES,
+    UNLIST,
+    packed,
+)
 
 KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
 KEY_META: Final = "meta"  # appended to KEY_PARTITION
 KEY_INDEX: Final = "index"
 KEY_ENTITY: Final = "e:"  # followed by the entity's id
-FIELD_EPOCH: Final = "epoch"
-FIELD_OFFSET: Final = "next_offset"
-FIELD_WRITES: Final = "writes"
 
 _OFFSET: Final = re.compile(rb"[0-9]{1,19}")  # as many digits as int64 has
-_LEAST: Final = struct.Struct("<I")
-_RANGE: Final = struct.Struct("<II")
 # Of one script call: some 5 ms of the single Redis thread, so that other clients can run between.
 MAX_CALL_BYTES: Final = 1024 * 1024
 MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
 MAX_GOT_BYTES: Final = 16 * 1024 * 1024  # of one call, plus one record; ordinary calls have 2 MB
 CONNECT_TIMEOUT_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 5.0  # a slower Redis counts as unreachable: delivery waits and tries again
-
-
-# Each script's KEYS[1] is the meta hash, and KEYS[2] the index where it is written. Lua holds numbers as doubles:
-# epochs and TTLs stay far below 2^53, and offsets are passed as text.
-_CLAIM: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-local epoch = math.max(stored, tonumber(ARGV[1])) + 1
-redis.call('HSET', KEYS[1], '{FIELD_EPOCH}', string.format('%.0f', epoch))
-local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
-return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
-"""
-
-# Returns the size of each of KEYS, -1 for a value that is no string. MGET then reads them, because a script takes
-# nearly twice as long: it turns each value into a Lua string first. For EVAL_RO (Redis 7), which a read-only user may
-# call, too.
-_SIZES: Final = """
-local sizes = {}
-for i = 1, #KEYS do
-    local size = redis.pcall('STRLEN', KEYS[i])
-    sizes[i] = type(size) == 'number' and size or -1
-end
-return sizes
-"""
-
-# ARGV: epoch, the least value that `writes` must have, ttl in ms, next_offset or '' (not the last chunk), how many of
-# KEYS[3..] get a whole record, the position in these keys where the entity's id begins, then one value for each whole
-# record, then one patch for each of the others: the least length of the record, then offset, size and bytes of each
-# range, all numbers uint32.
-# Returns the stored epoch, `writes`, and the patches that found no record. If the write took place, and only then, the
-# epoch is the caller's and `writes` is greater than the caller's value.
-_PUT: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
-local missing = {{}}
-if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
-    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
-    local whole = tonumber(ARGV[5])
-    local listed = {{}}
-    for i = 3, #KEYS do
-        local value = ARGV[i + 4]
-        local written = true
-        if i - 2 <= whole then
-            redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
-        else
-            local least, at = struct.unpack('<I4', value)
-            local size = redis.pcall('STRLEN', KEYS[i])
-            if type(size) ~= 'number' or size < least then
-                missing[#missing + 1] = i - 3
-                written = false
-            else
-                while at <= #value do
-                    local offset, size, from = struct.unpack('<I4I4', value, at)
-                    at = from + size
-                    redis.call('SETRANGE', KEYS[i], offset, string.sub(value, from, at - 1))
-                end
-                redis.call('PEXPIRE', KEYS[i], ARGV[3])
-            end
-        end
-        if written then
-            listed[#listed + 1] = string.sub(KEYS[i], ARGV[6])
-        end
-    end
-    local ttl = tonumber(ARGV[3])
-    {NOW}
-    {WRITE}
-    if ARGV[4] ~= '' and #missing == 0 then
-        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4])
-    end
-end
-return {{stored, writes, missing}}
-"""
-
-# ARGV: epoch, next_offset or '' (it stays), then the entities to take out of the index. Returns the stored epoch.
-_UNLIST: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-if stored == tonumber(ARGV[1]) then
-    for i = 3, #ARGV do
-        redis.call('ZREM', KEYS[2], ARGV[i])
-    end
-    if ARGV[2] ~= '' then
-        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[2])
-    end
-end
-return stored
-"""
-
-# ARGV: epoch, the least value that `writes` must have, then the entities whose records are in KEYS[3..]. Deletes both,
-# and counts as a write: an older copy of Redis still has them. Returns the stored epoch and `writes`.
-_REMOVE: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
-if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
-    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
-    for i = 3, #KEYS do
-        redis.call('UNLINK', KEYS[i])
-        redis.call('ZREM', KEYS[2], ARGV[i])
-    end
-end
-return {{stored, writes}}
-"""
-
-# ARGV: epoch, 'records' to delete KEYS[3..] or 'offset' to delete the offset and the index, too. Returns the stored
-# epoch.
-_FORGET: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-if stored == tonumber(ARGV[1]) then
-    for i = 3, #KEYS do
-        redis.call('UNLINK', KEYS[i])
-    end
-    if ARGV[2] == 'offset' then
-        redis.call('UNLINK', KEYS[2])
-        redis.call('HDEL', KEYS[1], '{FIELD_OFFSET}')
-    end
-end
-return stored
-"""
 
 
 class RedisStore:
@@ -182,11 +73,11 @@ class RedisStore:
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=CALL_TIMEOUT_S,
         )
-        self._claim = self._redis.register_script(_CLAIM)
-        self._put = self._redis.register_script(_PUT)
-        self._unlist = self._redis.register_script(_UNLIST)
-        self._remove = self._redis.register_script(_REMOVE)
-        self._forget = self._redis.register_script(_FORGET)
+        self._claim = self._redis.register_script(CLAIM)
+        self._put = self._redis.register_script(PUT)
+        self._unlist = self._redis.register_script(UNLIST)
+        self._remove = self._redis.register_script(REMOVE)
+        self._forget = self._redis.register_script(FORGET)
         self._index = Index(self._redis)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least value that `writes` must have
 
@@ -205,7 +96,7 @@ class RedisStore:
 
     async def _read(self, partition: Partition, keys: Sequence[str]) -> list[bytes | None]:
         """Returns the records of the first of these keys, as many as one call may carry; b"" for a foreign value."""
-        sizes = cast(list[int], await cast(Any, self._redis.eval_ro(_SIZES, len(keys), *keys)))
+        sizes = cast(list[int], await cast(Any, self._redis.eval_ro(SIZES, len(keys), *keys)))
         readable = [0 <= size <= MAX_RECORD_BYTES for size in sizes]
         totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
         fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
@@ -232,7 +123,7 @@ class RedisStore:
         least = self._claimed[partition][1] if partition in self._claimed else 0
         for number, chunk in enumerate(chunks, 1):
             whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
-            partly = {entity_id: _packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
+            partly = {entity_id: packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
             order = [*whole, *partly]
             keys = [*self._own_keys(partition), *(prefix + entity_id for entity_id in order)]
             offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset
@@ -347,14 +238,6 @@ def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
         size += bytes_
     if chunk:
         yield chunk
-
-
-def _packed(patch: Patch) -> bytes:
-    """Packs a patch as _PUT reads it."""
-    parts = [_LEAST.pack(patch.least)]
-    for offset, part in patch.ranges:
-        parts += _RANGE.pack(offset, len(part)), part
-    return b"".join(parts)
 
 
 def _glob_escaped(text: str) -> str:

@@ -23,13 +23,8 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.store.base import ClaimLost, Partition, refuse_unless_current
 from stream.store.redis_client import client
-from stream.store.redis_store import (
-    CONNECT_TIMEOUT_S,
-    FIELD_EPOCH,
-    FIELD_OFFSET,
-    FIELD_WRITES,
-    KEY_PARTITION,
-)
+from stream.store.redis_scripts import FIELD_EPOCH, FIELD_OFFSET, FIELD_WRITES
+from stream.store.redis_store import CONNECT_TIMEOUT_S, KEY_PARTITION
 
 T = TypeVar("T")
 KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION

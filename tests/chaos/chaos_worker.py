@@ -66,8 +66,8 @@ def no_fence() -> None:
     from stream.store import redis_store as store
 
     fence = "if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then"
-    assert fence in store._PUT
-    store._PUT = store._PUT.replace(fence, "if true then")  # type: ignore[misc]
+    assert fence in store.PUT
+    store.PUT = store.PUT.replace(fence, "if true then")  # type: ignore[misc]
     store.refuse_unless_current = lambda *_, **__: None
 
 

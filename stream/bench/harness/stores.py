@@ -11,7 +11,8 @@ from redis import Redis, RedisError
 
 from stream.bench.harness.servers import Servers
 from stream.kafka import admin
-from stream.store.redis_store import FIELD_OFFSET, KEY_ENTITY, KEY_META, KEY_PARTITION
+from stream.store.redis_scripts import FIELD_OFFSET
+from stream.store.redis_store import KEY_ENTITY, KEY_META, KEY_PARTITION
 
 SCAN: Final = 2_000  # keys per call
 

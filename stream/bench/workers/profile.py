@@ -56,6 +56,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/entities/stored_entity.py", "", "store"),
     ("stream/store/base.py", "", "store"),
     ("stream/store/redis_store.py", "", "store"),
+    ("stream/store/redis_scripts.py", "", "store"),
     ("stream/store/redis_index.py", "", "store"),
     ("stream/delivery/cold_reads.py", "", "store"),
     ("stream/engine/entities/restore.py", "", "store"),
