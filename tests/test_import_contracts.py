@@ -69,7 +69,7 @@ VIOLATIONS = {
         ("stream/wire/messages.py", "import stream.tracks.clean"),
         ("stream/config/security.py", "import stream.kafka.admin"),
         ("stream/tracks/track.py", "import stream.engine.engine"),
-        ("stream/tracks/clean.py", "import stream.kafka.columns"),
+        ("stream/tracks/clean.py", "import stream.kafka.records.columns"),
         ("stream/store/base.py", "import stream.delivery.delivery"),
         ("stream/registry/golden.py", "import stream.tracks.fix"),
         ("stream/commands/models/showing.py", "import stream.verify.judging.judge"),

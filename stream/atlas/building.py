@@ -21,7 +21,7 @@ from stream.atlas.kept_days import Days, GrowingDays
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Partition, Records
 from stream.tracks.clean import Foreign
 from stream.wire import Record
 

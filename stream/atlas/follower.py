@@ -19,7 +19,7 @@ from model.api import FIX
 from model.atlas.growth import ANEW
 from model.atlas.sums import Ids, entity_ids
 from stream.engine.pings import Pings
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.tracks.track import Accepted, PendingGap, Policy, observe
 from stream.tracks.track_table import ROW, Copied, Observed, TrackTable, firsts

@@ -30,7 +30,7 @@ from model.atlas.outcomes import MAX_APART_MS, MAX_MPS, MIN_STEP_S
 from model.atlas.sums import BUCKETS, SLOT_MS
 from model.atlas.version import MEANING
 from stream.atlas.follower import POLICY, Follower
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.tracks.track_table import ROW
 from stream.wire.forgetting import forgets

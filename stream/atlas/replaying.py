@@ -15,8 +15,8 @@ from model.api import Atlas
 from model.atlas.version import dumps
 from stream.adapters.files import Row
 from stream.atlas.building import Builder, Built, Rules
-from stream.kafka.columns import I64
-from stream.kafka.record_columns import Records
+from stream.kafka.records.columns import I64
+from stream.kafka.records.record_columns import Records
 from stream.wire import MAX_TS_MS, MIN_TS_MS
 
 NO_SPAN: Final = 0  # of rows before the first that has a time

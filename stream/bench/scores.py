@@ -14,7 +14,7 @@ from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.workload import Workload
 from stream.commands.replay import engine_of
 from stream.config.settings import UNLIMITED, Settings
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.scoring.drift import Watches
 from stream.services.scores.scoring.scorer import Scorer
 from stream.services.scores.scoring.waiting import DEFAULT_RULES

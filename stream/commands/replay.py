@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wron
     from stream.adapters.files import Row, Rows
     from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
-    from stream.kafka.record_columns import Records
+    from stream.kafka.records.record_columns import Records
     from stream.wire import Outgoing
 
 STDOUT = "-"
@@ -175,7 +175,7 @@ def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -
 
     All were published at one time, now: a recording cannot have times after it.
     """
-    from stream.kafka.record_columns import Records
+    from stream.kafka.records.record_columns import Records
     from stream.wire import Record
 
     rows_from = enumerate(rows, first)

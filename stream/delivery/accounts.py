@@ -22,8 +22,8 @@ from typing import Final, NamedTuple
 
 from stream.delivery.partitions import Piece
 from stream.engine.counts import Counts
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import Partition
+from stream.kafka.records.encoded_batches import Answers
 from stream.wire import Topics, code_of
 
 BATCH_RECORDS: Final = (1, 4, 16, 64, 256, 1024, 4096)

@@ -21,8 +21,8 @@ from stream.delivery.accounts import Accounts
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.partitions import Guarantee, Owned, Piece
 from stream.engine.counts import Counts
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
+from stream.kafka.records.encoded_batches import Answers
 from stream.tracing.pings import TracedBatch
 from stream.tracing.tracer import Tracer
 

@@ -48,7 +48,7 @@ from stream.delivery.processing import Processing
 from stream.delivery.takeover import Takeover
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Store
 from stream.tracing.tracer import Tracer
 

@@ -27,8 +27,8 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from stream.config import failpoints
 from stream.delivery.partitions import InputLog, Output
-from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
+from stream.kafka.records.encoded_batches import NONE, Answers
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from stream.delivery import checkpointer
 from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece, Poll
 from stream.kafka.log import Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 
 log: Final = logging.getLogger(__name__)
 

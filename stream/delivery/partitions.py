@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import NONE, Answers
+from stream.kafka.records.record_columns import Records
 
 
 class InputLog(Protocol):

@@ -16,7 +16,7 @@ from stream.delivery.inbox import Inbox, without
 from stream.delivery.ownership import Ownership
 from stream.delivery.partitions import Piece
 from stream.engine.engine import Engine
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store
 from stream.tracing.tracer import Tracer
 

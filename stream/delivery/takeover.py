@@ -33,7 +33,7 @@ from stream.delivery.partitions import Guarantee, InputLog, Owned
 from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.engine.engine import Engine
 from stream.kafka.log import CommittedOffset, Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store, read_records
 
 log = logging.getLogger(__name__)

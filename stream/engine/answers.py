@@ -21,9 +21,9 @@ from model.api import Forecasts
 from model.jit import compiled
 from stream.engine.asks import Asks
 from stream.engine.json_template import TEXT, Template
-from stream.kafka.columns import I64, BytesColumn
-from stream.kafka.encoded_batches import Column, EncodedBatch, framed
-from stream.kafka.record_columns import Records, headers_as_sent
+from stream.kafka.records.columns import I64, BytesColumn
+from stream.kafka.records.encoded_batches import Column, EncodedBatch, framed
+from stream.kafka.records.record_columns import Records, headers_as_sent
 from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import (
     CACHES,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Atlas, Guide, Predictor
-from stream.kafka.columns import I64
-from stream.kafka.record_columns import Records
+from stream.kafka.records.columns import I64
+from stream.kafka.records.record_columns import Records
 from stream.wire import AtlasRef
 
 U32 = NDArray[np.uint32]

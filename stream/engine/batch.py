@@ -17,8 +17,8 @@ from stream.engine.asks import NOTHING, Asks, Choice, Networks
 from stream.engine.entities.shard import Entity, Shard, Slots
 from stream.engine.entities.table import windows
 from stream.engine.pings import Pings
-from stream.kafka.encoded_batches import Answers, EncodedBatch
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers, EncodedBatch
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Partition
 from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import FIX_BYTES

@@ -30,7 +30,7 @@ from stream.engine.entities.quarantine import Versions, begun
 from stream.engine.entities.shard import Shard, all_counted_or_none
 from stream.engine.entities.table import EntityTable
 from stream.engine.pings import Pings
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.fix import packed
 from stream.wire import MIN_TS_MS, Ping, Record, Reject
 

@@ -40,8 +40,8 @@ from stream.engine.entities.table import NOBODY, EntityTable
 from stream.engine.pings import Pings
 from stream.engine.rendering import Renderer
 from stream.engine.stepping import Stepper
-from stream.kafka.encoded_batches import Answers
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.store.base import READ_CHUNK, Partition, Store, read_records
 from stream.tracing.pings import TracedBatch
 from stream.tracks.track import Policy

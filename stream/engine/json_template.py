@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.columns import I64, BytesColumn, copied
+from stream.kafka.records.columns import I64, BytesColumn, copied
 
 TEXT: Final = -1  # stands in the place of the decimals for a hole that takes text
 MOST_DECIMALS: Final = 7  # these and one digit before the point fill one word

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.kafka.columns import I64
-from stream.kafka.record_columns import Records
+from stream.kafka.records.columns import I64
+from stream.kafka.records.record_columns import Records
 from stream.tracks import clean_compiled
 from stream.tracks.clean import Foreign, examine
 from stream.tracks.fix import packed

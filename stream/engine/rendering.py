@@ -15,8 +15,8 @@ from stream.config.settings import Settings
 from stream.engine.answers import DEG_DIGITS, M2_DIGITS, M_DIGITS, M_PER_DEG, Answered, Writer
 from stream.engine.batch import EngineBatch, Outcome
 from stream.engine.entities.shard import Shard
-from stream.kafka.encoded_batches import EncodedBatch
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import EncodedBatch
+from stream.kafka.records.record_columns import Records
 from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import Fix
 from stream.tracks.track import Gap

@@ -30,9 +30,9 @@ from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream.kafka import decompression, record_batches
-from stream.kafka.record_batches import PlainBatches, RecordsAsOne
-from stream.kafka.record_columns import Head, Partition, Records
+from stream.kafka.records import decompression, record_batches
+from stream.kafka.records.record_batches import PlainBatches, RecordsAsOne
+from stream.kafka.records.record_columns import Head, Partition, Records
 from stream.wire import UNREAD, Record
 
 _SOME: Final = 1_000
@@ -111,7 +111,7 @@ class TolerantBatch:
             return
         (count,) = record_batches.INT32.unpack_from(self._raw, self._start + record_batches.COUNT_AT)
         if count > record_batches.MOST_RECORDS:
-            limit = f"MOST_RECORDS in stream/kafka/record_batches.py is {record_batches.MOST_RECORDS}"
+            limit = f"MOST_RECORDS in stream/kafka/records/record_batches.py is {record_batches.MOST_RECORDS}"
             raise decompression.Unreadable(f"it has {count} records; {limit}")
 
     def _unframed(self) -> Records | None:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.kafka import fetcher
 from stream.kafka.patches import patch_aiokafka
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 
 Partition = tuple[str, int]  # topic, number
 Isolation = Literal["read_uncommitted", "read_committed"]

@@ -19,9 +19,9 @@ from aiokafka.structs import OffsetAndMetadata
 from stream.config import failpoints
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access
 from stream.config.settings import Compression
-from stream.kafka.encoded_batches import BATCH_BYTES, Answers
 from stream.kafka.log import CommittedOffset, Partition
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.records.encoded_batches import BATCH_BYTES, Answers
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
 # How long a send may wait for a broker that does not answer before it fails, and the worker with it. A restart would

@@ -32,12 +32,12 @@ from aiokafka.structs import OffsetAndMetadata
 from stream.config import failpoints
 from stream.config.security import kafka_refusal
 from stream.kafka import membership
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.log import Rebalanced, bounds_by
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.producer import Publisher
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.services.plan import Begin, Place, Plan, Taken, Unit, in_words, partitions_of
 
 log: Final = logging.getLogger(__name__)

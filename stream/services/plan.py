@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka import admin
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Partition, Records
 from stream.tracing import traceparent
 from stream.tracing.traceparent import Parent
 from stream.wire import Record

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.columns import I64, BytesColumn
+from stream.kafka.records.columns import I64, BytesColumn
 
 
 def threshold(share: float) -> np.uint64:

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Partition, Records
 from stream.tracing.pings import TracedBatch, TracedPing, traced_ping
 from stream.tracing.sampling import sampled, threshold
 from stream.tracing.spans import PUBLISH, Span, spans_of

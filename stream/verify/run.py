@@ -27,7 +27,7 @@ from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
 from stream.kafka import admin
 from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
 from stream.verify.atlases import NamedAtlases, announced, said

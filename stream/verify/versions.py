@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from model.api import Atlas, Predictor
 from stream.engine.asks import Choice
-from stream.kafka.columns import I64
+from stream.kafka.records.columns import I64
 from stream.versions.ledger import Ledger
 from stream.wire import AtlasRef, Forecast, ModelRef
 

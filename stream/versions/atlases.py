@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Atlas
-from stream.kafka.columns import I64
+from stream.kafka.records.columns import I64
 from stream.versions.hearing import Hearing
 from stream.versions.ledger import Answering
 from stream.versions.loading import Loader

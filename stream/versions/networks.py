@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Predictor
-from stream.kafka.columns import I64
+from stream.kafka.records.columns import I64
 from stream.versions.hearing import Hearing
 from stream.versions.loading import Loader
 from stream.versions.weights import NEVER, OWN, U32, Rules, undecided

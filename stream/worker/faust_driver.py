@@ -34,7 +34,7 @@ from mode.utils.futures import notify
 
 from stream.kafka import log_facts, membership
 from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced, reread
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.worker.consumer_thread import ConsumerThread
 
 T = TypeVar("T")

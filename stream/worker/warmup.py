@@ -14,8 +14,8 @@ import numpy as np
 from model.api import Predictor
 from stream.config.settings import Settings
 from stream.engine.engine import Engine
-from stream.kafka import record_batches
-from stream.kafka.record_columns import Head, Records
+from stream.kafka.records import record_batches
+from stream.kafka.records.record_columns import Head, Records
 from stream.store.base import MemoryStore, Partition
 from stream.wire import Ping, Record, dumps
 

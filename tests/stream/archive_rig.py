@@ -12,7 +12,7 @@ from stream.adapters.archived.manifest import DAY_MS, File
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.archived.storage import Storage
 from stream.kafka.log import Log
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.archive.landing import Owned
 from stream.services.archive.settings import Rules
 from stream.wire import Ping, Record, dumps

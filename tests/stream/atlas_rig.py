@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.api import Atlas
 from model.atlas.version import dumps as atlas_bytes
 from stream.atlas.building import Builder, Rules
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Ping, Record, dumps
 
 

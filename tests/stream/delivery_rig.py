@@ -14,9 +14,9 @@ from stream.config.settings import Settings
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, History, Log, Partition, Rebalanced
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 

@@ -17,7 +17,7 @@ from stream.engine.counts import Counts
 from stream.engine.engine import Engine
 from stream.engine.entities import stored_entity
 from stream.engine.entities.snapshot import Snapshot
-from stream.kafka.encoded_batches import Answers
+from stream.kafka.records.encoded_batches import Answers
 from stream.store.base import MemoryStore, Partition, Store
 from stream.tracks.track import Policy, Track
 from stream.tracks.track_table import TrackTable

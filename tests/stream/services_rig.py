@@ -12,7 +12,7 @@ import msgspec
 from scores_rig import Fix, Fleet, fixes
 
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.latest.entities import Entity
 from stream.services.latest.taking_over import rebuilt, take
 from stream.services.latest.unit import LatestUnit, Rules

@@ -13,8 +13,8 @@ from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import ExactlyOnce
 from stream.delivery.partitions import InputLog
 from stream.engine.engine import Engine
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, Partition
+from stream.kafka.records.encoded_batches import Answers
 from stream.store.base import Store
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from stream.commands.dlq import dead_letters, requeue
 from stream.commands.dlq.cli import app
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.producer import Publisher
+from stream.kafka.records.encoded_batches import Answers
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
 from stream.wire.forgetting import FORGET_HEADERS, FORGOTTEN
 

@@ -24,7 +24,7 @@ from pathcast_process import PATIENCE_S, environment, pathcast
 from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.owned import Kept, Owned
 from stream.services.scores.settings import ScoreSettings
 from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored

@@ -19,8 +19,8 @@ from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
 
 from stream.config import failpoints
-from stream.kafka.decompression import MOST_BYTES
-from stream.kafka.encoded_batches import HEAD_BYTES, EncodedBatch
+from stream.kafka.records.decompression import MOST_BYTES
+from stream.kafka.records.encoded_batches import HEAD_BYTES, EncodedBatch
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
 BROKER_LIMIT = 1_048_588  # Kafka's default max.message.bytes: of a whole batch, with its 61 bytes of overhead

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer
 
 from stream.api.live.newest import Heard, Newest
 from stream.api.live.topics import Source, TopicsFollowing, now_ms
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Topics
 
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from stream.kafka.log import bounds_by
 from stream.kafka.pacing import Pace
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.kept_days import Days, GrowingDays
 from stream.kafka.log import bounds_by
-from stream.kafka.record_columns import Partition
+from stream.kafka.records.record_columns import Partition
 from stream.store.sums_store import SumsLost, SumsStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.files import delete_stale, path_of, write_whole

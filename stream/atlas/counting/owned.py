@@ -15,7 +15,7 @@ from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.atlas.kept_days import GrowingDays
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Partition, Records
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
 from stream.tracks.clean import Foreign
 

@@ -18,8 +18,8 @@ from model.api import FIX, Forecasts, Predictor
 from stream.bench.harness.workload import NEVER_MS, Workload
 from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.engine.answers import Answered, Writer
-from stream.kafka.encoded_batches import Answers
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import parse
 from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack
 from stream.wire import ModelRef, Outgoing, Ping, Record, Topics

@@ -9,7 +9,7 @@ import msgspec
 
 from stream.api.live.newest import Heard
 from stream.api.live.topics import Source, now_ms
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.map.fleet.fleet import Fleet
 from stream.wire import Score, Topics, loads_gapfill, loads_scored
 from stream.wire.latest import forecast_of

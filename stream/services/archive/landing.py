@@ -21,7 +21,7 @@ from stream.adapters.archived.reading import SCHEMA
 from stream.adapters.live.on_topic import reader_of
 from stream.config import failpoints
 from stream.kafka.log import Log
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.archive import commits, tidying, writing
 from stream.services.archive.commits import Outrun
 from stream.services.archive.forgetting import rows_of_others, settled

@@ -15,7 +15,7 @@ import msgspec
 
 from model.arrivals.passages import Passages
 from model.arrivals.times import BUNDLED, Fitted
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.asked import InForce, Place
 from stream.services.arrivals.told import arrival, arrived, inside, is_there
 from stream.services.plan import answer

@@ -17,7 +17,7 @@ import msgspec
 from fastavro import parse_schema, schemaless_writer
 
 from stream.contracts.json_schema import Schema
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
 
 log: Final = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.map_view import record_of
 from stream.services.latest.stream_time import StreamTime

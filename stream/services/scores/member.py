@@ -22,12 +22,12 @@ from stream.config import failpoints
 from stream.config.http_access import Address
 from stream.config.security import kafka_refusal
 from stream.kafka import admin
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import bounds_by
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.producer import Publisher
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.probes.http_server import serving
 from stream.services.scores.owned import Beside, Decided, Owned
 from stream.services.scores.pages import Pages, Place

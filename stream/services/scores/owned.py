@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Partition, Records
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import State, Watches
 from stream.services.scores.scoring.scorer import Scorer

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from stream.kafka.record_columns import Partition
+from stream.kafka.records.record_columns import Partition
 
 log = logging.getLogger(__name__)
 

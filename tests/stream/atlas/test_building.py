@@ -27,7 +27,7 @@ from stream.atlas.building import Built, Rules, of_rows
 from stream.atlas.follower import Follower
 from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.fix import packed
 from stream.wire import Ping, Record
 

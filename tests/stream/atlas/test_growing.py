@@ -13,7 +13,7 @@ from model.atlas.sums import buckets, entity_ids
 from stream.atlas import growing
 from stream.atlas.follower import IDLE_MS, Follower, _watermarks
 from stream.atlas.growing import NoGrowth, PartitionGrowth
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Ping, Record, dumps
 from stream.wire.forgetting import FORGET_HEADERS
 

@@ -16,7 +16,7 @@ from model.atlas.sums import Sums
 from stream.adapters.options import recording_of
 from stream.atlas.follower import Follower
 from stream.demo.run import SAMPLE
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Record
 
 KNOWN_BY = 0.6  # the share of the sample's time from which the atlas is made; the later pings are asked about

@@ -10,7 +10,7 @@ import pytest
 from stream.adapters.files import Row, row_of
 from stream.atlas.building import Rules, of_rows
 from stream.atlas.replaying import Growing, atlas_of
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import MAX_TS_MS, Record
 
 HOUR_MS = 3_600_000

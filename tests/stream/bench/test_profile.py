@@ -73,7 +73,8 @@ ASIDE: Final = {
             "warmup",
         )
     ),
-    *(f"kafka/{name}" for name in ("columns", "record_columns")),  # count for whoever calls them
+    "kafka/records",
+    *(f"kafka/records/{name}" for name in ("columns", "record_columns")),  # count for whoever calls them
     "kafka/patches",
     "worker/consumer_thread",
     "tracks/fix",
@@ -90,7 +91,12 @@ ASIDE: Final = {
         ((COMPUTE, FOLD, "Tracks.observe_plain (stream/tracks/track_table.py)"), "track"),
         ((COMPUTE, "Predictor.dumps (model/api.py)", "StatePool.dumps (model/serving/state_pool.py)"), "store"),
         (
-            (COMPUTE, FOLD, "Writer.written (stream/engine/answers.py)", "Texts.each (stream/kafka/columns.py)"),
+            (
+                COMPUTE,
+                FOLD,
+                "Writer.written (stream/engine/answers.py)",
+                "Texts.each (stream/kafka/records/columns.py)",
+            ),
             "encode",
         ),
         (
@@ -98,7 +104,7 @@ ASIDE: Final = {
                 MAIN,
                 LOOP,
                 "Publisher._batches (stream/kafka/producer.py)",
-                "EncodedBatch.batch (stream/kafka/encoded_batches.py)",
+                "EncodedBatch.batch (stream/kafka/records/encoded_batches.py)",
             ),
             "produce",
         ),
@@ -106,7 +112,7 @@ ASIDE: Final = {
             (
                 LOOP,
                 "PartitionRecords.take (stream/kafka/fetcher.py)",
-                "Records.unframed (stream/kafka/record_columns.py)",
+                "Records.unframed (stream/kafka/records/record_columns.py)",
             ),
             "fetch",
         ),

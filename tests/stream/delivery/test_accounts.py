@@ -12,8 +12,8 @@ from stream.config.settings import Settings
 from stream.delivery.accounts import Account, Accounts, Histogram, counted, so_far
 from stream.delivery.partitions import Owned, Piece
 from stream.engine.counts import Counts
-from stream.kafka.encoded_batches import NONE
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import NONE
+from stream.kafka.records.record_columns import Records
 from stream.wire import Outgoing, Record, Reject, dead_letter
 
 TOPICS = Settings().topics

@@ -28,7 +28,7 @@ from stream.delivery.delivery import Delivery
 from stream.engine.counts import Counts
 from stream.engine.entities import stored_entity as stored
 from stream.kafka.log import Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Fenced
 from stream.tracks.track import Track
 from stream.wire import Forecast, Record, loads_forecast

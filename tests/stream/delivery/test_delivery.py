@@ -34,8 +34,8 @@ from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
 from stream.engine.entities import quarantine
-from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
+from stream.kafka.records.encoded_batches import NONE, Answers
 from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Record, loads_forecast
 

@@ -13,7 +13,7 @@ from stream.config.settings import Settings
 from stream.delivery import processing
 from stream.delivery.delivery import Delivery
 from stream.kafka.log import Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Forecast, Record, loads_forecast
 
 ONE_IN_MEMORY = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_entities=1)

@@ -14,9 +14,9 @@ from engine_rig import one_by_one
 
 from stream.delivery import guarantees
 from stream.delivery.guarantees import ExactlyOnce
-from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.wire import Outgoing, Record
 
 P0, P1 = ("pings", 0), ("pings", 1)

@@ -13,7 +13,7 @@ from stream.config.settings import Settings
 from stream.delivery import checkpointer, inbox
 from stream.delivery.delivery import Delivery
 from stream.kafka.log import Partition
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 
 SMALL = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=6)
 LENGTH = 600

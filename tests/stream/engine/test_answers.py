@@ -10,7 +10,7 @@ from model.api import Fill, Forecasts
 from stream.config.settings import Settings
 from stream.engine.answers import M_PER_DEG, Answered, Writer
 from stream.engine.rendering import gap_fill
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.fix import FIX, Fix
 from stream.tracks.track import Gap
 from stream.wire import CACHES, NO_TIME_MS, ModelRef, Record, loads_gapfill

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.engine.json_template import TEXT, Template
-from stream.kafka.columns import BytesColumn
+from stream.kafka.records.columns import BytesColumn
 
 wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 

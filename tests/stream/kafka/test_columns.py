@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.columns import BytesColumn
+from stream.kafka.records.columns import BytesColumn
 
 some_text = st.none() | st.binary(max_size=3) | st.sampled_from([b"bus-1", b"bus-2", b"x" * 40, b"x" * 39 + b"y"])
 

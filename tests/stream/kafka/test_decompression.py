@@ -15,8 +15,8 @@ import pytest
 import zstandard
 from aiokafka import codec
 
-from stream.kafka import decompression
-from stream.kafka.decompression import MOST_BYTES, Unreadable
+from stream.kafka.records import decompression
+from stream.kafka.records.decompression import MOST_BYTES, Unreadable
 
 Fold = Callable[[bytes], bytes]
 Unfold = Callable[[bytes], bytes]

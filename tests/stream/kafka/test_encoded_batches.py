@@ -12,10 +12,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.columns import BytesColumn
-from stream.kafka.encoded_batches import HEAD_BYTES, Answers, Column, EncodedBatch, framed
 from stream.kafka.patches import crc32c
-from stream.kafka.record_columns import Records, headers_as_sent
+from stream.kafka.records.columns import BytesColumn
+from stream.kafka.records.encoded_batches import HEAD_BYTES, Answers, Column, EncodedBatch, framed
+from stream.kafka.records.record_columns import Records, headers_as_sent
 from stream.wire import Outgoing, Record
 
 T0 = 1_700_000_000_000

@@ -13,8 +13,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from stream.commands.dlq.dead_letters import letter_of
-from stream.kafka import decompression, record_batches
 from stream.kafka.fetcher import TolerantRecords
+from stream.kafka.records import decompression, record_batches
 from stream.tracks.clean import parse
 from stream.wire import Record, Reject, dead_letter
 

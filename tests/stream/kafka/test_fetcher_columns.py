@@ -11,9 +11,9 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from fetch_rig import ASTRAY, T0, TP, batch, fetch, signed, strewn
 
 from stream.kafka import fetcher as fetched
-from stream.kafka import record_batches
 from stream.kafka.fetcher import PartitionRecords, TolerantRecords
-from stream.kafka.record_columns import Records, varint
+from stream.kafka.records import record_batches
+from stream.kafka.records.record_columns import Records, varint
 from stream.tracks.clean import parse
 from stream.wire import Record, Reject
 

@@ -11,10 +11,10 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream.kafka.columns import BytesColumn
-from stream.kafka.encoded_batches import Answers, Column, EncodedBatch, framed
 from stream.kafka.producer import Publisher
-from stream.kafka.record_columns import headers_as_sent
+from stream.kafka.records.columns import BytesColumn
+from stream.kafka.records.encoded_batches import Answers, Column, EncodedBatch, framed
+from stream.kafka.records.record_columns import headers_as_sent
 from stream.wire import Outgoing, Record
 
 

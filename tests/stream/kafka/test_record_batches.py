@@ -13,7 +13,7 @@ from fetch_rig import ASTRAY, T0, TP, batch, fetch, signed, strewn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka import record_batches
+from stream.kafka.records import record_batches
 from stream.wire import Record
 
 WAYS = (

@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.record_columns import Head, Records, headers_as_read, headers_as_sent, varint
+from stream.kafka.records.record_columns import Head, Records, headers_as_read, headers_as_sent, varint
 from stream.wire import MAX_TS_MS, NO_TIME_MS, Record
 
 T0 = 1_700_000_000_000

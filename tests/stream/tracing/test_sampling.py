@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream.kafka.columns import BytesColumn
+from stream.kafka.records.columns import BytesColumn
 from stream.tracing.sampling import is_sampled, sampled, threshold
 
 KEYS = [f"bus-{n}".encode() for n in range(20_000)]

@@ -15,7 +15,7 @@ from faust.types import TP
 from stream.config.settings import Settings
 from stream.kafka.fetcher import FetchResult
 from stream.kafka.log import Rebalanced
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import NO_TIME_MS, Record
 from stream.worker.app import App, faust_app
 from stream.worker.consumer_thread import ConsumerThread

@@ -33,7 +33,7 @@ from faust.types import TP, ConsumerMessage
 
 from stream.config.settings import Settings
 from stream.kafka.log import CommittedOffset
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.wire import Record
 from stream.worker.app import App, Untouched, faust_app
 from stream.worker.faust_driver import Polled

@@ -19,7 +19,7 @@ PINGS = 400
 LEAKY = """
 from stream.commands.main import main
 from stream.engine.engine import Engine
-from stream.kafka.encoded_batches import Answers
+from stream.kafka.records.encoded_batches import Answers
 
 process = Engine.process
 

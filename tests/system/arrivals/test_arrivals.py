@@ -26,7 +26,7 @@ from worker_process import Worker, assert_all_live
 
 from stream.config.security import PLAIN_KAFKA
 from stream.kafka import admin
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.asked import InForce
 from stream.services.arrivals.cli import app
 from stream.services.arrivals.setting import put

@@ -13,7 +13,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.engine.pings import Pings
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.history.pings import Columns, Newest
 from stream.tracks.clean import Foreign
 from stream.wire import E7

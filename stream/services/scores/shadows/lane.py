@@ -14,8 +14,8 @@ from typing import Final
 from model.api import Predictor
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
-from stream.kafka.encoded_batches import Answers
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import Answers
+from stream.kafka.records.record_columns import Records
 from stream.store.base import Item, MemoryStore, Partition
 
 # Forecasts of pings that no published forecast was seen of are forgotten when the pings are so far behind: a worker may

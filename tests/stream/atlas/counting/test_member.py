@@ -18,7 +18,7 @@ from stream.atlas.counting.member import Runner
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.sums_store import SumsStore
 from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps

@@ -17,7 +17,7 @@ from stream.atlas.counting.making import make, stored_days
 from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.atlas.growing import PartitionGrowth
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.store.base import ClaimLost, Fenced
 from stream.store.sums_store import Held, SumsLost, SumsStore
 from stream.wire import Ping, Record, dumps

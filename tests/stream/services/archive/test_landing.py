@@ -25,7 +25,7 @@ from archive_rig import (
 
 from stream.adapters.archived import storage
 from stream.adapters.archived.manifest import DAY_MS, KEPT, ArchiveDamaged, manifest_name
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.archive import commits, forgetting, tidying
 from stream.services.archive.commits import Outrun
 from stream.services.archive.landing import MOST_DAYS, AnotherLog, Fenced

@@ -6,7 +6,7 @@ from arrivals_rig import NOON_MS, forecast, place, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.asked import InForce
 from stream.services.arrivals.unit import ArrivalUnit
 from stream.wire import Forecast, Outgoing, Record, Topics

@@ -15,7 +15,7 @@ from scores_rig import M_PER_DEG, RULES, T0
 
 from stream.commands.replay import engine_of
 from stream.config.settings import UNLIMITED, Settings
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.scoring import drift
 from stream.services.scores.scoring.drift import BLOCK, REFERENCE, State, Watch, Watches, log_skill
 from stream.services.scores.scoring.scorer import Scorer

@@ -11,7 +11,7 @@ import pytest
 from scores_rig import records
 
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.owned import Decided, Kept, Owned
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State

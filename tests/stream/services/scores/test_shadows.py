@@ -16,7 +16,7 @@ from model.api import Predictor
 from stream.commands.replay import engine_of
 from stream.config.settings import UNLIMITED, Settings
 from stream.kafka.log import Bounds
-from stream.kafka.record_columns import Records
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.owned import Decided, Owned
 from stream.services.scores.scoring.scorer import Scorer
 from stream.services.scores.settings import ScoreSettings

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from stream.kafka.record_columns import Partition
+from stream.kafka.records.record_columns import Partition
 from stream.worker.monitor import broker_monitor
 from stream.worker.monitor.broker_monitor import ASK_S, AWAY_S, STEP_S, BrokerMonitor, Silence
 

@@ -26,9 +26,9 @@ from stream.delivery.accounts import Account
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
-from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
-from stream.kafka.record_columns import Records
+from stream.kafka.records.encoded_batches import NONE, Answers
+from stream.kafka.records.record_columns import Records
 from stream.store.base import MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 from stream.worker.monitor import broker_monitor

@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.record_columns import LEAST_BYTES, Head, Partition, Records
+from stream.kafka.records.record_columns import LEAST_BYTES, Head, Partition, Records
 
 # Bytes that are read together. If a poll returns only a part of them, all are copied with either part. A producer that
 # fills its batches has one batch in so many bytes.

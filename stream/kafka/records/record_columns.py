@@ -17,7 +17,7 @@ from aiokafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
 from model.jit import compiled
-from stream.kafka.columns import I64, Bytes, BytesColumn
+from stream.kafka.records.columns import I64, Bytes, BytesColumn
 from stream.wire import MAX_TS_MS, NO_TIME_MS, Headers, Record
 
 Partition = tuple[str, int]  # topic, number

@@ -22,8 +22,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from model.jit import compiled
-from stream.kafka.columns import I64, Bytes, BytesColumn, copied
-from stream.kafka.record_columns import Partition, Records, varint
+from stream.kafka.records.columns import I64, Bytes, BytesColumn, copied
+from stream.kafka.records.record_columns import Partition, Records, varint
 from stream.wire import Headers, Outgoing
 
 NO_RECORDS: Final = Records.of(())

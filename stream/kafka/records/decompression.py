@@ -98,7 +98,9 @@ def _decompressed(into: DecompressInto, packed: bytes) -> bytes:
 
 
 def _too_much() -> Unreadable:
-    return Unreadable(f"it unfolds to more than {MOST_BYTES} bytes (MOST_BYTES in stream/kafka/decompression.py)")
+    return Unreadable(
+        f"it unfolds to more than {MOST_BYTES} bytes (MOST_BYTES in stream/kafka/records/decompression.py)"
+    )
 
 
 def _damaged(error: Exception) -> Unreadable:
