@@ -79,7 +79,7 @@ VIOLATIONS = {
         ("stream/services/scores/pages.py", "import stream.worker.monitor.health"),
         ("stream/ingest/publishing/sink.py", "import stream.worker.monitor.health"),
         ("stream/ingest/publishing/sink.py", "import stream.services.archive.landing"),
-        ("stream/services/member.py", "import stream.delivery.takeover"),
+        ("stream/services/member.py", "import stream.delivery.ownership.takeover"),
         ("stream/services/pages.py", "import stream.worker.monitor.health"),
         ("stream/contracts/files.py", "import stream.kafka.admin"),
         ("stream/delivery/delivery.py", "import stream.verify.judging.judge"),

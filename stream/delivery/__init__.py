@@ -4,15 +4,12 @@ No record is lost, and under exactly_once none is answered twice. Both depend on
 a module of its own. This package owns offsets, checkpoints and takeovers, and does not depend on Faust:
 
     delivery        Delivery: the pump that takes records in and hands answers out, one batch at a time
-    ownership       gains and loses partitions, and takes them over again when their states may be wrong
+    ownership       gains and loses partitions: takeovers, and whether the log is the one that was answered
     inbox           records that wait or are being processed, and when a batch is due (`Limits`)
     processing      takes one batch through the engine, and handles its exceptions
     committer       takes answers and offsets to the brokers, two batches at most
     guarantees      AtLeastOnce, ExactlyOnce: the order of the two writes
     checkpointer    when a partition's states are written, and what a refusal means
-    takeover        makes a partition ours: membership check, fence, claim, replay
-    takeover_plan   where a takeover starts, and whether the log is still the one that was answered
-    continuity      whether new records follow those that were taken
     cold_reads      reads the states of entities that are not in memory, so that only their partition waits
     holds           lets a partition wait for a version of the atlas
     outages         which uses of the store fail at this moment

@@ -38,14 +38,14 @@ from stream.delivery.accounts import Accounts
 from stream.delivery.checkpointer import Checkpointer
 from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
-from stream.delivery.continuity import Continuity
 from stream.delivery.holds import Holds, Versions
 from stream.delivery.inbox import Inbox, Limits
 from stream.delivery.outages import Outages
-from stream.delivery.ownership import Ownership
+from stream.delivery.ownership.continuity import Continuity
+from stream.delivery.ownership.ownership import Ownership
+from stream.delivery.ownership.takeover import Takeover
 from stream.delivery.partitions import Guarantee, InputLog, PartitionStatus, Piece, Status
 from stream.delivery.processing import Processing
-from stream.delivery.takeover import Takeover
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.kafka.records.record_columns import Records

@@ -6,8 +6,8 @@
     exactly_once    Answers and offset of a partition are in one transaction, whose transactional id belongs to the
                     partition: a new owner first fences the old one. It does not matter then whether an old owner is
                     still a member, so offsets need not carry the group's generation (aiokafka cannot send it). A worker
-                    must be a member to fence another one, so it asks the group first (`stream.delivery.takeover` says
-                    why). A `read_committed` reader sees each answer once.
+                    must be a member to fence another one, so it asks the group first (`ownership.takeover` says why). A
+                    `read_committed` reader sees each answer once.
 
 There is one transactional id per input partition, not per worker: with an id per worker nothing would stop a zombie
 from writing for a partition that went to a worker with another id. This costs a transaction per partition and batch.

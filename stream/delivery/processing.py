@@ -13,7 +13,7 @@ from stream.delivery.cold_reads import ColdReads, Waits
 from stream.delivery.committer import FoldedBatch
 from stream.delivery.holds import Holds, Undecided
 from stream.delivery.inbox import Inbox, without
-from stream.delivery.ownership import Ownership
+from stream.delivery.ownership.ownership import Ownership
 from stream.delivery.partitions import Piece
 from stream.engine.engine import Engine
 from stream.kafka.records.record_columns import Records

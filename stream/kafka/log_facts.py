@@ -1,6 +1,7 @@
 """Asks brokers about a partition's log: its bounds, the id of its topic, and where the records of a leader epoch end.
 
-It contains the two requests that aiokafka's client lacks. `stream.delivery.takeover` decides what the answers mean.
+It contains the two requests that aiokafka's client lacks. `stream.delivery.ownership.takeover` decides what the answers
+mean.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._lose(number, error, RETRY_S)
 
     async def _take_over_one(self, number: int) -> None:
-        # A member whose session is over would fence the rightful owner (`stream.delivery.takeover`).
+        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`).
         await membership.confirm(self._consumer._coordinator, self._generation)
         name = f"{self._plan.group}|{self._plan.inputs[0]}|{number}"
         publisher = Publisher(self._plan.bootstrap, name, security=self._plan.kafka)

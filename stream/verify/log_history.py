@@ -1,7 +1,7 @@
 """Decides whether a partition's log is the one that the group answered: where it was truncated, and what retention
 deleted. Pure.
 
-It shares no code with `stream.delivery.takeover`, which decides the same for a worker and is judged here.
+It shares no code with `stream.delivery.ownership.takeover`, which decides the same for a worker and is judged here.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def no_fence() -> None:
 
 
 def no_replay() -> None:
-    from stream.delivery import takeover_plan
+    from stream.delivery.ownership import takeover_plan
 
     plan = takeover_plan.plan
     takeover_plan.plan = lambda *args, **kwargs: (made := plan(*args, **kwargs))._replace(start=made.stop)

@@ -35,9 +35,10 @@ ASIDE: Final = {
         f"delivery/{name}"
         for name in (
             "outages",
+            "ownership",
+            "ownership/takeover",
+            "ownership/takeover_plan",
             "partitions",
-            "takeover",
-            "takeover_plan",
         )
     ),
     "engine/entities",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from delivery_rig import FlakyStore, Kafka
 
-from stream.delivery import checkpointer, ownership
+from stream.delivery import checkpointer
+from stream.delivery.ownership import ownership
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from aiokafka.errors import LeaderNotAvailableError
 from delivery_rig import DAY, P0, P1, TOPIC, FlakyStore, Kafka, feed, record, records, running, until, worker
 
-from stream.delivery import continuity as continuity_module
 from stream.delivery.delivery import Delivery
+from stream.delivery.ownership import continuity as continuity_module
 from stream.kafka.log import Log, Partition
 from stream.store.base import Claim
 from stream.wire import Ping, Record, dumps, loads_forecast

@@ -9,8 +9,8 @@ import pytest
 from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
 from transactions_rig import Producer, Transactions, exactly_once
 
-from stream.delivery import ownership
 from stream.delivery.delivery import Delivery
+from stream.delivery.ownership import ownership
 from stream.wire import loads_forecast
 
 ID = "group|pathcast.pings.v1|0"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, cut_at, history_after, plan
+from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, cut_at, history_after, plan
 from stream.kafka.log import CommittedOffset, History, Log
 
 LOG = Log(100, 1_000_000)

@@ -21,10 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.delivery import checkpointer, ownership
+from stream.delivery import checkpointer
 from stream.delivery.accounts import Account
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
+from stream.delivery.ownership import ownership
 from stream.engine.engine import Engine
 from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import NONE, Answers

@@ -19,8 +19,8 @@ from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
 from stream.delivery.inbox import Inbox
 from stream.delivery.outages import Outages
+from stream.delivery.ownership.takeover import Takeover
 from stream.delivery.partitions import Guarantee, InputLog, Owned
-from stream.delivery.takeover import Takeover
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition, Rebalanced
 from stream.store.base import Fenced

@@ -29,8 +29,8 @@ from collections.abc import Callable, Sequence
 
 from stream.config import failpoints
 from stream.delivery.accounts import Accounts
+from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.delivery.partitions import Guarantee, InputLog, Owned
-from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.engine.engine import Engine
 from stream.kafka.log import CommittedOffset, Partition
 from stream.kafka.records.record_columns import Records
