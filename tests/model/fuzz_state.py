@@ -1,7 +1,7 @@
 """Any bytes as a state, whole and with a right checksum over them: refused by name, or good to go on from in finite
-numbers. See tests/stream/fuzzing.py, which it has to find:
+numbers. See tests/stream/fuzz/fuzzing.py, which it has to find:
 
-    PYTHONPATH=tests/stream python tests/model/fuzz_state.py 300
+    PYTHONPATH=tests/stream/fuzz python tests/model/fuzz_state.py 300
 """
 
 from __future__ import annotations

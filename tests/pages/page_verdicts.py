@@ -17,7 +17,7 @@ UP = " parts are started; pings go to "
 DOCKER = Not("needs a Docker daemon, which neither our machines nor CI have")
 API = Elsewhere("tests/system/api/test_serve.py")
 RECIPE = Elsewhere("tests/system/client/test_recipes.py")
-FILES = Elsewhere("tests/system/files/test_page.py")
+FILES = Elsewhere("tests/system/commands/files/test_page.py")
 QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
 
 VERDICTS: dict[str, dict[str, Verdict]] = {
@@ -40,8 +40,12 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "deploy/README.md": {"docker compose": DOCKER, "docker build": DOCKER},
     "deploy/PRIVACY.md": {
-        "kafka-configs.sh": Not("kafka-configs.sh is the broker's: its options", like="tests/system/test_archive.py"),
-        "pathcast forget": Not("waits for the workers of a fleet: the same", like="tests/system/test_forget.py"),
+        "kafka-configs.sh": Not(
+            "kafka-configs.sh is the broker's: its options", like="tests/system/services/test_archive.py"
+        ),
+        "pathcast forget": Not(
+            "waits for the workers of a fleet: the same", like="tests/system/commands/test_forget.py"
+        ),
     },
     "deploy/SIZING.md": {
         "pathcast bench soak": Not("ten minutes of a quiet machine: its result", like="stream/bench/RESULTS.md")
@@ -57,7 +61,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             ready=WORKER, changes={"--workers 4": "--workers 2"}, before=lambda _: scenes.ports("--metrics 9464")
         ),
         "export PATHCAST_KAFKA_PASSWORD_FILE": Not(
-            "needs servers with TLS and users: the same options", like="tests/system/test_secured_servers.py"
+            "needs servers with TLS and users: the same options", like="tests/system/security/test_secured_servers.py"
         ),
         "pip install 'pathcast[readers]'": Run(
             before=files.recent_pings,
@@ -170,8 +174,8 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "tests/README.md": {
         ".venv/bin/pytest      ": Not("the tests themselves, which CI runs", like=".ci/run"),
         ".venv/bin/pytest -m chaos": Not("hours: the report names its command line", like="tests/chaos/REPORT.md"),
-        "python tests/stream/fuzz_clean.py": Not(
-            "needs the extra fuzz; the tests replay what it found", like="tests/stream/fuzz_clean.py"
+        "python tests/stream/fuzz/fuzz_clean.py": Not(
+            "needs the extra fuzz; the tests replay what it found", like="tests/stream/fuzz/fuzz_clean.py"
         ),
     },
     "train/README.md": {

@@ -2,8 +2,8 @@
 brokers' certificate has expired. Open connections stay open; the next one is refused.
 
 aiokafka's clients treat that like a broker that does not answer, and try for ever. They only log a line whose arguments
-contain the error, so this is a handler of that log. tests/system/test_secured_servers.py fails when a release of
-aiokafka logs it in another way.
+contain the error, so this is a handler of that log. tests/system/security/test_secured_servers.py fails when a release
+of aiokafka logs it in another way.
 """
 
 from __future__ import annotations

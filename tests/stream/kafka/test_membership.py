@@ -1,4 +1,4 @@
-"""What is made of the coordinator's answers. When Apache Kafka gives which of them: tests/system/test_membership.py."""
+"""What is made of the coordinator's answers. When Apache Kafka gives which of them is in tests/system/delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages as the driver makes them. What a broker is needed for is in tests/system/test_worker_*.py."""
+"""Messages as the driver makes them. What a broker is needed for is in tests/system/worker."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def test_upstream_is_as_it_was_when_we_read_it(item: Any) -> None:
     assert digest == RELIED_ON[item], (
         f"{item.__module__}.{item.__qualname__} is not what it was (faust-streaming {version('faust-streaming')}, "
         f"aiokafka {version('aiokafka')}): read it again beside its use in stream (transport, membership, app), "
-        "run tests/system/test_worker*.py, and then change the digest here"
+        "run tests/system/worker, and then change the digest here"
     )
 
 

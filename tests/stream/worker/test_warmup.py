@@ -44,7 +44,7 @@ asyncio.run(main())
 def compiled_after(rootpath: str, *, warmed: bool) -> str:
     """The kernels that pings had to wait for."""
     script = SCRIPT.replace("WARM", str(warmed))
-    path = f"import sys; sys.path[:0] = [{rootpath!r}, {rootpath + '/tests/stream'!r}]\n"
+    path = f"import sys; sys.path[:0] = [{rootpath!r}, {rootpath + '/tests/stream/rigs/core'!r}]\n"
     run = subprocess.run([sys.executable, "-c", path + script], capture_output=True, text=True, check=True, timeout=300)
     return run.stdout.strip()
 

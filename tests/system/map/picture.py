@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the helper modules of the system tests
+# The helper modules of the system tests.
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("servers", "processes"))
 
 from map_browser import Opened, running
 from PIL import Image

@@ -20,7 +20,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # where the helper modules of these tests lie
+# Where the helper modules of these tests lie.
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("processes", "scenes"))
 
 import bus_feed
 import release_rig

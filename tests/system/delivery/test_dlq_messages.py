@@ -6,20 +6,17 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import bus_feed
+import dlq_rig
 import msgspec
 import pytest
-from typer.testing import CliRunner
 
 from stream.adapters.live import presets
-from stream.commands.dlq import dead_letters, requeue
-from stream.commands.dlq.cli import app
+from stream.commands.dlq import requeue
 from stream.ingest.publishing.sink import Sink
-from stream.kafka import admin
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Topics
 
 PARTITIONS = 3
@@ -55,8 +52,7 @@ class Scene:
         self.kafka, self.topics = kafka, Topics.of(prefix)
         self.map = folder / "fleet.toml"
         self.map.write_text(BROKEN)
-        with admin.connected(kafka) as client:
-            admin.create(client, self.topics, partitions=PARTITIONS)
+        bus_feed.create_topics(kafka, self.topics, partitions=PARTITIONS)
 
     def take(self, *messages: Sequence[dict[str, Any]], adapter: str = "fleet") -> None:
         """As `pathcast ingest http` takes them with the map as it is now."""
@@ -71,16 +67,10 @@ class Scene:
         asyncio.run(taken())
 
     def run(self, *arguments: object, stdin: str = "") -> Any:
-        where = ["--bootstrap", self.kafka, "--prefix", self.topics.prefix]
-        ran = CliRunner().invoke(app, [*map(str, arguments), *where], input=stdin)
-        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-            raise ran.exception
-        return ran
+        return dlq_rig.run(self.kafka, self.topics, *arguments, stdin=stdin)
 
     def replayed(self, *arguments: object) -> dict[str, Any]:
-        ran = self.run("replay", "--map", self.map, "--yes", "--json", *arguments)
-        assert ran.exit_code == 0, ran.output
-        found: dict[str, Any] = json.loads(ran.stdout)
+        found: dict[str, Any] = dlq_rig.told(self.kafka, self.topics, "replay", "--map", self.map, "--yes", *arguments)
         return found
 
     def pings(self) -> list[Record]:
@@ -163,55 +153,15 @@ def test_a_map_that_is_none_is_bad_usage(scene: Scene) -> None:
     assert "is neither a preset" in told.output
 
 
-class Killed(Exception):
-    """Stands for a kill -9."""
-
-
 @pytest.mark.parametrize("die_after", [1, 2, 3, 4, 5])
 def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, die_after: int
 ) -> None:
-    steps = 0
-
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == die_after:
-            raise Killed
-
-    class Mortal(requeue.AIOKafkaProducer):  # type: ignore[misc]
-        """Dies before the nth of its calls, and is not there any more to abort."""
-
-        async def send(self, *args: Any, **more: Any) -> Any:
-            step()
-            return await super().send(*args, **more)
-
-        async def send_offsets_to_transaction(self, *args: Any) -> None:
-            step()
-            await super().send_offsets_to_transaction(*args)
-
-        async def abort_transaction(self) -> None:
-            await self.client.close()
-
-        async def stop(self) -> None:
-            if steps < die_after:
-                await super().stop()
-
     scene.map.write_text(FIXED)
     with monkeypatch.context() as patched:
-        patched.setattr(requeue, "AIOKafkaProducer", Mortal)
-        with suppress(Killed):
+        patched.setattr(requeue, "AIOKafkaProducer", dlq_rig.mortal(die_after))
+        with pytest.raises(dlq_rig.Killed):
             scene.replayed()
-    assert steps == die_after, "it died"
     assert scene.replayed()["pings"] == 2
-    assert sorted(asyncio.run(committed(scene))) == [b"a", b"c"]
-
-
-async def committed(scene: Scene) -> list[bytes]:
-    """The keys of the pings of transactions that were not aborted."""
-    box = await dead_letters.Box.open(scene.kafka, scene.topics.pings)
-    return [
-        record.key or b""
-        for number, bounds in box.bounds.items()
-        async for record in box._records((scene.topics.pings, number), *bounds)
-    ]
+    there = asyncio.run(dlq_rig.committed(scene.kafka, scene.topics.pings))
+    assert sorted(ping.key or b"" for ping in there) == [b"a", b"c"]

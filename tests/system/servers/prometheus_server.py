@@ -21,7 +21,7 @@ from pathcast_process import eventually
 from stream.demo.embedded import free_port
 from stream.demo.supervisor import Supervised
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 HASTE = 60  # every duration of a rule is divided by it
 FEWER = 100  # and every number of 1,000 records or more by this
 SCRAPE_S = 2  # a process that is slow on a busy machine has as long to answer

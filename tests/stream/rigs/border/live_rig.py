@@ -17,7 +17,7 @@ from stream.adapters.live.parsed import Parsed, Reader
 from stream.tracks.clean import parse
 from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dumps
 
-RECORDED = Path(__file__).parent / "adapters" / "live" / "recorded"
+RECORDED = Path(__file__).parents[2] / "adapters" / "live" / "recorded"
 COUNT = 10_000
 STRANGE: Sequence[Any] = (
     None, True, False, 0, -1, 1, 0.0, -0.0, 90.0, 91, -181, 1e308, -1e308, 1e-320, 2**53, 2**63, 2**64, -(2**63),

@@ -35,7 +35,7 @@ from stream.bench.harness.servers import apache_kafka, redis_binary
 from stream.demo.embedded import HOST, free_port
 from stream.demo.supervisor import Supervised
 
-PAGE = Path(__file__).parents[2] / "deploy" / "SECURITY.md"
+PAGE = Path(__file__).parents[3] / "deploy" / "SECURITY.md"
 MUTE = "mute"  # may all that a worker may, but write forecasts
 KAFKA_PASSWORD = "kafka secret, with = and , in it"
 REDIS_PASSWORD = "redis/secret#with@all:that%URLs escape"

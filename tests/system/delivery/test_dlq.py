@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
-from contextlib import suppress
-from typing import Any
 
 import bus_feed
 import pytest
-from typer.testing import CliRunner
+from dlq_rig import Killed, committed, mortal, run, told
 
 from stream.commands.dlq import dead_letters, requeue
-from stream.commands.dlq.cli import app
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
@@ -56,21 +52,6 @@ async def publish(kafka: str, answers: list[Outgoing]) -> None:
     await publisher.close()
 
 
-def run(kafka: str, topics: Topics, *arguments: object, stdin: str = "") -> Any:
-    prefix = topics.pings.removesuffix(".pings.v1")
-    options = ["--bootstrap", kafka, "--prefix", prefix]
-    ran = CliRunner().invoke(app, [*map(str, arguments), *options], input=stdin)
-    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-        raise ran.exception
-    return ran
-
-
-def told(kafka: str, topics: Topics, *arguments: object) -> Any:
-    ran = run(kafka, topics, *arguments, "--json")
-    assert ran.exit_code == 0, ran.output
-    return json.loads(ran.stdout)
-
-
 def test_list_counts_by_code_and_age_and_shows_the_newest(
     kafka: str, topics: Topics, letters_there: list[Outgoing]
 ) -> None:
@@ -107,7 +88,7 @@ def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letter
 
 def alone(kafka: str, topics: Topics, *arguments: str, check: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, and then what to `check` in it."""
-    options = ["--bootstrap", kafka, "--prefix", topics.pings.removesuffix(".pings.v1")]
+    options = ["--bootstrap", kafka, "--prefix", topics.prefix]
     program = (
         f"from stream.commands.dlq.cli import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
     )
@@ -181,7 +162,11 @@ def test_what_is_not_there_or_no_place_is_said_so(kafka: str, topics: Topics, le
 
 def back(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
     """What lies in the pings topic."""
-    return [(r.key, r.value, r.headers, r.partition) for r in bus_feed.read(kafka, topics.pings)]
+    return [as_it_came(record) for record in bus_feed.read(kafka, topics.pings)]
+
+
+def as_it_came(record: Record) -> tuple[bytes | None, bytes | None, Headers, int]:
+    return record.key, record.value, record.headers, record.partition
 
 
 def expected(*places: int) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
@@ -227,57 +212,22 @@ def test_a_letter_written_twice_around_a_replay_is_put_back_once(
     assert len(back(kafka, topics)) == 5
 
 
-class Killed(BaseException):
-    """As kill -9 would: nothing catches it."""
-
-
 @pytest.mark.parametrize("die_after", range(1, 8))
 def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_it(
     kafka: str, topics: Topics, letters_there: list[Outgoing], monkeypatch: pytest.MonkeyPatch, die_after: int
 ) -> None:
-    steps = 0
-
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == die_after:
-            raise Killed
-
-    class Mortal(requeue.AIOKafkaProducer):  # type: ignore[misc]
-        """Dies before the nth of its calls, and is not there any more to abort."""
-
-        async def send(self, *args: Any, **more: Any) -> Any:
-            step()
-            return await super().send(*args, **more)
-
-        async def send_offsets_to_transaction(self, *args: Any) -> None:
-            step()
-            await super().send_offsets_to_transaction(*args)
-
-        async def abort_transaction(self) -> None:
-            await self.client.close()
-
-        async def stop(self) -> None:
-            if steps < die_after:
-                await super().stop()
-
     with monkeypatch.context() as patched:
-        patched.setattr(requeue, "AIOKafkaProducer", Mortal)
+        patched.setattr(requeue, "AIOKafkaProducer", mortal(die_after))
         patched.setattr(requeue, "CHUNK", 2)
-        with suppress(Killed):
+        with pytest.raises(Killed):
             run(kafka, topics, "replay", "--yes")
     assert told(kafka, topics, "replay", "--yes")["replayed"] <= 5
-    committed = asyncio.run(read_committed(kafka, topics))
-    assert sorted(committed, key=repr) == sorted(expected(0, 1, 2, 3, 4), key=repr)
+    assert sorted(put_back(kafka, topics), key=repr) == sorted(expected(0, 1, 2, 3, 4), key=repr)
 
 
-async def read_committed(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
-    box = await dead_letters.Box.open(kafka, topics.pings)
-    return [
-        (record.key, record.value, record.headers, record.partition)
-        for number, bounds in box.bounds.items()
-        async for record in box._records((topics.pings, number), *bounds)
-    ]
+def put_back(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
+    """What lies in the pings topic, without transactions that were aborted."""
+    return [as_it_came(record) for record in asyncio.run(committed(kafka, topics.pings))]
 
 
 def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
@@ -293,7 +243,7 @@ def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
 
     with pytest.raises(RuntimeError, match="another replay of this topic has started"):
         asyncio.run(both())
-    assert len(asyncio.run(read_committed(kafka, topics))) == 5
+    assert len(put_back(kafka, topics)) == 5
 
 
 def test_a_letter_larger_than_its_topic_takes_is_left_out_and_the_others_are_put_back(
@@ -313,15 +263,15 @@ def test_a_letter_larger_than_its_topic_takes_is_left_out_and_the_others_are_put
         patched.setattr(requeue.admin, "largest_batches", lambda *_: {})
         with pytest.raises(ValueError, match=f"does not take the letter at {place}, which is too large"):
             run(kafka, topics, "replay", "--yes")
-        assert asyncio.run(read_committed(kafka, topics)) == []
+        assert put_back(kafka, topics) == []
 
     said = run(kafka, topics, "replay", stdin="y\n")
     assert "3 put back; 0 were before" in said.stdout
     assert f"left out, larger than max.message.bytes of their topic: {place} (1,048,589 bytes)" in said.stdout
-    assert [value for _, value, *_ in asyncio.run(read_committed(kafka, topics))] == [values[n] for n in (0, 1, 3)]
+    assert [value for _, value, *_ in put_back(kafka, topics)] == [values[n] for n in (0, 1, 3)]
     again = told(kafka, topics, "replay", "--yes")
     assert (again["replayed"], again["replayed_before"], again["too_large"]) == (0, 3, [place])
-    assert len(asyncio.run(read_committed(kafka, topics))) == 3
+    assert len(put_back(kafka, topics)) == 3
 
 
 def test_letters_of_a_partition_that_is_gone_stop_a_replay_before_it_begins(kafka: str, topics: Topics) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 from missing_servers import skip_unless_required
 
-CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "pathcast"
+CHART: Final = Path(__file__).parents[3] / "deploy" / "helm" / "pathcast"
 RELEASE: Final = "fleet"
 HELM_S: Final = 120.0  # a bound
 Manifest = dict[str, Any]

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing, by atheris (`pip install 'pathcast[fuzz]'`), of what a `fuzz_*.py` beside its tests checks.
+"""Coverage-guided fuzzing, by atheris (`pip install 'pathcast[fuzz]'`), of what each `fuzz_*.py` of the tests checks.
 
-    python tests/stream/fuzz_clean.py 300      for so many seconds; fuzz_record and tests/model/fuzz_state alike
-    python tests/stream/fuzz_clean.py 300 --keep
+    python tests/stream/fuzz/fuzz_clean.py 300      for so many seconds; fuzz_record and tests/model/fuzz_state alike
+    python tests/stream/fuzz/fuzz_clean.py 300 --keep
 
 A check takes any bytes and raises where a promise is broken. What is found lies in the working directory as crash-*,
 and again as a regression test of its own once it is understood. The corpus under `corpus/` is what reached the most

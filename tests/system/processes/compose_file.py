@@ -22,7 +22,7 @@ from worker_process import Worker
 from stream.commands.main import build
 from stream.demo.embedded import free_port
 
-DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 HEALTH_S: Final = 30.0  # a bound on one check
 _SERVED = re.compile(r"\b(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)\b")
 

@@ -29,9 +29,9 @@ from stream.kafka import admin
 from stream.verify.cli import verify
 from stream.wire import Topics
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 LAST_RELEASE = "e955a07"  # the last commit of 29 November 2026: 0.1.0
-FIXTURE = Path(__file__).parent / "releases" / "left_by_0.1.0.json.xz"
+FIXTURE = Path(__file__).parents[1] / "releases" / "left_by_0.1.0.json.xz"
 PARTITIONS = 3
 # A worker of the tree that PYTHONPATH names; -P keeps the folder that the tests run in off its path. The root command
 # would look for commands that the older tree does not have.

@@ -18,7 +18,7 @@ from worker_process import PATHCAST, Worker, assert_all_live
 
 from stream.wire import Topics
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 NOBODY = 10001
 PINGS = 200
 # $1 becomes a tmpfs, the rest of the system read-only; what follows runs there as NOBODY.
