@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from stream.commands import dead_letters, requeue
+from stream.commands.dlq import dead_letters, requeue
 from stream.commands.dlq.cli import app
 from stream.wire import Record, Topics
 
