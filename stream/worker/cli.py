@@ -51,7 +51,7 @@ MEMBER = (
 HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
 
 Start as many workers as you like: those of one group share the partitions, and take over from each other when one
-stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and leaves; kill -9 loses nothing either.
+stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing either.
 
 --workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
 begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
