@@ -28,8 +28,8 @@ FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJS
 train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
 
 Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
-Kafka key. A row of a table that is no ping is sent as it is; the worker puts it on the dead letter topic with the
-reason. What is no ping in an archive of another format is left out and counted.
+Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic
+with the reason. Rows of archives in another format that are no valid pings are left out and counted.
 
 [bold]Examples[/]
 

@@ -42,8 +42,8 @@ ts or t (milliseconds UTC), lat and lon, or --columns says what they are called;
 are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in the order of their times.
 OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
 
-With --atlas 1h, the pings so far move the forecasts: from each full hour on, by the pings' own times, a version of the
-atlas answers that is made of what was known before that hour. Each forecast names it.
+With --atlas 1h, forecasts also use an atlas, a map of what became of the file's earlier pings. At each full hour of the
+pings' own times a new version begins, made of the pings before that hour. Each forecast names its version.
 
 [bold]Examples[/]
 

@@ -43,7 +43,7 @@ class Output(StrEnum):
 
 @secured
 def tail(
-    what: Annotated[Output, typer.Argument(help="which output")],
+    what: Annotated[Output, typer.Argument(help="which records to show")],
     entity: OnlyEntity = None,
     start: From = Start.LATEST,
     limit: Limit = None,

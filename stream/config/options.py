@@ -93,7 +93,7 @@ DEFAULT_PREFIX = Settings.prefix
 Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
 ]
-Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="of every topic name")]
+Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="how every topic name begins")]
 RegistryUrl = Annotated[
     str,
     typer.Option(

@@ -24,14 +24,14 @@ from stream.config.priority import yield_cores
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 
-HELP = """Show a live map of the fleet in a browser: who is where, and where everybody will be.
+HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
 
 Runs beside the workers, and reads what they publish: the newest forecasts (`pathcast latest run`; where that does not
 run, the forecasts of the last hour), gap fills, scores, and the newest atlas. It writes nothing and takes no
 partitions. No map of streets is needed: the fleet's own atlas is drawn as one.
 
-Browsers get in by the token of PATHCAST_MAP_TOKEN, or of the file that PATHCAST_MAP_TOKEN_FILE names: open the address
-with `?token=TOKEN` once. It is plain HTTP: put a proxy with TLS before a port that others reach.
+If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with
+`?token=TOKEN` added. It is plain HTTP: put a proxy with TLS before a port that others reach.
 
 [bold]Examples[/]
 
@@ -85,7 +85,7 @@ def show_map(
     ] = False,
     max_connections: Annotated[int, option("--max-connections", "MAP_MAX_CONNECTIONS", "open at once", min=1)] = 1_024,
     max_streams: Annotated[
-        int, option("--max-streams", "MAP_MAX_STREAMS", "pages that are told, at once", min=0)
+        int, option("--max-streams", "MAP_MAX_STREAMS", "open pages that get updates, at once", min=0)
     ] = 200,
     nice: Annotated[
         int, option("--nice", "MAP_NICE", "how much it yields to other processes, as nice does", min=0, max=19)

@@ -18,15 +18,14 @@ from stream.wire import Topics
 
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
 
-HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, arrivals, the HTTP API, what
-takes pings by HTTP, what refreshes the weights, and the live map.
+HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, ingest, refresh and map.
 
-Without --bootstrap and --redis it starts a broker and a store of its own, for trying out; what they hold stays in
---dir. A part that dies is started again. Ctrl-C or SIGTERM stops all in order, and leaves no process behind; the same
-command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
+Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A part
+that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same command
+then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
 
 Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest, refresh and map. Settings of theirs come from their environment variables, such as
+serve, arrivals, ingest, refresh and map. Their settings come from their environment variables, such as
 PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
@@ -59,7 +58,7 @@ def up(
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help="parts that are not to run")] = "",
     partitions: Annotated[
         int | None,
-        typer.Option("--partitions", envvar="PATHCAST_PARTITIONS", min=1, max=10_000, help="of new topics"),
+        typer.Option("--partitions", envvar="PATHCAST_PARTITIONS", min=1, max=10_000, help="partitions of new topics"),
     ] = None,
     metrics: Annotated[
         str,

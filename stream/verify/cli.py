@@ -27,11 +27,12 @@ if TYPE_CHECKING:  # importing torch and Kafka clients takes a second, for which
 
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 
-HELP = """Hold every output against a replay of the input: what is lost, duplicated, different or unexpected?
+HELP = """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
 
 Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers may
-go on meanwhile: what the group has not committed yet may still be open. Nothing is published, committed or claimed.
-With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
+run meanwhile: answers to records that the group has not committed yet may be missing. Nothing is published, committed
+or claimed. With --redis, each partition's checkpoint is compared with the replayed states, too. The exit code is 1 if
+anything is wrong.
 
 Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal to
 the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
@@ -73,7 +74,10 @@ def verify(
         ),
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
     start: Annotated[
-        str, typer.Option("--from", help="judge from here: earliest, OFFSET, PARTITION:OFFSET,... or a time (RFC 3339)")
+        str,
+        typer.Option(
+            "--from", help="where judging begins: earliest, OFFSET, PARTITION:OFFSET,... or a time (RFC 3339)"
+        ),
     ] = "earliest",
     warmup: Annotated[
         int | None, typer.Option("--warmup", min=0, help="replay so many records before --from; default: all there are")
@@ -107,7 +111,7 @@ def verify(
         Numbers, typer.Option("--numbers", help="close: the workers' sums may round otherwise (another processor)")
     ] = Numbers.EXACT,
     allow_retention: Annotated[
-        bool, typer.Option("--allow-retention", help="what retention deleted unanswered is counted, and not wrong")
+        bool, typer.Option("--allow-retention", help="records that retention deleted unanswered are counted, not wrong")
     ] = False,
     json: Json = False,
 ) -> None:

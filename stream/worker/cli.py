@@ -50,11 +50,11 @@ MEMBER = (
 
 HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
 
-Start as many as you like: workers of one group share the partitions, and take over from each other when one stops or
-dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and leaves; kill -9 loses nothing either.
+Start as many workers as you like: those of one group share the partitions, and take over from each other when one
+stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing either.
 
---workers N starts N of them here, one process per core, and starts one again that dies. Each line of theirs begins with
-its name, such as "worker 2 |". More workers than the topic has partitions are idle.
+--workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
+begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
 
 [bold]Examples[/]
 
@@ -83,16 +83,17 @@ def worker(
     group: Annotated[str, option("--group", "GROUP", "Kafka consumer group, shared by all workers")] = _DEFAULTS[
         "group"
     ],
-    prefix: Annotated[str, option("--prefix", "PREFIX", "of every topic name")] = _DEFAULTS["prefix"],
+    prefix: Annotated[str, option("--prefix", "PREFIX", "how every topic name begins")] = _DEFAULTS["prefix"],
     create: Annotated[
         bool, option("--create/--no-create", "CREATE", "create the topics that do not exist, or name them and stop")
     ] = True,
     partitions: Annotated[
         int | None,
-        option("--partitions", "PARTITIONS", "of new topics; default: the broker's", min=1, max=10_000),
+        option("--partitions", "PARTITIONS", "partitions of new topics; default: the broker's", min=1, max=10_000),
     ] = None,
     replication: Annotated[
-        int | None, option("--replication", "REPLICATION", "of new topics; default: the broker's", min=1, max=100)
+        int | None,
+        option("--replication", "REPLICATION", "replicas of new topics; default: the broker's", min=1, max=100),
     ] = None,
     wait_s: Annotated[
         float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86_400)
@@ -107,17 +108,17 @@ def worker(
         float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10_000)
     ] = _DEFAULTS["max_wait_ms"],
     checkpoint_ms: Annotated[
-        float, option("--checkpoint-ms", "CHECKPOINT_MS", "between two checkpoints to Redis", min=0, max=600_000)
+        float, option("--checkpoint-ms", "CHECKPOINT_MS", "time between two checkpoints", min=0, max=600_000)
     ] = _DEFAULTS["checkpoint_ms"],
     max_entities: Annotated[
-        int, option("--max-entities", "MAX_ENTITIES", "in memory, 12 KB each; others come back from Redis", min=1)
+        int, option("--max-entities", "MAX_ENTITIES", "most entities in memory, 12 KB each", min=1)
     ] = _DEFAULTS["max_entities"],
     max_stored_entities: Annotated[
         int,
         option(
             "--max-stored-entities",
             "MAX_STORED_ENTITIES",
-            "of one partition, in Redis, 4 to 12 KB each; pings of new ones beyond it become dead letters",
+            "most entities of a partition in Redis, 4 to 12 KB each; pings of further ones become dead letters",
             min=1,
         ),
     ] = _DEFAULTS["max_stored_entities"],
@@ -130,27 +131,27 @@ def worker(
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
     compression: Annotated[
         Compression,
-        option("--compression", "COMPRESSION", "of what is published; zstd: a sixth of the bytes, or a fourth"),
+        option("--compression", "COMPRESSION", "of published records; zstd: a sixth to a fourth of the bytes"),
     ] = Compression.NONE,
     atlases: Annotated[
         Path | None,
         option(
-            *("--atlases", "ATLASES", "directory of the fleet's atlases, to ask those that are announced"),
+            *("--atlases", "ATLASES", "directory of the fleet's atlases; announced versions are used"),
             exists=True,
             file_okay=False,
         ),
     ] = None,
     registry: Annotated[
-        str | None, option("--registry", "REGISTRY", "where versions of weights lie, to take up those announced")
+        str | None, option("--registry", "REGISTRY", "registry of weights; announced versions are used")
     ] = None,
     map_: MapOption = None,
     lead_s: Annotated[
         float,
-        option("--lead-s", "LEAD_S", "how far ahead versions are announced; half of it is waited", min=0.1),
+        option("--lead-s", "LEAD_S", "how far ahead versions are announced; half of it is the longest wait", min=0.1),
     ] = _DEFAULTS["lead_s"],
     instance: Annotated[
         str,
-        option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
+        option("--instance", "INSTANCE", "a name that stays over restarts: then a quick restart moves no partition"),
     ] = "",
     metrics: Annotated[
         str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")

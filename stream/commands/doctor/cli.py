@@ -16,13 +16,13 @@ from stream.config.settings import DeliveryGuarantee, Settings
 
 PARTS = ("kafka", "redis", "weights", "atlases", "registry", "machine")  # as stream.commands.doctor.examining has them
 
-HELP = """Look whether everything is there that a worker needs, and say what to do if not.
+HELP = """Check everything that a worker needs, and say what to do where something is wrong.
 
-A line for each thing: ok; warning, which works; problem, which does not, or will lose something; unknown, which our
-user may not ask. Kafka: topics and their settings, rights, groups and their lag. Redis: version, maxmemory-policy,
-persistence, memory, speed. Weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, this
-machine. Give the options, or the variables, that the worker has. Nothing is written anywhere, so whether a
-transactional id may be written cannot be known.
+Give the same options or variables as to the worker. One line is printed for each thing: ok; warning: it works, but
+should be changed; problem: it does not work, or will lose data; unknown: our user may not ask. Checked are Kafka
+(topics and their settings, rights, groups and their lag), Redis (version, maxmemory-policy, persistence, memory,
+speed), weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, and this machine. Nothing is
+written anywhere, so it cannot be known whether a transactional id may be written.
 
 The exit code is 1 if there is a problem, else 0.
 

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from stream.commands.files.filling import Filled
     from stream.commands.files.plan import Cursor
 
-HELP = """Fill the gaps of a recorded file: the same file again, with rows where reports went missing.
+HELP = """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
 
 FILE is CSV (also .csv.gz), NDJSON (.ndjson, .jsonl), GPX or Parquet, or - for standard input. Columns, their order,
-types and values stay as they are, and rows that are no pings, too: these are counted and told with their lines. Two
-columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in metres. A filled row
-has nothing in columns other than id, time, latitude and longitude.
+types and values stay as they are. Rows that are no valid pings stay, too; they are counted, and shown with their line
+numbers. Two columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in metres.
+A filled row has only id, time, latitude and longitude besides; its other columns are empty.
 
-Only gaps between two rows of an entity are filled, by the rule of a worker: a silence of more than a minute and three
-of the entity's own cadences, and at most an hour. Filled rows are one cadence apart, or --every, at most 240 in a gap
-(3,600 with --every).
+Only gaps between two rows of an entity are filled, by the rule of a worker: silences that are longer than a minute and
+than three cadences (usual intervals) of the entity, and at most an hour long. Filled rows are one cadence apart, or
+--every, at most 240 in a gap (3,600 with --every).
 
-OUT is the name of FILE with .filled before its suffix, unless --out says another. It appears when it is whole.
+OUT is the name of FILE with .filled before its suffix, unless --out names another file. It appears when it is complete.
 
 [bold]Examples[/]
 

@@ -41,7 +41,7 @@ LiveRegistryCache = Annotated[
     ),
 ]
 LivePrefix = Annotated[
-    str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", rich_help_panel=PANEL, help="of every topic name")
+    str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", rich_help_panel=PANEL, help="how every topic name begins")
 ]
 Since = Annotated[
     str | None,
