@@ -64,6 +64,7 @@ class Run:
     changes: Mapping[str, str] = field(default_factory=dict)  # beside servers and folders
     before: Callable[[Scene], Mapping[str, str] | None] = lambda scene: None  # makes files; returns more changes
     around: Callable[[Scene], AbstractContextManager[Mapping[str, str]]] = lambda scene: nullcontext({})  # likewise
+    after: Callable[[Scene], None] = lambda scene: None  # looks at what the block has done
     alone: bool = False  # a line that goes on gets its Ctrl-C before the next line
     says: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()  # files
@@ -120,6 +121,7 @@ def execute(block: Block, run: Run, scene: Scene) -> str:
         assert words in said, f"{block.name} did not say {words!r}:\n{said}"
     for name in run.makes:
         assert (scene.folder / name).stat().st_size > 0, name
+    run.after(scene)
     return said
 
 
