@@ -55,6 +55,7 @@ def kept_for_a_day(scene: Scene) -> None:
 def secured(scene: Scene) -> Iterator[Changes]:
     """Kafka and Redis with TLS, users and rights, and the files that the block names."""
     try:
+        (scene.folder / "secured").mkdir()
         with secured_servers.running(quiet, scene.folder / "secured") as servers:
             bus_feed.create_topics(servers.plain, Topics.of(scene.prefix), partitions=2)
             secured_servers.admit(servers, scene.prefix)
