@@ -25,7 +25,10 @@ QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
 VERDICTS: dict[str, dict[str, Verdict]] = {
     "README.md": {
         "python3.11 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt -e '.[demo]'": Run(
-            fresh=True, long=True, changes={"--seconds 60": "--seconds 10"}, says=("forecasts out", "constant velocity")
+            fresh=True,
+            long=True,
+            changes={"--seconds 60": "--seconds 10"},
+            says=("compiling kernels", "forecasts out", "constant velocity"),
         ),
         "printf": Run(makes=("fleet.csv", "forecasts.ndjson")),
         ".venv/bin/pathcast up": Run(

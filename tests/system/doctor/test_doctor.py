@@ -227,7 +227,9 @@ def test_other_weights_beside_golden_forecasts_are_found(healthy: Set, kernels: 
     assert "golden forecasts deviate" in odd(found)["weights"]
 
 
-def test_brokers_that_say_less_than_the_newest_are_looked_at_too(redis_url: str, topic_prefix: str, weights: Path) -> None:
+def test_brokers_that_say_less_than_the_newest_are_looked_at_too(
+    redis_url: str, topic_prefix: str, weights: Path
+) -> None:
     """The embedded broker answers DescribeCluster as brokers older than 3.7 do, which kafka-python cannot read: all
     that doctor said of such Kafkas was a problem called 'endpoint_type'."""
     with embedded.broker() as bootstrap:
