@@ -82,7 +82,7 @@ def facts(bootstrap: str, security: KafkaSecurity, wanted: Wanted, timeout_s: fl
         for name in {wanted.pings, *wanted.groups.values()} & topics.keys():
             if topics[name].state == "there":
                 topics[name] = _bounds(client, name, topics[name], newest=name == wanted.pings)
-        # not describe_cluster: kafka-python raises KeyError at the answer of Kafka before 3.7, and of the embedded broker
+        # not describe_cluster: kafka-python raises KeyError at the answer of Kafka before 3.7 and of embedded brokers
         brokers = [one.node_id for one in client._manager.cluster.brokers()]
         return Kafka(
             brokers=len(brokers),
