@@ -22,6 +22,7 @@ from page_blocks import ROOT, Block, commands
 from pathcast_process import environment
 
 PATIENCE_S = 600.0  # a bound on waiting: kernels may have to be compiled
+LONG_PATIENCE_S = 3_600.0  # of what takes minutes on an idle machine: with a load of 20, all extras took 11 to install
 CTRL_C_S = 120.0  # a bound, too
 ENDED = (0, 130)
 
@@ -114,7 +115,8 @@ def execute(block: Block, run: Run, scene: Scene) -> str:
                 if run.alone:
                     said += running.pop().ctrl_c()
             else:
-                said += _to_its_end(f"{exports}{line}", scene.folder, env)
+                patience_s = LONG_PATIENCE_S if run.long else PATIENCE_S
+                said += _to_its_end(f"{exports}{line}", scene.folder, env, patience_s)
         for one in reversed(running):
             said += one.ctrl_c()
     for words in run.says:
@@ -154,7 +156,7 @@ def on_path(folder: Path) -> str:
     return f"{here}:{os.environ['PATH']}"
 
 
-def _to_its_end(line: str, folder: Path, env: Mapping[str, str]) -> str:
+def _to_its_end(line: str, folder: Path, env: Mapping[str, str], patience_s: float) -> str:
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", line],
         cwd=folder,
@@ -166,7 +168,7 @@ def _to_its_end(line: str, folder: Path, env: Mapping[str, str]) -> str:
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=PATIENCE_S)
+        said, _ = process.communicate(timeout=patience_s)
     finally:
         _kill_all_of(process)
     assert process.returncode == 0, f"{line}\nended with {process.returncode}:\n{said}"
