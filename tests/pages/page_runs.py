@@ -101,6 +101,8 @@ def execute(block: Block, run: Run, scene: Scene) -> str:
         env = environment(**scene.variables)
         if run.fresh:
             copy_tree(scene.folder)
+            # of up to 6 GB, and pytest keeps the folders of the last three runs
+            stack.callback(shutil.rmtree, scene.folder / ".venv", ignore_errors=True)
         else:
             env["PATH"] = on_path(scene.folder)
         running: list[_Forever] = []
