@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -27,7 +28,9 @@ from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
-READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes on a busy machine
+READY_S = (
+    300.0  # without a step: in a fresh clone kernels are compiled, 40 s of CPU, and that is told every few seconds
+)
 READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions
 DRAIN_S = 20.0  # for the last forecasts
 SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none
@@ -182,13 +185,21 @@ def _worker(bootstrap: str, redis_url: str, weights: str, *, asks: bool) -> Iter
 
 
 def _wait_until_ready(worker: Supervised, show: Callable[[str], None]) -> None:
-    deadline = time.monotonic() + READY_S
-    while READY not in worker.log.read_text(errors="replace"):
+    doing, deadline = "", 0.0
+    while READY not in (log := worker.log.read_text(errors="replace")):
         _check(worker, [])
+        if starting(log) != doing:  # while it compiles, it is on its way, however slow the machine is
+            doing, deadline = starting(log), time.monotonic() + READY_S
         if time.monotonic() > deadline:
-            raise WorkerFailed(f"the worker was not ready after {READY_S:.0f} s", worker)
-        show("starting the worker")
+            raise WorkerFailed(f"the worker was not ready after {READY_S:.0f} s: {doing}", worker)
+        show(doing)
         time.sleep(0.1)
+
+
+def starting(log: str) -> str:
+    """Returns the activity of a worker that is not ready. In a fresh clone most of it is to compile kernels."""
+    compiled = re.findall(r"compiling kernels: .*", log)
+    return f"starting the worker ({compiled[-1]})" if compiled else "starting the worker"
 
 
 def _check(worker: Supervised, failures: list[BaseException]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from stream.demo.supervisor import Supervised
-from stream.up.logs import Lines, bound, warns
+from stream.up.logs import Lines, bound, is_shown
 from stream.worker import process_pool
 
 READ_BYTES: Final = 64 * 1024
@@ -95,7 +95,7 @@ class Child:
 
 
 async def _relay(output: int, log: Path, told: Callable[[str], None]) -> None:
-    """Writes what comes out of a pipe into the log, and tells what warns, until the other side is closed."""
+    """Writes what comes out of a pipe into the log, and tells what is to be shown, until the other side is closed."""
     reader, lines = asyncio.StreamReader(), Lines()
     file = os.fdopen(output, "rb", buffering=0)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -103,11 +103,11 @@ async def _relay(output: int, log: Path, told: Callable[[str], None]) -> None:
     )
     while raw := await reader.read(READ_BYTES):
         _append(log, raw)
-        for line in filter(warns, lines.feed(raw)):
+        for line in filter(is_shown, lines.feed(raw)):
             told(line)
     for line in lines.end():
         _append(log, b"\n")  # what the next process writes begins a line
-        if warns(line):
+        if is_shown(line):
             told(line)
     transport.close()
 

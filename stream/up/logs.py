@@ -12,10 +12,11 @@ LIMIT_BYTES: Final = 10 * 1024 * 1024  # of one log; as much again is kept of wh
 LINE_BYTES: Final = 64 * 1024  # what is longer is shown in pieces
 LAST_LINES: Final = 5  # that a report of a failing part repeats
 
-# The lines of a log (text or JSON) and of the root command that warn.
-_WARNS: Final = re.compile(
+# The lines of a log (text or JSON) and of the root command that warn, or say how far the start of a worker is.
+_SHOWN: Final = re.compile(
     r"\S+(?: \S+)? (?:WARNING|ERROR|CRITICAL) |error: |warning: |Traceback \(most recent call last\)"
     r'|\{.*"level":"(?:warning|error|critical)"'
+    r'|(?:\S+ INFO |\{.*"message":")(?:compiling kernels|ready: partitions)'
 )
 
 
@@ -39,9 +40,9 @@ class Lines:
         return [rest.decode(errors="replace")] if rest else []
 
 
-def warns(line: str) -> bool:
+def is_shown(line: str) -> bool:
     """Returns whether people should see this line."""
-    return _WARNS.match(line) is not None
+    return _SHOWN.match(line) is not None
 
 
 def bound(path: Path, limit_bytes: int = LIMIT_BYTES) -> None:

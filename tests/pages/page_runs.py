@@ -22,6 +22,7 @@ from page_blocks import ROOT, Block, commands
 from pathcast_process import environment
 
 PATIENCE_S = 600.0  # a bound on waiting: kernels may have to be compiled
+LONG_PATIENCE_S = 3_600.0  # of what takes minutes on an idle machine: with a load of 20, all extras took 11 to install
 CTRL_C_S = 120.0  # a bound, too
 ENDED = (0, 130)
 
@@ -64,6 +65,7 @@ class Run:
     changes: Mapping[str, str] = field(default_factory=dict)  # beside servers and folders
     before: Callable[[Scene], Mapping[str, str] | None] = lambda scene: None  # makes files; returns more changes
     around: Callable[[Scene], AbstractContextManager[Mapping[str, str]]] = lambda scene: nullcontext({})  # likewise
+    after: Callable[[Scene], None] = lambda scene: None  # looks at what the block has done
     alone: bool = False  # a line that goes on gets its Ctrl-C before the next line
     says: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()  # files
@@ -99,6 +101,8 @@ def execute(block: Block, run: Run, scene: Scene) -> str:
         env = environment(**scene.variables)
         if run.fresh:
             copy_tree(scene.folder)
+            # of up to 6 GB, and pytest keeps the folders of the last three runs
+            stack.callback(shutil.rmtree, scene.folder / ".venv", ignore_errors=True)
         else:
             env["PATH"] = on_path(scene.folder)
         running: list[_Forever] = []
@@ -113,13 +117,15 @@ def execute(block: Block, run: Run, scene: Scene) -> str:
                 if run.alone:
                     said += running.pop().ctrl_c()
             else:
-                said += _to_its_end(f"{exports}{line}", scene.folder, env)
+                patience_s = LONG_PATIENCE_S if run.long else PATIENCE_S
+                said += _to_its_end(f"{exports}{line}", scene.folder, env, patience_s)
         for one in reversed(running):
             said += one.ctrl_c()
     for words in run.says:
         assert words in said, f"{block.name} did not say {words!r}:\n{said}"
     for name in run.makes:
         assert (scene.folder / name).stat().st_size > 0, name
+    run.after(scene)
     return said
 
 
@@ -152,7 +158,7 @@ def on_path(folder: Path) -> str:
     return f"{here}:{os.environ['PATH']}"
 
 
-def _to_its_end(line: str, folder: Path, env: Mapping[str, str]) -> str:
+def _to_its_end(line: str, folder: Path, env: Mapping[str, str], patience_s: float) -> str:
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", line],
         cwd=folder,
@@ -164,7 +170,7 @@ def _to_its_end(line: str, folder: Path, env: Mapping[str, str]) -> str:
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=PATIENCE_S)
+        said, _ = process.communicate(timeout=patience_s)
     finally:
         _kill_all_of(process)
     assert process.returncode == 0, f"{line}\nended with {process.returncode}:\n{said}"

@@ -8,22 +8,28 @@ differs from the page is in `changes`, and in what `before` and `around` return.
 from __future__ import annotations
 
 import page_files as files
+import page_operators as operators
 import page_scenes as scenes
 from page_runs import Elsewhere, Not, Run, Verdict
 
 WORKER = {"pathcast worker": "ready: partitions"}
 OURS = "is ours"  # a service has taken over a partition
 UP = " parts are started; pings go to "
-DOCKER = Not("needs a Docker daemon, which neither our machines nor CI have")
+LOOKED_UP = "tests/pages/test_containers.py"
+DOCKER = Not("needs a Docker daemon, which neither our machines nor CI have: what it names", like=LOOKED_UP)
 API = Elsewhere("tests/system/api/test_serve.py")
 RECIPE = Elsewhere("tests/system/client/test_recipes.py")
 FILES = Elsewhere("tests/system/commands/files/test_page.py")
+FUZZER = "python3.11 -m venv .venv\n.venv/bin/pip install -q -c deploy/constraints.txt -e '.[fuzz]'"
 QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
 
 VERDICTS: dict[str, dict[str, Verdict]] = {
     "README.md": {
         "python3.11 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt -e '.[demo]'": Run(
-            fresh=True, long=True, changes={"--seconds 60": "--seconds 10"}, says=("forecasts out", "constant velocity")
+            fresh=True,
+            long=True,
+            changes={"--seconds 60": "--seconds 10"},
+            says=("compiling kernels", "forecasts out", "constant velocity"),
         ),
         "printf": Run(makes=("fleet.csv", "forecasts.ndjson")),
         ".venv/bin/pathcast up": Run(
@@ -40,19 +46,29 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "deploy/README.md": {"docker compose": DOCKER, "docker build": DOCKER},
     "deploy/PRIVACY.md": {
-        "kafka-configs.sh": Not(
-            "kafka-configs.sh is the broker's: its options", like="tests/system/services/test_archive.py"
+        "kafka-configs.sh": Run(
+            before=operators.kafkas_tool,
+            ready={"pathcast archive run": OURS, "pathcast atlas run": OURS, "pathcast latest run": OURS},
+            alone=True,
+            says=("Completed updating config for topic",),
+            after=operators.kept_for_a_day,
         ),
-        "pathcast forget": Not(
-            "waits for the workers of a fleet: the same", like="tests/system/commands/test_forget.py"
-        ),
+        "pathcast forget": Run(around=operators.bus_7, says=("removed",)),
     },
     "deploy/SIZING.md": {
-        "pathcast bench soak": Not("ten minutes of a quiet machine: its result", like="stream/bench/RESULTS.md")
+        "pathcast bench soak": Run(
+            before=operators.own_tree,
+            changes={
+                "--entities 50000 --rate 1667 --seconds 600": "--entities 500 --rate 100 --seconds 20",
+                "--warm-rounds 64": "--warm-rounds 8",
+            },
+            after=operators.recorded,
+            long=True,
+        )
     },
     "deploy/UPGRADES.md": {
         "docker compose": DOCKER,
-        "helm diff": Not("needs a cluster: what the chart makes", like="tests/system/deploy/test_chart.py"),
+        "helm diff": Not("needs a cluster: what it names, and the chart with the page's values", like=LOOKED_UP),
     },
     "deploy/helm/pathcast/README.md": {"docker build": DOCKER},
     "stream/README.md": {
@@ -60,9 +76,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast worker --bootstrap kafka:9092": Run(
             ready=WORKER, changes={"--workers 4": "--workers 2"}, before=lambda _: scenes.ports("--metrics 9464")
         ),
-        "export PATHCAST_KAFKA_PASSWORD_FILE": Not(
-            "needs servers with TLS and users: the same options", like="tests/system/security/test_secured_servers.py"
-        ),
+        "export PATHCAST_KAFKA_PASSWORD_FILE": Run(around=operators.secured, ready=WORKER),
         "pip install 'pathcast[readers]'": Run(
             before=files.recent_pings,
             ready={"pathcast archive run": OURS},
@@ -157,7 +171,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         )
     },
     "stream/map/page/vendor/README.md": {
-        "npm install": Not("was done once: its results by their hashes", like="tests/stream/map/page/test_vendor.py")
+        "npm install": Run(before=operators.vendored, after=operators.same_coast, long=True),
     },
     "stream/services/arrivals/README.md": {
         "pathcast arrivals run": Run(
@@ -172,10 +186,21 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
     },
     "tests/README.md": {
-        ".venv/bin/pytest      ": Not("the tests themselves, which CI runs", like=".ci/run"),
-        ".venv/bin/pytest -m chaos": Not("hours: the report names its command line", like="tests/chaos/REPORT.md"),
-        "python tests/stream/fuzz/fuzz_clean.py": Not(
-            "needs the extra fuzz; the tests replay what it found", like="tests/stream/fuzz/fuzz_clean.py"
+        # that there are tests of these names and marks; CI runs all of them
+        ".venv/bin/pytest      ": Run(
+            before=operators.tests_here("--collect-only", "-q"), changes={" ...": ""}, long=True
+        ),
+        ".venv/bin/pytest -m chaos": Run(before=operators.chaos_report, makes=("REPORT.md",), long=True),
+        "python tests/stream/fuzz/fuzz_clean.py": Run(
+            fresh=True,
+            changes={
+                "python tests/stream/fuzz/fuzz_clean.py 300": (
+                    f"{FUZZER}\n.venv/bin/python tests/stream/fuzz/fuzz_clean.py 20"
+                ),
+                "python tests/stream/fuzz/fuzz_record.py 300": ".venv/bin/python tests/stream/fuzz/fuzz_record.py 20",
+                "python tests/model/fuzz_state.py 300": ".venv/bin/python tests/model/fuzz_state.py 20",
+            },
+            long=True,
         ),
     },
     "train/README.md": {

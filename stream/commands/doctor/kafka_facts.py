@@ -82,7 +82,8 @@ def facts(bootstrap: str, security: KafkaSecurity, wanted: Wanted, timeout_s: fl
         for name in {wanted.pings, *wanted.groups.values()} & topics.keys():
             if topics[name].state == "there":
                 topics[name] = _bounds(client, name, topics[name], newest=name == wanted.pings)
-        brokers = [one["broker_id"] for one in client.describe_cluster()["brokers"]]
+        # not describe_cluster: kafka-python raises KeyError at the answer of Kafka before 3.7 and of embedded brokers
+        brokers = [one.node_id for one in client._manager.cluster.brokers()]
         return Kafka(
             brokers=len(brokers),
             version=tuple(client._manager.broker_version or ()),

@@ -24,7 +24,9 @@ def printed(
     drifts = list({one.drift_id: one for one in records if isinstance(one, Drift)}.values())
     rows = summaries(scores)
     if not rows and not drifts:
-        raise ValueError("no forecast was scored in that time: is `pathcast scores run` at work?")
+        raise ValueError(
+            "no forecast was scored in that time: is `pathcast scores run` at work? Scores come 23 minutes after a ping"
+        )
     against = None if compare is None else paired(scores, *compare)
     if compare is not None and against is None:
         raise ValueError(f"no ping was answered by both versions, {compare[0]} and {compare[1]}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.up.logs import LINE_BYTES, Lines, bound, tail, warns
+from stream.up.logs import LINE_BYTES, Lines, bound, is_shown, tail
 
 
 def test_lines_are_the_same_however_they_are_cut() -> None:
@@ -29,6 +29,9 @@ def test_a_line_without_end_takes_no_more_memory_than_its_limit() -> None:
     "line",
     [
         "2026-11-30T07:20:53.783Z WARNING no pings for 30 s",
+        "2026-11-30T07:20:53.783Z INFO compiling kernels: 82 so far, 40 s",
+        "2026-11-30T07:20:53.783Z INFO ready: partitions 0, 1",
+        '{"time":"2026-11-30T07:20:53.783Z","level":"info","logger":"a","message":"ready: partitions 0, 1"}',
         "2026-11-30 07:20:42,428 ERROR away",
         "error: no Kafka answers",
         "warning: the environment variable PATHCAST_X is no setting",
@@ -36,13 +39,14 @@ def test_a_line_without_end_takes_no_more_memory_than_its_limit() -> None:
         '{"time":"2026-11-30T07:20:53.783Z","level":"warning","message":"away"}',
     ],
 )
-def test_what_warns_is_shown(line: str) -> None:
-    assert warns(line)
+def test_what_warns_or_is_waited_for_is_shown(line: str) -> None:
+    assert is_shown(line)
 
 
 @pytest.mark.parametrize(
     "line",
     [
+        "2026-11-30T07:20:53.783Z INFO who is not ready: partitions",
         "2026-11-30T07:20:53.783Z INFO a WARNING is told of",
         '{"time":"2026-11-30T07:20:53.783Z","level":"info","message":"an error: none"}',
         "",
@@ -50,7 +54,7 @@ def test_what_warns_is_shown(line: str) -> None:
     ],
 )
 def test_what_does_not_warn_is_not(line: str) -> None:
-    assert not warns(line)
+    assert not is_shown(line)
 
 
 def test_a_log_beyond_its_limit_is_moved_while_a_writer_has_it_open(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from model.api import load_weights
 from stream.verify.report import VERDICTS
 from stream.wire import Forecast, loads_forecast
 
+COMPILE_S = 1_500.0  # a bound on waiting: with a load of 15 on two cores, the older kernels took more than 300 s
+
 LEFT = {one.prefix.removeprefix("left-"): one for one in release_rig.load()}
 KEPT = [name for name, one in LEFT.items() if one.weights]  # weights that a fleet keeps
 
@@ -56,7 +58,7 @@ def answered(left: Left, kafka: str, redis_url: str, folder: Path, *, program: M
     options = {"bootstrap": kafka, "redis": redis_url, "prefix": left.prefix, "group": left.prefix}
     options |= {"delivery": left.delivery, "weights": weights, "max_batch": 16}
     with Worker(folder / "log", **program, **options) as worker:
-        worker.wait_until_ready()
+        worker.wait_for("ready: partitions", COMPILE_S)
         bus_feed.wait_until_consumed(kafka, left.prefix, names.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0, worker.log()
     report = release_rig.verified(kafka, left.prefix, weights, left.delivery, redis_url)
@@ -123,22 +125,29 @@ def test_an_offset_that_is_lost_on_the_way_is_found(apache_kafka: str, redis_url
     assert after.wrong()["lost"] > 0
 
 
+@pytest.fixture(scope="module")
+def last_release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its tree. The first worker of it compiles its kernels there, and the next one has them."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: --long")
+    try:
+        return release_rig.checked_out(release_rig.LAST_RELEASE, tmp_path_factory.mktemp("last") / "tree")
+    except LookupError as reason:
+        pytest.skip(f"needs the history: {reason}")
+
+
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_the_last_release_goes_on_from_what_this_code_left(
-    delivery: str, long: None, apache_kafka: str, redis_url: str, tmp_path: Path
+    delivery: str, last_release: Path, apache_kafka: str, redis_url: str, tmp_path: Path
 ) -> None:
     """Going back, as deploy/README.md promises it."""
     first = replace(LEFT["stopped"], delivery=delivery, topics={field: [] for field in LEFT["stopped"].topics})
     ahead = replace(first, rest=LEFT["stopped"].topics["pings"], offsets={}, keys={})
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
-    try:
-        tree = release_rig.checked_out(release_rig.LAST_RELEASE, tmp_path / "tree")
-    except LookupError as reason:
-        pytest.skip(f"needs the history: {reason}")
     with release_rig.put_back(ahead, apache_kafka, redis_url):
         answered(ahead, apache_kafka, redis_url, tmp_path / "ours", program=THIS)
-        older = {"program": release_rig.WORKER, "command": (), "environment": release_rig.older(tree)}
+        older = {"program": release_rig.WORKER, "command": (), "environment": release_rig.older(last_release)}
         after = answered(first, apache_kafka, redis_url, tmp_path / "theirs", program=older)
     assert_each_record_has_its_answer(LEFT["stopped"], after)
     assert {one.cache for one in after.first_of_each().values()} <= {"hit", "rebuilt"}

@@ -108,6 +108,8 @@ def create_topics(bootstrap: str, topics: Topics, partitions: int = 8) -> None:
 def commit(bootstrap: str, group: str, topic: str, offsets: Mapping[int, int]) -> None:
     """Commits these offsets by partition for a group that has no members. A broker that never had a group makes its
     topic for them first."""
+    if not offsets:
+        return
     wanted = {TopicPartition(topic, number): OffsetAndMetadata(at, "", -1) for number, at in offsets.items()}
     deadline = time.monotonic() + QUIET_S
     with KafkaAdminClient(bootstrap_servers=bootstrap) as client:

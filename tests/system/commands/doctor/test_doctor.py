@@ -18,6 +18,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, environment, eventually, pathcast
 
 from model.parameters.reading import WEIGHTS_FILE
+from stream.demo import embedded
 from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.registry import About, Registry
@@ -224,6 +225,19 @@ def test_other_weights_beside_golden_forecasts_are_found(healthy: Set, kernels: 
     code, found = healthy.doctor("--without=kafka,redis,machine")
     assert code == 1
     assert "golden forecasts deviate" in odd(found)["weights"]
+
+
+def test_brokers_that_say_less_than_the_newest_are_looked_at_too(
+    redis_url: str, topic_prefix: str, weights: Path
+) -> None:
+    """The embedded broker answers DescribeCluster as brokers older than 3.7 do, which kafka-python cannot read: all
+    that doctor said of such Kafkas was a problem called 'endpoint_type'."""
+    with embedded.broker() as bootstrap:
+        made = Set(bootstrap, redis_url, topic_prefix, weights)
+        _, found = made.doctor("--without=redis,weights,machine")
+        made.client.close()
+    assert odd(found) == {}
+    assert found["kafka"][0]["found"] == f"1 broker at {bootstrap}"
 
 
 def test_bad_usage_is_told(healthy: Set) -> None:
