@@ -109,7 +109,7 @@ def _draining(
     names: Topics,
     show: Show,
     what: str,
-    env: Mapping[str, str] = NOTHING,
+    env: Mapping[str, str],
     **more: object,
 ) -> Iterator[tuple[launch.Process, topics.Counter]]:
     with stores.group(servers, f"{topics.prefix_of(names)}-{what.replace(' ', '-')}") as group:
@@ -131,7 +131,7 @@ def profiled(
     try:
         profile.command()  # raises here, before a whole drain is wasted
         with (
-            _draining(options, servers, names, show, "profile", **more) as (worker, counter),
+            _draining(options, servers, names, show, "profile", NOTHING, **more) as (worker, counter),
             profile.profiler(worker) as profiler,
         ):
 

@@ -1,5 +1,5 @@
-"""The gap fills and the dead letter that a sampled ping leads to name its trace, as its forecast does; `pathcast verify`
-judges them as it judges others."""
+"""The gap fills and the dead letter that a sampled ping leads to name its trace, as its forecast does; and
+`pathcast verify` judges them as it judges others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def pings() -> Iterator[bus_feed.Raw]:
     """A silence in each track, and at its end a ping without a place on Earth. The sender of these last ones traces."""
     for second in SECONDS:
         for n, name in enumerate(BUSES):
-            yield name.encode(), dumps(Ping(entity_id=name, ts=T0 + second * 1000, lat=30.0 + n / 1000, lon=-97.0 + second / 10_000)), ()
+            place = {"lat": 30.0 + n / 1000, "lon": -97.0 + second / 10_000}
+            yield name.encode(), dumps(Ping(entity_id=name, ts=T0 + second * 1000, **place)), ()
     for name in BUSES:
         headers = ("kept", b"as it came"), ("Traceparent", SENDERS.encode())
         yield name.encode(), dumps(Ping(entity_id=name, ts=T0 + 930_000, lat=91.5, lon=-97.0)), headers
