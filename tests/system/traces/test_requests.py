@@ -80,7 +80,8 @@ def scene(kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
             scene = Scene(collector, base, found[1], kafka, topics)
             question = f"{scene.serve}/v1/entities"
             assert eventually(lambda: ask(f"{question}/{OTHERS[0]}/forecast?horizon_s=47.1234", SENDERS) == 200)
-            assert eventually(lambda: ask(f"{scene.serve}/healthz") == 200)
+            for page in ("healthz", "readyz", "metrics"):
+                assert eventually(partial(answers, f"{scene.serve}/{page}")), serve.log()
             assert ask(f"{question}/{SAMPLED[0]}/forecast?horizon_s=47.1234", SENDERS) == 200
             assert ask(f"{question}/{SAMPLED[5]}/forecast") == 404
             assert ask(f"{question}?bbox=8.5,47.1234,8.6,47.2", trace(True)) == 200
@@ -108,6 +109,11 @@ def ask(url: str, traceparent: str | None = None, **more: Any) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def answers(url: str) -> bool:
+    """Whether a page answers 200 to a request whose trace is sampled."""
+    return ask(url, trace(True)) == 200
 
 
 def test_a_request_its_ping_and_its_forecast_are_one_trace(scene: Scene) -> None:
