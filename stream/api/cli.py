@@ -26,6 +26,7 @@ from stream.config.priority import yield_cores
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
+from stream.config.traces import NO_TRACES, Traces
 
 HELP = """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
 where; and send what happens as server-sent events or through a WebSocket.
@@ -99,6 +100,7 @@ def serve(
     openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
+    traces: Traces = NO_TRACES,
 ) -> None:
     if openapi:
         from stream.api.openapi import as_json
@@ -139,6 +141,7 @@ def serve(
         keep_s=float(keep_s),
         stale_s=float(stale_s),
         registry_cache=cache,
+        traces=traces,
     )
     asyncio.run(run(how, (signal.SIGTERM, signal.SIGINT)))
 

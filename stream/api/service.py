@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
@@ -43,14 +43,19 @@ from stream.api.running import run_parts
 from stream.config.http_access import SERVE_TOKEN, Address
 from stream.config.security import Refused, kafka_refusal, redis_refusal, shown
 from stream.config.settings import Settings
+from stream.config.traces import NO_TRACES, Traces
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.store.redis_store import RedisStore
 from stream.versions.fetching import fetched
 from stream.versions.hearing import Hearing
 
+if TYPE_CHECKING:
+    from stream.tracing.requests import RequestTracer
+
 log = logging.getLogger(__name__)
 
+SERVICE: Final = "pathcast-serve"  # in traces
 ISOLATION: Final = "read_committed"  # forecasts of an aborted transaction never were any
 READY_S: Final = 1.0  # for which an answer of Redis counts: anybody may ask whether we are ready
 ANSWER_S: Final = 2.0
@@ -75,6 +80,7 @@ class Serving:
     keep_s: float = 3_600.0  # in memory, after the last forecast; a session ends as soon
     stale_s: float = 3_600.0
     registry_cache: Path | None = None
+    traces: Traces = NO_TRACES
 
 
 class Service:
@@ -88,8 +94,10 @@ class Service:
         consumer: Any,
         hearing: Hearing | None,
         inputs: int,
+        tracer: RequestTracer | None = None,
     ) -> None:
-        """Takes two networks of the same weights, a started consumer, and how many partitions the pings topic has."""
+        """Takes two networks of the same weights, a started consumer, how many partitions the pings topic has, and what
+        traces requests, if they are."""
         settings, keep_ms = how.settings, int(how.keep_s * 1000)
         self._store = store
         self._checked: tuple[float, list[str]] = (-READY_S, [])
@@ -125,7 +133,7 @@ class Service:
             most_streams=how.most_streams,
         )
         access, buckets = Access(how.token, how.origins), Buckets(how.rate_per_s, how.burst)
-        gate = Gate(access, buckets, how.behind_proxy, connections, metrics, tickets)
+        gate = Gate(access, buckets, how.behind_proxy, connections, metrics, tickets, tracer)
         self.listening = Listening(application(self.handlers.by_operation, gate), gate)
         metrics.watch(
             {
@@ -181,7 +189,8 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
     """Serves until one of these signals comes.
 
     Raises ConnectionError if Redis or Kafka does not answer, ValueError if there is no pings topic or a setting is
-    wrong, WeightsError, Refused, OSError if the address cannot be used.
+    wrong, WeightsError, Refused, OSError if the address cannot be used, ModuleNotFoundError for traces without the
+    extra `otel`.
     """
     settings = how.settings
     if how.token is None and not how.address.loopback:
@@ -190,6 +199,12 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
     for number in stopped_by:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
+        tracer = None
+        if how.traces.share:
+            from stream.tracing.opening import request_tracer
+
+            tracer, close = request_tracer(how.traces, SERVICE)
+            stack.callback(close)
         store = RedisStore(settings)
         stack.push_async_callback(store.close)
         await _reach(store, settings)
@@ -202,7 +217,7 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
             if settings.atlases is not None:
                 opened = Hearing.opened(settings.bootstrap, settings.topics, settings.kafka)
                 hearing = await stack.enter_async_context(opened)
-            service = Service(how, networks, store, consumer, hearing, inputs)
+            service = Service(how, networks, store, consumer, hearing, inputs, tracer)
             stack.push_async_callback(service.stop)
             address = await service.listening.start(how.address)
             log.info("listening at http://%s, as process %d, weights %s", address, os.getpid(), networks[0].version)

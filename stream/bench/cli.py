@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.bench.console import on_servers, showing, tell, whole_numbers
+from stream.bench.console import on_servers, shares, showing, tell, whole_numbers
 from stream.bench.options import Bootstrap, Data, Entities, Partitions, Record, RedisUrl, Rounds, Runs, Timeout, Weights
 from stream.bench.serving.cli import serve
 from stream.bench.swap.cli import swap
@@ -76,6 +76,10 @@ def worker(
         bool, typer.Option("--atlas", help="with an atlas and without, in turn, and no bare step")
     ] = False,
     atlas_keys: Annotated[int, typer.Option("--atlas-keys", min=1, help="the least in the atlas")] = 1_000_000,
+    trace_share: Annotated[
+        str | None,
+        typer.Option("--trace-share", help="with traces of these shares (0.01,1) and without, in turn"),
+    ] = None,
     weights: Weights = Settings.weights,
     data: Data = None,
     timeout_s: Timeout = 600.0,
@@ -87,6 +91,9 @@ def worker(
     """A filled topic through one worker as fast as it goes, beside the bare step on the same batches."""
     if flame is not None and not flame.absolute().parent.is_dir():
         raise typer.BadParameter(f"no such directory: {flame.parent}", param_hint="--flame")
+    if trace_share is not None and (atlas or flame is not None):
+        raise typer.BadParameter("not with --atlas or --flame", param_hint="--trace-share")
+    traced_shares = None if trace_share is None else shares(trace_share, "--trace-share")
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.atlas import guided
@@ -95,6 +102,10 @@ def worker(
         how = {"partitions": partitions, "max_batch": max_batch, "runs": runs, "timeout_s": timeout_s}
         more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
         options = Options(weights=weights, entities=entities, rounds=rounds, **more)
+        if traced_shares is not None:
+            from stream.bench import traced  # needs the extra otel
+
+            return traced.run(options, traced_shares, servers, show)
         return guided.run(options, atlas_keys, servers, show) if atlas else run(options, servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)

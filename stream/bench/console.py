@@ -99,6 +99,17 @@ def _print(report: Report) -> None:
         console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
 
 
+def shares(text: str, hint: str) -> list[float]:
+    """Parses an option's shares, each above 0 and at most 1. Raises typer.BadParameter."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"not numbers separated by commas: {text!r}", param_hint=hint) from None
+    if not all(0 < one <= 1 for one in found):
+        raise typer.BadParameter(f"each must be above 0 and at most 1, got {text}", param_hint=hint)
+    return found
+
+
 def whole_numbers(text: str, hint: str) -> list[int]:
     """Parses an option's whole numbers in 1..1,000,000. Raises typer.BadParameter."""
     try:

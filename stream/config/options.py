@@ -1,4 +1,5 @@
-"""The command-line options of `stream.config.security`, for every command that uses Kafka or Redis."""
+"""The command-line options that many commands share: those of `stream.config.security`, for every command that uses
+Kafka or Redis, and those of `stream.config.traces`."""
 
 from __future__ import annotations
 
@@ -20,17 +21,20 @@ import typer
 
 from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, secret
 from stream.config.settings import Settings
+from stream.config.traces import Traces
 from stream.wire import NO_TIME_MS
 
 PANEL: Final = "Secured servers"  # of --help
+TRACES: Final = "Traces"
 
 
-def _option(name: str, kind: Any, default: Any, flag: str, text: str) -> Parameter:
+def _option(name: str, kind: Any, default: Any, flag: str, text: str, panel: str = PANEL, **more: Any) -> Parameter:
     variable = "PATHCAST_" + flag.removeprefix("--").replace("-", "_").upper()
-    option = typer.Option(flag, envvar=variable, help=text, rich_help_panel=PANEL, case_sensitive=False)
+    option = typer.Option(flag, envvar=variable, help=text, rich_help_panel=panel, case_sensitive=False, **more)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
+_SHARE: Final[Any] = {"panel": TRACES, "min": 0, "max": 1}
 # By the parameter that they replace.
 _OPTIONS: Final = {
     "security": (
@@ -52,12 +56,16 @@ _OPTIONS: Final = {
             "CA for rediss://; password: PATHCAST_REDIS_PASSWORD or ..._FILE",
         ),
     ),
+    "traces": (
+        _option("trace_share", float, 0.0, "--trace-share", "of entities that are traced (extra otel)", **_SHARE),
+        _option("trace_entity_ids", bool, False, "--trace-entity-ids", "in spans, instead of hashes", panel=TRACES),
+    ),
 }
 
 
 def secured(command: Callable[..., None]) -> Callable[..., None]:
-    """Returns the command with options in place of its parameters `security` (KafkaSecurity) and `redis_security`
-    (RedisSecurity).
+    """Returns the command with options in place of its parameters `security` (KafkaSecurity), `redis_security`
+    (RedisSecurity) and `traces` (Traces).
 
     Typer has no options that several commands share, and reads them from a signature.
     """
@@ -78,6 +86,8 @@ def secured(command: Callable[..., None]) -> Callable[..., None]:
             )
         if "redis_security" in own:
             given["redis_security"] = RedisSecurity(secret("REDIS_PASSWORD"), given.pop("redis_ca"))
+        if "traces" in own:
+            given["traces"] = Traces(given.pop("trace_share"), given.pop("trace_entity_ids"))
         command(**given)
 
     by_name = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in named]

@@ -95,7 +95,10 @@ class EngineBatch:
     @property
     def answers(self) -> Answers:
         # They are published in this order. Fills are made last of all, but none may follow its own retraction.
-        return Answers(self.records, self.pages, sorted(self.others, key=itemgetter(0)))
+        others = sorted(self.others, key=itemgetter(0))
+        if self.traced is not None:
+            others = self.traced.named(self.records, others)
+        return Answers(self.records, self.pages, others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@
         prefix: Prefix = DEFAULT_PREFIX,
         metrics: Metrics = "",
         security: KafkaSecurity = PLAIN_KAFKA,
+        traces: Traces = NO_TRACES,
     ) -> None:
-        run(Common("owntracks", bootstrap, prefix, metrics, security), partial(transport, broker))
+        run(Common("owntracks", bootstrap, prefix, metrics, security, traces), partial(transport, broker))
 
 A transport is an async function of a sink and a `Source`. It returns when its source has ended. SIGTERM and Ctrl-C
 cancel it; what it has not acknowledged by then, its source must send again, or never was promised anything.
@@ -30,6 +31,7 @@ from stream.config import failpoints
 from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.options import log_to_stderr
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.wire import Topics
 
 if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
@@ -39,6 +41,7 @@ if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for 
 log: Final = logging.getLogger(__name__)
 
 REPORT_S: Final = 10.0
+SERVICE: Final = "pathcast-ingest"  # in traces
 STOPPED_BY: Final = (signal.SIGTERM, signal.SIGINT)
 
 Transport = Callable[["Sink", "Source"], Coroutine[Any, Any, None]]
@@ -61,13 +64,14 @@ class Common(NamedTuple):
     prefix: str
     metrics: str = ""  # an address, or empty
     security: KafkaSecurity = PLAIN_KAFKA
+    traces: Traces = NO_TRACES
 
 
 def run(common: Common, transport: Transport) -> None:
     """Runs a transport until its source ends or a signal comes.
 
-    Raises what the sink raises at its start, OSError if the address of the metrics is taken, and what the transport
-    raises.
+    Raises what the sink raises at its start, OSError if the address of the metrics is taken, ModuleNotFoundError for
+    traces without the extra `otel`, and what the transport raises.
     """
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
@@ -88,7 +92,13 @@ async def serve(common: Common, transport: Transport, door: Address | None = Non
     source = Source(common.adapter)
     topics = Topics.of(common.prefix)
     async with AsyncExitStack() as stack:
-        sink = Sink(common.bootstrap, topics, common.adapter, security=common.security)
+        tracer = None
+        if common.traces.share:
+            from stream.tracing.opening import request_tracer
+
+            tracer, close = request_tracer(common.traces, SERVICE)
+            stack.callback(close)
+        sink = Sink(common.bootstrap, topics, common.adapter, security=common.security, tracer=tracer)
         if door is not None:
             at = await stack.enter_async_context(serving(door, secret, Pages(sink, source).pages()))
             log.info("metrics at http://%s/metrics", at)

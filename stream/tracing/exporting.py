@@ -19,28 +19,33 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from stream.config.security import shown
-from stream.tracing.spans import CONSUMER, INTERNAL, PRODUCER, Span
+from stream.tracing.span import CONSUMER, INTERNAL, PRODUCER, SERVER, Span
 from stream.tracing.traceparent import Parent
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ENDPOINT: Final = "http://localhost:4318"
-SERVICE: Final = "pathcast-worker"
 CLOSE_S: Final = 3.0  # for what is in the queue at the end: a worker has nine seconds to stop
-_KINDS: Final = {CONSUMER: SpanKind.CONSUMER, PRODUCER: SpanKind.PRODUCER, INTERNAL: SpanKind.INTERNAL}
+_KINDS: Final = {
+    SERVER: SpanKind.SERVER,
+    CONSUMER: SpanKind.CONSUMER,
+    PRODUCER: SpanKind.PRODUCER,
+    INTERNAL: SpanKind.INTERNAL,
+}
 _RECORDED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
 class Exporter:
     """Takes spans, and returns at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: str) -> None:
+        """Takes the name of this process, if the environment gives none."""
         sender = OTLPSpanExporter()
         self.endpoint = shown(_endpoint(os.environ))
-        self._resource = Resource.create().merge(_named())
+        self._resource = Resource.create().merge(_named(service))
         self._scope = InstrumentationScope("pathcast")
         self._processor = BatchSpanProcessor(sender)
 
@@ -65,6 +70,7 @@ class Exporter:
             resource=self._resource,
             attributes=span.attributes,
             kind=_KINDS[span.kind],
+            status=Status(StatusCode.ERROR if span.failed else StatusCode.UNSET),
             start_time=_ns(span.begin_ms),
             end_time=_ns(span.end_ms),
             instrumentation_scope=self._scope,
@@ -86,7 +92,7 @@ def _context(one: Parent, *, remote: bool) -> SpanContext:
     return SpanContext(one.trace_id, one.span_id, is_remote=remote, trace_flags=_RECORDED)
 
 
-def _named() -> Resource:
+def _named(service: str) -> Resource:
     """Returns our name, unless the environment gives another."""
     given = str(Resource.create().attributes.get(SERVICE_NAME, ""))
-    return Resource({} if given and not given.startswith("unknown_service") else {SERVICE_NAME: SERVICE})
+    return Resource({} if given and not given.startswith("unknown_service") else {SERVICE_NAME: service})

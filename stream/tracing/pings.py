@@ -6,8 +6,9 @@ the same header, and the spans of both attempts are one trace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from stream.kafka.records.record_columns import Partition, Records
 from stream.tracing import traceparent
 from stream.tracing.traceparent import Parent
-from stream.wire import Record
+from stream.wire import Outgoing, Record, code_of
 
 
 class TracedPing(NamedTuple):
@@ -54,16 +55,34 @@ class TracedBatch:
     published_ms: float = 0.0  # the broker has them
     commit_ms: float = 0.0  # the offsets are handed over, once the batch before is committed
     committed_ms: float = 0.0
+    rejected: dict[TracedPing, str] = field(default_factory=dict)  # the codes of dead letters
+    gap_fills: Counter[TracedPing] = field(default_factory=Counter)  # how many a ping led to
 
     def headers(self, records: Records) -> dict[int, bytes]:
         """Returns the `traceparent` of the answers to these records that are sampled, by row."""
-        found: dict[int, bytes] = {}
+        return {row: ping.header(self.answering) for row, ping in self._rows(records)}
+
+    def named(self, records: Records, others: Sequence[tuple[int, Outgoing]]) -> list[tuple[int, Outgoing]]:
+        """Returns gap fills and dead letters, each after the row of these records that it answers, with the
+        `traceparent` of those that are sampled; and notes them."""
+        pings = dict(self._rows(records)) if others else {}
+        return [(row, self._named(pings[row], one) if row in pings else one) for row, one in others]
+
+    def _named(self, ping: TracedPing, one: Outgoing) -> Outgoing:
+        code = code_of(one.headers)
+        if code is None:
+            self.gap_fills[ping] += 1
+        else:
+            self.rejected[ping] = code
+        return one._replace(headers=traceparent.replaced(one.headers, ping.header(self.answering)))
+
+    def _rows(self, records: Records) -> Iterator[tuple[int, TracedPing]]:
+        """Yields the sampled pings among these records, with their rows."""
         for ping in self.pings:
             if ping.partition in records.partitions:
                 here = records.which == list(records.partitions).index(ping.partition)
                 for row in np.flatnonzero((records.offsets == ping.offset) & here).tolist():
-                    found[row] = ping.header(self.answering)
-        return found
+                    yield row, ping
 
     def of(self, partitions: Sequence[Partition]) -> Sequence[TracedPing]:
         """Returns the pings that lie in these partitions."""

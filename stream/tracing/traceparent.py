@@ -36,6 +36,11 @@ def parse(headers: Headers) -> Parent | None:
     return parent if parent.trace_id and parent.span_id else None
 
 
+def replaced(headers: Headers, value: bytes) -> Headers:
+    """Returns the headers with this `traceparent` in place of the one that they may have."""
+    return (TRACEPARENT, value), *(one for one in headers if one[0].lower() != TRACEPARENT)
+
+
 def render(parent: Parent) -> bytes:
     """Returns the value of the header that names this span as the parent, and as recorded."""
     return f"00-{parent.trace_id:032x}-{parent.span_id:016x}-01".encode()

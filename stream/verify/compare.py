@@ -15,6 +15,8 @@ These fields may differ after a correct takeover (all others must be equal):
     dead letter  the headers version         another release may have written it, with other words
                  and message
 
+The header traceparent is nobody's promise: which pings are traced is an option of the worker that answers them.
+
 So numbers are compared to the bit while no state was rebuilt. A late ping rebuilds the state, too (then `cache` is
 "rebuilt" in both). A new session starts with a new state (`cache` is "none").
 
@@ -34,6 +36,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import (
     ERROR_HEADER_PREFIX,
     Anchor,
@@ -104,7 +107,8 @@ def version_of(fill: GapFill) -> str | None:
 
 def digest_letter(letter: Record) -> int:
     """Returns the digest of a dead letter: the record's key, value and headers, and the context that programs use."""
-    headers = [part for name, value in letter.headers if name not in WORDS for part in (name.encode(), value)]
+    kept = [one for one in letter.headers if one[0] not in WORDS and one[0].lower() != TRACEPARENT]
+    headers = [part for name, value in kept for part in (name.encode(), value)]
     return digest(letter.key, letter.value, *headers)
 
 

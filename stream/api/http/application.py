@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
@@ -22,6 +22,10 @@ from stream.api.metrics import Metrics
 from stream.api.operations import OPERATIONS
 from stream.config.http_access import Address
 from stream.config.http_log import http_logger
+from stream.tracing.traceparent import TRACEPARENT
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.requests import RequestTracer
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operation
 MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
 MAX_HEADER_BYTES: Final = 4_096
 MAX_HEADERS: Final = 64
+UNTRACED: Final = ("health", "ready", "metrics")  # operations that programs ask all the time
 UNKNOWN: Final = "unknown"  # the operation of a request for a page that there is not
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -61,6 +66,7 @@ class Gate:
     connections: Connections
     metrics: Metrics
     tickets: Tickets | None = None  # that are given for a token (`POST /v1/tickets`)
+    tracer: RequestTracer | None = None  # None: nothing is traced
 
     def client(self, request: web.BaseRequest) -> str:
         """Returns by what a client's requests are counted."""
@@ -131,6 +137,9 @@ def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aioht
         route = request.match_info.route
         operation = by_name.get(route.name or "")
         began_s = time.perf_counter()
+        traced = None
+        if gate.tracer is not None and (operation is None or operation.name not in UNTRACED):
+            traced = gate.tracer.begin(request.headers.get(TRACEPARENT))
         gate.connections.begin(request)
         status = 0
         try:
@@ -141,6 +150,9 @@ def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aioht
             name = UNKNOWN if operation is None else operation.name
             seconds = None if name in pages.streams else time.perf_counter() - began_s
             gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
+            if gate.tracer is not None and traced is not None:
+                path = None if operation is None else operation.path
+                gate.tracer.answered(traced, request.method, path, status, request.match_info.get("id", ""))
         return response
 
     return guarded

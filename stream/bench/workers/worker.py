@@ -9,10 +9,11 @@ Counting begins after the first tenth of the pings, so that neither imports nor 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from stream.bench.harness import launch, stores, topics
@@ -26,6 +27,7 @@ from stream.config.settings import Settings
 from stream.wire import Topics
 
 Show = Callable[[str], None]
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 NOT_PROFILED: Final = "no profile: "
 
 
@@ -80,9 +82,18 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     return _report(options, servers, found, seen, why)
 
 
-def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object) -> Rate:
-    """Lets one fresh worker, with these options more, drain the topic, and returns its rate."""
-    with _draining(options, servers, names, show, what, **more) as (worker, counter):
+def drained(
+    options: Options,
+    servers: Servers,
+    names: Topics,
+    show: Show,
+    what: str,
+    env: Mapping[str, str] = NOTHING,
+    **more: object,
+) -> Rate:
+    """Lets one fresh worker, with these options more and this environment more, drain the topic, and returns its
+    rate."""
+    with _draining(options, servers, names, show, what, env, **more) as (worker, counter):
 
         def tell(done: int) -> None:
             show(f"{what}: {done:,} of {options.pings:,} pings")
@@ -93,13 +104,19 @@ def drained(options: Options, servers: Servers, names: Topics, show: Show, what:
 
 @contextmanager
 def _draining(
-    options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object
+    options: Options,
+    servers: Servers,
+    names: Topics,
+    show: Show,
+    what: str,
+    env: Mapping[str, str],
+    **more: object,
 ) -> Iterator[tuple[launch.Process, topics.Counter]]:
     with stores.group(servers, f"{topics.prefix_of(names)}-{what.replace(' ', '-')}") as group:
         more = {"max_batch": options.max_batch, **more}
         command = launch.worker_command(launch.worker_options(servers, names, group, options.weights, **more))
         counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
-        with closing(counter), launch.process("worker", command) as worker:
+        with closing(counter), launch.process("worker", command, env={**launch.environment(), **env}) as worker:
             show(f"{what}: starting the worker")
             worker.wait_for(launch.READY)
             yield worker, counter
@@ -114,7 +131,7 @@ def profiled(
     try:
         profile.command()  # raises here, before a whole drain is wasted
         with (
-            _draining(options, servers, names, show, "profile", **more) as (worker, counter),
+            _draining(options, servers, names, show, "profile", NOTHING, **more) as (worker, counter),
             profile.profiler(worker) as profiler,
         ):
 

@@ -10,6 +10,7 @@ import typer
 from stream.config.http_access import address_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.feeds.options import DEFAULT_HOLD, Hold
 from stream.ingest.running import Common, Metrics, run
 
@@ -28,6 +29,7 @@ def ais(
     prefix: Prefix = DEFAULT_PREFIX,
     metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take ships from AIS receivers: NMEA sentences, over TCP or UDP.
 
@@ -61,4 +63,4 @@ def ais(
         "--listen-tcp": partial(sockets.tcp_server, at, read),
         "--listen-udp": partial(sockets.udp, at, read, most=hold),
     }
-    run(Common(SOURCE, bootstrap, prefix, metrics, security), transports[option])
+    run(Common(SOURCE, bootstrap, prefix, metrics, security, traces), transports[option])

@@ -10,6 +10,7 @@ import typer
 from stream.config.http_access import Address
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.feeds.options import DEFAULT_HOLD, Entity, Hold, entity_id
 from stream.ingest.running import Common, Metrics, run
 
@@ -28,6 +29,7 @@ def gpsd(
     prefix: Prefix = DEFAULT_PREFIX,
     metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take the positions of the GPS receiver of a gpsd.
 
@@ -44,4 +46,4 @@ def gpsd(
     from stream.ingest.feeds.reading import by_line
 
     watched = partial(transport.gpsd, Address(host, port), device, by_line(Receiver(entity_id(entity)).read), most=hold)
-    run(Common(SOURCE, bootstrap, prefix, metrics, security), watched)
+    run(Common(SOURCE, bootstrap, prefix, metrics, security, traces), watched)

@@ -6,6 +6,7 @@ from functools import partial
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.feeds.options import Every, Header, Url, polled
 from stream.ingest.running import Common, Metrics, run
 
@@ -19,6 +20,7 @@ def gtfs_rt(
     prefix: Prefix = DEFAULT_PREFIX,
     metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Poll a GTFS-Realtime feed of vehicle positions.
 
@@ -34,4 +36,4 @@ def gtfs_rt(
     from stream.ingest.feeds.polling import poll
 
     feed = polled(url, every, header, gtfs_realtime.sightings)
-    run(Common(gtfs_realtime.SOURCE, bootstrap, prefix, metrics, security), partial(poll, feed))
+    run(Common(gtfs_realtime.SOURCE, bootstrap, prefix, metrics, security, traces), partial(poll, feed))

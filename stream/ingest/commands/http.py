@@ -9,6 +9,7 @@ import typer
 from stream.config.http_access import address_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.running import Common, Metrics, run
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def http(
     prefix: Prefix = DEFAULT_PREFIX,
     metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take messages that others send by HTTP: POST /webhook/NAME for each --map.
 
@@ -79,4 +81,4 @@ def http(
     async def transport(sink: Sink, _: Source) -> None:
         await serve(address, webhooks, guards, limits, sink)
 
-    run(Common("http", bootstrap, prefix, metrics, security), transport)
+    run(Common("http", bootstrap, prefix, metrics, security, traces), transport)

@@ -10,6 +10,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, secret
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.running import Common, Metrics, run
 
 BROKER = "MQTT broker"  # panel of --help
@@ -94,6 +95,7 @@ def mqtt(
         ),
     ] = None,
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take pings from an MQTT broker, until it is stopped.
 
@@ -132,4 +134,4 @@ def mqtt(
         certificate=mqtt_cert,
         key=mqtt_key,
     )
-    run(Common(known.name, bootstrap, prefix, metrics, security), partial(transport.run, settings))
+    run(Common(known.name, bootstrap, prefix, metrics, security, traces), partial(transport.run, settings))

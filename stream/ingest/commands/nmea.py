@@ -9,6 +9,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.feeds.options import DEFAULT_HOLD, Entity, Hold, entity_id
 from stream.ingest.running import Common, Metrics, run
 
@@ -23,6 +24,7 @@ def nmea(
     prefix: Prefix = DEFAULT_PREFIX,
     metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take the positions of one GPS receiver at a serial port: NMEA 0183.
 
@@ -39,4 +41,7 @@ def nmea(
     from stream.ingest.feeds.serial_port import serial_port
 
     read = by_line(Receiver(entity_id(entity)).read)
-    run(Common(SOURCE, bootstrap, prefix, metrics, security), partial(serial_port, serial, baud, read, most=hold))
+    run(
+        Common(SOURCE, bootstrap, prefix, metrics, security, traces),
+        partial(serial_port, serial, baud, read, most=hold),
+    )

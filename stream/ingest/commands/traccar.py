@@ -9,6 +9,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.traces import NO_TRACES, Traces
 from stream.ingest.running import Common, Metrics, run
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def traccar(
         typer.Option("--forecast-device", help="the device that shows it; {id} is the vehicle's", rich_help_panel=BACK),
     ] = "{id}-forecast",
     security: KafkaSecurity = PLAIN_KAFKA,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Take the positions that Traccar forwards into Kafka, until it is stopped.
 
@@ -102,4 +104,4 @@ def traccar(
                 one.cancel()
             await asyncio.gather(*work, return_exceptions=True)
 
-    run(Common(adapter.NAME, bootstrap, prefix, metrics, security), transport)
+    run(Common(adapter.NAME, bootstrap, prefix, metrics, security, traces), transport)

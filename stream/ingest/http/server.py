@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiohttp import hdrs, web
 
@@ -28,7 +28,11 @@ from stream.ingest.http.guards import Guard
 from stream.ingest.http.limits import LimitedServer, Rate
 from stream.ingest.http.webhooks import Webhook, counted
 from stream.ingest.publishing.sink import Sink, Unavailable
+from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import Ping
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.requests import Request
 
 log: Final = logging.getLogger(__name__)
 
@@ -115,18 +119,26 @@ class _Handler:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self.server is not None
         self.server.begin(request.protocol)
+        tracer = self._sink.tracer
+        traced = None if tracer is None else tracer.begin(request.headers.get(TRACEPARENT))
+        status = 0
         try:
-            response = await self._answered(request)
+            response = await self._answered(request, traced)
+            status = response.status
         except Refusal as refusal:
             headers = {**HEADERS, **refusal.headers}
             response = web.Response(status=refusal.status, text=f"{refusal}\n", headers=headers)
+            status = refusal.status
             if not request.content.at_eof():
                 response.force_close()  # the rest of the body would be taken for the next request
         finally:
             self.server.end(request.protocol)
+            if tracer is not None and traced is not None:
+                route = request.path if request.path in self._webhooks else None
+                tracer.answered(traced, request.method, route, status)
         return response
 
-    async def _answered(self, request: web.BaseRequest) -> web.Response:
+    async def _answered(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
         webhook = self._webhooks.get(request.path)
         if webhook is None:
             raise Refusal(404, f"there is only {', '.join(self._webhooks)}")
@@ -145,7 +157,7 @@ class _Handler:
         if STRICT in request.headers.get("Prefer", "") and not any(isinstance(one, Ping) for one in parsed):
             return _json(422, counted(parsed))
         try:
-            await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name)
+            await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name, request=traced)
         except Unavailable:
             # Not why: anybody who reaches the port could read the brokers' addresses.
             raise Refusal(503, "Kafka takes no records now", Retry_After=str(RETRY_AFTER_S)) from None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
 
@@ -21,7 +21,11 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.ingest.publishing.letters import published
 from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
 from stream.kafka import admin
+from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dead_letter, dumps
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.requests import Publishing, Request, RequestTracer
 
 __all__ = ["Sink", "Taken", "Unavailable"]
 
@@ -72,8 +76,11 @@ class Sink:
         *,
         security: KafkaSecurity = PLAIN_KAFKA,
         ack_s: float = ACK_S,
+        tracer: RequestTracer | None = None,
     ) -> None:
-        """`adapter` names the format, in the dead letters. `ack_s` is how long the brokers may take to acknowledge."""
+        """`adapter` names the format, in the dead letters. `ack_s` is how long the brokers may take to acknowledge.
+        `tracer`: None if nothing is traced."""
+        self.tracer = tracer
         self.by_adapter = {adapter: Taken()}
         self._bootstrap = bootstrap
         self._topics = topics
@@ -118,26 +125,43 @@ class Sink:
         """How many records wait for an acknowledgement."""
         return self._outbox.waiting
 
-    async def take(self, parsed: Sequence[Parsed], raw: bytes, origin: str, *, adapter: str | None = None) -> None:
+    async def take(
+        self,
+        parsed: Sequence[Parsed],
+        raw: bytes,
+        origin: str,
+        *,
+        adapter: str | None = None,
+        request: Request | None = None,
+    ) -> None:
         """Publishes pings and rejects, and returns when the brokers have acknowledged all of them.
 
         Calls may overlap, and should where messages come fast: what comes while Kafka writes leaves together.
 
         `raw` is the message that they were read from, which a dead letter for each code holds byte-identical; `origin`
         says where it came from, such as "http:/webhook/samsara" or "mqtt:owntracks/jo/phone", and must hold no secret.
-        `adapter` names its format, where one transport brings several; without it, that is the sink's own.
+        `adapter` names its format, where one transport brings several; without it, that is the sink's own. `request`
+        brought it, if that is traced.
 
         Raises Unavailable, at once while Kafka is known to be away, and Refused if a broker denies access.
         """
         adapter = self._adapter if adapter is None else adapter
         taken = self.taken_of(adapter)
         items = [self._item(one, raw, origin, adapter) for one in published(parsed)]
+        publishing = None
+        if self.tracer is not None:
+            publishing = self.tracer.publishing(request)
+            items = [self._traced(item, publishing) for item in items]
         if items:
             try:
                 await self._outbox.put(items)
             except (ConnectionError, RuntimeError):
                 taken.refused += 1
+                if publishing is not None:
+                    publishing.end(self._topics.pings, adapter, failed=True)
                 raise
+        if publishing is not None:
+            publishing.end(self._topics.pings, adapter)
         taken.add(parsed)
 
     async def wait_until_available(self) -> None:
@@ -151,6 +175,13 @@ class Sink:
             for topic in names:
                 admin.partitions_of(client, topic)
             return admin.largest_batches(client, names)
+
+    def _traced(self, item: Item, publishing: Publishing) -> Item:
+        """Returns a ping with the header of its trace, if it is sampled."""
+        if item.topic != self._topics.pings or item.key is None:
+            return item
+        header = publishing.header(item.key.decode())
+        return item if header is None else item._replace(headers=((TRACEPARENT, header),))
 
     def _item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> Item:
         if isinstance(one, Ping):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stream.kafka.records.columns import BytesColumn
-from stream.tracing.sampling import is_sampled, sampled, threshold
+from stream.tracing.sampling import is_sampled, threshold
+from stream.tracing.sampling_compiled import sampled
 
 KEYS = [f"bus-{n}".encode() for n in range(20_000)]
 GOLDEN = [140, 326, 1312, 2286, 2423]  # of a share of 0.001
@@ -20,6 +21,14 @@ def chosen(share: float) -> set[int]:
 def test_about_the_share_is_sampled(share: float) -> None:
     deviation = 5 * np.sqrt(share * (1 - share) * len(KEYS))  # five sigma of a fair hash
     assert abs(len(chosen(share)) - share * len(KEYS)) < deviation
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_the_fast_twin_chooses_the_same(share: float) -> None:
+    names = [*(f"bus-{n}" for n in range(2_000)), "", "a", "Zürich 7", "\N{BUS}", "x" * 128]
+    column = BytesColumn.of([name.encode() for name in names])
+    slow = {row for row, name in enumerate(names) if is_sampled(name, threshold(share))}
+    assert set(sampled(column, threshold(share)).tolist()) == slow
 
 
 def test_a_larger_share_only_adds_entities() -> None:

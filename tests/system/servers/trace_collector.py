@@ -26,6 +26,8 @@ class Told(NamedTuple):
     begin_ns: int
     end_ns: int
     attributes: dict[str, Any]
+    kind: int  # 2: server, 4: producer, 5: consumer
+    failed: bool
 
 
 class Collector:
@@ -87,7 +89,9 @@ def collecting() -> Iterator[Collector]:
 def _told(span: Any, resource: dict[str, Any]) -> Told:
     ids = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
     times = span.start_time_unix_nano, span.end_time_unix_nano
-    return Told(resource.get("service.name", ""), span.name, *ids, *times, dict(map(_pair, span.attributes)))
+    attributes = dict(map(_pair, span.attributes))
+    failed = span.status.code == span.status.STATUS_CODE_ERROR
+    return Told(resource.get("service.name", ""), span.name, *ids, *times, attributes, span.kind, failed)
 
 
 def _pair(item: Any) -> tuple[str, Any]:

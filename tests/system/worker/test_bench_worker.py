@@ -74,6 +74,22 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
 
 
+def test_bench_worker_measures_traces_that_arrive(kafka: str, redis_url: str, weights: Path, tmp_path: Path) -> None:
+    done = bench(
+        *("worker", "--trace-share", "0.1,1", "--max-batch", "128", "--entities", str(ENTITIES), "--rounds", "100"),
+        *("--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url, "--weights", str(weights)),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = msgspec.json.decode(done.stdout)["numbers"]
+    assert set(numbers["rates"]) == {"0", "0.1", "1"}
+    (none,), (some,), (most,) = (numbers["spans"][share] for share in ("0", "0.1", "1"))
+    assert none == 0 < some
+    assert most > 0, "what its queue had no room for is lost, and not all"
+    assert not pathcast_process.processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_bench_serve_measures_a_worker_with_and_without_questions(
     kafka: str, redis_url: str, weights: Path, tmp_path: Path
 ) -> None:

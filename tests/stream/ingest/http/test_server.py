@@ -20,6 +20,7 @@ from stream.ingest.http.limits import IDLE_S
 from stream.ingest.http.server import Limits, listening, serve
 from stream.ingest.http.webhooks import webhooks_of
 from stream.ingest.publishing.sink import Sink, Unavailable
+from stream.tracing.requests import Request
 from stream.wire import Ping, Reject, Topics
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -41,7 +42,15 @@ class MemorySink(Sink):
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    async def take(self, parsed: Sequence[Parsed], raw: bytes, origin: str, *, adapter: str | None = None) -> None:
+    async def take(
+        self,
+        parsed: Sequence[Parsed],
+        raw: bytes,
+        origin: str,
+        *,
+        adapter: str | None = None,
+        request: Request | None = None,
+    ) -> None:
         self.came.set()
         await self.go_on.wait()
         if self.fails is not None:

@@ -6,7 +6,8 @@
       track         its batch's records are read, checked, and joined to their tracks
       step          the model's step for all pings of the batch
       write         forecasts become bytes, and gaps are filled
-      publish       until the brokers have the answers; a forecast's own `traceparent` names it
+      publish       until the brokers have the answers; the `traceparent` of the forecast, of gap fills and of a dead
+                    letter names it
       commit        until the offsets are committed; under exactly_once both are one transaction, and so the same time
 
 Times but those of `ping`, `consume` and `batch wait` are the batch's: all its pings are answered together.
@@ -14,37 +15,22 @@ Times but those of `ping`, `consume` and `batch wait` are the batch's: all its p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
+from stream.tracing.naming import Named
 from stream.tracing.pings import TracedBatch, TracedPing
+from stream.tracing.span import CONSUMER, INTERNAL, PRODUCER, Span
 from stream.tracing.traceparent import Parent
 
 PING: Final = "ping"
 PUBLISH: Final = "publish"
-CONSUMER: Final = "consumer"  # kinds of spans
-PRODUCER: Final = "producer"
-INTERNAL: Final = "internal"
+REJECTED: Final = "pathcast.dead_letter"  # attributes: the code of its dead letter
+GAP_FILLS: Final = "pathcast.gap_fills"  # and the number of its gap fills
 
 
-class Span(NamedTuple):
-    """One span. Times are ms since 1970."""
-
-    name: str
-    kind: str
-    trace_id: int
-    span_id: int
-    parent: Parent | None
-    begin_ms: float
-    end_ms: float
-    attributes: Mapping[str, str | int | float | bool]
-
-
-def spans_of(
-    ping: TracedPing, batch: TracedBatch, entity: Callable[[str], Mapping[str, str]], *, once: bool
-) -> list[Span]:
-    """Returns the spans of a ping that is committed. `entity` returns the attributes that stand for its entity; `once`:
-    answers and offsets are one transaction."""
+def spans_of(ping: TracedPing, batch: TracedBatch, named: Named, *, once: bool) -> list[Span]:
+    """Returns the spans of a ping that is committed. `once`: answers and offsets are one transaction."""
     topic, number = ping.partition
     where: dict[str, str | int | float] = {
         "messaging.system": "kafka",
@@ -65,9 +51,19 @@ def spans_of(
     )
     root = Span(
         PING, CONSUMER, ping.trace_id, whole.span_id, ping.parent, ping.fetched_ms, batch.committed_ms,
-        {**where, **entity(ping.entity_id), "pathcast.exactly_once": once},
+        {**where, **named(ping.entity_id), "pathcast.exactly_once": once, **_caused(ping, batch)},
     )  # fmt: skip
     return [root, *(_part(ping, whole, *part) for part in parts)]
+
+
+def _caused(ping: TracedPing, batch: TracedBatch) -> Mapping[str, str | int]:
+    """Returns what a ping led to beside, or in place of, a forecast."""
+    found: dict[str, str | int] = {}
+    if ping in batch.rejected:
+        found[REJECTED] = batch.rejected[ping]
+    if ping in batch.gap_fills:
+        found[GAP_FILLS] = batch.gap_fills[ping]
+    return found
 
 
 def _part(ping: TracedPing, whole: Parent, name: str, kind: str, begin_ms: float, end_ms: float) -> Span:
