@@ -103,7 +103,8 @@ class Runner(GroupMember[_Held]):
         committed = None if found is None or found.offset < 0 else (found.offset, found.metadata)
         owned = Owned.taken_over((self._topic, number), self._settings, committed, bounds)
         begin = bounds.begin if owned.begin is None else max(owned.begin, bounds.begin)
-        log.info("partition %d is scored up to %s", number, owned.answered)
+        if owned.answered is not None:
+            log.info("partition %d is scored up to %d", number, owned.answered)
         return _Held({self._topic: begin}, owned, owned.answered)
 
     async def _fold(self, number: int, held: _Held, records: Records) -> None:
