@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,19 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
     """The name is no folder of the project: an install puts it there, an editable one too."""
     told = run(*PATHCAST, "--version")
     assert (told.returncode, told.stdout) == (0, f"pathcast {version('pathcast')}\n"), told.stderr
+
+
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    """The imports take a second or more on a busy machine."""
+    (tmp_path / "typer.py").write_text(
+        "import os, signal; os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(60)"
+    )
+    # A shell in the background lets its processes ignore SIGINT.
+    main = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import stream.__main__ as m; m.main()"
+    )
+    told = run(sys.executable, "-c", main, PYTHONPATH=os.pathsep.join((str(tmp_path), *filter(None, sys.path))))
+    assert (told.returncode, told.stderr) == (130, "")
 
 
 def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with_the_nearest() -> None:

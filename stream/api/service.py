@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -197,7 +198,7 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
         log.warning("anybody who reaches %s may ask where everybody is: %s is not set", how.address, SERVE_TOKEN)
     stopping = asyncio.Event()
     for number in stopped_by:
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        signal.signal(number, signal.SIG_DFL)  # nothing is held yet, and a thread that compiles cannot be stopped
     async with AsyncExitStack() as stack:
         tracer = None
         if how.traces.share:
@@ -210,6 +211,8 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
         await _reach(store, settings)
         inputs = await asyncio.to_thread(_partitions, settings)
         networks = await asyncio.to_thread(_loaded, settings.weights)
+        for number in stopped_by:
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         try:
             servers, access = settings.bootstrap.split(","), settings.kafka.arguments()
             consumer = await stack.enter_async_context(reader(servers, access, ISOLATION))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.kafka import admin
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Records
+from stream.members.group_member import Inputs
 from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
 
 
@@ -75,6 +75,10 @@ class Plan:
     once: bool = False  # up to the present end
     kafka: KafkaSecurity = PLAIN_KAFKA
 
+    @property
+    def reads(self) -> Inputs:
+        return Inputs(self.inputs, self.bootstrap, self.kafka, self.once)
+
 
 class Place(NamedTuple):
     """Where one partition number stands."""
@@ -86,19 +90,3 @@ class Place(NamedTuple):
 def answer(topic: str, number: int, key: str, value: bytes | None, headers: Headers = ()) -> Outgoing:
     """Returns a record for the topic's partition of this number; None as its value is a tombstone."""
     return Outgoing(topic, key.encode(), value, headers, Record("", number, 0, NO_TIME_MS, None, None))
-
-
-def partitions_of(plan: Plan) -> int:
-    """Returns how many partitions each input has. Raises ValueError if they differ, and as `admin.connected` and
-    `admin.partitions_of`."""
-    with admin.connected(plan.bootstrap, plan.kafka) as client:
-        numbers = {topic: admin.partitions_of(client, topic) for topic in plan.inputs}
-    if len(set(numbers.values())) > 1:
-        said = ", ".join(f"{topic} has {number}" for topic, number in numbers.items())
-        raise ValueError(f"{said} partitions: pathcast {plan.name} needs topics with as many partitions as each other")
-    return next(iter(numbers.values()))
-
-
-def in_words(error: BaseException) -> str:
-    """Returns an error's text, or its name, as errors of Kafka's client have none."""
-    return str(error) or type(error).__name__

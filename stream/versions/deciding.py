@@ -103,9 +103,14 @@ class Decider:
             if one.version == bad.version and one.what in ("promote", "rollback") and one.instead_of is not None:
                 return one.instead_of
         parent = self._registry.manifest("weights", bad.version).parent
-        if parent is None:
-            raise RegistryError(f"nothing says what served before {bad.version}: name it")
-        return parent
+        if parent is not None and any(one.version == parent for one in self._registry.manifests("weights")):
+            return parent
+        # Workers may have been started with different ones, and only what is announced can be answered with again.
+        raise RegistryError(
+            f"nothing was promoted before {bad.version}: workers answered with their own weights (--weights), which "
+            "this registry does not know as those. Publish them, such as by `pathcast models publish small`, and name "
+            "their version: `pathcast models rollback --to VERSION`"
+        )
 
     def _manifest(self, version: str) -> Manifest:
         return self._registry.manifest("weights", version)

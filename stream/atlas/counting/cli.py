@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, 
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
+from stream.members.options import Metrics
 
 HELP = """Count a topic's pings as they come, and bring a version of the atlas into service every hour.
 
@@ -89,6 +89,7 @@ def run(
             "--anew", help="forget what Redis has, and count from the log's first record: with one member only"
         ),
     ] = False,
+    metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
@@ -104,6 +105,7 @@ def run(
     from stream.atlas.building import Rules
     from stream.atlas.counting.member import serve
     from stream.atlas.counting.settings import RunSettings
+    from stream.members.running import SIGNALS, door_of
 
     settings = RunSettings(
         atlases=atlases,
@@ -121,7 +123,7 @@ def run(
         kafka=security,
         redis=redis_security,
     )
-    asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT)))
+    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
 
 
 run.__doc__ = HELP

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -38,6 +39,14 @@ class Made:
     contains: Mapping[str, Any]
     keys: int
     bytes: int
+
+
+class Announced(NamedTuple):
+    """A version that was brought into service."""
+
+    made: Made
+    at_s: float  # UTC
+    versions: int  # announced by this process, with this one
 
 
 class StoredDays(GrowingDays):
@@ -99,7 +108,7 @@ class Maker:
         self._settings = settings
         self._store = store
         self._consumer = consumer
-        self._last = ""
+        self.last: Announced | None = None
 
     async def version(self, partitions: int) -> None:
         """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again.
@@ -108,14 +117,14 @@ class Maker:
         """
         settings = self._settings
         made, includes = await self._made(partitions)
-        if made.version == self._last:
+        if self.last is not None and made.version == self.last.made.version:
             return
         try:
             first = await self._announced(made, includes)
         except NotAnnounced:
             path_of(settings.atlases, made.version).unlink(missing_ok=True)
             raise
-        self._last = made.version
+        self.last = Announced(made, time.time(), 1 if self.last is None else self.last.versions + 1)
         pings, entities = made.contains["pings"], made.contains["entities"]
         what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
@@ -148,8 +157,3 @@ class Maker:
         for version in old:
             path_of(settings.atlases, version).unlink(missing_ok=True)
         return record.first
-
-
-def in_words(error: BaseException) -> str:
-    """Returns an error as a part of a line."""
-    return str(error) or type(error).__name__

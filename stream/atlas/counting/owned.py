@@ -16,6 +16,7 @@ from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.atlas.kept_days import GrowingDays
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Partition, Records
+from stream.members.group_member import AnotherLog
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
 from stream.tracks.clean import Foreign
 
@@ -23,10 +24,6 @@ log: Final = logging.getLogger(__name__)
 
 MOST_PARTS: Final = 8  # of a day in Redis, beside those that were added up; one more, and all are
 PART_ROWS: Final = 1_000_000  # of sums, some 45 MB: a day with more has more than one part when it is added up
-
-
-class AnotherLog(RuntimeError):
-    """The records are not those that follow: the topic was created again."""
 
 
 class Owned:

@@ -7,7 +7,6 @@ from redis.exceptions import RedisError
 
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import shown
-from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
 from stream.store.sums_store import SumsStore
 
@@ -24,9 +23,3 @@ async def reach(store: SumsStore, settings: RunSettings) -> None:
     except (RedisError, OSError) as error:
         where = shown(settings.redis_url)
         raise ConnectionError(f"no Redis answers at {where} ({error}): is it up, is --redis right?") from error
-
-
-def partitions_of(settings: RunSettings) -> int:
-    """Returns how many partitions the pings have. Raises as `admin.connected` and `admin.partitions_of`."""
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
-        return admin.partitions_of(client, settings.topics.pings)

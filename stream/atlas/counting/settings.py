@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stream.atlas.building import DEFAULT_RULES, Rules
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.members.group_member import Inputs
 from stream.wire import Topics
 
 
@@ -28,6 +29,10 @@ class RunSettings:
     anew: bool = False  # forget what Redis has, and count from the first record that there is
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
+
+    @property
+    def reads(self) -> Inputs:
+        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once)
 
     @property
     def topics(self) -> Topics:

@@ -152,7 +152,10 @@ def rollback(
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
-    """Let the weights answer that served before, for all entities at once. `refresh` promotes the others no more."""
+    """Let the weights answer that served before, for all entities at once. `refresh` promotes the others no more.
+
+    Before the first promotion workers answered with their own weights: publish those, and name their version with --to.
+    """
     _decided(
         lambda decider: decider.rollback(Why(reason, BY_HAND), to=to),
         Registry.opened(registry, cache),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from typing import Annotated
 
 import typer
@@ -23,6 +22,7 @@ from stream.config.options import (
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
+from stream.members.options import Metrics, Once
 from stream.services.archive.showing import ArchiveUrl, list_days, opened, show
 
 FOREVER = "forever"
@@ -65,7 +65,8 @@ def run(
         ),
     ] = "7d",
     map_: MapOption = None,
-    once: Annotated[bool, typer.Option("--once", help="up to the present end, then exit")] = False,
+    once: Once = False,
+    metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     """Land a topic's pings as Parquet files by day, until it is stopped.
@@ -79,6 +80,7 @@ def run(
       pathcast archive run --archive s3://bucket/pings --retention 90d
       pathcast train --data archive:/srv/pings/pathcast.pings.v1 --out runs/mine
     """
+    from stream.members.running import SIGNALS, door_of
     from stream.services.archive.member import serve
     from stream.services.archive.settings import ArchiveSettings, Rules
 
@@ -102,7 +104,7 @@ def run(
         once=once,
         kafka=security,
     )
-    asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT)))
+    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
 
 
 @app.command()

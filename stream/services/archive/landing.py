@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from stream.adapters.live.on_topic import reader_of
 from stream.config import failpoints
 from stream.kafka.log import Log
 from stream.kafka.records.record_columns import Records
+from stream.members.group_member import AnotherLog
 from stream.services.archive import commits, tidying, writing
 from stream.services.archive.commits import Outrun
 from stream.services.archive.forgetting import rows_of_others, settled
@@ -37,10 +38,6 @@ _TRIES: Final = 10
 
 class Fenced(RuntimeError):
     """Another member has taken the partition over."""
-
-
-class AnotherLog(RuntimeError):
-    """The records are not those that follow: the topic was created again."""
 
 
 class Owned:
@@ -87,6 +84,16 @@ class Owned:
     def landed_offset(self) -> int | None:
         """The offset that follows the records that have landed."""
         return self._manifest.next_offset
+
+    @property
+    def landed_ms(self) -> int | None:
+        """When they landed."""
+        return self._manifest.landed_ms or None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What became of them: pings, and what was left out, by reason."""
+        return self._manifest.counts
 
     def add(self, records: Records) -> None:
         """Takes the next records. Raises AnotherLog."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stream.adapters.archived.manifest import DAY_MS
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.members.group_member import Inputs
 from stream.wire import Topics
 
 
@@ -37,6 +38,10 @@ class ArchiveSettings:
     rules: Rules = Rules()
     once: bool = False
     kafka: KafkaSecurity = PLAIN_KAFKA
+
+    @property
+    def reads(self) -> Inputs:
+        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once)
 
     @property
     def topics(self) -> Topics:

@@ -28,7 +28,7 @@ from stream.config.options import (
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
-from stream.services.options import Metrics, Once
+from stream.members.options import Metrics, Once
 from stream.wire import Topics
 from stream.wire.arrivals import (
     DEFAULT_ID,

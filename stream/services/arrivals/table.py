@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import reader, reread
+from stream.members.group_member import in_words
 from stream.services.arrivals.asked import InForce
 from stream.services.member import AWAY
-from stream.services.plan import in_words
 
 log: Final = logging.getLogger(__name__)
 

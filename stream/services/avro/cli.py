@@ -9,7 +9,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, secret
-from stream.services.options import Metrics, Once
+from stream.members.options import Metrics, Once
 
 if TYPE_CHECKING:
     from stream.services.avro.registry import SchemaRegistry

@@ -9,7 +9,7 @@ import typer
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
-from stream.services.options import Metrics, Once
+from stream.members.options import Metrics, Once
 
 app = typer.Typer(help="The newest forecast of each entity, in a compacted topic.", no_args_is_help=True)
 

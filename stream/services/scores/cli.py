@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import signal
-import sys
 import time
 from typing import Annotated, Any
 
@@ -14,7 +11,6 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.config import failpoints
-from stream.config.http_access import address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
@@ -23,12 +19,14 @@ from stream.config.options import (
     Prefix,
     RegistryCache,
     RegistryUrl,
+    log_to_stderr,
     quiet,
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import DEFAULT_HORIZONS_S, Settings
 from stream.config.times import seconds
+from stream.members.options import Metrics, Once
 
 app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
 
@@ -54,10 +52,8 @@ def run(
     drift: Annotated[
         bool, typer.Option("--drift/--no-drift", help="tell lasting changes (needs the extra `scores`)")
     ] = True,
-    once: Annotated[bool, typer.Option("--once", help="score up to the present end, and stop")] = False,
-    metrics: Annotated[
-        str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
-    ] = "",
+    once: Once = False,
+    metrics: Metrics = "",
     registry: RegistryUrl | None = None,
     cache: RegistryCache = None,
     horizons: Annotated[
@@ -82,8 +78,8 @@ def run(
     """
     longest_s = seconds(longest, "--longest")
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    door = address_of(metrics, "--metrics") if metrics else None
-    _log_to_stderr()
+    log_to_stderr()
+    from stream.members.running import SIGNALS, door_of
     from stream.services.scores.member import serve
     from stream.services.scores.scoring.drift import check_installed
     from stream.services.scores.scoring.waiting import Rules
@@ -91,8 +87,6 @@ def run(
 
     if drift:
         check_installed()
-    if door is not None:
-        check_free(door)
     settings = ScoreSettings(
         bootstrap=bootstrap,
         prefix=prefix,
@@ -107,7 +101,7 @@ def run(
         horizons_s=_seconds(horizons),
         map=map_,
     )
-    asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT), door, token(os.environ)))
+    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
 
 
 @app.command()
@@ -155,15 +149,3 @@ def _seconds(horizons: str) -> tuple[float, ...]:
         return Settings(horizons_s=tuple(float(part) for part in horizons.split(","))).horizons_s
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
-
-
-def _log_to_stderr() -> None:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("stream").setLevel(logging.INFO)
-    # They log twenty lines a second while a broker is away. `stream.services.scores` says it.
-    for name in ("kafka", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

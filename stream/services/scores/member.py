@@ -1,7 +1,9 @@
 """One member of the group that scores the forecasts of a topic. Members share the partitions.
 
 Scores are flushed, then the offset is committed, with what a successor needs (stream.services.scores.owned). After a
-crash in between, the successor publishes some again, with the same ids and bytes.
+crash in between, the successor publishes some again, with the same ids and bytes. So it is no unit of
+`stream.services.member`, whose transactions need other rights of Kafka, and whose units fold without waiting: shadows
+read pings before a forecast is folded.
 """
 
 from __future__ import annotations
@@ -9,26 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.config import failpoints
-from stream.config.http_access import Address
-from stream.config.security import kafka_refusal
 from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import bounds_by
-from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.producer import Publisher
-from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
-from stream.probes.http_server import serving
+from stream.members.group_member import AWAY, RETRY_S, STOP_S, GroupMember, Holding
+from stream.members.running import Door, kafka_named, live
+from stream.services.member import bounded, closed
 from stream.services.scores.owned import Beside, Decided, Owned
 from stream.services.scores.pages import Pages, Place
 from stream.services.scores.settings import ScoreSettings
@@ -39,207 +39,165 @@ from stream.wire.ids import EVENT_ID, event_headers
 
 log: Final = logging.getLogger(__name__)
 
-POLL_MS: Final = 500
 POLLED_MS: Final = 1_800_000  # at least once in this time: shadows may read many pings between two polls
-POLL_RECORDS: Final = 2_000  # a tenth of a second of work, between two heartbeats
 COMMIT_S: Final = 1.0
 MOST_UNSENT: Final = 20_000  # scores, of 600 bytes
-RETRY_S: Final = 2.0
-REPORT_S: Final = 10.0
 
 
-class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+@dataclass
+class _Held(Holding):
+    """A partition that is ours."""
+
+    owned: Owned
+    committed: int | None = None
+    unsent: list[Decided] = field(default_factory=list)
+
+
+class Runner(GroupMember[_Held]):
     """One member of the group."""
 
-    def __init__(
-        self, settings: ScoreSettings, consumer: AIOKafkaConsumer, publisher: Publisher, shadows: Shadows | None = None
-    ) -> None:
+    def __init__(self, settings: ScoreSettings, consumer: AIOKafkaConsumer, shadows: Shadows | None = None) -> None:
+        super().__init__(settings.reads, consumer)
         self.sums = Sums()
         self.shadows = shadows
-        self.joined = False
         self._settings = settings
-        self._consumer = consumer
-        self._publisher = publisher
+        self._publisher: Publisher | None = None  # there is one while a partition is ours
         self._topic = settings.topics.forecasts
-        self._owned: dict[TopicPartition, Owned] = {}
-        self._committed: dict[TopicPartition, int] = {}
-        self._unsent: dict[TopicPartition, list[Decided]] = {}
-        self._not_before: dict[TopicPartition, float] = {}  # when a partition may be taken over again
-        self._lock = asyncio.Lock()  # one at a time folds, publishes or gives away
-        self._stopping = asyncio.Event()
+        self._beside: Mapping[int, Beside | None] = {}  # what shadows say of what was polled last
         self._flushed_s = time.monotonic()
         self._scored = 0
 
-    def stop(self) -> None:
-        """Lets `run` end, once all is published."""
-        self._stopping.set()
-
-    async def run(self) -> None:
-        """Scores until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
-        await self._consumer.start()
-        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
-        try:
-            self._consumer.subscribe([self._topic], listener=self)
-            report = asyncio.create_task(self._report())
-            try:
-                ends = await self._ends() if self._settings.once else None
-                while not self._stopping.is_set() and not await self._has_reached(ends):
-                    await self._step()
-                async with self._lock:
-                    await self._flush()
-            finally:
-                report.cancel()
-        finally:
-            await self._consumer.stop()
-
-    async def _step(self) -> None:
-        """Takes over what is new, scores what has come, and publishes and commits when it is time."""
-        await self._take_over()
-        before = dict(self._owned)
-        polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-        # Not under the lock: it may take a while, and whatever is given away meanwhile is not folded.
-        beside = {} if self.shadows is None else await self._beside(self.shadows, polled, before)
+    async def _work(self) -> None:
+        await super()._work()
         async with self._lock:
-            for tp, records in polled.items():
-                if tp in before and self._owned.get(tp) is before[tp]:  # else it was given away, or taken over anew
-                    self._unsent.setdefault(tp, []).extend(before[tp].fold(records, beside.get(tp)))
-            unsent = sum(map(len, self._unsent.values()))
-            if unsent >= MOST_UNSENT or time.monotonic() - self._flushed_s >= COMMIT_S:
+            await self._move()
+            await self._flush()
+
+    async def _poll(self) -> Mapping[TopicPartition, Records]:
+        before = dict(self._held)
+        polled = await super()._poll()
+        # Not under the lock: it may take a while, and whatever is given away meanwhile is not folded.
+        if self.shadows is not None:
+            await self.shadows.look()
+            self._beside = {
+                tp.partition: await self.shadows.beside(tp.partition, before[tp.partition].owned, records)
+                for tp, records in polled.items()
+                if tp.partition in before
+            }
+        return polled
+
+    async def _begin(self, number: int) -> _Held:
+        if self._publisher is None:
+            publisher = Publisher(self._settings.bootstrap, security=self._settings.kafka)
+            try:
+                await bounded(publisher.start(), STOP_S)
+            except BaseException:
+                await closed(publisher)
+                raise
+            self._publisher = publisher
+        tp = TopicPartition(self._topic, number)
+        bounds = (await bounds_by(self._consumer, [tp]))[self._topic, number]
+        # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
+        found = (await self._consumer._coordinator.fetch_committed_offsets([tp])).get(tp)
+        committed = None if found is None or found.offset < 0 else (found.offset, found.metadata)
+        owned = Owned.taken_over((self._topic, number), self._settings, committed, bounds)
+        begin = bounds.begin if owned.begin is None else max(owned.begin, bounds.begin)
+        if owned.answered is not None:
+            log.info("partition %d is scored up to %d", number, owned.answered)
+        return _Held({self._topic: begin}, owned, owned.answered)
+
+    async def _fold(self, number: int, held: _Held, records: Records) -> None:
+        held.unsent += held.owned.fold(records, self._beside.get(number))
+
+    async def _after(self) -> None:
+        unsent = sum(len(held.unsent) for held in self._held.values())
+        if unsent >= MOST_UNSENT or time.monotonic() - self._flushed_s >= COMMIT_S:
+            async with self._lock:
+                await self._move()
                 await self._flush()
 
-    async def _beside(
-        self, shadows: Shadows, polled: Mapping[TopicPartition, Records], owned: Mapping[TopicPartition, Owned]
-    ) -> dict[TopicPartition, Beside | None]:
-        """Returns what shadows say of the pings of these forecasts."""
-        await shadows.look()
-        return {
-            tp: await shadows.beside(tp.partition, owned[tp], records) for tp, records in polled.items() if tp in owned
-        }
+    async def _last(self, numbers: Collection[int]) -> None:
+        await self._flush()
 
-    async def _take_over(self) -> None:
-        for tp in sorted(self._consumer.assignment() - self._owned.keys()):
-            if time.monotonic() < self._not_before.get(tp, 0.0):
-                continue
-            try:
-                bounds = (await bounds_by(self._consumer, [tp]))[tp.topic, tp.partition]
-                # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
-                found = (await self._consumer._coordinator.fetch_committed_offsets([tp])).get(tp)
-                committed = None if found is None or found.offset < 0 else (found.offset, found.metadata)
-                owned = Owned.taken_over((tp.topic, tp.partition), self._settings, committed, bounds)
-                async with self._lock:
-                    if tp not in self._consumer.assignment():
-                        continue
-                    self._consumer.seek(tp, bounds.begin if owned.begin is None else max(owned.begin, bounds.begin))
-                    self._owned[tp] = owned
-                    self._unsent.pop(tp, None)
-                    self._committed.pop(tp, None)
-                log.info("%s/%d is ours, from %s on, scored up to %s", *tp, owned.begin or "the first", owned.answered)
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("%s/%d is not ours yet: %r; again in %g s", *tp, error, RETRY_S)
-                self._not_before[tp] = time.monotonic() + RETRY_S
+    async def _drop(self, number: int, held: _Held) -> None:
+        if self.shadows is not None:
+            self.shadows.drop(number)
 
-    async def _flush(self, *, between_polls: bool = True) -> None:
-        """Publishes what is decided, and commits the offsets up to which it is. Between two polls these are the
-        consumer's positions; else it may be further than what is folded.
-        """
-        decided = [one for part in self._unsent.values() for one in part]
+    async def _flush(self) -> None:
+        """Publishes what is decided, and commits the offsets up to which all is folded."""
+        held = dict(self._held)
+        decided = [(number, one) for number, part in held.items() for one in part.unsent]
         if decided:
             failpoints.reach("before_publish")
-            outgoing = [self._outgoing(tp, one) for tp, part in self._unsent.items() for one in part]
-            await self._publisher.publish(Answers(others=list(enumerate(outgoing))))
+            outgoing = [self._outgoing(number, one) for number, one in decided]
+            try:
+                assert self._publisher is not None  # who holds a partition has one
+                await self._publisher.publish(Answers(others=list(enumerate(outgoing))))
+            except AWAY as error:
+                await self._lose_all(error)
+                return
             failpoints.reach("after_publish")
-            self._unsent = {}
-            for one in decided:
+            for part in held.values():
+                part.unsent = []
+            for _, one in decided:
                 self.sums.add(one.record)
                 if isinstance(one.record, Drift):
                     _tell(one.record)
             self._scored += len(decided)
-        offsets = {}
-        for tp, owned in self._owned.items():
-            offset = await self._position(tp, owned) if between_polls else owned.next_offset
-            if offset is not None and owned.is_ready and offset != self._committed.get(tp, owned.answered):
-                offsets[tp] = OffsetAndMetadata(offset, owned.metadata(offset))
-        if offsets:
-            try:
-                await self._consumer.commit(offsets)
-                failpoints.reach("after_commit")
-                self._committed |= {tp: one.offset for tp, one in offsets.items()}
-            except (KafkaError, IllegalStateError) as error:  # the group moves on, or it is tried again in a second
-                log.warning("offsets are not committed: %r", error)
+        await self._commit(held)
         self._flushed_s = time.monotonic()
 
-    async def _position(self, tp: TopicPartition, owned: Owned) -> int | None:
-        """Returns the offset up to which all records were folded: beyond the last one there may be some that are no
-        records."""
+    async def _lose_all(self, error: Exception) -> None:
+        """Takes all over again: nobody knows what of the last scores was published, nor what the producer can do."""
+        await self.close()
+        for number in list(self._held):
+            await self._lose(number, error, RETRY_S)
+
+    async def close(self) -> None:
+        """Closes what publishes."""
+        if (publisher := self._publisher) is not None:
+            self._publisher = None
+            await closed(publisher)
+
+    async def _commit(self, held: Mapping[int, _Held]) -> None:
+        offsets = {}
+        for number, part in held.items():
+            offset = part.owned.next_offset = part.folded[self._topic]
+            if part.owned.is_ready and offset != part.committed:
+                offsets[number] = OffsetAndMetadata(offset, part.owned.metadata(offset))
+        if not offsets:
+            return
         try:
-            position = int(await self._consumer.position(tp))
-        except (IllegalStateError, KafkaError):  # it is not ours any more
-            return None
-        owned.next_offset = max(position, owned.next_offset or 0)
-        return owned.next_offset
+            await self._consumer.commit({TopicPartition(self._topic, number): one for number, one in offsets.items()})
+            failpoints.reach("after_commit")
+        except (KafkaError, IllegalStateError) as error:  # the group moves on, or it is tried again in a second
+            log.warning("offsets are not committed: %r", error)
+            return
+        for number, one in offsets.items():
+            held[number].committed = one.offset
 
-    def _outgoing(self, tp: TopicPartition, one: Decided) -> Outgoing:
+    def _outgoing(self, number: int, one: Decided) -> Outgoing:
         record, topic = one.record, self._settings.topics.scores
-        src = Record(tp.topic, tp.partition, one.offset, NO_TIME_MS, None, None)
+        src = Record(self._topic, number, one.offset, NO_TIME_MS, None, None)
         is_drift = isinstance(record, Drift)
-        headers = event_headers("drift" if is_drift else "score", tp.topic, tp.partition)
+        headers = event_headers("drift" if is_drift else "score", self._topic, number)
         event = record.drift_id if isinstance(record, Drift) else record.forecast_id
-        key = f"drift/{tp.partition}" if isinstance(record, Drift) else record.entity_id
+        key = f"drift/{number}" if isinstance(record, Drift) else record.entity_id
         return Outgoing(topic, key.encode(), dumps_scored(record), (*headers, (EVENT_ID, event.encode())), src)
-
-    # -- the group
-
-    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        async with self._lock:
-            try:
-                await self._flush(between_polls=False)
-            finally:
-                for tp in revoked:
-                    self._owned.pop(tp, None)
-                    self._unsent.pop(tp, None)
-                    if self.shadows is not None:
-                        self.shadows.drop(tp.partition)
-
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        self.joined = True
-        self._not_before.clear()
 
     # -- where it stands
 
     def places(self) -> dict[int, Place]:
         """Returns where each of our partitions stands, by number."""
-        found = {}
-        for tp, owned in sorted(self._owned.items()):
-            standing = owned.scorer.standing()
-            end = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-            lag = None if end is None else max(0, end - (owned.next_offset or 0))
-            found[tp.partition] = Place(owned.is_ready, lag, *standing, owned.scorer.counts)
-        return found
+        lags = self.lags()
+        return {
+            number: Place(one.owned.is_ready, lags[number], *one.owned.scorer.standing(), one.owned.scorer.counts)
+            for number, one in sorted(self._held.items())
+        }
 
-    async def _ends(self) -> dict[TopicPartition, int]:
-        partitions = await asyncio.to_thread(_partitions_of, self._settings)
-        tps = [TopicPartition(self._topic, number) for number in range(partitions)]
-        found = await bounds_by(self._consumer, tps)
-        return {tp: found[tp.topic, tp.partition].end for tp in tps}
-
-    async def _has_reached(self, ends: dict[TopicPartition, int] | None) -> bool:
-        """Returns whether all partitions that are ours are scored up to these ends."""
-        assigned = self._consumer.assignment()
-        if ends is None or not self.joined or assigned != self._owned.keys():
-            return False
-        places = [(await self._position(tp, self._owned[tp]) or 0) >= ends.get(tp, 0) for tp in assigned]
-        return all(places)
-
-    async def _report(self) -> None:
-        before = 0
-        while True:
-            await asyncio.sleep(REPORT_S)
-            if self._scored > before:
-                places = self.places().values()
-                waiting, behind = sum(one.forecasts for one in places), sum(one.lag or 0 for one in places)
-                rate = (self._scored - before) / REPORT_S
-                log.info("%d scores, %.0f/s, %d forecasts wait, %d behind", self._scored, rate, waiting, behind)
-            before = self._scored
+    def _said(self) -> str:
+        waiting = sum(held.owned.scorer.standing()[1] for held in self._held.values())
+        return f"{self._scored} scores published, {waiting} forecasts wait"
 
 
 def _tell(drift: Drift) -> None:
@@ -247,12 +205,6 @@ def _tell(drift: Drift) -> None:
         "drift of %s in partition %d: from %.3f over %d scores to %.3f over %d, found at offset %d",
         *(drift.measured, drift.partition, drift.before, drift.before_n, drift.after, drift.after_n, drift.offset),
     )
-
-
-def _partitions_of(settings: ScoreSettings) -> int:
-    """Returns how many partitions the forecasts have. Raises as `admin.connected` and `admin.partitions_of`."""
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
-        return admin.partitions_of(client, settings.topics.forecasts)
 
 
 def provide(settings: ScoreSettings) -> None:
@@ -271,26 +223,17 @@ def consumer_of(settings: ScoreSettings) -> AIOKafkaConsumer:
     return group_consumer(settings.bootstrap, settings.kafka, settings.group, max_poll_interval_ms=POLLED_MS)
 
 
-async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Address | None, token: str | None) -> None:
+async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Door | None) -> None:
     """Runs one member until one of these signals comes; with `once`, up to the present end.
 
     Raises ConnectionError if Kafka does not answer, ValueError if there are no forecasts, Refused.
     """
     await asyncio.to_thread(provide, settings)
-    publisher = Publisher(settings.bootstrap, security=settings.kafka)
     async with AsyncExitStack() as stack:
-        try:
-            shadows = None
-            if settings.registry is not None:
-                shadows = await stack.enter_async_context(Shadows.opened(settings))
-            runner = Runner(settings, consumer_of(settings), publisher, shadows)
-            for number in stopped_by:
-                asyncio.get_running_loop().add_signal_handler(number, runner.stop)
-            if door is not None:
-                await stack.enter_async_context(serving(door, token, Pages(runner).pages()))
-            await publisher.start()
-            stack.push_async_callback(publisher.close)
-            await runner.run()
-        except KafkaError as error:
-            refusal = kafka_refusal(settings.bootstrap, settings.kafka, error)
-            raise refusal or ConnectionError(f"Kafka at {settings.bootstrap} failed: {error!r}") from error
+        stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
+        shadows = None
+        if settings.registry is not None:
+            shadows = await stack.enter_async_context(Shadows.opened(settings))
+        runner = Runner(settings, consumer_of(settings), shadows)
+        stack.push_async_callback(runner.close)
+        await live(runner, Pages(runner), door, stopped_by)

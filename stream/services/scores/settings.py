@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import DEFAULT_HORIZONS_S
+from stream.members.group_member import Inputs
 from stream.services.scores.scoring.scorer import MAX_ENTITIES
 from stream.services.scores.scoring.waiting import DEFAULT_RULES, Rules
 from stream.wire import Topics
@@ -28,6 +29,10 @@ class ScoreSettings:
     registry_cache: Path | None = None
     horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S  # of the shadows' forecasts: the workers' own
     map: str | None = None  # with which shadows read pings of other systems: the workers' own
+
+    @property
+    def reads(self) -> Inputs:
+        return Inputs((self.topics.forecasts,), self.bootstrap, self.kafka, self.once)
 
     @property
     def topics(self) -> Topics:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from stream.kafka import membership
 from stream.services import member
 from stream.services.member import Member
 from stream.services.plan import Plan
@@ -35,7 +36,7 @@ async def test_a_coordinator_that_never_answers_holds_up_no_other_partition(monk
 
     monkeypatch.setattr(member, "STOP_S", 0.05)
     monkeypatch.setattr(member, "Publisher", Silent)
-    monkeypatch.setattr(member.membership, "confirm", confirm)
+    monkeypatch.setattr(membership, "confirm", confirm)
     one = Member(Plan("latest", ("forecasts",), "g-latest"), begin=lambda taken: pytest.fail("nothing was taken over"))
     monkeypatch.setattr(one, "_assigned", lambda: {0, 1})
     Silent.closed.clear()

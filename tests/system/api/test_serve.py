@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -23,7 +24,7 @@ import pytest
 import redis_server
 from missing_servers import skip_unless_required
 from pathcast_process import COMMAND, environment, eventually
-from worker_process import Worker, assert_all_live
+from worker_process import READY_S, Worker, assert_all_live
 
 from stream.adapters.files import read
 from stream.config.http_access import SERVE_TOKEN
@@ -147,3 +148,15 @@ async def test_a_ping_comes_to_those_who_listen(scene: Scene) -> None:
         await asyncio.to_thread(bus_feed.send, scene.kafka, scene.topics.pings, rows(PINGS, 3))
         said = [await socket.receive_json(timeout=60) for _ in range(3)]
     assert {one["type"] for one in said} == {"forecast"}
+
+
+def test_a_signal_ends_it_at_once_while_it_compiles(
+    kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """It compiled on for half a minute, until `pathcast up` killed it, and told its user that it did not end well."""
+    bus_feed.create_topics(kafka, Topics.of(topic_prefix), partitions=1)
+    how = {"bootstrap": kafka, "redis": redis_url, "prefix": topic_prefix, "listen": 0}
+    compiles = environment(NUMBA_CACHE_DIR=str(tmp_path / "machine_code"))
+    with Worker(tmp_path / "serve.log", program=COMMAND, command=("serve",), environment=compiles, **how) as api:
+        api.wait_for("loading weights", READY_S)
+        assert api.stop() == -signal.SIGTERM, api.log()

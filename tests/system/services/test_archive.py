@@ -16,12 +16,15 @@ from bus_feed import create_topics
 from dead_members import bury
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, environment, eventually, pathcast
+from service_pages import free_door, serves
+from worker_pages import Scrape, readiness
 from worker_process import PATHCAST, Worker
 
 from stream.adapters.archived.catalog import files_of, opened
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.recorded import recording
 from stream.config import failpoints
+from stream.members import group_member
 from stream.services.archive import member
 from stream.services.archive.settings import ArchiveSettings
 from stream.services.archive.tidying import SPARE_FILES
@@ -190,7 +193,7 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
     zombie = member.Runner(settings, catalog, member.consumer_of(settings))
     running = asyncio.create_task(zombie.run())
-    assert await asyncio.to_thread(eventually, lambda: sum(one.rows for one in zombie._owned.values()) == 600)
+    assert await asyncio.to_thread(eventually, lambda: sum(one.owned.rows for one in zombie._held.values()) == 600)
     other = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-other", once=True)
     await member.serve(other, ())  # of another group, as if Kafka had given it the partitions
     assert await asyncio.to_thread(fleet.landed) == sorted(fleet.sent)
@@ -199,12 +202,35 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
     await asyncio.to_thread(fleet.assert_whole)
 
 
+async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fleet) -> None:
+    await asyncio.to_thread(fleet.feed, 600)
+    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive", every_s=0.5)
+    base, door = free_door()
+    running = asyncio.create_task(member.serve(settings, (), door))
+    began_s = time.time()
+    assert await asyncio.to_thread(eventually, lambda: serves(base) and Scrape(base).sum("archive_pings_landed_total"))
+    assert await asyncio.to_thread(eventually, lambda: Scrape(base).sum("archive_records_total") == 606)
+    page = await asyncio.to_thread(Scrape, base)
+    assert page.sum("archive_records_read_total") == 606
+    assert page.sum("archive_pings_landed_total") == 600
+    assert page.sum("archive_landed_offset") == 606
+    assert page.by_partition("archive_lag_records") == dict.fromkeys(range(PARTITIONS), 0)
+    assert page.by_partition("archive_waiting_pings") == dict.fromkeys(range(PARTITIONS), 0)
+    assert page.sum("archive_failures_total") == 0
+    assert min(page.values("archive_landed_timestamp_seconds")) >= began_s - 1
+    assert page.sum("ready") == 1
+    assert (await asyncio.to_thread(readiness, base))[0] == 200
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not await asyncio.to_thread(serves, base)
+
+
 async def test_a_disk_that_is_full_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from stream.services.archive import writing
 
-    monkeypatch.setattr(member, "RETRY_S", 0.2)
+    monkeypatch.setattr(group_member, "RETRY_S", 0.2)
     write, tries = writing.write, []
 
     def full(*arguments: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +20,17 @@ import bus_feed
 import msgspec
 import pytest
 import scores_rig
+from aiokafka.errors import KafkaTimeoutError
 from dead_members import bury, members_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pathcast_process import PATIENCE_S, environment, pathcast
 from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
+from stream.kafka.producer import Publisher
+from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
+from stream.services.scores import member
 from stream.services.scores.owned import Kept, Owned
 from stream.services.scores.settings import ScoreSettings
 from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored
@@ -193,6 +199,28 @@ def test_once_scores_up_to_the_present_end_and_again_goes_on_from_there(feed: Fe
         feed.send(1)
         _ran("run", *servers)
     assert feed.published() == expected
+
+
+async def test_scores_that_kafka_did_not_acknowledge_are_published_again(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Kafka that was away for two minutes ended the member."""
+    await asyncio.to_thread(feed.send, 1)
+    publish, tries = Publisher.publish, 0
+
+    async def away_once(publisher: Publisher, answers: Answers) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise KafkaTimeoutError("no acknowledgement")
+        await publish(publisher, answers)
+
+    monkeypatch.setattr(Publisher, "publish", away_once)
+    monkeypatch.setattr(member, "RETRY_S", 0.2)
+    await member.serve(replace(feed.settings, once=True), (), None)
+    assert tries > 1
+    assert "taken over again" in caplog.text
+    assert await asyncio.to_thread(feed.published) == (await asyncio.to_thread(feed.undisturbed))[0]
 
 
 def test_servers_and_topics_that_are_not_there_are_named_in_one_line(kafka: str) -> None:

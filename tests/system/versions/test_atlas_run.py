@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from atlas_scene import ledger_of
 from bus_feed import create_topics, sample, send
 from dead_members import bury
 from pathcast_process import PATIENCE_S, environment, eventually, pathcast
+from service_pages import free_door, serves
+from worker_pages import Scrape, readiness
 from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
@@ -233,6 +236,28 @@ async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is
     runner.stop()
     await running
     await store.close()
+
+
+async def test_its_pages_say_which_version_serves_and_how_far_behind_it_is(fleet: Fleet) -> None:
+    await asyncio.to_thread(fleet.feed, 0, 2_000)
+    base, door = free_door()
+    began_s = time.time()
+    running = asyncio.create_task(member.serve(fleet.settings(every_s=1.0), (), door))
+    assert await asyncio.to_thread(eventually, lambda: serves(base) and Scrape(base).sum("atlas_versions_total"))
+    made = "atlas_version_pings"
+    assert await asyncio.to_thread(eventually, lambda: Scrape(base).sum(made) == 2_000)
+    page = await asyncio.to_thread(Scrape, base)
+    assert page.sum("atlas_records_read_total") == 2_000
+    assert page.by_partition("atlas_lag_records") == dict.fromkeys(range(PARTITIONS), 0)
+    assert page.by_partition("atlas_waiting_sums") == dict.fromkeys(range(PARTITIONS), 0)
+    assert page.sum("atlas_failures_total") == 0
+    assert page.sum("atlas_version_timestamp_seconds") >= began_s
+    sizes = {path.stat().st_size for path in fleet.atlases.iterdir()}
+    assert page.values("atlas_version_bytes") <= sizes
+    assert page.sum("atlas_version_keys") > 0
+    assert (await asyncio.to_thread(readiness, base))[0] == 200
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:

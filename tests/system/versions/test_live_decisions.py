@@ -29,6 +29,23 @@ def spoilt(folder: Path) -> Path:
     return folder
 
 
+def test_a_rollback_of_the_first_promotion_says_what_it_needs_and_goes_back_to_what_is_named(
+    weights: WeightsScene,
+) -> None:
+    promoted = weights.publish("small-research")
+    weights.decide("promote", promoted, WHY, ramp_s=0.0)
+    asked = weights.told("models", "rollback")
+    assert asked.returncode == 1
+    said = asked.stderr.decode()
+    assert f"nothing was promoted before {promoted}" in said
+    assert "pathcast models rollback --to VERSION" in said
+    assert "Traceback" not in said
+    own = weights.publish("small")  # that workers were started with
+    told = weights.told("models", "rollback", "--to", own)
+    assert told.returncode == 0, told.stderr.decode()
+    assert weights.decisions() == [("promote", promoted, None), ("rollback", own, promoted)]
+
+
 def test_worse_weights_are_rolled_back_and_a_canary_that_is_no_worse_is_promoted(
     weights: WeightsScene, tmp_path: Path
 ) -> None:

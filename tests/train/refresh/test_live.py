@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import typer
@@ -14,9 +16,11 @@ from typer.testing import CliRunner
 from stream.registry import Decision
 from stream.registry.decisions import What
 from stream.registry.golden import LENGTH
+from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
-from train.refresh.live import deciding, rounds
+from train.refresh.live import deciding, rounds, service
+from train.refresh.live.champion import Live
 from train.refresh.live.cli import stopping
 from train.refresh.live.rounds import Ended, Round
 from train.refresh.live.service import Away, Patience
@@ -75,6 +79,33 @@ def test_two_refreshes_do_not_share_a_directory(tmp_path: Path) -> None:
         pass
     with rounds.locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"), [(ValueError("topic t holds no ping\nthat is new enough"), False), (KeyError("bug"), True)]
+)
+def test_a_round_that_a_user_can_make_fail_is_one_line_and_a_bug_has_its_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    traced: bool,
+) -> None:
+    """`pathcast up` on a topic that has only old pings showed a traceback each day."""
+    patience = Patience(waits=True)
+
+    def failing(*given: object) -> Ended:
+        patience.stop.set()
+        raise error
+
+    monkeypatch.setattr(service, "_round", failing)
+    live = cast(Live, SimpleNamespace(directory=tmp_path, topics=Topics.of("x")))
+    with caplog.at_level("INFO", "train"):
+        service.serve(live, 60.0, patience, cast(Watch, None))
+    (failed,) = [one for one in caplog.records if "this round failed" in one.getMessage()]
+    assert (failed.exc_info is not None) == traced
+    if not traced:
+        assert failed.getMessage().endswith("in its time: topic t holds no ping that is new enough")
 
 
 def decision(what: What, version: str, instead_of: str | None = None, ts: int = 5) -> Decision:

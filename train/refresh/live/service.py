@@ -98,7 +98,11 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
             except Refused:
                 raise
             except Exception as error:  # a service outlives what one round meets
-                log.exception("this round failed (%s), and the next one comes in its time", error)
+                # As of any command: what a user can cause is a line, such as that no ping is new enough.
+                trace = None if isinstance(error, (OSError, ValueError, RuntimeError)) else error
+                said = " ".join(str(error).split()) or type(error).__name__
+                log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
+                log.debug("where it failed", exc_info=error)
                 patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
         log.info("stopped; the next start goes on from here")
 

@@ -19,6 +19,7 @@ from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Records
+from stream.members.keeping import Kept
 from stream.store.sums_store import SumsStore
 from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps
@@ -41,6 +42,16 @@ async def store(redis_url: str) -> AsyncIterator[SumsStore]:
     await made.close()
 
 
+async def hold(runner: Runner, store: SumsStore) -> None:
+    owned = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
+    runner._held[0] = Kept({TP.topic: owned.next_offset or 0}, owned)
+
+
+async def add(runner: Runner, records: list[Record]) -> None:
+    """Lets it count records as if it had polled them."""
+    await runner._fold_one(TP, runner._held[0], Records.of(records))
+
+
 async def owning(store: SumsStore) -> Runner:
     """A member that has written ten records."""
 
@@ -49,18 +60,18 @@ async def owning(store: SumsStore) -> Runner:
 
     kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0}, commit=commit)
     runner = Runner(SETTINGS, store, cast(Any, kafka))
-    runner._owned[TP] = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
-    await runner._add(TP, Records.of(drive(0, 10)))
-    await runner._write_some([TP])
+    await hold(runner, store)
+    await add(runner, drive(0, 10))
+    await runner._write_some([0])
     return runner
 
 
 async def test_what_was_counted_in_part_is_not_written(store: SumsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = await owning(store)
     before = await store.claim(PARTITION)
-    runner._owned[TP] = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
+    await hold(runner, store)
 
-    await runner._add(TP, Records.of(drive(10, 15)))
+    await add(runner, drive(10, 15))
 
     def fails(*given: object) -> None:
         raise MemoryError
@@ -68,8 +79,8 @@ async def test_what_was_counted_in_part_is_not_written(store: SumsStore, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Growth, "add", fails)
         with pytest.raises(MemoryError):
-            await runner._add(TP, Records.of(drive(15, 20)))
-    await runner._give_away([TP])
+            await add(runner, drive(15, 20))
+    await runner._give_away([0])
     held, growth = await store.claim(PARTITION)
     assert (held.next_offset, held.parts, growth) == (10, before[0].parts, before[1])
 
@@ -81,9 +92,9 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
         await client.lset(f"pathcast:{{{SETTINGS.group}|{TP.topic}|0}}:day:{day}", 0, "no day")  # type: ignore[misc]
     other = Runner(SETTINGS, store, runner._consumer)
     assert not await other._version()
-    await runner._add(TP, Records.of(drive(10, 20)))
-    await runner._write_some([TP])
-    assert not runner._owned
+    await add(runner, drive(10, 20))
+    await runner._write_some([0])
+    assert not runner._held
     assert (await Owned.taken_over(store, PARTITION, Bounds(0, 30))).next_offset is None
 
 

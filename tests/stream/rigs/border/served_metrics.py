@@ -10,10 +10,13 @@ from types import MappingProxyType, ModuleType
 from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
+from stream.atlas.counting.pages import Pages as AtlasPages
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.map import metrics as live_map
+from stream.services.archive.pages import Pages as ArchivePages
+from stream.services.archive.pages import Standing
 from stream.services.pages import Pages as ServicePages
 from stream.services.plan import Place
 from stream.services.scores.pages import Pages as ScorePages
@@ -23,7 +26,7 @@ from stream.services.scores.sums import Sums
 from stream.wire import Topics
 from stream.worker.monitor import metrics as worker
 
-SERVICES = ("arrivals", "avro", "latest")
+SERVICES = ("arrivals", "avro", "latest")  # that publish in transactions
 PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes")}
 
 
@@ -37,6 +40,8 @@ def _collected() -> Iterator[Metric]:
     yield from IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x")).collect()
     for name in SERVICES:
         yield from ServicePages(name, NoService()).collect()
+    yield from ArchivePages(NoArchive()).collect()
+    yield from AtlasPages(NoCounter()).collect()
 
 
 def _of_workers() -> set[str]:
@@ -85,5 +90,26 @@ class NoService:
     read = published = failures = 0
     joined = True
 
+    def lags(self) -> dict[int, int | None]:
+        return {}
+
     def places(self) -> dict[int, Place]:
+        return {}
+
+
+class NoArchive(NoService):
+    """A member of an archive without partitions."""
+
+    landed = 0
+
+    def standings(self) -> dict[int, Standing]:
+        return {}
+
+
+class NoCounter(NoService):
+    """A member that counts for an atlas without partitions."""
+
+    announced = None
+
+    def waiting(self) -> dict[int, int]:
         return {}

@@ -1,0 +1,326 @@
+"""The life of one member of a consumer group: it joins, takes partitions over, polls, gives away, and reports.
+
+Members share the partition numbers: who has number n has partition n of every input, as Kafka's range assignor gives
+topics that have as many partitions. For each number a member holds what its subclass makes in `_begin`. Everything that
+folds, writes or gives away holds one lock, so that a number that is given away is folded no further:
+
+    ask the group whether our assignment holds -> `_begin`: what was there, and from where on -> seek
+        -> poll, `_fold` ... -> `_after` each poll: write what is due
+        -> the group or a signal wants the number: `_last`, `_drop`
+
+A number that failed is dropped, and taken over anew after a pause, from what is stored or committed. What was polled
+and not folded by then is nobody's loss: whoever takes over seeks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.kafka import admin, membership
+from stream.kafka.group_consumer import SESSION_S
+from stream.kafka.log import Rebalanced, bounds_by
+from stream.kafka.pacing import BESIDE_EVERY_S, Pace
+from stream.kafka.records.record_columns import Records
+
+log: Final = logging.getLogger(__name__)
+
+POLL_S: Final = 0.5
+REPORT_S: Final = 10.0
+RETRY_S: Final = 2.0
+STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the partitions
+# Servers or disks that are away or full: nothing is lost, and it is tried again.
+AWAY: Final = (KafkaError, OSError, TimeoutError)
+
+
+class AnotherLog(RuntimeError):
+    """The records are not those that follow: the topic was created again."""
+
+
+@dataclass
+class Holding:
+    """A number that is ours. Subclasses add what they keep of it."""
+
+    folded: dict[str, int]  # the next offset, by topic
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a member reads."""
+
+    topics: tuple[str, ...]  # with as many partitions as each other
+    bootstrap: str
+    kafka: KafkaSecurity = PLAIN_KAFKA
+    once: bool = False  # up to the present end
+
+    def partitions(self) -> int:
+        """Returns how many partitions each topic has. Raises ValueError if they differ, and as `admin.connected` and
+        `admin.partitions_of`."""
+        with admin.connected(self.bootstrap, self.kafka) as client:
+            numbers = {topic: admin.partitions_of(client, topic) for topic in self.topics}
+        if len(set(numbers.values())) > 1:
+            said = ", ".join(f"{topic} has {number}" for topic, number in numbers.items())
+            raise ValueError(f"{said} partitions: this needs topics with as many partitions as each other")
+        return next(iter(numbers.values()))
+
+
+H = TypeVar("H", bound=Holding)
+
+
+class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[misc]  # aiokafka has no types
+    """One member of a group."""
+
+    MOST_POLLED: ClassVar[int] = 2_000  # records of a poll
+    FOLDS: ClassVar[str] = "read"  # what it does with records, for the log
+    FENCED: ClassVar[tuple[type[Exception], ...]] = ()  # another member has the number
+    AWAY: ClassVar[tuple[type[Exception], ...]] = AWAY
+
+    def __init__(self, inputs: Inputs, consumer: AIOKafkaConsumer) -> None:
+        """Takes the group's consumer, which is not started."""
+        self.read = 0  # records
+        self.failures = 0  # takeovers and writes that are tried again
+        self.joined = False  # we are of the group, with partitions or none
+        self._inputs = inputs
+        self._consumer = consumer
+        self._held: dict[int, H] = {}
+        self._not_before: dict[int, float] = {}  # when a number may be taken over again
+        self._until: Mapping[TopicPartition, int] | None = None  # the end that there was, with `once`
+        self._generation = -1  # of the present assignment
+        self._lock = asyncio.Lock()  # one at a time folds, writes or gives away
+        self._stopping = asyncio.Event()
+
+    # -- what a subclass does
+
+    @abstractmethod
+    async def _begin(self, number: int) -> H:
+        """Takes a number over from the owner before us, and returns it as it was at the offsets in `folded`, at which
+        the records go on. Raises FENCED, AWAY."""
+
+    @abstractmethod
+    async def _fold(self, number: int, held: H, records: Records) -> None:
+        """Takes the next records, under the lock. Raises AnotherLog; after any other error nobody writes the number."""
+
+    @abstractmethod
+    async def _after(self) -> None:
+        """Writes or publishes what is due after a poll, not under the lock."""
+
+    @abstractmethod
+    async def _last(self, numbers: Collection[int]) -> None:
+        """Writes what is folded of numbers that are given away, under the lock. Not between two polls: what was fetched
+        and not folded is for the next owner."""
+
+    @abstractmethod
+    def _said(self) -> str:
+        """Returns a part of the report's line: what became of the records."""
+
+    async def _drop(self, number: int, held: H) -> None:
+        """Closes what belongs to a number that is not ours any more."""
+
+    def _done(self, held: H) -> Mapping[str, int]:
+        """Returns up to which offsets all is done that `once` waits for."""
+        return held.folded
+
+    async def _poll(self) -> Mapping[TopicPartition, Records]:
+        found: Mapping[TopicPartition, Records] = await self._consumer.getmany(
+            timeout_ms=int(1000 * POLL_S), max_records=self.MOST_POLLED
+        )
+        return found
+
+    # -- its life
+
+    def stop(self) -> None:
+        """Lets `run` end, once all that was folded is written."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Works until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
+        await self._consumer.start()
+        Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
+        report = asyncio.create_task(self._report())
+        try:
+            self._consumer.subscribe(list(self._inputs.topics), listener=self)
+            await self._work()
+        finally:
+            report.cancel()
+            try:
+                await self._give_away(set(self._held))
+            finally:
+                await self._consumer.stop()
+
+    async def _work(self) -> None:
+        if self._inputs.once:
+            self._until = await self._ends()
+        while not self._stopping.is_set() and not await self._has_reached(self._until):
+            await self._step()
+
+    async def _step(self) -> None:
+        """Takes over what is new, folds what has come, and writes it when it is time."""
+        await self._take_over()
+        before = dict(self._held)
+        polled = await self._poll()
+        async with self._lock:
+            for tp, records in polled.items():
+                held = before.get(tp.partition)
+                if held is not None and self._held.get(tp.partition) is held:  # else given away, or taken over anew
+                    await self._fold_one(tp, held, records)
+        await self._after()
+
+    async def _fold_one(self, tp: TopicPartition, held: H, records: Records) -> None:
+        try:
+            await self._fold(tp.partition, held, records)
+        except AnotherLog as error:
+            log.warning("%s", error)
+            await self._let_go(tp.partition)
+        except BaseException:  # they may be folded in part, so that nobody may write them
+            await self._let_go(tp.partition)
+            raise
+        else:
+            held.folded[tp.topic] = records.next_offset
+            self.read += len(records)
+
+    async def _move(self) -> None:
+        """Notes up to where all is folded, between two polls: beyond the last record there may be markers."""
+        for number, held in list(self._held.items()):
+            for tp in self._tps(number):
+                with suppress(IllegalStateError, KafkaError):  # it is not ours any more
+                    held.folded[tp.topic] = max(int(await self._consumer.position(tp)), held.folded[tp.topic])
+
+    # -- takeovers
+
+    def _tps(self, number: int) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for topic in self._inputs.topics]
+
+    def _assigned(self) -> set[int]:
+        """Returns the numbers whose partitions of all inputs are ours."""
+        ours = self._consumer.assignment()
+        return {tp.partition for tp in ours if all(one in ours for one in self._tps(tp.partition))}
+
+    async def _take_over(self) -> None:
+        for number in sorted(self._assigned() - self._held.keys()):
+            if time.monotonic() < self._not_before.get(number, 0.0) or self._stopping.is_set():
+                continue
+            try:
+                await self._take_over_one(number)
+            except Rebalanced as error:  # the group gives us another assignment
+                log.info("partition %d is not taken over: %s", number, error)
+                self._not_before[number] = time.monotonic() + RETRY_S
+            except self.FENCED as error:
+                await self._lose(number, error, SESSION_S)
+            except self.AWAY as error:
+                await self._lose(number, error, RETRY_S)
+
+    async def _take_over_one(self, number: int) -> None:
+        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`).
+        await membership.confirm(self._consumer._coordinator, self._generation)
+        held = await self._begin(number)
+        try:
+            async with self._lock:
+                self._check_assigned(number)
+                for tp in self._tps(number):
+                    self._consumer.seek(tp, held.folded[tp.topic])
+                self._held[number] = held
+        except BaseException:
+            await self._drop(number, held)
+            raise
+        where = ", ".join(f"{topic} {at}" for topic, at in held.folded.items())
+        log.info("partition %d is ours, from %s on", number, where)
+
+    def _check_assigned(self, number: int) -> None:
+        """Raises Rebalanced if a number is not ours any more."""
+        if number not in self._assigned():
+            raise Rebalanced("it was given to another member meanwhile")
+
+    async def _lose(self, number: int, error: Exception, pause_s: float) -> None:
+        """Lets go of a number, to take it over again. Raises Refused if the brokers will say the same again."""
+        if (refusal := kafka_refusal(self._inputs.bootstrap, self._inputs.kafka, error)) is not None:
+            raise refusal from error
+        log.warning("partition %d: %s; it is taken over again in %g s", number, in_words(error), pause_s)
+        self.failures += 1
+        self._not_before[number] = time.monotonic() + pause_s
+        await self._let_go(number)
+
+    async def _let_go(self, number: int) -> None:
+        if (held := self._held.pop(number, None)) is not None:
+            await self._drop(number, held)
+
+    # -- the group
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        await self._give_away({tp.partition for tp in revoked})
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._generation = self._consumer._coordinator.generation
+        self.joined = True
+        self._not_before.clear()
+
+    async def _give_away(self, numbers: Collection[int]) -> None:
+        async with self._lock:
+            try:
+                await self._last(self._held.keys() & set(numbers))
+            finally:
+                for number in numbers:
+                    await self._let_go(number)
+
+    # -- where it stands
+
+    def lags(self) -> dict[int, int | None]:
+        """Returns how many records each of our numbers is behind the ends of its logs; None: unknown."""
+        found: dict[int, int | None] = {}
+        ours = self._consumer.assignment()
+        for number, held in sorted(self._held.items()):
+            ends = [(tp.topic, self._consumer.highwater(tp)) for tp in self._tps(number) if tp in ours]
+            behind = [None if end is None else max(0, end - held.folded[topic]) for topic, end in ends]
+            found[number] = None if None in behind else sum(one or 0 for one in behind)
+        return found
+
+    async def _ends(self) -> dict[TopicPartition, int]:
+        numbers = range(await asyncio.to_thread(self._inputs.partitions))
+        found = await bounds_by(self._consumer, [tp for number in numbers for tp in self._tps(number)])
+        return {TopicPartition(*partition): one.end for partition, one in found.items()}
+
+    async def _has_reached(self, ends: Mapping[TopicPartition, int] | None) -> bool:
+        """Returns whether all numbers that are ours are done up to these ends."""
+        if ends is None:
+            return False
+        await self._move()
+        if not self.joined or self._assigned() != self._held.keys():
+            return False
+        return all(
+            self._done(held)[tp.topic] >= ends.get(tp, 0)
+            for number, held in self._held.items()
+            for tp in self._tps(number)
+        )
+
+    async def _report(self) -> None:
+        before, silent = 0, False
+        while True:
+            await asyncio.sleep(REPORT_S)
+            read, held = self.read, dict(self._held)
+            try:
+                async with asyncio.timeout(REPORT_S):
+                    ends = await self._consumer.end_offsets([tp for number in held for tp in self._tps(number)])
+            except (*self.AWAY, IllegalStateError) as error:
+                log.warning("Kafka at %s does not answer: %s", self._inputs.bootstrap, in_words(error))
+                silent = True
+                continue
+            if read > before or silent:
+                behind = sum(max(0, end - held[tp.partition].folded[tp.topic]) for tp, end in ends.items())
+                what: tuple[Any, ...] = (read, self.FOLDS, (read - before) / REPORT_S, self._said(), len(held), behind)
+                log.info("%d records %s, %.0f/s; %s; %d partitions, %d behind", *what)
+            before, silent = read, False
+
+
+def in_words(error: BaseException) -> str:
+    """Returns an error's text, or its name, as errors of Kafka's client have none."""
+    return str(error) or type(error).__name__

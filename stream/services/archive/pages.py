@@ -1,0 +1,70 @@
+"""The pages of a member of the archive: the metrics that every member has (`stream.members.pages`), and by `partition`
+
+    records_total                     records that have landed or were left out, by `outcome`, whoever landed them: what
+                                      `archive show` counts
+    waiting_pings                     pings in memory that have not landed yet
+    landed_offset                     the offset that follows the records that have landed
+    landed_timestamp_seconds          when that was; absent before the first landing
+
+and of the member `pings_landed_total`, since its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from stream.members import pages
+from stream.members.pages import MemberPages
+from stream.services.archive.landing import Owned
+
+
+class Standing(NamedTuple):
+    """Where one partition stands."""
+
+    waiting: int
+    landed_offset: int | None
+    landed_ms: int | None
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, owned: Owned) -> Standing:
+        return cls(owned.rows, owned.landed_offset, owned.landed_ms, owned.counts)
+
+
+class Watched(pages.Watched, Protocol):
+    """What the pages need of a member."""
+
+    landed: int
+
+    def standings(self) -> Mapping[int, Standing]: ...
+
+
+class Pages(MemberPages):
+    """Renders the pages of a member."""
+
+    def __init__(self, member: Watched) -> None:
+        self._member = member
+        super().__init__("archive", member)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields every metric of both tables."""
+        yield from super().collect()
+        yield self._counter("pings_landed", "Pings that have landed.", self._member.landed)
+        found = self._member.standings()
+        records = CounterMetricFamily(
+            f"{self._prefix}records", "Records, by what became of them.", labels=("partition", "outcome")
+        )
+        for number, one in found.items():
+            for outcome, count in one.counts.items():
+                records.add_metric((str(number), outcome), count)
+        yield records
+        waiting = {number: one.waiting for number, one in found.items()}
+        yield self._by_partition("waiting_pings", "Pings in memory.", waiting)
+        offsets = {number: one.landed_offset for number, one in found.items()}
+        yield self._by_partition("landed_offset", "The offset after the records that have landed.", offsets)
+        times = {number: None if one.landed_ms is None else one.landed_ms / 1000 for number, one in found.items()}
+        yield self._by_partition("landed_timestamp_seconds", "When the last records landed.", times)
