@@ -25,6 +25,7 @@ from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import bounds_by
 from stream.kafka.producer import Publisher
+from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import AWAY, RETRY_S, STOP_S, GroupMember, Holding
 from stream.members.running import Door, kafka_named, live
