@@ -29,6 +29,7 @@ ASIDE: Final = {
             "options",
             "security",
             "settings",
+            "traces",
         )
     ),
     *(
