@@ -96,7 +96,7 @@ def own_tree(scene: Scene) -> Changes:
 
 def recorded(scene: Scene) -> None:
     found = (scene.folder / "stream" / "bench" / "RESULTS.md").read_text()
-    assert "pathcast bench soak --entities 500 --rate 100 --seconds 20 " in found
+    assert "pathcast bench soak --entities 500 --rate 100 --seconds 60 " in found
     assert found != (ROOT / "stream" / "bench" / "RESULTS.md").read_text()
 
 
