@@ -52,8 +52,8 @@ export function streetFeatures(flows, most) {
 
 export function streetLayers(colours) {
   const bright = ["get", "bright"];
-  const width = ["interpolate", ["linear"], ["zoom"], 8, ["+", 0.5, bright], 12, ["+", 0.7, ["*", 1.6, bright]], 16, ["+", 1, ["*", 3, bright]]];
-  const opacity = ["+", 0.16, ["*", colours.streetMost, ["^", bright, 1.4]]];
+  const width = ["interpolate", ["linear"], ["zoom"], 8, ["+", 0.4, bright], 12, ["+", 0.6, ["*", 1.3, bright]], 16, ["+", 0.8, ["*", 2.2, bright]]];
+  const opacity = ["+", 0.14, ["*", colours.streetMost, ["^", bright, 1.6]]];
   const paint = { "line-color": colours.street, "line-width": width, "line-opacity": opacity };
   const glow = { "line-color": colours.street, "line-width": ["*", 6, bright], "line-blur": 4, "line-opacity": ["*", colours.glow, ["^", bright, 2]] };
   const beside = ["interpolate", ["linear"], ["zoom"], 11, 0, 15, 2.5]; // so that both directions are seen
