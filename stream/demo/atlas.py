@@ -29,8 +29,8 @@ DAY: Final = Path(__file__).parent / "sample" / "austin_day.csv.gz"  # a working
 # Of history: two hours of a few buses show what one hour does not, and less than an hour shows nothing.
 MOST_MS, LEAST_MS = 7_200_000, 3_600_000
 SAMPLE_S: Final = 0.1  # no ping comes before the first announcement
-# A fleet's atlas has a new version each hour. Half an hour of a replay shows how it grows within a minute; a fast replay
-# gets one in ten seconds, as each costs half a second of a core.
+# A fleet's atlas has a new version each hour. Each half hour of a replay shows within a minute how it grows; a fast
+# replay gets one in ten seconds, as each costs half a second of a core.
 EVERY_MS, LEAST_S = 1_800_000, 10.0
 LEAD_S, RATE_S = 1.0, 0.5  # of the pings that come meanwhile: the next version begins as soon as it can
 

@@ -53,7 +53,7 @@ def test_pings_of_the_very_time_at_which_the_replay_begins_are_no_history() -> N
 
 
 def test_the_bundled_history_is_the_fleets_day_and_then_the_hours_before_the_replay(tmp_path: Path) -> None:
-    rows, before = choose(Options(60.0, None, None, 120.0, "small"))
+    before = choose(Options(60.0, None, None, 120.0, "small"))[1]
     day = list(recording(atlas.DAY).rows())
     assert max(row.ts_ms or 0 for row in day) < min(row.ts_ms or 0 for row in before)
     contains = atlas.of_history(before, tmp_path, bundled=True).written().contains
