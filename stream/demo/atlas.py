@@ -1,26 +1,38 @@
-"""Shows what a fleet's history is worth: an atlas of the pings before the replay, which the demo's worker
-serves, and what the model alone answers for the same pings.
+"""Shows what a fleet's history is worth: an atlas of the pings before the replay, which the demo's worker serves and
+which grows while the replay goes on, and what the model alone answers for the same pings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stream.adapters.files import Row
+from stream.adapters.recorded import recording
 from stream.config.settings import UNLIMITED, Settings
-from stream.wire import Forecast, Topics, loads_forecast
+from stream.versions.files import path_of, write_whole
+from stream.wire import Forecast, Record, Topics, loads_forecast
 
-if TYPE_CHECKING:  # the model takes a second to import, which is not lost while the worker starts
+# The model, and what announces versions, take a second to import, which is not lost while the worker starts.
+if TYPE_CHECKING:
     from model.api import Atlas
+
+log = logging.getLogger(__name__)
+DAY: Final = Path(__file__).parent / "sample" / "austin_day.csv.gz"  # a working day of the fleet, before the sample's
 
 # Of history: two hours of a few buses show what one hour does not, and less than an hour shows nothing.
 MOST_MS, LEAST_MS = 7_200_000, 3_600_000
-SAMPLE_S: Final = 0.1  # no ping comes before the announcement
+SAMPLE_S: Final = 0.1  # no ping comes before the first announcement
+# A fleet's atlas has a new version each hour. Each half hour of a replay shows within a minute how it grows; a fast
+# replay gets one in ten seconds, as each costs half a second of a core.
+EVERY_MS, LEAST_S = 1_800_000, 10.0
+LEAD_S, RATE_S = 1.0, 0.5  # of the pings that come meanwhile: the next version begins as soon as it can
 
 
 def after_history(times_ms: Sequence[int], span_ms: int) -> int:
@@ -38,23 +50,48 @@ def history(rows: Sequence[Row], begin: int) -> Sequence[Row]:
     return rows[bisect_left(times_ms, times_ms[begin] - MOST_MS) : bisect_left(times_ms, times_ms[begin])]
 
 
-def written(rows: Sequence[Row], folder: Path) -> Atlas:
-    """Makes a version of these rows, as `pathcast atlas build` does, and writes its file into the folder."""
-    from model.api import Atlas
-    from stream.atlas.building import Rules, of_rows
-    from stream.atlas.replaying import bytes_of
-    from stream.versions.files import path_of
+class Growth:
+    """The versions of the demo's atlas, as `pathcast atlas build` makes them of the pings that were added so far."""
 
-    raw = bytes_of(of_rows(rows), Rules())
-    atlas = Atlas.of(raw)
-    path_of(folder, atlas.version).write_bytes(raw)
-    return atlas
+    def __init__(self, folder: Path, min_entities: int) -> None:
+        """Takes where the files of versions lie."""
+        from stream.atlas.building import Builder, Rules
+
+        self._folder = folder
+        self._builder = Builder()
+        self._rules = Rules(min_entities=min_entities)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Takes the next pings, in the order of their times."""
+        from stream.kafka.record_columns import Records
+
+        places = enumerate(rows, self._builder.records)
+        self._builder.add(Records.of([Record("", 0, place, -1, row.key, row.value) for place, row in places]))
+
+    def written(self) -> Atlas:
+        """Makes a version, and writes its file into the folder."""
+        from model.api import Atlas
+        from stream.atlas.replaying import bytes_of
+
+        raw = bytes_of(self._builder.built(), self._rules)
+        atlas = Atlas.of(raw)
+        write_whole(path_of(self._folder, atlas.version), [raw])
+        return atlas
+
+
+def of_history(before: Sequence[Row], folder: Path, *, bundled: bool) -> Growth:
+    """Returns what is known before the replay begins: of the bundled sample also the fleet's day. Its buses drive in
+    public, and the atlas ends with the demo, so that what one of them did is enough to be in it."""
+    growth = Growth(folder, 1 if bundled else 3)
+    if bundled:
+        growth.add(recording(DAY).rows())
+    growth.add(before)
+    return growth
 
 
 def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
     """Brings the version into service, as the one that all later pings ask but the first few. Raises as
     `Announcer.opened` and `Announcer.announce`."""
-
     from stream.versions.announcing import Announcer
 
     async def work() -> None:
@@ -62,6 +99,33 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
             await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
     asyncio.run(work())
+
+
+def grow(
+    bootstrap: str, topics: Topics, growth: Growth, replayed: Sequence[Row], pause_s: float, stop: threading.Event
+) -> None:
+    """Announces a new version now and then, until `stop` is set, with the pings that were replayed meanwhile:
+    `replayed` gets longer while this works. If Kafka or the disk fails, the last version serves on."""
+    from aiokafka.errors import KafkaError
+
+    from stream.versions.announcing import Announcer, NotAnnounced
+
+    async def work() -> None:
+        done = 0
+        async with Announcer.opened(bootstrap, topics, lead_s=LEAD_S, sample_s=RATE_S) as announcer:
+            while not await asyncio.to_thread(stop.wait, pause_s):
+                new = replayed[done:]
+                if not new:
+                    continue
+                done += len(new)
+                growth.add(new)
+                atlas = growth.written()
+                await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
+
+    try:
+        asyncio.run(work())
+    except (KafkaError, NotAnnounced, OSError, TimeoutError) as error:
+        log.warning("the demo's atlas does not grow any more: %r", error)
 
 
 def alone(weights: str, rows: Sequence[Row], done: Callable[[], None]) -> list[Forecast]:

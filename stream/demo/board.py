@@ -45,7 +45,7 @@ class Board:
         self._sent: dict[tuple[str, int], float] = {}  # (entity, event time) -> clock in s, until its forecast comes
         self._forecasts: list[Forecast] = []
         self._alone: dict[tuple[str, int], Forecast] = {}  # by entity and time: what the model answers without an atlas
-        self.atlas: Atlas | None = None  # that the forecasts ask
+        self.atlas: Atlas | None = None  # the first that the forecasts ask
         self.rows: list[Row] = []  # that were sent
         self._gapfills = 0
         self._rejects: Counter[str] = Counter()
@@ -145,7 +145,7 @@ class Board:
         pairs, live, without = self.pairs(), self.live(), self.without_atlas()
         with self._lock:
             model = self._forecasts[-1].model if self._forecasts else None
-            moved = sum(one.atlas is not None and one.atlas.pings > 0 for one in self._forecasts)
+            asked = [one.atlas for one in self._forecasts if one.atlas is not None]
         more = {name: {"model_without_atlas": metres} for name, metres in without.items()}
         return {
             "pings_in": live.pings_in,
@@ -154,7 +154,13 @@ class Board:
             "rejects": live.rejects,
             "latency_ms": {"p50": _rounded(live.p50_ms), "p99": _rounded(live.p99_ms)},
             "error_m": {name: mean_errors(pairs[name]) | more.get(name, {}) for name in TARGETS},
-            "atlas": self.atlas and {"version": self.atlas.version, **self.atlas.contains, "forecasts_moved": moved},
+            "atlas": self.atlas
+            and {
+                "version": self.atlas.version,
+                **self.atlas.contains,
+                "versions_asked": len({one.version for one in asked}),
+                "forecasts_moved": sum(one.pings > 0 for one in asked),
+            },
             "broker": broker,
             "store": store,
             "model": None if model is None else f"{model.name} {model.version}",

@@ -199,7 +199,9 @@ def _errors(board: Board, error_m: dict[str, dict[str, float | None]]) -> Render
 
 def _told(atlas: dict[str, Any], forecasts: int) -> str:
     begin, end = (datetime.fromtimestamp(atlas[name] / 1000, UTC) for name in ("from_ms", "to_ms"))
+    newer = max(0, atlas["versions_asked"] - 1)
     return (
-        f"atlas of {atlas['pings']:,} earlier pings of {atlas['entities']:,} vehicles, {begin:%H:%M} to {end:%H:%M} "
-        f"UTC; it moved {atlas['forecasts_moved']:,} of these {forecasts:,} forecasts"
+        f"atlas of {atlas['pings']:,} earlier pings of {atlas['entities']:,} vehicles, {begin:%Y-%m-%d %H:%M} to "
+        f"{end:%Y-%m-%d %H:%M} UTC, and {newer} newer version{'' if newer == 1 else 's'} with what was replayed by "
+        f"then; they moved {atlas['forecasts_moved']:,} of these {forecasts:,} forecasts"
     )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +88,8 @@ def run(options: Options, board: Board, show: Screen) -> None:
         bootstrap, redis_url = stack.enter_context(embedded.broker()), stack.enter_context(embedded.store())
         show("starting the worker")
         worker, folder = stack.enter_context(_worker(bootstrap, redis_url, options.weights, asks=bool(before)))
-        board.atlas = atlas.written(before, folder) if before else None  # while the worker starts
+        growth = atlas.of_history(before, folder, bundled=options.data is None) if before else None
+        board.atlas = None if growth is None else growth.written()  # while the worker starts
         _wait_until_ready(worker, show)
         if board.atlas is not None:
             show("announcing the atlas")
@@ -100,6 +102,9 @@ def run(options: Options, board: Board, show: Screen) -> None:
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
         feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
+        if growth is not None:
+            pause_s = max(atlas.LEAST_S, atlas.EVERY_MS / 1000 / options.speedup)
+            _thread(stack, failures, partial(atlas.grow, bootstrap, TOPICS, growth, board.rows, pause_s, stop))
         stack.callback(stop.set)  # pushed after the threads' joins, so that it is called before them
         while feeder.is_alive():
             _check(worker, failures)

@@ -164,7 +164,7 @@ class Handlers:
     def _told(self) -> bytes:
         then_s, told = self._figures
         if time.monotonic() - then_s >= FIGURES_S:
-            told = _ENCODER.encode(self._fleet.told(self._clock_ms()))
+            told = _ENCODER.encode(self._fleet.told(self._clock_ms()) | {"streets": self._streets.version})
             self._figures = time.monotonic(), told
         return told
 

@@ -21,7 +21,7 @@ import { Streets } from "./state/streets.js";
 
 const LEARNING_EVERY_MS = 15_000;
 const FIT_EVERY_MS = 2_000;
-const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false, atlas: true };
+const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
 
 async function start() {
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
@@ -34,7 +34,7 @@ async function start() {
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
   app.shown = new Shown(app.camera, still);
-  app.streets = new Streets(app.camera, config.atlas);
+  app.streets = new Streets(app.camera, still);
   app.link = new Link(listeners(app));
   app.notices = new Notices(app.link);
   app.time = new TimeBar((when) => timeChanged(app, when));
@@ -84,7 +84,6 @@ function configure(app, config) {
   byId("title").textContent = config.title;
   app.regions = config.regions;
   app.time.scrubbable(config.scrub_s);
-  app.streets.has = config.atlas;
   app.serverId = config.server_id ?? app.serverId;
 }
 
@@ -102,7 +101,7 @@ function listeners(app) {
       app.time.setNow(said.now_ms);
       app.fleetPanel.show(said);
       app.notices.empty(said.entities === 0);
-      app.streets.version(said.versions?.atlas);
+      app.streets.version(said.streets ?? null);
     },
     state: (state) => app.notices?.connection(state),
     config: (config) => config && configure(app, { ...DEFAULTS, ...config }),

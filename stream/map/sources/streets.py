@@ -1,4 +1,4 @@
-"""The newest atlas that serves, as arrows in columns: what the page draws as streets."""
+"""The newest atlas that serves, as ways in columns: what the page draws as streets."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ import numpy as np
 from aiokafka.errors import KafkaError
 
 from stream.api.live.newest import Box
-from stream.atlas.showing.flows import Arrows, arrows
 from stream.atlas.showing.reading import read
+from stream.atlas.showing.ways import Ways, ways
 from stream.versions.files import path_of
 from stream.versions.hearing import Hearing
 
 log = logging.getLogger(__name__)
 EVERY_S: Final = 3.0
 LOOK_S: Final = 10.0
-LEVEL: Final = 4  # the smallest cells
-HORIZON_S: Final = 60.0  # the shortest way that an atlas has
-LEAST: Final = 1.0  # outcome that an arrow is made of
 
 
 class Streets:
-    """The arrows in memory. It belongs to the event loop; loading does not block it."""
+    """The ways in memory. It belongs to the event loop; loading does not block it."""
 
     def __init__(
         self, hearing: Hearing | None, folder: Path | None, is_announced: Callable[[], bool] = lambda: True
@@ -37,7 +34,7 @@ class Streets:
         self._is_announced = is_announced
         self._failed = ""
         self.version: str | None = None
-        self.arrows: Arrows | None = None
+        self.ways: Ways | None = None
 
     @property
     def can_look(self) -> bool:
@@ -45,7 +42,7 @@ class Streets:
 
     @property
     def is_there(self) -> bool:
-        return self.arrows is not None
+        return self.ways is not None
 
     async def run(self) -> None:
         """Looks now and then what is announced, until it is cancelled."""
@@ -63,20 +60,20 @@ class Streets:
 
     async def _load(self, version: str, folder: Path) -> None:
         try:
-            self.arrows = await asyncio.to_thread(_arrows, path_of(folder, version))
+            self.ways = await asyncio.to_thread(_ways, path_of(folder, version))
         except (OSError, ValueError) as error:
             if self._failed != version:
                 log.warning("atlas %s cannot be drawn: %s", version, error)
             self._failed = version
             return
         self.version = version
-        log.info("atlas %s is drawn: %d arrows", version, len(self.arrows.n))
+        log.info("atlas %s is drawn: %d ways", version, len(self.ways.n))
 
     def flows(self, box: Box | None, most: int) -> dict[str, Any]:
-        """Returns the most travelled arrows that begin in a box."""
-        if self.arrows is None:
+        """Returns the most travelled ways that begin in a box."""
+        if self.ways is None:
             return {"version": None, "flows": [], "max_count": 0}
-        found = self.arrows
+        found = self.ways
         rows = np.flatnonzero(_inside(found, box))
         if len(rows) > most:
             rows = rows[np.argpartition(-found.n[rows], most)[:most]]
@@ -87,12 +84,12 @@ class Streets:
         return {"version": self.version, "flows": flows, "max_count": max(counts, default=0)}
 
 
-def _arrows(path: Path) -> Arrows:
+def _ways(path: Path) -> Ways:
     atlas, _ = read(path)
-    return arrows(atlas, LEVEL, HORIZON_S, LEAST)
+    return ways(atlas)
 
 
-def _inside(found: Arrows, box: Box | None) -> Any:
+def _inside(found: Ways, box: Box | None) -> Any:
     if box is None:
         return np.ones(len(found.n), np.bool_)
     inside = (found.lat >= box.south) & (found.lat <= box.north)

@@ -1,4 +1,4 @@
-"""Which arrows of an atlas a page gets."""
+"""Which ways of an atlas a page gets."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from stream.api.live.newest import Box
-from stream.atlas.showing.flows import Arrows
+from stream.atlas.showing.ways import Ways
 from stream.map.sources.streets import Streets
 from stream.versions.files import path_of
 
 VERSION = "a" * 16
 
 
-def arrows(*places: tuple[float, float, float]) -> Arrows:
-    """Arrows to the north-east, each from latitude and longitude, and how often it was travelled."""
+def ways(*places: tuple[float, float, float]) -> Ways:
+    """Ways to the north-east, each from latitude and longitude, and how often it was travelled."""
     lat, lon, n = (np.array(column) for column in zip(*places, strict=True))
-    return Arrows(lat, lon, lat + 0.01, lon + 0.01, n, np.zeros(len(n)), np.ones(len(n)))
+    return Ways(lat, lon, lat + 0.01, lon + 0.01, n)
 
 
 def shown(*places: tuple[float, float, float]) -> Streets:
     found = Streets(None, None)
-    found.arrows, found.version = arrows(*places), VERSION
+    found.ways, found.version = ways(*places), VERSION
     return found
 
 

@@ -74,8 +74,23 @@ def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
 
     atlas = summary["atlas"]
     assert atlas["forecasts_moved"] > summary["forecasts_out"] / 3
-    assert atlas["to_ms"] - atlas["from_ms"] <= 2 * 3_600_000
-    assert all(errors["model"] < errors["model_without_atlas"] for errors in errors_m), "two hours are worth something"
+    assert atlas["pings"] > 30_000, "a day of the fleet is before them"
+    assert all(errors["model"] < 0.9 * errors["model_without_atlas"] for errors in errors_m), "which is worth something"
+
+
+def test_the_atlas_grows_while_the_replay_goes_on(home: Path, untrained: Path) -> None:
+    """A minute has three newer versions, which answer pings, and one more that has all: the map draws that in the end,
+    however late it read the others."""
+    demo = start(home, "--seconds", 60, "--weights", untrained, "--json", "--stay", has_map=True)
+    url = _wait_for(demo, "a live map: ").split()[-1]
+    assert demo.stdout is not None
+    atlas = json.loads(demo.stdout.readline())["atlas"]
+    try:
+        assert atlas["versions_asked"] > 1
+        assert eventually(lambda: _asked(f"{url}/v1/atlas")["version"] not in (None, atlas["version"]))
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

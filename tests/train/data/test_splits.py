@@ -18,6 +18,7 @@ from train.data.splits import DAY_MS, Holdout, late_from_ms, split
 
 NOBODY = Holdout(-90, -180, 90, 180, frozenset(), ())
 SAMPLE = Path(str(files("stream.demo"))) / "sample" / "austin_buses.csv.gz"
+HISTORY = SAMPLE.with_name("austin_day.csv.gz")
 
 
 def fleet(make_corpus: MakeCorpus, vehicles: int, *, cut: Cut = TRAINING) -> Corpus:
@@ -376,3 +377,16 @@ def test_the_last_tenth_can_be_so_long_at_least(make_corpus: MakeCorpus) -> None
     splits = split(corpus, NOBODY, late_ms=DAY_MS)
     assert splits.train.ts_ms[splits.train.tracks[:, 1] - 1].max() < day
     assert (splits.test.ts_ms[splits.test.tracks[:, 0]] >= day).any()
+
+
+def test_the_demos_history_is_of_no_entity_of_the_final_split_and_ends_before_the_held_day(tmp_path: Path) -> None:
+    """It is looked at every day. The demo's own buses are in it, and in no final split (the rule of the hold-out)."""
+    holdout = Holdout.bundled()
+    corpus = load([HISTORY], tmp_path)
+    assert corpus.ts_ms.max() < min(holdout.days_ms)
+    splits = split(corpus)
+    assert len(splits.final) == 0
+    assert len(names(splits.train)) > 150
+    assert holdout.vehicles & names(splits.test)
+    assert not holdout.vehicles & names(splits.train)
+    assert HISTORY.stat().st_size < 450_000

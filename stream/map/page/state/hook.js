@@ -15,6 +15,8 @@ export function hook(app) {
         more: shown.live.more,
         fills: [...shown.fleet.fills.values()].map((fill) => ({ id: fill.id, final: fill.final })),
         streets: app.streets.count,
+        streets_drawn: app.streets.drawn,
+        streets_version: app.streets.drawnVersion,
         chosen: choice.id,
         following: choice.following,
         former: choice.former.length,

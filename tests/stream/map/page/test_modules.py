@@ -143,3 +143,35 @@ def test_a_forecast_is_said_in_words() -> None:
     assert said == (
         "Entity bus 7. It is moving north-east at 7.1 m/s. In 1 minute: 1,113 m to the north, 90 % region 21 m around."
     )
+
+
+def test_a_way_has_the_name_of_its_cells_wherever_in_them_it_lies() -> None:
+    """An atlas's smallest cells are tiles of zoom 18:."""
+    side, lat = 360 / 2**18, 30.27
+    ways = [[lat, -97.74, lat, -97.74 + 3 * side], [lat, -97.74 - 0.5 * side, lat, -97.74 + 2.5 * side]]
+    same, other = ways[0], [lat, -97.74, lat, -97.74 + 4 * side]
+    begin = (-97.74 / 360 + 0.5) * 2**18 % 1
+    assert begin > 0.5, "both lie in one cell"
+    names = run(f"{json.dumps([*ways, other])}.map(streets.cellsOf)", "drawing/streets.js")
+    assert names[0] == names[1] != names[2]
+    x, y = (int(part) for part in names[0].split(",")[:2])
+    assert x == int((same[1] / 360 + 0.5) * 2**18)
+    assert y == int((0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)) * 2**18)
+
+
+def test_streets_draw_themselves_from_the_most_travelled_one_outwards() -> None:
+    """0 -> 1 -> 2 is one street and 7 -> 8 another, which is travelled more than the end of the first."""
+    ways = [[0, 0, 0, 1, 9], [0, 7, 0, 8, 8], [0, 1, 0, 2, 1]]
+    said = run(f"streets.inDrawingOrder({json.dumps(ways)})", "drawing/streets.js")
+    assert said == [ways[0], ways[2], ways[1]]
+
+
+def test_the_more_passed_the_brighter_is_a_street_and_its_head_points_ahead() -> None:
+    said = run("streets.streetFeatures([[30, 10, 30, 10.01, 50], [30, 11, 30.01, 11, 2]], 50)", "drawing/streets.js")
+    bright = [one["properties"]["bright"] for one in said if one["properties"]["kind"] == "way"]
+    assert bright[0] == 1.0
+    assert bright[1] == pytest.approx(math.log1p(2) / math.log1p(50))
+    to_east, to_north = (one["geometry"]["coordinates"] for one in said if one["properties"]["kind"] == "head")
+    assert to_east[1] == pytest.approx([10.005, 30]), "in the middle of its way"
+    assert max(to_east[0][0], to_east[2][0]) < 10.005
+    assert max(to_north[0][1], to_north[2][1]) < 30.005
