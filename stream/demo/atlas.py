@@ -63,7 +63,7 @@ class Growth:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Takes the next pings, in the order of their times."""
-        from stream.kafka.record_columns import Records
+        from stream.kafka.records.record_columns import Records
 
         places = enumerate(rows, self._builder.records)
         self._builder.add(Records.of([Record("", 0, place, -1, row.key, row.value) for place, row in places]))
