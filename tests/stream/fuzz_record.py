@@ -21,7 +21,7 @@ T0 = 1_700_000_000_000
 WATCHED = {
     "stream.engine.stored_entity": "loads fronts odd_of _possible _track",
     "stream.engine.quarantine": "loads _texts",
-    "stream.engine.restore": "Admission.admit Admission._taken_singly Admission._load Admission._caught_up",
+    "stream.engine.restore": "Restorer.admit Restorer._taken_singly Restorer._load Restorer._caught_up",
     "stream.tracks.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
     "model.serving.state_codec": "loads whole _sane _finite",
     "model.kinematics.motion": "possible",
