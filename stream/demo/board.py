@@ -158,7 +158,7 @@ class Board:
             and {
                 "version": self.atlas.version,
                 **self.atlas.contains,
-                "versions_asked": len({one.version for one in asked}),
+                "versions_asked": len({one.version for one in asked if one.version is not None}),
                 "forecasts_moved": sum(one.pings > 0 for one in asked),
             },
             "broker": broker,
