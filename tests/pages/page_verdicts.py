@@ -20,7 +20,7 @@ DOCKER = Not("needs a Docker daemon, which neither our machines nor CI have: wha
 API = Elsewhere("tests/system/api/test_serve.py")
 RECIPE = Elsewhere("tests/system/client/test_recipes.py")
 FILES = Elsewhere("tests/system/commands/files/test_page.py")
-FUZZER = "python3.11 -m venv .venv\n.venv/bin/pip install -q -c deploy/constraints.txt -e '.[fuzz]'"
+FUZZER = "python3.11 -m venv .venv\n.venv/bin/pip install -q -c deploy/constraints.txt -e '.[fuzz,train]'"
 QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
 
 VERDICTS: dict[str, dict[str, Verdict]] = {

@@ -29,7 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The line of the README's number."""
     folder = tmp_path_factory.mktemp("readme")
     page_files.pathcast(folder, "replay", bus_feed.SAMPLE, "--out", "forecasts.ndjson")
-    (number,) = re.findall(r"line (\d+) of what", README)
+    (number,) = re.findall(r"line (\d+) of", README)
     return (folder / "forecasts.ndjson").read_bytes().splitlines()[int(number) - 1]
 
 
@@ -57,7 +57,7 @@ def test_the_forecast_of_the_readme_is_what_its_command_writes(written: bytes) -
 
 
 def test_it_was_as_far_off_as_the_readme_says(written: bytes) -> None:
-    (said,) = re.findall(r"was then (\d+) m \(next\), (\d+) m \(5 minutes\) and ([\d,]+) m \(15 minutes\) off", README)
+    (said,) = re.findall(r"errors were (\d+) m \(next\), (\d+) m \(5 minutes\) and ([\d,]+) m \(15 minutes\)", README)
     forecast = loads_forecast(written)
     with gzip.open(bus_feed.SAMPLE, "rt", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["entity_id"] == forecast.entity_id]
