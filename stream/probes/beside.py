@@ -1,7 +1,7 @@
 """Serves pages from a thread of its own, beside work that does not yield: training, and calls that block.
 
-The pages still answer while that work hangs, so a liveness probe gets an answer that says what is wrong, and not only no
-answer.
+The pages still answer while that work hangs, so a liveness probe gets an answer that says what is wrong, and does not
+only get none.
 """
 
 from __future__ import annotations

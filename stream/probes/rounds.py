@@ -1,7 +1,7 @@
 """The pages of a process that works in rounds: its metrics for Prometheus, and whether it lives and is ready.
 
-The loop writes into `Rounds` what it does, and from another thread `RoundPages` shows it. Each metric is named after the
-command, `pathcast_<name>_...`:
+The loop writes into `Rounds` what it does, and from another thread `RoundPages` shows it. Each metric is named after
+the command, `pathcast_<name>_...`:
 
     rounds_total                    rounds since the start, by `outcome`: done or failed
     decisions_total                 decisions since the start, by `what`

@@ -40,9 +40,9 @@ def test_a_port_that_is_taken_is_told_to_who_asked() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         door = Address(LOOPBACK, port)
-        with pytest.raises(OSError, match=f"cannot serve metrics at {LOOPBACK}:{port}"):
-            with serving_beside(door, None, Pages().pages()):
-                pass
+        told = pytest.raises(OSError, match=f"cannot serve metrics at {LOOPBACK}:{port}")
+        with told, serving_beside(door, None, Pages().pages()):
+            pass
 
 
 def test_without_an_address_nothing_is_served() -> None:
