@@ -22,7 +22,7 @@ RULES = ALERTS / "pathcast.rules.yaml"
 CASES = ALERTS / "pathcast.tests.yaml"
 CONFIG = ROOT / "deploy" / "prometheus.yaml"
 TARGETS = ROOT / "deploy" / "targets.yaml"  # of which the configuration speaks
-PROCESSES = ["arrivals", "avro", "ingest", "latest", "map", "scores", "serve", "worker"]
+PROCESSES = ["arrivals", "avro", "guard", "ingest", "latest", "map", "refresh", "scores", "serve", "worker"]
 RUNBOOK = "deploy/runbook.md"
 ENOUGH = 200  # characters of a section that helps somebody
 
