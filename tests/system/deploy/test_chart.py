@@ -173,12 +173,15 @@ def test_there_is_one_copy_of_the_alerts(everything: list[Manifest]) -> None:
 
 @pytest.mark.parametrize(("partitions", "most"), [(8, 8), (64, 32)])
 def test_there_are_never_more_workers_than_partitions(partitions: int, most: int) -> None:
-    objects = rendered(changed("topics", to={"partitions": partitions}))
+    values = changed("topics", to={"partitions": partitions})
+    values["scaling"] |= {"minReplicas": 3}
+    objects = rendered(values)
     (scaled,) = of_kind(objects, "ScaledObject")
     (workers,) = of_kind(objects, "StatefulSet")
     assert scaled["spec"]["maxReplicaCount"] == most
     assert scaled["spec"]["scaleTargetRef"]["name"] == workers["metadata"]["name"]
     assert "replicas" not in workers["spec"], "an upgrade would undo what KEDA decided"
+    assert scaled["spec"]["fallback"]["replicas"] == scaled["spec"]["minReplicaCount"] == 3, "not fewer in need"
     (trigger,) = scaled["spec"]["triggers"]
     group = next(word for word in pods(objects)["worker"]["containers"][0]["args"] if word.startswith("--group="))
     assert trigger["metadata"]["consumerGroup"] == group.removeprefix("--group=")
