@@ -14,6 +14,7 @@ from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.sink import Sink
 from stream.ingest.source import Source
 from stream.map import metrics as live_map
+from stream.probes.rounds import RoundPages, Rounds
 from stream.services.pages import Pages as ServicePages
 from stream.services.plan import Place
 from stream.services.scores.pages import Pages as ScorePages
@@ -24,6 +25,7 @@ from stream.wire import Topics
 from stream.worker.monitor import metrics as worker
 
 SERVICES = ("arrivals", "avro", "latest")
+IN_ROUNDS = ("guard", "refresh")
 PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes")}
 
 
@@ -37,6 +39,8 @@ def _collected() -> Iterator[Metric]:
     yield from IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x")).collect()
     for name in SERVICES:
         yield from ServicePages(name, NoService()).collect()
+    for name in IN_ROUNDS:
+        yield from RoundPages(Rounds(name, 60.0, (), hang_s=60.0)).collect()
 
 
 def _of_workers() -> set[str]:
