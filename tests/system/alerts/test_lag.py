@@ -27,19 +27,23 @@ WORKS_S, RESTS_S = 0.05, 0.6
 START_S = 300.0  # a bound on waiting
 T0 = 1_700_000_000_000
 FORECASTS_PER_S = 300.0
-# A service that is otherwise as it is reads some 30 records a second: fewer than come, however busy the machine is.
+# A service that is otherwise as it is reads some 30 records a second: fewer than come, however busy the machine is. It
+# knows of the log's end what its last fetch said, so that it fetches little at once.
 SLOW = """
 import asyncio
 from aiokafka import AIOKafkaConsumer
 from stream.commands.main import main
 
-getmany = AIOKafkaConsumer.getmany
+init, getmany = AIOKafkaConsumer.__init__, AIOKafkaConsumer.getmany
+
+def little(self, *topics, **how):
+    init(self, *topics, **{**how, "max_partition_fetch_bytes": 1_000})
 
 async def few(self, *partitions, **how):
     await asyncio.sleep(0.3)
     return await getmany(self, *partitions, **{**how, "max_records": 10})
 
-AIOKafkaConsumer.getmany = few
+AIOKafkaConsumer.__init__, AIOKafkaConsumer.getmany = little, few
 main()
 """
 
