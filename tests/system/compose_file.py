@@ -109,10 +109,6 @@ class Service:
         log = self._machine.folder / f"{self.name}.log"
         return Worker(log, program=COMMAND, command=self.command, environment=self.environment)
 
-    @property
-    def checked(self) -> bool:
-        return "healthcheck" in self._how
-
     def healthy(self) -> bool:
         """Runs the container's own health check."""
         kind, program, *rest = self._how["healthcheck"]["test"]

@@ -22,7 +22,10 @@ RULES = ALERTS / "pathcast.rules.yaml"
 CASES = ALERTS / "pathcast.tests.yaml"
 CONFIG = ROOT / "deploy" / "prometheus.yaml"
 TARGETS = ROOT / "deploy" / "targets.yaml"  # of which the configuration speaks
-PROCESSES = ["arrivals", "avro", "guard", "ingest", "latest", "map", "refresh", "scores", "serve", "worker"]
+PROCESSES = [
+    *("archive", "arrivals", "atlas", "avro", "guard", "ingest"),
+    *("latest", "map", "refresh", "scores", "serve", "worker"),
+]
 RUNBOOK = "deploy/runbook.md"
 PROMTOOL_S = 900.0  # a bound: it computes for ten seconds, and a busy machine may give it a tenth of a core
 ENOUGH = 200  # characters of a section that helps somebody

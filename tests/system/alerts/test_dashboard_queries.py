@@ -76,6 +76,8 @@ def watched(
             "latest": begun_with_pages("latest", "latest", "run"),
             "arrivals": begun_with_pages("arrivals", "arrivals", "run"),
             "avro": begun_with_pages("avro", "avro", "run", "--schema-registry", registry),
+            "atlas": begun_with_pages("atlas", "atlas", "run", "--atlases", str(folder / "atlases"), *states[:2]),
+            "archive": begun_with_pages("archive", "archive", "run", "--archive", str(folder / "archive")),
             "guard": begun_with_pages("guard", "models", "guard", "--registry", str(folder / "registry")),
             "refresh": begun_with_pages("refresh", *REFRESH, str(folder / "registry"), "--dir", str(folder / "rounds")),
             "ingest": begun_with_pages("ingest", "ingest", "http", "--map", "samsara", "--listen", str(door)),

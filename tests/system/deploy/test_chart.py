@@ -111,9 +111,9 @@ def test_probes_ask_the_pages_where_they_are(objects: list[Manifest]) -> None:
     assert served >= {"worker", "latest", "serve", "map"}
 
 
-def test_every_part_but_those_without_pages_is_looked_after(everything: list[Manifest]) -> None:
+def test_every_part_is_looked_after(everything: list[Manifest]) -> None:
     bare = {component for component, container in containers(everything) if "livenessProbe" not in container}
-    assert bare == {"worker", "topics", "atlas", "archive"}, "the worker's init container and the job end by themselves"
+    assert bare == {"worker", "topics"}, "the worker's init container and the job end by themselves"
 
 
 def test_workers_are_spread_over_nodes_and_zones_and_never_kept_out(everything: list[Manifest]) -> None:
@@ -143,7 +143,7 @@ def test_each_service_finds_its_pods_and_prometheus_each_service(everything: lis
     labels = [one["spec"]["template"]["metadata"]["labels"] for one in everything if "template" in one.get("spec", {})]
     services = of_kind(everything, "Service")
     monitors = of_kind(everything, "ServiceMonitor")
-    assert len(services) == 10
+    assert len(services) == 12
     tokens = {}
     for service in services:
         own = service["metadata"]["labels"]
@@ -153,7 +153,8 @@ def test_each_service_finds_its_pods_and_prometheus_each_service(everything: lis
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
         assert own[monitor["spec"]["jobLabel"]] == "pathcast", "the alerts' job"
         tokens[own["app.kubernetes.io/component"]] = endpoint["authorization"]["credentials"]["name"]
-    others = dict.fromkeys(("worker", "scores", "guard", "refresh", "latest", "arrivals", "avro", "ingest"), "metrics")
+    beside = ("atlas", "archive", "scores", "guard", "refresh", "latest", "arrivals", "avro", "ingest")
+    others = dict.fromkeys(("worker", *beside), "metrics")
     assert tokens == {"serve": "clients", "map": "clients", **others}
 
 

@@ -19,7 +19,6 @@ import pytest
 import schema_registry
 import yaml
 from compose_file import DEPLOY, Machine, Service, absent
-from kafka import KafkaAdminClient
 from missing_servers import skip_unless_required
 from pathcast_process import eventually, pathcast
 from worker_process import Worker, assert_all_live
@@ -34,8 +33,6 @@ TOKEN = "a-token-of-a-test-only"
 PINGS = 400
 START_S = 600.0  # a bound on waiting: ten processes start at once, and the kernels may have to be compiled meanwhile
 VAN = {"ident": "van-7", "position.timestamp": 1_700_000_000, "position.latitude": 30.29, "position.longitude": -97.74}
-# Services without pages of their own, and the group that each joins once it is at work.
-GROUPS = {"atlas": "-atlas", "archive": "-archive"}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -77,7 +74,7 @@ def test_all_services_become_healthy_and_a_forecast_comes_out(
             running |= {name: stack.enter_context(here[name].start()) for name in names}
             check = partial(assert_all_live, *running.values())
             for name in names:
-                at = partial(at_work, here[name], machine, check)
+                at = partial(at_work, here[name], check)
                 assert eventually(at, START_S), running[name].log()
 
         door = f"http://127.0.0.1:{here['ingest'].port('8080')}/webhook/flespi"
@@ -98,16 +95,9 @@ def test_all_services_become_healthy_and_a_forecast_comes_out(
         assert {name: process.status for name, process in running.items()} == dict.fromkeys(running, 0)
 
 
-def at_work(service: Service, machine: Machine, check: Any) -> bool:
+def at_work(service: Service, check: Any) -> bool:
     check()
-    if service.checked:
-        return service.healthy()
-    return members(machine.kafka, machine.prefix + GROUPS[service.name]) > 0
-
-
-def members(kafka: str, group: str) -> int:
-    with KafkaAdminClient(bootstrap_servers=kafka) as client:
-        return len(client.describe_groups([group])[group]["members"])
+    return service.healthy()
 
 
 def answered(url: str, body: object, token: str) -> int:

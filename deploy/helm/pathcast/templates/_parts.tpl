@@ -6,7 +6,7 @@ entry here, and its switch in values.yaml.
     args      of pathcast
     redis     whether it reads Redis
     claims    claims that it mounts: true for writing
-    pages     the port of its probes and metrics; 0: it has none, and ends when it cannot go on
+    pages     the port of its probes and metrics
     schemas   whether it asks a registry of schemas
     port      where clients come in, if that is another one than `pages`
     clients   whether clients come in
@@ -21,16 +21,16 @@ entry here, and its switch in values.yaml.
                         (ternary (list (printf "--registry=%s" $registry)) list (ne $registry "")) }}
 atlas:
   image: worker
-  args: [atlas, run, --atlases=/var/lib/pathcast/atlases]
+  args: [atlas, run, --atlases=/var/lib/pathcast/atlases, --metrics=0.0.0.0:9496]
   redis: true
   claims: {atlases: true}
-  pages: 0
+  pages: 9496
   single: true
 archive:
   image: tools
-  args: [archive, run, {{ printf "--archive=%s" $archive | quote }}]
+  args: [archive, run, {{ printf "--archive=%s" $archive | quote }}, --metrics=0.0.0.0:9497]
   claims: {archive: true}
-  pages: 0
+  pages: 9497
   single: true
 scores:
   image: tools
