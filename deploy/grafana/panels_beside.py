@@ -275,4 +275,38 @@ SERVICES: Final = Row(
     is_open=False,
 )
 
-ROWS: Final = (QUALITY, SERVE, MAP, INGEST, SERVICES)
+ROUNDS: Final = Row(
+    "guard, refresh: which weights serve",
+    (
+        Panel(
+            "Since the last good round",
+            "PathcastRoundsOverdue tells when it is longer than two rounds.",
+            "s",
+            tuple(
+                Query(name, f"time() - max(pathcast_{name}_last_done_timestamp_seconds{{@}})")
+                for name in ("guard", "refresh")
+            ),
+        ),
+        Panel(
+            "Rounds",
+            "Of the last day, by outcome.",
+            "short",
+            tuple(
+                Query(f"{name}: {{{{outcome}}}}", f"sum by (outcome) (increase(pathcast_{name}_rounds_total{{@}}[1d]))")
+                for name in ("guard", "refresh")
+            ),
+        ),
+        Panel(
+            "Decisions",
+            "Of the last day: what became of canaries and challengers, and rollbacks.",
+            "short",
+            tuple(
+                Query(f"{name}: {{{{what}}}}", f"sum by (what) (increase(pathcast_{name}_decisions_total{{@}}[1d]))")
+                for name in ("guard", "refresh")
+            ),
+        ),
+    ),
+    is_open=False,
+)
+
+ROWS: Final = (QUALITY, SERVE, MAP, INGEST, SERVICES, ROUNDS)

@@ -18,6 +18,7 @@ from kafka.errors import (
     NoError,
     PolicyViolationError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
@@ -115,6 +116,12 @@ def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
         replication = len(parts[0]["replica_nodes"]) if parts else None
         infos.append(TopicInfo(name, None if parts is None else len(parts), replication))
     return infos
+
+
+def is_hidden(client: Any, topic: str) -> bool:
+    """Returns whether we have no right to know of the topic: no list has it then, as if there were none."""
+    (found,) = client.describe_topics([topic])
+    return bool(found["error_code"] == TopicAuthorizationFailedError.errno)
 
 
 def partitions_of(client: Any, topic: str) -> int:

@@ -28,6 +28,10 @@ class ProbePages(Collector):
     def reasons(self) -> Sequence[str]:
         """Returns why the process is not ready; none if it is."""
 
+    def faults(self) -> Sequence[str]:
+        """Returns why a new process would do better; none if this one lives. One that answers lives, by default."""
+        return ()
+
     def pages(self) -> dict[str, Page]:
         """Returns the pages, by path. Probes are open, the metrics are not."""
         return {
@@ -41,7 +45,7 @@ class ProbePages(Collector):
         return Answer(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
 
     async def _alive(self) -> Answer:
-        return _answer([])
+        return _answer(self.faults())
 
     async def _ready(self) -> Answer:
         return _answer(self.reasons())

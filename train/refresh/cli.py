@@ -107,6 +107,7 @@ def refresh(
     canary: live.Canary = None,
     promote: live.Promote = False,
     lead_s: live.LeadS = None,
+    metrics: live.Metrics = "",
 ) -> None:
     live.check_mode(context)
     if minutes is not None and steps is not None:
@@ -156,7 +157,7 @@ def refresh(
         )
         with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
             watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
-            run_live(settings, every, watch, as_json=as_json)
+            run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
     with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:

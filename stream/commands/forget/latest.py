@@ -13,14 +13,14 @@ from aiokafka.errors import KafkaError
 
 from stream.commands.forget import pings
 from stream.commands.forget.findings import Finding, Outcome
-from stream.config.security import KafkaSecurity
+from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka.log import bounds, reread
 
 PLACE: Final = "newest forecasts"
 
 
 async def look(bootstrap: str, topic: str, partitions: int, entity_id: str, security: KafkaSecurity) -> list[int]:
-    """Returns the partitions in which the entity has a value. It reads the topic. Raises ConnectionError."""
+    """Returns the partitions in which the entity has a value. It reads the topic. Raises ConnectionError, Refused."""
     servers, access = bootstrap.split(","), security.arguments()
     all_of_it = [(topic, number) for number in range(partitions)]
     found = []
@@ -34,7 +34,8 @@ async def look(bootstrap: str, topic: str, partitions: int, entity_id: str, secu
             if has:
                 found.append(partition[1])
     except KafkaError as error:
-        raise ConnectionError(f"{topic} at {bootstrap} cannot be read: {error!r}") from error
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"{topic} at {bootstrap} cannot be read: {error!r}") from error
     return sorted(found)
 
 

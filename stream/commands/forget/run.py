@@ -39,6 +39,7 @@ async def forget(what: What) -> list[Finding]:
         with admin.connected(settings.bootstrap, settings.kafka) as client:
             partitions = admin.partitions_of(client, settings.topics.pings)
             (newest,) = admin.describe(client, [settings.topics.latest])
+            hidden = newest.partitions is None and admin.is_hidden(client, newest.name)
             in_topics = kept.in_topics(client, settings.topics)
     except ERRORS as error:
         found += [failed("Kafka", error), failed(states.PLACE, ValueError("workers can only be told through Kafka"))]
@@ -46,6 +47,11 @@ async def forget(what: What) -> list[Finding]:
         found += await _of_workers(what, partitions)
         if newest.partitions is not None:
             found.append(await _attempt(latest.PLACE, _latest(what, newest.partitions)))
+        elif hidden:
+            said = (
+                f"no right to see whether there is a topic {newest.name}: has this user what deploy/SECURITY.md lists?"
+            )
+            found.append(failed(latest.PLACE, ValueError(said)))
         found.append(in_topics)
     if what.archive is not None:
         found.append(await _attempt(archived.PLACE, _archived(what, what.archive)))

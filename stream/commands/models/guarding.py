@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -21,6 +22,7 @@ import typer
 from aiokafka.errors import KafkaError
 
 from stream.commands.models.verdicts import Rules, Verdict, verdict
+from stream.config.http_access import address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
@@ -34,6 +36,9 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
+from stream.members.options import Metrics
+from stream.probes.beside import serving_beside
+from stream.probes.rounds import RoundPages, Rounds
 from stream.registry import Decision, Registry, RegistryError
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why
@@ -42,6 +47,8 @@ from stream.wire import Score, Topics, loads_scored
 log: Final = logging.getLogger(__name__)
 BY: Final = "pathcast models guard"
 MOST_VERSIONS: Final = 16  # whose scores are kept: the newest
+DECISIONS: Final = ("promote", "rollback", "stop")
+HANG_S: Final = 300.0  # between two signs of life in a look; Kafka's clients give up within 40 s
 
 HELP = """Roll weights back by themselves if live scores show that they are worse; promote or stop canaries.
 
@@ -77,8 +84,11 @@ class Scores:
         while len(self._by_version) > MOST_VERSIONS:
             del self._by_version[next(iter(self._by_version))]
 
-    async def read(self, bootstrap: str, topic: str, security: KafkaSecurity, since_ms: int) -> int:
-        """Reads what came since it was last called, or since then. Returns how many scores. Raises KafkaError."""
+    async def read(
+        self, bootstrap: str, topic: str, security: KafkaSecurity, since_ms: int, alive: Callable[[], None]
+    ) -> int:
+        """Reads what came since it was last called, or since then, and calls `alive` now and then. Returns how many
+        scores. Raises KafkaError."""
         servers, access = bootstrap.split(","), security.arguments()
         with admin.connected(bootstrap, security) as client:
             numbers = range(admin.partitions_of(client, topic))
@@ -86,6 +96,7 @@ class Scores:
         for (_, number), (begin, end) in (await bounds(servers, [(topic, n) for n in numbers], access=access)).items():
             start = max(self._next.get(number, begin), begin)
             async for records in reread(servers, (topic, number), start, end, access=access):
+                alive()
                 for raw, ts_ms in zip(records.values.each(), records.timestamps_ms.tolist(), strict=True):
                     if ts_ms < since_ms:
                         continue
@@ -159,15 +170,23 @@ def guard(
     ] = 60.0,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    metrics: Metrics = "",
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
+    door = address_of(metrics, "--metrics") if metrics else None
     every_s, since_s = seconds(every, "--every"), seconds(since, "--since")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("stream").setLevel(logging.INFO)
     for name in ("kafka", "aiokafka"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if door is not None:
+        check_free(door)
     opened, rules = Registry.opened(registry, cache), Rules(last=last, fewest=fewest, margin=margin)
-    asyncio.run(_serve(opened, rules, every_s, since_s, lead_s, (bootstrap, prefix, security), once=once))
+    rounds = Rounds("guard", None if once else every_s, DECISIONS, hang_s=HANG_S)
+    rounds.hindered("no look at the scores has ended yet")
+    # Beside it, as a look blocks its event loop while it compares and while it asks for the topic's partitions.
+    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()):
+        asyncio.run(_serve(opened, rules, rounds, every_s, since_s, lead_s, (bootstrap, prefix, security), once=once))
 
 
 guard.__doc__ = HELP
@@ -176,6 +195,7 @@ guard.__doc__ = HELP
 async def _serve(
     registry: Registry,
     rules: Rules,
+    rounds: Rounds,
     every_s: float,
     since_s: float,
     lead_s: float,
@@ -191,17 +211,24 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     log.info("watching %s, every %g s", topics.scores, every_s)
     while True:
+        rounds.begin()
         try:
-            await scores.read(bootstrap, topics.scores, security, round((time.time() - since_s) * 1000))
+            since_ms = round((time.time() - since_s) * 1000)
+            await scores.read(bootstrap, topics.scores, security, since_ms, rounds.alive)
             # Opened for each look, so that whoever else announces something is held up by nobody.
             async with Announcer.opened(bootstrap, topics, security, lead_s=lead_s) as announcer:
-                await judged(Decider(registry, announcer), registry, scores, rules)
+                made = await judged(Decider(registry, announcer), registry, scores, rules)
+            rounds.done(*(one.what for one in made))
+            rounds.hindered(None)
         except (KafkaError, RegistryError, OSError, TimeoutError, ValueError) as error:
             if once:
                 raise
             log.warning("nothing can be judged now, and is tried again: %s", error)
+            rounds.failed()
+            rounds.hindered("nothing can be judged now, as the log says")
         if once:
             return
+        rounds.wait(every_s)
         with suppress(TimeoutError):
             async with asyncio.timeout(every_s):
                 await stop.wait()

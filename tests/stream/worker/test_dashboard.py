@@ -50,7 +50,7 @@ def test_every_query_speaks_of_metrics_that_a_process_serves() -> None:
 
 def test_every_process_has_a_query() -> None:
     asked = {name for _, expr in queries() for name in promql_names.names(expr)}
-    for process in ("scores", "serve", "ingest", "latest", "avro", "arrivals"):
+    for process in ("scores", "serve", "ingest", "latest", "avro", "arrivals", "guard", "refresh"):
         assert any(name.startswith(f"pathcast_{process}_") for name in asked), process
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import bus_feed
+import mortal_kafka
 import pytest
 import redis
 import redis_server
@@ -38,6 +39,7 @@ PLACES = 5  # of entities, in each partition of `latest`
 TOO_FEW_BYTES = 200  # for a forecast; the markers by which the broker ends a transaction must fit
 DEFAULT_BYTES = 1_048_588  # Kafka's max.message.bytes
 T0 = 1_700_000_000_000
+AIS = b"!AIVDM,1,1,,B,177KQJ5000G?tO`K>RA1wUbN0TKH,0*5C\r\n"  # a position that a ship reports
 
 
 class Scene(NamedTuple):
@@ -82,13 +84,22 @@ def latest(scene: Scene) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def serve(scene: Scene, weights: Path) -> Iterator[str]:
-    command = ("serve", "--listen", "0", "--redis", scene.redis, "--weights", str(weights))
-    with scene.process("serve", *command) as process:
+    with serving(scene, weights, "serve") as instance:
+        yield instance
+
+
+@contextmanager
+def serving(scene: Scene, weights: Path, name: str, *more: str) -> Iterator[str]:
+    """The instance of a `pathcast serve` that is watched."""
+    command = ("serve", "--listen", "0", "--redis", scene.redis, "--weights", str(weights), *more)
+    with scene.process(name, *command) as process:
         process.wait_for("listening at http://", 300)
         found = re.search(r"listening at (http://[^,]+),", process.log())
         assert found is not None
-        yield scene.prometheus.watch("serve", found[1])
+        instance = scene.prometheus.watch("serve", found[1])
+        yield instance
         assert process.running(), process.log()
+        scene.prometheus.forget(instance)
 
 
 def forecasts(entities: int) -> Iterator[bus_feed.Raw]:
@@ -151,6 +162,15 @@ def test_an_api_that_cannot_read_redis_is_told(scene: Scene, serve: str) -> None
             scene.prometheus.wait_until_over(name, instance=serve)
 
 
+def test_entities_that_the_api_has_no_place_for_are_told(scene: Scene, weights: Path) -> None:
+    """They come one after the other for ever, as more vehicles report than may be listed."""
+    with serving(scene, weights, "small", "--max-listed-entities", str(PLACES)) as instance:
+        assert not scene.prometheus.is_firing("PathcastServeCrowdedOut", instance=instance)
+        with feeding(scene.bootstrap, scene.topics.forecasts, forecasts(20 * PLACES), per_s=20):
+            scene.prometheus.wait_until_fires("PathcastServeCrowdedOut", instance=instance)
+        scene.prometheus.wait_until_over("PathcastServeCrowdedOut", instance=instance)
+
+
 def _ask(url: str, body: bytes | None = None) -> int:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
     try:
@@ -204,3 +224,21 @@ def test_a_source_that_is_away_is_told(scene: Scene) -> None:
         scene.prometheus.wait_until_fires("PathcastIngestSourceAway", instance=instance, severity="page")
         with socket.create_server(("127.0.0.1", port)):
             scene.prometheus.wait_until_over("PathcastIngestSourceAway")
+
+
+def test_what_is_lost_of_udp_while_kafka_is_killed_is_told(scene: Scene, say: Callable[[str], None]) -> None:
+    door = free_port()
+    with mortal_kafka.running(say) as kafka, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        bus_feed.create_topics(kafka.bootstrap, scene.topics, partitions=1)
+        command = ("ingest", "ais", "--listen-udp", f"127.0.0.1:{door}", "--hold", "10")
+        with (
+            scene._replace(bootstrap=kafka.bootstrap).watched("udp", *command, begins="metrics at") as instance,
+            _again_and_again(lambda: receiver.sendto(AIS, ("127.0.0.1", door))),
+        ):
+            taken = f'pathcast_ingest_pings_total{{instance="{instance}"}} > 0'
+            scene.prometheus.wait("it takes pings", lambda: bool(scene.prometheus.query(taken)))
+            assert not scene.prometheus.is_firing("PathcastIngestLost", instance=instance)
+            kafka.kill()
+            scene.prometheus.wait_until_fires("PathcastIngestLost", instance=instance, severity="page")
+            kafka.start()
+            scene.prometheus.wait_until_over("PathcastIngestLost", instance=instance)

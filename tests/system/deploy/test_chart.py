@@ -14,6 +14,7 @@ from helm_chart import ALL_PARTS, CHART, EVERYTHING, Manifest, containers, of_ki
 RULES = CHART.parents[1] / "alerts" / "pathcast.rules.yaml"
 SIZES = {"nothing": {}, "everything": EVERYTHING}
 MIB, ENTITY_BYTES, FIRST_MIB = 2**20, 12_014, 314  # of a worker: deploy/SIZING.md
+DRAIN_S = 9  # deploy/UPGRADES.md
 UNITS = {"Mi": 2**20, "Gi": 2**30}
 
 
@@ -110,11 +111,39 @@ def test_probes_ask_the_pages_where_they_are(objects: list[Manifest]) -> None:
     assert served >= {"worker", "latest", "serve", "map"}
 
 
+def test_every_part_is_looked_after(everything: list[Manifest]) -> None:
+    bare = {component for component, container in containers(everything) if "livenessProbe" not in container}
+    assert bare == {"worker", "topics"}, "the worker's init container and the job end by themselves"
+
+
+def test_workers_are_spread_over_nodes_and_zones_and_never_kept_out(everything: list[Manifest]) -> None:
+    (workers,) = of_kind(everything, "StatefulSet")
+    spread = pods(everything)["worker"]["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    for one in spread:
+        assert one["labelSelector"] == workers["spec"]["selector"], "it counts the workers"
+        assert one["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert "topologySpreadConstraints" not in pods(rendered({"workers": {"spreadOver": []}}))["worker"]
+
+
+def test_a_pod_has_longer_to_end_than_it_needs(everything: list[Manifest]) -> None:
+    for component, pod in pods(everything).items():
+        if component != "topics":  # a job that ends by itself
+            held_s = sum(float(one["lifecycle"]["preStop"]["exec"]["command"][1]) for one in clients_of(pod))
+            assert pod["terminationGracePeriodSeconds"] >= 2 * DRAIN_S + held_s
+    assert {name for name, pod in pods(everything).items() if clients_of(pod)} == {"serve", "map", "ingest"}
+
+
+def clients_of(pod: Manifest) -> list[Manifest]:
+    """Its containers that go on to serve clients for a while."""
+    return [one for one in pod["containers"] if "lifecycle" in one]
+
+
 def test_each_service_finds_its_pods_and_prometheus_each_service(everything: list[Manifest]) -> None:
     labels = [one["spec"]["template"]["metadata"]["labels"] for one in everything if "template" in one.get("spec", {})]
     services = of_kind(everything, "Service")
     monitors = of_kind(everything, "ServiceMonitor")
-    assert len(services) == 6
+    assert len(services) == 12
     tokens = {}
     for service in services:
         own = service["metadata"]["labels"]
@@ -124,7 +153,8 @@ def test_each_service_finds_its_pods_and_prometheus_each_service(everything: lis
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
         assert own[monitor["spec"]["jobLabel"]] == "pathcast", "the alerts' job"
         tokens[own["app.kubernetes.io/component"]] = endpoint["authorization"]["credentials"]["name"]
-    others = dict.fromkeys(("worker", "scores", "latest", "ingest"), "metrics")
+    beside = ("atlas", "archive", "scores", "guard", "refresh", "latest", "arrivals", "avro", "ingest")
+    others = dict.fromkeys(("worker", *beside), "metrics")
     assert tokens == {"serve": "clients", "map": "clients", **others}
 
 
@@ -144,12 +174,15 @@ def test_there_is_one_copy_of_the_alerts(everything: list[Manifest]) -> None:
 
 @pytest.mark.parametrize(("partitions", "most"), [(8, 8), (64, 32)])
 def test_there_are_never_more_workers_than_partitions(partitions: int, most: int) -> None:
-    objects = rendered(changed("topics", to={"partitions": partitions}))
+    values = changed("topics", to={"partitions": partitions})
+    values["scaling"] |= {"minReplicas": 3}
+    objects = rendered(values)
     (scaled,) = of_kind(objects, "ScaledObject")
     (workers,) = of_kind(objects, "StatefulSet")
     assert scaled["spec"]["maxReplicaCount"] == most
     assert scaled["spec"]["scaleTargetRef"]["name"] == workers["metadata"]["name"]
     assert "replicas" not in workers["spec"], "an upgrade would undo what KEDA decided"
+    assert scaled["spec"]["fallback"]["replicas"] == scaled["spec"]["minReplicaCount"] == 3, "not fewer in need"
     (trigger,) = scaled["spec"]["triggers"]
     group = next(word for word in pods(objects)["worker"]["containers"][0]["args"] if word.startswith("--group="))
     assert trigger["metadata"]["consumerGroup"] == group.removeprefix("--group=")
@@ -191,7 +224,11 @@ def test_topics_are_made_before_anything_else(everything: list[Manifest]) -> Non
 
 def test_clients_reach_only_what_serves_them(everything: list[Manifest]) -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(everything, "NetworkPolicy")}
-    assert policies.keys() == {"fleet-pathcast", *(f"fleet-pathcast-{part}" for part in ("serve", "map", "ingest"))}
+    assert policies.keys() == {
+        "fleet-pathcast",
+        *(f"fleet-pathcast-{part}" for part in ("avro", "serve", "map", "ingest")),
+    }
+    assert policies["fleet-pathcast-avro"]["egress"] == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
     assert policies["fleet-pathcast-ingest"]["ingress"][0]["ports"] == [{"port": "clients"}]
     assert policies["fleet-pathcast"]["ingress"] == [
         {"from": EVERYTHING["networkPolicy"]["metricsFrom"], "ports": [{"port": "pages"}]}
@@ -213,6 +250,8 @@ def test_clients_reach_only_what_serves_them(everything: list[Manifest]) -> None
         (("storage", "registry", "enabled"), False, "need a registry"),
         (("versions", "archive"), "", "parts.archive.enabled needs versions.archive"),
         (("parts", "ingest", "tokenSecret"), {}, "parts.ingest.tokenSecret.name"),
+        (("parts", "avro", "schemaRegistry"), {}, "parts.avro.schemaRegistry.url"),
+        (("parts", "avro", "schemaRegistry", "url"), "http://user:word@r:8081", "/parts/avro/schemaRegistry/url"),
     ],
 )
 def test_values_that_cannot_work_are_refused(path: tuple[str, ...], value: Any, says: str) -> None:

@@ -6,6 +6,7 @@ import json
 import tomllib
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -15,12 +16,15 @@ from typing import Any
 import bus_feed
 import compose_file
 import pytest
+import schema_registry
 import yaml
 from compose_file import DEPLOY, Machine, Service, absent
-from kafka import KafkaAdminClient
+from missing_servers import skip_unless_required
 from pathcast_process import eventually, pathcast
 from worker_process import Worker, assert_all_live
 
+from stream.bench.harness.servers import Unavailable
+from stream.services.avro.cli import avro_topic
 from stream.wire import Topics, loads_forecast
 
 OURS = compose_file.ours()
@@ -29,9 +33,6 @@ TOKEN = "a-token-of-a-test-only"
 PINGS = 400
 START_S = 600.0  # a bound on waiting: ten processes start at once, and the kernels may have to be compiled meanwhile
 VAN = {"ident": "van-7", "position.timestamp": 1_700_000_000, "position.latitude": 30.29, "position.longitude": -97.74}
-# Services without pages of their own: what their logs say once they are at work, or the group that they join.
-AT_WORK = {"guard": "watching", "refresh": "a round every"}
-GROUPS = {"atlas": "-atlas", "archive": "-archive"}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -41,10 +42,22 @@ def test_pathcast_knows_the_command_and_its_options(name: str) -> None:
     assert absent(OURS[name]["command"]) is None
 
 
+@pytest.fixture
+def schemas(apache_kafka: str, say: Callable[[str], None]) -> Iterator[str]:
+    """The registry of schemas as compose sets it up, which keeps them in Kafka."""
+    variables = compose_file.services()["schema-registry"]["environment"]
+    settings = {name: value.replace("kafka:9093", apache_kafka) for name, value in variables.items()}
+    try:
+        with schema_registry.running(say, settings) as url:
+            yield url
+    except Unavailable as reason:
+        skip_unless_required(reason)
+
+
 def test_all_services_become_healthy_and_a_forecast_comes_out(
-    apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
+    apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path, schemas: str
 ) -> None:
-    topics, machine = Topics.of(topic_prefix), Machine(tmp_path, apache_kafka, redis_url, topic_prefix)
+    topics, machine = Topics.of(topic_prefix), Machine(tmp_path, apache_kafka, redis_url, topic_prefix, schemas)
     here = {
         name: Service(name, how, machine, PATHCAST_INGEST_TOKEN=TOKEN)
         for name, how in OURS.items()
@@ -61,7 +74,7 @@ def test_all_services_become_healthy_and_a_forecast_comes_out(
             running |= {name: stack.enter_context(here[name].start()) for name in names}
             check = partial(assert_all_live, *running.values())
             for name in names:
-                at = partial(at_work, here[name], running[name], machine, check)
+                at = partial(at_work, here[name], check)
                 assert eventually(at, START_S), running[name].log()
 
         door = f"http://127.0.0.1:{here['ingest'].port('8080')}/webhook/flespi"
@@ -73,24 +86,18 @@ def test_all_services_become_healthy_and_a_forecast_comes_out(
         assert {one.entity_id for one in said} >= {"van-7"}, "what came in by HTTP is answered, too"
         bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-latest", topics.forecasts, check)
         assert eventually(partial(knows, here["serve"], "van-7"))
+        for name in ("arrivals", "avro"):
+            bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-{name}", topics.forecasts, check)
+        assert sum(1 for _ in bus_feed.read(apache_kafka, avro_topic(topics.forecasts))) == len(said)
 
         for process in running.values():
             process.stop()
         assert {name: process.status for name, process in running.items()} == dict.fromkeys(running, 0)
 
 
-def at_work(service: Service, process: Worker, machine: Machine, check: Any) -> bool:
+def at_work(service: Service, check: Any) -> bool:
     check()
-    if service.checked:
-        return service.healthy()
-    if service.name in GROUPS:
-        return members(machine.kafka, machine.prefix + GROUPS[service.name]) > 0
-    return AT_WORK[service.name] in process.log()
-
-
-def members(kafka: str, group: str) -> int:
-    with KafkaAdminClient(bootstrap_servers=kafka) as client:
-        return len(client.describe_groups([group])[group]["members"])
+    return service.healthy()
 
 
 def answered(url: str, body: object, token: str) -> int:
@@ -156,7 +163,13 @@ def test_what_is_built_and_mounted_is_in_the_recipe_of_the_images() -> None:
     extras = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     installed = {target: set(extras_of(recipe, target)) for target in ("worker", "tools", "trainer")}
     assert set().union(*installed.values()) <= extras.keys()
-    needs = {"archive": {"readers"}, "scores": {"scores"}, "ingest": {"ingest"}, "refresh": {"train", "readers"}}
+    needs = {
+        "archive": {"readers"},
+        "avro": {"contracts"},
+        "scores": {"scores"},
+        "ingest": {"ingest"},
+        "refresh": {"train", "readers"},
+    }
     for name, needed in needs.items():
         assert needed <= installed[OURS[name]["build"]["target"]]
 

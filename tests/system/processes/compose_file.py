@@ -24,6 +24,7 @@ from stream.demo.embedded import free_port
 
 DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 HEALTH_S: Final = 30.0  # a bound on one check
+SCHEMAS: Final = "http://schema-registry:8080/apis/ccompat/v7"
 _SERVED = re.compile(r"\b(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)\b")
 
 
@@ -58,8 +59,9 @@ def absent(command: list[str]) -> str | None:
 class Machine:
     """Where all services run: the servers, a prefix for topics and groups, and a folder for volumes and logs."""
 
-    def __init__(self, folder: Path, kafka: str, redis_url: str, prefix: str) -> None:
+    def __init__(self, folder: Path, kafka: str, redis_url: str, prefix: str, schemas: str = "") -> None:
         self.folder, self.kafka, self.redis_url, self.prefix = folder, kafka, redis_url, prefix
+        self.schemas = schemas  # URL of the registry of schemas
         for volume in ("archive", "atlases", "refresh", "registry"):  # as deploy/Dockerfile makes them
             (folder / volume).mkdir()
 
@@ -76,6 +78,7 @@ class Service:
         """Returns the text with the places of this machine."""
         text = _SERVED.sub(lambda found: f"127.0.0.1:{self.port(found[1])}", text)
         text = text.replace("kafka:9093", self._machine.kafka).replace("redis://redis:6379/0", self._machine.redis_url)
+        text = text.replace(SCHEMAS, self._machine.schemas)
         return text.replace("/var/lib/pathcast", str(self._machine.folder))
 
     def port(self, inside: str) -> int:
@@ -105,10 +108,6 @@ class Service:
     def start(self) -> Worker:
         log = self._machine.folder / f"{self.name}.log"
         return Worker(log, program=COMMAND, command=self.command, environment=self.environment)
-
-    @property
-    def checked(self) -> bool:
-        return "healthcheck" in self._how
 
     def healthy(self) -> bool:
         """Runs the container's own health check."""

@@ -17,7 +17,10 @@ RELEASE: Final = "fleet"
 HELM_S: Final = 120.0  # a bound
 Manifest = dict[str, Any]
 
-ALL_PARTS: Final = ("atlas", "archive", "scores", "guard", "refresh", "latest", "serve", "map", "ingest")
+ALL_PARTS: Final = (
+    *("atlas", "archive", "scores", "guard", "refresh"),
+    *("latest", "arrivals", "avro", "serve", "map", "ingest"),
+)
 # Every switch of the chart.
 EVERYTHING: Final[Manifest] = {
     "kafka": {
@@ -43,6 +46,15 @@ EVERYTHING: Final[Manifest] = {
     "scaling": {"enabled": True, "authenticationRef": "kafka-user"},
     "parts": {
         **{name: {"enabled": True} for name in ALL_PARTS},
+        "avro": {
+            "enabled": True,
+            "schemaRegistry": {
+                "url": "https://schemas:8443/apis/ccompat/v7",
+                "user": "pathcast",
+                "passwordSecret": {"name": "schemas-password"},
+                "caSecret": {"name": "schemas-ca"},
+            },
+        },
         "serve": {"enabled": True, "replicas": 2, "tokenSecret": {"name": "clients"}},
         "map": {"enabled": True, "tokenSecret": {"name": "clients"}},
         "ingest": {"enabled": True, "maps": ["flespi", "samsara"], "tokenSecret": {"name": "senders"}},

@@ -13,9 +13,10 @@ import tarfile
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from stream.bench.harness.servers import Unavailable, java_command
 from stream.demo.embedded import free_port
@@ -31,14 +32,15 @@ JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
 @contextmanager
-def running(say: Callable[[str], None]) -> Iterator[str]:
-    """The URL of the registry's Confluent-compatible API. Raises Unavailable."""
+def running(say: Callable[[str], None], settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """The URL of the registry's Confluent-compatible API. `settings` are its variables. Raises Unavailable."""
     java, home = java_command(), _distribution(say)
     port = free_port()
-    settings = (f"-Dquarkus.http.port={port}", "-Dquarkus.http.host=127.0.0.1", "-Dquarkus.log.level=WARN")
+    where = (f"-Dquarkus.http.port={port}", "-Dquarkus.http.host=127.0.0.1", "-Dquarkus.log.level=WARN")
     log = Path(tempfile.mkdtemp(prefix="pathcast-registry-"))
     jar = home / f"apicurio-registry-app-{VERSION}-runner.jar"
-    server = Supervised([java, *JVM, *settings, "-jar", str(jar)], log=log / "log", remove=log)
+    command, env = [java, *JVM, *where, "-jar", str(jar)], {**os.environ, **settings}
+    server = Supervised(command, log=log / "log", remove=log, env=env)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     try:
         if not _up(server, url):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stream.config import failpoints
+from stream.config.http_access import address_of, check_free, token
 from stream.config.options import log_to_stderr
 from stream.config.times import seconds
 
@@ -23,20 +24,27 @@ if TYPE_CHECKING:
 REFUSED = 3  # exit code, as of files
 
 
-def run(live: Live, every: str | None, watch: Watch, *, as_json: bool) -> None:
-    """Makes one round, or goes on until it is told to stop."""
+def run(live: Live, every: str | None, watch: Watch, *, metrics: str, as_json: bool) -> None:
+    """Makes one round, or goes on until it is told to stop. `metrics` is where its pages are served, if anywhere."""
     import msgspec
 
+    from stream.probes.beside import serving_beside
+    from stream.probes.rounds import RoundPages
     from train.fit.trainer import Interrupted
     from train.refresh.live import service
 
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
-    with stopping() as stop:
-        patience = service.Patience(stop, waits=every is not None)
-        if every is not None:
-            service.serve(live, seconds(every, "--every"), patience, watch)
+    door = address_of(metrics, "--metrics") if metrics else None
+    if door is not None:
+        check_free(door)
+    every_s = None if every is None else seconds(every, "--every")
+    rounds = service.notes(every_s)
+    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stopping() as stop:
+        patience = service.Patience(stop, waits=every_s is not None, rounds=rounds)
+        if every_s is not None:
+            service.serve(live, every_s, patience, watch)
             return
         try:
             ended = service.once(live, patience, watch)

@@ -89,9 +89,20 @@ LeadS = Annotated[
         help="how far ahead it is announced, as of workers; 60 by default",
     ),
 ]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        envvar="PATHCAST_METRICS",
+        rich_help_panel=PANEL,
+        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
+    ),
+]
 
 _OF_FILES: Final = ("out", "data", "more", "from_topic", "challenger", "cache")
-_OF_LIVE: Final = ("registry", "registry_cache", "prefix", "since", "archive", "every", "canary", "promote", "lead_s")
+_OF_LIVE: Final = (
+    *("registry", "registry_cache", "prefix", "since", "archive", "every", "canary", "promote", "lead_s", "metrics"),
+)
 
 
 def check_mode(context: typer.Context) -> None:

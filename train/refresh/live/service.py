@@ -18,6 +18,7 @@ from kafka.errors import KafkaError as AdminError
 from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.config.security import Refused
+from stream.probes.rounds import Rounds
 from stream.registry.keeping import expendable
 from train.fit.trainer import Interrupted, Tick
 from train.refresh.live import champion, deciding, pings, rounds
@@ -31,6 +32,13 @@ T = TypeVar("T")
 RETRY_S: Final = 10.0
 PAUSE_S: Final = 60.0
 AWAY: Final = (KafkaError, AdminError, OSError, TimeoutError)
+DECISIONS: Final = ("canary", "promote", "refuse")
+HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
+
+
+def notes(every_s: float | None) -> Rounds:
+    """Returns where a refresh notes what its pages show."""
+    return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
 
 class Away(ConnectionError):
@@ -39,31 +47,42 @@ class Away(ConnectionError):
 
 @dataclass
 class Patience:
-    """How a round waits for what is away, and how it is told to stop."""
+    """How a round waits for what is away, how it is told to stop, and where it notes that it goes on."""
 
     stop: Event = field(default_factory=Event)
     waits: bool = False  # until what is away answers; else Away is raised
     retry_s: float = RETRY_S
+    rounds: Rounds = field(default_factory=lambda: notes(None))
 
     def reach(self, what: str, action: Callable[[], T]) -> T:
         """Returns what the action returns. Raises Interrupted, Away, Refused, and what else it raises."""
         while True:
             self.check()
             try:
-                return action()
+                found = action()
             except AWAY as error:
                 said = str(error) or type(error).__name__
                 if not self.waits:
                     raise Away(f"{what} cannot be reached: {said}") from error
                 log.warning("%s cannot be reached, and is waited for: %s", what, said)
+                self.rounds.hindered(f"{what} cannot be reached")
                 self.stop.wait(self.retry_s)
+            else:
+                self.rounds.hindered(None)
+                return found
 
     def check(self) -> None:
+        """Notes a sign of life. Raises Interrupted if it is told to stop."""
+        self.rounds.alive()
         if self.stop.is_set():
             raise Interrupted
 
     def watching(self, watch: Watch) -> Watch:
-        """Returns the same watch, which also stops what it watches."""
+        """Returns the same watch, which also notes signs of life, and stops what it watches."""
+
+        def say(line: str) -> None:
+            watch.say(line)
+            self.check()
 
         def reading(source: str, share: float) -> None:
             watch.reading(source, share)
@@ -77,7 +96,7 @@ class Patience:
             watch.progress(share)
             self.check()
 
-        return Watch(say=watch.say, reading=reading, tick=tick, progress=progress)
+        return Watch(say=say, reading=reading, tick=tick, progress=progress)
 
 
 def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
@@ -89,6 +108,7 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
             wait_s = _wait_s(live, every_s, time.time())
             if wait_s > 0:
                 log.info("the next round begins in %.0f s", wait_s)
+                patience.rounds.wait(wait_s)
                 patience.stop.wait(wait_s)
                 continue
             try:
@@ -103,6 +123,7 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
                 said = " ".join(str(error).split()) or type(error).__name__
                 log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
                 log.debug("where it failed", exc_info=error)
+                patience.rounds.failed()
                 patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
         log.info("stopped; the next start goes on from here")
 
@@ -115,10 +136,12 @@ def once(live: Live, patience: Patience, watch: Watch) -> Ended:
 
 
 def _round(live: Live, patience: Patience, watch: Watch) -> Ended:
+    patience.rounds.begin()
     rounds.tidy(live.directory)
     ended = one_round(live, patience, watch)
     rounds.tidy(live.directory)
     patience.reach("the registry", lambda: clear(live))
+    patience.rounds.done(*([ended.outcome] if ended.outcome in DECISIONS else []))
     return ended
 
 

@@ -6,7 +6,8 @@ entry here, and its switch in values.yaml.
     args      of pathcast
     redis     whether it reads Redis
     claims    claims that it mounts: true for writing
-    pages     the port of its probes and metrics; 0: it has none, and ends when it cannot go on
+    pages     the port of its probes and metrics
+    schemas   whether it asks a registry of schemas
     port      where clients come in, if that is another one than `pages`
     clients   whether clients come in
     token     the variable with the file of the clients' token
@@ -20,16 +21,16 @@ entry here, and its switch in values.yaml.
                         (ternary (list (printf "--registry=%s" $registry)) list (ne $registry "")) }}
 atlas:
   image: worker
-  args: [atlas, run, --atlases=/var/lib/pathcast/atlases]
+  args: [atlas, run, --atlases=/var/lib/pathcast/atlases, --metrics=0.0.0.0:9496]
   redis: true
   claims: {atlases: true}
-  pages: 0
+  pages: 9496
   single: true
 archive:
   image: tools
-  args: [archive, run, {{ printf "--archive=%s" $archive | quote }}]
+  args: [archive, run, {{ printf "--archive=%s" $archive | quote }}, --metrics=0.0.0.0:9497]
   claims: {archive: true}
-  pages: 0
+  pages: 9497
   single: true
 scores:
   image: tools
@@ -38,9 +39,9 @@ scores:
   pages: 9464
 guard:
   image: worker
-  args: [models, guard, {{ printf "--registry=%s" $registry | quote }}]
+  args: [models, guard, {{ printf "--registry=%s" $registry | quote }}, --metrics=0.0.0.0:9498]
   claims: {registry: true}
-  pages: 0
+  pages: 9498
   single: true
 refresh:
   image: trainer
@@ -50,16 +51,32 @@ refresh:
     - {{ printf "--since=%s" .Values.parts.refresh.since | quote }}
     - {{ printf "--registry=%s" $registry | quote }}
     - --dir=/var/lib/pathcast/refresh
+    - --metrics=0.0.0.0:9499
     {{- with $archive }}
     - {{ printf "--archive=%s" . | quote }}
     {{- end }}
   claims: {registry: true, archive: false}
-  pages: 0
+  pages: 9499
   single: true
 latest:
   image: worker
   args: [latest, run, --metrics=0.0.0.0:9464]
   pages: 9464
+arrivals:
+  image: worker
+  args:
+    - arrivals
+    - run
+    - --metrics=0.0.0.0:9464
+    {{- with .Values.parts.arrivals.history }}
+    - {{ printf "--history=%s" . | quote }}
+    {{- end }}
+  pages: 9464
+avro:
+  image: tools
+  args: [avro, run, --metrics=0.0.0.0:9464]
+  pages: 9464
+  schemas: true
 serve:
   image: worker
   args: {{ concat (list "serve" "--listen=0.0.0.0:9480" (printf "--group=%s" .Values.prefix) (printf "--weights=%s" .Values.workers.weights)) $versions | toJson }}
@@ -105,6 +122,9 @@ ingest:
 {{- end }}
 {{- if and $parts.guard.enabled (not $parts.scores.enabled) }}
 {{- fail "parts.guard.enabled needs parts.scores.enabled: it judges by live scores" }}
+{{- end }}
+{{- if and $parts.avro.enabled (not $parts.avro.schemaRegistry.url) }}
+{{- fail "parts.avro.enabled needs parts.avro.schemaRegistry.url: a reader of Avro asks there for the schema" }}
 {{- end }}
 {{- if and $parts.archive.enabled (eq (include "pathcast.archive" .) "") }}
 {{- fail "parts.archive.enabled needs versions.archive (a URL) or storage.archive.enabled" }}

@@ -29,7 +29,8 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* The Secrets that are mounted, as a dict of a name and what of it, from (dict "root" context "redis" bool "token" dict). */}}
+{{/* The Secrets that are mounted, as a dict of a name and what of it, from (dict "root" context "redis" bool "token" dict
+"schemas" dict). */}}
 {{- define "pathcast.secrets" -}}
 {{- $v := .root.Values }}
 kafka-password: {{ toJson $v.kafka.passwordSecret }}
@@ -41,6 +42,10 @@ redis-ca: {{ toJson $v.redis.caSecret }}
 {{- end }}
 {{- with .token }}
 token: {{ toJson . }}
+{{- end }}
+{{- with .schemas }}
+schemas-password: {{ toJson .passwordSecret }}
+schemas-ca: {{ toJson .caSecret }}
 {{- end }}
 {{- end }}
 
@@ -91,6 +96,18 @@ token: {{ toJson . }}
 {{- end }}
 {{- if and .tokenVariable .token .token.name }}
 - {name: {{ .tokenVariable }}, value: /etc/pathcast/token/value}
+{{- end }}
+{{- with .schemas }}
+- {name: PATHCAST_SCHEMA_REGISTRY, value: {{ .url | quote }}}
+{{- if .user }}
+- {name: PATHCAST_SCHEMA_REGISTRY_USER, value: {{ .user | quote }}}
+{{- end }}
+{{- if .passwordSecret.name }}
+- {name: PATHCAST_SCHEMA_REGISTRY_PASSWORD_FILE, value: /etc/pathcast/schemas-password/value}
+{{- end }}
+{{- if .caSecret.name }}
+- {name: PATHCAST_SCHEMA_REGISTRY_CA, value: /etc/pathcast/schemas-ca/value}
+{{- end }}
 {{- end }}
 - {name: NUMBA_CACHE_DIR, value: /var/lib/pathcast/kernels}
 {{- end }}

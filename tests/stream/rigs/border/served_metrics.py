@@ -15,6 +15,7 @@ from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.map import metrics as live_map
+from stream.probes.rounds import RoundPages, Rounds
 from stream.services.archive.pages import Pages as ArchivePages
 from stream.services.archive.pages import Standing
 from stream.services.pages import Pages as ServicePages
@@ -27,6 +28,7 @@ from stream.wire import Topics
 from stream.worker.monitor import metrics as worker
 
 SERVICES = ("arrivals", "avro", "latest")  # that publish in transactions
+IN_ROUNDS = ("guard", "refresh")
 PROCESS = {f"process_{name}" for name in ("start_time_seconds", "cpu_seconds_total", "resident_memory_bytes")}
 
 
@@ -42,6 +44,8 @@ def _collected() -> Iterator[Metric]:
         yield from ServicePages(name, NoService()).collect()
     yield from ArchivePages(NoArchive()).collect()
     yield from AtlasPages(NoCounter()).collect()
+    for name in IN_ROUNDS:
+        yield from RoundPages(Rounds(name, 60.0, (), hang_s=60.0)).collect()
 
 
 def _of_workers() -> set[str]:
