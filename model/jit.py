@@ -11,9 +11,9 @@ from typing import Any, Final
 import llvmlite.binding
 import numba
 
-from model.machine_code import compiling, is_compiled, keep, kept_in
+from model.machine_code import cache_folders, compiling, is_compiled, keep
 
-__all__ = ["MATHS", "compiled", "compiling", "is_compiled", "kept_in"]
+__all__ = ["MATHS", "cache_folders", "compiled", "compiling", "is_compiled"]
 
 # Allows sums in any order and fused products. It is not `fastmath=True`: numbers that are not finite must stay so, to
 # be noticed.

@@ -42,7 +42,7 @@ _packages: set[Path] = set()  # from whose sources it is compiled
 def keep(made: Any, function: Callable[..., Any]) -> None:
     """Makes numba's dispatcher store the compiled code of `function`, where a folder is writable."""
     try:
-        found = _Kept(function)  # type: ignore[no-untyped-call]
+        found = _TolerantCache(function)  # type: ignore[no-untyped-call]
     except RuntimeError:  # "no locator available": neither the package's folder nor a home is writable
         return
     # A numba without these attributes works in another way: then nothing is stored, rather than old code used.
@@ -84,7 +84,7 @@ def is_compiled() -> bool | None:
     return None if folder is None else (folder / f"{_kind()}.compiled").exists()
 
 
-def kept_in() -> list[Path]:
+def cache_folders() -> list[Path]:
     """Returns the folders where machine code is kept; none where no folder is writable."""
     return sorted(_folders)
 
@@ -184,7 +184,7 @@ class _Code(CompileResultCacheImpl):
         return super().rebuild(target_context, *code)  # type: ignore[no-untyped-call]
 
 
-class _Kept(FunctionCache):
+class _TolerantCache(FunctionCache):
     """A cache in which a full disk or a damaged file costs compile time, but never stops a start."""
 
     _impl_class = _Code

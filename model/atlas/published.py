@@ -114,7 +114,7 @@ def of_runs(
     """Returns the same of days that come as runs (`model.atlas.runs`). In memory is a block of each, and of what is
     published an eighth more than `max_keys`, or _ROOM keys.
     """
-    kept = _Kept(max_keys)
+    kept = _Collector(max_keys)
     for block in gathered(merged(_fading(run, of_day) for run, of_day in days), _SLICE):
         for part in _slices(block, min_entities):
             kept.add(_joined(part, min_entities))
@@ -191,7 +191,7 @@ def _median(values: NDArray[np.float64], seen: NDArray[np.bool_], buckets: I64) 
     return np.where((buckets > 0)[:, None], (low + high) / 2, 0.0)
 
 
-class _Kept:
+class _Collector:
     """Keeps what is published, which comes in the order of its keys, and leaves out what is too much."""
 
     def __init__(self, max_keys: int | None) -> None:

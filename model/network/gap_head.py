@@ -39,7 +39,7 @@ class GapHead(QueryHead):
 
     def numbers(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Tensor:
         """Returns the numbers [..., Q, OUT + A] from which `combine` builds the distribution."""
-        x = self.heard(h, asked.features)
+        x = self.projected(h, asked.features)
         if self.from_place is None or self.from_ends is None or self.second is None:
             return self.out(x)
         x = x + self.from_ends(look(ends_en).flatten(-2)).unsqueeze(-2)

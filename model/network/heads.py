@@ -97,9 +97,9 @@ class QueryHead(nn.Module):
         """Maps h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
         questions.
         """
-        return self.out(self.heard(h, question))
+        return self.out(self.projected(h, question))
 
-    def heard(self, h: Tensor, question: Tensor) -> Tensor:
+    def projected(self, h: Tensor, question: Tensor) -> Tensor:
         """Returns the sum of the hidden vector's and the question's projections [..., Q, 2C]."""
         asked = self.from_question.in_features
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])

@@ -54,7 +54,7 @@ def fold_several(
         age = np.arange(len(part)) - np.repeat(ends - count - begun, count)
         kin, x = step_compiled.scan(pool.kin[some], pool.last[some], ends, part, age, pool.config)
         rings, newest = pool.rings.rows(np.repeat(some, count), age), ends - 1
-        hidden = pool.kept(layers.step(x, age, part, rings, None if each else newest))
+        hidden = pool.as_stored(layers.step(x, age, part, rings, None if each else newest))
         pool.put(some, hidden[newest] if each else hidden, kin[newest], part[newest], begun + count)
         made.append(Moment(kin if each else kin[newest], hidden))
         at = upto

@@ -141,7 +141,7 @@ class Exact(Layers):
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         hidden = _exact(hidden)
-        numbers = self._forecast.out(self._forecast.heard(hidden, asked))
+        numbers = self._forecast.out(self._forecast.projected(hidden, asked))
         beside = self._aside_last(gelu(self._aside(hidden)[:, None] + self._aside_question(asked)))
         known = len(self._forecast.from_question.weight)  # the input that is 1 where a velocity is reported, else 0
         share = asked[..., known, None].astype(np.float32)

@@ -102,7 +102,7 @@ class QueryHead:
         self.from_report = Linear.of(parameters, f"{name}.from_report")
         self.middle, self.last = (Linear.of(parameters, f"{name}.{part}") for part in ("middle", "last"))
 
-    def heard(self, hidden: F32, question: NDArray[Any]) -> F32:
+    def projected(self, hidden: F32, question: NDArray[Any]) -> F32:
         """Returns the sum of the projections [..., Q, 2C] of hidden [..., C] and question [..., Q, E]."""
         asked = len(self.from_question.weight)
         asked_of = self.from_question(question[..., :asked]) + self.from_report(question[..., asked:])
@@ -140,7 +140,7 @@ class GapHead(QueryHead):
             mean_of: returns the positions [..., Q, 2] that numbers mean.
             look: reads the map; None for weights without a map.
         """
-        x = self.heard(hidden, question)
+        x = self.projected(hidden, question)
         if look is None:
             return self.out(x)
         ends = look(ends_en)

@@ -110,7 +110,7 @@ class StatePool:
             raise ValueError("a slot is empty: it has folded no fix yet")
         return slots
 
-    def kept(self, hidden: NDArray[Any]) -> NDArray[Any]:
+    def as_stored(self, hidden: NDArray[Any]) -> NDArray[Any]:
         """Converts hidden vectors [N, C], in float32 or bfloat16, to the dtype of this pool."""
         if hidden.dtype == self.hidden.dtype:
             return hidden
@@ -118,7 +118,7 @@ class StatePool:
 
     def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
         """Stores the results of the newest fixes `last` [N]; hidden vectors [N, C] are in float32 or bfloat16."""
-        self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = self.kept(hidden), kin, last, age
+        self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = self.as_stored(hidden), kin, last, age
 
     def dumps(self, slots: Slots, fingerprint: bytes) -> list[bytes]:
         """Returns the states of filled slots as bytes."""

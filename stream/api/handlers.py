@@ -165,8 +165,10 @@ class Handlers:
         else:
             assert asked.entity_id is not None, "one of them is given"
             answer = await self._asker.ask(Question(asked.entity_id, DEFAULT_HORIZONS_S))
-        told = estimate(answer.said.forecast, Circle(place.lat, place.lon, asked.radius_m))
-        median_s, low_s, high_s = (round(seconds, 3) for seconds in (told.in_s, *told.interval_s(m.ETA_SHARE)))
+        estimated = estimate(answer.said.forecast, Circle(place.lat, place.lon, asked.radius_m))
+        median_s, low_s, high_s = (
+            round(seconds, 3) for seconds in (estimated.in_s, *estimated.interval_s(m.ETA_SHARE))
+        )
         anchor = answer.said.forecast.anchor
         return _json(
             m.Eta(

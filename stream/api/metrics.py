@@ -70,8 +70,8 @@ class Metrics:
     def watch(self, values: Mapping[str, Callable[[], float]]) -> None:
         """Reads these sizes and counts at each scrape."""
         for names, family in ((self._sizes, GaugeMetricFamily), (self._counts, CounterMetricFamily)):
-            told = {self._prefix + name: (text, values[name]) for name, text in names.items() if name in values}
-            self._registry.register(_Read(family, told))
+            readings = {self._prefix + name: (text, values[name]) for name, text in names.items() if name in values}
+            self._registry.register(_Read(family, readings))
 
     def answered(self, operation: str, status: int, seconds: float | None) -> None:
         """Counts an answer. `seconds` is None for a stream."""

@@ -48,8 +48,8 @@ from stream.config.traces import NO_TRACES, Traces
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.store.redis_store import RedisStore
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.fetching import fetched
-from stream.versions.hearing import Hearing
 
 if TYPE_CHECKING:
     from stream.tracing.requests import RequestTracer
@@ -93,7 +93,7 @@ class Service:
         networks: tuple[Predictor, Predictor],
         store: RedisStore,
         consumer: Any,
-        hearing: Hearing | None,
+        announcements: AnnouncementReader | None,
         inputs: int,
         tracer: RequestTracer | None = None,
     ) -> None:
@@ -111,8 +111,8 @@ class Service:
             load = partial(_fetched, settings.registry, how.registry_cache)
         kept = Networks(networks[0], load)
         self._atlases = None
-        if hearing is not None and settings.atlases is not None:
-            self._atlases = Atlases(hearing, settings.atlases)
+        if announcements is not None and settings.atlases is not None:
+            self._atlases = Atlases(announcements, settings.atlases)
         self.asker = Asker(
             states,
             kept,
@@ -216,11 +216,11 @@ async def serve(how: Serving, stopped_by: Sequence[int]) -> None:
         try:
             servers, access = settings.bootstrap.split(","), settings.kafka.arguments()
             consumer = await stack.enter_async_context(reader(servers, access, ISOLATION))
-            hearing = None
+            announcements = None
             if settings.atlases is not None:
-                opened = Hearing.opened(settings.bootstrap, settings.topics, settings.kafka)
-                hearing = await stack.enter_async_context(opened)
-            service = Service(how, networks, store, consumer, hearing, inputs, tracer)
+                opened = AnnouncementReader.opened(settings.bootstrap, settings.topics, settings.kafka)
+                announcements = await stack.enter_async_context(opened)
+            service = Service(how, networks, store, consumer, announcements, inputs, tracer)
             stack.push_async_callback(service.stop)
             address = await service.listening.start(how.address)
             log.info("listening at http://%s, as process %d, weights %s", address, os.getpid(), networks[0].version)
@@ -242,8 +242,10 @@ async def _reach(store: RedisStore, settings: Settings) -> None:
                 raise refusal from error
             if time.monotonic() >= deadline_s:
                 where = shown(settings.redis_url)
-                told = f"no Redis answers at {where} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
-                raise ConnectionError(told) from error
+                message = (
+                    f"no Redis answers at {where} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
+                )
+                raise ConnectionError(message) from error
         await asyncio.sleep(RETRY_S)
 
 

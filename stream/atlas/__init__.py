@@ -1,13 +1,13 @@
 """The fleet's own map, made from its pings: `pathcast atlas`.
 
-follower   finds the pings that are in order, by the rules of a worker's tracks
-growing    counts a partition's records as they come (`model.atlas.growth`), and keeps what it needs for that as bytes
-kept_days  keeps the sums of days while they grow: the newest in memory, the others in a temporary file
-run_file   is that file
-building   builds an atlas from a recording or a topic
-counting   counts a topic for ever, and makes versions: `pathcast atlas run`
-replaying  walks recorded pings while an atlas grows
-versions   which version answers which ping: the rule, announcements, and what a worker loads
-showing    compares atlases, and draws them
-cli        the commands
+follower      finds the pings that are in order, by the rules of a worker's tracks
+growing       counts a partition's records as they come (`model.atlas.growth`), and keeps what that needs as bytes
+growing_days  keeps the sums of days while they grow: the newest in memory, others in a temporary file
+run_file      is that file
+building      builds an atlas from a recording or a topic
+counting      counts a topic for ever, and makes versions: `pathcast atlas run`
+replaying     walks recorded pings while an atlas grows
+versions      which version answers which ping: the rule, announcements, and what a worker loads
+showing       compares atlases, and draws them
+cli           the commands
 """

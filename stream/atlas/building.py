@@ -17,7 +17,7 @@ from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, of_ru
 from stream.adapters.files import Row
 from stream.adapters.live.on_topic import reader_of
 from stream.atlas.growing import PartitionGrowth
-from stream.atlas.kept_days import Days, GrowingDays
+from stream.atlas.growing_days import Days, GrowingDays
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread

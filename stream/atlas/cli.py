@@ -72,12 +72,12 @@ def build(
     from stream.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
-    with _progress(silent=as_json) as told, quiet():
+    with _progress(silent=as_json) as advance, quiet():
         if recorded is not None:
             rows = recorded.in_order()
-            built = building.of_rows(rows, lambda done: told(done, len(rows)), nobody)
+            built = building.of_rows(rows, lambda done: advance(done, len(rows)), nobody)
         else:
-            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody, map_))
+            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, advance, nobody, map_))
     published, contains = built.published(rules)
     raw = pieces(published, contains)
     write_whole(out, raw)

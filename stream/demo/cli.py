@@ -177,7 +177,7 @@ def _show_summary(console: Console, board: Board, summary: dict[str, Any]) -> No
         console.print(f"ping to forecast: {latency['p50']:.1f} ms median, {latency['p99']:.1f} ms p99", highlight=False)
     console.print(_errors(board, summary["error_m"]))
     if (atlas := summary["atlas"]) is not None:
-        console.print(_told(atlas, summary["forecasts_out"]), highlight=False)
+        console.print(_gain_of_atlas(atlas, summary["forecasts_out"]), highlight=False)
     console.print(f"model {summary['model']}, broker {summary['broker']}, store {summary['store']}", highlight=False)
 
 
@@ -197,7 +197,7 @@ def _errors(board: Board, error_m: dict[str, dict[str, float | None]]) -> Render
     return table
 
 
-def _told(atlas: dict[str, Any], forecasts: int) -> str:
+def _gain_of_atlas(atlas: dict[str, Any], forecasts: int) -> str:
     begin, end = (datetime.fromtimestamp(atlas[name] / 1000, UTC) for name in ("from_ms", "to_ms"))
     newer = max(0, atlas["versions_asked"] - 1)
     return (

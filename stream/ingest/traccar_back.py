@@ -127,8 +127,8 @@ class _Sender:
 
     async def send_all(self, session: aiohttp.ClientSession, forecasts: Iterable[Forecast]) -> None:
         room = asyncio.Semaphore(AT_ONCE)
-        told = (form_of(one, self._settings.horizon_s, self._settings.device) for one in forecasts if one.horizons)
-        outcomes = await asyncio.gather(*(self._send(session, room, form) for form in told), return_exceptions=True)
+        forms = (form_of(one, self._settings.horizon_s, self._settings.device) for one in forecasts if one.horizons)
+        outcomes = await asyncio.gather(*(self._send(session, room, form) for form in forms), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, aiohttp.ClientError | TimeoutError):
                 if not self._away:

@@ -9,6 +9,6 @@ access     the token as a cookie, and what the page may load
 metrics    the metrics of this process
 fleet      what is known of the fleet, in memory: no Kafka, no HTTP, no clock
 sources    topics, ends of logs and atlases, read into it
-telling    what one page is told
+streaming  what one page is told
 page       the page: HTML and scripts
 """

@@ -22,12 +22,12 @@ from stream.map.access import MapAccess
 from stream.map.fleet.entity import Entity
 from stream.map.fleet.errors import rows
 from stream.map.fleet.fleet import Fleet
-from stream.map.fleet.rendering import told
+from stream.map.fleet.rendering import entity_json
 from stream.map.metrics import STREAM
 from stream.map.routes import AtlasQuery, HistoryQuery, Nothing, SearchQuery, StreamQuery
 from stream.map.sources.streets import Streets
-from stream.map.telling import sending
-from stream.map.telling.view import MOST, View
+from stream.map.streaming import sending
+from stream.map.streaming.view import MOST, View
 
 JSON: Final = "application/json"
 REGIONS: Final = (0.5, 0.9)
@@ -159,14 +159,14 @@ class Handlers:
     async def _sent(self, request: web.Request, response: web.StreamResponse, view: View) -> None:
         await response.prepare(request)
         page = sending.Page(response, lambda count: self._gate.metrics.sent(STREAM, count))
-        await sending.events(view, page, self._now_ms, self._told)
+        await sending.events(view, page, self._now_ms, self._summary_json)
 
-    def _told(self) -> bytes:
-        then_s, told = self._figures
+    def _summary_json(self) -> bytes:
+        then_s, summary = self._figures
         if time.monotonic() - then_s >= FIGURES_S:
-            told = _ENCODER.encode(self._fleet.told(self._clock_ms()) | {"streets": self._streets.version})
-            self._figures = time.monotonic(), told
-        return told
+            summary = _ENCODER.encode(self._fleet.summary(self._clock_ms()) | {"streets": self._streets.version})
+            self._figures = time.monotonic(), summary
+        return summary
 
     async def entity(self, request: web.Request) -> web.Response:
         entity_id = entity(request)
@@ -176,7 +176,7 @@ class Handlers:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
         about = self._about(found)
-        whole = told(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
+        whole = entity_json(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
     def _is_stale(self, found: Entity) -> bool:

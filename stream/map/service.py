@@ -37,7 +37,7 @@ from stream.map.routes import ROUTES, STREAMS
 from stream.map.sources.ends import EndsOfLogs
 from stream.map.sources.streets import Streets
 from stream.map.sources.topics import Kind, Reading
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.wire import Topics
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,9 @@ class Showing:
 class Service:
     """The parts, once they are there."""
 
-    def __init__(self, how: Showing, kind: Kind, consumer: Any, asker: Any, hearing: Hearing | None) -> None:
+    def __init__(
+        self, how: Showing, kind: Kind, consumer: Any, asker: Any, announcements: AnnouncementReader | None
+    ) -> None:
         """Takes two started consumers: one follows the topics, one asks where logs end."""
         expire_ms = FOREVER_MS if kind == "latest" else int(how.expire_s * 1000)
         keep_ms = int(how.keep_s * 1000)
@@ -87,7 +89,7 @@ class Service:
         refusal = partial(kafka_refusal, how.bootstrap, how.kafka)
         self.following = TopicsFollowing(consumer, sources, refusal, self.fleet.tick, POLL_RECORDS)
         self.ends = EndsOfLogs(asker, how.topics, self.fleet)
-        self.streets = Streets(hearing, how.atlases, lambda: self.ends.has(how.topics.models))
+        self.streets = Streets(announcements, how.atlases, lambda: self.ends.has(how.topics.models))
         metrics, connections = Metrics(PREFIX, SIZES, COUNTS), Connections(how.most_connections)
         access = MapAccess(how.token)
         gate = Gate(access, Buckets(how.rate_per_s, how.burst), how.behind_proxy, connections, metrics)
@@ -143,10 +145,12 @@ async def show(how: Showing, stopped_by: Sequence[int]) -> None:
         try:
             consumer = await stack.enter_async_context(reader(servers, access, ISOLATION))
             asker = await stack.enter_async_context(reader(servers, access, ISOLATION))
-            hearing = None
+            announcements = None
             if how.atlases is not None:
-                hearing = await stack.enter_async_context(Hearing.opened(how.bootstrap, how.topics, how.kafka))
-            service = Service(how, kind, consumer, asker, hearing)
+                announcements = await stack.enter_async_context(
+                    AnnouncementReader.opened(how.bootstrap, how.topics, how.kafka)
+                )
+            service = Service(how, kind, consumer, asker, announcements)
             stack.push_async_callback(service.stop)
             address = await service.listening.start(how.address)
             log.info("listening at http://%s, as process %d, from the %s topic", address, os.getpid(), kind)

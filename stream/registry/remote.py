@@ -53,7 +53,7 @@ class RemoteStore:
 
     def manifest(self, kind: Kind, version: str) -> bytes | None:
         """Returns the manifest, as far as it is not longer than any, or None if there is none."""
-        with self._told(), suppress(FileNotFoundError):
+        with self._errors_explained(), suppress(FileNotFoundError):
             self._fs.invalidate_cache()
             with self._fs.open(self._path(f"{kind}/{version}/{MANIFEST}"), "rb", cache_type="readahead") as file:
                 return bytes(file.read(MAX_MANIFEST_BYTES + 1))
@@ -69,7 +69,7 @@ class RemoteStore:
         """Makes the files in `stage`/`content` and the manifest a version. Returns whether it did: another publisher
         may have been faster.
         """
-        with self._told():
+        with self._errors_explained():
             # Also those that an interrupted publication left: written again, they are not cleaned away as old.
             for path in sorted((stage / content).iterdir()):
                 failpoints.reach("before_file")
@@ -84,7 +84,7 @@ class RemoteStore:
 
     def read(self, kind: Kind, version: str, content: str, name: str) -> Iterator[bytes]:
         """Yields a file piece by piece. Raises FileNotFoundError."""
-        with self._told():
+        with self._errors_explained():
             self._fs.invalidate_cache()
             with self._fs.open(self._path(f"{kind}/{version}/{content}/{name}"), "rb", cache_type="readahead") as file:
                 while piece := file.read(1 << 22):
@@ -92,7 +92,7 @@ class RemoteStore:
 
     def remove(self, kind: Kind, version: str) -> None:
         """Deletes the manifest first, and then the files."""
-        with self._told():
+        with self._errors_explained():
             self._remove(f"{kind}/{version}/{MANIFEST}")
             failpoints.reach("within_deletion")
             for name in self._found(f"{kind}/{version}"):
@@ -110,14 +110,14 @@ class RemoteStore:
             for version, objects in by_version.items():
                 if all(at_s < older_than_s for at_s in objects.values()):
                     named = self.manifest(kind, version) or b""  # read again: it may have been published meanwhile
-                    with self._told():
+                    with self._errors_explained():
                         for name in objects:
                             if name.count("/") == 2 and name.split("/")[1].encode() not in named:
                                 self._remove(f"{kind}/{name}")
 
     def append(self, name: str, raw: bytes) -> None:
         """Adds a decision."""
-        with self._told():
+        with self._errors_explained():
             self._fs.pipe_file(self._path(f"{DECISIONS}/{name}"), raw, mode="create")
 
     def decisions(self) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ class RemoteStore:
 
     def _found(self, folder: str) -> dict[str, dict[str, Any]]:
         """Returns what is said of every object below a folder, by its name from there."""
-        with self._told():
+        with self._errors_explained():
             self._fs.invalidate_cache()  # other processes write here, too
             try:
                 found = self._fs.find(self._path(folder), detail=True)
@@ -146,7 +146,7 @@ class RemoteStore:
         sizes = {name: int(info.get("size") or 0) for name, info in self._found(folder).items()}
         # A range of an empty object is an error of S3.
         names = [name for name, size in sizes.items() if 0 < size <= MAX_MANIFEST_BYTES and wanted(name)]
-        with self._told():
+        with self._errors_explained():
             paths = [self._path(f"{folder}/{name}") for name in names]
             ends = [MAX_MANIFEST_BYTES + 1] * len(paths)
             found = self._fs.cat_ranges(paths, [0] * len(paths), ends, on_error="return") if paths else []
@@ -161,7 +161,7 @@ class RemoteStore:
             self._fs.rm_file(self._path(name))
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_explained(self) -> Iterator[None]:
         """Lets every error but a missing file name the registry: each store of fsspec raises its own client's."""
         try:
             yield

@@ -38,13 +38,13 @@ class Running(Protocol):
 
 
 class Child:
-    """A process of a command of ours. What it writes goes to its log, and what warns to `told`, too."""
+    """A process of a command of ours. What it writes goes to its log, and what warns to `on_line`, too."""
 
-    def __init__(self, process: Process, output: int, log: Path, told: Callable[[str], None]) -> None:
+    def __init__(self, process: Process, output: int, log: Path, on_line: Callable[[str], None]) -> None:
         """`output` is the reading end of the pipe into which the process writes; it is closed at the end."""
         self.pid = process.pid
         self._process = process
-        self._relay = asyncio.create_task(_relay(output, log, told))
+        self._relay = asyncio.create_task(_relay(output, log, on_line))
         self._ended = asyncio.create_task(self._end())
 
     @classmethod
@@ -56,7 +56,7 @@ class Child:
         stdin: int,
         lock: int,
         log: Path,
-        told: Callable[[str], None],
+        on_line: Callable[[str], None],
     ) -> Child:
         """Starts it. Raises OSError if it cannot be started."""
         # Our own pipe: with asyncio's, a process has not ended before all that it left behind have closed it.
@@ -76,7 +76,7 @@ class Child:
             raise
         finally:
             os.close(written)
-        return cls(process, output, log, told)
+        return cls(process, output, log, on_line)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)
@@ -94,7 +94,7 @@ class Child:
         return status
 
 
-async def _relay(output: int, log: Path, told: Callable[[str], None]) -> None:
+async def _relay(output: int, log: Path, on_line: Callable[[str], None]) -> None:
     """Writes what comes out of a pipe into the log, and tells what is to be shown, until the other side is closed."""
     reader, lines = asyncio.StreamReader(), Lines()
     file = os.fdopen(output, "rb", buffering=0)
@@ -104,11 +104,11 @@ async def _relay(output: int, log: Path, told: Callable[[str], None]) -> None:
     while raw := await reader.read(READ_BYTES):
         _append(log, raw)
         for line in filter(is_shown, lines.feed(raw)):
-            told(line)
+            on_line(line)
     for line in lines.end():
         _append(log, b"\n")  # what the next process writes begins a line
         if is_shown(line):
-            told(line)
+            on_line(line)
     transport.close()
 
 

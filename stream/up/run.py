@@ -61,10 +61,10 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     theirs, ours = os.pipe()  # nobody ever writes into it
-    crew = Crew(options, screen, theirs, lock)
-    watching = asyncio.create_task(crew.watch())
+    supervisor = Supervisor(options, screen, theirs, lock)
+    watching = asyncio.create_task(supervisor.watch())
     try:
-        begun = asyncio.create_task(crew.begin())
+        begun = asyncio.create_task(supervisor.begin())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait((begun, stopped), return_when=asyncio.FIRST_COMPLETED)
         if begun.done():
@@ -76,15 +76,15 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
                 await begun
         screen.say("", "stopping: workers finish their batches, then all else, then the servers")
     finally:
-        await crew.stop()
+        await supervisor.stop()
         watching.cancel()
         os.close(theirs)
         os.close(ours)
-    if bad := [keeper.status.name for keeper in crew.keepers if not keeper.stopped_well]:
+    if bad := [keeper.status.name for keeper in supervisor.keepers if not keeper.stopped_well]:
         raise RuntimeError(f"all parts were stopped, but {', '.join(bad)} did not end well")
 
 
-class Crew:
+class Supervisor:
     """All that runs: servers, workers, and the rest, each kept by a keeper."""
 
     def __init__(self, options: Options, screen: Screen, stdin: int, lock: int) -> None:
@@ -153,7 +153,7 @@ class Crew:
             stdin=self._stdin,
             lock=self._lock,
             log=self._options.home.log(part.name),
-            told=partial(self._screen.say, part.name),
+            on_line=partial(self._screen.say, part.name),
         )
 
     async def _serve(self, server: Embedded, usual_port: int) -> Embedded:

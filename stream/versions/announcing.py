@@ -24,7 +24,7 @@ from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import retrieve_end
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.versions.weights import WeightsLedger, ended
 from stream.wire import ALL, VERSION_KEY, Topics, VersionRecord, WeightsRecord, dumps
@@ -66,7 +66,7 @@ class Announcer:
     _bootstrap: str
     _topics: Topics
     _security: KafkaSecurity
-    _hearing: Hearing
+    _announcements: AnnouncementReader
     _producer: AIOKafkaProducer
     _asker: AIOKafkaConsumer  # it is told where logs end, with what is not committed
     _lead_s: float
@@ -100,10 +100,10 @@ class Announcer:
         try:
             await producer.start()
             async with (
-                Hearing.opened(bootstrap, topics, security) as hearing,
+                AnnouncementReader.opened(bootstrap, topics, security) as announcements,
                 reader(bootstrap.split(","), security.arguments(), "read_uncommitted") as asker,
             ):
-                announcer = cls(bootstrap, topics, security, hearing, producer, asker, lead_s, sample_s)
+                announcer = cls(bootstrap, topics, security, announcements, producer, asker, lead_s, sample_s)
                 await announcer.settle()
                 yield announcer
         except KafkaError as error:
@@ -116,12 +116,12 @@ class Announcer:
     @property
     def ledger(self) -> Ledger:
         """Returns what the models topic says, with all that this announcer has written."""
-        return self._hearing.ledger
+        return self._announcements.ledger
 
     @property
     def weights(self) -> WeightsLedger:
         """Returns the same of weights."""
-        return self._hearing.weights
+        return self._announcements.weights
 
     async def announce(
         self, version: str, *, includes: Mapping[int, int], contains: Mapping[str, Any]
@@ -206,7 +206,7 @@ class Announcer:
 
     async def settle(self) -> None:
         """Confirms or withdraws what is announced and does not serve yet. Raises as `announce`."""
-        await self._hearing.look()
+        await self._announcements.look()
         atlases, weights = self.ledger.announced, self.weights.announced
         if not (atlases or weights):
             return
@@ -269,8 +269,8 @@ class Announcer:
                 last = await self._producer.send_and_wait(self._topics.models, value, key, partition=0)
         async with asyncio.timeout(SEEN_S):
             while True:
-                await self._hearing.look()
-                if self._hearing.next_offset > last.offset:
+                await self._announcements.look()
+                if self._announcements.next_offset > last.offset:
                     return
                 await asyncio.sleep(PAUSE_S)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.api import Atlas
 from stream.kafka.records.columns import I64
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.ledger import Answering
 from stream.versions.loading import Loader
 from stream.versions.weights import NEVER
@@ -47,17 +47,17 @@ class Atlases:
 
     kind = "atlas"
 
-    def __init__(self, hearing: Hearing, loader: Loader[Atlas]) -> None:
-        self._hearing = hearing
+    def __init__(self, announcements: AnnouncementReader, loader: Loader[Atlas]) -> None:
+        self._announcements = announcements
         self.loader = loader
         self._last = ChosenAtlases([], {})  # what was chosen last, for all partitions that were asked for
-        self._heard: Sequence[VersionRecord] = ()  # what served then
+        self._seen: Sequence[VersionRecord] = ()  # what served then
 
     def version_at(self, number: int, offset: int) -> str | None:
-        return self._hearing.ledger.version_at(number, offset)
+        return self._announcements.ledger.version_at(number, offset)
 
     def unconfirmed(self, number: int, last: int) -> Iterator[str]:
-        for record in self._hearing.ledger.announced:
+        for record in self._announcements.ledger.announced:
             if record.first.get(number, NEVER) <= last:
                 yield record.version
 
@@ -67,7 +67,7 @@ class Atlases:
                 yield version
 
     def is_plain(self, spans: Mapping[int, tuple[int, int]]) -> bool:
-        if self._heard is not self._hearing.ledger.serving:
+        if self._seen is not self._announcements.ledger.serving:
             return False
         found = [(self._last.partitions.get(number), span) for number, span in spans.items()]
         return all(one is not None and first in one.plain and last in one.plain for one, (first, last) in found)
@@ -75,7 +75,7 @@ class Atlases:
     def load(self, recent: Iterable[tuple[int, int, int]]) -> None:
         """Has the versions loaded that pings ask now or will next, and those before, which answer where one is missing:
         of the partitions that have pings. And the last one that serves, for partitions that come."""
-        ledger = self._hearing.ledger
+        ledger = self._announcements.ledger
         needed = {record.version for record in [*ledger.serving[-1:], *ledger.announced]}
         for number, first, last in recent:
             needed.update(self._between(number, first, last, around=1))
@@ -89,15 +89,15 @@ class Atlases:
 
     def _between(self, number: int, first: int, last: int, around: int = 0) -> Sequence[str]:
         """Returns the versions that answer offsets from `first` to `last`, and so many before and after them."""
-        answering = self._hearing.ledger.answering(number)
+        answering = self._announcements.ledger.answering(number)
         begin, end = answering.at(np.array([first, last])).tolist()
         return answering.versions[max(begin - around, 0) : end + 1 + around]
 
     def choose(self, spans: Mapping[int, tuple[int, int]], certain: Mapping[int, int]) -> None:
         """Chooses for these pings. What was chosen for other partitions stays, as long as nothing is new."""
-        ledger, loaded = self._hearing.ledger, self.loader.loaded
-        if self._heard is not ledger.serving:
-            self._last, self._heard = ChosenAtlases([], {}), ledger.serving
+        ledger, loaded = self._announcements.ledger, self.loader.loaded
+        if self._seen is not ledger.serving:
+            self._last, self._seen = ChosenAtlases([], {}), ledger.serving
         index = {atlas.version: at for at, atlas in enumerate(self._last.atlases)}
         partitions = dict(self._last.partitions)
         for number, (first, last) in spans.items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.api import Predictor
 from stream.kafka.records.columns import I64
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.loading import Loader
 from stream.versions.weights import NEVER, OWN, U32, Rules, undecided
 from stream.wire import WeightsRecord
@@ -62,15 +62,15 @@ class Networks:
 
     kind = "weights"
 
-    def __init__(self, hearing: Hearing, loader: Loader[Predictor], own: str) -> None:
+    def __init__(self, announcements: AnnouncementReader, loader: Loader[Predictor], own: str) -> None:
         """Takes `own`, the version of the worker's own weights."""
-        self._hearing = hearing
+        self._announcements = announcements
         self.loader = loader
         self._own = own
-        self._heard: Sequence[WeightsRecord] = ()  # what was announced when weights were chosen last
+        self._seen: Sequence[WeightsRecord] = ()  # what was announced when weights were chosen last
 
     def unconfirmed(self, number: int, last: int) -> Iterator[str]:
-        for record in self._hearing.weights.announced:
+        for record in self._announcements.weights.announced:
             if (at := undecided(record, number)) is not None and at <= last:
                 yield record.version
 
@@ -78,8 +78,8 @@ class Networks:
         yield from sorted(self._among(number, first, last) - self.loader.loaded.keys())
 
     def is_plain(self, spans: Mapping[int, tuple[int, int]]) -> bool:
-        weights = self._hearing.weights
-        if self._heard is not weights.records or weights.announced:
+        weights = self._announcements.weights
+        if self._seen is not weights.records or weights.announced:
             return False
         asked = [self._among(number, first, last) for number, (first, last) in spans.items()]
         return all(len(versions) == 1 and versions <= self.loader.loaded.keys() for versions in asked)
@@ -93,8 +93,8 @@ class Networks:
 
     def choose(self, spans: Mapping[int, tuple[int, int]], certain: Mapping[int, int]) -> ChosenWeights:
         """Chooses for these pings."""
-        ledger, loaded = self._hearing.weights, self.loader.loaded
-        self._heard = ledger.records
+        ledger, loaded = self._announcements.weights, self.loader.loaded
+        self._seen = ledger.records
         index = {version: at for at, version in enumerate(loaded)}
         if self._own in index:
             index[OWN_NAME] = index[self._own]
@@ -108,13 +108,13 @@ class Networks:
 
     def _among(self, number: int, first: int, last: int) -> set[str]:
         """Returns the versions that may answer offsets from `first` to `last`."""
-        rules = self._hearing.weights.rules(number)
+        rules = self._announcements.weights.rules(number)
         return {self._own if at == OWN else rules.rules[at].version for at in rules.among(first, last)}
 
     def _needed(self, recent: Iterable[tuple[int, int, int]]) -> set[str]:
         """Returns the versions that pings ask now or will, of the partitions that have pings; what is announced; and
         the last one that serves all, or else the worker's own, for partitions that come."""
-        ledger = self._hearing.weights
+        ledger = self._announcements.weights
         serving = [record.version for record in ledger.records if record.role == "all" and record.state == "serving"]
         needed = {serving[-1] if serving else self._own}
         needed.update(record.version for record in ledger.announced)

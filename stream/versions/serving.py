@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError
 
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.atlases import Atlases, ChosenAtlases
-from stream.versions.hearing import Hearing
 from stream.versions.ledger import certain_below
 from stream.versions.loading import RETRY_S, Loader
 from stream.versions.networks import ChosenWeights, Networks
@@ -95,7 +95,7 @@ class Versions:
 
     def __init__(
         self,
-        hearing: Hearing,
+        announcements: AnnouncementReader,
         atlases: Atlases | None,
         networks: Networks | None,
         *,
@@ -106,7 +106,7 @@ class Versions:
         a partition's log ends, as far as is known without asking: the further it is seen, the longer a look is good
         for.
         """
-        self._hearing = hearing
+        self._announcements = announcements
         self._atlases = atlases
         self._networks = networks
         self._sides: list[Side] = [one for one in (atlases, networks) if one is not None]
@@ -198,7 +198,7 @@ class Versions:
         """Returns whether the models topic was read to its end."""
         try:
             async with asyncio.timeout(LOOK_S):
-                await self._hearing.look()
+                await self._announcements.look()
         except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
             if not self._deaf:
                 log.warning("the models topic cannot be read (%r): partitions with newer pings wait", error)

@@ -79,7 +79,7 @@ class Geofence(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="geofence
 
 
 class Reached(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="reached"):
-    """Notes that an entity has arrived at a destination, as it was set then: whoever goes on knows that it is told.
+    """Notes that an entity has arrived at a destination, as it was set then: who goes on knows that this is published.
 
     It is written in the same transaction as `Arrived`. Another value of the destination's key does not take it back.
     """
@@ -156,31 +156,31 @@ class Inside(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="inside"):
     geofences: tuple[FenceChances, ...]
 
 
-Asked = Destination | Geofence | Reached  # what the destinations topic holds
-Told = Arrival | Arrived | Inside  # what the arrivals topic holds
+DestinationRecord = Destination | Geofence | Reached  # what the destinations topic holds
+ArrivalRecord = Arrival | Arrived | Inside  # what the arrivals topic holds
 
 _ENCODER: Final = msgspec.json.Encoder()
-_ASKED: Final[msgspec.json.Decoder[Asked]] = msgspec.json.Decoder(Asked)
-_TOLD: Final[msgspec.json.Decoder[Told]] = msgspec.json.Decoder(Told)
+_DESTINATION: Final[msgspec.json.Decoder[DestinationRecord]] = msgspec.json.Decoder(DestinationRecord)
+_ARRIVAL: Final[msgspec.json.Decoder[ArrivalRecord]] = msgspec.json.Decoder(ArrivalRecord)
 
 
-def dumps_arrivals(record: Asked | Told) -> bytes:
+def dumps_arrivals(record: DestinationRecord | ArrivalRecord) -> bytes:
     return _ENCODER.encode(record)
 
 
-def loads_asked(raw: bytes) -> Asked:
+def loads_destination(raw: bytes) -> DestinationRecord:
     """Parses a record of the destinations topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return _ASKED.decode(raw)
+    return _DESTINATION.decode(raw)
 
 
-def loads_told(raw: bytes) -> Told:
+def loads_arrival(raw: bytes) -> ArrivalRecord:
     """Parses a record of the arrivals topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return _TOLD.decode(raw)
+    return _ARRIVAL.decode(raw)
 
 
-def asked_of(value: Any) -> Asked:
+def destination_of(value: Any) -> DestinationRecord:
     """Returns the record that a JSON object stands for, as of a file. Raises msgspec.ValidationError."""
-    found: Asked = msgspec.convert(value, type=Asked)
+    found: DestinationRecord = msgspec.convert(value, type=DestinationRecord)
     return found
 
 

@@ -29,7 +29,7 @@ from stream.engine.engine import Engine
 from stream.kafka.producer import Publisher
 from stream.probes import http_server
 from stream.store.redis_store import RedisStore
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.serving import Versions
 from stream.worker import memory, startup, tracing
 from stream.worker import versions as asked_versions
@@ -91,10 +91,10 @@ class App(faust.App):
         """Does nothing. Faust would make a folder for its tables in the current directory, and we have no tables."""
 
 
-async def build(settings: Settings, hearing: Hearing | None = None) -> App:
+async def build(settings: Settings, announcements: AnnouncementReader | None = None) -> App:
     """Returns the app of one worker, with its Delivery; nothing is connected yet. Blocks while the model is loaded.
 
-    `hearing` has heard which versions serve, if any are to be asked.
+    `announcements` has read which versions serve, if any are to be asked.
 
     Raises:
         WeightsError: the weights cannot be used.
@@ -119,7 +119,7 @@ async def build(settings: Settings, hearing: Hearing | None = None) -> App:
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
-    app.versions = asked_versions.versions(settings, hearing, consumer, predictor)
+    app.versions = asked_versions.versions(settings, announcements, consumer, predictor)
     if app.versions is not None:
         await app.versions.ready()
     guarantee = _guarantee(settings, consumer)
@@ -230,8 +230,8 @@ async def serve(
     await startup.reach(settings, wait_s)
     await asyncio.to_thread(startup.provide, settings, topics)
     await startup.await_coordinator(settings)
-    async with asked_versions.hearing(settings) as hearing:
-        app = await build(settings, hearing)
+    async with asked_versions.announcements(settings) as announcements:
+        app = await build(settings, announcements)
         async with _open(door, app.watch):
             await _work(app, settings)
 

@@ -14,10 +14,10 @@ from model.api import Atlas, AtlasError, Predictor
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.engine.entities.predictors import Size
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.atlases import Atlases
 from stream.versions.fetching import fetched
 from stream.versions.files import path_of
-from stream.versions.hearing import Hearing
 from stream.versions.loading import Loader
 from stream.versions.networks import Networks
 from stream.versions.serving import Versions
@@ -25,12 +25,12 @@ from stream.worker.faust_driver import Consumer
 
 
 @asynccontextmanager
-async def hearing(settings: Settings) -> AsyncIterator[Hearing | None]:
+async def announcements(settings: Settings) -> AsyncIterator[AnnouncementReader | None]:
     """Yields what has heard which versions serve; None if none is to be asked. Raises Refused or KafkaError."""
     if settings.atlases is None and settings.registry is None:
         yield None
         return
-    async with Hearing.opened(settings.bootstrap, settings.topics, settings.kafka) as found:
+    async with AnnouncementReader.opened(settings.bootstrap, settings.topics, settings.kafka) as found:
         try:
             await found.look()
         except KafkaError as error:
@@ -40,27 +40,29 @@ async def hearing(settings: Settings) -> AsyncIterator[Hearing | None]:
         yield found
 
 
-def versions(settings: Settings, heard: Hearing | None, consumer: Consumer, own: Predictor) -> Versions | None:
+def versions(
+    settings: Settings, reader: AnnouncementReader | None, consumer: Consumer, own: Predictor
+) -> Versions | None:
     """Returns what chooses the versions of each ping of this consumer, if any are to be asked. `own` is the network of
     the worker's own weights.
     """
-    if heard is None:
+    if reader is None:
         return None
     pings = settings.topics.pings
     return Versions(
-        heard,
-        None if settings.atlases is None else atlases_of(heard, settings.atlases),
-        None if settings.registry is None else networks_of(heard, settings.registry, settings.weights, own),
+        reader,
+        None if settings.atlases is None else atlases_of(reader, settings.atlases),
+        None if settings.registry is None else networks_of(reader, settings.registry, settings.weights, own),
         hold_s=settings.lead_s / 2,
         log_end=lambda number: consumer.log_end((pings, number)),
     )
 
 
-def atlases_of(heard: Hearing, folder: Path) -> Atlases:
-    return Atlases(heard, Loader("atlas", partial(_atlas, folder)))
+def atlases_of(reader: AnnouncementReader, folder: Path) -> Atlases:
+    return Atlases(reader, Loader("atlas", partial(_atlas, folder)))
 
 
-def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> Networks:
+def networks_of(reader: AnnouncementReader, registry: str, weights: str, own: Predictor) -> Networks:
     """Takes the `weights` by which the worker's own network was loaded, in case it is let go and asked again."""
     version, size = own.version, Size.of(own)  # and not `own`, which is let go
 
@@ -76,7 +78,7 @@ def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> 
         return network
 
     loader = Loader("weights", load, {version: own})
-    return Networks(heard, loader, version)
+    return Networks(reader, loader, version)
 
 
 def _atlas(folder: Path, version: str) -> Atlas:

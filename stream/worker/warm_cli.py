@@ -30,10 +30,10 @@ def warm(
       NUMBA_CACHE_DIR=/var/cache/pathcast pathcast warm --weights ./my-weights
     """
     from model.api import Predictor
-    from model.jit import compiling, kept_in
+    from model.jit import cache_folders, compiling
     from stream.worker.warmup import warm as answer_synthetic_pings
 
-    if not (folders := kept_in()):
+    if not (folders := cache_folders()):
         raise OSError("no folder can be written in which kernels would be kept: set NUMBA_CACHE_DIR to one that can")
     began_s = time.monotonic()
     with compiling(lambda line: typer.echo(line, err=True)):

@@ -166,14 +166,14 @@ def test_a_disk_that_takes_no_more_costs_the_compiling_of_each_start(tmp_path: P
 
 def test_numba_still_keeps_code_as_this_module_knows_it() -> None:
     made = compiled(lambda x: x + 1)
-    assert isinstance(made._cache, machine_code._Kept)
+    assert isinstance(made._cache, machine_code._TolerantCache)
     assert made(np.int64(1)) == 2
 
 
 def test_a_numba_that_would_not_ask_it_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_code._Kept, "_impl_class", CompileResultCacheImpl)
+    monkeypatch.setattr(machine_code._TolerantCache, "_impl_class", CompileResultCacheImpl)
     made = compiled(lambda x: x + 1)
-    assert not isinstance(made._cache, machine_code._Kept)
+    assert not isinstance(made._cache, machine_code._TolerantCache)
     assert made(np.int64(1)) == 2
     assert made.stats.cache_path is None
 

@@ -60,8 +60,8 @@ def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
 def _reliable(geofences: dict[str, Any]) -> Iterator[str]:
     """Says how often entities were inside circles that were told to be so likely."""
     for horizon, steps in geofences.items():
-        told = ", ".join(f"{100 * step['chance']:.0f}: {100 * step['inside']:.0f}" for step in steps)
-        yield f"inside circles at {horizon} s, % told: % that were ({sum(step['n'] for step in steps):,}): {told}"
+        shares = ", ".join(f"{100 * step['chance']:.0f}: {100 * step['inside']:.0f}" for step in steps)
+        yield f"inside circles at {horizon} s, % told: % that were ({sum(step['n'] for step in steps):,}): {shares}"
 
 
 def _time_cells(score: dict[str, Any]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from aiokafka.errors import KafkaError
 
 from model.api import Atlas, AtlasError
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.files import path_of
-from stream.versions.hearing import Hearing
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ NONE: Final = Asked(None, None)
 class Atlases:
     """The versions in memory. It belongs to the event loop; loading does not block it."""
 
-    def __init__(self, hearing: Hearing, folder: Path) -> None:
-        self._hearing = hearing
+    def __init__(self, announcements: AnnouncementReader, folder: Path) -> None:
+        self._announcements = announcements
         self._folder = folder
         self._loaded: OrderedDict[str, Atlas] = OrderedDict()
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -47,17 +47,17 @@ class Atlases:
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
-                    await self._hearing.look()
+                    await self._announcements.look()
             except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
                 log.warning("the models topic cannot be read: %r", error)
-            for record in self._hearing.ledger.serving[-1:]:
+            for record in self._announcements.ledger.serving[-1:]:
                 await self.load(record.version)
             await asyncio.sleep(EVERY_S)
 
     def of(self, number: int, offset: int) -> tuple[Asked, bool]:
         """Returns what the ping at this offset of the partition of this number asks; and whether `load` may find its
         atlas."""
-        version = self._hearing.ledger.version_at(number, offset)
+        version = self._announcements.ledger.version_at(number, offset)
         if version is None:
             return NONE, False
         atlas = self._loaded.get(version)

@@ -150,10 +150,10 @@ class Tracks:
             answers = list(asyncio.run(self._engine.process(records, started_ms=0.0, fetched_ms=0.0)))
         finally:
             self._engine.drop(PARTITION)
-        return _told(found, answers, ModelRef(self._network.name, self._network.version))
+        return _filled_track(found, answers, ModelRef(self._network.name, self._network.version))
 
 
-def _told(found: Placed, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
+def _filled_track(found: Placed, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
     """Returns what the engine's answers make of a track."""
     fills: dict[str, GapFill] = {}
     accepted, left_out = [], list(found.left_out)

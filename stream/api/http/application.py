@@ -171,17 +171,17 @@ async def _answered(
         async with asyncio.timeout(ANSWER_S):
             return await handler(request)
     except Refusal as refusal:
-        return _told(request, refusal)
+        return _refused(request, refusal)
     except web.HTTPException as error:
-        return _told(request, _as_refusal(request, error, pages.hint))
+        return _refused(request, _as_refusal(request, error, pages.hint))
     except TimeoutError:
-        return _told(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
+        return _refused(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
     except Exception:
         log.exception("a request failed: %s %s", request.method, request.match_info.route.name)
-        return _told(request, Refusal("broken", "the log of the server says more"))
+        return _refused(request, Refusal("broken", "the log of the server says more"))
 
 
-def _told(request: web.Request, refusal: Refusal) -> web.Response:
+def _refused(request: web.Request, refusal: Refusal) -> web.Response:
     response = refusal.response()
     if request.body_exists and not request.content.at_eof():
         response.force_close()  # rather than read a body that nobody wants

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from aiokafka import AIOKafkaConsumer
 
-from stream.api.live.newest import Heard, Newest
+from stream.api.live.newest import Newest, Published
 from stream.api.live.topics import Source, TopicsFollowing, now_ms
 from stream.kafka.records.record_columns import Records
 from stream.wire import Topics
@@ -25,7 +25,7 @@ class Following(TopicsFollowing):
         refusal: Callable[[BaseException], Exception | None] = lambda error: None,
     ) -> None:
         """Takes how many partitions the pings topic has, beside what `TopicsFollowing` takes."""
-        super().__init__(consumer, [Source(topics.forecasts, self._hear, keep_ms)], refusal, newest.expire)
+        super().__init__(consumer, [Source(topics.forecasts, self._update, keep_ms)], refusal, newest.expire)
         self._topics = topics
         self.inputs = inputs  # partitions of the pings topic
         self._newest = newest
@@ -38,6 +38,6 @@ class Following(TopicsFollowing):
         self.inputs = len(client.cluster.partitions_for_topic(self._topics.pings) or ()) or self.inputs
         return {self._topics.forecasts: set(client.cluster.partitions_for_topic(self._topics.forecasts) or ())}
 
-    def _hear(self, records: Records) -> None:
+    def _update(self, records: Records) -> None:
         columns = zip(records.values.each(), records.timestamps_ms.tolist(), strict=True)
-        self._newest.hear([Heard(value, time_ms) for value, time_ms in columns if value is not None], now_ms())
+        self._newest.update([Published(value, time_ms) for value, time_ms in columns if value is not None], now_ms())

@@ -40,7 +40,7 @@ class Box(NamedTuple):
     north: float
 
 
-class Heard(NamedTuple):
+class Published(NamedTuple):
     """A record of the forecasts topic."""
 
     value: bytes
@@ -87,7 +87,7 @@ class Newest:
         self._ids: list[str] = []
         self._raw: list[bytes] = []
         self._lat, self._lon = np.zeros(0), np.zeros(0)
-        self._ts_ms, self._heard_ms = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._ts_ms, self._published_ms = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._change, self._partition = np.zeros(0, np.int64), np.zeros(0, np.int32)
         self._gone: deque[Gone] = deque()
         self.forgotten = 0  # the changes up to this one are not all in `gone` any more
@@ -101,7 +101,7 @@ class Newest:
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
-    def hear(self, records: Sequence[Heard], now_ms: int) -> list[int]:
+    def update(self, records: Sequence[Published], now_ms: int) -> list[int]:
         """Takes records in their order. Returns the places of those that were the newest of their entities."""
         newest = []
         for place, record in enumerate(records):
@@ -113,7 +113,7 @@ class Newest:
         self._tell()
         return newest
 
-    def _take(self, head: Head, record: Heard, now_ms: int) -> bool:
+    def _take(self, head: Head, record: Published, now_ms: int) -> bool:
         row = self._rows.get(head.entity_id)
         # A late ping's forecast answers that ping, and is no news of where the entity is. An earlier anchor of another
         # status is news: the track went back from a time in the future.
@@ -124,7 +124,7 @@ class Newest:
         self.change += 1
         self._raw[row] = record.value
         self._lat[row], self._lon[row], self._ts_ms[row] = head.anchor.lat, head.anchor.lon, head.anchor.ts
-        self._heard_ms[row] = now_ms if record.timestamp_ms < 0 else min(record.timestamp_ms, now_ms)
+        self._published_ms[row] = now_ms if record.timestamp_ms < 0 else min(record.timestamp_ms, now_ms)
         self._change[row], self._partition[row] = self.change, head.src.partition
         return True
 
@@ -141,7 +141,7 @@ class Newest:
     def _grow(self) -> None:
         held = len(self._ids)
         more = min(max(held, 1_024), self._most - held)
-        for name in ("_lat", "_lon", "_ts_ms", "_heard_ms", "_change", "_partition"):
+        for name in ("_lat", "_lon", "_ts_ms", "_published_ms", "_change", "_partition"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
         self._ids += [""] * more
@@ -152,7 +152,7 @@ class Newest:
         """Removes the entities that were not heard of for longest."""
         rows = np.fromiter(self._rows.values(), np.int64, len(self._rows))
         count = max(1, int(SPARE * len(rows)))
-        longest = rows[np.argpartition(self._heard_ms[rows], count - 1)[:count]]
+        longest = rows[np.argpartition(self._published_ms[rows], count - 1)[:count]]
         if not self.crowded_out:
             log.warning("%d entities are more than --max-entities: those heard of longest ago are left out", len(rows))
         self.crowded_out += count
@@ -160,7 +160,7 @@ class Newest:
 
     def expire(self, now_ms: int) -> int:
         """Removes the entities that were not heard of for `keep_ms`. Returns how many."""
-        silent = (self._change > 0) & (self._heard_ms < now_ms - self._keep_ms)
+        silent = (self._change > 0) & (self._published_ms < now_ms - self._keep_ms)
         rows = np.flatnonzero(silent).tolist()
         self._remove(rows)
         if rows:

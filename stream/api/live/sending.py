@@ -44,7 +44,7 @@ async def follow(newest: Newest, watch: Watch, send: Send, beat: Callable[[], Aw
             await in_time(send(messages))
         try:
             async with asyncio.timeout(HEARTBEAT_S):
-                await newest.changed(watch.told)
+                await newest.changed(watch.sent_change)
         except TimeoutError:
             await in_time(beat())
 

@@ -58,36 +58,36 @@ class Watch:
         self._server = server
         self._box = box
         self._entities = tuple(dict.fromkeys(entities))
-        self._told = 0  # the number of the last change that the client knows
+        self._sent_change = 0  # the number of the last change that the client knows
         self._begun = 0  # the change at the begin of its snapshot: who left before is in none of its messages
         self._inside = np.zeros(0, np.bool_)  # by row: whether the client has its entity
         self._is_live = False
-        told = resumed(server, last_id)
-        self.is_resumed = told is not None and newest.forgotten <= told <= newest.change
-        if self.is_resumed and told is not None:
-            self._told = self._begun = told
+        sent = resumed(server, last_id)
+        self.is_resumed = sent is not None and newest.forgotten <= sent <= newest.change
+        if self.is_resumed and sent is not None:
+            self._sent_change = self._begun = sent
             self._inside = np.ones(newest.rows, np.bool_)  # as far as we know
         self._begins = not self.is_resumed
 
     @property
-    def told(self) -> int:
-        return self._told
+    def sent_change(self) -> int:
+        return self._sent_change
 
     def next(self) -> list[Message]:
         """Returns the next messages, at most PAGE and two; none if there is nothing new."""
         newest = self._newest
-        if max(self._told, self._begun) < newest.forgotten and not self._begins:
-            self._told, self._begins, self._is_live = 0, True, False  # it slept for too long
+        if max(self._sent_change, self._begun) < newest.forgotten and not self._begins:
+            self._sent_change, self._begins, self._is_live = 0, True, False  # it slept for too long
         messages = []
         if self._begins:
             self._begins, self._begun = False, newest.change
             self._inside = np.zeros(newest.rows, np.bool_)
             messages.append(Message("snapshot", "", b'{"type":"snapshot"}'))
-        if self._told < newest.change:
+        if self._sent_change < newest.change:
             messages += self._page()
-        if self._told >= newest.change and not self._is_live:
+        if self._sent_change >= newest.change and not self._is_live:
             self._is_live = True
-            name = self._id(self._told)
+            name = self._id(self._sent_change)
             messages.append(Message("live", name, b'{"type":"live","id":"%s"}' % name.encode()))
         return messages
 
@@ -97,7 +97,7 @@ class Watch:
             self._inside = np.concatenate([self._inside, np.zeros(newest.rows - len(self._inside), np.bool_)])
         found = sorted([*self._departures(), *self._arrivals()])
         page = found[:PAGE]
-        self._told = page[-1].change if len(found) > PAGE else newest.change
+        self._sent_change = page[-1].change if len(found) > PAGE else newest.change
         for one in page:
             self._inside[one.row] = one.is_there
         return [self._message(one) for one in page]
@@ -111,16 +111,16 @@ class Watch:
         ]
 
     def _gone(self) -> list[Gone]:
-        return self._newest.gone_since(max(self._told, self._begun))
+        return self._newest.gone_since(max(self._sent_change, self._begun))
 
     def _arrivals(self) -> list[_News]:
         """Returns who changed and is to be told of, or has left the box."""
         newest = self._newest
         if self._entities:
             rows = np.array([row for one in self._entities if (row := newest.row(one)) is not None], np.int64)
-            rows = rows[newest.changes[rows] > self._told]
+            rows = rows[newest.changes[rows] > self._sent_change]
         else:
-            rows = np.flatnonzero(newest.changes > self._told)
+            rows = np.flatnonzero(newest.changes > self._sent_change)
         matches = newest.inside(self._box)[rows]
         had = self._inside[rows]
         if freed := {one.row for one in self._gone()}:

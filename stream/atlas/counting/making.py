@@ -19,7 +19,7 @@ from model.atlas.days import Day
 from model.atlas.version import pieces
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.kept_days import Days, GrowingDays
+from stream.atlas.growing_days import Days, GrowingDays
 from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Partition
 from stream.store.sums_store import SumsLost, SumsStore

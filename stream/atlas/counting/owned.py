@@ -13,7 +13,7 @@ from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
-from stream.atlas.kept_days import GrowingDays
+from stream.atlas.growing_days import GrowingDays
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Partition, Records
 from stream.members.group_member import AnotherLog

@@ -43,7 +43,7 @@ SAMPLE_S: Final = 0.1  # no ping comes before the announcement
 ASKED: Final = 500  # forecasts of each partition that are read: the last ones
 
 
-class Told(NamedTuple):
+class Served(NamedTuple):
     """How many of some forecasts asked the atlas, and how many it moved."""
 
     forecasts: int
@@ -56,7 +56,7 @@ class Found(NamedTuple):
 
     plain: list[Rate]
     guided: list[Rate]
-    told: list[Told]
+    served: list[Served]
 
     @property
     def ratios(self) -> list[float]:
@@ -88,8 +88,8 @@ def _both(
     for guided in (False, True) if number % 2 else (True, False):
         if guided:
             found.guided.append(drained(options, servers, names, show, f"{what} with the atlas", atlases=folder))
-            found.told.append(asyncio.run(_told(servers.bootstrap, names, options.partitions, atlas)))
-            if not found.told[-1].moved:
+            found.served.append(asyncio.run(_served(servers.bootstrap, names, options.partitions, atlas)))
+            if not found.served[-1].moved:
                 raise Failed("the worker with the atlas found nothing in it: what was measured is no atlas")
         else:
             found.plain.append(drained(options, servers, names, show, f"{what} without an atlas"))
@@ -118,7 +118,7 @@ async def _announced(bootstrap: str, names: Topics, atlas: Atlas) -> None:
         await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
 
-async def _told(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Told:
+async def _served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
     """Reads the last forecasts of each partition."""
     servers = bootstrap.split(",")
     logs = await bounds(servers, [(names.forecasts, number) for number in range(partitions)])
@@ -128,12 +128,12 @@ async def _told(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) ->
             async for records in reread(servers, partition, max(begin, end - ASKED), end):
                 forecasts += [loads_forecast(value or b"") for value in records.values.each()]
     asked = [one.atlas for one in forecasts if one.atlas is not None and one.atlas.version == atlas.version]
-    return Told(len(forecasts), len(asked), sum(one.pings > 0 for one in asked))
+    return Served(len(forecasts), len(asked), sum(one.pings > 0 for one in asked))
 
 
 def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen: Profile | None, why: str) -> Report:
     tables = [_rates(found)]
-    forecasts, asked, moved = map(sum, zip(*found.told, strict=True))
+    forecasts, asked, moved = map(sum, zip(*found.served, strict=True))
     notes = [
         f"{options.entities:,} entities, {options.rounds} pings each, {options.partitions} partitions, "
         f"batches of at most {options.max_batch}, weights {options.weights}; medians of {options.runs} runs, "
@@ -151,7 +151,7 @@ def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen
         "keys": len(atlas.sums),
         "without": [one._asdict() for one in found.plain],
         "with": [one._asdict() for one in found.guided],
-        "told": [one._asdict() for one in found.told],
+        "served": [one._asdict() for one in found.served],
         "ratio": middle(found.ratios),
         "stages": seen.stages if seen is not None else None,
     }

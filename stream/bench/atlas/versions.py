@@ -21,7 +21,7 @@ from model.atlas.growth import Growth
 from model.atlas.sums import entity_ids
 from model.atlas.version import pieces
 from stream.atlas.building import CHUNK_ROWS, MAX_CELLS, Rules, published_of
-from stream.atlas.kept_days import GrowingDays
+from stream.atlas.growing_days import GrowingDays
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table

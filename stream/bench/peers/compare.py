@@ -51,13 +51,13 @@ def _report(
             f"steady: {options.seconds:g} s per rate and run; missing: of all runs, what was not answered "
             f"{steady.LATE_S:g} s after the end. Latencies are those of the answers that came"
         )
-        numbers["rates"] = {key: [_told(runs) for runs in found] for key, found in rates.found.items()}
+        numbers["rates"] = {key: [_rows(runs) for runs in found] for key, found in rates.found.items()}
     skipped = [item for results in (drains, rates) if results is not None for item in results.skipped.items()]
     numbers["skipped"] = dict(skipped)
     notes += dict.fromkeys(f"{PEERS[key].name}: skipped, {why}" for key, why in skipped)  # each once
     return Report("peers", tables, numbers, notes, servers.what)
 
 
-def _told(runs: Sequence[Measured]) -> list[dict[str, Any]]:
+def _rows(runs: Sequence[Measured]) -> list[dict[str, Any]]:
     """Returns one run's rates for a program. The broker's load includes what feeder and subscriber ask of it."""
     return [{**dict(zip(steady.COLUMNS[1:], steady.row_of([one]), strict=True)), **one.load._asdict()} for one in runs]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stream.bench.harness import launch
 
 
-class Kept(NamedTuple):
+class CachedKernels(NamedTuple):
     """The compiled functions in a folder, one per set of types, and the bytes of all files there."""
 
     functions: int
@@ -21,11 +21,11 @@ def keeping(folder: Path) -> dict[str, str]:
     return {**launch.environment(), "NUMBA_CACHE_DIR": str(folder)}
 
 
-def kept_in(folder: Path) -> Kept:
+def cached_kernels(folder: Path) -> CachedKernels:
     """Returns what is kept in a folder. Raises RuntimeError if there are no kernels: then what ran with it has compiled
     none, or has kept them elsewhere."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     functions = sum(path.suffix == ".nbc" for path in sizes)  # .nbi are numba's indexes of them
     if not functions:
         raise RuntimeError(f"no kernels are kept in {folder}: does numba heed NUMBA_CACHE_DIR?")
-    return Kept(functions, sum(sizes.values()))
+    return CachedKernels(functions, sum(sizes.values()))

@@ -78,7 +78,7 @@ class Found:
     ended: dict[str, list[launch.Ran]] = field(default_factory=lambda: defaultdict(list))
     started: dict[str, list[Started]] = field(default_factory=lambda: defaultdict(list))
     memory: dict[str, list[proc.Memory]] = field(default_factory=lambda: defaultdict(list))
-    kept: dict[str, list[kernels.Kept]] = field(default_factory=lambda: defaultdict(list))
+    kept: dict[str, list[kernels.CachedKernels]] = field(default_factory=lambda: defaultdict(list))
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
@@ -108,7 +108,7 @@ def _one_run(options: Options, servers: Servers, found: Found, show: Show) -> No
         for what in ("no kernels kept", "kernels kept"):
             show(f"pathcast warm, {what}")
             found.ended[f"pathcast warm, {what}"].append(_warm(options, warmed))
-        found.kept["pathcast warm"].append(kernels.kept_in(warmed))
+        found.kept["pathcast warm"].append(kernels.cached_kernels(warmed))
         for what, folder in (("no kernels kept", other), ("kernels kept", warmed)):
             show(f"{WORKERS} workers, {what}")
             started, parent, workers = _several(options, servers, folder)
@@ -121,7 +121,7 @@ def _one_run(options: Options, servers: Servers, found: Found, show: Show) -> No
                 found.started["pathcast worker, kernels kept"].append(started)
                 found.memory["one worker, ready, without entities"].append(ready)
             found.memory[f"one worker, {entities:,} entities of {ROUNDS} pings"].append(filled)
-        found.kept["workers after it"].append(kernels.kept_in(warmed))
+        found.kept["workers after it"].append(kernels.cached_kernels(warmed))
 
 
 # -- processes that end -----------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _several(options: Options, servers: Servers, folder: Path) -> tuple[Started,
                 memory = [proc.memory(pid) for pid in pids]
             except ProcessLookupError as error:
                 raise parent.failed(str(error)) from None
-            kernels.kept_in(folder)  # raises if the workers have compiled elsewhere, so that they were not cold
+            kernels.cached_kernels(folder)  # raises if the workers have compiled elsewhere, so that they were not cold
             return Started(wall_s, cpu_s), parent.memory(), memory
 
 

@@ -141,5 +141,5 @@ def _say(
     if as_json:
         typer.echo(json.dumps({"out": out, **numbers, **rows}), err=out == STDOUT)
         return
-    told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in {**numbers, **rows}.items())
-    typer.echo(f"{told}", err=True)
+    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in {**numbers, **rows}.items())
+    typer.echo(f"{counts}", err=True)

@@ -54,7 +54,7 @@ def read_again(
 
 def say(found: Reread, name: str, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        told = {
+        shown = {
             "adapter": name,
             "messages": found.messages,
             "pings": found.pings,
@@ -64,7 +64,7 @@ def say(found: Reread, name: str, *, dry_run: bool, as_json: bool) -> None:
             "omitted": found.omitted,
             "dry_run": dry_run,
         }
-        typer.echo(msgspec.json.encode(told))
+        typer.echo(msgspec.json.encode(shown))
     else:
         typer.echo(_in_words(found, name, "would hold" if dry_run else "held"))
 

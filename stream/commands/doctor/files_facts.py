@@ -65,7 +65,7 @@ class Versions:
 def weights(given: str) -> Weights:
     import stream.engine.engine  # noqa: F401 - its kernels are a worker's, too
     from model.api import Predictor, load_weights, weights_folder
-    from model.jit import is_compiled, kept_in
+    from model.jit import cache_folders, is_compiled
     from stream.registry.golden import check_golden
     from stream.registry.manifest import GOLDEN
 
@@ -77,7 +77,7 @@ def weights(given: str) -> Weights:
             version=found.fingerprint().hex(),
             golden=golden.is_file(),
             compiled=is_compiled(),
-            kernels=kept_in(),
+            kernels=cache_folders(),
         )
         if not base.golden or not base.compiled:
             return base
@@ -91,12 +91,12 @@ def announced(bootstrap: str, topics: Topics, security: KafkaSecurity, timeout_s
     """Reads the models topic. Raises KafkaError, or TimeoutError."""
 
     async def read() -> Announced:
-        from stream.versions.hearing import Hearing
+        from stream.versions.announcement_reader import AnnouncementReader
 
-        async with asyncio.timeout(timeout_s), Hearing.opened(bootstrap, topics, security) as hearing:
-            await hearing.look()
-            atlases = [*hearing.ledger.serving, *hearing.ledger.announced]
-            return Announced([one.version for one in atlases], [one.version for one in hearing.weights.records])
+        async with asyncio.timeout(timeout_s), AnnouncementReader.opened(bootstrap, topics, security) as announcements:
+            await announcements.look()
+            atlases = [*announcements.ledger.serving, *announcements.ledger.announced]
+            return Announced([one.version for one in atlases], [one.version for one in announcements.weights.records])
 
     return asyncio.run(read())
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from model.api import Atlas, Predictor
 from stream.adapters.files import Row
 from stream.atlas.replaying import One
-from stream.commands.files.survey import Told
+from stream.commands.files.survey import Progress
 from stream.commands.replay import records_of
 from stream.config.settings import Settings
 from stream.engine.asks import NOTHING, Choice
@@ -58,7 +58,7 @@ def answers(
     batches: Iterable[list[tuple[int, Row]]],
     settings: Settings,
     counts: Counts,
-    told: Told,
+    progress: Progress,
     *,
     forecasts: bool = True,
     atlas: Path | None = None,
@@ -86,7 +86,7 @@ def answers(
             counts.duplicates = sum(one.duplicates for one in of_engine)
             for answer in said if forecasts else [one for _, one in said.others]:
                 yield batch[answer.src.offset - first][0], answer
-            told(counts.rows)
+            progress(counts.rows)
 
 
 def bad(row: int, answer: Outgoing) -> Bad:

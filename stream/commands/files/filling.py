@@ -33,14 +33,14 @@ def filled(found: Recording, form: Any, weights: str, atlas: Path | None, step_m
 
     Raises ValueError if no row is a ping, and the errors of reading the file, the weights or the atlas.
     """
-    with steps.step("reading") as told:
-        seen = survey(found.rows(), told)
+    with steps.step("reading") as progress:
+        seen = survey(found.rows(), progress)
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     fills, rejects, counts = Fills(), Rejects(), Counts()
     spacing = Spacing(step_ms, times.unit_ms(form, found.columns))
     rows = batches(found.rows, seen)
-    with steps.step("filling", len(seen)) as told:
-        for row, answer in answers(rows, settings, counts, told, forecasts=False, atlas=atlas, spacing=spacing):
+    with steps.step("filling", len(seen)) as progress:
+        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, spacing=spacing):
             if answer.topic == settings.topics.gapfills:
                 fills.add(loads_gapfill(answer.value or b""))
             elif answer.topic == settings.topics.dead_letters:

@@ -151,12 +151,12 @@ def _written(
 
     steps, counts, rejects = Steps(console), Counts(), Rejects()
     read = recorded.rows if recorded.archive is None else recorded.in_order().__iter__
-    with steps.step("reading") as told:
-        seen = survey(read(), told)
+    with steps.step("reading") as progress:
+        seen = survey(read(), progress)
     newest: dict[bytes, bytes] = {}  # by entity
     written = 0
-    with steps.step("forecasting", len(seen)) as told:
-        for row, answer in answers(batches(read, seen), settings, counts, told, atlas=atlas):
+    with steps.step("forecasting", len(seen)) as progress:
+        for row, answer in answers(batches(read, seen), settings, counts, progress, atlas=atlas):
             if answer.topic == settings.topics.forecasts:
                 if each:
                     table.write(loads_forecast(answer.value or b""))

@@ -16,7 +16,7 @@ from stream.commands.files.answering import Bad
 SHOWN: Final = 20  # rows that were no pings
 EVERY_S: Final = 10.0  # between two lines where no terminal is
 
-Told = Callable[[int], None]
+RowsDone = Callable[[int], None]
 
 
 class Steps:
@@ -26,7 +26,7 @@ class Steps:
         self._console, self._clock_s = console, clock_s
 
     @contextmanager
-    def step(self, what: str, total: int | None = None) -> Iterator[Told]:
+    def step(self, what: str, total: int | None = None) -> Iterator[RowsDone]:
         """Yields a function that is told how many rows are done: a bar on a terminal, elsewhere a line now and then."""
         if not self._console.is_terminal:
             yield self._lines(what, total)
@@ -38,17 +38,17 @@ class Steps:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)
 
-    def _lines(self, what: str, total: int | None) -> Told:
+    def _lines(self, what: str, total: int | None) -> RowsDone:
         shown_s = self._clock_s()
 
-        def told(done: int) -> None:
+        def rows_done(done: int) -> None:
             nonlocal shown_s
             if self._clock_s() - shown_s >= EVERY_S:
                 shown_s = self._clock_s()
                 of = "" if total is None else f" of {total:,}"
                 self._console.print(f"{what}: {done:,}{of} rows", highlight=False, soft_wrap=True)
 
-        return told
+        return rows_done
 
 
 def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:

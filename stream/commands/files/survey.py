@@ -27,7 +27,7 @@ BATCH_ROWS: Final = 16_384  # given to the engine together, as `pathcast replay`
 
 Order = Literal["time", "entity", "none"]
 Read = Callable[[], Iterable[Row]]  # the rows of a file from its begin, in its order
-Told = Callable[[int], None]  # how many rows are done
+Progress = Callable[[int], None]  # how many rows are done
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Survey:
         return len(self.ts_ms)
 
 
-def survey(rows: Iterable[Row], told: Told = lambda rows: None) -> Survey:
+def survey(rows: Iterable[Row], progress: Progress = lambda rows: None) -> Survey:
     """Reads all rows once."""
     ts_ms, entity = array("q"), array("i")
     names: dict[str, int] = {}
@@ -65,8 +65,8 @@ def survey(rows: Iterable[Row], told: Told = lambda rows: None) -> Survey:
         ts_ms.append(ts)
         entity.append(code)
         if number % TOLD_EVERY == 0:
-            told(number)
-    told(len(ts_ms))
+            progress(number)
+    progress(len(ts_ms))
     order: Order = "time" if by_time else "entity" if by_entity else "none"
     return Survey(np.frombuffer(ts_ms, np.int64), np.frombuffer(entity, np.int32), names, order)
 

@@ -7,7 +7,7 @@ gone from them.
     states     Redis: whether the workers have removed its states
     latest     its newest forecast in the compacted topic
     archived   the archive of pings
-    kept       what nobody can remove singly, and until when it stays
+    remaining  what nobody can remove singly, and until when it stays
     findings   what was found and done in a place, as a row
 
 It changes no state itself. A worker that has the entity in memory would write it again; so workers are told, by the log

@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from stream.commands.forget import archived, kept, latest, pings, states
+from stream.commands.forget import archived, latest, pings, remaining, states
 from stream.commands.forget.findings import Finding, Outcome, failed
 from stream.config.settings import Settings
 from stream.kafka import admin
@@ -40,7 +40,7 @@ async def forget(what: What) -> list[Finding]:
             partitions = admin.partitions_of(client, settings.topics.pings)
             (newest,) = admin.describe(client, [settings.topics.latest])
             hidden = newest.partitions is None and admin.is_hidden(client, newest.name)
-            in_topics = kept.in_topics(client, settings.topics)
+            in_topics = remaining.in_topics(client, settings.topics)
     except ERRORS as error:
         found += [failed("Kafka", error), failed(states.PLACE, ValueError("workers can only be told through Kafka"))]
     else:
@@ -55,31 +55,31 @@ async def forget(what: What) -> list[Finding]:
         found.append(in_topics)
     if what.archive is not None:
         found.append(await _attempt(archived.PLACE, _archived(what, what.archive)))
-    return [*found, *kept.elsewhere()]
+    return [*found, *remaining.elsewhere()]
 
 
 async def _of_workers(what: What, partitions: int) -> list[Finding]:
     """Tells the workers, and waits until they have removed the entity's states."""
     numbers = range(partitions)
-    before, told = failed(states.PLACE, ValueError("not looked for")), None
+    before, sent_at = failed(states.PLACE, ValueError("not looked for")), None
     async with states.opened(what.settings, numbers) as stored:
         before = await _attempt(states.PLACE, lambda: stored.look(what.entity_id))
         if what.dry_run:
             return [before]
         try:
             topic, security = what.settings.topics.pings, what.settings.kafka
-            told = await pings.send(what.settings.bootstrap, topic, numbers, what.entity_id, security=security)
+            sent_at = await pings.send(what.settings.bootstrap, topic, numbers, what.entity_id, security=security)
         except ERRORS as error:
             return [failed(PINGS, error), before]
-        sent = _told(told)
+        sent = _sent(sent_at)
         if before.outcome is Outcome.FAILED:
             return [sent, before]
-        after = stored.removed(what.entity_id, told, what.wait_s, before)
+        after = stored.removed(what.entity_id, sent_at, what.wait_s, before)
         return [sent, await _attempt(states.PLACE, lambda: after)]
 
 
-def _told(told: Mapping[int, int]) -> Finding:
-    where = ", ".join(f"{number}:{offset}" for number, offset in told.items())
+def _sent(sent_at: Mapping[int, int]) -> Finding:
+    where = ", ".join(f"{number}:{offset}" for number, offset in sent_at.items())
     return Finding(PINGS, Outcome.SENT, f"a record in each partition, at {where}", "from there on it was never seen")
 
 

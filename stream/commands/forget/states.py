@@ -40,29 +40,29 @@ class States:
             return Finding(PLACE, Outcome.ABSENT, "no state")
         return Finding(PLACE, Outcome.FOUND, f"a state in partition {', '.join(map(str, numbers))}")
 
-    async def removed(self, entity_id: str, told: Mapping[int, int], wait_s: float, before: Finding) -> Finding:
-        """Returns what has become of the states when the workers have come to the records at the offsets `told`, or
+    async def removed(self, entity_id: str, sent_at: Mapping[int, int], wait_s: float, before: Finding) -> Finding:
+        """Returns what has become of the states when the workers have come to the records at the offsets `sent_at`, or
         after `wait_s`. `before` is what `look` found."""
         until_s = time.monotonic() + wait_s
-        left = dict.fromkeys(told, _Left.NOT_YET)
+        left = dict.fromkeys(sent_at, _Left.NOT_YET)
         while True:
             for number in [number for number, what in left.items() if what is _Left.NOT_YET]:
-                left[number] = await self._left(number, entity_id, told[number])
+                left[number] = await self._left(number, entity_id, sent_at[number])
             if _Left.NOT_YET not in left.values() or time.monotonic() >= until_s:
                 return _finding(left, before)
             await asyncio.sleep(LOOK_S)
 
-    async def _left(self, number: int, entity_id: str, told: int) -> _Left:
+    async def _left(self, number: int, entity_id: str, sent_at: int) -> _Left:
         # The offset first: a state that is removed meanwhile is seen as not there.
         claim = await self._store.peek((self._partitions[0][0], number))
         raw = await self._raw(number, entity_id)
         if claim.epoch == 0 and raw is None:
             return _Left.NOTHING  # nobody ever worked here
-        if claim.next_offset is None or claim.next_offset <= told:
+        if claim.next_offset is None or claim.next_offset <= sent_at:
             return _Left.NOT_YET
         if raw is None:
             return _Left.NOTHING
-        return _Left.NEW if _includes(entity_id, raw) > told + 1 else _Left.OLD
+        return _Left.NEW if _includes(entity_id, raw) > sent_at + 1 else _Left.OLD
 
     async def _raw(self, number: int, entity_id: str) -> bytes | None:
         return (await self._store.get_many((self._partitions[0][0], number), [entity_id]))[0]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 ANY: Final = 1 << 62  # a ceiling above every offset
 
 
-class Kept(NamedTuple):
+class StoredState(NamedTuple):
     """A stored state of an entity, which lacks its window's last `behind` fixes."""
 
     entity: Entity
@@ -59,12 +59,14 @@ class Restorer:
         for row in np.flatnonzero(taken & ((heads["suspects"] > 0) | (heads["pending"] > 0))).tolist():
             self._tracks.set_odd(int(slots[row]), *stored_entity.odd_of(heads[row]))
         state_at, behind = stored_entity.HEAD.itemsize + places * FIX_BYTES, heads["behind"].tolist()
-        states = [Kept(found[row][0], raws[row][state_at:], behind[row]) for row in np.flatnonzero(taken).tolist()]
+        states = [
+            StoredState(found[row][0], raws[row][state_at:], behind[row]) for row in np.flatnonzero(taken).tolist()
+        ]
         for row in np.flatnonzero(~taken).tolist():
             states += self._taken_singly(shard, found[row][0], raws[row], int(limits[row]))
         self._load(shard, states)
 
-    def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[Kept]:
+    def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[StoredState]:
         """Loads a record that is unusual but may be usable: a quarantine, or another model's record with another
         ring width."""
         try:
@@ -81,13 +83,13 @@ class Restorer:
             shard.quarantine[entity.id] = found
             return []
         self._tracks.write(entity.slot, found.track)
-        return [Kept(entity, found.state, found.behind)]
+        return [StoredState(entity, found.state, found.behind)]
 
     def _refuse(self, shard: Shard, entity_id: str, why: str) -> None:
         shard.counts.damaged += 1
         log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, shard.partition, why)
 
-    def _load(self, shard: Shard, states: Sequence[Kept]) -> None:
+    def _load(self, shard: Shard, states: Sequence[StoredState]) -> None:
         if not states:
             return
         slots = slots_of(kept.entity for kept in states)
@@ -106,7 +108,7 @@ class Restorer:
             tracks = [self._tracks.read(slot) for slot in rows.tolist()]
             self._predictors.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
-    def _caught_up(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
+    def _caught_up(self, shard: Shard, states: Sequence[StoredState]) -> list[Entity]:
         """Folds in the fixes of the window that each state lacks.
 
         Returns the entities whose state's last fix is not where their record says.
@@ -122,7 +124,7 @@ class Restorer:
             self._say_rebuilt(shard, entity, "it does not stand in its window")
         return odd
 
-    def _refused(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
+    def _refused(self, shard: Shard, states: Sequence[StoredState]) -> list[Entity]:
         """Loads the states one by one; returns the entities whose state the model refuses."""
         reason, refused = "", []
         for kept in states:

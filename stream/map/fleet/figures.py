@@ -55,7 +55,7 @@ class Figures:
         while len(self._ends) > 1 and self._ends[0].at_ms < ends.at_ms - RATE_MS:
             self._ends.popleft()
 
-    def told(self, now_ms: int) -> dict[str, Any]:
+    def summary(self, now_ms: int) -> dict[str, Any]:
         """Returns the figures. What is unknown is None."""
         since_ms = now_ms - OF_MS
         answers = [one for one in self._answers if one.at_ms >= since_ms]

@@ -42,7 +42,7 @@ class Fills:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def hear(self, found: GapFill) -> bool:
+    def update(self, found: GapFill) -> bool:
         """Takes a record. Returns whether it says anything new: workers publish some again after a crash."""
         known = self._by_id.setdefault(found.entity_id, deque(maxlen=MOST))
         self._by_id.move_to_end(found.entity_id)
@@ -81,7 +81,7 @@ def _json(found: GapFill) -> bytes:
     places: list[Anchor | GapPoint] = []
     if found.points:
         places = [found.start, *found.points[:MAX_POINTS], found.end]
-    told = {
+    fields = {
         "id": found.entity_id,
         "gap_id": found.gap_id,
         "from_ts": found.start.ts,
@@ -89,4 +89,4 @@ def _json(found: GapFill) -> bytes:
         "final": found.status != "provisional",
         "points": [(one.ts, one.lat, one.lon) for one in places],
     }
-    return _ENCODER.encode(told)
+    return _ENCODER.encode(fields)

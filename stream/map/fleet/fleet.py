@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.api.live.newest import MAX_PARTITIONS, Box, Heard, Newest
+from stream.api.live.newest import MAX_PARTITIONS, Box, Newest, Published
 from stream.map.fleet.entity import Entity
 from stream.map.fleet.errors import ByMinute
 from stream.map.fleet.figures import Figures
 from stream.map.fleet.fills import Fills
 from stream.map.fleet.moments import Moment, is_sound, moment_of
-from stream.map.fleet.rendering import told
+from stream.map.fleet.rendering import entity_json
 from stream.services.latest.stream_time import NEVER_MS, StreamTime
 from stream.wire import Forecast, GapFill, Score, loads_forecast
 
@@ -53,7 +53,7 @@ class Fleet:
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
-    def hear(self, records: Sequence[Heard], now_ms: int) -> None:
+    def update(self, records: Sequence[Published], now_ms: int) -> None:
         """Takes forecasts in their order, as they were published."""
         sound, forecasts = [], []
         for record in records:
@@ -63,7 +63,7 @@ class Fleet:
             else:
                 sound.append(record)
                 forecasts.append(forecast)
-        newest = set(self.newest.hear(sound, now_ms))
+        newest = set(self.newest.update(sound, now_ms))
         for place, (record, forecast) in enumerate(zip(sound, forecasts, strict=True)):
             moment = moment_of(forecast)
             self.figures.answered(now_ms, moment.latency_ms, moment.cache)
@@ -97,7 +97,7 @@ class Fleet:
         self._sweep()
 
     def fill(self, found: GapFill) -> None:
-        self.fills.hear(found)
+        self.fills.update(found)
 
     def score(self, found: Score) -> None:
         """Takes a score of the scores topic; those of shadows are of forecasts that nobody saw."""
@@ -145,7 +145,7 @@ class Fleet:
         entity_id = self.newest.name(row)
         entity = self._by_id[entity_id]
         if entity.shown is None:
-            entity.shown = told(entity_id, entity.moment, stale=self.is_stale(entity.moment.ts, now_ms))
+            entity.shown = entity_json(entity_id, entity.moment, stale=self.is_stale(entity.moment.ts, now_ms))
         return entity.shown
 
     def is_stale(self, ts: int, now_ms: int) -> bool:
@@ -161,7 +161,7 @@ class Fleet:
             track = entity.track(at_ms)
             lat, lon = track[-1][1:] if track else (moment.lat, moment.lon)
             if box is None or _contains(box, lat, lon):
-                found.append(told(entity_id, moment, stale=self.is_stale(moment.ts, at_ms), track=track))
+                found.append(entity_json(entity_id, moment, stale=self.is_stale(moment.ts, at_ms), track=track))
         return found
 
     def search(self, text: str) -> list[str]:
@@ -170,10 +170,10 @@ class Fleet:
         found = [one for one in self.newest.ids if wanted in one.casefold()]
         return sorted(found, key=lambda one: (not one.casefold().startswith(wanted), one))[:MOST_FOUND]
 
-    def told(self, clock_ms: int) -> dict[str, Any]:
+    def summary(self, clock_ms: int) -> dict[str, Any]:
         """Returns the figures of the fleet."""
         now_ms = self.now_ms(clock_ms)
-        figures = self.figures.told(clock_ms)
+        figures = self.figures.summary(clock_ms)
         stale = int(self._was_stale.sum())
         errors = self.errors.since(now_ms - self._keep_ms)
         return {"now_ms": now_ms, "entities": len(self), "stale": stale, **figures, "errors": errors}

@@ -12,7 +12,7 @@ from stream.map.fleet.moments import Moment, next_of
 _ENCODER: Final = msgspec.json.Encoder()  # escapes what has to be: ids may hold anything
 
 
-def told(
+def entity_json(
     entity_id: str, moment: Moment, *, stale: bool, track: Sequence[tuple[int, float, float]] | None = None
 ) -> bytes:
     """Returns an entity as JSON, with its track if that is given. What is unknown is null."""

@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from stream.api.live.newest import Box
 from stream.atlas.showing.reading import read
 from stream.atlas.showing.ways import Ways, ways
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.files import path_of
-from stream.versions.hearing import Hearing
 
 log = logging.getLogger(__name__)
 EVERY_S: Final = 3.0
@@ -26,10 +26,13 @@ class Streets:
     """The ways in memory. It belongs to the event loop; loading does not block it."""
 
     def __init__(
-        self, hearing: Hearing | None, folder: Path | None, is_announced: Callable[[], bool] = lambda: True
+        self,
+        announcements: AnnouncementReader | None,
+        folder: Path | None,
+        is_announced: Callable[[], bool] = lambda: True,
     ) -> None:
         """Takes `is_announced`, which returns whether there is a models topic."""
-        self._hearing = hearing
+        self._announcements = announcements
         self._folder = folder
         self._is_announced = is_announced
         self._failed = ""
@@ -38,7 +41,7 @@ class Streets:
 
     @property
     def can_look(self) -> bool:
-        return self._hearing is not None and self._folder is not None
+        return self._announcements is not None and self._folder is not None
 
     @property
     def is_there(self) -> bool:
@@ -46,14 +49,14 @@ class Streets:
 
     async def run(self) -> None:
         """Looks now and then what is announced, until it is cancelled."""
-        while self._hearing is not None and self._folder is not None:
+        while self._announcements is not None and self._folder is not None:
             try:
                 async with asyncio.timeout(LOOK_S):
                     if self._is_announced():
-                        await self._hearing.look()
+                        await self._announcements.look()
             except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
                 log.warning("the models topic cannot be read: %r", error)
-            for record in self._hearing.ledger.serving[-1:]:
+            for record in self._announcements.ledger.serving[-1:]:
                 if record.version != self.version:
                     await self._load(record.version, self._folder)
             await asyncio.sleep(EVERY_S)

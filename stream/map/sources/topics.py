@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from stream.api.live.newest import Heard
+from stream.api.live.newest import Published
 from stream.api.live.topics import Source, now_ms
 from stream.kafka.records.record_columns import Records
 from stream.map.fleet.fleet import Fleet
@@ -41,22 +41,22 @@ class Reading:
 
     def _forecasts(self, records: Records) -> None:
         columns = zip(records.values.each(), records.timestamps_ms.tolist(), strict=True)
-        self._fleet.hear([Heard(value, time_ms) for value, time_ms in columns if value is not None], now_ms())
+        self._fleet.update([Published(value, time_ms) for value, time_ms in columns if value is not None], now_ms())
 
     def _latest(self, records: Records) -> None:
-        heard: list[Heard] = []
+        published: list[Published] = []
         columns = (records.keys.each(), records.values.each(), records.timestamps_ms.tolist())
         for key, value, time_ms in zip(*columns, strict=True):
             if value is None:
-                self._fleet.hear(heard, now_ms())  # in the order of the log
-                heard = []
+                self._fleet.update(published, now_ms())  # in the order of the log
+                published = []
                 self._fleet.end((key or b"").decode(errors="replace"))
                 continue
             try:
-                heard.append(Heard(forecast_of(value), time_ms))
+                published.append(Published(forecast_of(value), time_ms))
             except ValueError:
                 self.unreadable += 1
-        self._fleet.hear(heard, now_ms())
+        self._fleet.update(published, now_ms())
 
     def _fills(self, records: Records) -> None:
         for value in records.values.each():

@@ -34,10 +34,10 @@ from stream.wire.arrivals import (
     DEFAULT_ID,
     MAX_RADIUS_M,
     MIN_RADIUS_M,
-    Asked,
     Destination,
-    asked_of,
+    DestinationRecord,
     destination_key,
+    destination_of,
     dumps_arrivals,
     geofence_key,
     reached_key,
@@ -273,9 +273,9 @@ def tail(
     show(follow(bootstrap, Topics.of(prefix).arrivals, security, **how), shown, entity=entity, limit=limit)
 
 
-def _checked(value: dict[str, object]) -> Asked:
+def _checked(value: dict[str, object]) -> DestinationRecord:
     try:
-        return asked_of(value)
+        return destination_of(value)
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from error
 

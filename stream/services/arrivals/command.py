@@ -13,7 +13,7 @@ from model.arrivals.times import Fitted
 from stream.config.options import log_to_stderr
 from stream.kafka import admin
 from stream.services import running
-from stream.services.arrivals.asked import InForce
+from stream.services.arrivals.destinations import InForce
 from stream.services.arrivals.geojson import geofences_of
 from stream.services.arrivals.history import History, Renewing
 from stream.services.arrivals.table import Table

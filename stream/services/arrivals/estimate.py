@@ -2,8 +2,8 @@
 
 This is what `pathcast arrivals run` publishes, and what any program may ask that has a forecast's record:
 
-    told = estimate(forecast, Circle(lat, lon, radius_m), passages)  # passages: of the fleet's tracks, or None
-    told.in_s, told.interval_s(0.9), told.chance_by(deadline_ts)
+    estimated = estimate(forecast, Circle(lat, lon, radius_m), passages)  # passages: of the fleet's tracks, or None
+    estimated.in_s, estimated.interval_s(0.9), estimated.chance_by(deadline_ts)
     Area.of(geofence).chance_at(forecast, ts_ms)
 
 Times are in ms UTC, and seconds are from the forecast's anchor on, whenever it is asked.

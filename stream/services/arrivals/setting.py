@@ -12,7 +12,7 @@ from stream.config.options import utc
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.wire import Topics
-from stream.wire.arrivals import Arrival, Arrived, Inside, loads_told
+from stream.wire.arrivals import Arrival, Arrived, Inside, loads_arrival
 from stream.wire.escape import escaped
 
 DELIVERY_S: Final = 30.0  # a record that the broker has not acknowledged by then has failed
@@ -42,24 +42,24 @@ def put(bootstrap: str, topics: Topics, security: KafkaSecurity, records: Mappin
 
 def line(raw: bytes) -> str:
     """Returns a record of the arrivals topic for people. Raises ValueError for anything else."""
-    told = loads_told(raw)
-    if isinstance(told, Arrival):
+    record = loads_arrival(raw)
+    if isinstance(record, Arrival):
         parts = [
-            f"{utc(told.anchor_ts)}  {told.entity_id:<12}",
-            f"{told.destination_id} in {between(told.early_s, told.late_s)}, nine times in ten",
-            f"{told.distance_m:,.0f} m away",
-            "from the forecast alone" if told.passages == 0 else f"from {told.passages} earlier passages",
+            f"{utc(record.anchor_ts)}  {record.entity_id:<12}",
+            f"{record.destination_id} in {between(record.early_s, record.late_s)}, nine times in ten",
+            f"{record.distance_m:,.0f} m away",
+            "from the forecast alone" if record.passages == 0 else f"from {record.passages} earlier passages",
         ]
-        if told.chance_by_deadline is not None and told.deadline_ts is not None:
-            parts.append(f"by {utc(told.deadline_ts)}: {100 * told.chance_by_deadline:.0f} %")
-    elif isinstance(told, Arrived):
-        parts = [f"{utc(told.ts)}  {told.entity_id:<12}", f"{told.destination_id} reached"]
-        if told.late_s is not None:
-            parts.append(f"{abs(told.late_s):.0f} s {'late' if told.late_s > 0 else 'before the deadline'}")
+        if record.chance_by_deadline is not None and record.deadline_ts is not None:
+            parts.append(f"by {utc(record.deadline_ts)}: {100 * record.chance_by_deadline:.0f} %")
+    elif isinstance(record, Arrived):
+        parts = [f"{utc(record.ts)}  {record.entity_id:<12}", f"{record.destination_id} reached"]
+        if record.late_s is not None:
+            parts.append(f"{abs(record.late_s):.0f} s {'late' if record.late_s > 0 else 'before the deadline'}")
     else:
-        assert isinstance(told, Inside)  # the third and last of Told
-        parts = [f"{utc(told.anchor_ts)}  {told.entity_id:<12}"]
-        for fence in told.geofences:
+        assert isinstance(record, Inside)  # the third and last of ArrivalRecord
+        parts = [f"{utc(record.anchor_ts)}  {record.entity_id:<12}"]
+        for fence in record.geofences:
             chances = ", ".join(f"{100 * one.chance:.0f} % in {span(one.h_s)}" for one in fence.chances)
             parts.append(f"{fence.geofence_id}: {'inside now' if fence.now else 'outside now'}, {chances}")
     return escaped("  ".join(parts))

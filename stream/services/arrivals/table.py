@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import reader, reread
 from stream.members.group_member import in_words
-from stream.services.arrivals.asked import InForce
+from stream.services.arrivals.destinations import InForce
 from stream.services.member import AWAY
 
 log: Final = logging.getLogger(__name__)

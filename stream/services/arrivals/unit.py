@@ -16,15 +16,15 @@ import msgspec
 from model.arrivals.passages import Passages
 from model.arrivals.times import BUNDLED, Fitted
 from stream.kafka.records.record_columns import Records
-from stream.services.arrivals.asked import InForce, Place
-from stream.services.arrivals.told import arrival, arrived, inside, is_there
+from stream.services.arrivals.destinations import InForce, Place
+from stream.services.arrivals.published import arrival, arrived, inside, is_there
 from stream.services.plan import answer
 from stream.wire import Forecast, Outgoing, Topics, loads_forecast
-from stream.wire.arrivals import Arrival, Arrived, Inside, Told, dumps_arrivals, reached_key
+from stream.wire.arrivals import Arrival, ArrivalRecord, Arrived, Inside, dumps_arrivals, reached_key
 from stream.wire.ids import EVENT_ID, Kind, event_headers
 
 MOST_ENTITIES: Final = 200_000  # of which is known when they were last spoken of; the others may be sooner
-KINDS: Final[dict[type[Told], Kind]] = {Arrival: "arrival", Arrived: "arrived", Inside: "inside"}
+KINDS: Final[dict[type[ArrivalRecord], Kind]] = {Arrival: "arrival", Arrived: "arrived", Inside: "inside"}
 OUTCOMES: Final = ("arrival", "arrived", "inside", "unasked", "too_soon", "stale", "unread")
 
 
@@ -92,8 +92,8 @@ class ArrivalUnit:
             if self._reached.get((entity, one.destination_id)) != one.set_ts
         ]
         for one in [one for one in going if is_there(forecast, one)]:
-            told, reached = arrived(forecast, one)
-            self._publish(told)
+            record, reached = arrived(forecast, one)
+            self._publish(record)
             key = reached_key(entity, one.destination_id)
             self._made.append(answer(self._topics.destinations, self._number, key, dumps_arrivals(reached)))
             self._reached[entity, one.destination_id] = one.set_ts
@@ -119,11 +119,11 @@ class ArrivalUnit:
         if areas and (found := inside(forecast, areas)) is not None:
             self._publish(found)
 
-    def _publish(self, told: Told) -> None:
-        kind = KINDS[type(told)]
+    def _publish(self, record: ArrivalRecord) -> None:
+        kind = KINDS[type(record)]
         self._counts[kind] += 1
         headers = event_headers(kind, self._topics.forecasts, self._number)
-        event = (EVENT_ID, told.arrival_id.encode())
+        event = (EVENT_ID, record.arrival_id.encode())
         self._made.append(
-            answer(self._topics.arrivals, self._number, told.entity_id, dumps_arrivals(told), (*headers, event))
+            answer(self._topics.arrivals, self._number, record.entity_id, dumps_arrivals(record), (*headers, event))
         )

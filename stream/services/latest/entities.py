@@ -81,7 +81,7 @@ class Entities:
     def get(self, entity_id: str) -> Entity | None:
         return self._by_id.get(entity_id)
 
-    def heard(self, entity_id: str, now_ms: int) -> Entity:
+    def touch(self, entity_id: str, now_ms: int) -> Entity:
         """Returns the entity, which is new if it was not known. It is now the last in the order."""
         found = self._by_id.pop(entity_id, None) or Entity(now_ms)
         found.heard_ms = now_ms

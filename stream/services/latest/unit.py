@@ -106,7 +106,7 @@ class LatestUnit:
         self.time = self.time.after(entity_id, ping_ms, published_ms)
         if found.status == "stale" and newest is None:
             return "stale"
-        entity = self.entities.heard(entity_id, max(self.time.now_ms, ping_ms))
+        entity = self.entities.touch(entity_id, max(self.time.now_ms, ping_ms))
         self._changed[entity_id] = None
         if found.status == "stale":
             return "stale"
@@ -121,7 +121,7 @@ class LatestUnit:
             return "gap_unreadable"
         entity_id = found.entity_id
         end_ms = min(found.end.ts, published_ms) if published_ms >= 0 else found.end.ts
-        entity = self.entities.get(entity_id) or self.entities.heard(entity_id, max(self.time.now_ms, end_ms))
+        entity = self.entities.get(entity_id) or self.entities.touch(entity_id, max(self.time.now_ms, end_ms))
         if offset <= entity.gap_offset or _repeats(entity, found):
             return "gap_copy"
         entity.gap_offset = offset
@@ -169,7 +169,7 @@ class LatestUnit:
         """Lets the gap fill of an entity that has ended wait for the forecast of its end, if that was not read yet."""
         silence, newest = ended.silence, ended.newest
         if silence is not None and newest is not None and silence.end_ms > newest.anchor_ms:
-            entity = self.entities.heard(entity_id, silence.end_ms)
+            entity = self.entities.touch(entity_id, silence.end_ms)
             entity.silence, entity.gap_offset = silence, ended.gap_offset
             self._orphans[entity_id] = silence.offset
 
@@ -183,7 +183,7 @@ class LatestUnit:
         return msgspec.json.encode({"version": VERSION, "time": self.time}).decode()
 
 
-class Kept(msgspec.Struct, frozen=True):
+class CommitMetadata(msgspec.Struct, frozen=True):
     """The metadata of a commit."""
 
     version: int
@@ -193,10 +193,10 @@ class Kept(msgspec.Struct, frozen=True):
 def time_of(metadata: str) -> StreamTime | None:
     """Returns the stream's time at a commit; None if the metadata is not ours."""
     try:
-        kept: Any = msgspec.json.decode(metadata.encode(), type=Kept)
+        decoded: Any = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
     except (msgspec.MsgspecError, UnicodeError):
         return None
-    return kept.time if kept.version == VERSION else None
+    return decoded.time if decoded.version == VERSION else None
 
 
 def _repeats(entity: Entity, found: GapFill) -> bool:

@@ -27,7 +27,7 @@ Beside = Sequence[Sequence[bytes]]  # for each record, forecasts of the same pin
 VERSION: Final = 1  # of the metadata, and of the rules by which records become scores
 
 
-class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """The metadata of a committed offset. A broker takes 4,096 bytes of it, and it has 3,400 at most."""
 
     version: int
@@ -46,15 +46,23 @@ class Decided(msgspec.Struct, frozen=True):
 class Owned:
     """One partition, with what waits in it."""
 
-    def __init__(self, partition: Partition, settings: ScoreSettings, kept: Kept | None, answered: int | None) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        settings: ScoreSettings,
+        metadata_before: CommitMetadata | None,
+        answered: int | None,
+    ) -> None:
         """`answered` is the committed offset, below which all is published; None: nothing is."""
         self.partition = partition
         self._settings = settings
         self.answered = answered
-        self.begin = answered if kept is None else kept.since.offset  # the first record to read; None: the log's first
-        start = None if kept is None else kept.since
+        self.begin = (
+            answered if metadata_before is None else metadata_before.since.offset
+        )  # the first record to read; None: the log's first
+        start = None if metadata_before is None else metadata_before.since
         self.scorer = Scorer(settings.rules, start=start, max_entities=settings.max_entities)
-        watched = [] if kept is None else kept.watches
+        watched = [] if metadata_before is None else metadata_before.watches
         self._watches = Watches(*partition, watched) if settings.drift else None
         self.next_offset = self.begin
 
@@ -72,12 +80,14 @@ class Owned:
                 "%s is scored up to %d and ends at %d: it is another log, scored anew", name, offset, bounds.end
             )
             return cls(partition, settings, None, None)
-        kept = _kept(metadata, settings)
-        if kept is None:
+        metadata_before = _decoded(metadata, settings)
+        if metadata_before is None:
             log.warning("%s: the commit does not say what waited, so forecasts before %d get no score", name, offset)
-        elif kept.since.offset < bounds.begin:
-            log.warning("%s: retention took %d records of what waits", name, bounds.begin - kept.since.offset)
-        return cls(partition, settings, kept, offset)
+        elif metadata_before.since.offset < bounds.begin:
+            log.warning(
+                "%s: retention took %d records of what waits", name, bounds.begin - metadata_before.since.offset
+            )
+        return cls(partition, settings, metadata_before, offset)
 
     @property
     def is_ready(self) -> bool:
@@ -106,13 +116,17 @@ class Owned:
         """Returns the metadata of a commit of `offset`, up to which all records were folded."""
         since = self.scorer.oldest() or self.scorer.clock.at(offset)
         watches = [] if self._watches is None else self._watches.states()
-        return msgspec.json.encode(Kept(VERSION, self._settings.rules.longest_s, since, watches)).decode()
+        return msgspec.json.encode(CommitMetadata(VERSION, self._settings.rules.longest_s, since, watches)).decode()
 
 
-def _kept(metadata: str, settings: ScoreSettings) -> Kept | None:
+def _decoded(metadata: str, settings: ScoreSettings) -> CommitMetadata | None:
     """Parses the metadata. None if it is not ours: an operator has moved the group, or other rules were in force."""
     try:
-        kept = msgspec.json.decode(metadata.encode(), type=Kept)
+        metadata_before = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return kept if (kept.version, kept.longest_s) == (VERSION, settings.rules.longest_s) else None
+    return (
+        metadata_before
+        if (metadata_before.version, metadata_before.longest_s) == (VERSION, settings.rules.longest_s)
+        else None
+    )

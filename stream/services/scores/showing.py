@@ -32,15 +32,15 @@ def printed(
         raise ValueError(f"no ping was answered by both versions, {compare[0]} and {compare[1]}")
     shadows = shadows_paired(scores)
     if as_json:
-        told = [{**labels._asdict(), **_plain(row)} for labels, row in rows.items()]
+        shown = [{**labels._asdict(), **_plain(row)} for labels, row in rows.items()]
         beside = [{"shadow": one, "published": other, **_pair(found)} for (one, other), found in shadows.items()]
         both = None if against is None else _pair(against)
-        typer.echo(msgspec.json.encode({"scores": told, "drifts": drifts, "paired": both, "shadows": beside}))
+        typer.echo(msgspec.json.encode({"scores": shown, "drifts": drifts, "paired": both, "shadows": beside}))
         return
     console = Console()
     console.print(_table(rows))
     for drift in drifts:
-        console.print(_told(drift), markup=False, highlight=False, soft_wrap=True)
+        console.print(_drift_line(drift), markup=False, highlight=False, soft_wrap=True)
     for pair, found in shadows.items():
         console.print(f"shadow {_verdict(pair, found)}", markup=False, highlight=False, soft_wrap=True)
     alone = {labels.model for labels in rows if labels.role == SHADOW} - {one for one, _ in shadows}
@@ -82,7 +82,7 @@ def _span(of: Interval, digits: int) -> str:
     return value if of.low is None else f"{value} ({of.low:,.{digits}f} to {of.high:,.{digits}f})"
 
 
-def _told(drift: Drift) -> str:
+def _drift_line(drift: Drift) -> str:
     change = f"{drift.before:.3f} ({drift.before_n} scores) to {drift.after:.3f} ({drift.after_n})"
     return escaped(f"drift of {drift.measured}, partition {drift.partition}, {utc(drift.anchor_ts)}: from {change}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from api_rig import NOW_MS, InMemory, Nobody, Served, asker_of, hear, kind, newest_of, served
+from api_rig import NOW_MS, InMemory, Nobody, Served, asker_of, kind, newest_of, publish, served
 from engine_rig import CHECKPOINT, T0, A, B, Rig, forecasts, ping, steady
 from yarl import URL
 
@@ -16,7 +16,7 @@ from stream.engine.entities import quarantine
 
 
 async def test_an_answer_says_how_old_its_state_is_and_how_far_behind(api: Served, rig: Rig) -> None:
-    hear(api.handlers._newest, await rig.feed(ping("bus-1", 360)))
+    publish(api.handlers._newest, await rig.feed(ping("bus-1", 360)))
     status, said = await api.get("/v1/entities/bus-1/forecast?horizon_s=60")
     assert status == 200
     state = said["state"]

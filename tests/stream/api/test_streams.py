@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import SERVER_ID, InMemory, Served, asker_of, hear, kind, newest_of, served
+from api_rig import SERVER_ID, InMemory, Served, asker_of, kind, newest_of, publish, served
 from engine_rig import T0, Rig, ping
 
 from stream.api.live import sending
@@ -33,10 +33,10 @@ async def test_events_are_a_snapshot_then_what_comes_and_go_on_after_the_last_id
         first = await events_of(said, 4)
         assert [one["event"] for one in first] == ["snapshot", "forecast", "forecast", "live"]
         assert {one["forecast"]["entity_id"] for one in first[1:3]} == {"bus-1", "bus-2"}
-        hear(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
         (news,) = await events_of(said, 1)
         assert (news["event"], news["forecast"]["anchor"]["ts"]) == ("forecast", T0 + 40_000)
-    hear(api.handlers._newest, await rig.feed(ping("bus-1", 300)))
+    publish(api.handlers._newest, await rig.feed(ping("bus-1", 300)))
     for how in ({"headers": {"Last-Event-ID": news["id"]}}, {"params": {"last_event_id": news["id"]}}):
         async with api.client.get(f"{api.base}/v1/stream", **how) as said:
             again = await events_of(said, 2)
@@ -64,7 +64,7 @@ async def test_a_socket_has_the_same_messages_and_watches_something_else_when_to
             await socket.send_str(bad)
             said = await socket.receive_json(timeout=20)
             assert (said["type"], kind(said["problem"])[:4]) == ("problem", "bad_")
-        hear(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
         assert (await socket.receive_json(timeout=20))["forecast"]["anchor"]["ts"] == T0 + 40_000
     async with api.client.ws_connect(f"{api.base}/v1/ws") as socket:
         await socket.send_bytes(b"x" * (sending.MAX_SAID_BYTES + 1))
@@ -83,7 +83,7 @@ async def test_a_client_that_takes_nothing_is_dropped(api: Served, rig: Rig, mon
     async with asyncio.timeout(60):
         while b'streams_dropped_total{kind="events"} 1.0' not in api.handlers._metrics.page():
             for _ in range(200):
-                hear(api.handlers._newest, [answer])
+                publish(api.handlers._newest, [answer])
                 await asyncio.sleep(0)
     assert not api.handlers._streams
     writer.close()

@@ -231,11 +231,11 @@ def test_workers_are_ready_when_each_partition_is_held_once(lines: Sequence[str]
 
 def test_kernels_are_counted_without_their_indexes_and_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="NUMBA_CACHE_DIR"):
-        kernels.kept_in(tmp_path)
+        kernels.cached_kernels(tmp_path)
     (tmp_path / "model_1").mkdir()
     for name, size in (("f.nbi", 2), ("f.1.nbc", 30), ("f.2.nbc", 400)):
         (tmp_path / "model_1" / name).write_bytes(b"#" * size)
-    assert kernels.kept_in(tmp_path) == (2, 432)
+    assert kernels.cached_kernels(tmp_path) == (2, 432)
 
 
 def test_rows_have_medians_and_spreads_of_their_runs() -> None:
@@ -255,8 +255,8 @@ def test_the_report_has_a_row_of_everything_and_json_has_each_run() -> None:
     found.ended["pathcast warm"] += [launch.Ran(3.0, 2.0, 2**20, "words"), launch.Ran(5.0, 4.0, 2**22, "words")]
     found.started["a worker"] += [Started(1.0, 0.5)]
     found.memory["a worker"] += [Memory(2**20, 2**21, 2**22, 2**23)]
-    found.kept["pathcast warm"] += [kernels.Kept(120, 2**22)]
-    found.kept["workers after it"] += [kernels.Kept(123, 2**22)]
+    found.kept["pathcast warm"] += [kernels.CachedKernels(120, 2**22)]
+    found.kept["workers after it"] += [kernels.CachedKernels(123, 2**22)]
     report = report_of(Options(runs=2), found, "Kafka")
 
     assert [list(map(tuple, table.rows)) for table in report.tables] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from map_rig import M_PER_DEG, T0, fleet_of, forecast, hear
+from map_rig import M_PER_DEG, T0, fleet_of, forecast, publish
 
 from stream.map.fleet.entity import SLOT_MS
 from stream.map.fleet.errors import MINUTES, ByMinute, rows
@@ -28,13 +28,13 @@ def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_d
     fleet = fleet_of()
     # The first in a slot is kept: T0 is not the begin of a slot.
     first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    hear(fleet, at(first_s - 20, 0.0))
-    hear(fleet, at(first_s, 200.0, to_m=830.0, dt_s=20.0))
-    hear(fleet, at(first_s + 30, 500.0), at(first_s + 55, 750.0))
+    publish(fleet, at(first_s - 20, 0.0))
+    publish(fleet, at(first_s, 200.0, to_m=830.0, dt_s=20.0))
+    publish(fleet, at(first_s + 30, 500.0), at(first_s + 55, 750.0))
     entity = fleet.get("e")
     assert entity is not None
     assert [one for one in entity.compared() if one.at == T0 + first_s * 1000] == [], "its end has not come"
-    hear(fleet, at(first_s + 62, 820.0))
+    publish(fleet, at(first_s + 62, 820.0))
     (found,) = [one for one in entity.compared() if one.at == T0 + first_s * 1000]
     assert (found.h_s, found.true_ts) == (60.0, T0 + (first_s + 62) * 1000), "2 s after its end, and not 5 s before"
     # It goes from 11.1 m beyond the anchor at 20 s (d_lat) to 830 m at 60 s, and on at that speed.
@@ -52,7 +52,7 @@ def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_d
 def test_a_region_holds_what_is_within_it() -> None:
     fleet = fleet_of()
     first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    hear(fleet, at(first_s, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(first_s + 60, 610.0))
+    publish(fleet, at(first_s, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(first_s + 60, 610.0))
     (found,) = fleet.get("e").compared()  # type: ignore[union-attr]
     # Student's t with 4 degrees of freedom: half is within 4 (sqrt 2 - 1) / 1.878 = 0.88, nine tenths within 4.6.
     assert found.error_m == pytest.approx(10.0, abs=0.01)
@@ -63,15 +63,15 @@ def test_a_region_holds_what_is_within_it() -> None:
 def test_no_ping_near_the_end_is_no_comparison() -> None:
     fleet = fleet_of()
     first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    hear(fleet, at(first_s, 0.0, to_m=600.0), at(first_s + 40, 400.0), at(first_s + 80, 800.0))
+    publish(fleet, at(first_s, 0.0, to_m=600.0), at(first_s + 40, 400.0), at(first_s + 80, 800.0))
     assert fleet.get("e").compared() == [], "20 s off is more than 20 % of 60 s"  # type: ignore[union-attr]
 
 
 def test_the_fleet_sums_up_what_its_entities_were_off_by() -> None:
     fleet = fleet_of()
     first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    hear(fleet, at(first_s - 20, -100.0), at(first_s, 100.0, to_m=700.0, dt_s=1.0), at(first_s + 60, 650.0))
-    told = fleet.told(T0)
+    publish(fleet, at(first_s - 20, -100.0), at(first_s, 100.0, to_m=700.0, dt_s=1.0), at(first_s + 60, 650.0))
+    told = fleet.summary(T0)
     (row,) = [one for one in told["errors"] if one["h_s"] == 60.0]
     assert row["n"] == 1, "of the one before, no ping is near its end"
     assert row["mean_m"] == pytest.approx(50.0, abs=0.02)
@@ -103,8 +103,8 @@ def test_minutes_are_bounded_and_the_oldest_goes() -> None:
 
 def test_a_clock_that_was_ahead_is_forgotten() -> None:
     fleet = fleet_of()
-    hear(fleet, at(0, 0.0), at(10, 100.0), at(500, 0.0))
-    hear(fleet, at(20, 200.0, status="warmup"))
+    publish(fleet, at(0, 0.0), at(10, 100.0), at(500, 0.0))
+    publish(fleet, at(20, 200.0, status="warmup"))
     entity = fleet.get("e")
     assert entity is not None
     assert [ts for ts, *_ in entity.track()] == [T0, T0 + 10_000, T0 + 20_000]
@@ -116,7 +116,7 @@ def test_whatever_a_stranger_publishes_what_is_kept_is_bounded() -> None:
     fleet = fleet_of()
     for n in range(200):
         to = tuple((1.0 + n + h / 100, 0.0, 10.0) for h in range(30))
-        hear(fleet, forecast("e", T0 + n * SLOT_MS, to=to, weights=f"w{n}", atlas=f"a{n}"))
+        publish(fleet, forecast("e", T0 + n * SLOT_MS, to=to, weights=f"w{n}", atlas=f"a{n}"))
     entity = fleet.get("e")
     assert entity is not None
     assert len(entity._waiting) <= MAX_HORIZONS
@@ -130,6 +130,6 @@ def test_whatever_a_stranger_publishes_what_is_kept_is_bounded() -> None:
         forecast("e", T0 + 10**8, cov_m2=(1e300, 0.0, 1.0)),
         forecast("e", T0 + 10**8, d_lat=1e300),
     )
-    hear(fleet, *odd)
+    publish(fleet, *odd)
     assert fleet.refused == before + len(odd)
     assert entity.moment.ts == T0 + 199 * SLOT_MS

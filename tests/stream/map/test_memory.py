@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from map_rig import T0, fleet_of, forecast, gapfill, hear
+from map_rig import T0, fleet_of, forecast, gapfill, publish
 
 from stream.map.fleet.entity import MOST_COMPARED, MOST_FORMERS, POINTS
 from stream.map.fleet.fleet import Fleet
-from stream.map.telling.view import View
+from stream.map.streaming.view import View
 
 SECONDS = 3_000
 MOST_BYTES = 45_000  # README.md and --max-entities say it
@@ -43,7 +43,7 @@ def test_an_entity_takes_no_more_than_the_page_says_and_no_more_after_hours() ->
     for second in range(0, SECONDS + 1, 2):
         to = tuple((h_s, 30.0 + (second + h_s) / 1e6, -97.0) for h_s in (60.0, 300.0, 900.0))
         ts = T0 + second * 1000
-        hear(fleet, forecast("e", ts, 30.0 + second / 1e6, to=to, atlas="a" * 16), now_ms=ts)
+        publish(fleet, forecast("e", ts, 30.0 + second / 1e6, to=to, atlas="a" * 16), now_ms=ts)
         fleet.fill(gapfill("e", ts, ts + 1))
         if second in (SECONDS // 2, SECONDS):
             b"".join(View(fleet, None).delta(ts))  # which keeps what it told

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from map_rig import T0, fleet_of, forecast, hear
+from map_rig import T0, fleet_of, forecast, publish
 
-from stream.map.telling import sending
-from stream.map.telling.view import View
+from stream.map.streaming import sending
+from stream.map.streaming.view import View
 
 STEP_S = 0.01
 
@@ -46,14 +46,14 @@ class Times:
         while self.now_s < end_s - 1e-9:
             self.now_s += STEP_S
             self.moved += 1
-            hear(self.fleet, forecast("a", T0 + self.moved))
+            publish(self.fleet, forecast("a", T0 + self.moved))
         if self.now_s >= self.until_s:
             raise asyncio.CancelledError
 
 
 async def told_for(seconds: float) -> tuple[Times, Told]:
     times = Times(seconds)
-    hear(times.fleet, forecast("a", T0))
+    publish(times.fleet, forecast("a", T0))
     told = Told(times)
     view = View(times.fleet, None)
     with pytest.raises(asyncio.CancelledError):

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, hear, served
+from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
 from stream.api.live import sending as api_sending
 
@@ -42,7 +42,7 @@ async def shown(folder: Path) -> AsyncIterator[Served]:
 
 
 async def test_a_stream_is_a_snapshot_then_what_comes(shown: Served) -> None:
-    hear(shown.fleet, forecast("a", T0), forecast("b", T0, 45.0))
+    publish(shown.fleet, forecast("a", T0), forecast("b", T0, 45.0))
     async with shown.client.get(f"{shown.base}/v1/stream?bbox=-98,29,-96,31") as said, asyncio.timeout(PATIENCE_S):
         assert (said.status, said.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
         events = Events(said)
@@ -51,7 +51,7 @@ async def test_a_stream_is_a_snapshot_then_what_comes(shown: Served) -> None:
         figures = await events.next("fleet")
         assert (figures["entities"], figures["versions"]["weights"]) == (2, {"w1": 2})
         assert figures["pings_s"] is None, "nobody knows"
-        hear(shown.fleet, forecast("a", T0 + 1_000, 30.2))
+        publish(shown.fleet, forecast("a", T0 + 1_000, 30.2))
         shown.fleet.fill(gapfill("a", T0 - 1_000, T0 + 1_000))
         delta = await events.next("delta")
         assert [(one["id"], one["lat"]) for one in delta["updates"]] == [("a", 30.2)]
@@ -65,7 +65,7 @@ async def test_a_slow_page_loses_updates_and_nothing_is_kept_for_it(
 ) -> None:
     """A page that reads nothing is not written to beyond what its socket takes, and is dropped in the end."""
     monkeypatch.setattr(api_sending, "SLOW_S", 1.0)
-    hear(shown.fleet, *(forecast(f"e{n}", T0) for n in range(1_000)))
+    publish(shown.fleet, *(forecast(f"e{n}", T0) for n in range(1_000)))
     _, writer = await asyncio.open_connection("127.0.0.1", int(shown.base.rpartition(":")[2]), limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -74,7 +74,7 @@ async def test_a_slow_page_loses_updates_and_nothing_is_kept_for_it(
     async with asyncio.timeout(PATIENCE_S):
         while b'streams_dropped_total{kind="events"} 1.0' not in shown.gate.metrics.page():
             step += 1
-            hear(shown.fleet, *(forecast(f"e{n}", T0 + step * 1000, 30 + step / 1e4) for n in range(1_000)))
+            publish(shown.fleet, *(forecast(f"e{n}", T0 + step * 1000, 30 + step / 1e4) for n in range(1_000)))
             most = max(most, *(waiting(shown), 0))
             await asyncio.sleep(0.02)
     writer.close()
@@ -92,7 +92,7 @@ def waiting(shown: Served) -> int:
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_any_id_comes_through_whole(shown: Served, name: str) -> None:
-    hear(shown.fleet, forecast(name, T0))
+    publish(shown.fleet, forecast(name, T0))
     status, said = await shown.get(f"/v1/entities/{quote(name, safe='')}")
     assert (status, said["entity"]["id"]) == (200, name)
     status, said = await shown.get("/v1/search", params={"q": name})
@@ -106,7 +106,7 @@ async def test_any_id_comes_through_whole(shown: Served, name: str) -> None:
 async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown: Served) -> None:
     for second in range(0, 200, 10):
         ahead = ((60.0, 30.0 + (second + 60) / 1e4, -97.0),)
-        hear(shown.fleet, forecast("a", T0 + second * 1000, 30.0 + second / 1e4, to=ahead))
+        publish(shown.fleet, forecast("a", T0 + second * 1000, 30.0 + second / 1e4, to=ahead))
     shown.fleet.fill(gapfill("a", T0, T0 + 100_000))
     _, said = await shown.get("/v1/entities/a")
     assert len(said["entity"]["track"]) == 20
@@ -124,7 +124,7 @@ async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown
 async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
     for second in range(0, 100, 10):
         ts = T0 + second * 1000
-        hear(shown.fleet, *(forecast(name, ts, 30.0 + second / 1e4) for name in "ab"), now_ms=ts)
+        publish(shown.fleet, *(forecast(name, ts, 30.0 + second / 1e4) for name in "ab"), now_ms=ts)
     then = T0 + 45_000
     _, said = await shown.get("/v1/history", params={"at": then, "bbox": "-98,29,-96,31"})
     assert (said["now_ms"], {one["id"] for one in said["entities"]}) == (then, {"a", "b"})
@@ -204,7 +204,7 @@ async def test_without_a_base_map_that_is_told(shown: Served) -> None:
 
 async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) -> None:
     async with served(fleet_of(), folder, token=SECRET) as shown:
-        hear(shown.fleet, forecast("a", T0))
+        publish(shown.fleet, forecast("a", T0))
         for path in ("/v1/config", "/v1/stream", "/v1/entities/a", "/v1/search?q=a", "/v1/learning", "/metrics"):
             assert (await shown.get(path))[0] == 401, path
         for path in ("/", "/static/vendor/maplibre.js", "/healthz", "/readyz"):
@@ -254,8 +254,8 @@ async def test_metrics_have_names_of_their_own(shown: Served) -> None:
 
 def test_the_contract_with_the_page_names_what_is_told() -> None:
     fleet = fleet_of()
-    hear(fleet, forecast("a", T0, atlas="f" * 16))
-    told: dict[str, Any] = fleet.told(T0)
+    publish(fleet, forecast("a", T0, atlas="f" * 16))
+    told: dict[str, Any] = fleet.summary(T0)
     names = (
         "now_ms entities stale pings_s forecasts_s fills_s rejects_s lag p50_ms p99_ms versions rebuilt_share errors"
     )

@@ -48,7 +48,7 @@ async def main(lock):
         if name.startswith("server"):
             return child.Server(command, lock=lock, log=home.log(name))
         return await child.Child.start(
-            command, env=os.environ, stdin=theirs, lock=lock, log=home.log(name), told=partial(say, name)
+            command, env=os.environ, stdin=theirs, lock=lock, log=home.log(name), on_line=partial(say, name)
         )
 
     keepers = []

@@ -11,7 +11,7 @@ import numpy as np
 from model.api import Predictor, weights_folder
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
-from stream.versions.hearing import Hearing
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.networks import Networks
 from stream.worker.versions import networks_of
 
@@ -23,7 +23,7 @@ async def test_weights_are_loaded_with_room_for_the_entities_that_have_come_sinc
         weights_folder("small-research"), About(), make_golden("small-research")
     )
     own = Predictor.load("small", capacity=4)
-    networks = networks_of(cast(Hearing, None), str(tmp_path), "small", own)
+    networks = networks_of(cast(AnnouncementReader, None), str(tmp_path), "small", own)
     own.occupy(np.array([100]))
     assert own.capacity > 100
     other = await loaded(networks, made.version)

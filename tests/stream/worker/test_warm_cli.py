@@ -35,6 +35,6 @@ def test_what_it_has_compiled_the_next_start_loads(weights: str, tmp_path: Path)
 
 
 def test_where_nothing_can_be_kept_it_says_so(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "kept_in", list)
+    monkeypatch.setattr(jit, "cache_folders", list)
     with pytest.raises(OSError, match="set NUMBA_CACHE_DIR"):
         command(weights=weights)

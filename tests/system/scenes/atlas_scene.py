@@ -20,8 +20,8 @@ from worker_process import Worker, assert_all_live
 
 from model.api import Atlas
 from stream.config import failpoints
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer
-from stream.versions.hearing import Hearing
 from stream.versions.ledger import Ledger
 from stream.wire import Forecast, Ping, Topics, VersionRecord, loads_forecast
 
@@ -123,8 +123,8 @@ def ledger_of(kafka: str, topics: Topics) -> Ledger:
     """What the models topic says now."""
 
     async def heard() -> Ledger:
-        async with Hearing.opened(kafka, topics) as hearing:
-            await hearing.look()
-            return hearing.ledger
+        async with AnnouncementReader.opened(kafka, topics) as announcements:
+            await announcements.look()
+            return announcements.ledger
 
     return asyncio.run(heard())

@@ -18,9 +18,9 @@ from model.api import weights_folder
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
 from stream.verify.cli import verify
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why
-from stream.versions.hearing import Hearing
 from stream.versions.weights import WeightsLedger
 
 WHY: Final = Why("the test says so", "test")
@@ -60,9 +60,9 @@ class WeightsScene(NamedTuple):
 
     def ledger(self) -> WeightsLedger:
         async def heard() -> WeightsLedger:
-            async with Hearing.opened(self.scene.kafka, self.scene.topics) as hearing:
-                await hearing.look()
-                return hearing.weights
+            async with AnnouncementReader.opened(self.scene.kafka, self.scene.topics) as announcements:
+                await announcements.look()
+                return announcements.weights
 
         return asyncio.run(heard())
 

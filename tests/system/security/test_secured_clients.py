@@ -24,7 +24,7 @@ from stream.client import Forecasts, GapFills
 from stream.config.security import Refused
 from stream.kafka import admin
 from stream.wire import Ping, dumps
-from stream.wire.arrivals import Arrived, loads_told
+from stream.wire.arrivals import Arrived, loads_arrival
 
 BUSES, STEPS = 4, 3
 VANS, PINGS = 5, 40
@@ -132,7 +132,7 @@ def test_arrivals_are_told_with_what_the_topic_knows_of_earlier_tracks(secured: 
     ours = settings(secured, "arrivals", password, REDIS="", REDIS_PASSWORD="", REDIS_CA="", GROUP="")
     told("arrivals", "run", "--once", "--history", "topic", env=ours)
     shown = told("arrivals", "tail", "--from", "earliest", "--no-follow", "--json", env=dispatcher)
-    (arrived,) = [loads_told(line) for line in shown.splitlines()]
+    (arrived,) = [loads_arrival(line) for line in shown.splitlines()]
     assert isinstance(arrived, Arrived)
     assert arrived.entity_id == "van"
     for user in ("subscriber", "dispatcher"):

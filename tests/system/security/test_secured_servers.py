@@ -42,8 +42,8 @@ from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.services.avro.cli import avro_topic
 from stream.store.redis_store import RedisStore
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer
-from stream.versions.hearing import Hearing
 from stream.wire import Ping
 from train.data.topic import snapshot
 
@@ -113,9 +113,9 @@ async def test_an_atlas_is_announced_and_heard_of_with_the_rights_that_the_page_
     version = "0" * 16
     async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user="atlas"), sample_s=0.1) as announcer:
         await announcer.announce(version, includes={}, contains={})
-    async with Hearing.opened(secured.bootstrap, TOPICS, kafka(secured, user="worker")) as hearing:
-        await hearing.look()
-        assert [record.version for record in hearing.ledger.serving] == [version]
+    async with AnnouncementReader.opened(secured.bootstrap, TOPICS, kafka(secured, user="worker")) as announcements:
+        await announcements.look()
+        assert [record.version for record in announcements.ledger.serving] == [version]
     for user in ("worker", "feeder"):
         with pytest.raises(Refused, match=rf"does not let user {user} do that"):
             async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user)):

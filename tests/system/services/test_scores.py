@@ -31,7 +31,7 @@ from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.services.scores import member
-from stream.services.scores.owned import Kept, Owned
+from stream.services.scores.owned import CommitMetadata, Owned
 from stream.services.scores.settings import ScoreSettings
 from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored
 
@@ -89,12 +89,12 @@ class Feed:
         check = partial(assert_all_live, *members)
         bus_feed.wait_until_consumed(self.kafka, self.settings.group, self.topics.forecasts, check)
 
-    def committed(self) -> dict[int, Kept]:
+    def committed(self) -> dict[int, CommitMetadata]:
         consumer = KafkaConsumer(bootstrap_servers=self.kafka, group_id=self.settings.group, enable_auto_commit=False)
         tps = {n: TopicPartition(self.topics.forecasts, n) for n in self.logs}
         found = {n: consumer.committed(tp, metadata=True).metadata for n, tp in tps.items()}
         consumer.close()
-        return {n: msgspec.json.decode(text, type=Kept) for n, text in found.items()}
+        return {n: msgspec.json.decode(text, type=CommitMetadata) for n, text in found.items()}
 
 
 def ids(raw: bytes) -> str:

@@ -11,8 +11,8 @@ from aiokafka.errors import ProducerFenced
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from stream.kafka import admin
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer, NotAnnounced
-from stream.versions.hearing import Hearing
 from stream.versions.ledger import MIN_MARGIN, Ledger
 from stream.wire import Topics, VersionRecord, dumps
 
@@ -51,10 +51,10 @@ def after_publishing(announcer: Announcer, what: Callable[[int], Awaitable[None]
 
 
 async def heard(kafka: str, topics: Topics) -> Ledger:
-    async with Hearing.opened(kafka, topics) as hearing:
-        await hearing.look()
-        await hearing.look()
-        return hearing.ledger
+    async with AnnouncementReader.opened(kafka, topics) as announcements:
+        await announcements.look()
+        await announcements.look()
+        return announcements.ledger
 
 
 async def test_a_version_answers_from_behind_the_ends_of_its_moment_on(kafka: str, topics: Topics) -> None:

@@ -20,8 +20,8 @@ from refresh_rig import CARS, PINGS, Rig, weights
 from model.parameters.reading import from_pretrained
 from stream.config import failpoints
 from stream.registry.golden import loads_golden, made_up
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.deciding import Why
-from stream.versions.hearing import Hearing
 from stream.wire import WeightsRecord
 from train.refresh.decision import Rules
 from train.refresh.live import champion, pings, rounds, service
@@ -42,10 +42,10 @@ def version_of(folder: Path) -> str:
 
 def announced(rig: Rig) -> list[WeightsRecord]:
     async def heard() -> list[WeightsRecord]:
-        async with Hearing.opened(rig.kafka, rig.topics) as hearing:
-            await hearing.look()
-            await hearing.look()
-            return list(hearing.weights.records)
+        async with AnnouncementReader.opened(rig.kafka, rig.topics) as announcements:
+            await announcements.look()
+            await announcements.look()
+            return list(announcements.weights.records)
 
     return asyncio.run(heard())
 

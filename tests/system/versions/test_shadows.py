@@ -25,9 +25,9 @@ from stream.config import failpoints
 from stream.kafka import admin
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why
-from stream.versions.hearing import Hearing
 from stream.wire import Score, loads_scored
 
 PINGS = 12_000
@@ -199,9 +199,9 @@ def announced(rig: Rig) -> dict[int, int]:
     """The first ping of each partition that the shadow answers."""
 
     async def heard() -> dict[int, int]:
-        async with Hearing.opened(rig.scene.kafka, rig.scene.topics) as hearing:
-            await hearing.look()
-            (one,) = [one for one in hearing.weights.records if one.role == "shadow"]
+        async with AnnouncementReader.opened(rig.scene.kafka, rig.scene.topics) as announcements:
+            await announcements.look()
+            (one,) = [one for one in announcements.weights.records if one.role == "shadow"]
             return dict(one.first)
 
     return asyncio.run(heard())

@@ -63,9 +63,9 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
     numbers = msgspec.json.decode(done.stdout)["numbers"]
     assert numbers["keys"] == 100_000
     assert len(numbers["with"]) == len(numbers["without"]) == 2
-    for told in numbers["told"]:
-        assert told["asked"] == told["forecasts"] > 0, "the last pings are far behind the first of the version"
-        assert told["moved"] > 0.9 * told["asked"], "the entries are found"
+    for served in numbers["served"]:
+        assert served["asked"] == served["forecasts"] > 0, "the last pings are far behind the first of the version"
+        assert served["moved"] > 0.9 * served["asked"], "the entries are found"
     assert 0.01 < numbers["ratio"] < 3.0
 
     assert not pathcast_process.processes_of(tmp_path)

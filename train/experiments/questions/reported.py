@@ -80,7 +80,7 @@ def run(lab: Lab) -> Finding:
         for cadence_s, thin in [(cadence_s, _thinned(sample, cadence_s)) for cadence_s in CADENCES_S]:
             for way in (*RIGHT, *WRONG):
                 lab.say(f"{weights}, a ping every {cadence_s:g} s, reported: {way}")
-                rows.append(_row(predictor, weights, cadence_s, way, replace(sample, corpus=telling(thin, way))))
+                rows.append(_row(predictor, weights, cadence_s, way, replace(sample, corpus=with_reports(thin, way))))
     return Finding(
         QUESTION,
         METHOD,
@@ -102,7 +102,7 @@ def _thinned(sample: Sample, cadence_s: float) -> Corpus:
     return thin
 
 
-def telling(corpus: Corpus, way: str) -> Corpus:
+def with_reports(corpus: Corpus, way: str) -> Corpus:
     """Returns the same pings with only those fields reported, or with both and one of them wrong."""
     speed_mps, heading_deg = corpus.speed_mps, corpus.heading_deg
     nothing = np.full(len(corpus.ts_ms), np.nan, np.float32)

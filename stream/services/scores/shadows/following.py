@@ -32,8 +32,8 @@ from stream.services.scores.owned import Beside
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.shadows.lane import KEPT, Lane, engine_settings
 from stream.services.scores.shadows.pings import Pings
+from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.fetching import fetched
-from stream.versions.hearing import Hearing
 from stream.versions.loading import Loader
 from stream.wire import Src, WeightsRecord
 
@@ -81,11 +81,13 @@ class _Part:
 class Shadows:
     """All shadows of one member. One task may call it, but for `drop` and what only looks."""
 
-    def __init__(self, settings: ScoreSettings, hearing: Hearing, pings: Pings, loader: Loader[Path]) -> None:
+    def __init__(
+        self, settings: ScoreSettings, announcements: AnnouncementReader, pings: Pings, loader: Loader[Path]
+    ) -> None:
         self._settings = settings
         self._engine = engine_settings(settings.prefix, settings.horizons_s, settings.map)
         self._topic = settings.topics.pings
-        self._hearing = hearing
+        self._announcements = announcements
         self._pings = pings
         self._loader = loader
         self._parts: dict[int, _Part] = {}
@@ -102,23 +104,23 @@ class Shadows:
         assert settings.registry is not None
         Registry.opened(settings.registry, settings.registry_cache)
         async with AsyncExitStack() as stack:
-            hearing = await stack.enter_async_context(
-                Hearing.opened(settings.bootstrap, settings.topics, settings.kafka)
+            announcements = await stack.enter_async_context(
+                AnnouncementReader.opened(settings.bootstrap, settings.topics, settings.kafka)
             )
             try:
-                await hearing.look()
+                await announcements.look()
             except KafkaError as error:
                 raise kafka_refusal(settings.bootstrap, settings.kafka, error) or error from error
             pings = await stack.enter_async_context(Pings.opened(settings))
             load = partial(_checked, settings.registry, settings.registry_cache)
-            yield cls(settings, hearing, pings, Loader("shadow", load))
+            yield cls(settings, announcements, pings, Loader("shadow", load))
 
     async def look(self) -> None:
         """Hears what is announced, and begins to load it. To be called after forecasts were read and before they are
         scored: what is announced later is so for pings that come later than theirs (stream.versions.ledger)."""
         try:
             async with asyncio.timeout(LOOK_S):
-                await self._hearing.look()
+                await self._announcements.look()
             self._deaf = False
         except NO_PINGS as error:
             if not self._deaf:
@@ -173,7 +175,7 @@ class Shadows:
     @property
     def _announced(self) -> list[WeightsRecord]:
         # Also those that are not confirmed yet: a shadow answers nobody, so nothing has to wait for that.
-        return [one for one in self._hearing.weights.records if one.role == "shadow"]
+        return [one for one in self._announcements.weights.records if one.role == "shadow"]
 
     async def _begin(self, part: _Part, number: int, low: int, high: int) -> None:
         """Lets the partition have a lane for each shadow that has to answer pings of these offsets, and no other."""

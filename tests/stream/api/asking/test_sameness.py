@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import pytest
-from api_rig import InMemory, asker_of, hear, newest_of, running, served
+from api_rig import InMemory, asker_of, newest_of, publish, running, served
 from atlas_rig import Stated, version_of
 from engine_rig import CHECKPOINT, SETTINGS, T0, A, Rig, forecasts, ping, steady
 from yarl import URL
@@ -52,7 +52,7 @@ async def test_an_answer_has_the_numbers_of_the_forecast_that_was_published_of_i
         for turn in range(12):
             moments = [ping(name, 10 * turn + n, speed_mps=8.0) for n, name in enumerate(("bus-1", "bus-2", "é/ü"))]
             told = await rig.feed(*moments, CHECKPOINT)
-            hear(newest, told)
+            publish(newest, told)
             published = {one["entity_id"]: one for one in forecasts(told)}
             for entity_id, horizons in (("bus-1", HORIZONS), ("bus-2", HORIZONS), ("é/ü", (1.0, *HORIZONS, 3_600.0))):
                 asked = "&".join(f"horizon_s={one:g}" for one in horizons)

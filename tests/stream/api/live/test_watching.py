@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream.api.live import newest as table
 from stream.api.live import watching
-from stream.api.live.newest import Box, Heard, Newest
+from stream.api.live.newest import Box, Newest, Published
 from stream.api.live.watching import Watch
 
 SERVER = "00c0ffee"
@@ -108,7 +108,7 @@ def test_a_client_has_what_the_table_has(
         for step in steps:
             if step[0] == "hear":
                 now_ms += 1
-                newest.hear([Heard(forecast(step[1], now_ms, step[2]), now_ms)], now_ms)
+                newest.update([Published(forecast(step[1], now_ms, step[2]), now_ms)], now_ms)
             elif step[0] == "pass":
                 now_ms += step[1]
                 newest.expire(now_ms)
@@ -128,9 +128,9 @@ def test_a_client_has_what_the_table_has(
 
 def test_a_client_that_comes_back_gets_what_has_changed_and_no_snapshot() -> None:
     newest, client = Newest(100, KEEP_MS), Client()
-    newest.hear([Heard(forecast(f"e{n}", n, 1.0), 1_000) for n in range(10)], 1_000)
+    newest.update([Published(forecast(f"e{n}", n, 1.0), 1_000) for n in range(10)], 1_000)
     client.take_all(Watch(newest, SERVER))
-    newest.hear([Heard(forecast("e3", 50, 2.0), 1_000)], 1_000)
+    newest.update([Published(forecast("e3", 50, 2.0), 1_000)], 1_000)
     again = Watch(newest, SERVER, last_id=client.last_id)
     assert again.is_resumed
     assert [message.kind for message in again.next()] == ["forecast", "live"]
@@ -139,7 +139,7 @@ def test_a_client_that_comes_back_gets_what_has_changed_and_no_snapshot() -> Non
 
 def test_an_id_of_another_server_or_of_nothing_begins_with_a_snapshot() -> None:
     newest = Newest(100, KEEP_MS)
-    newest.hear([Heard(forecast("e", 1, 1.0), 1_000)], 1_000)
+    newest.update([Published(forecast("e", 1, 1.0), 1_000)], 1_000)
     for other in (None, "", "00c0ffee", "00c0ffee-x", "0badc0de-1", "00c0ffee-99", "00c0ffee--1", "9" * 64):
         assert [message.kind for message in Watch(newest, SERVER, last_id=other).next()] == [
             "snapshot",
@@ -153,6 +153,6 @@ def test_a_slow_client_gets_the_newest_forecast_alone() -> None:
     watch = Watch(newest, SERVER)
     client.take_all(watch)
     for ts in range(1_000):
-        newest.hear([Heard(forecast("e", ts, 1.0), 1_000)], 1_000)
+        newest.update([Published(forecast("e", ts, 1.0), 1_000)], 1_000)
     messages = watch.next()
     assert [msgspec.json.decode(message.body)["forecast"]["anchor"]["ts"] for message in messages] == [999]

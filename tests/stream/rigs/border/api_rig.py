@@ -25,7 +25,7 @@ from stream.api.http.connections import Connections
 from stream.api.http.limits import Buckets
 from stream.api.http.problems import PREFIX
 from stream.api.http.tickets import Tickets
-from stream.api.live.newest import Heard, Newest
+from stream.api.live.newest import Newest, Published
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
 from stream.store.base import Partition, Store
@@ -67,13 +67,15 @@ class Nobody(InMemory):
 def newest_of(answers: Iterable[Outgoing] = (), *, now_ms: int = NOW_MS, most: int = 1_000) -> Newest:
     """A table that has heard these forecasts."""
     newest = Newest(most, 3_600_000)
-    hear(newest, answers, now_ms)
+    publish(newest, answers, now_ms)
     return newest
 
 
-def hear(newest: Newest, answers: Iterable[Outgoing], now_ms: int = NOW_MS) -> None:
+def publish(newest: Newest, answers: Iterable[Outgoing], now_ms: int = NOW_MS) -> None:
     topic = SETTINGS.topics.forecasts
-    newest.hear([Heard(one.value, now_ms) for one in answers if one.topic == topic and one.value is not None], now_ms)
+    newest.update(
+        [Published(one.value, now_ms) for one in answers if one.topic == topic and one.value is not None], now_ms
+    )
 
 
 def asker_of(

@@ -14,7 +14,7 @@ import aiohttp
 from stream.api.http.application import Gate, Listening, application
 from stream.api.http.connections import Connections
 from stream.api.http.limits import Buckets
-from stream.api.live.newest import Heard
+from stream.api.live.newest import Published
 from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
@@ -105,9 +105,9 @@ def fleet_of(
     return Fleet(most, keep_ms=keep_ms, stale_ms=stale_ms, expire_ms=expire_ms)
 
 
-def hear(fleet: Fleet, *records: bytes, now_ms: int = T0) -> None:
+def publish(fleet: Fleet, *records: bytes, now_ms: int = T0) -> None:
     """Has the fleet hear forecasts that were published just now."""
-    fleet.hear([Heard(one, now_ms) for one in records], now_ms)
+    fleet.update([Published(one, now_ms) for one in records], now_ms)
 
 
 class Served:

@@ -38,7 +38,7 @@ def ledger(*log: Entry) -> Ledger:
 
 
 class Topic:
-    """The models topic, which a test fills and takes away. It is read as `Hearing` reads it."""
+    """The models topic, which a test fills and takes away. It is read as `AnnouncementReader` reads it."""
 
     def __init__(self) -> None:
         self.log: list[Entry] = []

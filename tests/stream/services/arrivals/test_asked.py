@@ -6,7 +6,7 @@ from arrivals_rig import NOON_MS, place
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.services.arrivals.asked import InForce
+from stream.services.arrivals.destinations import InForce
 from stream.wire import NO_TIME_MS
 from stream.wire.arrivals import Circle, Destination, Geofence, Reached, dumps_arrivals
 

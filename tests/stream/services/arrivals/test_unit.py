@@ -7,19 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.kafka.records.record_columns import Records
-from stream.services.arrivals.asked import InForce
+from stream.services.arrivals.destinations import InForce
 from stream.services.arrivals.unit import ArrivalUnit
 from stream.wire import Forecast, Outgoing, Record, Topics
 from stream.wire.arrivals import (
     Arrival,
+    ArrivalRecord,
     Arrived,
     Circle,
     Destination,
     Geofence,
     Inside,
-    Told,
     dumps_arrivals,
-    loads_told,
+    loads_arrival,
 )
 
 TOPICS = Topics.of("fleet")
@@ -46,9 +46,9 @@ def unit(known: InForce, every_s: float = 15.0) -> ArrivalUnit:
     return ArrivalUnit(0, TOPICS, known, None, every_s)
 
 
-def told(of: ArrivalUnit, *forecasts: Forecast, published_ms: int = NOON_MS) -> list[Told]:
+def told(of: ArrivalUnit, *forecasts: Forecast, published_ms: int = NOON_MS) -> list[ArrivalRecord]:
     of.fold(Records.of([record(one, n, published_ms=published_ms) for n, one in enumerate(forecasts)]))
-    return [loads_told(one.value or b"") for one in of.made(None) if one.topic == TOPICS.arrivals]
+    return [loads_arrival(one.value or b"") for one in of.made(None) if one.topic == TOPICS.arrivals]
 
 
 def test_an_entity_on_its_way_gets_an_estimate() -> None:
@@ -74,7 +74,7 @@ def test_a_ping_inside_is_an_arrival_and_once() -> None:
     of.fold(Records.of([record(one, n) for n, one in enumerate([forecast(), near, there])]))
     made = of.made(None)
     assert [one.topic for one in made] == [TOPICS.arrivals, TOPICS.arrivals, TOPICS.destinations]
-    arrived = loads_told(made[1].value or b"")
+    arrived = loads_arrival(made[1].value or b"")
     assert isinstance(arrived, Arrived)
     assert (arrived.ts, arrived.late_s) == (NOON_MS + 200_000, 100.0)
     assert of.made(None) == []
@@ -134,7 +134,7 @@ def test_records_say_what_they_are() -> None:
     (one,) = of.made(None)
     headers = dict(one.headers)
     assert headers["ce_type"] == b"pathcast.arrival.v1"
-    assert headers["ce_id"] == loads_told(one.value or b"").arrival_id.encode()
+    assert headers["ce_id"] == loads_arrival(one.value or b"").arrival_id.encode()
     assert one.key == b"12"
 
 
@@ -148,9 +148,9 @@ def test_a_crash_loses_no_arrival_and_doubles_no_id(steps: list[tuple[float, flo
     gave away was committed with the offset, as `stream.services.member` does it."""
     pings = [forecast(at_m=at, mps=mps, ts_ms=NOON_MS + 1000 * s) for at, mps, s in steps]
     once, again = _run(pings, None), _run(pings, crash)
-    arrivals = [{loads_told(o.value or b"").arrival_id for o in made if _is_arrived(o)} for made in (once, again)]
+    arrivals = [{loads_arrival(o.value or b"").arrival_id for o in made if _is_arrived(o)} for made in (once, again)]
     assert arrivals[0] == arrivals[1]
-    ids = [loads_told(one.value or b"").arrival_id for one in again if one.topic == TOPICS.arrivals]
+    ids = [loads_arrival(one.value or b"").arrival_id for one in again if one.topic == TOPICS.arrivals]
     distinct_pings = len({one.forecast_id for one in pings}) == len(pings)
     assert not distinct_pings or len(ids) == len(set(ids))
 
@@ -172,4 +172,4 @@ def _run(pings: list[Forecast], crash: int | None) -> list[Outgoing]:
 
 
 def _is_arrived(one: Outgoing) -> bool:
-    return one.topic == TOPICS.arrivals and isinstance(loads_told(one.value or b""), Arrived)
+    return one.topic == TOPICS.arrivals and isinstance(loads_arrival(one.value or b""), Arrived)

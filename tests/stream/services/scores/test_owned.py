@@ -12,7 +12,7 @@ from scores_rig import records
 
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Records
-from stream.services.scores.owned import Decided, Kept, Owned
+from stream.services.scores.owned import CommitMetadata, Decided, Owned
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State
 from stream.services.scores.scoring.waiting import Rules
@@ -55,7 +55,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
         assert len(committed[1].encode()) < METADATA_BYTES
     assert found == expected
     assert committed is not None
-    kept = msgspec.json.decode(committed[1], type=Kept)
+    kept = msgspec.json.decode(committed[1], type=CommitMetadata)
     assert whole._watches is not None
     assert kept.watches == whole._watches.states()
     assert entities < 40 or kept.watches[0].usual is not None, "long enough that there is something to lose"
@@ -64,7 +64,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
 def test_the_longest_metadata_fits() -> None:
     full = State((63, -1234.5678901234567), [-0.12345678901234567] * (REFERENCE - 1), None, None)
     mark = Mark(2**62, 2**52, "\U0001f68d" * MAX_ENTITY_ID_CHARS, 2**52)
-    assert len(msgspec.json.encode(Kept(1, 900.0, mark, [full] * len(MEASURED)))) < METADATA_BYTES
+    assert len(msgspec.json.encode(CommitMetadata(1, 900.0, mark, [full] * len(MEASURED)))) < METADATA_BYTES
 
 
 @pytest.mark.parametrize(

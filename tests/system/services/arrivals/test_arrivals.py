@@ -27,19 +27,19 @@ from worker_process import Worker, assert_all_live
 from stream.config.security import PLAIN_KAFKA
 from stream.kafka import admin
 from stream.kafka.records.record_columns import Records
-from stream.services.arrivals.asked import InForce
 from stream.services.arrivals.cli import app
+from stream.services.arrivals.destinations import InForce
 from stream.services.arrivals.setting import put
 from stream.services.arrivals.unit import ArrivalUnit
 from stream.wire import Record, Topics, dumps
 from stream.wire.arrivals import (
     Arrival,
+    ArrivalRecord,
     Arrived,
     Destination,
-    Told,
     destination_key,
     dumps_arrivals,
-    loads_told,
+    loads_arrival,
     reached_key,
 )
 from stream.wire.positions import offset_en_m
@@ -55,7 +55,7 @@ def member(log: Path, kafka: str, prefix: str, *more: str, **env: str) -> Worker
     return Worker(log, program=COMMAND, command=options, environment=environment(**env))
 
 
-def told(kafka: str, topics: Topics) -> list[Told]:
+def told(kafka: str, topics: Topics) -> list[ArrivalRecord]:
     """What a subscriber sees that reads what is committed."""
     consumer = KafkaConsumer(
         bootstrap_servers=kafka,
@@ -65,7 +65,7 @@ def told(kafka: str, topics: Topics) -> list[Told]:
         consumer_timeout_ms=3_000,
     )
     consumer.assign(bus_feed.partitions_of(consumer, topics.arrivals))
-    found = [loads_told(record.value) for record in consumer]
+    found = [loads_arrival(record.value) for record in consumer]
     consumer.close()
     return found
 
@@ -193,7 +193,7 @@ class Feed:
             hurry.wait(PAUSE_S)
         producer.close()
 
-    def expected(self) -> list[Told]:
+    def expected(self) -> list[ArrivalRecord]:
         """What one member tells that nothing ever happens to."""
         found = []
         for number, log in self.logs.items():
@@ -202,7 +202,7 @@ class Feed:
                 known.put(asked.encode(), value)
             unit = ArrivalUnit(number, self.topics, known, None, 0.0)
             unit.fold(Records.of([Record("f", number, n, arrivals_rig.NOON_MS, *pair) for n, pair in enumerate(log)]))
-            found += [loads_told(one.value or b"") for one in unit.made(None) if one.topic == self.topics.arrivals]
+            found += [loads_arrival(one.value or b"") for one in unit.made(None) if one.topic == self.topics.arrivals]
         return found
 
 

@@ -17,7 +17,7 @@ from stream.config.security import PLAIN_KAFKA
 from stream.kafka import admin
 from stream.services.arrivals.setting import put
 from stream.wire import Ping, Topics, dumps
-from stream.wire.arrivals import Arrival, Destination, destination_key, dumps_arrivals, loads_told
+from stream.wire.arrivals import Arrival, Destination, destination_key, dumps_arrivals, loads_arrival
 
 VANS, PINGS, EVERY_S, MPS = 6, 120, 30, 8.0
 AWAY_M = 3_000.0
@@ -72,7 +72,7 @@ class Scene:
         """What is told of the van, and the log."""
         ran = pathcast("arrivals", "run", "--once", *options, *self.servers)
         assert ran.returncode == 0, ran.stderr.decode()
-        found = [loads_told(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.arrivals)]
+        found = [loads_arrival(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.arrivals)]
         assert isinstance(found[-1], Arrival)
         return found[-1], ran.stderr.decode()
 

@@ -1,7 +1,7 @@
 """Sends a page what is new, as server-sent events: changes of entities at most five times a second, and the fleet's
 figures once a second.
 
-Nothing is buffered for a page but one piece of an event (`stream.map.telling.view`). One that does not take a piece
+Nothing is buffered for a page but one piece of an event (`stream.map.streaming.view`). One that does not take a piece
 within SLOW_S is dropped.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from stream.api.live.sending import in_time
-from stream.map.telling.view import View
+from stream.map.streaming.view import View
 
 UPDATES_PER_S: Final = 5
 DELTA_S: Final = 1 / UPDATES_PER_S

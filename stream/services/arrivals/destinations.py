@@ -13,7 +13,7 @@ import msgspec
 
 from stream.services.arrivals.estimate import Area
 from stream.wire import MAX_RECORD_BYTES, NO_TIME_MS
-from stream.wire.arrivals import Asked, Destination, Geofence, Reached, loads_asked
+from stream.wire.arrivals import Destination, DestinationRecord, Geofence, Reached, loads_destination
 
 log: Final = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class InForce:
     def __init__(self, most: int = MOST) -> None:
         self.refused = 0
         self._most = most
-        self._by_key: dict[bytes, Asked] = {}
+        self._by_key: dict[bytes, DestinationRecord] = {}
         self._goals: dict[str, dict[bytes, _Goal]] = {}  # by entity
         self._fences: dict[str, dict[bytes, _Fence]] = {}  # by entity, and those FOR_ALL
         self._reached: dict[Place, int] = {}  # when that was set at which the entity has arrived
@@ -62,7 +62,7 @@ class InForce:
             try:
                 if len(value) > MAX_RECORD_BYTES:
                     raise ValueError(f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
-                found = loads_asked(value)
+                found = loads_destination(value)
             except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
                 self._refuse(f"{key[:80]!r}: {error}")
         if isinstance(found, Reached):

@@ -33,7 +33,7 @@ def arrived(forecast: Forecast, destination: Destination) -> tuple[Arrived, Reac
     """Returns the records of an arrival, once the ping is there."""
     entity, name, set_ts = destination.entity_id, destination.destination_id, destination.set_ts
     anchor, deadline = forecast.anchor, destination.deadline_ts
-    told = Arrived(
+    record = Arrived(
         arrival_id=arrival_id("arrived", entity, name, set_ts),
         entity_id=entity,
         destination_id=name,
@@ -45,7 +45,7 @@ def arrived(forecast: Forecast, destination: Destination) -> tuple[Arrived, Reac
         deadline_ts=deadline,
         late_s=None if deadline is None else (anchor.ts - deadline) / 1000,
     )
-    return told, Reached(entity_id=entity, destination_id=name, set_ts=set_ts)
+    return record, Reached(entity_id=entity, destination_id=name, set_ts=set_ts)
 
 
 def arrival(
@@ -85,8 +85,10 @@ def inside(forecast: Forecast, areas: Sequence[Area]) -> Inside | None:
         now = area.holds(anchor.lat, anchor.lon)
         chances = area.chances(forecast, ahead_s)
         if now or (chances >= LEAST_CHANCE).any():
-            told = tuple(Chance(h_s, round(float(chance), 4)) for h_s, chance in zip(ahead_s, chances, strict=True))
-            found.append(FenceChances(area.geofence_id, now, told))
+            chances_by = tuple(
+                Chance(h_s, round(float(chance), 4)) for h_s, chance in zip(ahead_s, chances, strict=True)
+            )
+            found.append(FenceChances(area.geofence_id, now, chances_by))
     if not found:
         return None
     return Inside(

@@ -19,7 +19,7 @@ from stream.wire import Topics
 log: Final = logging.getLogger(__name__)
 
 
-class Hearing:
+class AnnouncementReader:
     """Knows what the models topic says, up to the last look.
 
     A look asks for the end of the log, and reads what is new, if anything is: a request of a millisecond nearly always,
@@ -41,8 +41,8 @@ class Hearing:
     @asynccontextmanager
     async def opened(
         cls, bootstrap: str, topics: Topics, security: KafkaSecurity = PLAIN_KAFKA
-    ) -> AsyncIterator[Hearing]:
-        """Yields one that has heard nothing yet. Raises KafkaError."""
+    ) -> AsyncIterator[AnnouncementReader]:
+        """Yields one that has read nothing yet. Raises KafkaError."""
         servers = bootstrap.split(",")
         async with reader(servers, security.arguments(), "read_committed") as asker:
             yield cls(servers, topics, security, asker)

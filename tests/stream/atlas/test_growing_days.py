@@ -15,9 +15,9 @@ from model.atlas.outcomes import HORIZONS_S
 from model.atlas.published import Published
 from model.atlas.sums import Sums, rows_of
 from model.atlas.version import dumps
-from stream.atlas import kept_days, run_file
+from stream.atlas import growing_days, run_file
 from stream.atlas.building import Rules, published_of
-from stream.atlas.kept_days import GrowingDays
+from stream.atlas.growing_days import GrowingDays
 from stream.atlas.run_file import RunFile
 
 H = len(HORIZONS_S)
@@ -46,7 +46,7 @@ def grown(times: int, most_rows: int, told: Callable[[GrowingDays], Any] = lambd
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (kept_days, run_file):
+    for module in (growing_days, run_file):
         monkeypatch.setattr(module, "BLOCK_ROWS", 100)
     monkeypatch.setattr(rules, "_SLICE", 500)
     monkeypatch.setattr(rules, "_ROOM", 300)

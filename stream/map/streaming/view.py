@@ -15,7 +15,7 @@ import numpy as np
 from stream.api.live.newest import Box
 from stream.map.fleet.entity import SNAPSHOT_POINTS
 from stream.map.fleet.fleet import Fleet
-from stream.map.fleet.rendering import told
+from stream.map.fleet.rendering import entity_json
 
 MOST: Final = 5_000  # entities of one page: more do not move smoothly in a browser
 PIECE_BYTES: Final = 48 * 1024  # that one write may have in the server's memory and the kernel's
@@ -32,14 +32,14 @@ class View:
         self._followed = entity_id
         self._most = most
         self._rows: set[int] = set()  # of the entities that the page has
-        self._told = 0  # the number of the last change that it knows
+        self._sent_change = 0  # the number of the last change that it knows
         self._filled = 0  # and that of the last gap fill
         self._more = 0
 
     @property
     def is_lost(self) -> bool:
         """Returns whether entities have left of which nobody knows any more: it needs a snapshot."""
-        return self._told < self._fleet.newest.forgotten
+        return self._sent_change < self._fleet.newest.forgotten
 
     def snapshot(self, now_ms: int) -> Iterator[bytes]:
         """Yields the snapshot's JSON in pieces. The fleet may change meanwhile: the next delta says how."""
@@ -49,7 +49,7 @@ class View:
         followed = None if self._followed is None else newest.row(self._followed)
         if followed is not None and followed not in chosen:
             chosen.append(followed)
-        self._rows, self._told, self._filled = set(chosen), newest.change, self._fleet.fills.change
+        self._rows, self._sent_change, self._filled = set(chosen), newest.change, self._fleet.fills.change
         self._more = max(0, len(rows) - self._most)
         yield b'{"now_ms":%d,"more":%d,"entities":[' % (now_ms, self._more)
         yield from _pieces(_joined(self._whole(row, name, now_ms) for row, name in self._named(chosen)))
@@ -69,19 +69,21 @@ class View:
             return None
         moment = entity.moment
         stale = self._fleet.is_stale(moment.ts, now_ms)
-        return told(entity_id, moment, stale=stale, track=entity.track(points=SNAPSHOT_POINTS))
+        return entity_json(entity_id, moment, stale=stale, track=entity.track(points=SNAPSHOT_POINTS))
 
     def delta(self, now_ms: int) -> Iterator[bytes]:
         """Yields what is new as JSON, in pieces; nothing if nothing is."""
         newest = self._fleet.newest
         gone: set[str] = set()
-        for one in newest.gone_since(self._told):  # a row may have been left several times: the page had the first
+        for one in newest.gone_since(
+            self._sent_change
+        ):  # a row may have been left several times: the page had the first
             if one.row in self._rows:
                 self._rows.discard(one.row)
                 gone.add(one.entity_id)
         updates, left = self._moved()
         fills = [one.json for one in self._fleet.fills.since(self._filled) if self._has(one.entity_id)]
-        self._told, self._filled = newest.change, self._fleet.fills.change
+        self._sent_change, self._filled = newest.change, self._fleet.fills.change
         names = self._named(updates)
         out = (gone | left) - {name for _, name in names}
         if not (names or fills or out):
@@ -95,7 +97,7 @@ class View:
     def _moved(self) -> tuple[list[int], set[str]]:
         """Returns the rows of those that the page has or gets now, and has to be told of; and who has left the box."""
         newest = self._fleet.newest
-        rows = np.flatnonzero(newest.changes > self._told)
+        rows = np.flatnonzero(newest.changes > self._sent_change)
         inside = newest.inside(self._box)
         followed = None if self._followed is None else newest.row(self._followed)
         updates: list[int] = []
