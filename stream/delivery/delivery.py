@@ -1,4 +1,4 @@
-"""Implements the delivery guarantee of stream/README.md, "What is promised": the order in which everything is written.
+"""Implements the delivery guarantee of README.md, "What is promised": the order in which everything is written.
 
 Each batch takes these steps in this order, each only after the one before it succeeded:
 

@@ -19,7 +19,7 @@ from stream.wire.messages import Anchor, Horizon, NextStep
 
 Cov = tuple[float, float, float]  # ee, en, nn in m²
 EARTH_RADIUS_M: Final = 6_371_008.8  # mean radius (IUGG)
-FREEDOM: Final = 4  # degrees of freedom of the Student's t that a covariance stands for (stream/README.md)
+FREEDOM: Final = 4  # degrees of freedom of the Student's t that a covariance stands for (README.md)
 COV_OF_SCALE: Final = 1.878  # the covariance that is published, over the t's scale matrix
 MIN_VARIANCE_M2: Final = 1e-4  # one centimetre, as in the evaluation
 

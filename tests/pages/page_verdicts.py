@@ -73,10 +73,12 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "deploy/helm/pathcast/README.md": {"docker build": DOCKER},
     "stream/README.md": {
         "pathcast up": Run(ready={"pathcast up": UP}, alone=True, says=("stopped; nothing is left running",)),
-        "pathcast worker --bootstrap kafka:9092": Run(
-            ready=WORKER, changes={"--workers 4": "--workers 2"}, before=lambda _: scenes.ports("--metrics 9464")
-        ),
-        "export PATHCAST_KAFKA_PASSWORD_FILE": Run(around=operators.secured, ready=WORKER),
+    },
+    "stream/registry/README.md": {
+        "export PATHCAST_REGISTRY=s3": Run(before=scenes.registry, makes=("version.tar",)),
+        "export PATHCAST_REGISTRY=/srv": Run(before=scenes.to_promote, ready=WORKER),
+    },
+    "stream/services/archive/README.md": {
         "pip install 'pathcast[readers]'": Run(
             before=files.recent_pings,
             ready={"pathcast archive run": OURS},
@@ -85,8 +87,12 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             says=("pings of bus-7 are gone",),
             makes=("fleet.atlas", "runs/mine/model.safetensors"),
         ),
-        "export PATHCAST_REGISTRY=s3": Run(before=scenes.registry, makes=("version.tar",)),
-        "export PATHCAST_REGISTRY=/srv": Run(before=scenes.to_promote, ready=WORKER),
+    },
+    "stream/worker/README.md": {
+        "pathcast worker --bootstrap kafka:9092": Run(
+            ready=WORKER, changes={"--workers 4": "--workers 2"}, before=lambda _: scenes.ports("--metrics 9464")
+        ),
+        "export PATHCAST_KAFKA_PASSWORD_FILE": Run(around=operators.secured, ready=WORKER),
     },
     "stream/api/README.md": {
         "pathcast serve": Run(

@@ -2,7 +2,7 @@
 
 A served forecast is a mean and a covariance, so the Gaussian with that mean and covariance is scored, for the model as
 for the filters: CRPS (the energy score) is proper for it. The model was trained as a Student t whose scale matrix is
-the covariance over 1.878 (model.network.heads), and stream/README.md documents that; but the message contains a
+the covariance over 1.878 (model.network.heads), and stream/wire/README.md documents that; but the message contains a
 covariance, which most subscribers will take for a Gaussian's, as they do a filter's. A score of the t would give the
 model credit for tails that they do not use.
 """

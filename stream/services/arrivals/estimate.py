@@ -138,7 +138,7 @@ class Area:
 
     def chances(self, forecast: Ahead, ahead_s: list[float]) -> F64:
         """Returns the chances [H] of being inside so many seconds after the anchor: of the Student's t that the
-        forecast's covariance stands for (stream/README.md, "The spread").
+        forecast's covariance stands for (stream/wire/README.md, "The spread").
         """
         if not ahead_s:
             return np.empty(0)

@@ -71,7 +71,7 @@ def checker() -> fuzzing.Check:
 
 
 def _assert_ping(ping: Any, key: bytes | None) -> None:
-    """Holds a ping to the bounds that `wire.Ping` and stream/README.md state."""
+    """Holds a ping to the bounds that `wire.Ping` and stream/wire/README.md state."""
     assert ping.entity_id.encode() == key
     assert 1 <= len(ping.entity_id) <= 128
     assert type(ping.ts) is int

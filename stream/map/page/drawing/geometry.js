@@ -5,7 +5,7 @@ const EARTH_M = 40_075_016.686; // around the equator, as Web Mercator has it
 const M_PER_DEG = 111_320;
 const RAD = Math.PI / 180;
 const LAT_MAX = 85.05;
-const DEGREES_OF_FREEDOM = 4; // of the Student's t that `cov_m2` stands for (stream/README.md, "The spread")
+const DEGREES_OF_FREEDOM = 4; // of the Student's t that `cov_m2` stands for (stream/wire/README.md, "The spread")
 const COVARIANCE_PER_SCALE = 1.878; // the t's scale matrix is cov_m2 / 1.878
 
 export function mercator(lat, lon) {
