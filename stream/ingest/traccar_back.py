@@ -47,7 +47,9 @@ AT_ONCE: Final = 16  # requests
 ANSWER_S: Final = 10.0
 STALE_MS: Final = 60_000  # forecasts that are older than this are not sent: newer ones are to come
 RETRY_S: Final = 5.0  # while Traccar does not answer
-RADIUS_90: Final = sqrt(4.605)  # of a Gaussian's 90 % region in standard deviations, as of `cov_m2` (stream/wire/README.md)
+RADIUS_90: Final = sqrt(
+    4.605
+)  # a Gaussian's 90 % region in standard deviations, as of `cov_m2` (stream/wire/README.md)
 DEVICE: Final = "{id}-forecast"
 
 

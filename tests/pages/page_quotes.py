@@ -29,7 +29,9 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_|:,/.-]*|\.\.\.|<.*>")
 _BETWEEN = ("|", "&&", "||", ";", "&", ">")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 # Programs of others, and what compose is told, by how a quote begins.
-_FOREIGN = re.compile(r"(?:docker|kubectl|helm|kafka-[a-z-]+\.sh|torchrun|du|pip|down|--build-arg|python[\d.]* -m venv)\b")
+_FOREIGN = re.compile(
+    r"(?:docker|kubectl|helm|kafka-[a-z-]+\.sh|torchrun|du|pip|down|--build-arg|python[\d.]* -m venv)\b"
+)
 _FENCED_COMMAND = re.compile(r"^ *(?:\$ )?(?:\.venv/bin/)?(?:pathcast|python[\d.]*|pytest) .*$", re.MULTILINE)
 _EXTRAS = re.compile(r"pathcast\[([\w,-]+)\]|'\.\[([\w,-]+)\]'")
 
