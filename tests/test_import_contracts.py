@@ -82,7 +82,7 @@ VIOLATIONS = {
         ("stream/services/member.py", "import stream.delivery.ownership.takeover"),
         ("stream/services/pages.py", "import stream.worker.monitor.health"),
         ("stream/members/group_member.py", "import stream.services.plan"),
-        ("stream/members/keeping.py", "import stream.versions.ledger"),
+        ("stream/members/storing_member.py", "import stream.versions.ledger"),
         ("stream/contracts/files.py", "import stream.kafka.admin"),
         ("stream/delivery/delivery.py", "import stream.verify.judging.judge"),
         ("stream/services/archive/landing.py", "import stream.atlas.building"),

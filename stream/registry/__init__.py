@@ -5,7 +5,7 @@ Start with `registry.Registry`. A version never changes, shows whole or not at a
     registry   Registry: publish, list, fetch, decide, delete
     manifest   what is stated of a version, and the bounds that a stranger's manifest is held to
     decisions  records of what was decided, and what each version is by them
-    keeping    which versions need not be kept
+    retention  which versions need not be kept
     golden     a few windows with their forecasts, by which a worker sees that weights forecast here as they should
     content    the files of a version: hashes, and what they are
     local      versions in a folder: files first, then one rename

@@ -26,8 +26,8 @@ from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S, in_words
-from stream.members.keeping import Keeper, Kept
 from stream.members.running import Door, kafka_named, live
+from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
 from stream.versions.announcing import NotAnnounced
@@ -42,7 +42,7 @@ SETTLE_S: Final = 5.0  # from an announcement that failed to the try to end it, 
 AWAY: Final = (RedisError, *group_member.AWAY)
 
 
-class Runner(Keeper[Owned]):
+class Runner(StoringMember[Owned]):
     """One member of the group."""
 
     MOST_POLLED = 50_000
@@ -80,7 +80,7 @@ class Runner(Keeper[Owned]):
                 raise RuntimeError("the version could not be made: see above")
             await self._step()
 
-    async def _begin(self, number: int) -> Kept[Owned]:
+    async def _begin(self, number: int) -> StoredHolding[Owned]:
         tp = TopicPartition(self._topic, number)
         (found,) = (await bounds_by(self._consumer, [tp])).values()
         how: dict[str, Any] = {"without": self._settings.without, "anew": number in self._anew}
@@ -89,9 +89,9 @@ class Runner(Keeper[Owned]):
         self._anew.discard(number)
         if number == 0:
             self._settle_s = 0.0
-        return Kept({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
+        return StoredHolding({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
 
-    async def _fold(self, number: int, held: Kept[Owned], records: Records) -> None:
+    async def _fold(self, number: int, held: StoredHolding[Owned], records: Records) -> None:
         await held.owned.add(records)
 
     async def _after(self) -> None:

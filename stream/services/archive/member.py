@@ -19,8 +19,8 @@ from stream.kafka import log_facts
 from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
-from stream.members.keeping import Keeper, Kept
 from stream.members.running import Door, kafka_named, live
+from stream.members.storing_member import StoredHolding, StoringMember
 from stream.services.archive.landing import Fenced, Owned
 from stream.services.archive.pages import Pages, Standing
 from stream.services.archive.settings import ArchiveSettings
@@ -28,7 +28,7 @@ from stream.services.archive.settings import ArchiveSettings
 log: Final = logging.getLogger(__name__)
 
 
-class Runner(Keeper[Owned]):
+class Runner(StoringMember[Owned]):
     """One member of the group."""
 
     MOST_POLLED = 10_000
@@ -52,15 +52,15 @@ class Runner(Keeper[Owned]):
             pass
         log.info("archived up to the end: %d pings have landed", self.landed)
 
-    async def _begin(self, number: int) -> Kept[Owned]:
+    async def _begin(self, number: int) -> StoredHolding[Owned]:
         tp = TopicPartition(self._topic, number)
         found = await log_facts.ask(self._consumer, tp, log_facts.UNDEFINED)
         async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
             self._check_assigned(number)
             owned = await asyncio.to_thread(Owned.taken_over, self._catalog, number, found, self._settings.rules)
-        return Kept({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
+        return StoredHolding({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
 
-    async def _fold(self, number: int, held: Kept[Owned], records: Records) -> None:
+    async def _fold(self, number: int, held: StoredHolding[Owned], records: Records) -> None:
         await asyncio.to_thread(held.owned.add, records)
 
     async def _after(self) -> None:

@@ -20,7 +20,7 @@ from model.network.network import build
 from model.parameters.reading import from_pretrained
 from stream.config import failpoints
 from stream.registry import Registry
-from stream.registry.keeping import Keep
+from stream.registry.retention import Retention
 from stream.wire import Ping, Topics, dumps
 from train.fit.trainer import Tick
 from train.refresh import golden, statement, training
@@ -58,7 +58,7 @@ class Rig:
             late_ms=600_000,
             rules=LENIENT,
         )
-        given = {"lead_s": 1.0, "keep": Keep(newest=3, days=30.0), **other}
+        given = {"lead_s": 1.0, "keep": Retention(newest=3, days=30.0), **other}
         return Live(
             self.registry, self.kafka, self.folder / "rounds", options, self.topics, **given  # type: ignore[arg-type]
         )  # fmt: skip

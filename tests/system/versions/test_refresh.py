@@ -153,8 +153,8 @@ def test_what_is_kept_of_ten_rounds_is_bounded(rig: Rig, tmp_path: Path) -> None
     assert len([one for one in announced(rig) if one.until is None]) == 1, "a newer canary ends the one before"
 
 
-def service_keep() -> refresh_rig.Keep:
-    return refresh_rig.Keep(newest=3, days=0.0)
+def service_keep() -> refresh_rig.Retention:
+    return refresh_rig.Retention(newest=3, days=0.0)
 
 
 def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_path: Path) -> None:

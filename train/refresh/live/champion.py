@@ -15,8 +15,8 @@ from model.parameters.reading import from_pretrained, resolve
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.registry import About, Manifest, NotFound, Registry
 from stream.registry.golden import make_golden
-from stream.registry.keeping import Keep
 from stream.registry.manifest import WEIGHTS_FILES
+from stream.registry.retention import Retention
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider
 from stream.wire import Topics, WeightsRecord
@@ -42,7 +42,7 @@ class Live:
     map: str | None = None  # as the workers have it
     percent: float | None = 5.0  # of the entities, for a canary; None: promote at once
     lead_s: float = 60.0
-    keep: Keep = field(default_factory=Keep)
+    keep: Retention = field(default_factory=Retention)
 
     @asynccontextmanager
     async def decider(self) -> AsyncIterator[Decider]:

@@ -19,7 +19,7 @@ from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.config.security import Refused
 from stream.probes.rounds import Rounds
-from stream.registry.keeping import expendable
+from stream.registry.retention import expendable
 from train.fit.trainer import Interrupted, Tick
 from train.refresh.live import champion, deciding, pings, rounds
 from train.refresh.live.champion import Live

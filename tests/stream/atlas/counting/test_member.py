@@ -19,7 +19,7 @@ from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Records
-from stream.members.keeping import Kept
+from stream.members.storing_member import StoredHolding
 from stream.store.sums_store import SumsStore
 from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps
@@ -44,7 +44,7 @@ async def store(redis_url: str) -> AsyncIterator[SumsStore]:
 
 async def hold(runner: Runner, store: SumsStore) -> None:
     owned = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
-    runner._held[0] = Kept({TP.topic: owned.next_offset or 0}, owned)
+    runner._held[0] = StoredHolding({TP.topic: owned.next_offset or 0}, owned)
 
 
 async def add(runner: Runner, records: list[Record]) -> None:

@@ -13,7 +13,7 @@ DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True)
-class Keep:
+class Retention:
     """How much is kept."""
 
     newest: int = 20  # versions
@@ -25,12 +25,12 @@ def expendable(
     decisions: Sequence[Decision],
     in_use: Collection[str],
     now_ms: int,
-    keep: Keep | None = None,
+    keep: Retention | None = None,
 ) -> list[Manifest]:
     """Returns the versions, all of one kind, that may be deleted, oldest first: neither among the newest, nor named by
     a new decision, nor what is in use or a rollback from that would need (`formers`).
     """
-    keep = keep or Keep()
+    keep = keep or Retention()
     in_order = sorted(manifests, key=lambda one: (one.created_ts, one.version))
     needed = {one.version for one in in_order[max(0, len(in_order) - keep.newest) :]}
     needed |= set(in_use) | formers(manifests, decisions, in_use)

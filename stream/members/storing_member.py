@@ -35,11 +35,11 @@ O = TypeVar("O", bound=Owned)  # noqa: E741  # of `Owned`
 
 
 @dataclass
-class Kept(Holding, Generic[O]):
+class StoredHolding(Holding, Generic[O]):
     owned: O
 
 
-class Keeper(GroupMember[Kept[O]]):
+class StoringMember(GroupMember[StoredHolding[O]]):
     """One member of such a group."""
 
     _topic: str
