@@ -1,21 +1,19 @@
-"""A collector of traces: a real HTTP server that takes OTLP as protobuf. Tests import this; it tests nothing itself."""
+"""A collector of traces that keeps what comes, on the receiver of the benchmarks. Tests import this; it tests nothing
+itself."""
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from stream.bench.harness.collector import receiving
 
 
-class Told(NamedTuple):
+class ReceivedSpan(NamedTuple):
     """One span as it came."""
 
     service: str
@@ -33,15 +31,14 @@ class Told(NamedTuple):
 class Collector:
     """What came so far."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+    def __init__(self) -> None:
+        self.endpoint = ""
         self._lock = threading.Lock()
-        self._spans: list[Told] = []
+        self._spans: list[ReceivedSpan] = []
 
-    def take(self, body: bytes) -> None:
-        request = ExportTraceServiceRequest.FromString(body)
+    def take(self, request: ExportTraceServiceRequest) -> None:
         spans = [
-            _told(span, dict(map(_pair, resource.resource.attributes)))
+            _received(span, dict(map(_pair, resource.resource.attributes)))
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
@@ -50,7 +47,7 @@ class Collector:
             self._spans += spans
 
     @property
-    def spans(self) -> list[Told]:
+    def spans(self) -> list[ReceivedSpan]:
         with self._lock:
             return list(self._spans)
 
@@ -58,40 +55,17 @@ class Collector:
 @contextmanager
 def collecting() -> Iterator[Collector]:
     """Collects on a port of loopback until the block ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            assert self.path == "/v1/traces", self.path
-            found.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
-            said = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Collector(server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    found = Collector()
+    with receiving(found.take) as found.endpoint:
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-def _told(span: Any, resource: dict[str, Any]) -> Told:
+def _received(span: Any, resource: dict[str, Any]) -> ReceivedSpan:
     ids = span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()
     times = span.start_time_unix_nano, span.end_time_unix_nano
     attributes = dict(map(_pair, span.attributes))
     failed = span.status.code == span.status.STATUS_CODE_ERROR
-    return Told(resource.get("service.name", ""), span.name, *ids, *times, attributes, span.kind, failed)
+    return ReceivedSpan(resource.get("service.name", ""), span.name, *ids, *times, attributes, span.kind, failed)
 
 
 def _pair(item: Any) -> tuple[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import bus_feed
 import pytest
 from pathcast_process import eventually
-from trace_collector import Told, collecting
+from trace_collector import ReceivedSpan, collecting
 from worker_process import Worker, assert_all_live
 
 from stream.tracing.sampling import is_sampled, threshold
@@ -64,15 +64,15 @@ def answered(options: Options, log: Path, **environment: str) -> str:
         return worker.log()
 
 
-def collected(options: Options, log: Path, **environment: str) -> list[Told]:
+def collected(options: Options, log: Path, **environment: str) -> list[ReceivedSpan]:
     with collecting() as collector:
         answered(options, log, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint, PATHCAST_TRACE_KEY=KEY, **environment)
         assert eventually(lambda: len(collector.spans) >= len(SAMPLED) * ROUNDS * (1 + len(PARTS)))
         return collector.spans
 
 
-def by_trace(spans: list[Told]) -> dict[str, dict[str, Told]]:
-    found: dict[str, dict[str, Told]] = defaultdict(dict)
+def by_trace(spans: list[ReceivedSpan]) -> dict[str, dict[str, ReceivedSpan]]:
+    found: dict[str, dict[str, ReceivedSpan]] = defaultdict(dict)
     for span in spans:
         assert span.name not in found[span.trace_id], "a span came twice"
         found[span.trace_id][span.name] = span
@@ -109,7 +109,7 @@ def test_each_ping_of_a_sampled_entity_is_one_trace_to_its_forecast(
     _check_forecasts(options, traces, places)
 
 
-def _check_parents(whole: Told, parts: dict[str, Told], sender: bytes | None) -> None:
+def _check_parents(whole: ReceivedSpan, parts: dict[str, ReceivedSpan], sender: bytes | None) -> None:
     assert {part.parent_id for part in parts.values()} == {whole.span_id}
     if sender is None:
         assert whole.parent_id == ""
@@ -117,7 +117,7 @@ def _check_parents(whole: Told, parts: dict[str, Told], sender: bytes | None) ->
         assert sender.decode().split("-")[1:3] == [whole.trace_id, whole.parent_id]
 
 
-def _check_times(whole: Told, parts: dict[str, Told], published_ms: int, once: bool) -> None:
+def _check_times(whole: ReceivedSpan, parts: dict[str, ReceivedSpan], published_ms: int, once: bool) -> None:
     """One part after the other, all within the whole; only what Kafka did before is before it."""
     order = [parts[name] for name in PARTS]
     assert order[0].begin_ns == published_ms * 1_000_000
@@ -131,7 +131,9 @@ def _check_times(whole: Told, parts: dict[str, Told], published_ms: int, once: b
         assert (parts["publish"].begin_ns, parts["publish"].end_ns) == (order[-1].begin_ns, order[-1].end_ns)
 
 
-def _check_forecasts(options: Options, traces: dict[str, dict[str, Told]], places: dict[str, tuple[int, int]]) -> None:
+def _check_forecasts(
+    options: Options, traces: dict[str, dict[str, ReceivedSpan]], places: dict[str, tuple[int, int]]
+) -> None:
     """The forecasts of sampled pings name the span in which they were published, and no other forecast names one."""
     due = {place: f"00-{trace_id}-{traces[trace_id]['publish'].span_id}-01" for trace_id, place in places.items()}
     said: dict[tuple[int, int], str] = {}

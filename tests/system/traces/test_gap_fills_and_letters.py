@@ -13,7 +13,7 @@ from typing import Any
 import bus_feed
 import pytest
 from pathcast_process import PATIENCE_S, VERIFY, environment, eventually
-from trace_collector import Told, collecting
+from trace_collector import ReceivedSpan, collecting
 from worker_process import Worker, assert_all_live
 
 from stream.tracing.sampling import is_sampled, threshold
@@ -69,7 +69,7 @@ def test_gap_fills_and_dead_letters_of_sampled_pings_name_their_span(
     check_verified(options, delivery)
 
 
-def roots(spans: list[Told]) -> dict[tuple[int, int], Told]:
+def roots(spans: list[ReceivedSpan]) -> dict[tuple[int, int], ReceivedSpan]:
     """The spans of whole pings, by where these lie."""
     found = [one for one in spans if one.name == "ping"]
     return {place_of(one.attributes): one for one in found}
@@ -79,7 +79,7 @@ def place_of(at: dict[str, Any]) -> tuple[int, int]:
     return int(at["messaging.destination.partition.id"]), int(at["messaging.kafka.offset"])
 
 
-def check_gap_fills(options: dict[str, Any], spans: list[Told], publishing: dict[str, Told]) -> None:
+def check_gap_fills(options: dict[str, Any], spans: list[ReceivedSpan], publishing: dict[str, ReceivedSpan]) -> None:
     fills = list(bus_feed.read(options["bootstrap"], Topics.of(options["prefix"]).gapfills))
     assert len(fills) == 2 * len(BUSES)
     wholes = {one.span_id: one for one in spans if one.name == "ping"}
@@ -93,7 +93,7 @@ def check_gap_fills(options: dict[str, Any], spans: list[Told], publishing: dict
     assert len(counted) == 2 * len(SAMPLED)
 
 
-def check_letters(options: dict[str, Any], spans: list[Told], publishing: dict[str, Told]) -> None:
+def check_letters(options: dict[str, Any], spans: list[ReceivedSpan], publishing: dict[str, ReceivedSpan]) -> None:
     whole = roots(spans)
     letters = list(bus_feed.read(options["bootstrap"], Topics.of(options["prefix"]).dead_letters))
     assert len(letters) == len(BUSES)

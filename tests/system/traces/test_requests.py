@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import redis_server
 from pathcast_process import COMMAND, eventually
-from trace_collector import Collector, Told, collecting
+from trace_collector import Collector, ReceivedSpan, collecting
 from worker_process import Worker, assert_all_live
 
 from stream.tracing.sampling import is_sampled, threshold
@@ -41,7 +41,7 @@ class Scene(NamedTuple):
     kafka: str
     topics: Topics
 
-    def named(self, name: str) -> list[Told]:
+    def named(self, name: str) -> list[ReceivedSpan]:
         return [one for one in self.collector.spans if one.name == name]
 
 
