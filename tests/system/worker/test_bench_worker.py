@@ -94,7 +94,7 @@ def test_bench_serve_measures_a_worker_with_and_without_questions(
     kafka: str, redis_url: str, weights: Path, tmp_path: Path
 ) -> None:
     done = bench(
-        *("serve", "--entities", "50", "--rate", "200", "--requests", "50", "--seconds", "3", "--warm-rounds", "20"),
+        *("serve", "--entities", "50", "--rate", "200", "--requests", "50", "--seconds", "3", "--warm-rounds", "300"),
         *("--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url, "--weights", str(weights)),
         home=tmp_path,
     )

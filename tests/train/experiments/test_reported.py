@@ -21,7 +21,7 @@ def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
     thin = thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
     ways = {NOTHING: (False, False), SPEED: (True, False), BOTH: (True, True), TURNED: (True, True)}
     for way, tells in ways.items():
-        asked = reported.streaming(thin, way)
+        asked = reported.with_reports(thin, way)
         assert (np.isfinite(asked.speed_mps).any(), np.isfinite(asked.heading_deg).any()) == tells
         np.testing.assert_array_equal(asked.lat, thin.lat)
 
@@ -29,7 +29,7 @@ def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
 def test_a_receiver_that_errs_does_so_in_one_way(make_corpus: MakeCorpus) -> None:
     thin = thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
     known = np.isfinite(thin.speed_mps)
-    still, unit, turned = (reported.streaming(thin, way) for way in (STILL, UNIT, TURNED))
+    still, unit, turned = (reported.with_reports(thin, way) for way in (STILL, UNIT, TURNED))
     assert not still.speed_mps[known].any()
     assert not still.heading_deg[known].any()
     np.testing.assert_allclose(unit.speed_mps, 3.6 * thin.speed_mps, rtol=1e-6)
