@@ -115,7 +115,7 @@ def tests_here(*options: str, **instead: str) -> Callable[[Scene], Changes]:
 
 def chaos_report(scene: Scene) -> Changes:
     """One fault of the suite, with few pings."""
-    made = tests_here("-k", "redis_flushed", "--chaos-pings", "2000", "--chaos-haste", "4")(scene)
+    made = tests_here("-k", "redis_flushed", "--chaos-pings", "8000", "--chaos-haste", "2")(scene)
     report = scene.folder / "REPORT.md"
     return {**made, "--chaos-seeds 1,2,3": "--chaos-seeds 1", "tests/chaos/REPORT.md": str(report)}
 
