@@ -47,8 +47,8 @@ def run(load: Callable[[], Check], corpus: Path, watched: Sequence[str], tokens:
 
 
 def _fuzzer(folder: Path, load: Callable[[], Check], watched: Sequence[str], corpus: Path) -> Path:
-    """A program of its own: libFuzzer ends its process, and starts itself again to merge. It checks the corpus first, so
-    that what is compiled then is not counted as the slowness of an input."""
+    """A program of its own: libFuzzer ends its process, and starts itself again to merge. It checks the corpus first,
+    so that the time to compile is not taken for the slowness of an input."""
     modules, functions = (
         [name for name in watched if ":" not in name],
         [name.split(":") for name in watched if ":" in name],
