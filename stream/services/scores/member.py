@@ -120,6 +120,10 @@ class Runner(GroupMember[_Held]):
     async def _last(self, numbers: Collection[int]) -> None:
         await self._flush()
 
+    def _done(self, held: _Held) -> Mapping[str, int]:
+        """What is not published yet is not done: if Kafka does not acknowledge it, it is decided again."""
+        return {self._topic: -1} if held.unsent else held.folded
+
     async def _drop(self, number: int, held: _Held) -> None:
         if self.shadows is not None:
             self.shadows.drop(number)

@@ -217,6 +217,7 @@ async def test_scores_that_kafka_did_not_acknowledge_are_published_again(
 
     monkeypatch.setattr(Publisher, "publish", away_once)
     monkeypatch.setattr(member, "RETRY_S", 0.2)
+    monkeypatch.setattr(member, "COMMIT_S", 5.0)  # all is read before the first is published
     await member.serve(replace(feed.settings, once=True), (), None)
     assert tries > 1
     assert "taken over again" in caplog.text
