@@ -58,10 +58,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "deploy/SIZING.md": {
         "pathcast bench soak": Run(
             before=operators.own_tree,
-            changes={
-                "--entities 50000 --rate 1667 --seconds 600": "--entities 500 --rate 100 --seconds 60",
-                "--warm-rounds 64": "--warm-rounds 8",
-            },
+            changes={"--entities 50000 --rate 1667 --seconds 600": "--entities 500 --rate 100 --seconds 60"},
             after=operators.recorded,
             long=True,
         )
