@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Traces(NamedTuple):
-    """Which entities are traced, and how spans name them."""
+    """States which entities are traced, and how spans name them."""
 
     share: float = 0.0  # of the entities; 0: nothing is
     entity_ids: bool = False  # in spans; else a keyed hash stands for the entity

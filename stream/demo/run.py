@@ -29,9 +29,8 @@ from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
-READY_S = (
-    300.0  # without a step: in a fresh clone kernels are compiled, 40 s of CPU, and that is told every few seconds
-)
+# Without a step: in a fresh clone kernels are compiled, 40 s of CPU, and every few seconds the log says how far.
+READY_S = 300.0
 READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions
 DRAIN_S = 20.0  # for the last forecasts
 SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none

@@ -57,7 +57,7 @@ class Holding:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a member reads."""
+    """States which topics a member reads, and from which brokers."""
 
     topics: tuple[str, ...]  # with as many partitions as each other
     bootstrap: str

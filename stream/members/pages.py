@@ -19,7 +19,7 @@ from stream.probes.probes import ProbePages
 
 
 class Watched(Protocol):
-    """What the pages need of a member."""
+    """States which attributes of a member its pages read."""
 
     read: int
     failures: int

@@ -26,7 +26,7 @@ OUTCOMES: Final = ("done", "failed")
 
 
 class Rounds:
-    """What a loop says of itself. The loop alone writes; each value is replaced whole, so that any thread may read."""
+    """Holds what a loop says of itself. The loop alone writes. Each value is replaced whole: any thread may read."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from stream.services.plan import Place
 
 
 class Watched(pages.Watched, Protocol):
-    """What the pages need of a member."""
+    """States which attributes of a member its pages read."""
 
     published: int
 

@@ -21,7 +21,7 @@ from stream.members.pages import MemberPages
 
 
 class Watched(pages.Watched, Protocol):
-    """What the pages need of a member."""
+    """States which attributes of a member its pages read."""
 
     @property
     def announced(self) -> Announced | None: ...

@@ -72,7 +72,12 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
 
 def middles(key: Any, level: int) -> tuple[Any, Any]:
     """Returns the latitudes and longitudes of the middles of the map cells of keys [N]."""
-    side = 2.0 ** ZOOMS[level]
     x, y = (((key >> shift) & (2**20 - 1)) + 0.5 for shift in (40, 20))
+    return degrees(x, y, level)
+
+
+def degrees(x: Any, y: Any, level: int) -> tuple[Any, Any]:
+    """Returns the latitudes and longitudes of positions in map cells of a level: columns [N] and rows [N]."""
+    side = 2.0 ** ZOOMS[level]
     lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y / side))))
     return lat, x / side * 360.0 - 180.0

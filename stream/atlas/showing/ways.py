@@ -21,7 +21,7 @@ import numpy as np
 from model.atlas.cells import FINEST, LEVEL_SHIFT, STILL, ZOOMS
 from model.atlas.outcomes import HORIZONS_S
 from model.atlas.published import UNIT, Published
-from stream.atlas.showing.flows import SPEED_MPS
+from stream.atlas.showing.flows import SPEED_MPS, degrees
 
 LEVEL: Final = FINEST
 LEAST: Final = 1.0  # outcomes after a minute that a point is made of
@@ -197,5 +197,4 @@ def _steps(farthest: float) -> list[tuple[float, tuple[int, int]]]:
 
 def _degrees(at: Any) -> tuple[Any, Any]:
     """Returns the latitudes and longitudes of positions [N, 2]."""
-    x, y = at[:, 0] / 2.0 ** ZOOMS[LEVEL], at[:, 1] / 2.0 ** ZOOMS[LEVEL]
-    return np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y)))), x * 360.0 - 180.0
+    return degrees(at[:, 0], at[:, 1], LEVEL)

@@ -92,7 +92,7 @@ class Owned:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What became of them: pings, and what was left out, by reason."""
+        """Returns how many records became pings, and how many were left out, by reason."""
         return self._manifest.counts
 
     def add(self, records: Records) -> None:

@@ -36,7 +36,7 @@ class Standing(NamedTuple):
 
 
 class Watched(pages.Watched, Protocol):
-    """What the pages need of a member."""
+    """States which attributes of a member its pages read."""
 
     landed: int
 
