@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from stream.config.options import (
     Prefix,
     RegistryCache,
     RegistryUrl,
+    log_to_stderr,
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
@@ -175,10 +175,7 @@ def guard(
 ) -> None:
     door = address_of(metrics, "--metrics") if metrics else None
     every_s, since_s = seconds(every, "--every"), seconds(since, "--since")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("stream").setLevel(logging.INFO)
-    for name in ("kafka", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    log_to_stderr()
     if door is not None:
         check_free(door)
     opened, rules = Registry.opened(registry, cache), Rules(last=last, fewest=fewest, margin=margin)

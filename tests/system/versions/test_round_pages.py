@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,15 @@ def test_a_refresh_without_kafka_is_not_ready_and_not_dead(scene: Scene) -> None
         assert eventually(lambda: refresh.says("/readyz", 503), START_S), refresh.process.log()
         assert refresh.reasons("/readyz") == ["Kafka cannot be reached"]
         assert refresh.says("/healthz", 200)
+
+
+@pytest.mark.parametrize("name", ["guard", "refresh"])
+def test_their_logs_tell_the_time_as_those_of_workers_do(name: str, scene: Scene) -> None:
+    with scene.running(name, TZ="Asia/Kolkata") as process:
+        assert eventually(lambda: process.says("/healthz", 200), START_S), process.process.log()
+        said = process.process.log().splitlines()[0]
+    said_at = datetime.strptime(said.split(" ")[0], "%Y-%m-%dT%H:%M:%S.%f%z")
+    assert abs(datetime.now(UTC) - said_at).total_seconds() < START_S, said
 
 
 @pytest.mark.parametrize("name", ["guard", "refresh"])
