@@ -59,7 +59,7 @@ class Rig:
 
     async def more_news(self) -> None:
         self.news.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.news.wait()
 
 
