@@ -98,6 +98,16 @@ def levels_of_the_clients_loggers() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def priority() -> Iterator[None]:
+    """Keeps commands that run in this process from yielding to others: that is for good, so that all later tests of
+    this process, and what they start, would be slow. Commands with a process of their own do yield."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "nice", lambda increment: 0)
+        patch.setattr(os, "setpriority", lambda which, who, priority: None)
+        yield
+
+
 @pytest.fixture
 def long(pytestconfig: pytest.Config) -> None:
     """Skips what takes minutes, unless it is asked for."""

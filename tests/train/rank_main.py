@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--hang-at", type=int)
     parser.add_argument("--timeout", type=float, default=60.0)
     args = parser.parse_args()
-    rank, _, _ = place()
+    rank, _, world = place()
 
     def watch(tick: Tick) -> None:
         if rank == 1 and tick.step == args.die_at:
@@ -36,6 +36,10 @@ def main() -> None:
         if rank == 1 and tick.step == args.hang_at:
             time.sleep(600)
 
+    # They meet when both have begun: on a slow machine one would otherwise wait for the other's imports, and give up.
+    (args.out / f"begun-{rank}").touch()
+    while not all((args.out / f"begun-{one}").exists() for one in range(world)):
+        time.sleep(0.01)
     seed = args.seed_of_rank_1 if rank == 1 else 0
     run = options(args.out, steps=args.steps, bfloat16=False, seed=seed)
     with join(torch.device("cpu"), args.timeout) as peers:

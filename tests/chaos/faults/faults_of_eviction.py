@@ -16,7 +16,6 @@ from faults import fault
 IN_MEMORY: Final = 8  # entities of each worker
 TENTH: Final = 10
 MISSED: Final = "stored states"  # a worker's warning that it has missed some
-READY: Final = "ready: partitions"
 
 
 @fault
@@ -62,7 +61,7 @@ def _restart(rig: Rig, *, evict: bool) -> None:
     if evict:
         _evict(rig)
     (worker,) = rig.start()
-    worker.wait_for(READY, 60.0)
+    worker.wait_until_ready()
     missed = sum(log.count(MISSED) for log in rig.logs())
     rig.notes.append(f"missed {missed} times (seed {rig.seed})")
     assert missed > 0, "no worker has noticed"

@@ -20,7 +20,7 @@ from stream.bench.harness.servers import Unavailable, redis_binary
 from stream.demo.embedded import HOST, free_port, redis_answers
 from stream.demo.supervisor import Supervised
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 120.0
 SNAPSHOT: Final = "dump.rdb"
 DISK_BYTES: Final = 256 * 1024  # of the disk that is full: less than any snapshot
 

@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from stream.kafka import admin
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 
 
 def ends(cluster: Cluster, topic: str) -> dict[int, int]:

@@ -20,7 +20,7 @@ from stream.up import keeper
 from stream.up.home import Home, locked
 from stream.up.keeper import LONGEST_DELAY_S, STEADY_S, TROUBLED, Past
 
-# Arguments: a directory, and then the program of each part. The last is stopped first.
+# Arguments: a directory, seconds until SIGKILL, and then the program of each part. The last is stopped first.
 PARENT = """
 import asyncio, os, signal, sys
 from functools import partial
@@ -30,7 +30,7 @@ from stream.up.home import Home, locked
 from stream.worker import process_pool
 
 keeper.FIRST_DELAY_S, keeper.LONGEST_DELAY_S = 0.05, 0.2
-process_pool.STOP_S = 0.5
+process_pool.STOP_S = float(sys.argv[2])
 home = Home(Path(sys.argv[1]))
 home.make("pings.v1")
 
@@ -52,7 +52,7 @@ async def main(lock):
         )
 
     keepers = []
-    for argument in sys.argv[2:]:
+    for argument in sys.argv[3:]:
         name, _, program = argument.partition("=")
         keepers.append(keeper.Keeper(name, partial(start, name, program), home.log(name), partial(say, name)))
         keepers[-1].begin()
@@ -77,12 +77,13 @@ while True:
 """
 DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVES}"
 SERVER = f"import time{SERVES}"  # it does not know that it has a parent
+LONG_S = 60.0  # until SIGKILL: longer than any test waits for a SIGTERM to be enough
 
 
 class Fleet:
     """A parent and its parts, as processes of their own, all of which name `home` in their command lines."""
 
-    def __init__(self, root: Path, parts: dict[str, str]) -> None:
+    def __init__(self, root: Path, stop_s: float, parts: dict[str, str]) -> None:
         self.home = Home(root / "data")
         self._said = root / "said"
         programs = [
@@ -90,7 +91,7 @@ class Fleet:
         ]
         with self._said.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PARENT, str(self.home.root), *programs],
+                [sys.executable, "-c", PARENT, str(self.home.root), str(stop_s), *programs],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -134,8 +135,8 @@ Start = Callable[..., Fleet]
 def start(tmp_path: Path) -> Iterator[Start]:
     fleets: list[tuple[Fleet, list[str]]] = []
 
-    def started(**parts: str) -> Fleet:
-        fleets.append((Fleet(tmp_path, parts), list(parts)))
+    def started(stop_s: float = LONG_S, /, **parts: str) -> Fleet:
+        fleets.append((Fleet(tmp_path, stop_s, parts), list(parts)))
         return fleets[-1][0]
 
     yield started
@@ -205,7 +206,7 @@ def test_a_signal_to_all_of_the_terminal_stops_them_one_after_the_other(start: S
 
 
 def test_one_that_does_not_hear_sigterm_is_killed_and_the_exit_status_tells(start: Start) -> None:
-    fleet = start(deaf=DEAF, other=SERVES)
+    fleet = start(0.5, deaf=DEAF, other=SERVES)
     fleet.wait_until_serving("deaf")
     fleet.wait_until_serving("other")
     fleet.process.terminate()
@@ -253,7 +254,7 @@ def test_a_process_that_one_leaves_behind_neither_holds_it_up_nor_outlives_it(st
 
 
 def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_ending(start: Start) -> None:
-    slow = "signal.signal(signal.SIGTERM, signal.SIG_IGN); process_pool.STOP_S = 3.0" + SERVES
+    slow = "signal.signal(signal.SIGTERM, signal.SIG_IGN); process_pool.STOP_S = 600.0" + SERVES
     fleet = start(slow=slow)
     fleet.wait_until_serving("slow")
     with (
@@ -265,6 +266,7 @@ def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_endi
     fleet.status()
     with pytest.raises(RuntimeError, match="an earlier pathcast up are still ending"), locked(fleet.home):
         pass
+    os.kill(fleet.pids("slow")[0], signal.SIGKILL)
     assert fleet.nobody_is_left()
     with locked(fleet.home):
         pass

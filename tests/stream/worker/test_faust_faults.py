@@ -116,7 +116,7 @@ async def failing_batch(app: faust.App, *, manual: bool) -> ConsumerMessage:
             raise RuntimeError("processing failed")
 
     with pytest.raises(RuntimeError, match="processing failed"):
-        await asyncio.wait_for(read(), 10)
+        await asyncio.wait_for(read(), 60)
     await stream.stop()
     await asyncio.sleep(0)
     return one
@@ -331,7 +331,7 @@ async def received(consumer: BaseConsumer, *offsets: int) -> list[int]:
 
     cast(Any, consumer).callback = take
     cast(Any, consumer)._wait_next_records = poll
-    await asyncio.wait_for(consumer._drain_messages(SimpleNamespace(_stopped=consumer._stopped)), 10)
+    await asyncio.wait_for(consumer._drain_messages(SimpleNamespace(_stopped=consumer._stopped)), 60)
     return through
 
 

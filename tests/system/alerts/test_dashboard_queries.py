@@ -98,7 +98,7 @@ def watched(
         for name in ("scores", "latest", "arrivals", "avro"):
             group = f"{topics.prefix}-{name}"
             bus_feed.wait_until_consumed(apache_kafka, group, topics.forecasts, partial(assert_all_live, *everybody))
-        others["ingest"][0].wait_for("listening at", 60)
+        others["ingest"][0].wait_for("listening at", 300)
         _post(f"http://127.0.0.1:{door}/webhook/samsara", {"data": [{"id": "a", "gps": {"time": "now"}}]})
         last = " and on() ".join(f"count_over_time({name}[1h]) > 1" for name in LAST)
         prometheus.wait("all has been scraped twice", lambda: bool(prometheus.query(last)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +28,6 @@ from stream.wire import Ping, Record, Topics, dumps, loads_forecast
 PINGS = 6_000
 KILL_AFTER = 1_500  # forecasts
 SEED = 4
-PROMPT_S = 45.0  # below the 60 s after which a reader that waits for an open transaction gives up
 
 # In this process, as it is asked a dozen times. That it is a command, too, test_exactly_once and tests/chaos show.
 APP = typer.Typer(pretty_exceptions_enable=False)
@@ -165,13 +163,12 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
 
 
 async def assert_a_copy_is_not_waited_for(scene: Scene, record: Record, *, commit: bool) -> None:
-    """Publish a forecast again, in a transaction that ends either way; a verifier must not wait for that."""
+    """Publish a forecast again, in a transaction that ends either way. A verifier must not wait for that: it would give
+    up after `stream.kafka.log.STALL_S`, and have no report."""
     producer = AIOKafkaProducer(bootstrap_servers=scene.kafka, transactional_id=scene.prefix)
     await producer.start()
     await producer.begin_transaction()
     await producer.send_and_wait(scene.topics.forecasts, record.value, key=record.key)
-    began = time.monotonic()
     assert await asyncio.to_thread(scene.wrong, "--delivery=exactly_once") == {}
-    assert time.monotonic() - began < PROMPT_S, "it waited for a transaction that is open"
     await (producer.commit_transaction() if commit else producer.abort_transaction())
     await producer.stop()

@@ -107,7 +107,7 @@ async def test_nothing_piles_up_and_nothing_comes_late_while_kafka_is_away(
 ) -> None:
     topics = Topics.of(topic_prefix)
     create_topics(mortal.bootstrap, topics, partitions=4)
-    async with Sink(mortal.bootstrap, topics, "test", ack_s=1.0) as sink:
+    async with Sink(mortal.bootstrap, topics, "test", ack_s=5.0) as sink:  # a slow machine answers within that
         await sink.take([ping(0)], b"", "test")
         await asyncio.to_thread(mortal.kill)
         for number in range(1, 2_001):  # a caller that does not wait

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pathcast_process
 from worker_process import Worker
 
-START_S = 60.0  # a bound on waiting
+START_S = 240.0  # a bound on waiting
 
 
 class Door:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from urllib.error import URLError
 
 from worker_pages import ask
 
 from stream.config.http_access import LOOPBACK, Address
+from stream.demo.embedded import free_port
 from stream.members.running import Door
 
 
 def free_door() -> tuple[str, Door]:
     """A port that is free now: the URL before the path, and the door."""
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        port = free.getsockname()[1]
+    port = free_port()
     return f"http://{LOOPBACK}:{port}", Door(Address(LOOPBACK, port), None)
 
 

@@ -143,7 +143,7 @@ def real_gpsd(port_path: str, folder: Path) -> Iterator[int]:
     command = [binary, "-n", "-N", "-b", "-S", str(port), port_path]
     with (folder / "gpsd.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            assert eventually(lambda: _answers(port), 20), (folder / "gpsd.log").read_text()
+            assert eventually(lambda: _answers(port)), (folder / "gpsd.log").read_text()
             yield port
         finally:
             process.terminate()

@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from stream.demo.embedded import HOST, free_port
 from stream.demo.supervisor import Supervised
 
-UP_S = 20.0  # a bound on waiting
+UP_S = 120.0  # a bound on waiting
 # Debian installs the server where only root's PATH looks.
 BINARY = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 # What the page tells people to set, so that the broker keeps all that comes while nobody reads.

@@ -17,7 +17,7 @@ from pathlib import Path
 from stream.demo import embedded
 from stream.demo.supervisor import Supervised
 
-START_S = 60.0
+START_S = 240.0  # a bound on waiting
 BINARIES = Path("/usr/lib/postgresql")  # Debian's: a folder for each version
 
 

@@ -39,7 +39,7 @@ PAGE = Path(__file__).parents[3] / "deploy" / "SECURITY.md"
 MUTE = "mute"  # may all that a worker may, but write forecasts
 KAFKA_PASSWORD = "kafka secret, with = and , in it"
 REDIS_PASSWORD = "redis/secret#with@all:that%URLs escape"
-START_S = 15.0
+START_S = 120.0  # a bound on waiting
 BRIEF_S = 4.0
 KINDS = {
     "Topic": ResourceType.TOPIC,

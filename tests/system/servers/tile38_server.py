@@ -25,7 +25,7 @@ from redis import Redis, RedisError
 from stream.demo import embedded
 from stream.demo.supervisor import Supervised
 
-START_S = 20.0
+START_S = 120.0  # a bound on waiting
 RESERVED = ("lat", "lon", "z")  # names that no field may have
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from pathcast_process import PATIENCE_S, environment, pathcast
 from worker_process import Worker, assert_all_live
 
+from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
@@ -154,9 +154,7 @@ def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> Non
 
 def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     feed.send(1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with feed.member("run", "--metrics", str(port)) as member:
         feed.wait_until_scored(member)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:

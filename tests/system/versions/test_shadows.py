@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import urllib.request
 from collections.abc import Collection, Iterable
 from functools import partial
@@ -22,6 +21,7 @@ from worker_process import Worker, assert_all_live
 
 from model.api import weights_folder
 from stream.config import failpoints
+from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
@@ -171,9 +171,7 @@ def test_weights_that_are_damaged_are_refused_and_the_others_scored_on(rig: Rig)
         bus_feed.send(scene.kafka, scene.topics.pings, bus_feed.fleet(4_000, seed=SEED))
         scene.wait_until_consumed(worker)
         assert worker.stop() == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with rig.scorer("scorer", f"--metrics={port}") as member:
         member.wait_for(f"version {rig.other} of the shadow is refused", 120)
         live = partial(assert_all_live, member)

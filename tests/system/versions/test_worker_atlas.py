@@ -75,7 +75,7 @@ def assert_as_the_ledger_says(found: Sequence[Forecast], ledger: Ledger) -> None
 def test_a_version_whose_file_does_not_come_is_passed_and_said_to_be_late(scene: Scene) -> None:
     records = list(bus_feed.fleet(1_200, seed=SEED))
     first, second, _ = atlases(records)
-    with scene.worker("worker", lead_s=2, metrics=0) as worker:
+    with scene.worker("worker", lead_s=6, metrics=0) as worker:
         worker.wait_until_ready()
         scrape, known, missing = partial(Scrape, base_of(worker)), scene.put(first), Atlas.of(second).version
 

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +91,6 @@ def test_a_rank_that_dies_ends_the_run_and_the_same_command_goes_on_to_the_bit(s
 def test_nobody_waits_for_a_rank_that_is_gone(tmp_path: Path, fate: str) -> None:
     """Without torchrun to end it, the survivor says what happened and goes, long before the hung one would wake."""
     leader, other = by_hand(tmp_path, fate, "6", "--timeout", "15")
-    started = time.monotonic()
     try:
         _, errors = leader.communicate(timeout=LIMIT_S)
     finally:
@@ -101,7 +99,6 @@ def test_nobody_waits_for_a_rank_that_is_gone(tmp_path: Path, fate: str) -> None
         leader.kill()
     assert leader.returncode == 1
     assert "PeerLost: rank 0 of 2 lost another" in errors
-    assert time.monotonic() - started < LIMIT_S
     assert (tmp_path / CHECKPOINT_FILE).exists()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 
 import feeds_rig
@@ -40,6 +41,16 @@ def numbers(sink: SinkInMemory) -> list[int]:
 @pytest.fixture
 def at() -> Address:
     return Address("127.0.0.1", free_port())
+
+
+Listens = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def listens(caplog: pytest.LogCaptureFixture) -> Listens:
+    """Waits until a server says that it listens: a connection would be refused before that, and a datagram lost."""
+    caplog.set_level(logging.INFO)
+    return lambda: feeds_rig.until(lambda: "listening on" in caplog.text)
 
 
 class Peer:
@@ -110,10 +121,10 @@ async def test_tcp_is_not_read_while_kafka_is_away_and_nothing_is_lost(at: Addre
     assert numbers(sink) == list(range(count))
 
 
-async def test_a_server_takes_several_receivers(at: Address) -> None:
+async def test_a_server_takes_several_receivers(at: Address, listens: Listens) -> None:
     sink = SinkInMemory()
     server = await feeds_rig.running(sockets.tcp_server(at, read, sink, Source("ais")))  # type: ignore[arg-type]
-    await asyncio.sleep(0.05)
+    await listens()
     writers = [(await asyncio.open_connection(at.host, at.port))[1] for _ in range(3)]
     for number, writer in enumerate(writers):
         writer.write(line(number)[:20])
@@ -126,12 +137,12 @@ async def test_a_server_takes_several_receivers(at: Address) -> None:
     assert len(sink.origins) == 3
 
 
-async def test_a_broken_reader_ends_the_server_and_not_one_connection_alone(at: Address) -> None:
+async def test_a_broken_reader_ends_the_server_and_not_one_connection_alone(at: Address, listens: Listens) -> None:
     def broken(came: Came) -> Iterable[Piece]:
         raise RuntimeError("our own bug")
 
     server = await feeds_rig.running(sockets.tcp_server(at, broken, SinkInMemory(), Source("ais")))  # type: ignore[arg-type]
-    await asyncio.sleep(0.05)
+    await listens()
     _, writer = await asyncio.open_connection(at.host, at.port)
     writer.write(line(1))
     with pytest.raises(RuntimeError, match="our own bug"):
@@ -145,10 +156,10 @@ def sender() -> Iterator[socket.socket]:
         yield own
 
 
-async def test_a_datagram_may_hold_several_lines(at: Address, sender: socket.socket) -> None:
+async def test_a_datagram_may_hold_several_lines(at: Address, sender: socket.socket, listens: Listens) -> None:
     sink = SinkInMemory()
     listener = await feeds_rig.running(sockets.udp(at, read, sink, Source("ais"), most=100))  # type: ignore[arg-type]
-    await asyncio.sleep(0.05)
+    await listens()
     sender.sendto(line(1) + line(2), at)
     sender.sendto(line(3).strip(), at)
     await feeds_rig.until(lambda: len(sink.pings) == 3)
@@ -157,11 +168,11 @@ async def test_a_datagram_may_hold_several_lines(at: Address, sender: socket.soc
 
 
 async def test_what_is_lost_of_udp_is_counted_and_said(
-    at: Address, sender: socket.socket, caplog: pytest.LogCaptureFixture
+    at: Address, sender: socket.socket, listens: Listens, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink, source, most = SinkInMemory(), Source("ais"), 50
     listener = await feeds_rig.running(sockets.udp(at, read, sink, source, most=most))  # type: ignore[arg-type]
-    await asyncio.sleep(0.05)
+    await listens()
     sink.go_away()
     sender.sendto(line(0), at)
     await feeds_rig.until(lambda: sink.refused)  # it waits for Kafka, outside of what is held

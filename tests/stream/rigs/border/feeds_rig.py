@@ -10,7 +10,7 @@ from stream.adapters.live.parsed import Parsed, Skip
 from stream.ingest.publishing.sink import Unavailable
 from stream.wire import Ping, Reject
 
-PATIENCE_S = 20.0  # a bound on waiting, not a claim about speed
+PATIENCE_S = 120.0  # a bound on waiting, not a claim about speed
 
 
 class SinkInMemory:

@@ -62,10 +62,13 @@ def told(kafka: str, topics: Topics) -> list[ArrivalRecord]:
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         isolation_level="read_committed",
-        consumer_timeout_ms=3_000,
     )
-    consumer.assign(bus_feed.partitions_of(consumer, topics.arrivals))
-    found = [loads_arrival(record.value) for record in consumer]
+    found = []
+    for tp in bus_feed.partitions_of(consumer, topics.arrivals):
+        consumer.assign([tp])
+        end = consumer.end_offsets([tp])[tp]
+        while consumer.position(tp) < end:
+            found += [loads_arrival(record.value) for record in consumer.poll(1_000).get(tp, ())]
     consumer.close()
     return found
 
