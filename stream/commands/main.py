@@ -137,4 +137,11 @@ def main() -> NoReturn:
 
 def one_line(error: Exception) -> str:
     """Returns the error's text without line ends or other control characters of a terminal."""
-    return escaped(" ".join(str(error).split()) or type(error).__name__)
+    return escaped(" ".join(_said(error).split()) or type(error).__name__)
+
+
+def _said(error: Exception) -> str:
+    """Returns the error's text; the system's own, of a file, with the name first and without its number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | os.PathLike):
+        return f"{os.fspath(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error)
