@@ -50,6 +50,31 @@ def test_ctrl_c_while_the_command_is_imported_is_no_traceback(tmp_path: Path) ->
     assert (told.returncode, told.stderr) == (130, "")
 
 
+C_CODE_DOES = "import sys; sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None); raise ImportError('array')"
+PYTHON_DOES = "try:\n    raise KeyboardInterrupt\nexcept BaseException as error:\n    raise ImportError from error"
+
+
+@pytest.mark.parametrize("module", [C_CODE_DOES, PYTHON_DOES], ids=["by C code", "by Python code"])
+def test_ctrl_c_that_an_import_turns_into_an_import_error_is_no_traceback(tmp_path: Path, module: str) -> None:
+    """An extension module that cannot import numpy reports that, and forgets why."""
+    (tmp_path / "kafka.py").write_text(module)
+    told = run(*PATHCAST, "tail", "forecasts", PYTHONPATH=os.pathsep.join((str(tmp_path), *filter(None, sys.path))))
+    assert (told.returncode, told.stderr) == (130, "")
+
+
+def test_an_import_error_without_ctrl_c_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "kafka.py").write_text("raise ImportError('of another build')")
+    told = run(*PATHCAST, "tail", "forecasts", PYTHONPATH=os.pathsep.join((str(tmp_path), *filter(None, sys.path))))
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1] == "ImportError: of another build"
+
+
+def test_an_error_of_the_system_names_the_file_first_and_no_number(tmp_path: Path) -> None:
+    (tmp_path / "pings.ndjson").touch()
+    told = run(*PATHCAST, "replay", str(tmp_path / "pings.ndjson"), "--out", str(tmp_path))
+    assert (told.returncode, told.stderr) == (1, f"error: {tmp_path}: is a directory\n")
+
+
 def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with_the_nearest() -> None:
     """One command alone is imported where it is known; else all are, or none could be near."""
     assert run(*PATHCAST, "tail", "weather").returncode == 2

@@ -14,10 +14,11 @@ import typer
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
-from stream.atlas.showing.cli import diff, export, list_versions, show
+from stream.atlas.showing.cli import check_folder, diff, export, list_versions, show
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
+from stream.config.wording import counted
 
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
@@ -61,8 +62,7 @@ def build(
         raise typer.BadParameter("give either --data or --from-topic")
     if columns is not None and data is None:
         raise typer.BadParameter("--columns is for --data")
-    if not out.absolute().parent.is_dir():
-        raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
+    check_folder(out)
     recorded = None if data is None else recording_of(data, columns)
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
@@ -86,8 +86,9 @@ def build(
         typer.echo(json.dumps(summary))
         return
     typer.echo(
-        f"{summary['pings']:,} pings of {summary['entities']:,} entities ({built.left_out:,} records left out), "
-        f"{len(published):,} keys, {summary['bytes'] / 1e6:,.1f} MB in {out}"
+        f"{counted(summary['pings'], 'ping')} of {counted(summary['entities'], 'entity', 'entities')} "
+        f"({counted(built.left_out, 'record')} left out), "
+        f"{counted(len(published), 'key')}, {summary['bytes'] / 1e6:,.1f} MB in {out}"
     )
 
 

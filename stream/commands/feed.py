@@ -15,6 +15,7 @@ import typer
 from stream.adapters.options import Columns, recording_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.wording import counted
 from stream.wire import Topics
 
 if TYPE_CHECKING:
@@ -146,11 +147,14 @@ def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
         fields = {"sent": fed.sent, "odd": fed.odd, "oversized": fed.oversized, "last_ts": fed.last_ts_ms}
         typer.echo(msgspec.json.encode(summary | fields))
         return
-    typer.echo(f"{fed.sent:,} records to {topic} in {seconds:.1f} s ({fed.sent / max(seconds, 1e-9):,.0f}/s)")
+    typer.echo(f"{counted(fed.sent, 'record')} to {topic} in {seconds:.1f} s ({fed.sent / max(seconds, 1e-9):,.0f}/s)")
     if fed.odd:
-        typer.echo(f"{fed.odd:,} of them have no entity id or no time: see pathcast tail dead-letters --from earliest")
+        has = "has" if fed.odd == 1 else "have"
+        typer.echo(f"{fed.odd:,} of them {has} no entity id or no time: see pathcast tail dead-letters --from earliest")
     if fed.oversized:
-        typer.echo(f"{fed.oversized:,} more were larger than Kafka takes, and not sent")
+        typer.echo(
+            f"{fed.oversized:,} more {'was' if fed.oversized == 1 else 'were'} larger than Kafka takes, and not sent"
+        )
 
 
 def _time(ts_ms: int | None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
+from types import TracebackType
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -18,6 +19,7 @@ from stream.wire.escape import escaped
 GROUP: Final = "pathcast.commands"  # of entry points
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 LOOK_AT_OTHERS: Final = ("config", "up")  # commands that read what options the others have
+INTERRUPTED: Final = 130  # the exit code after Ctrl-C, as shells have it: 128 and the signal's number
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
@@ -115,13 +117,20 @@ def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def main() -> NoReturn:
     """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
+    shown = sys.excepthook
+    sys.excepthook = presses = _Presses(shown)
     try:
-        build(*_asked(sys.argv[1:]))(prog_name="pathcast", standalone_mode=True)
+        # Not the application itself: called, it puts Typer's excepthook in the place of ours.
+        typer.main.get_command(build(*_asked(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True)
     except (OSError, ValueError, RuntimeError) as error:
         said = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if presses.came or _is_of_a_press(error):
+            sys.exit(INTERRUPTED)
+        if not isinstance(error, ModuleNotFoundError):
+            raise
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
@@ -131,10 +140,40 @@ def main() -> NoReturn:
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    finally:
+        sys.excepthook = shown
     sys.exit(0)
+
+
+class _Presses:
+    """Notes a Ctrl-C that C code prints, through `sys.excepthook`, and replaces by an ImportError: numpy's import_array
+    does, while an extension module is imported."""
+
+    def __init__(self, otherwise: Callable[..., None]) -> None:
+        self.came = False
+        self._otherwise = otherwise
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            self.came = True
+        else:
+            self._otherwise(kind, error, trace)
+
+
+def _is_of_a_press(error: BaseException) -> bool:
+    """Returns whether an error was raised in the place of a Ctrl-C."""
+    below = error.__cause__ or error.__context__
+    return below is not None and (isinstance(below, KeyboardInterrupt) or _is_of_a_press(below))
 
 
 def one_line(error: Exception) -> str:
     """Returns the error's text without line ends or other control characters of a terminal."""
-    return escaped(" ".join(str(error).split()) or type(error).__name__)
+    return escaped(" ".join(_said(error).split()) or type(error).__name__)
+
+
+def _said(error: Exception) -> str:
+    """Returns the error's text; the system's own, of a file, with the name first and without its number."""
+    if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | os.PathLike):
+        return f"{os.fspath(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error)

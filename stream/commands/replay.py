@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stream.adapters.options import Columns, MapOfLines, recording_of
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 from stream.config.times import seconds
+from stream.config.wording import counted
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows
@@ -228,11 +229,10 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
-    grown = f", {summary['atlases']:,} versions of the atlas" if "atlases" in summary else ""
+    grown = f", {counted(summary['atlases'], 'version')} of the atlas" if "atlases" in summary else ""
+    counts = ", ".join(counted(summary[f"{one}s"], one) for one in ("ping", "forecast", "reject", "duplicate"))
     console.print(
-        f"{summary['pings']:,} pings, {summary['forecasts']:,} forecasts, {summary['rejects']:,} rejects, "
-        f"{summary['duplicates']:,} duplicates, {summary['gapfills']:,} gap fills{grown}; "
-        f"{summary['pings_per_s']:,.0f}/s",
+        f"{counts}, {counted(summary['gapfills'], 'gap fill')}{grown}; {summary['pings_per_s']:,.0f}/s",
         highlight=False,
         soft_wrap=True,
     )
@@ -240,4 +240,6 @@ def _show(summary: dict[str, Any], console: Console) -> None:
 
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
+    times = TimeElapsedColumn(), TimeRemainingColumn()
+    # Disabled, for where there is no terminal it would still end with an empty line.
+    return Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from stream.config.options import utc
+from stream.config.wording import counted
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 
@@ -38,7 +39,7 @@ def gapfill_line(raw: bytes) -> str:
     seconds = (fill.end.ts - fill.start.ts) / 1000
     parts = [
         f"{utc(fill.start.ts)}  {fill.entity_id:<12}",
-        f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
+        f"{_span(seconds)} of {fill.reason}: {counted(len(fill.points), 'point')} over {fill.length_m:.0f} m",
         f"±{fill.max_sigma_m:.0f} m at most",
         f"{fill.method}, {fill.status}, revision {fill.revision}",
     ]

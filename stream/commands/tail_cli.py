@@ -54,7 +54,7 @@ def tail(
     json: Json = False,
 ) -> None:
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-    from stream.kafka.following import follow, show
+    from stream.kafka.following import follow, nothing_in, show
 
     names = Topics.of(prefix)
     topic = {
@@ -70,8 +70,10 @@ def tail(
             return escaped_json(record.value)  # canonical JSON already
         return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
 
-    records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
-    show(records, line, entity=entity, limit=limit)
+    earliest = start is Start.EARLIEST
+    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait)
+    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
+    show(records, line, entity=entity, limit=limit, nothing=nothing)
 
 
 tail.__doc__ = HELP

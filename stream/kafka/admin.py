@@ -129,8 +129,10 @@ def partitions_of(client: Any, topic: str) -> int:
     (info,) = describe(client, [topic])
     if info.partitions is None:
         hidden = client.config["security_protocol"] != Protocol.PLAINTEXT
+        where = ",".join(client.config["bootstrap_servers"])
         raise ValueError(
-            f"there is no topic {topic} there: start a worker, or run pathcast topics --create{HIDDEN * hidden}"
+            f"there is no topic {topic} at {where}: is --prefix right? If it is, start a worker, or run pathcast "
+            f"topics --create{HIDDEN * hidden}"
         )
     return info.partitions
 

@@ -8,12 +8,14 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Final
 
+import typer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from stream.config.options import quiet
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
+from stream.wire.escape import escaped
 
 POLL_MS: Final = 250  # the longest time until Ctrl-C has an effect
 
@@ -28,7 +30,7 @@ def follow(
     committed: bool = False,
 ) -> Generator[Any]:
     """Yields the topic's records as they come, without an end; with `stop_at_end`, up to where the topic ended at the
-    start; with `committed`, without those of transactions that were not committed.
+    start; with `committed`, without those of transactions that were not committed. Says on a terminal that it waits.
 
     Raises ConnectionError if no broker answers, Refused if one denies access, ValueError if there is no such topic.
 
@@ -50,6 +52,8 @@ def follow(
         else:
             consumer.seek_to_end(*assigned)
         ends = consumer.end_offsets(assigned) if stop_at_end else {}
+        if not (earliest or stop_at_end) and sys.stderr.isatty():  # where nothing comes, it is silent for long
+            typer.echo(f"waiting for new records of {topic}; --from earliest shows older ones, too", err=True)
         while True:
             for records in consumer.poll(POLL_MS).values():
                 yield from records
@@ -62,11 +66,28 @@ def follow(
         consumer.close()
 
 
-def show(records: Generator[Any], line: Callable[[Any], bytes], *, entity: str | None, limit: int | None) -> None:
-    """Prints a line for each record of this entity (None: of all), `limit` of them at most, and closes `records`."""
+def show(
+    records: Generator[Any], line: Callable[[Any], bytes], *, entity: str | None, limit: int | None, nothing: str
+) -> None:
+    """Prints a line for each record of this entity (None: of all), `limit` of them at most, and closes `records`.
+
+    If the records end and there was none to print, says `nothing` on stderr: silence could be a mistake of ours, too.
+    """
     key = None if entity is None else entity.encode()
+    printed = 0
     with quiet(), closing(records):
         matching = (record for record in records if key is None or record.key == key)
         for record in islice(matching, limit):
             sys.stdout.buffer.write(line(record) + b"\n")
             sys.stdout.buffer.flush()
+            printed += 1
+        if not printed:
+            typer.echo(nothing, err=True)
+
+
+def nothing_in(topic: str, bootstrap: str, *, entity: str | None, earliest: bool) -> str:
+    """Returns what to say where a topic has nothing to show: what was looked for, and where."""
+    of = "" if entity is None else f" of entity {escaped(entity)}"
+    if earliest:
+        return f"{topic} at {bootstrap} has no records{of}"
+    return f"no records{of} came to {topic} at {bootstrap} just now: --from earliest shows those that are there"

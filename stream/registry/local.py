@@ -41,6 +41,9 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def exists(self) -> bool:
+        return self._root.is_dir()
+
     def listing(self, kind: Kind) -> dict[str, bytes]:
         """Returns the manifests, as they are, by version."""
         found = {}

@@ -78,16 +78,23 @@ class Registry:
     def opened(cls, url: str, cache: Path | None = None, *, clock: Callable[[], float] = time.time) -> Self:
         """Opens a directory, or any URL that fsspec knows, such as s3://bucket/pathcast. It need not exist yet.
         Versions of a remote registry are fetched to `cache`, by default a folder of the user's own cache. `clock` gives
-        Unix seconds.
+        Unix seconds. Raises RegistryError for a file.
         """
         path = _local_path(url)
         if path is not None:
+            if path.is_file():
+                raise RegistryError(f"the registry {path} is a file: expected a directory, or a URL")
             store = LocalStore(path)
             return cls(store, store, url, clock)
         from stream.registry.remote import RemoteStore
 
         root = cache or _user_cache()
         return cls(RemoteStore.opened(url), LocalStore(root / sha256(url.encode()).hexdigest()[:16]), url, clock)
+
+    @property
+    def is_missing(self) -> bool:
+        """Returns whether a local registry has no directory yet. A remote one is not asked."""
+        return isinstance(self._store, LocalStore) and not self._store.exists()
 
     def publish_weights(self, folder: Path, about: About, golden: bytes | None = None) -> Manifest:
         """Publishes weights that a worker can serve. Their version is the fingerprint that a Predictor of them has.

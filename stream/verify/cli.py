@@ -176,9 +176,9 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-    ) as progress:
+    times, console = (TimeElapsedColumn(), TimeRemainingColumn()), Console(stderr=True)
+    # Disabled, for where there is no terminal it would still end with an empty line.
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks = {}
 
         def progressed(what: str, done: int, total: int) -> None:

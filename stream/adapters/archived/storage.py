@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
+from stream.config.security import shown
+
 WRITING: Final = ".writing"  # how names of unfinished files end; they begin with a dot
 # Whose `pipe_file(mode="create")` is one atomic request (S3 by If-None-Match). fsspec's default looks first and writes
 # then, so that two writers could both win.
@@ -161,7 +163,8 @@ class FsspecFolder:
         self._fs.invalidate_cache()
         path = self._path(folder).rstrip("/")
         try:
-            found = self._fs.ls(path, detail=True)
+            with self._errors_explained():
+                found = self._fs.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         paths = [(entry["name"].rstrip("/"), entry["type"]) for entry in found]
@@ -172,26 +175,38 @@ class FsspecFolder:
         return f"{self._root}/{name}"
 
     def read(self, name: str) -> bytes:
-        return cast(bytes, self._fs.cat_file(self._path(name)))
+        with self._errors_explained():
+            return cast(bytes, self._fs.cat_file(self._path(name)))
 
     def opened(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
+        with self._errors_explained():
+            return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
     def create(self, name: str, raw: bytes) -> None:
-        self._fs.pipe_file(self._path(name), raw, mode="create")
+        with self._errors_explained():
+            self._fs.pipe_file(self._path(name), raw, mode="create")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="pathcast-archive-") as scratch:
             part = Path(scratch) / "part"
             yield part
-            self._fs.put_file(str(part), self._path(name))
+            with self._errors_explained():
+                self._fs.put_file(str(part), self._path(name))
 
     def delete(self, name: str) -> None:
-        try:
+        with suppress(FileNotFoundError), self._errors_explained():
             self._fs.rm_file(self._path(name))
-        except FileNotFoundError:
-            return
+
+    @contextmanager
+    def _errors_explained(self) -> Iterator[None]:
+        """Lets errors of a store's own client, such as missing credentials, be OSErrors that name the archive."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"the archive {shown(self.url)}: {error or type(error).__name__}") from error
 
 
 def _flush(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from stream.config.options import Json
+from stream.config.wording import counted
 
 FINEST = 4
 File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")]
@@ -37,14 +38,15 @@ def list_versions(
     if as_json:
         typer.echo(json.dumps(found))
         return
+    if not found:
+        typer.echo(f"no atlases in {atlases}: `pathcast atlas run` writes a version there every hour", err=True)
     for one in found:
         if "damaged" in one:
             typer.echo(f"{one['version']}  damaged: {one['damaged']}")
             continue
         contains = one["contains"]
         typer.echo(
-            f"{one['version']}  {contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}, "
-            f"{one['keys']:,} keys, {one['bytes'] / 1e6:,.1f} MB"
+            f"{one['version']}  {_contained(contains)}, {counted(one['keys'], 'key')}, {one['bytes'] / 1e6:,.1f} MB"
         )
 
 
@@ -83,7 +85,9 @@ def diff(
         typer.echo(json.dumps(found))
         return
     for level in levels:
-        typer.echo(f"level {level.level}: {level.gained:,} keys gained, {level.lost:,} lost, {level.kept:,} kept")
+        typer.echo(
+            f"level {level.level}: {counted(level.gained, 'key')} gained, {level.lost:,} lost, {level.kept:,} kept"
+        )
     for change in changes:
         heading = "still" if change.heading_deg is None else f"heading {change.heading_deg}"
         typer.echo(
@@ -109,9 +113,9 @@ def show(file: File, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({"contains": contains, "levels": [one._asdict() for one in levels]}))
         return
-    typer.echo(f"{contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}")
+    typer.echo(_contained(contains))
     for one in levels:
-        typer.echo(f"level {one.level} (zoom {one.zoom}): {one.keys:,} keys; {one.seen()}")
+        typer.echo(f"level {one.level} (zoom {one.zoom}): {counted(one.keys, 'key')}; {one.seen()}")
 
 
 class _Level(NamedTuple):
@@ -124,6 +128,17 @@ class _Level(NamedTuple):
 
     def seen(self) -> str:
         return ", ".join(f"{count:,} after {seconds} s" for seconds, count in self.outcomes.items())
+
+
+def check_folder(out: Path) -> None:
+    """Raises Typer's error if there is no folder to write the file into."""
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
+
+
+def _contained(contains: dict[str, Any]) -> str:
+    pings, entities = counted(contains["pings"], "ping"), counted(contains["entities"], "entity", "entities")
+    return f"{pings} of {entities}, {_span(contains)}"
 
 
 def _span(contains: dict[str, Any]) -> str:
@@ -144,6 +159,7 @@ def export(
     from stream.atlas.showing.reading import read
     from stream.versions.files import write_whole
 
+    check_folder(out)
     atlas, _ = read(file)
     try:
         found = list(features(atlas, level, horizon_s, least))
@@ -155,4 +171,4 @@ def export(
         write_whole(out, [parquet(found)])
     else:
         write_whole(out, [json.dumps({"type": "FeatureCollection", "features": found}).encode()])
-    typer.echo(f"{len(found):,} arrows in {out}")
+    typer.echo(f"{counted(len(found), 'arrow')} in {out}")

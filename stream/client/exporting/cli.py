@@ -16,6 +16,7 @@ import typer
 
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.client.exporting.spool import Collected, Forecasts
@@ -141,5 +142,6 @@ def _say(
     if as_json:
         typer.echo(json.dumps({"out": out, **numbers, **rows}), err=out == STDOUT)
         return
-    counts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in {**numbers, **rows}.items())
+    named = {name.replace("_", " ").removesuffix("s"): number for name, number in {**numbers, **rows}.items()}
+    counts = ", ".join(counted(number, name) for name, number in named.items())
     typer.echo(f"{counts}", err=True)

@@ -91,8 +91,11 @@ def list_(
             counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
         if json:
             _echo_json(_listed(counted))
-        else:
+        elif counted.counts:
             _show_counts(counted)
+        else:
+            of = f" with code {' or '.join(code)}" if code else ""
+            typer.echo(f"{Topics.of(prefix).dead_letters} at {bootstrap} has no dead letters{of}", err=True)
 
 
 @app.command(help=SHOW)

@@ -8,6 +8,7 @@ from typing import Final
 from stream.commands.doctor.finding import Finding, ok, problem, unknown, warning
 from stream.commands.doctor.kafka_facts import Group, Kafka, Topic
 from stream.commands.doctor.kafka_topics import RIGHTS
+from stream.config.wording import counted
 
 OLDEST: Final = (2, 4)  # its brokers apply defaults to new topics
 TOPIC_IDS: Final = (2, 8)
@@ -18,7 +19,7 @@ AHEAD_MS: Final = 60_000  # a record's time beyond this machine's
 def check_brokers(facts: Kafka, bootstrap: str) -> list[Finding]:
     version = ".".join(map(str, facts.version)) or "unknown"
     who = f", as user {facts.user}" if facts.user else ""
-    said = f"{facts.brokers} broker{'' if facts.brokers == 1 else 's'} at {bootstrap}{who}"
+    said = f"{counted(facts.brokers, 'broker')} at {bootstrap}{who}"
     found = [ok("kafka", said)]
     if facts.version and facts.version < OLDEST:
         found.append(problem("kafka version", f"{version} or so", "pathcast is tested with Apache Kafka 4: update"))
@@ -65,18 +66,20 @@ def _of_one(name: str, group: Group, topic: Topic | None, facts: Kafka, *, neede
     if lost:
         yield problem(
             check,
-            f"retention has deleted {lost:,} records that it had not read",
+            f"retention has deleted {counted(lost, 'record')} that it had not read",
             "give the topic a longer retention.ms; what is deleted is answered by nobody",
         )
     lag = _lag(group, topic)
     if lag and not group.members and group.state not in ("absent", "DEAD"):
-        yield warning(check, f"no members, and {lag:,} records wait", "start what reads it: pathcast worker, say")
+        yield warning(check, f"no members, and {_waiting(lag)}", "start what reads it: pathcast worker, say")
     elif lag >= LONG_LAG:
-        yield warning(check, f"{group.members} members, and {lag:,} records wait", "look again: if it grows, add some")
+        yield warning(
+            check, f"{counted(group.members, 'member')}, and {_waiting(lag)}", "look again: if it grows, add some"
+        )
     if group.members > topic.partitions > 0:
         yield warning(
             check,
-            f"{group.members} members, and {topic.partitions} partitions: some are idle",
+            f"{group.members} members, and {counted(topic.partitions, 'partition')}: some are idle",
             "end some, or begin anew with more partitions",
         )
     if "REBALANC" in group.state:
@@ -91,8 +94,12 @@ def _lag(group: Group, topic: Topic) -> int:
 def _summary(group: Group, topic: Topic | None) -> str:
     if group.state in ("absent", "DEAD"):
         return "nobody has joined it yet"
-    lag = "unknown" if topic is None or group.committed is None else f"{_lag(group, topic):,} records"
-    return f"{group.state.lower()}, {group.members} members, lag {lag}"
+    lag = "unknown" if topic is None or group.committed is None else counted(_lag(group, topic), "record")
+    return f"{group.state.lower()}, {counted(group.members, 'member')}, lag {lag}"
+
+
+def _waiting(lag: int) -> str:
+    return f"{counted(lag, 'record')} {'waits' if lag == 1 else 'wait'}"
 
 
 def check_transactions(facts: Kafka) -> list[Finding]:

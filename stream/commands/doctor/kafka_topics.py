@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from stream.commands.doctor.finding import Finding, ok, problem, unknown, warning
 from stream.commands.doctor.kafka_facts import Kafka, Topic
+from stream.config.wording import counted
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 HOUR_MS: Final = 3_600_000
@@ -147,9 +148,8 @@ def _settings(
 
 
 def _summary(topic: Topic) -> str:
-    plural = "" if topic.partitions == 1 else "s"
     settings = ", ".join(f"{key} {value}" for key, value in sorted((topic.settings or {}).items()))
-    return f"{topic.partitions} partition{plural}, copies: {topic.copies}" + (f", {settings}" if settings else "")
+    return f"{counted(topic.partitions, 'partition')}, copies: {topic.copies}" + (f", {settings}" if settings else "")
 
 
 def _list(numbers: Sequence[int]) -> str:

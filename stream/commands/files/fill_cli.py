@@ -18,6 +18,7 @@ from stream.commands.files.outputs import STD
 from stream.config.options import quiet
 from stream.config.settings import Settings
 from stream.config.times import seconds
+from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.commands.files.filling import Filled
@@ -163,9 +164,11 @@ def _show(found: Filled, cursor: Cursor, where: str, place: str, console: Consol
             style="yellow",
             soft_wrap=True,
         )
+    of = f"{counted(len(found.survey), 'row')} of {counted(len(found.survey.names), 'entity', 'entities')}"
+    rejected = counted(sum(found.rejects.codes.values()), "reject")
     console.print(
-        f"{len(found.survey):,} rows of {len(found.survey.names):,} entities, {found.gaps:,} gaps, {cursor.written:,} "
-        f"rows filled, {sum(found.rejects.codes.values()):,} no pings, {found.counts.duplicates:,} duplicates: {place}",
+        f"{of}, {counted(found.gaps, 'gap')}, {counted(cursor.written, 'row')} filled, {rejected}, "
+        f"{counted(found.counts.duplicates, 'duplicate')}: {place}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -18,6 +18,7 @@ from stream.commands.files import outputs
 from stream.commands.files.outputs import STD
 from stream.config.options import quiet
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.recorded import Recording
@@ -178,8 +179,7 @@ def _show(summary: dict[str, Any], found: Rejects, console: Console) -> None:
     for line in rejects(found.first, found.codes, {}, "row"):
         console.print(f"no ping: {line}", style="yellow", markup=False, soft_wrap=True)
     console.print(
-        f"{summary['rows']:,} rows, {summary['forecasts']:,} forecasts, {summary['rejects']:,} no pings, "
-        f"{summary['duplicates']:,} duplicates",
+        ", ".join(counted(summary[f"{one}s"], one) for one in ("row", "forecast", "reject", "duplicate")),
         highlight=False,
         soft_wrap=True,
     )

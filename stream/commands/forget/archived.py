@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from stream.commands.forget.findings import Finding, Outcome
+from stream.config.wording import counted
 
 PLACE: Final = "archive"
 
@@ -20,10 +21,10 @@ def removed(archive: str, entity_id: str, *, dry_run: bool) -> Finding:
     if not dry_run:
         rows = forgetting.forget(to_change(catalog), entity_id)
         outcome = Outcome.REMOVED if rows else Outcome.ABSENT
-        return Finding(PLACE, outcome, f"{rows:,} pings in {where}", "nothing of it is stored again")
+        return Finding(PLACE, outcome, f"{counted(rows, 'ping')} in {where}", "nothing of it is stored again")
     rows = sum(
         batch.column("entity_id").to_pylist().count(entity_id)
         for file in files_of(catalog.manifests())
         for batch in read_batches(catalog.storage, file, ("entity_id",))
     )
-    return Finding(PLACE, Outcome.FOUND if rows else Outcome.ABSENT, f"{rows:,} pings in {where}")
+    return Finding(PLACE, Outcome.FOUND if rows else Outcome.ABSENT, f"{counted(rows, 'ping')} in {where}")

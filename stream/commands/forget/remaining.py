@@ -74,4 +74,6 @@ def _retention_ms(client: Any, names: list[str]) -> Mapping[str, int]:
 def _in_words(kept_ms: int) -> str:
     if kept_ms < 0:
         return "for ever"
-    return f"{kept_ms / _DAY_MS:g} days" if kept_ms >= _DAY_MS else f"{kept_ms / _HOUR_MS:.2g} hours"
+    number, unit = (kept_ms / _DAY_MS, "day") if kept_ms >= _DAY_MS else (kept_ms / _HOUR_MS, "hour")
+    shown = f"{number:g}" if unit == "day" else f"{number:.2g}"
+    return f"{shown} {unit}{'' if shown == '1' else 's'}"

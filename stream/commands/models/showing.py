@@ -12,6 +12,7 @@ import typer
 
 from stream.commands.models import tables
 from stream.config.options import Json, RegistryCache, RegistryUrl, quiet
+from stream.config.security import shown
 from stream.registry import KINDS, Ambiguous, Kind, Manifest, NotFound, Registry, standings
 
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="a version, or how it begins")]
@@ -34,7 +35,7 @@ def list_versions(registry: RegistryUrl, kind: KindOption = None, as_json: Json 
             stated = [{**_plain(one), "now": now.get((one.kind, one.version))} for one in found]
             typer.echo(msgspec.json.encode(stated))
         elif not found:
-            typer.echo("no versions: nothing was published there yet")
+            _say_none("versions", "published", registry, opened, kind)
         else:
             _print([tables.HEADINGS, *tables.rows(found, now, now_ms)])
 
@@ -94,7 +95,7 @@ def decisions(registry: RegistryUrl, kind: KindOption = None, as_json: Json = Fa
         if as_json:
             typer.echo(msgspec.json.encode(found))
         elif not found:
-            typer.echo("nothing was decided yet")
+            _say_none("decisions", "decided", registry, opened, kind)
         else:
             _print([tables.decided(one) for one in found])
 
@@ -148,6 +149,13 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
 def _print(cells: Any) -> None:
     for line in tables.aligned(cells):
         typer.echo(line)
+
+
+def _say_none(what: str, done: str, registry: str, opened: Registry, kind: str | None) -> None:
+    """Says where nothing was found, and whether that place exists at all."""
+    of = f" of {kind}" if kind else ""
+    why = "there is no such directory, is --registry right?" if opened.is_missing else f"nothing was {done} there yet"
+    typer.echo(f"no {what}{of} in {shown(registry)}: {why}", err=True)
 
 
 def _number(value: float | None) -> str:

@@ -22,6 +22,7 @@ from stream.config.options import (
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
+from stream.config.wording import counted
 from stream.members.options import Metrics, Once
 from stream.services.archive.showing import ArchiveUrl, list_days, opened, show
 
@@ -131,7 +132,7 @@ def forget(
     if as_json:
         typer.echo(json.dumps({"entity_id": entity, "pings": rows}))
         return
-    typer.echo(f"{rows:,} pings of {entity} are gone from {catalog.storage.url}; it is not stored again")
+    typer.echo(f"removed {counted(rows, 'ping')} of {entity} from {catalog.storage.url}; it is not stored again")
     typer.echo(f"topic {catalog.head.topic} has those that its retention has not deleted yet", err=True)
 
 

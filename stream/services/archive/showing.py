@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.config.options import Json, utc
+from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.archived.catalog import Catalog
@@ -49,7 +50,8 @@ def list_days(archive: ArchiveUrl, as_json: Json = False) -> None:
     for one in days:
         typer.echo(f"{one['day']}  {one['pings']:>13,} pings  {one['files']:>4} files  {one['bytes'] / 1e6:>10,.1f} MB")
     total = {name: sum(one[name] for one in days) for name in ("pings", "files", "bytes")}
-    typer.echo(f"{len(days)} days, {total['pings']:,} pings in {total['files']} files, {total['bytes'] / 1e6:,.1f} MB")
+    what = f"{counted(len(days), 'day')}, {counted(total['pings'], 'ping')} in {counted(total['files'], 'file')}"
+    typer.echo(f"{what}, {total['bytes'] / 1e6:,.1f} MB")
 
 
 def show(
@@ -70,14 +72,15 @@ def show(
         text = {"topic": catalog.head.topic, "partitions": found, "forgotten_entities": forgotten, **more}
         typer.echo(json.dumps(text))
     else:
-        typer.echo(f"topic {catalog.head.topic}, {forgotten} entities are forgotten")
+        typer.echo(f"topic {catalog.head.topic}; forgotten: {counted(forgotten, 'entity', 'entities')}")
         for one in found:
             left_out = ", ".join(f"{rows:,} {reason}" for reason, rows in one["left_out"].items()) or "none"
             landed = (
                 "nothing" if one["next_offset"] is None else f"up to {one['next_offset']:,} at {utc(one['landed_ms'])}"
             )
+            kept = f"{counted(one['pings'], 'ping')} in {counted(one['files'], 'file')}"
             typer.echo(
-                f"partition {one['partition']}: {landed}; {one['pings']:,} pings in {one['files']} files; "
+                f"partition {one['partition']}: {landed}; {kept}; "
                 f"left out: {left_out}; lost to retention in Kafka: {one['lost']:,}"
             )
         if damaged is not None:

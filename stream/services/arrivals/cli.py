@@ -263,14 +263,16 @@ def tail(
       pathcast arrivals tail --entity 12
       pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
     """
-    from stream.kafka.following import follow, show
+    from stream.kafka.following import follow, nothing_in, show
     from stream.services.arrivals.setting import line
 
     def shown(record: Any) -> bytes:
         return escaped_json(record.value) if json else line(record.value).encode()
 
-    how = {"earliest": start is Start.EARLIEST, "stop_at_end": not wait, "committed": True}
-    show(follow(bootstrap, Topics.of(prefix).arrivals, security, **how), shown, entity=entity, limit=limit)
+    earliest, topic = start is Start.EARLIEST, Topics.of(prefix).arrivals
+    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait, committed=True)
+    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
+    show(records, shown, entity=entity, limit=limit, nothing=nothing)
 
 
 def _checked(value: dict[str, object]) -> DestinationRecord:

@@ -27,7 +27,7 @@ def read(bootstrap: str, prefix: str, security: KafkaSecurity, since_ms: int | N
     with admin.connected(bootstrap, security) as client:
         (info,) = admin.describe(client, [topic])
     if info.partitions is None:
-        raise ValueError(f"there is no topic {topic} there: start `pathcast scores run`")
+        raise ValueError(f"there is no topic {topic} at {bootstrap}: start `pathcast scores run`")
     access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, isolation_level="read_committed", **access

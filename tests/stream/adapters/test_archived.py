@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +259,32 @@ def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Stor
         storage.read("folder/name")
     with pytest.raises(FileNotFoundError):
         storage.opened("folder/name")
+
+
+def test_an_error_of_a_stores_own_client_is_one_that_the_commands_tell_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without credentials, boto raised one of its own from every request, and `archive list` ended in a traceback."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials")
+
+    storage = storage_of("memory://archive")
+    for request in ("ls", "cat_file", "open", "pipe_file", "put_file", "rm_file"):
+        monkeypatch.setattr(f"fsspec.implementations.memory.MemoryFileSystem.{request}", refuse)
+    asked: list[Callable[[], object]] = [
+        lambda: storage.files(""),
+        lambda: storage.folders(),
+        lambda: storage.read("name"),
+        lambda: storage.opened("name"),
+        lambda: storage.create("name", b""),
+        lambda: storage.delete("name"),
+    ]
+    for ask in asked:
+        with pytest.raises(OSError, match="the archive memory://archive: no credentials"):
+            ask()
+    with pytest.raises(OSError, match="no credentials"), storage.writing("name") as part:
+        part.write_bytes(b"")
 
 
 def test_what_may_be_a_storage(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C while a record is on its way: what a feed says it sent is what it sent."""
+"""What a feed says it sent is what it sent, also after a Ctrl-C while a record is on its way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from stream.adapters.files import Row
-from stream.commands.feed import Interrupt
+from stream.commands.feed import Interrupt, _summary
+from stream.commands.feeder import Fed
 
 ROW = Row(b"e", b"{}", 0)
 
@@ -48,3 +49,11 @@ def test_between_records_it_comes_at_once_and_behind_the_feed_as_before() -> Non
         with pytest.raises(KeyboardInterrupt):
             press()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_summary_of_one_record_is_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    _summary(Fed(sent=1, odd=1, oversized=1), "pings", 1.0, json=False)
+    sent, odd, oversized = capsys.readouterr().out.splitlines()
+    assert sent == "1 record to pings in 1.0 s (1/s)"
+    assert odd.startswith("1 of them has no entity id")
+    assert oversized.startswith("1 more was larger")

@@ -116,7 +116,8 @@ def test_standard_input_to_standard_output(run: Callable[..., Any], weights: str
     result = run("-", "--out", "-", "--weights", weights, stdin="\n".join([*lines, "junk"]).encode())
     assert result.exit_code == 0, result.output
     assert [json.loads(line)["window"]["n"] for line in result.stdout.splitlines()] == [1, 2, 3]
-    assert "4 pings, 3 forecasts, 1 rejects" in result.stderr
+    assert "4 pings, 3 forecasts, 1 reject, 0 duplicates, 0 gap fills; " in result.stderr
+    assert not result.stderr.startswith("\n"), "the progress that no terminal shows ended with an empty line"
     assert "rejected 1 invalid_json" in result.stderr
 
 

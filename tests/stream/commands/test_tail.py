@@ -119,6 +119,32 @@ def test_a_time_that_no_calendar_has_is_shown_as_its_number(ms: int, shown: str)
     assert _time(ms) == shown, "and so does the progress of a feed"
 
 
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "no records came to fleet.forecasts.v1 at kafka:9 just now: --from earliest shows those that are there"),
+        (["--from", "earliest"], "fleet.forecasts.v1 at kafka:9 has no records"),
+        (["--from", "earliest", "--entity", "bus"], "fleet.forecasts.v1 at kafka:9 has no records of entity bus"),
+    ],
+)
+def test_an_end_without_records_is_said_beside_the_output(
+    monkeypatch: pytest.MonkeyPatch, more: list[str], said: str, as_json: list[str]
+) -> None:
+    """Silence looked the same for an empty topic, a mistyped entity and a command that had not worked."""
+    other = SimpleNamespace(key=b"another", value=b"{}", headers=[], timestamp=T0)
+
+    def follow(*_: object, **__: object) -> Generator[Any]:
+        yield from [other] if "--entity" in more else []
+
+    monkeypatch.setattr(stream.kafka.following, "follow", follow)
+    app = typer.Typer()
+    app.command()(tail)
+    where = ["--no-follow", "--bootstrap", "kafka:9", "--prefix", "fleet"]
+    ran = CliRunner().invoke(app, ["forecasts", *where, *more, *as_json])
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", f"{said}\n")
+
+
 @pytest.mark.parametrize("more", [[], ["--limit", "1", "--json"]])
 def test_the_consumer_is_closed_however_the_command_ends(monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     """Left open, by an error whose traceback holds it, it once kept the process from ending."""

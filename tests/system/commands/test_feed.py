@@ -199,7 +199,7 @@ def test_tail_shows_gap_fills(kafka: str, topics: Topics, topic_prefix: str) -> 
     send(kafka, topics.gapfills, iter([(b"a", dumps(gapfill()), ())]))
     options = ("--from", "earliest", "--no-follow", "--bootstrap", kafka, "--prefix", topic_prefix)
     assert pathcast("tail", "gapfills", "--json", *options).stdout.splitlines() == [dumps(gapfill())]
-    assert b"5 min of silence: 1 points over 1200 m" in pathcast("tail", "gapfills", *options).stdout
+    assert b"5 min of silence: 1 point over 1200 m" in pathcast("tail", "gapfills", *options).stdout
 
 
 def test_tail_shows_why_a_dead_letter_is_dead(kafka: str, topics: Topics, topic_prefix: str) -> None:

@@ -110,6 +110,17 @@ def test_a_look_at_letters_loads_no_model_and_says_nothing_on_stderr(
     assert ran.stdout
 
 
+@pytest.mark.parametrize(("more", "of"), [([], ""), (["--code", "empty"], " with code empty")])
+def test_where_there_are_no_letters_a_person_is_told_so_and_a_program_reads_json(
+    kafka: str, topics: Topics, more: list[str], of: str
+) -> None:
+    """It printed the headings of a table, and nothing else."""
+    told_ = run(kafka, topics, "list", *more)
+    assert (told_.exit_code, told_.stdout) == (0, "")
+    assert told_.stderr == f"{topics.dead_letters} at {kafka} has no dead letters{of}\n"
+    assert told(kafka, topics, "list", *more) == {"counts": [], "newest": []}
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["replay", "--dry-run"], ["replay", "--yes"]])
 def test_a_code_that_there_is_not_is_bad_usage(
     kafka: str, topics: Topics, letters_there: list[Outgoing], arguments: list[str]

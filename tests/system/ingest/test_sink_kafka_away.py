@@ -144,6 +144,6 @@ async def test_a_sink_says_in_one_line_that_no_broker_answers(topic_prefix: str)
 
 
 async def test_missing_topics_are_named(mortal: MortalKafka, topic_prefix: str) -> None:
-    with pytest.raises(ValueError, match=rf"there is no topic {topic_prefix}\.pings\.v1 there"):
+    with pytest.raises(ValueError, match=rf"there is no topic {topic_prefix}\.pings\.v1 at "):
         async with Sink(mortal.bootstrap, Topics.of(topic_prefix), "test"):
             raise AssertionError("it was not to begin")

@@ -115,7 +115,7 @@ def test_an_entity_is_forgotten_with_the_rights_that_the_page_lists_and_no_more(
 @pytest.mark.parametrize(
     ("topic", "operation", "place", "says"),
     [
-        (TOPICS.pings, "Write", "Kafka", f"there is no topic {TOPICS.pings} there"),
+        (TOPICS.pings, "Write", "Kafka", f"there is no topic {TOPICS.pings} at "),
         (TOPICS.latest, "Read", "newest forecasts", f"TopicAuthorizationFailedError: .*{TOPICS.latest}"),
         (TOPICS.latest, "Write", "newest forecasts", f"TopicAuthorizationFailedError: .*{TOPICS.latest}"),
     ],

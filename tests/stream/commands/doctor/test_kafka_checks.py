@@ -56,6 +56,13 @@ def test_a_healthy_set_has_one_ok_line_for_each_thing() -> None:
     assert found[-1] == Finding("group fleet", Level.OK, "stable, 4 members, lag 80 records")
 
 
+def test_one_member_and_one_record_are_singular() -> None:
+    one = replace(
+        HEALTHY, groups={"fleet": Group("STABLE", 1, frozenset({"READ"}), {0: 109, **dict.fromkeys(range(1, 8), 110)})}
+    )
+    assert check_groups(one, READS, "fleet")[-1].found == "stable, 1 member, lag 1 record"
+
+
 def with_settings(topic: str, **settings: str) -> Kafka:
     return of(
         topic,

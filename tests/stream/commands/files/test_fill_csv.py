@@ -94,7 +94,7 @@ def test_rows_that_are_no_pings_are_kept_and_told_by_their_lines(weights: str, t
     assert len(kept) == len(lines)
     told = run("fill", path, "--weights", weights, "--force")
     assert "line 4: bad_timestamp" in told.stderr
-    assert "15 rows filled, 3 no pings" in told.stderr
+    assert "15 rows filled, 3 rejects, " in told.stderr
 
 
 @pytest.mark.parametrize("order", ["time", "entity", "none"])

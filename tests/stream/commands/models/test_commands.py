@@ -83,7 +83,7 @@ def test_list_has_every_version_and_what_it_is_now(world: World) -> None:
 
 
 def test_an_empty_registry_and_a_wrong_kind_are_told(tmp_path: Path, world: World) -> None:
-    assert "no versions" in world.run("list", "--registry", str(tmp_path / "none"), registry=False).stdout
+    assert "no versions" in world.run("list", "--registry", str(tmp_path / "none"), registry=False).stderr
     assert world.run("list", registry=False).exit_code == 2, "no registry was named"
     assert world.run("list", "--kind", "model").exit_code == 2
 
@@ -132,12 +132,30 @@ def test_distances_name_tensors_that_only_one_has_and_those_that_leave_zero(weig
 
 
 def test_decisions_are_listed_the_newest_last(world: World) -> None:
-    assert "nothing was decided" in world.run("decisions").stdout
+    none = world.run("decisions")
+    assert (none.stdout, none.stderr) == ("", f"no decisions in {world.url}: nothing was decided there yet\n")
     world.decide("promote", world.first.version)
     world.decide("shadow", world.second.version)
     assert {one["what"] for one in world.json("decisions")} == {"promote", "shadow"}
     assert world.json("decisions", "--kind", "atlas") == []
     assert "It is nearer." in world.run("decisions").stdout
+
+
+@pytest.mark.parametrize("command", ["list", "decisions"])
+def test_where_nothing_is_the_place_is_named_and_programs_still_read_json(command: str, tmp_path: Path) -> None:
+    """A mistyped directory once looked like a registry in which nothing was published yet."""
+    there, mistyped, file = tmp_path / "there", tmp_path / "mistyped", tmp_path / "file"
+    there.mkdir()
+    file.write_text("")
+
+    def told(registry: Path, *more: str) -> Result:
+        return CliRunner().invoke(app, [command, "--registry", str(registry), *more])
+
+    assert f"in {there}: nothing was" in told(there).stderr
+    assert f"in {mistyped}: there is no such directory, is --registry right?" in told(mistyped).stderr
+    assert [told(one).stdout for one in (there, mistyped)] == ["", ""]
+    assert (told(mistyped, "--json").stdout, told(mistyped, "--json").stderr) == ("[]\n", "")
+    assert "is a file: expected a directory" in str(told(file).exception)
 
 
 @pytest.mark.parametrize("out", ["version.tar", "folder"])
