@@ -190,17 +190,15 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _write(
     answers: Iterable[Outgoing], settings: Settings, sink: BinaryIO, codes: Counter[str], examples: dict[str, str]
 ) -> None:
-    from stream.wire import ERROR_HEADER_PREFIX
+    from stream.wire import context_of
 
     for answer in answers:
         if answer.topic == settings.topics.forecasts:
             sink.write((answer.value or b"") + b"\n")
         elif answer.topic == settings.topics.dead_letters:
-            headers = dict(answer.headers)
-            code = headers[ERROR_HEADER_PREFIX + "code"].decode()
-            codes[code] += 1
-            message = headers[ERROR_HEADER_PREFIX + "message"].decode()
-            examples.setdefault(code, f"record {answer.src.offset}: {message}")
+            context = context_of(answer.headers)
+            codes[context["code"]] += 1
+            examples.setdefault(context["code"], f"record {answer.src.offset}: {context['message']}")
 
 
 def _summary(

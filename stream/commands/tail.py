@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from stream.config.options import utc
-from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
+from stream.wire import Forecast, GapFill, context_of, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
@@ -47,7 +47,7 @@ def gapfill_line(raw: bytes) -> str:
 
 def dead_letter_json(record: Any) -> bytes:
     """Returns one dead letter as a JSON object: the record (base64 if it is not UTF-8), its source, what was wrong."""
-    context = _context(record)
+    context = context_of(record.headers)
     fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
     fields |= _numbers(context)
     for name, raw in (("key", record.key), ("value", record.value)):
@@ -60,7 +60,7 @@ def dead_letter_json(record: Any) -> bytes:
 
 def dead_letter_line(record: Any) -> str:
     """Returns one dead letter for people: time, key, what was wrong, and the beginning of the value."""
-    context = _context(record)
+    context = context_of(record.headers)
     published_ms = _numbers(context).get("timestamp", record.timestamp)
     came = (record.value or b"")[:120].decode(errors="replace")
     key = (record.key or b"-").decode(errors="replace")
@@ -70,14 +70,6 @@ def dead_letter_line(record: Any) -> str:
         came,
     ]
     return escaped("  ".join(parts))
-
-
-def _context(record: Any) -> dict[str, str]:
-    return {
-        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
-        for name, value in record.headers
-        if name.startswith(ERROR_HEADER_PREFIX)
-    }
 
 
 def _numbers(context: dict[str, str]) -> dict[str, int]:

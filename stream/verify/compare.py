@@ -46,8 +46,10 @@ from stream.wire import (
     GapPoint,
     Horizon,
     Latency,
+    Outgoing,
     Record,
     Src,
+    context_of,
     dumps,
 )
 from stream.wire.ids import forecast_id
@@ -105,21 +107,16 @@ def version_of(fill: GapFill) -> str | None:
     return None if fill.atlas is None else fill.atlas.version
 
 
+def as_published(answer: Outgoing) -> Record:
+    """Returns an answer as its reader sees it, apart from its place."""
+    return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)
+
+
 def digest_letter(letter: Record) -> int:
     """Returns the digest of a dead letter: the record's key, value and headers, and the context that programs use."""
     kept = [one for one in letter.headers if one[0] not in WORDS and one[0].lower() != TRACEPARENT]
     headers = [part for name, value in kept for part in (name.encode(), value)]
     return digest(letter.key, letter.value, *headers)
-
-
-def context_of(letter: Record) -> dict[str, str]:
-    """Returns the context headers of a dead letter, without their prefix. If the record itself had a header of that
-    name, ours is the last one."""
-    return {
-        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
-        for name, value in letter.headers
-        if name.startswith(ERROR_HEADER_PREFIX)
-    }
 
 
 def forecast_difference(
@@ -186,7 +183,7 @@ def letter_difference(due: Record, found: Record) -> str | None:
     """Returns why two dead letters differ, in words; None if they do not."""
     if (due.key, due.value) != (found.key, found.value):
         return "its key and value are not those of the record"
-    came, expected = context_of(found), context_of(due)
+    came, expected = context_of(found.headers), context_of(due.headers)
     for name in (name for name in expected if ERROR_HEADER_PREFIX + name not in WORDS):
         if came.get(name) != expected[name]:
             return f"its {name} is {came.get(name)!r}, expected {expected[name]!r}"

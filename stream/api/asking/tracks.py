@@ -25,7 +25,6 @@ from stream.tracks.fix import pack
 from stream.tracks.track import Policy, Track, observe
 from stream.wire import (
     E7,
-    ERROR_HEADER_PREFIX,
     GapFill,
     ModelRef,
     Outgoing,
@@ -33,6 +32,7 @@ from stream.wire import (
     Record,
     Reject,
     Topics,
+    context_of,
     dumps,
     loads_gapfill,
     ping_rules,
@@ -163,9 +163,8 @@ def _filled_track(found: Placed, answers: Sequence[Outgoing], model: ModelRef) -
             fill = loads_gapfill(one.value)
             fills[fill.gap_id] = fill
         elif one.topic == TOPICS.dead_letters:
-            headers = {name: value.decode() for name, value in one.headers if name.startswith(ERROR_HEADER_PREFIX)}
-            code, message = (headers[ERROR_HEADER_PREFIX + name] for name in ("code", "message"))
-            left_out.append(LeftOut(index=index, code=code, message=message))
+            context = context_of(one.headers)
+            left_out.append(LeftOut(index=index, code=context["code"], message=context["message"]))
         else:
             accepted.append(FilledPoint(ts=ping.ts, lat=_degrees(ping.lat), lon=_degrees(ping.lon), filled=False))
     kept = [fill for fill in fills.values() if fill.status != "retracted"]
