@@ -12,7 +12,6 @@ from stream.ingest.mqtt.formats import TopicReader
 
 PASSWORD: Final = environment.MQTT_PASSWORD.removeprefix(environment.OURS)
 PORT, TLS_PORT = 1883, 8883
-MAX_IN_FLIGHT: Final = 65_535  # MQTT numbers unacknowledged messages with 16 bits
 DAY_S: Final = 86_400
 
 
