@@ -12,6 +12,7 @@ import msgspec
 from stream.config.options import utc
 from stream.wire import Forecast, GapFill, context_of, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
+from stream.wire.positions import rms_sigma_m
 
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
@@ -25,8 +26,8 @@ def forecast_line(raw: bytes) -> str:
     parts = [
         f"{utc(forecast.anchor.ts)}  {forecast.entity_id:<12}",
         f"{forecast.anchor.lat:.5f},{forecast.anchor.lon:.5f}",
-        f"next in {step.dt_s:.0f} s: {ahead} ±{_radius(step.cov_m2):.0f} m",
-        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
+        f"next in {step.dt_s:.0f} s: {ahead} ±{rms_sigma_m(step.cov_m2):.0f} m",
+        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{rms_sigma_m(h.cov_m2):.0f} m" for h in forecast.horizons),
         f"{forecast.status} {forecast.cache} n={forecast.window.n}",
     ]
     return escaped("  ".join(parts))
@@ -86,11 +87,6 @@ def _span(seconds: float) -> str:
         if seconds % 60 == 0
         else f"{seconds / 60:.1f} min"
     )
-
-
-def _radius(cov_m2: tuple[float, float, float]) -> float:
-    """Returns the root mean square of the two axes' sigmas, as one number for people."""
-    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
 def _compass(east_m: float, north_m: float) -> str:

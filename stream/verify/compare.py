@@ -53,6 +53,7 @@ from stream.wire import (
     dumps,
 )
 from stream.wire.ids import forecast_id
+from stream.wire.positions import rms_sigma_m
 from stream.wire.scoring import distance_m
 
 Covariance = tuple[float, float, float]
@@ -197,7 +198,7 @@ def _far_step(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | Non
     if _far_end(one.dt_early_s, other.dt_early_s, tolerance) or _far_end(one.dt_late_s, other.dt_late_s, tolerance):
         found_s, due_s = (f"{step.dt_early_s} to {step.dt_late_s}" for step in (other, one))
         return f"next is in {found_s} s nine times in ten, expected {due_s} s"
-    sigma_m = _sigma_m(one.cov_m2)
+    sigma_m = rms_sigma_m(one.cov_m2)
     apart_m = math.hypot(one.d_east_m - other.d_east_m, one.d_north_m - other.d_north_m)
     if apart_m > tolerance.metres + tolerance.of_sigma * sigma_m:
         return f"next is {apart_m:.2f} m away from where it is expected (sigma {sigma_m:.1f} m)"
@@ -235,7 +236,7 @@ def _ahead(forecast: Forecast) -> Horizon:
 
 
 def _far(one: Horizon | GapPoint, other: Horizon | GapPoint, tolerance: Tolerance) -> str | None:
-    sigma_m = _sigma_m(one.cov_m2)
+    sigma_m = rms_sigma_m(one.cov_m2)
     apart_m = distance_m(one.lat, one.lon, other.lat, other.lon)
     if not apart_m <= tolerance.metres + tolerance.of_sigma * sigma_m:
         return f"is {apart_m:.2f} m away from where it is expected (sigma {sigma_m:.1f} m)"
@@ -248,10 +249,6 @@ def _far(one: Horizon | GapPoint, other: Horizon | GapPoint, tolerance: Toleranc
 def _worst_m(due: Forecast, found: Forecast) -> float:
     pairs = zip((_ahead(due), *due.horizons), (_ahead(found), *found.horizons), strict=True)
     return round(max(distance_m(one.lat, one.lon, other.lat, other.lon) for one, other in pairs), 3)
-
-
-def _sigma_m(cov_m2: Covariance) -> float:
-    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
 def _spans(horizons: Sequence[Horizon]) -> str:
