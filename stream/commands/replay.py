@@ -78,7 +78,7 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
-    settings = _settings(weights, horizons)
+    settings = settings_of(weights, horizons)
     every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
     if min_entities is not None and every_ms is None:
         raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
@@ -103,7 +103,8 @@ def replay(
 replay.__doc__ = HELP
 
 
-def _settings(weights: str, horizons: str) -> Settings:
+def settings_of(weights: str, horizons: str) -> Settings:
+    """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
         horizons_s = tuple(float(part) for part in horizons.split(","))
         return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
