@@ -206,7 +206,7 @@ def worker(
 
         topics = startup.NewTopics(create, partitions, replication)
         if workers == 1:
-            from stream.worker.app import serve  # imports torch and Faust, which takes seconds: check the port first
+            from stream.worker.app import serve  # imports Faust and numba, which takes seconds: check the port first
 
             asyncio.run(serve(settings, doors[0], topics, wait_s))
         else:
