@@ -22,7 +22,7 @@ from stream.adapters.options import Columns, MapOfLines, recording_of
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 from stream.config.times import seconds
 
-if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
+if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows
     from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine

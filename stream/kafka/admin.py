@@ -182,13 +182,6 @@ def create_scores(
     return describe(client, [name]) if ours else []
 
 
-def create_latest(
-    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
-) -> list[TopicInfo]:
-    """Creates the topic of newest forecasts, if it is absent: compacted. Returns and raises as `create`."""
-    return create_other(client, topics, topics.latest, partitions=partitions, replication=replication)
-
-
 def create_other(
     client: Any, topics: Topics, name: str, *, partitions: int | None = None, replication: int | None = None
 ) -> list[TopicInfo]:

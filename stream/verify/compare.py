@@ -56,8 +56,6 @@ from stream.wire.ids import forecast_id
 from stream.wire.positions import rms_sigma_m
 from stream.wire.scoring import distance_m
 
-Covariance = tuple[float, float, float]
-
 DEFAULT_M: Final = 0.02  # two units of the last published digit of a distance
 WORDS: Final = (f"{ERROR_HEADER_PREFIX}version", f"{ERROR_HEADER_PREFIX}message")  # a dead letter's headers for people
 _INSTANT: Final = Latency(0.0, 0.0, 0.0)

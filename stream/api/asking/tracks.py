@@ -8,7 +8,6 @@ track keeps no forecast waiting.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +37,6 @@ from stream.wire import (
     ping_rules,
 )
 from stream.wire.fields import event_time_ms
-
-log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 8  # tracks; each may take 0.2 s
 ANSWER_S: Final = 10.0
