@@ -1,1 +1,3 @@
-"""The forecasting model: torch and numpy, no broker and no store. Other packages use it through model.api."""
+"""The forecasting model, with no broker and no store: numpy and numba, and torch for training alone (`model.network`).
+`stream` uses it through model.api.
+"""

@@ -20,6 +20,12 @@ MIN_COS_LAT: Final = 0.01  # within 0.6 deg of a pole, a degree of longitude is 
 _TURN_E7: Final = 360 * E7
 
 
+def to_e7(degrees: Any) -> NDArray[np.int64]:
+    """Returns degrees (an array, or what numpy can make one of) in units of 1e-7 degrees, rounded."""
+    rounded: NDArray[np.int64] = np.rint(np.asarray(degrees) * E7).astype(np.int64)
+    return rounded
+
+
 def displacement_m(lat0_e7: NDArray[Any], lon0_e7: NDArray[Any], lat1_e7: NDArray[Any], lon1_e7: NDArray[Any]) -> F64:
     """Returns the east and north metres from fix 0 to fix 1, [..., 2], by the shorter way across the antimeridian."""
     dlat = lat1_e7.astype(np.int64) - lat0_e7

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.atlas.atlas import Atlas
 from model.kinematics import baselines, lateness, motion, queries
-from model.kinematics.geo import E7, F64, displacement_m, moved_deg
+from model.kinematics.geo import F64, displacement_m, moved_deg, to_e7
 from model.serving import atlas_compiled, forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
@@ -119,8 +119,8 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
 
 def travel_time(layers: Layers, moment: Moment, last: NDArray[Any], lat_deg: F64, lon_deg: F64) -> TravelTimes:
     """Predicts the travel time of each row from its last fix to its own destination [N]."""
-    to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
-    question = queries.travel(moment.kin, displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
+    metres = displacement_m(last["lat_e7"], last["lon_e7"], to_e7(lat_deg), to_e7(lon_deg))
+    question = queries.travel(moment.kin, metres[:, None])
     return TravelTimes(*layers.travel(moment.hidden, moment.kin, question, lat_deg, lon_deg))
 
 

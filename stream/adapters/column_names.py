@@ -79,6 +79,11 @@ def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dic
     return place
 
 
+def columns_of(place: dict[str, str]) -> list[str]:
+    """Returns the file's columns to read. One may have two of our names: entity_id=trip,trip_id=trip."""
+    return list(dict.fromkeys(place.values()))
+
+
 def milliseconds(value: Any, columns: ColumnMap | None) -> Any:
     """Converts a number in the map's unit to milliseconds. Other values are left as they are, for `clean` to reject."""
     clock = columns.clock if columns else "ms"

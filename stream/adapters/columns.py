@@ -26,7 +26,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap
+from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of
 from stream.adapters.table_builder import END_S
 from stream.adapters.tables import Rows, Table, clean, codes
 
@@ -82,17 +82,13 @@ def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str,
 def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str, int]]:
     """Returns the columns of `place`, and the number of rows that were left out, by reason."""
     if _is_parquet(path):
-        table = pa.parquet.read_table(path, columns=_wanted(place))
+        table = pa.parquet.read_table(path, columns=columns_of(place))
         return table, _dropped_before(table)
     dropped: Counter[str] = Counter()
     table = _open_typed(path, place, clock)
     if table is None:
         table = _typed(path, place, clock, _open_text(path, place, dropped))
     return table, +dropped
-
-
-def _wanted(place: dict[str, str]) -> list[str]:
-    return list(dict.fromkeys(place.values()))  # one column may have two of our names: entity_id=trip,traj_id=trip
 
 
 def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
@@ -103,7 +99,7 @@ def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
     types |= {place[name]: pa.float64() for name in NUMBERS if name in place}
     if clock not in _WHOLE:
         types[place["t"]] = pa.float64() if clock == "s" else pa.string()
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=_wanted(place))
+    convert = pa.csv.ConvertOptions(column_types=types, include_columns=columns_of(place))
     try:
         table = pa.csv.read_csv(path, convert_options=convert)
     except pa.ArrowException:
@@ -115,7 +111,7 @@ def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
 
 def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
     """Reads columns of text. This takes three times as long, but a wrong cell or row costs only itself."""
-    batches = list(text.sheets(path, _wanted(place), dropped, lambda share: None, named=True))
+    batches = list(text.sheets(path, columns_of(place), dropped, lambda share: None, named=True))
     if not any(batch.num_rows for batch in batches):
         names = ", ".join(text.header(path))
         if dropped.total():
@@ -126,7 +122,7 @@ def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
 
 def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
     """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
-    column = {name: cells[name] for name in _wanted(place)}
+    column = {name: cells[name] for name in columns_of(place)}
     for ours, name in place.items():
         if ours in NUMBERS or (ours == "t" and clock == "s"):
             numbers = text.numbers(cells[name])

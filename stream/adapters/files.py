@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.column_names import ColumnMap, arrow_values, cell, milliseconds, places
+from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, milliseconds, places
 from stream.adapters.csv_rows import Sheet
 from stream.adapters.formats.gpx_points import points
 from stream.wire.fields import event_time_ms
@@ -175,7 +175,7 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
 
     def rows() -> Iterator[Row]:
         with _arrow_errors(path):
-            for batch in file.iter_batches(BATCH_ROWS, columns=_wanted(place)):
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns_of(place)):
                 yield from _batch_rows(batch, place, columns)
 
     return rows()
@@ -189,17 +189,13 @@ def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
 
     with _arrow_errors(path):
         place = places(path, parquet.read_schema(path).names, columns)
-        table = parquet.read_table(path, columns=_wanted(place))
+        table = parquet.read_table(path, columns=columns_of(place))
         kind = table.schema.field(place["ts"]).type
         if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
             return None
         table = table.sort_by(place["ts"])
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
     return Rows(table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns)))
-
-
-def _wanted(place: dict[str, str]) -> list[str]:
-    return list(dict.fromkeys(place.values()))  # one column may have two of our names: entity_id=trip,trip_id=trip
 
 
 def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[Row]:

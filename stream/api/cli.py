@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from stream.config.options import (
     RegistryCache,
     RegistryUrl,
     log_to_stderr,
+    option,
     secured,
 )
 from stream.config.priority import yield_cores
@@ -44,10 +45,6 @@ Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SER
   pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
   pathcast serve --openapi > openapi.json
 """
-
-
-def option(flag: str, env: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
 @secured

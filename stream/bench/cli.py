@@ -39,7 +39,7 @@ def step(
     record: Record = False,
 ) -> None:
     """The bare model step: advance and forecast, no broker and no store."""
-    with showing(json) as show:
+    with showing() as show:
         from stream.bench.workers.step import measured
 
         report = measured(weights, whole_numbers(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
@@ -56,7 +56,7 @@ def scores(
     record: Record = False,
 ) -> None:
     """Scoring one partition's forecasts (pathcast scores run), no broker and no store."""
-    with showing(json) as show:
+    with showing() as show:
         from stream.bench.scores import measured
 
         report = measured(entities, rounds, runs=runs, data=data, show=show)
@@ -124,7 +124,7 @@ def atlas(
     record: Record = False,
 ) -> None:
     """What a version of the atlas costs to make: size, time and memory, without broker and store."""
-    with showing(json) as show:
+    with showing() as show:
         from stream.bench.atlas.versions import Options, run
 
         report = run(Options(vehicles, days, every_s, max_cells, at_once), show)

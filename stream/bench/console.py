@@ -30,7 +30,7 @@ def on_servers(
 ) -> None:
     """Runs a benchmark on servers of our own, the given ones or the embedded ones, and tells its report. Raises
     RuntimeError or ConnectionError if a server or a process fails."""
-    with showing(json) as show:
+    with showing() as show:
         from stream.bench.harness.servers import embedded_servers, servers
 
         started = embedded_servers(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
@@ -40,7 +40,7 @@ def on_servers(
 
 
 @contextmanager
-def showing(json: bool) -> Iterator[Show]:
+def showing() -> Iterator[Show]:
     """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
     line per phase."""
     from rich.console import Console

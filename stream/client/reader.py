@@ -26,7 +26,7 @@ from msgspec import DecodeError
 from stream.client.choosing import Since, Wanted
 from stream.client.connecting import AWAY, NEWS_S, Where, partitions_of, position_of, started, starts, stop
 from stream.client.kinds import Kind
-from stream.config.security import HIDDEN, Protocol, check_access, kafka_refusal
+from stream.config.security import HIDDEN, Protocol, check_access, in_words, kafka_refusal
 
 log: Final = logging.getLogger("stream.client")
 
@@ -157,7 +157,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
         except (CommitFailedError, IllegalStateError, *AWAY) as error:
             self._refuse(error)
             log.warning(
-                "offsets of group %s are not committed (%s); records come again", self._where.group, _words(error)
+                "offsets of group %s are not committed (%s); records come again", self._where.group, in_words(error)
             )
 
     async def close(self) -> None:
@@ -291,10 +291,10 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
         if self._away_s is None:
             self._away_s = now_s
             if self._connected_once:
-                log.warning("Kafka at %s is away (%s); it is tried again", self._where.bootstrap, _words(error))
+                log.warning("Kafka at %s is away (%s); it is tried again", self._where.bootstrap, in_words(error))
         if not self._connected_once and now_s - self._away_s >= self._connect_s:
             raise ConnectionError(
-                f"no Kafka broker answers at {self._where.bootstrap} ({_words(error)}): is it up, and is the address "
+                f"no Kafka broker answers at {self._where.bootstrap} ({in_words(error)}): is it up, and is the address "
                 "right?"
             ) from error
         await asyncio.sleep(min(self._pause_s, left_s))
@@ -316,7 +316,3 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._joined = True
         self._done.clear()  # another member may have come farther meanwhile
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

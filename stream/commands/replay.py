@@ -23,7 +23,7 @@ from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
-if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
+if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows
     from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
@@ -79,7 +79,7 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
-    settings = _settings(weights, horizons)
+    settings = settings_of(weights, horizons)
     every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
     if min_entities is not None and every_ms is None:
         raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
@@ -104,7 +104,8 @@ def replay(
 replay.__doc__ = HELP
 
 
-def _settings(weights: str, horizons: str) -> Settings:
+def settings_of(weights: str, horizons: str) -> Settings:
+    """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
         horizons_s = tuple(float(part) for part in horizons.split(","))
         return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
@@ -191,17 +192,15 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _write(
     answers: Iterable[Outgoing], settings: Settings, sink: BinaryIO, codes: Counter[str], examples: dict[str, str]
 ) -> None:
-    from stream.wire import ERROR_HEADER_PREFIX
+    from stream.wire import context_of
 
     for answer in answers:
         if answer.topic == settings.topics.forecasts:
             sink.write((answer.value or b"") + b"\n")
         elif answer.topic == settings.topics.dead_letters:
-            headers = dict(answer.headers)
-            code = headers[ERROR_HEADER_PREFIX + "code"].decode()
-            codes[code] += 1
-            message = headers[ERROR_HEADER_PREFIX + "message"].decode()
-            examples.setdefault(code, f"record {answer.src.offset}: {message}")
+            context = context_of(answer.headers)
+            codes[context["code"]] += 1
+            examples.setdefault(context["code"], f"record {answer.src.offset}: {context['message']}")
 
 
 def _summary(

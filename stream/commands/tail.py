@@ -11,8 +11,9 @@ import msgspec
 
 from stream.config.options import utc
 from stream.config.wording import counted
-from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
+from stream.wire import Forecast, GapFill, context_of, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
+from stream.wire.positions import rms_sigma_m
 
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
@@ -26,8 +27,8 @@ def forecast_line(raw: bytes) -> str:
     parts = [
         f"{utc(forecast.anchor.ts)}  {forecast.entity_id:<12}",
         f"{forecast.anchor.lat:.5f},{forecast.anchor.lon:.5f}",
-        f"next in {step.dt_s:.0f} s: {ahead} ±{_radius(step.cov_m2):.0f} m",
-        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
+        f"next in {step.dt_s:.0f} s: {ahead} ±{rms_sigma_m(step.cov_m2):.0f} m",
+        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{rms_sigma_m(h.cov_m2):.0f} m" for h in forecast.horizons),
         f"{forecast.status} {forecast.cache} n={forecast.window.n}",
     ]
     return escaped("  ".join(parts))
@@ -48,7 +49,7 @@ def gapfill_line(raw: bytes) -> str:
 
 def dead_letter_json(record: Any) -> bytes:
     """Returns one dead letter as a JSON object: the record (base64 if it is not UTF-8), its source, what was wrong."""
-    context = _context(record)
+    context = context_of(record.headers)
     fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
     fields |= _numbers(context)
     for name, raw in (("key", record.key), ("value", record.value)):
@@ -61,7 +62,7 @@ def dead_letter_json(record: Any) -> bytes:
 
 def dead_letter_line(record: Any) -> str:
     """Returns one dead letter for people: time, key, what was wrong, and the beginning of the value."""
-    context = _context(record)
+    context = context_of(record.headers)
     published_ms = _numbers(context).get("timestamp", record.timestamp)
     came = (record.value or b"")[:120].decode(errors="replace")
     key = (record.key or b"-").decode(errors="replace")
@@ -71,14 +72,6 @@ def dead_letter_line(record: Any) -> str:
         came,
     ]
     return escaped("  ".join(parts))
-
-
-def _context(record: Any) -> dict[str, str]:
-    return {
-        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
-        for name, value in record.headers
-        if name.startswith(ERROR_HEADER_PREFIX)
-    }
 
 
 def _numbers(context: dict[str, str]) -> dict[str, int]:
@@ -95,11 +88,6 @@ def _span(seconds: float) -> str:
         if seconds % 60 == 0
         else f"{seconds / 60:.1f} min"
     )
-
-
-def _radius(cov_m2: tuple[float, float, float]) -> float:
-    """Returns the root mean square of the two axes' sigmas, as one number for people."""
-    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
 def _compass(east_m: float, north_m: float) -> str:

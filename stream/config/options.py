@@ -97,6 +97,11 @@ def secured(command: Callable[..., None]) -> Callable[..., None]:
     return filled
 
 
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    """Returns an option that the variable PATHCAST_`env` sets, too."""
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
 DEFAULT_BOOTSTRAP = Settings.bootstrap
 DEFAULT_PREFIX = Settings.prefix
 

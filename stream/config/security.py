@@ -260,6 +260,11 @@ def kafka_refusal(bootstrap: str, security: KafkaSecurity, error: BaseException)
     return _untrusted(f"Kafka at {bootstrap}", error, "--kafka-ca")
 
 
+def in_words(error: BaseException) -> str:
+    """Returns an error's text, or its name, as errors of Kafka's clients often have none."""
+    return str(error) or type(error).__name__
+
+
 def redis_refusal(url: str, error: BaseException) -> Refused | None:
     """Returns an error of redis-py as a refusal, in one line; None if it is something else."""
     from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from stream.contracts.asyncapi import asyncapi_text
 from stream.contracts.avro_schema import avro_schema
-from stream.contracts.catalog import RECORDS, Contract, Way
+from stream.contracts.catalog import RECORDS, Way
 from stream.contracts.compatibility import Break, avro_breaks, breaks
 from stream.contracts.json_schema import Schema, json_schema, text_of
 
@@ -49,10 +49,10 @@ class Found(NamedTuple):
     broken: bool  # somebody would break; else it is only to be written anew
 
 
-def files(records: tuple[Contract, ...] = RECORDS) -> list[File]:
+def files() -> list[File]:
     """Returns all schema files as the code makes them."""
     found = []
-    for one in records:
+    for one in RECORDS:
         found.append(File(FOLDERS["json"] / f"{one.schema_name}.json", json_schema(one), one.way, breaks))
         if not one.headers_only:
             found.append(File(FOLDERS["avro"] / f"{one.schema_name}.avsc", avro_schema(one), one.way, avro_breaks))

@@ -16,8 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.parsed import Parsed, Reader, reject
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.publishing.outbox import in_words
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.ingest.source import Source
 from stream.kafka import admin

@@ -28,6 +28,7 @@ from stream.config.security import (
     KafkaSecurity,
     Protocol,
     check_access,
+    in_words,
     kafka_refusal,
     unknown_host,
 )
@@ -85,9 +86,8 @@ def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
             f"unknown host {host} in {bootstrap}: is --bootstrap (PATHCAST_BOOTSTRAP) right, and does this machine "
             "know the brokers by that name?"
         )
-    reason = str(error) or type(error).__name__
     return ConnectionError(
-        f"no Kafka broker answers at {bootstrap} ({reason}): is it up, are --bootstrap "
+        f"no Kafka broker answers at {bootstrap} ({in_words(error)}): is it up, are --bootstrap "
         "(PATHCAST_BOOTSTRAP) and --kafka-security right?"
     )
 
@@ -182,13 +182,6 @@ def create_scores(
     name = topics.scores
     ours = absent(client, [name]) and _create(client, topics, name, partitions, replication, retention_ms)
     return describe(client, [name]) if ours else []
-
-
-def create_latest(
-    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
-) -> list[TopicInfo]:
-    """Creates the topic of newest forecasts, if it is absent: compacted. Returns and raises as `create`."""
-    return create_other(client, topics, topics.latest, partitions=partitions, replication=replication)
 
 
 def create_other(

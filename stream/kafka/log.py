@@ -151,10 +151,9 @@ async def bounds(
     partitions: Sequence[Partition],
     *,
     access: Mapping[str, Any] = NO_ACCESS,
-    isolation: Isolation = INPUT_ISOLATION,
 ) -> dict[Partition, Bounds]:
     """Returns the bounds of these partitions' logs, in the order of the partitions. Raises KafkaError."""
-    async with reader(bootstrap, access, isolation) as consumer:
+    async with reader(bootstrap, access, INPUT_ISOLATION) as consumer:
         return await bounds_by(consumer, [TopicPartition(*partition) for partition in partitions])
 
 

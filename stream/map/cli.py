@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.api.cli import option
 from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
@@ -18,6 +17,7 @@ from stream.config.options import (
     Bootstrap,
     Prefix,
     log_to_stderr,
+    option,
     secured,
 )
 from stream.config.priority import yield_cores

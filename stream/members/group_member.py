@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
 from stream.kafka import admin, membership
 from stream.kafka.group_consumer import SESSION_S
 from stream.kafka.log import Rebalanced, bounds_by
@@ -319,8 +319,3 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 what: tuple[Any, ...] = (read, self.FOLDS, (read - before) / REPORT_S, self._said(), len(held), behind)
                 log.info("%d records %s, %.0f/s; %s; %d partitions, %d behind", *what)
             before, silent = read, False
-
-
-def in_words(error: BaseException) -> str:
-    """Returns an error's text, or its name, as errors of Kafka's client have none."""
-    return str(error) or type(error).__name__

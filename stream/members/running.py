@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import KafkaError
 
 from stream.config.http_access import Address, address_of, check_free, token
-from stream.config.security import KafkaSecurity, kafka_refusal
-from stream.members.group_member import GroupMember, in_words
+from stream.config.security import KafkaSecurity, in_words, kafka_refusal
+from stream.members.group_member import GroupMember
 from stream.probes.http_server import serving
 from stream.probes.probes import ProbePages
 

@@ -18,9 +18,10 @@ from typing import Final, Generic, Protocol, TypeVar
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
+from stream.config.security import in_words
 from stream.kafka.group_consumer import SESSION_S
 from stream.members import group_member
-from stream.members.group_member import STOP_S, GroupMember, Holding, in_words
+from stream.members.group_member import STOP_S, GroupMember, Holding
 
 log: Final = logging.getLogger(__name__)
 

@@ -108,7 +108,7 @@ class Member(GroupMember[_Held]):
         marks = {(topic, number): OffsetAndMetadata(at, metadata.get(topic, "")) for topic, at in offsets.items()}
         try:
             answers = Answers(others=list(enumerate(made)))
-            await bounded(held.publisher.transact_all(answers, marks, self._plan.group), STOP_S)
+            await bounded(held.publisher.transact_all(answers, marks, self._plan.group))
             failpoints.reach("after_commit")
         except ProducerFenced as error:
             await self._lose(number, error, SESSION_S)
@@ -140,7 +140,7 @@ class Member(GroupMember[_Held]):
         publisher = Publisher(self._plan.bootstrap, name, security=self._plan.kafka)
         try:
             # This fences the owner before us: from here on the committed offsets are fixed.
-            await bounded(publisher.start(), STOP_S)
+            await bounded(publisher.start())
             taken = await self._taken(number)
             unit, starts = await self._unit_of(taken), taken.starts
         except BaseException:
@@ -177,15 +177,15 @@ class Member(GroupMember[_Held]):
         return f"{self.published} published"
 
 
-async def bounded(work: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Awaits the work for so long at most. A send that no broker answers cannot be cancelled sooner than it gives up,
+async def bounded(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits the work for STOP_S at most. A send that no broker answers cannot be cancelled sooner than it gives up,
     so that it is left to itself. Raises TimeoutError."""
     task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=seconds)
+    await asyncio.wait({task}, timeout=STOP_S)
     if not task.done():
         task.cancel()
         task.add_done_callback(lambda one: one.cancelled() or one.exception())
-        raise TimeoutError(f"the brokers did not answer in {seconds:g} s")
+        raise TimeoutError(f"the brokers did not answer in {STOP_S:g} s")
     task.result()
 
 

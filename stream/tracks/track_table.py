@@ -60,7 +60,7 @@ class Copied(NamedTuple):
     """A copy of the tracks of some slots."""
 
     ring: NDArray[Any]
-    book: NDArray[Any]  # BOOK
+    book: NDArray[Any]  # ROW
     odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]]
 
 

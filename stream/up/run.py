@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -45,7 +45,6 @@ class Options:
     partitions: int | None = None  # of new topics
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
-    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 async def run(options: Options, screen: Screen, lock: int) -> None:
@@ -116,7 +115,7 @@ class Supervisor:
         )
         await startup.reach(settings, 0.0)
         await asyncio.to_thread(_provide, settings, options)
-        env = environment(options.env, bootstrap, url, options.prefix, options.kafka, options.redis)
+        env = environment(os.environ, bootstrap, url, options.prefix, options.kafka, options.redis)
         for part in options.parts:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)

@@ -20,7 +20,7 @@ from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settin
 from stream.verify.compare import DEFAULT_M
 from stream.wire.escape import escaped, escaped_json
 
-if TYPE_CHECKING:  # importing torch and Kafka clients takes a second, for which --help should not wait
+if TYPE_CHECKING:  # importing numba and Kafka clients takes a second, for which --help should not wait
     from rich.table import Table
 
     from stream.verify.report import Example, Report, Tally

@@ -46,14 +46,15 @@ from stream.wire import (
     GapPoint,
     Horizon,
     Latency,
+    Outgoing,
     Record,
     Src,
+    context_of,
     dumps,
 )
 from stream.wire.ids import forecast_id
+from stream.wire.positions import rms_sigma_m
 from stream.wire.scoring import distance_m
-
-Covariance = tuple[float, float, float]
 
 DEFAULT_M: Final = 0.02  # two units of the last published digit of a distance
 WORDS: Final = (f"{ERROR_HEADER_PREFIX}version", f"{ERROR_HEADER_PREFIX}message")  # a dead letter's headers for people
@@ -105,21 +106,16 @@ def version_of(fill: GapFill) -> str | None:
     return None if fill.atlas is None else fill.atlas.version
 
 
+def as_published(answer: Outgoing) -> Record:
+    """Returns an answer as its reader sees it, apart from its place."""
+    return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)
+
+
 def digest_letter(letter: Record) -> int:
     """Returns the digest of a dead letter: the record's key, value and headers, and the context that programs use."""
     kept = [one for one in letter.headers if one[0] not in WORDS and one[0].lower() != TRACEPARENT]
     headers = [part for name, value in kept for part in (name.encode(), value)]
     return digest(letter.key, letter.value, *headers)
-
-
-def context_of(letter: Record) -> dict[str, str]:
-    """Returns the context headers of a dead letter, without their prefix. If the record itself had a header of that
-    name, ours is the last one."""
-    return {
-        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
-        for name, value in letter.headers
-        if name.startswith(ERROR_HEADER_PREFIX)
-    }
 
 
 def forecast_difference(
@@ -186,7 +182,7 @@ def letter_difference(due: Record, found: Record) -> str | None:
     """Returns why two dead letters differ, in words; None if they do not."""
     if (due.key, due.value) != (found.key, found.value):
         return "its key and value are not those of the record"
-    came, expected = context_of(found), context_of(due)
+    came, expected = context_of(found.headers), context_of(due.headers)
     for name in (name for name in expected if ERROR_HEADER_PREFIX + name not in WORDS):
         if came.get(name) != expected[name]:
             return f"its {name} is {came.get(name)!r}, expected {expected[name]!r}"
@@ -200,7 +196,7 @@ def _far_step(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | Non
     if _far_end(one.dt_early_s, other.dt_early_s, tolerance) or _far_end(one.dt_late_s, other.dt_late_s, tolerance):
         found_s, due_s = (f"{step.dt_early_s} to {step.dt_late_s}" for step in (other, one))
         return f"next is in {found_s} s nine times in ten, expected {due_s} s"
-    sigma_m = _sigma_m(one.cov_m2)
+    sigma_m = rms_sigma_m(one.cov_m2)
     apart_m = math.hypot(one.d_east_m - other.d_east_m, one.d_north_m - other.d_north_m)
     if apart_m > tolerance.metres + tolerance.of_sigma * sigma_m:
         return f"next is {apart_m:.2f} m away from where it is expected (sigma {sigma_m:.1f} m)"
@@ -238,7 +234,7 @@ def _ahead(forecast: Forecast) -> Horizon:
 
 
 def _far(one: Horizon | GapPoint, other: Horizon | GapPoint, tolerance: Tolerance) -> str | None:
-    sigma_m = _sigma_m(one.cov_m2)
+    sigma_m = rms_sigma_m(one.cov_m2)
     apart_m = distance_m(one.lat, one.lon, other.lat, other.lon)
     if not apart_m <= tolerance.metres + tolerance.of_sigma * sigma_m:
         return f"is {apart_m:.2f} m away from where it is expected (sigma {sigma_m:.1f} m)"
@@ -251,10 +247,6 @@ def _far(one: Horizon | GapPoint, other: Horizon | GapPoint, tolerance: Toleranc
 def _worst_m(due: Forecast, found: Forecast) -> float:
     pairs = zip((_ahead(due), *due.horizons), (_ahead(found), *found.horizons), strict=True)
     return round(max(distance_m(one.lat, one.lon, other.lat, other.lon) for one, other in pairs), 3)
-
-
-def _sigma_m(cov_m2: Covariance) -> float:
-    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
 def _spans(horizons: Sequence[Horizon]) -> str:

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from stream.engine.entities.quarantine import FAULTS
 from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
-from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
+from stream.verify.compare import digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.verify.versions import Asked
-from stream.wire import JSON_PINGS, UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
+from stream.wire import JSON_PINGS, UNREAD_TRACK, Forecast, Record, Topics, context_of, loads_forecast, loads_gapfill
 
 HIT: Final = 1
 REBUILT: Final = 2
@@ -200,7 +200,7 @@ class Published:
             _merge(book.fills.setdefault(key, []), copy)
 
     def _letter(self, record: Record) -> None:
-        context = context_of(record)
+        context = context_of(record.headers)
         if context.get("adapter", JSON_PINGS) != JSON_PINGS:
             return  # of `pathcast ingest`, which read it before it could be a record
         if missing := {"topic", "partition", "offset"} - context.keys():

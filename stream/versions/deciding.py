@@ -83,7 +83,7 @@ class Decider:
             await self._announcer.end(one)
         return self._decided("stop", made.version, why)
 
-    async def rollback(self, why: Why, *, to: str | None = None, ramp_s: float = 0.0) -> Decision:
+    async def rollback(self, why: Why, *, to: str | None = None) -> Decision:
         """Lets the weights answer that served before, or those that are named, at once."""
         bad = self.serving
         if bad is None:
@@ -91,7 +91,7 @@ class Decider:
         made = self._manifest(to or self._former(bad))
         if made.version == bad.version:
             raise RegistryError(f"weights {made.version} serve already")
-        await self._announce(made, "all", why, ramp_s=ramp_s)
+        await self._announce(made, "all", why)
         for one in self.beside:
             if one.role == "canary":
                 await self._announcer.end(one)

@@ -11,6 +11,7 @@ from stream.wire.dead_letters import (
     UNREAD_TRACK,
     Reject,
     code_of,
+    context_of,
     dead_letter,
     why_unread,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "WeightsRecord",
     "Window",
     "code_of",
+    "context_of",
     "dead_letter",
     "drift_id",
     "dumps",

@@ -114,6 +114,17 @@ def dead_letter(
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
 
 
+def context_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Returns what the context headers of a dead letter say, by their names without the prefix; nothing for a record
+    that has none. If the rejected record itself had a header of such a name, ours is the last one.
+    """
+    return {
+        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
+        for name, value in headers
+        if name.startswith(ERROR_HEADER_PREFIX)
+    }
+
+
 def code_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     """Returns the code of the dead letter with these headers; None if they are not those of a dead letter."""
     code = dict(headers).get(ERROR_HEADER_PREFIX + "code")  # if the sender wrote that name, too, ours is the last one

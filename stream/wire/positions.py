@@ -71,6 +71,11 @@ def covariance(forecast: Ahead, ahead_s: float) -> Cov:
     return east * east, min(1.0, max(-1.0, correlation)) * east * north, north * north
 
 
+def rms_sigma_m(cov_m2: Cov) -> float:
+    """Returns the root mean square of the standard deviations to the east and to the north, in metres."""
+    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
+
+
 def radius2(share: float) -> float:
     """Returns the squared Mahalanobis distance up to which the region reaches that holds this share of what happens.
 

@@ -20,7 +20,7 @@ from stream.adapters.live.option import MapOption
 from stream.commands.main import one_line, unknown_variables
 from stream.config import failpoints
 from stream.config.http_access import Address, check_free, token
-from stream.config.options import secured
+from stream.config.options import option, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import DEFAULT_HORIZONS_S, Compression, DeliveryGuarantee, Settings
 from stream.worker import process_pool
@@ -64,10 +64,6 @@ begins with the worker's name, such as "worker 2 |". If there are more workers t
   pathcast worker --weights ./my-weights --horizons 30,60,120
   PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
 """
-
-
-def option(flag: str, env: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
 @secured
@@ -210,7 +206,7 @@ def worker(
 
         topics = startup.NewTopics(create, partitions, replication)
         if workers == 1:
-            from stream.worker.app import serve  # imports torch and Faust, which takes seconds: check the port first
+            from stream.worker.app import serve  # imports Faust and numba, which takes seconds: check the port first
 
             asyncio.run(serve(settings, doors[0], topics, wait_s))
         else:

@@ -6,7 +6,7 @@ Shapes: A anchors, H questions of each, K examples, F features, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,13 +57,11 @@ def of_sample(
     sample: Sample,
     predictor: Predictor,
     *,
-    every_ms: Sequence[int] = EVERY_MS,
-    min_entities: int = MIN_ENTITIES,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Examples:
-    """Returns the examples of a sample that has its fleet, of versions that answer for each of these times. By the seed
-    it is drawn which rows are not told of their own entity. `progress` is told the share that is done.
+    """Returns the examples of a sample that has its fleet, of versions that answer for each of EVERY_MS. By the seed it
+    is drawn which rows are not told of their own entity. `progress` is told the share that is done.
     """
     assert sample.fleet is not None  # set by open_samples
     judged = forecasts.answers_of(sample, predictor)
@@ -75,7 +73,7 @@ def of_sample(
     asked, ts_ms = keys_at(corpus, anchors.row), corpus.ts_ms[anchors.row]
     own = buckets(entity_ids(corpus.names))[corpus.entity[anchors.track]]
     parts = []
-    for now in _versions(sample.fleet, asked, ts_ms, own, every_ms, min_entities, seed, progress):
+    for now in _versions(sample.fleet, asked, ts_ms, own, seed, progress):
         rows = now.rows
         version = head.version_features(Span.of(now.contains), ts_ms[rows])
         question = judged.kin[rows], anchors.dt_s[rows], mean[rows], var[rows]
@@ -95,21 +93,19 @@ def _versions(
     asked: Keys,
     ts_ms: I64,
     own: I64,
-    every_ms: Sequence[int],
-    min_entities: int,
     seed: int,
     progress: Callable[[float], None],
 ) -> Iterator[Snapshot]:
     rng = np.random.default_rng([0x61746C61, seed])
-    for number, each_ms in enumerate(every_ms):
+    for number, each_ms in enumerate(EVERY_MS):
         yield from snapshots(
             fleet,
             asked,
             ts_ms,
             every_ms=each_ms,
-            min_entities=min_entities,
+            min_entities=MIN_ENTITIES,
             without=np.where(rng.random(len(own)) < WITHOUT_OWN, own, -1),
-            progress=lambda share, number=number: progress((number + share) / len(every_ms)),  # type: ignore[misc]
+            progress=lambda share, number=number: progress((number + share) / len(EVERY_MS)),  # type: ignore[misc]
         )
 
 

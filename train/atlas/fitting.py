@@ -47,18 +47,13 @@ def fit(
     parts: Sequence[Examples],
     steps: int,
     seed: int = 0,
-    shares: Sequence[float] | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Fitted:
-    """Returns a head trained on the examples of files, which have these shares of each batch; by default all the same.
-    The same examples, steps and seed give the same head on one machine. `progress` is told the step and the loss of
-    distance.
+    """Returns a head trained on the examples of files, all of which have the same share of each batch. The same
+    examples, steps and seed give the same head on one machine. `progress` is told the step and the loss of distance.
     """
     all_ = Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    of_file = [1.0] * len(parts) if shares is None else shares
-    weight = np.concatenate(
-        [share * part.weight / part.weight.sum() for share, part in zip(of_file, parts, strict=True)]
-    )
+    weight = np.concatenate([part.weight / part.weight.sum() for part in parts])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = AtlasHead()

@@ -46,6 +46,7 @@ FEW_REPORTED: Final = 1_000  # fewest forecasts with a reported course for four 
 FULL_WEIGHT: Final = 1_000
 # per file: the coverage of 90 % regions is then known to 0.3 points, if the errors were independent
 MOST_ANCHORS: Final = 15_000
+MOST_GAPS: Final = 1_000
 MIN_SURPRISE: Final = 1e-6  # lower limit before the log: forecasts of a parked car are right to the centimetre
 
 
@@ -119,7 +120,6 @@ def calibrate(
     samples: Sequence[Sample],
     *,
     left_out: Sequence[LeftOut] = (),
-    most_gaps: int = 1000,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Held]:
     """Sets the calibration of the network, in place, from its residuals on the samples; that of forecasts also from
@@ -131,7 +131,7 @@ def calibrate(
     the course terms where there are too few reported courses.
     """
     was = copy.deepcopy(network.calibration)
-    measured = _measure(network, samples, left_out, most_gaps, say)
+    measured = _measure(network, samples, left_out, say)
     fits = _fit(measured, was, say)
     _set(network.calibration, fits, was)
     return _compare(samples, left_out, measured, fits, _Change(was, network.calibration))
@@ -177,7 +177,7 @@ def _coefficients(calibration: Calibration, part: str) -> F64:
 
 
 def _measure(
-    network: Network, samples: Sequence[Sample], left_out: Sequence[LeftOut], most_gaps: int, say: Callable[[str], None]
+    network: Network, samples: Sequence[Sample], left_out: Sequence[LeftOut], say: Callable[[str], None]
 ) -> _Measured:
     """Measures the residuals of every answer. It resets the calibrations of all networks, in place."""
     predictor = _uncalibrated(network)
@@ -189,7 +189,7 @@ def _measure(
         mute = not forecasts.tells.any() and (sample.file, sample.fingerprint) not in driven
         measured.forecasts.append(forecasts)
         measured.added.append(of_added_courses(sample, predictor) if mute else None)
-        measured.gaps.append(of_gaps(sample, predictor, most_gaps))
+        measured.gaps.append(of_gaps(sample, predictor, MOST_GAPS))
         measured.trips.append(of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
@@ -289,11 +289,11 @@ def _uncalibrated(network: Network) -> Predictor:
     return Predictor(served(network), name=network.config.name)
 
 
-def fit_quantile(parts: Sequence[Residuals], share: float = SHARE) -> F64:
-    """Returns the coefficients (P,) of the log of the quantile of the squared Mahalanobis distances over that of a
-    Gaussian. Parts with FULL_WEIGHT residuals or more have the same weight.
+def fit_quantile(parts: Sequence[Residuals]) -> F64:
+    """Returns the coefficients (P,) of the log of the quantile SHARE of the squared Mahalanobis distances over that of
+    a Gaussian. Parts with FULL_WEIGHT residuals or more have the same weight.
     """
     terms = np.concatenate([part.terms for part in parts])
     target = np.log(np.concatenate([part.mahalanobis2 for part in parts]).clip(MIN_SURPRISE)) - np.log(CHI2_90)
     weight = np.concatenate([np.full(part.n, 1.0 / max(part.n, FULL_WEIGHT)) for part in parts])
-    return fit_line(terms, target, share, weight)
+    return fit_line(terms, target, SHARE, weight)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kinematics.geo import E7, displacement_m
+from model.kinematics.geo import displacement_m, to_e7
 from train.data.corpus import Corpus
 
 F64 = NDArray[np.float64]
@@ -118,8 +118,7 @@ def _ends(ts_ms: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int
 
 def last_step(corpus: Corpus, row: NDArray[np.int64]) -> F64:
     """Returns the east and north metres and the seconds from the previous ping to each row, (A, 3)."""
-    lat = np.rint(corpus.lat[row[:, None] - [1, 0]] * E7).astype(np.int64)
-    lon = np.rint(corpus.lon[row[:, None] - [1, 0]] * E7).astype(np.int64)
+    lat, lon = (to_e7(column[row[:, None] - [1, 0]]) for column in (corpus.lat, corpus.lon))
     metres = displacement_m(lat[:, 0], lon[:, 0], lat[:, 1], lon[:, 1])
     seconds = (corpus.ts_ms[row] - corpus.ts_ms[row - 1]) / 1000.0
     return np.concatenate([metres, seconds[:, None]], axis=1)

@@ -29,7 +29,7 @@ from stream.adapters.columns import DROPPED
 from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import why
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, in_words, kafka_refusal
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
 
 STALL_S: Final = 60.0  # longest wait for a record that must come: after that the broker is considered unhealthy
@@ -72,9 +72,8 @@ def snapshot(
     try:
         asyncio.run(_read(found, topic, bootstrap, progress, security))
     except (KafkaError, TimeoutError) as error:
-        reason = str(error) or type(error).__name__
         refusal = kafka_refusal(bootstrap, security, error)
-        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {reason}") from error
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {in_words(error)}") from error
     finally:
         quiet.setLevel(level)
     if found.pings == 0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.api import Predictor
 from model.config import ModelConfig
 from model.kinematics.filters import FITTED, KALMAN, Follower, Kinematic
-from model.kinematics.geo import E7, F64, displacement_m, haversine_m
+from model.kinematics.geo import F64, displacement_m, haversine_m, to_e7
 from model.kinematics.imm import Imm
 from stream.adapters.sources import Source, parse
 from train.data import anchors as anchoring
@@ -321,10 +321,6 @@ def errors_en_m(
 
 def error_en_m(lat: F64, lon: F64, forecast_lat: F64, forecast_lon: F64, anchor_lat: F64) -> F64:
     """Returns true minus forecast position (N, 2), in the anchor's local metres: the frame of the covariances."""
-    at, was, zero = _e7(anchor_lat), _e7(lat), np.zeros(len(lat), np.int64)
+    at, was, zero = to_e7(anchor_lat), to_e7(lat), np.zeros(len(lat), np.int64)
     # From (anchor_lat, forecast_lon) to (anchor_lat + Δlat, lon): the degrees of the error, scaled at the anchor.
-    return displacement_m(at, zero, at + was - _e7(forecast_lat), _e7(lon) - _e7(forecast_lon))
-
-
-def _e7(degrees: F64) -> NDArray[np.int64]:
-    return np.rint(np.asarray(degrees) * E7).astype(np.int64)
+    return displacement_m(at, zero, at + was - to_e7(forecast_lat), to_e7(lon) - to_e7(forecast_lon))

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.kinematics.features import steps_between
 from model.kinematics.filters import FITTED, KALMAN
-from model.kinematics.geo import E7, F64, displacement_m, haversine_m
+from model.kinematics.geo import F64, displacement_m, haversine_m, to_e7
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
@@ -225,8 +225,8 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
     axis.plot(*past.T, color="#999999", linewidth=1.4, marker="o", markersize=3, label="past pings")
     axis.plot(*future.T, color="#000000", linewidth=1.2, label="what happened")
     for colour, column in zip(NOTES, range(1, len(targets)), strict=False):
-        there = _e7(answer.lat[index, column]), _e7(answer.lon[index, column])
-        mean = displacement_m(_e7(corpus.lat[row]), _e7(corpus.lon[row]), *there)
+        there = to_e7(answer.lat[index, column]), to_e7(answer.lon[index, column])
+        mean = displacement_m(to_e7(corpus.lat[row]), to_e7(corpus.lon[row]), *there)
         truth = _metres(corpus, row, targets[column : column + 1])[0]
         label = f"forecast in {anchors.dt_s[index, column]:,.0f} s"
         # nearer horizons lie above farther ones
@@ -259,7 +259,3 @@ def ellipse(cov_m2: F64) -> tuple[float, float, float]:
 def _metres(corpus: Corpus, anchor: int, rows: Any) -> F64:
     at = np.broadcast_to(corpus.fixes(np.array([anchor])), len(rows))
     return steps_between(at, corpus.fixes(rows))[1]
-
-
-def _e7(degrees: Any) -> Any:
-    return np.rint(np.asarray(degrees) * E7).astype(np.int64)

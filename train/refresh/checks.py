@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from model.config import ModelConfig
 from model.parameters.reading import WeightsError, from_pretrained, resolve
 from train.refresh import statement
-from train.refresh.parts import Hours
+from train.refresh.parts import Hours, utc
 from train.refresh.statement import Statement
 
 FREE: Final = ("name", "places")  # fields of a config that a challenger may have otherwise than its champion
@@ -48,13 +47,9 @@ def _trained_on(said: Statement | None, version: str, hours: Sequence[Hours]) ->
         # Another file may hold the same pings under another name.
         against = [judged[one.file]] if one.file in judged else hours
         found += [
-            f"trained on the judged hours: {one.file} until {_utc(one.to_ms)}, and {other.file} is judged from "
-            f"{_utc(other.from_ms)} on"
+            f"trained on the judged hours: {one.file} until {utc(one.to_ms)}, and {other.file} is judged from "
+            f"{utc(other.from_ms)} on"
             for other in against
             if one.to_ms >= other.from_ms and (one.file == other.file or one.from_ms <= other.to_ms)
         ]
     return found
-
-
-def _utc(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -155,12 +155,12 @@ def refresh(
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
-        with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
+        with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
             watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
-    with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
+    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
         sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
         given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
 
@@ -191,7 +191,7 @@ def lower_priority() -> None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[float], None]]:
+def _judging_bar() -> Iterator[Callable[[float], None]]:
     """Shows a progress bar on stderr, if that is a terminal, once something is done."""
     from rich.console import Console
     from rich.progress import Progress
@@ -202,7 +202,7 @@ def _bar(what: str) -> Iterator[Callable[[float], None]]:
 
         def done(share: float) -> None:
             if not task:
-                task.append(bar.add_task(what, total=1.0))
+                task.append(bar.add_task("judging", total=1.0))
             bar.update(task[0], completed=share)  # type: ignore[arg-type]
 
         yield done

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from train.refresh.parts import Parts
+from train.refresh.parts import Parts, utc
 
 
 def card_of(trained: str, command: str, parts: Parts) -> str:
     """Returns Markdown. `trained` is the card that training wrote, `command` makes the weights once more."""
-    judged = [f"- {one.file}: judged from {_utc(one.from_ms)} to {_utc(one.to_ms)}." for one in parts.hours]
+    judged = [f"- {one.file}: judged from {utc(one.from_ms)} to {utc(one.to_ms)}." for one in parts.hours]
     lines = [
         trained.rstrip(),
         "",
@@ -25,7 +23,3 @@ def card_of(trained: str, command: str, parts: Parts) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _utc(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -8,6 +8,7 @@ least. Only it is judged: of all entities, also of those that no training saw.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -92,3 +93,8 @@ def span_ms(corpus: Corpus) -> dict[str, tuple[int, int]]:
     first, last = corpus.ts_ms[corpus.tracks[:, 0]], corpus.ts_ms[corpus.tracks[:, 1] - 1]
     of = {name: corpus.file == number for number, name in enumerate(corpus.files)}
     return {name: (int(np.min(first[mine])), int(np.max(last[mine]))) for name, mine in of.items() if mine.any()}
+
+
+def utc(ms: int) -> str:
+    """Returns a time of a ping for people, to the minute."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

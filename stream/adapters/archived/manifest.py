@@ -92,10 +92,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """All files that must not be deleted as leftovers."""
         return {file.name for file in self.files} | {file.name for file in self.replaced}
 
-    def of_day(self, day: int) -> list[File]:
-        """The files of a day, in the order of the log."""
-        return sorted((file for file in self.files if file.day == day), key=lambda file: file.order)
-
 
 def dumps(manifest: Manifest) -> bytes:
     raw = msgspec.json.encode(manifest)

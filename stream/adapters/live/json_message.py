@@ -8,7 +8,6 @@ from typing import Any, Final
 import msgspec
 
 from stream.adapters.live.parsed import reject
-from stream.wire import Reject
 from stream.wire.escape import shown
 
 _DECODER: Final = msgspec.json.Decoder()
@@ -43,8 +42,3 @@ def kind(value: Any) -> str:
     """Returns what a JSON value is, for people."""
     names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def as_reject(found: Any) -> Reject | None:
-    """Returns what `decoded` returned if it is a Reject."""
-    return found if isinstance(found, Reject) else None

@@ -8,7 +8,6 @@ track keeps no forecast waiting.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,6 @@ from stream.tracks.fix import pack
 from stream.tracks.track import Policy, Track, observe
 from stream.wire import (
     E7,
-    ERROR_HEADER_PREFIX,
     GapFill,
     ModelRef,
     Outgoing,
@@ -33,13 +31,12 @@ from stream.wire import (
     Record,
     Reject,
     Topics,
+    context_of,
     dumps,
     loads_gapfill,
     ping_rules,
 )
 from stream.wire.fields import event_time_ms
-
-log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 8  # tracks; each may take 0.2 s
 ANSWER_S: Final = 10.0
@@ -163,9 +160,8 @@ def _filled_track(found: Placed, answers: Sequence[Outgoing], model: ModelRef) -
             fill = loads_gapfill(one.value)
             fills[fill.gap_id] = fill
         elif one.topic == TOPICS.dead_letters:
-            headers = {name: value.decode() for name, value in one.headers if name.startswith(ERROR_HEADER_PREFIX)}
-            code, message = (headers[ERROR_HEADER_PREFIX + name] for name in ("code", "message"))
-            left_out.append(LeftOut(index=index, code=code, message=message))
+            context = context_of(one.headers)
+            left_out.append(LeftOut(index=index, code=context["code"], message=context["message"]))
         else:
             accepted.append(FilledPoint(ts=ping.ts, lat=_degrees(ping.lat), lon=_degrees(ping.lon), filled=False))
     kept = [fill for fill in fills.values() if fill.status != "retracted"]

@@ -43,7 +43,6 @@ KINDS: Final[dict[str, Kind]] = {
     "store_away": Kind(503, "The states cannot be read"),
     "not_ready": Kind(503, "The answer is not ready yet"),
 }
-STATUSES: Final = {kind.status for kind in KINDS.values()}
 
 
 class Refusal(Exception):

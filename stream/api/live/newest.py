@@ -3,7 +3,7 @@
 Each change has a number, which rises by one. So whoever remembers up to which change it was told finds all that is new
 by a comparison of one column, however slow it is: nothing is kept for it.
 
-    row of an entity   lat, lon (deg, of its newest ping), ts_ms, heard_ms (when its record was published), change
+    row of an entity   lat, lon (deg, of its newest ping), ts_ms, published_ms (of its record), change
     gone               the entities that left the table, with the number of that change; the newest MAX_GONE of them
 
 A row is free when its entity leaves, and is given to another one.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, option, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
@@ -28,10 +28,6 @@ Workers that are given the same directory answer with it (`pathcast worker --atl
   pathcast atlas run --atlases ./atlases --once
   pathcast atlas run --atlases ./atlases --anew --without bus-7
 """
-
-
-def option(flag: str, env: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
 HalfLife = Annotated[

@@ -22,10 +22,11 @@ from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.pages import Pages
 from stream.atlas.counting.servers import consumer_of, reach
 from stream.atlas.counting.settings import RunSettings
+from stream.config.security import in_words
 from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
-from stream.members.group_member import RETRY_S, in_words
+from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced

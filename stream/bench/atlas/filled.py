@@ -27,12 +27,12 @@ def bytes_of(pings: Iterable[Sent], keys: int) -> bytes:
     return dumps(filled(found, keys), contains)
 
 
-def filled(found: Published, keys: int, seed: int = 0) -> Published:
+def filled(found: Published, keys: int) -> Published:
     """Returns what was found and, around it, as many keys more as are missing to `keys`. Raises ValueError if nothing
     was found."""
     if not len(found):
         raise ValueError("no key was counted for enough entities: ask for more of them, or for more pings")
-    rng, source = np.random.default_rng(seed), np.arange(len(found))
+    rng, source = np.random.default_rng(0), np.arange(len(found))
     key, row = found.key, source
     while len(key) < keys:
         like = rng.choice(source, int(MORE * (keys - len(key))) + 1)

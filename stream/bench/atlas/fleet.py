@@ -31,8 +31,8 @@ NORTH: Final = np.array([1, 0, -1, 0])
 class Fleet:
     """Vehicles, each of which reports once a round. The same numbers make the same pings."""
 
-    def __init__(self, vehicles: int, every_s: float, seed: int = 0) -> None:
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, vehicles: int, every_s: float) -> None:
+        self._rng = np.random.default_rng(0)
         self._every_s = every_s
         self._side = int(np.ceil(ROOM * np.sqrt(vehicles))) + 1
         self._speeds_mps = self._rng.uniform(SLOWEST_MPS, FASTEST_MPS, (2, self._side))  # of the streets north and east

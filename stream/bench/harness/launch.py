@@ -21,7 +21,7 @@ from stream.bench.harness.servers import Servers
 from stream.demo.supervisor import Supervised
 from stream.wire import Topics
 
-READY_S: Final = 180.0  # torch and Faust take 4 s to import on an idle machine; benchmarks of many workers share it
+READY_S: Final = 180.0  # numba and Faust take seconds to import on an idle machine; benchmarks of many workers share it
 READY: Final = "ready: partitions"  # a worker logs it when it has taken over its assigned partitions
 ASSIGNED: Final = "assigned: partitions"  # a worker logs it when the group has assigned partitions to it
 PATHCAST: Final = (sys.executable, "-c", "from stream.commands.main import main; main()")

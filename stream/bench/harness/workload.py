@@ -23,6 +23,7 @@ from stream.wire import Ping, Record, dumps
 
 SAMPLE: Final = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.csv.gz"
 SHORTEST: Final = 16  # the fewest pings of a track that is used
+BEGIN_MS: Final = 1_700_000_000_000  # of the first round
 MIN_STEP_MS: Final = 1_000
 MAX_STEP_MS: Final = 1_800_000  # a longer silence is cut to this, under the hour after which a new track begins
 NEVER_MS: Final = 4_102_444_800_000  # a record timestamp later than every ping's
@@ -72,7 +73,6 @@ class Workload:
 
     entities: int
     data: Path | None = None
-    begin_ms: int = 1_700_000_000_000
     _bases: list[Base] = field(init=False, repr=False)
     _ids: list[str] = field(init=False, repr=False)
     _ts: list[int] = field(init=False, repr=False)
@@ -85,7 +85,7 @@ class Workload:
         self._bases = bases(self.data or SAMPLE)
         self._ids = [f"e{number:06d}" for number in range(self.entities)]
         # The starts differ by some ms, so that no two entities' pings have the same time.
-        self._ts = [self.begin_ms + number * 7 for number in range(self.entities)]
+        self._ts = [BEGIN_MS + number * 7 for number in range(self.entities)]
 
     def rounds(self, count: int) -> Iterator[Sent]:
         """Yields the next `count` pings of every entity, from where the last call ended."""

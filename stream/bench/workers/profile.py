@@ -1,7 +1,7 @@
 """Measures where a worker's CPU time goes: assigns py-spy's samples to stages, and makes a flame graph.
 
 py-spy reads the process from outside, so the worker is the one that people run. It counts threads that are on a CPU;
-the torch kernel below a Python frame counts for that frame. It stops the process for each sample: without that
+compiled code below a Python frame counts for that frame. It stops the process for each sample: without that
 (`--nonblocking`) short functions such as `parse` end before their frame is read, and their time is lost. As only one
 py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
 """

@@ -12,7 +12,6 @@ of which the second has `part` 2, and a region is a MultiPolygon.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from stream.client.exporting.paths import paths, utc
 from stream.client.exporting.spool import Collected
 from stream.client.regions import outline
 from stream.wire import Forecast, Horizon
+from stream.wire.positions import rms_sigma_m
 
 Feature = dict[str, Any]
 
@@ -42,10 +42,9 @@ def _of_horizon(forecast: Forecast, horizon: Horizon, region: float | None) -> I
         "kind": "horizon", "entity_id": forecast.entity_id, "forecast_id": forecast.forecast_id, "h_s": horizon.h_s,
         "time": utc(forecast.anchor.ts + round(1000 * horizon.h_s)),
     }  # fmt: skip
-    sigma_m = math.sqrt(max(0.0, (horizon.cov_m2[0] + horizon.cov_m2[2]) / 2))
     identity = f"{forecast.forecast_id}@{horizon.h_s:g}s"
     point = {"type": "Point", "coordinates": [horizon.lon, horizon.lat]}
-    yield _feature(identity, point, about | {"sigma_m": round(sigma_m, 2)})
+    yield _feature(identity, point, about | {"sigma_m": round(rms_sigma_m(horizon.cov_m2), 2)})
     if region is not None:
         rings = outline(horizon.lat, horizon.lon, horizon.cov_m2, forecast.anchor.lat, region)
         shape = {"type": "Polygon", "coordinates": rings[:1]}

@@ -18,6 +18,7 @@ from stream.client.connecting import Where
 from stream.client.kinds import FORECASTS
 from stream.client.reader import Batch, Reader, Received
 from stream.config import failpoints
+from stream.config.security import in_words
 from stream.wire import Forecast
 
 log: Final = logging.getLogger(__name__)
@@ -133,9 +134,7 @@ class Sink:
             except self._store.away as error:
                 if away_s is None:
                     away_s = time.monotonic()
-                    log.warning(
-                        "%s is away (%s); it is tried again", self._store.name, str(error) or type(error).__name__
-                    )
+                    log.warning("%s is away (%s); it is tried again", self._store.name, in_words(error))
             else:
                 if away_s is not None:
                     log.info("%s answers again after %.0f s", self._store.name, time.monotonic() - away_s)

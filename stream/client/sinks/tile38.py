@@ -27,6 +27,7 @@ from stream.config import failpoints
 from stream.config.security import RedisSecurity, shown
 from stream.store.redis_client import client, wait_for_answer
 from stream.wire import Forecast
+from stream.wire.positions import rms_sigma_m
 
 CHUNK: Final = 500  # entities of one pipeline
 ANSWER_S: Final = 10.0
@@ -88,9 +89,9 @@ def commands_of(one: Newest, key: str, left_s: float) -> Iterator[Command]:
     forecast = one.forecast
     entity, anchor = forecast.entity_id, forecast.anchor
     fields: dict[str, tuple[int, float]] = {NOW: (anchor.ts, 0.0)}
-    fields[NEXT] = (anchor.ts + round(1000 * forecast.next.dt_s), _sigma_m(forecast.next.cov_m2))
+    fields[NEXT] = (anchor.ts + round(1000 * forecast.next.dt_s), rms_sigma_m(forecast.next.cov_m2))
     for horizon in forecast.horizons:
-        fields[span(horizon.h_s)] = (anchor.ts + round(1000 * horizon.h_s), _sigma_m(horizon.cov_m2))
+        fields[span(horizon.h_s)] = (anchor.ts + round(1000 * horizon.h_s), rms_sigma_m(horizon.cov_m2))
     for name, (lat, lon) in places_of(forecast).items():
         collection = key if name == NOW else f"{key}:{name}"
         if left_s <= 0:
@@ -99,10 +100,6 @@ def commands_of(one: Newest, key: str, left_s: float) -> Iterator[Command]:
         ts, sigma_m = fields[name]
         spread = ("FIELD", "sigma_m", f"{sigma_m:.2f}") if name != NOW else ()
         yield ("SET", collection, entity, "FIELD", "ts", ts, *spread, "EX", f"{left_s:.3f}", "POINT", lat, lon)
-
-
-def _sigma_m(cov_m2: tuple[float, float, float]) -> float:
-    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
 def _ts_of(answer: Any) -> float:

@@ -18,7 +18,7 @@ from kafka.errors import KafkaError as PlainKafkaError
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import Bounds, Partition, reread
-from stream.wire import CODES, ERROR_HEADER_PREFIX, JSON_PINGS, Headers, Record
+from stream.wire import CODES, ERROR_HEADER_PREFIX, JSON_PINGS, Headers, Record, context_of
 
 NUMBER: Final = re.compile(r"[0-9]{1,19}")  # as many digits as int64 has
 NO_RECORD: Final = re.compile(r"-1|[0-9]{1,19}")  # an adapter's message has no offset
@@ -77,26 +77,23 @@ class Letter(NamedTuple):
 
 def letter_of(record: Record) -> Letter | None:
     """Returns the record as a letter; None if its headers do not state its source and the code."""
-    context = dict(record.headers)  # if a name occurs twice, the last header is ours
-    texts = {
-        name: (context.get(ERROR_HEADER_PREFIX + name) or b"").decode(errors="replace")
-        for name in ("topic", "partition", "offset", "code", "message", "adapter")
-    }
-    adapter = texts["adapter"] or JSON_PINGS
-    numbers = texts["partition"], texts["offset"]
+    context = context_of(record.headers)
+    topic, code = context.get("topic"), context.get("code", "")
+    adapter = context.get("adapter") or JSON_PINGS
+    numbers = context.get("partition", ""), context.get("offset", "")
     form = NUMBER if adapter == JSON_PINGS else NO_RECORD
-    if not texts["topic"] or not all(map(form.fullmatch, numbers)) or not SLUG.fullmatch(texts["code"]):
+    if not topic or not all(map(form.fullmatch, numbers)) or not SLUG.fullmatch(code):
         return None
     return Letter(
         (record.partition, record.offset),
-        Source(texts["topic"], *map(int, numbers)),
-        texts["code"],
-        texts["message"],
+        Source(topic, *map(int, numbers)),
+        code,
+        context.get("message", ""),
         record.timestamp_ms,
         record.key,
         record.value,
         record.headers,
-        record.key is not None or record.value is not None or ERROR_HEADER_PREFIX + "omitted" not in context,
+        record.key is not None or record.value is not None or "omitted" not in context,
         adapter=adapter,
     )
 

@@ -26,12 +26,12 @@ from stream.commands.dlq.dead_letters import Box, Letter, check_codes, group_of,
 from stream.commands.dlq.requeue import CHUNK, transactional
 from stream.ingest.publishing.letters import published
 from stream.wire import (
-    ERROR_HEADER_PREFIX,
     Outgoing,
     Ping,
     Record,
     Reject,
     Topics,
+    context_of,
     dead_letter,
     dumps,
 )
@@ -165,5 +165,5 @@ async def _send(
 
 def _came_ms(letter: Letter) -> int:
     """Returns when the message came: what a map may take for the time of a ping."""
-    said = (dict(letter.headers).get(ERROR_HEADER_PREFIX + "timestamp") or b"").decode(errors="replace")
+    said = context_of(letter.headers).get("timestamp", "")
     return int(said) if said.isdecimal() else letter.found_ms

@@ -8,12 +8,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from stream.config.security import KafkaSecurity
 from stream.wire import Topics
-
-NO_GOLDEN: Final = None
 
 
 @dataclass(frozen=True)

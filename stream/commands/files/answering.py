@@ -20,7 +20,7 @@ from stream.engine.asks import NOTHING, Choice
 from stream.engine.engine import Engine
 from stream.store.base import MemoryStore
 from stream.tracks.track import Policy
-from stream.wire import ERROR_HEADER_PREFIX, Outgoing
+from stream.wire import Outgoing, context_of
 
 MOST_POINTS: Final = 3_600  # of a fill whose step was asked for: a session's longest silence is an hour
 
@@ -91,5 +91,5 @@ def answers(
 
 def bad(row: int, answer: Outgoing) -> Bad:
     """Returns why a row is no ping, from its dead letter."""
-    headers = dict(answer.headers)
-    return Bad(row, *(headers[ERROR_HEADER_PREFIX + name].decode(errors="replace") for name in ("code", "message")))
+    context = context_of(answer.headers)
+    return Bad(row, context["code"], context["message"])

@@ -16,8 +16,9 @@ from rich.console import Console
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
 from stream.commands.files.outputs import STD
+from stream.commands.replay import settings_of
 from stream.config.options import quiet
-from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.settings import DEFAULT_HORIZONS_S, Settings
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def forecast(
     force: Annotated[bool, typer.Option("--force", help="replace OUT if it exists")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
-    settings, format = _settings(weights, horizons), _kind(out, kind)
+    settings, format = settings_of(weights, horizons), _kind(out, kind)
     try:
         outputs.check(out, force=force)
     except ValueError as error:
@@ -103,14 +104,6 @@ def forecast(
 
 
 forecast.__doc__ = HELP
-
-
-def _settings(weights: str, horizons: str) -> Settings:
-    try:
-        horizons_s = tuple(float(part) for part in horizons.split(","))
-        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)
-    except ValueError as error:
-        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
 def _kind(out: str, given: Kind | None) -> Kind:

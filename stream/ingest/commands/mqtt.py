@@ -49,7 +49,7 @@ def mqtt(
         typer.Option(
             "--in-flight",
             min=1,
-            max=65_535,
+            max=65_535,  # MQTT numbers them with 16 bits
             help="messages that the broker may send before one is acknowledged (MQTT 5)",
             rich_help_panel=BROKER,
         ),

@@ -30,7 +30,6 @@ from stream.wire import MAX_RECORD_BYTES, Record, Reject
 
 log: Final = logging.getLogger(__name__)
 
-SOURCE: Final = "files"
 _NDJSON: Final = Path("-.ndjson")  # what standard input is
 LOOK_S: Final = 0.5  # between two looks whether a file has grown
 

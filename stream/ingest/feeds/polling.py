@@ -8,7 +8,6 @@ polls is not in the feed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,8 +24,6 @@ from stream.adapters.live.snapshots import Seen, Sighting
 from stream.ingest.feeds.delivering import deliver
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-
-log: Final = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES: Final = 64 << 20  # unpacked; the feed of a whole country has two
 CHUNK_BYTES: Final = 64 << 10

@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from stream.config.security import Refused
+from stream.config.times import DAY_S
 from stream.ingest.mqtt.settings import MqttSettings
 from stream.ingest.source import Source
 
@@ -33,6 +34,7 @@ log: Final = logging.getLogger(__name__)
 
 CONNECT_S: Final = 10.0  # a broker that has not answered by then counts as unreachable, at the start
 KEEPALIVE_S: Final = 30
+SESSION_S: Final = 7 * DAY_S  # for how long the broker keeps what comes while we are away (MQTT 5)
 RETRY_S: Final = (1, 30)  # before it connects again: at first, and at most
 MAX_UNACKNOWLEDGED: Final = 10_000  # messages of QoS 0
 MAX_PACKET_BYTES: Final = (
@@ -42,7 +44,6 @@ SHARED: Final = "$share/"
 TAKEN_OVER: Final = 0x8E  # another client came with our client id
 SHORT_S: Final = 5.0  # a connection of less
 SHORT_ONES: Final = 3  # in a row: probably two clients take the session from each other, and the broker does not say so
-_FAILED: Final = 0x80  # reason codes from here on are errors
 # With these a broker would refuse us again. Others, such as "server busy", may pass.
 _REFUSALS: Final = {
     0x84: "is --mqtt-version right for this broker?",
@@ -149,7 +150,7 @@ class Connection:
             self._client.connect(settings.host, settings.port, KEEPALIVE_S)
             return
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's is not typed
-        properties.SessionExpiryInterval = settings.session_s
+        properties.SessionExpiryInterval = SESSION_S
         properties.ReceiveMaximum = settings.in_flight
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         self._client.connect(settings.host, settings.port, KEEPALIVE_S, clean_start=False, properties=properties)

@@ -12,8 +12,6 @@ from stream.ingest.mqtt.formats import TopicReader
 
 PASSWORD: Final = environment.MQTT_PASSWORD.removeprefix(environment.OURS)
 PORT, TLS_PORT = 1883, 8883
-MAX_IN_FLIGHT: Final = 65_535  # MQTT numbers unacknowledged messages with 16 bits
-DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,6 @@ class MqttSettings:
     client_id: str
     version: str = "5"  # or "3.1.1"
     in_flight: int = 500  # messages that the broker sends before it must have an acknowledgement (MQTT 5)
-    session_s: int = 7 * DAY_S  # for how long the broker keeps what comes while we are away (MQTT 5)
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False

@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.partitioner import murmur2
 
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, kafka_refusal
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, in_words, kafka_refusal
 from stream.wire import Headers
 
 log: Final = logging.getLogger(__name__)
@@ -276,8 +276,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 def hashed(key: bytes) -> int:
     """Returns the hash by which Kafka's clients choose the partition of a key."""
     return int(murmur2(key)) & 0x7FFF_FFFF
-
-
-def in_words(error: BaseException) -> str:
-    """Returns an error's text, or its name, as errors of Kafka's client often have none."""
-    return str(error) or type(error).__name__

@@ -21,7 +21,6 @@ from stream.ingest.samples.clock import Clock
 PATH: Final = "/vehicle-positions.pb"
 CONTENT_TYPE: Final = "application/x-protobuf"
 SHOWN_MS: Final = 15 * 60_000  # a bus that has been silent for longer is not in the feed
-SPEEDUP: Final = 60.0
 AUSTIN: Final = Path(__file__).parents[2] / "demo" / "sample" / "austin_buses.csv.gz"
 
 
@@ -39,10 +38,10 @@ class Bus(NamedTuple):
 Recording = Mapping[str, Sequence[Bus]]
 
 
-def recording(path: Path = AUSTIN) -> Recording:
+def recording() -> Recording:
     """Returns the positions of each bus, by time."""
     found: dict[str, list[Bus]] = defaultdict(list)
-    with gzip.open(path, "rt", newline="") as file:
+    with gzip.open(AUSTIN, "rt", newline="") as file:
         for row in csv.DictReader(file):
             speed_mps = float(row["speed_mps"]) if row["speed_mps"] else None
             at = Bus(int(row["t"]), float(row["lat"]), float(row["lon"]), speed_mps, row["route_id"], row["trip_id"])

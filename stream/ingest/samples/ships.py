@@ -18,7 +18,6 @@ from stream.config.http_access import Address, unusable
 from stream.ingest.samples.clock import Clock
 
 SHIPS: Final = Path(__file__).with_name("ships.nmea.gz")
-SPEEDUP: Final = 60.0
 _TAGGED: Final = re.compile(rb"\\c:([0-9]+)\*[0-9A-F]{2}\\(.*)")
 
 
@@ -29,10 +28,10 @@ class Sentence(NamedTuple):
     text: bytes
 
 
-def recording(path: Path = SHIPS) -> list[Sentence]:
+def recording() -> list[Sentence]:
     """Returns the sentences in the order of the file. One without a TAG block is of the time of the one before it."""
     found: list[Sentence] = []
-    for line in gzip.decompress(path.read_bytes()).splitlines():
+    for line in gzip.decompress(SHIPS.read_bytes()).splitlines():
         tagged = _TAGGED.fullmatch(line)
         found.append(Sentence(int(tagged[1]) * 1000, tagged[2]) if tagged else Sentence(found[-1].ms, line))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final, Literal
 
 import msgspec
@@ -13,8 +12,6 @@ from stream.kafka.records.record_columns import Records
 from stream.map.fleet.fleet import Fleet
 from stream.wire import Score, Topics, loads_gapfill, loads_scored
 from stream.wire.latest import forecast_of
-
-log = logging.getLogger(__name__)
 
 Kind = Literal["latest", "forecasts"]
 KINDS: Final[tuple[Kind, ...]] = ("latest", "forecasts")

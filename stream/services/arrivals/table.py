@@ -8,9 +8,8 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words
 from stream.kafka.log import reader, reread
-from stream.members.group_member import in_words
 from stream.services.arrivals.destinations import InForce
 from stream.services.member import AWAY
 

@@ -74,7 +74,7 @@ def run(
 
     def provide(partitions: int) -> None:
         with admin.connected(bootstrap, security) as client:
-            admin.create_latest(client, topics, partitions=partitions)
+            admin.create_other(client, topics, topics.latest, partitions=partitions)
             admin.check_partitions(client, topics.latest, partitions)
 
     rules = Rules(expire_ms=int(expire_s * 1000), max_entities=max_entities)

@@ -44,15 +44,16 @@ def regions(forecast: Forecast) -> tuple[Region, ...]:
     return (first, *(Region(one.lat, one.lon, *ellipse(one.cov_m2), one.h_s) for one in forecast.horizons))
 
 
-def ellipse(cov_m2: Cov, share: float = REGION) -> tuple[float, float, float]:
-    """Returns both half axes in metres, and the long one's bearing in degrees, of the region that holds this share.
+def ellipse(cov_m2: Cov) -> tuple[float, float, float]:
+    """Returns both half axes in metres, and the long one's bearing in degrees, of the region that holds it with the
+    chance REGION.
 
     The axes are the eigenvectors of the covariance (east, east with north, north), scaled for Student's t
     (`stream.wire.positions.radius2`).
     """
     ee, en, nn = cov_m2
     middle, half = (ee + nn) / 2, math.hypot((ee - nn) / 2, en)
-    scale = radius2(share)
+    scale = radius2(REGION)
     long_m, short_m = (math.sqrt(max(0.0, scale * one)) for one in (middle + half, middle - half))
     bearing_deg = math.degrees(math.atan2(2 * en, nn - ee) / 2) % 180.0
     return round(long_m, 1), round(short_m, 1), round(bearing_deg, 1) % 180.0

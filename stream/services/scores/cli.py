@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ from stream.config.options import (
     RegistryCache,
     RegistryUrl,
     log_to_stderr,
+    option,
     quiet,
     secured,
 )
@@ -29,10 +30,6 @@ from stream.config.times import seconds
 from stream.members.options import Metrics, Once
 
 app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
-
-
-def option(flag: str, env: str, text: str, **more: Any) -> Any:
-    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
 @app.command()

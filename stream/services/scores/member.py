@@ -27,7 +27,7 @@ from stream.kafka.log import bounds_by
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
-from stream.members.group_member import AWAY, RETRY_S, STOP_S, GroupMember, Holding
+from stream.members.group_member import AWAY, RETRY_S, GroupMember, Holding
 from stream.members.running import Door, kafka_named, live
 from stream.services.member import bounded, closed
 from stream.services.scores.owned import Beside, Decided, Owned
@@ -91,7 +91,7 @@ class Runner(GroupMember[_Held]):
         if self._publisher is None:
             publisher = Publisher(self._settings.bootstrap, security=self._settings.kafka)
             try:
-                await bounded(publisher.start(), STOP_S)
+                await bounded(publisher.start())
             except BaseException:
                 await closed(publisher)
                 raise

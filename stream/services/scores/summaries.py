@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.services.scores.scoring.drift import FLOOR_M, JUDGED, log_skill
+from stream.services.scores.scoring.drift import FLOOR_M, JUDGED
 from stream.services.scores.sums import NEXT, PUBLISHED, SHADOW, Labels
 from stream.wire import Outcome, Score
 
@@ -172,17 +172,6 @@ def shadows_paired(scores: Iterable[Score]) -> dict[tuple[str, str], Paired]:
                 if both is not None:
                     found[one, other] = both
     return found
-
-
-def mean_log_skill(scores: Iterable[Score], horizon: str = NEXT) -> Interval | None:
-    """Returns the mean log of error over damped velocity's error at one horizon; None if there is none."""
-    found, entities = [], []
-    for score in judged(scores):
-        for name, one in outcomes(score):
-            if name == horizon and one.error_m is not None and one.damped_error_m is not None:
-                found.append(log_skill(one.error_m, one.damped_error_m))
-                entities.append(score.entity_id)
-    return _mean(np.array(found), entities, 0) if found else None
 
 
 def _grouped(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stream.verify.compare import (
     Tolerance,
+    as_published,
     digest_forecast,
     forecast_difference,
     gapfill_difference,
@@ -193,11 +194,6 @@ def other_atlas(due: Outgoing, published: Record, topics: Topics) -> Named | Non
     if version_of(found) == version_of(loads_gapfill(due.value or b"")):
         return None
     return Named.of(found.atlas) or Named(None, late=True)
-
-
-def as_published(answer: Outgoing) -> Record:
-    """Returns an answer as its reader sees it, apart from its place."""
-    return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)
 
 
 def _where(doubt: Doubt) -> str:

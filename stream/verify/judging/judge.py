@@ -33,8 +33,8 @@ from typing import Final, NamedTuple
 from stream.engine.entities.quarantine import FAULTS, STEP_FAILED, fault
 from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.tracks.clean import Foreign, parse
-from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
-from stream.verify.judging.doubts import Doubts, Place, as_published, doubt_of, doubts_of
+from stream.verify.compare import Tolerance, as_published, digest_gapfill, digest_letter
+from stream.verify.judging.doubts import Doubts, Place, doubt_of, doubts_of
 from stream.verify.judging.leftovers import leftovers
 from stream.verify.judging.trusted_state import TrustedState
 from stream.verify.judging.unread import Unread
@@ -42,7 +42,7 @@ from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Boo
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.versions import Announced, Named
 from stream.verify.weights import AnnouncedWeights
-from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
+from stream.wire import GapFill, Outgoing, Ping, Record, Topics, code_of, dead_letter, loads_forecast, loads_gapfill
 from stream.wire.forgetting import forgets
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
@@ -121,8 +121,8 @@ class Judge:
             self._failure(record, entity, judged=judged)
             return entity
         owed = forecast
-        if letter is not None and entity is not None and _code(letter) in FAULTS:  # it failed here, and in no worker
-            known.fail(entity)
+        if letter is not None and entity is not None and code_of(letter.headers) in FAULTS:
+            known.fail(entity)  # it failed here, and in no worker
             owed = letter
         answered = self._book.answered(record.offset)
         if due and not answered and not unread and ping is not None:
@@ -326,7 +326,3 @@ def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
 
 def _where(topic: str, copy: Copy) -> str:
     return f"{topic}/{copy.place[0]}@{copy.place[1]}"
-
-
-def _code(letter: Outgoing) -> str:
-    return context_of(as_published(letter)).get("code", "")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-from stream.verify.compare import digest_anchor, digest_letter
+from stream.verify.compare import as_published, digest_anchor, digest_letter
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Report, Verdict
 from stream.wire import E7, Anchor, Outgoing, Ping, Record, Reject, Topics, dead_letter
@@ -47,7 +47,7 @@ class Unread:
             self._tally.unread += 1
             self._judge(record, ping, forecasts, None if ping is None else _of(record, ping))
             for code, copies in letters.items():
-                self._judge(record, ping, copies, digest_letter(_published(self._letter(record, code))))
+                self._judge(record, ping, copies, digest_letter(as_published(self._letter(record, code))))
             every = [*forecasts, *chain.from_iterable(letters.values())]
             extra = sum(copy.times for copy in every) - 1 + self._book.answered(record.offset)
             if extra and self._once:
@@ -81,7 +81,3 @@ class Unread:
 def _of(record: Record, ping: Ping) -> int:
     lat, lon = (round(degrees * E7) / E7 for degrees in (ping.lat, ping.lon))
     return digest_anchor(record.key, ping.entity_id, Anchor(ping.ts, lat, lon))
-
-
-def _published(letter: Outgoing) -> Record:
-    return Record(letter.topic, -1, -1, -1, letter.key, letter.value, letter.headers)

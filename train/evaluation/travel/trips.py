@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kinematics.features import week_phase_ms
-from model.kinematics.geo import E7, F64, displacement_m, haversine_m
+from model.kinematics.geo import F64, displacement_m, haversine_m, to_e7
 from train.data.corpus import Corpus
 
 TRIP_M: Final = 1_000.0  # shorter ones start and end in one square, and their time is mostly waiting
@@ -53,9 +53,8 @@ def place_km(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
     day.
     """
     lat0, lon0 = (np.full(len(lat), int(np.median(known.origin[name]))) for name in ("lat_e7", "lon_e7"))
-    lat1, lon1 = (np.rint(degrees * E7).astype(np.int64) for degrees in (lat, lon))
     start = displacement_m(lat0, lon0, origin["lat_e7"], origin["lon_e7"]) / 1000
-    end = displacement_m(lat0, lon0, lat1, lon1) / 1000
+    end = displacement_m(lat0, lon0, to_e7(lat), to_e7(lon)) / 1000
     day_ms = 86_400_000
     angle = 2 * np.pi * (week_phase_ms(origin["ts_ms"], origin["lon_e7"]) % day_ms) / day_ms
     radius = KM_PER_HOUR_OF_DAY * 24 / (2 * np.pi)

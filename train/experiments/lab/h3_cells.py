@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kinematics.geo import E7, F64, displacement_m
+from model.kinematics.geo import F64, displacement_m, to_e7
 from train.data.corpus import Corpus
 
 MOST_PINGS: Final = 300_000  # pings of the corpus, evenly spaced, that show which cells are visited
@@ -51,8 +51,7 @@ class Vocabulary:
 
     def metres_from(self, fixes: NDArray[Any]) -> F64:
         """Returns the centres (N, R, 2) in metres from FIX records (N,)."""
-        lat, lon = (np.rint(degrees * E7).astype(np.int64)[None] for degrees in (self.lat, self.lon))
-        return displacement_m(fixes["lat_e7"][:, None], fixes["lon_e7"][:, None], lat, lon)
+        return displacement_m(fixes["lat_e7"][:, None], fixes["lon_e7"][:, None], to_e7(self.lat), to_e7(self.lon))
 
 
 def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:

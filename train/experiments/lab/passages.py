@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.outcomes import MAX_APART_MS, one_line
-from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, displacement_m
+from model.kinematics.geo import F64, M_PER_DEG, cos_lat, displacement_m, to_e7
 from train.data.corpus import Corpus
 from train.evaluation.gap_fills import Hidden
 
@@ -142,8 +142,7 @@ def from_passages(fleet: Fleet, corpus: Corpus, gaps: Gaps) -> tuple[F64, F64]:
 def metres_from(corpus: Corpus, row: NDArray[np.int64], lat: F64, lon: F64) -> F64:
     """Returns places (N,) in metres from the fixes of these rows (N,)."""
     fixes = corpus.fixes(row)
-    lat_e7, lon_e7 = (np.rint(np.asarray(degrees) * E7).astype(np.int64) for degrees in (lat, lon))
-    return displacement_m(fixes["lat_e7"], fixes["lon_e7"], lat_e7, lon_e7)
+    return displacement_m(fixes["lat_e7"], fixes["lon_e7"], to_e7(lat), to_e7(lon))
 
 
 def _cell(x: I64, y: I64) -> I64:

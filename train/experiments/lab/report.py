@@ -125,7 +125,6 @@ def write(
     *,
     cpu_s: float,
     cores: int,
-    today: datetime | None = None,
     code: str | None = None,
 ) -> Path:
     """Writes the report and returns the Markdown's path. `code` is the result of `source` when the run began; if None,
@@ -133,7 +132,7 @@ def write(
 
     Raises ValueError, with nothing written, where a table contains NaN or infinity.
     """
-    date, code = (today or datetime.now(UTC)).date().isoformat(), code or source()
+    date, code = datetime.now(UTC).date().isoformat(), code or source()
     tables = [asdict(table) for table in finding.tables]
     # NaN is not valid JSON, and no conclusion follows from it: `cells` returns None for unknown numbers.
     facts = json.dumps(

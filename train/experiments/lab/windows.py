@@ -7,7 +7,7 @@ Shapes: N windows, T pings each, H = 1 + horizons (the first is the next ping), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from model.kinematics.geo import E7, F64, haversine_m, moved_deg
 from model.network import network
 from model.network.heads import Asked, Spread, combine
 from model.network.network import Network
-from train.data.anchors import HORIZONS_S, find
+from train.data.anchors import find
 from train.data.corpus import Corpus
 
 ROWS: Final = 128  # windows per batch
@@ -45,12 +45,12 @@ class Seen(NamedTuple):
     kin: F64  # (n, K)
 
 
-def windows(corpus: Corpus, *, tokens: int, most: int, horizons_s: Sequence[float] = HORIZONS_S) -> Windows:
+def windows(corpus: Corpus, *, tokens: int, most: int) -> Windows:
     """Returns at most `most` anchors, evenly spaced among all that have `tokens` pings up to them in their track.
 
     Raises ValueError where there is none.
     """
-    anchors = find(corpus, horizons_s)
+    anchors = find(corpus)
     whole = np.flatnonzero(anchors.row - corpus.tracks[anchors.track, 0] >= tokens - 1)
     if not len(whole):
         raise ValueError(f"{', '.join(corpus.files)}: no track has {tokens} pings and one more")

@@ -124,7 +124,7 @@ def last_started_ms(directory: Path) -> int | None:
     return began[-1] if began else None
 
 
-def tidy(directory: Path, kept: int = KEPT) -> None:
+def tidy(directory: Path) -> None:
     """Deletes old rounds, and what killed ones left that nobody goes on with."""
     whole = []
     for folder in _folders(directory):
@@ -133,7 +133,7 @@ def tidy(directory: Path, kept: int = KEPT) -> None:
             _shrink(folder)
         elif folder != _folders(directory)[-1]:
             shutil.rmtree(folder)
-    for folder in whole[: max(0, len(whole) - kept)]:
+    for folder in whole[: max(0, len(whole) - KEPT)]:
         shutil.rmtree(folder)
 
 

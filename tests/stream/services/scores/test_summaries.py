@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scores_rig import records, scored
 
-from stream.services.scores.summaries import atlas_version, by_version, mean_log_skill, paired, summaries
+from stream.services.scores.summaries import atlas_version, by_version, paired, summaries
 from stream.services.scores.sums import Labels
 from stream.wire import AtlasRef, ModelRef, Outcome, Score
 from train.evaluation import metrics
@@ -127,16 +127,6 @@ def test_only_pings_that_both_answered_are_compared() -> None:
     assert found.n == 5
     assert paired(some, "a", "c") is None
     assert paired(some, "a", "b", horizon="60") is None
-
-
-def test_log_skill_is_paired_log_ratio_where_damped_velocity_is_the_same() -> None:
-    some = pair(2, 0.8)
-    parts = [mean_log_skill([one for one in some if one.model.version == version]) for version in "ab"]
-    found = paired(some, "a", "b", horizon="next")
-    assert found is not None
-    assert parts[0] is not None
-    assert parts[1] is not None
-    assert parts[0].value - parts[1].value == pytest.approx(found.log_ratio.value)
 
 
 def test_scores_of_a_made_up_fleet_are_summarised_by_version_atlas_and_horizon() -> None:
