@@ -3,7 +3,7 @@
 import { bearing } from "../drawing/geometry.js";
 import { byId, element, figure, idText, table } from "./dom.js";
 import { errorTable } from "./errors.js";
-import { clock, compass, duration, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
+import { clock, compass, duration, expected, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
 
 const STATUS = {
   ok: "ok",
@@ -38,10 +38,9 @@ function nowFigures(entity, nowMs) {
   return [
     figure("speed", "speed", speed(mps), mps),
     figure("course", "course", known(course, (degrees) => `${compass(degrees)}, ${Math.round(degrees)}°`), course),
-    figure("ts", "last ping", clock(entity.ts), entity.ts),
-    figure("age", "ago", duration(ageMs === null ? null : ageMs / 1000), ageMs),
-    figure("place", "at", place(entity.lat, entity.lon), `${entity.lat},${entity.lon}`),
-    figure("next", "next ping in", duration(entity.next?.dt_s ?? null), entity.next?.dt_s),
+    figure("ts", `last ping, ${clock(entity.ts)}`, known(ageMs, (ms) => `${duration(ms / 1000)} ago`), entity.ts),
+    figure("next", "next ping", expected(entity.next?.dt_s ?? null, ageMs), entity.next?.dt_s),
+    figure("place", "latitude, longitude", place(entity.lat, entity.lon), `${entity.lat},${entity.lon}`),
   ];
 }
 
