@@ -45,6 +45,7 @@ async function start() {
   });
   app.keys = new Keys(shortcuts(app));
   app.forecasts = true;
+  app.ids = true;
   configure(app, config);
   connect(app);
   const { entity } = fromHash(window.location.hash);
@@ -182,6 +183,7 @@ function frame(app, at) {
       chosen: app.choice.id,
       former: app.choice.former,
       forecasts: app.forecasts,
+      ids: app.ids,
       shares: app.regions,
       names: app.choice.horizonNames,
     },
@@ -200,6 +202,9 @@ function shortcuts(app) {
     app.forecasts = event.target.checked;
     app.painter.hurry();
   });
+  byId("ids").addEventListener("change", (event) => {
+    app.ids = event.target.checked;
+  });
   byId("streets").addEventListener("change", (event) => app.streets.show(event.target.checked));
   byId("fleet-toggle").addEventListener("click", () => togglePanel(app));
   byId("help-open").addEventListener("click", () => app.keys.help());
@@ -215,6 +220,7 @@ function shortcuts(app) {
     ["]", "]", `${STEP_S} seconds forth`, () => app.time.step(STEP_S)],
     ["l", "l", "live", () => app.time.goLive()],
     ["a", "a", "forecasts of all entities, or of the chosen one only", () => toggled("forecasts")],
+    ["i", "i", "ids beside the entities, or beside the chosen one only", () => toggled("ids")],
     ["s", "s", "the fleet's streets, shown or hidden", () => toggled("streets")],
     ["0", "0", "show the whole fleet", () => app.shown.showAll()],
     ["g", "g", "the panel of the fleet, shown or hidden", () => togglePanel(app)],

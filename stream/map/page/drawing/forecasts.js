@@ -3,9 +3,11 @@
 
 import { ellipse, hull, mercator, unitsPerMetre } from "./geometry.js";
 import { left, top } from "./layer.js";
+import { around, free } from "./placing.js";
 
 const TURN = 2 * Math.PI;
-const LABEL_PX = [48, 16]; // of a horizon's name and its dot
+const NAME_PX = 16; // of a horizon's name in height
+const DOT_PX = 3.5;
 const EDGE_POINTS = 32;
 const LARGEST_PX = 20_000; // a region beyond it covers the view anyway, and canvases are slow with such
 
@@ -60,8 +62,9 @@ function way(context, view, entity, x0, y0) {
   context.stroke();
 }
 
-/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon. */
-export function drawForecast(context, view, entity, x0, y0, colours, shares, names) {
+/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon.
+ * Names of horizons are where `taken` leaves room, and are added to it. */
+export function drawForecast(context, view, entity, x0, y0, colours, shares, names, taken) {
   if (!entity.horizons.length) return;
   const rgb = colours.accentText;
   cone(context, view, entity, x0, y0, rgb);
@@ -80,21 +83,26 @@ export function drawForecast(context, view, entity, x0, y0, colours, shares, nam
   context.lineWidth = 1.5;
   way(context, view, entity, x0, y0);
   context.setLineDash([]);
-  label(context, view, entity.horizons, colours, names, [[x0, y0]]);
+  label(context, view, entity.horizons, colours, names, taken);
 }
 
 /** Dots at the horizons, with names where there is room for one. */
 function label(context, view, steps, colours, names, taken) {
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
+  context.lineJoin = "round";
   steps.forEach((one, index) => {
     const [x, y] = placed(view, one);
     context.beginPath();
-    context.arc(x, y, 3.5, 0, TURN);
+    context.arc(x, y, DOT_PX, 0, TURN);
     context.fillStyle = colours.accent;
     context.fill();
-    if (taken.some(([px, py]) => Math.abs(px - x) < LABEL_PX[0] && Math.abs(py - y) < LABEL_PX[1])) return;
-    taken.push([x, y]);
+    const right = x + 10 + context.measureText(names[index]).width;
+    const box = { left: x + 6, top: y - NAME_PX / 2, right, bottom: y + NAME_PX / 2 };
+    const isFree = free(box, taken);
+    taken.push(around(x, y, DOT_PX));
+    if (!isFree) return;
+    taken.push(box);
     context.lineWidth = 3;
     context.strokeStyle = colours.edge;
     context.strokeText(names[index], x + 8, y);

@@ -5,34 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from missing_servers import skip_unless_required
+from node_page import run
 
-import stream
 from stream.client.regions import outline
 from stream.wire.positions import radius2
-
-PAGE = Path(stream.__file__).parent / "map" / "page"
-
-
-def run(script: str, *modules: str) -> Any:
-    """What the JavaScript expression is, in which each module is a name."""
-    node = shutil.which("node")
-    if node is None:
-        skip_unless_required("needs Node")
-    lines = [f"import * as {Path(one).stem} from {json.dumps((PAGE / one).as_uri())};" for one in modules]
-    code = "\n".join([*lines, f"console.log(JSON.stringify({script}));"])
-    ran = subprocess.run(
-        [node, "--experimental-default-type=module", "--input-type=module", "-e", code],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
