@@ -33,7 +33,10 @@ async function start() {
   app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
-  app.shown = new Shown(app.camera, still);
+  app.shown = new Shown(app.camera, still, () => {
+    app.choice.heard();
+    app.painter.hurry();
+  });
   app.streets = new Streets(app.camera, still);
   app.link = new Link(listeners(app));
   app.notices = new Notices(app.link);
@@ -164,16 +167,17 @@ function connect(app) {
   setInterval(learn, LEARNING_EVERY_MS);
 }
 
-async function timeChanged(app, { mode, atMs }) {
+function timeChanged(app, { mode, atMs }) {
   if (mode === "live") app.shown.goLive();
   else if (mode === "paused") app.shown.freeze(performance.now());
-  else await app.shown.goBack(atMs);
+  else app.shown.goBack(atMs, app.time.nowMs);
   banners(app);
-  app.choice.heard();
+  if (mode !== "past") app.choice.heard(); // of the past, when it has come
   app.painter.hurry();
 }
 
 function frame(app, at) {
+  if (app.shown.step(at)) app.painter.hurry();
   const { fleet } = app.shown;
   const chosen = app.choice.id === null ? undefined : fleet.movers.get(app.choice.id);
   if (chosen && app.choice.following) app.camera.follow(chosen.shownX(at), chosen.shownY(at));
@@ -181,7 +185,7 @@ function frame(app, at) {
     {
       fleet,
       chosen: app.choice.id,
-      former: app.choice.former,
+      former: app.choice.formerUntil(app.time.atMs),
       forecasts: app.forecasts,
       ids: app.ids,
       shares: app.regions,

@@ -83,16 +83,19 @@ export class EntityPanel {
     byId("entity-stale").hidden = !entity.stale;
     byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
-    byId("entity-forecast").replaceChildren(table("Forecast", FORECAST, rows, "forecast"));
+    byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of ${clock(entity.ts)}, when it was last heard of` : "Forecast", FORECAST, rows, "forecast"));
     byId("entity-model").replaceChildren(...modelFigures(entity));
   }
 
-  detail({ errors = [], former = [], fills = [] }) {
-    byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
+  former(former) {
     const newest = former.slice(-8).reverse();
     byId("entity-former").replaceChildren(
       newest.length ? table("Former forecasts", FORMER, newest, "former") : element("p", { class: "none", text: "No forecast has come true yet." }),
     );
+  }
+
+  detail({ errors = [], fills = [] }) {
+    byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
     const rows = fills.slice(-6).reverse();
     byId("entity-fills").replaceChildren(rows.length ? table("Gap fills", FILLS, rows, "fills") : element("p", { class: "none", text: "No gaps filled." }));
   }
