@@ -16,12 +16,16 @@ function placed(view, one) {
   return [left(view, x), top(view, y), unitsPerMetre(one.lat) * view.world];
 }
 
+/** How opaque a region is filled, as part of what is usual: one that is wider than the view would tint all of it. */
+export const opacity = (view, longPx) => Math.min(1, Math.min(view.width, view.height) / 2 / Math.max(1, longPx));
+
 function region(context, view, one, share) {
   const [x, y, pxPerM] = placed(view, one);
   const { longM, shortM, angle } = ellipse(one.cov_m2, share);
   const long = Math.min(LARGEST_PX, longM * pxPerM);
   context.beginPath();
   context.ellipse(x, y, long, Math.min(long, Math.max(0.5, shortM * pxPerM)), -angle, 0, TURN);
+  return opacity(view, long);
 }
 
 /** Points on the edge of a region, in pixels. */
@@ -40,6 +44,7 @@ function edge(view, one, share) {
 function cone(context, view, entity, x0, y0, rgb) {
   context.beginPath();
   let before = [[x0, y0]];
+  let part = 1;
   for (const one of entity.horizons) {
     const next = edge(view, one, 0.9);
     const [first, ...others] = hull(before.concat(next));
@@ -47,8 +52,9 @@ function cone(context, view, entity, x0, y0, rgb) {
     for (const point of others) context.lineTo(...point);
     context.closePath();
     before = next;
+    part = Math.min(part, opacity(view, Math.hypot(next[0][0] - next[EDGE_POINTS / 2][0], next[0][1] - next[EDGE_POINTS / 2][1]) / 2));
   }
-  context.fillStyle = `rgba(${rgb}, 0.09)`;
+  context.fillStyle = `rgba(${rgb}, ${0.09 * part})`;
   context.fill();
 }
 
@@ -66,13 +72,13 @@ function way(context, view, entity, x0, y0) {
  * Names of horizons are where `taken` leaves room, and are added to it. */
 export function drawForecast(context, view, entity, x0, y0, colours, shares, names, taken) {
   if (!entity.horizons.length) return;
-  const rgb = colours.accentText;
+  const rgb = entity.stale ? colours.staleText : colours.accentText; // of a stale one it is over, or will soon be
   cone(context, view, entity, x0, y0, rgb);
   context.lineWidth = 1;
   for (const one of entity.horizons) {
     shares.forEach((share) => {
-      region(context, view, one, share);
-      context.fillStyle = `rgba(${rgb}, ${share < 0.7 ? 0.1 : 0.03})`;
+      const part = region(context, view, one, share);
+      context.fillStyle = `rgba(${rgb}, ${(share < 0.7 ? 0.1 : 0.03) * part})`;
       context.fill();
       context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.7 : 0.4})`;
       context.stroke();
@@ -83,11 +89,11 @@ export function drawForecast(context, view, entity, x0, y0, colours, shares, nam
   context.lineWidth = 1.5;
   way(context, view, entity, x0, y0);
   context.setLineDash([]);
-  label(context, view, entity.horizons, colours, names, taken);
+  label(context, view, entity.horizons, colours, rgb, names, taken);
 }
 
 /** Dots at the horizons, with names where there is room for one. */
-function label(context, view, steps, colours, names, taken) {
+function label(context, view, steps, colours, rgb, names, taken) {
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
   context.lineJoin = "round";
@@ -95,7 +101,7 @@ function label(context, view, steps, colours, names, taken) {
     const [x, y] = placed(view, one);
     context.beginPath();
     context.arc(x, y, DOT_PX, 0, TURN);
-    context.fillStyle = colours.accent;
+    context.fillStyle = `rgb(${rgb})`;
     context.fill();
     const right = x + 10 + context.measureText(names[index]).width;
     const box = { left: x + 6, top: y - NAME_PX / 2, right, bottom: y + NAME_PX / 2 };
@@ -111,9 +117,9 @@ function label(context, view, steps, colours, names, taken) {
   });
 }
 
-/** Of the others: the way, and the 90 % region of the first horizon. */
+/** Of the others: the way, and the 90 % region of the first horizon. A stale one's is over, or will soon be. */
 export function drawForecastLightly(context, view, entity, x0, y0, colours) {
-  if (!entity.horizons.length) return;
+  if (!entity.horizons.length || entity.stale) return;
   context.lineWidth = 1;
   context.strokeStyle = `rgba(${colours.accentText}, 0.35)`;
   region(context, view, entity.horizons[0], 0.9);

@@ -74,7 +74,7 @@ export class Labels {
   }
 
   _text(mover, x, y, isChosen) {
-    const picture = this._picture(mover.id, isChosen ? "ink" : mover.entity.stale ? "stale" : "label");
+    const picture = this._picture(mover.id, isChosen ? "ink" : "label");
     const { text, wide } = picture;
     return { id: mover.id, x, y, text, picture, wide, high: HIGH_PX, side: this._sides.get(mover.id) };
   }

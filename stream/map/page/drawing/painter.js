@@ -49,7 +49,7 @@ export class Painter {
     this._traces.step(view, this.placed, scene, this.colours, at);
     const taken = []; // boxes of texts: those to come keep clear of them
     this._drawChosen(view, scene, at, taken);
-    this._sprites.copy(this._entities, view, this.placed);
+    this._sprites.copy(this._entities, view, this.placed, scene.chosen);
     this._labels.draw(view, this.placed, this.map.getZoom(), scene.ids, taken, at);
   }
 

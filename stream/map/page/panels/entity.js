@@ -83,7 +83,7 @@ export class EntityPanel {
     byId("entity-stale").hidden = !entity.stale;
     byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
-    byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of ${clock(entity.ts)}, when it was last heard of` : "Forecast", FORECAST, rows, "forecast"));
+    byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of its last ping, ${clock(entity.ts)}` : "Forecast", FORECAST, rows, "forecast"));
     byId("entity-model").replaceChildren(...modelFigures(entity));
   }
 
