@@ -19,6 +19,7 @@ import { ask, Denied, Link } from "./state/link.js";
 import { Shown } from "./state/shown.js";
 import { Streets } from "./state/streets.js";
 
+const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
 const LEARNING_EVERY_MS = 15_000;
 const FIT_EVERY_MS = 2_000;
 const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
@@ -213,7 +214,8 @@ function shortcuts(app) {
   byId("fleet-toggle").addEventListener("click", () => togglePanel(app));
   byId("help-open").addEventListener("click", () => app.keys.help());
   byId("all").addEventListener("click", () => app.shown.showAll());
-  if (window.innerWidth < 900) togglePanel(app);
+  if (NARROW.matches) togglePanel(app);
+  for (const one of document.querySelectorAll(".legend li")) byId("legend-again").append(one.cloneNode(true));
   return [
     ["/", "/", "search an entity by its id", () => app.search.focus()],
     ["n", "n", "choose the next entity in view", () => app.choice.step(1)],
@@ -236,7 +238,9 @@ function shortcuts(app) {
 
 function togglePanel(app) {
   const panel = byId("fleet");
-  panel.hidden = !panel.hidden;
+  const isCovered = NARROW.matches && app.choice.id !== null;
+  panel.hidden = isCovered ? false : !panel.hidden;
+  if (isCovered) app.choice.clear();
   byId("fleet-toggle").setAttribute("aria-expanded", String(!panel.hidden));
   app.camera.map.resize();
 }

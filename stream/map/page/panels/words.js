@@ -33,7 +33,7 @@ export function duration(seconds) {
 /** When the next ping comes, which was expected so many seconds after the last one. */
 export function expected(dt_s, ageMs) {
   if (ageMs === null) return duration(dt_s);
-  return known(dt_s, (s) => (s * 1000 >= ageMs ? `in ${duration(s - ageMs / 1000)}` : `${duration(ageMs / 1000 - s)} overdue`));
+  return known(dt_s, (s) => (s * 1000 >= ageMs ? `in ${duration(s - ageMs / 1000)}` : `${duration(ageMs / 1000 - s)} late`));
 }
 
 /** 0 stands for the next ping, whose time differs. */

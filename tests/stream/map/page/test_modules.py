@@ -124,9 +124,9 @@ def test_a_forecast_is_said_in_words() -> None:
     )
 
 
-def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_overdue() -> None:
+def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_late() -> None:
     said = run("[words.expected(33, 12_000), words.expected(33, 54_000), words.expected(null, 1)]", "panels/words.js")
-    assert said == ["in 21 s", "21 s overdue", "–"]
+    assert said == ["in 21 s", "21 s late", "–"]
 
 
 def minute(number: int, n: int, mean_m: float, damped_m: float | None, compared: int | None = None) -> dict[str, Any]:
