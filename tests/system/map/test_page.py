@@ -144,8 +144,9 @@ def test_scrubbed_back_it_shows_what_the_server_says_was_then(opened: Opened, sc
         opened.page.keyboard.press("PageUp")
     opened.until("pathcast.state().mode === 'past' && pathcast.state().drawn.length > 0")
     opened.until("!document.querySelector('#past').hidden")
+    opened.until("pathcast.state().told_ms === pathcast.state().at_ms")
+    opened.page.evaluate(TWO_FRAMES)
     at_ms = opened.state()["at_ms"]
-    opened.until("pathcast.state().drawn.every((one) => one.ts <= pathcast.state().at_ms)")
     then = {one["id"]: one["ts"] for one in scene.server.ask("/v1/history", at=round(at_ms))["entities"]}
     drawn = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
     assert drawn
@@ -244,6 +245,9 @@ def test_of_the_past_no_forecast_is_shown_that_came_true_later(opened: Opened) -
     opened.until("pathcast.state().former > 0")
     opened.page.focus("#back")
     opened.page.keyboard.press("Home")
-    opened.until("pathcast.state().mode === 'past' && pathcast.state().former === 0")
+    opened.until("pathcast.state().mode === 'past'")
+    then, at_ms = opened.state()["former"], opened.state()["at_ms"]
+    opened.until("document.querySelectorAll('#entity-former tbody tr').length <= argument", then)
     opened.page.keyboard.press("l")
-    opened.until("pathcast.state().former > 0")
+    opened.until("pathcast.state().former > argument", then)
+    assert opened.state()["at_ms"] > at_ms

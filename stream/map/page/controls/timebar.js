@@ -18,6 +18,7 @@ export class TimeBar {
     this._heardAt = 0;
     this.mode = "live";
     this.atMs = null;
+    this._drawn = 0;
     this._isHeld = false; // by a finger or the mouse: then it stays under it
     this._range.addEventListener("pointerdown", () => {
       this._isHeld = true;
@@ -27,7 +28,7 @@ export class TimeBar {
         this._isHeld = false;
       });
     }
-    this._range.addEventListener("input", () => this._scrub(Number(this._range.value)));
+    this._range.addEventListener("input", () => this._moved(Number(this._range.value)));
     this._pause.addEventListener("click", () => this.toggle());
     this._live.addEventListener("click", () => this.goLive());
     setInterval(() => this._show(), 1_000);
@@ -70,6 +71,12 @@ export class TimeBar {
     else this._scrub(Math.max(Number(this._range.min), back));
   }
 
+  /** A pointer moves the thumb to a place. A key moves it from where it was shown, and that is a while ago. */
+  _moved(seconds) {
+    const isStep = this.mode === "past" && !this._isHeld && seconds < 0;
+    this._scrub(isStep ? (this.atMs - this.nowMs) / 1000 + seconds - this._drawn : seconds);
+  }
+
   _scrub(seconds) {
     if (this.nowMs === null) return;
     if (seconds >= 0) {
@@ -88,6 +95,7 @@ export class TimeBar {
   _show() {
     const backS = this.mode === "live" || this.nowMs === null ? 0 : (this.atMs - this.nowMs) / 1000;
     if (this.mode === "live" || !this._isHeld) this._range.value = String(backS);
+    this._drawn = Number(this._range.value); // rounded to its step
     const text = this.mode === "live" ? clock(this.nowMs) : `${clock(this.atMs)}, ${duration(-backS)} ago`;
     this._label.textContent = text;
     this._range.setAttribute("aria-valuetext", this.mode === "live" ? "live" : text);

@@ -52,8 +52,9 @@ class PastMover {
 }
 
 export class PastFleet {
-  /** `told` is the server's answer, and `ms` the time that is shown at first. */
-  constructor({ entities, more = 0 }, ms) {
+  /** `told` is the server's answer for `toldMs`, and `ms` the time that is shown at first. */
+  constructor({ entities, more = 0 }, toldMs, ms) {
+    this.toldMs = toldMs;
     this.movers = new Map(entities.map((one) => [one.id, new PastMover(one, [...(one.track ?? []), ...(one.ahead ?? [])])]));
     this.fills = new Map();
     this.more = more;

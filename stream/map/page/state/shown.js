@@ -107,7 +107,7 @@ export class Shown {
       return; // what is shown stays; the connection's own line says why
     }
     if (said === null || this._wantedMs === null) return;
-    const past = new PastFleet(said, this._pastMs);
+    const past = new PastFleet(said, atMs, this._pastMs);
     for (const [key, fill] of this.live.fills) if (fill.to_ts <= atMs) past.fills.set(key, fill);
     this.fleet = past;
     this._changed();

@@ -136,13 +136,13 @@ def minute(number: int, n: int, mean_m: float, damped_m: float | None, compared:
 
 def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
     """One far-off forecast at the beginning, and one at the end, once made all others a flat line at the bottom."""
-    minutes = [minute(0, 1, 9_000.0, None), *(minute(m, 40, 500.0, 1_000.0) for m in range(1, 9))]
-    said = run(f"chart.bins({json.dumps([*minutes, minute(9, 1, 7_000.0, 90_000.0)])})", "panels/chart.js")
+    minutes = [minute(0, 1, 9_000.0, None), *(minute(m, 12, 500.0, 1_000.0) for m in range(1, 25))]
+    said = run(f"chart.bins({json.dumps([*minutes, minute(25, 1, 7_000.0, 90_000.0)])})", "panels/chart.js")
     assert len(said) == 8
     assert all(one["n"] >= 30 for one in said)
-    assert max(one["mean_m"] for one in said) < 800
+    assert max(one["mean_m"] for one in said) < 1_000
     assert max(one["damped_m"] for one in said) < 4_000
-    assert (said[0]["from"], said[-1]["to"]) == (0, 600_000), "all minutes are in it"
+    assert (said[0]["from"], said[-1]["to"]) == (0, 26 * 60_000), "all minutes are in it"
 
 
 def test_a_mean_of_damped_velocity_counts_those_alone_that_were_compared() -> None:

@@ -17,7 +17,7 @@ def seen(track: list[list[float]], ahead: list[list[float]], times: list[int]) -
     told = {"id": "a", "ts": track[-1][0], "lat": track[-1][1], "lon": track[-1][2], "track": track, "ahead": ahead}
     return run(
         f"""(() => {{
-            const fleet = new past.PastFleet({{ entities: [{json.dumps(told)}] }}, 0);
+            const fleet = new past.PastFleet({{ entities: [{json.dumps(told)}] }}, 0, 0);
             const mover = fleet.movers.get("a");
             return {times}.map((ms) => {{
                 fleet.seek(ms);
