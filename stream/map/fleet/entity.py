@@ -33,6 +33,7 @@ LONGEST_S: Final = 900.0  # later horizons are not compared: until then the fore
 MOST_COMPARED: Final = 20  # of a horizon: ten minutes at one in SLOT_MS
 MOST_FORMERS: Final = 64
 SNAPSHOT_POINTS: Final = 60
+AHEAD_POINTS: Final = 24  # a minute of a full track: a page glides along them until it is told of another time
 
 
 class Former(NamedTuple):
@@ -152,6 +153,15 @@ class Entity:
         while until_ms is not None and end and track[end - 3] > until_ms:
             end -= 3
         begin = max(0, end - 3 * points)
+        return [(int(track[at]), track[at + 1], track[at + 2]) for at in range(begin, end, 3)]
+
+    def ahead(self, since_ms: float, points: int) -> list[tuple[int, float, float]]:
+        """Returns time, latitude and longitude of the first so many points after a time, the oldest first."""
+        track = self._track
+        begin = len(track)
+        while begin and track[begin - 3] > since_ms:
+            begin -= 3
+        end = min(len(track), begin + 3 * points)
         return [(int(track[at]), track[at + 1], track[at + 2]) for at in range(begin, end, 3)]
 
     def at(self, ms: int) -> Moment | None:

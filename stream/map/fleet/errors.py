@@ -99,11 +99,13 @@ class ByMinute:
         return _rows(total)
 
     def points(self) -> list[dict[str, Any]]:
-        """Returns the learning curve: the mean errors of each minute and horizon."""
+        """Returns the learning curve: the mean errors of each minute and horizon, and how many each is the mean of, so
+        that minutes can be joined."""
         return [
-            {"ts": minute * MINUTE_MS, **{name: row[name] for name in POINT}}
-            for minute in sorted(self._minutes)
-            for row in _rows(self._minutes[minute])
+            {"ts": minute * MINUTE_MS, "compared": sums[h_s].compared, **{name: row[name] for name in POINT}}
+            for minute, sums in sorted(self._minutes.items())
+            for h_s in sorted(sums)
+            for row in [sums[h_s].row(h_s)]
         ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.api.live.newest import MAX_PARTITIONS, Box, Newest, Published
-from stream.map.fleet.entity import Entity
+from stream.map.fleet.entity import AHEAD_POINTS, SNAPSHOT_POINTS, Entity
 from stream.map.fleet.errors import ByMinute
 from stream.map.fleet.figures import Figures
 from stream.map.fleet.fills import Fills
@@ -152,16 +152,17 @@ class Fleet:
         return ts < now_ms - self._stale_ms
 
     def then(self, box: Box | None, at_ms: int, most: int) -> list[bytes]:
-        """Returns the entities of a box as they were at a time, with their tracks up to then."""
+        """Returns the entities of a box as they were at a time, with their tracks up to then and the pings after it."""
         found: list[bytes] = []
         for entity_id, entity in self._by_id.items():
             moment = entity.at(at_ms)
             if moment is None or len(found) >= most:
                 continue
-            track = entity.track(at_ms)
+            track, ahead = entity.track(at_ms, SNAPSHOT_POINTS), entity.ahead(at_ms, AHEAD_POINTS)
             lat, lon = track[-1][1:] if track else (moment.lat, moment.lon)
             if box is None or _contains(box, lat, lon):
-                found.append(entity_json(entity_id, moment, stale=self.is_stale(moment.ts, at_ms), track=track))
+                stale = self.is_stale(moment.ts, at_ms)
+                found.append(entity_json(entity_id, moment, stale=stale, track=track, ahead=ahead))
         return found
 
     def search(self, text: str) -> list[str]:

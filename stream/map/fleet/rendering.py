@@ -12,10 +12,13 @@ from stream.map.fleet.moments import Moment, next_of
 _ENCODER: Final = msgspec.json.Encoder()  # escapes what has to be: ids may hold anything
 
 
+Points = Sequence[tuple[int, float, float]]  # time, latitude, longitude
+
+
 def entity_json(
-    entity_id: str, moment: Moment, *, stale: bool, track: Sequence[tuple[int, float, float]] | None = None
+    entity_id: str, moment: Moment, *, stale: bool, track: Points | None = None, ahead: Points | None = None
 ) -> bytes:
-    """Returns an entity as JSON, with its track if that is given. What is unknown is null."""
+    """Returns an entity as JSON, with its track and the pings after it if these are given. What is unknown is null."""
     found: dict[str, Any] = {
         "id": entity_id,
         "ts": moment.ts,
@@ -36,4 +39,6 @@ def entity_json(
     }
     if track is not None:
         found["track"] = track
+    if ahead is not None:
+        found["ahead"] = ahead
     return _ENCODER.encode(found)

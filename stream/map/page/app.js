@@ -19,6 +19,7 @@ import { ask, Denied, Link } from "./state/link.js";
 import { Shown } from "./state/shown.js";
 import { Streets } from "./state/streets.js";
 
+const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
 const LEARNING_EVERY_MS = 15_000;
 const FIT_EVERY_MS = 2_000;
 const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
@@ -33,7 +34,10 @@ async function start() {
   app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
-  app.shown = new Shown(app.camera, still);
+  app.shown = new Shown(app.camera, still, () => {
+    app.choice.heard();
+    app.painter.hurry();
+  });
   app.streets = new Streets(app.camera, still);
   app.link = new Link(listeners(app));
   app.notices = new Notices(app.link);
@@ -45,6 +49,7 @@ async function start() {
   });
   app.keys = new Keys(shortcuts(app));
   app.forecasts = true;
+  app.ids = true;
   configure(app, config);
   connect(app);
   const { entity } = fromHash(window.location.hash);
@@ -163,16 +168,17 @@ function connect(app) {
   setInterval(learn, LEARNING_EVERY_MS);
 }
 
-async function timeChanged(app, { mode, atMs }) {
+function timeChanged(app, { mode, atMs }) {
   if (mode === "live") app.shown.goLive();
   else if (mode === "paused") app.shown.freeze(performance.now());
-  else await app.shown.goBack(atMs);
+  else app.shown.goBack(atMs, app.time.nowMs);
   banners(app);
-  app.choice.heard();
+  if (mode !== "past") app.choice.heard(); // of the past, when it has come
   app.painter.hurry();
 }
 
 function frame(app, at) {
+  if (app.shown.step(at)) app.painter.hurry();
   const { fleet } = app.shown;
   const chosen = app.choice.id === null ? undefined : fleet.movers.get(app.choice.id);
   if (chosen && app.choice.following) app.camera.follow(chosen.shownX(at), chosen.shownY(at));
@@ -180,8 +186,9 @@ function frame(app, at) {
     {
       fleet,
       chosen: app.choice.id,
-      former: app.choice.former,
+      former: app.choice.formerUntil(app.time.atMs),
       forecasts: app.forecasts,
+      ids: app.ids,
       shares: app.regions,
       names: app.choice.horizonNames,
     },
@@ -200,11 +207,15 @@ function shortcuts(app) {
     app.forecasts = event.target.checked;
     app.painter.hurry();
   });
+  byId("ids").addEventListener("change", (event) => {
+    app.ids = event.target.checked;
+  });
   byId("streets").addEventListener("change", (event) => app.streets.show(event.target.checked));
   byId("fleet-toggle").addEventListener("click", () => togglePanel(app));
   byId("help-open").addEventListener("click", () => app.keys.help());
   byId("all").addEventListener("click", () => app.shown.showAll());
-  if (window.innerWidth < 900) togglePanel(app);
+  if (NARROW.matches) togglePanel(app);
+  for (const one of document.querySelectorAll(".legend li")) byId("legend-again").append(one.cloneNode(true));
   return [
     ["/", "/", "search an entity by its id", () => app.search.focus()],
     ["n", "n", "choose the next entity in view", () => app.choice.step(1)],
@@ -215,6 +226,7 @@ function shortcuts(app) {
     ["]", "]", `${STEP_S} seconds forth`, () => app.time.step(STEP_S)],
     ["l", "l", "live", () => app.time.goLive()],
     ["a", "a", "forecasts of all entities, or of the chosen one only", () => toggled("forecasts")],
+    ["i", "i", "ids beside the entities, or beside the chosen one only", () => toggled("ids")],
     ["s", "s", "the fleet's streets, shown or hidden", () => toggled("streets")],
     ["0", "0", "show the whole fleet", () => app.shown.showAll()],
     ["g", "g", "the panel of the fleet, shown or hidden", () => togglePanel(app)],
@@ -226,7 +238,9 @@ function shortcuts(app) {
 
 function togglePanel(app) {
   const panel = byId("fleet");
-  panel.hidden = !panel.hidden;
+  const isCovered = NARROW.matches && app.choice.id !== null;
+  panel.hidden = isCovered ? false : !panel.hidden;
+  if (isCovered) app.choice.clear();
   byId("fleet-toggle").setAttribute("aria-expanded", String(!panel.hidden));
   app.camera.map.resize();
 }

@@ -101,6 +101,15 @@ def test_minutes_are_bounded_and_the_oldest_goes() -> None:
     assert points[0]["mean_m"] == 5.0
 
 
+def test_a_minute_says_how_many_each_of_its_means_is_of() -> None:
+    """So that the page can join minutes: a mean of one case must not count as much as one of a hundred."""
+    kept = ByMinute()
+    kept.add(0, Outcome(60.0, 60.0, 10.0, 20.0, True, True))
+    kept.add(1, Outcome(60.0, 60.0, 30.0, None, False, True))
+    (point,) = kept.points()
+    assert point == {"ts": 0, "h_s": 60.0, "n": 2, "mean_m": 20.0, "compared": 1, "damped_m": 20.0}
+
+
 def test_a_clock_that_was_ahead_is_forgotten() -> None:
     fleet = fleet_of()
     publish(fleet, at(0, 0.0), at(10, 100.0), at(500, 0.0))

@@ -131,10 +131,14 @@ async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
     for one in said["entities"]:
         assert one["ts"] <= then
         assert one["track"][-1] == [T0 + 40_000, 30.004, -97.0]
+        assert [ts for ts, *_ in one["ahead"]] == [T0 + ms for ms in range(50_000, 100_000, 10_000)], (
+            "it went on to these"
+        )
     status, problem = await shown.get("/v1/history", params={"at": T0 - 3_600_000})
     assert (status, problem["type"]) == (400, "urn:pathcast:problem:bad_parameter")
     _, said = await shown.get("/v1/history", params={"at": T0 + 10**12})
     assert {one["track"][-1][0] for one in said["entities"]} == {T0 + 90_000}, "the future has not come"
+    assert [one["ahead"] for one in said["entities"]] == [[], []]
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,9 @@ def test_scrubbed_back_it_shows_what_the_server_says_was_then(opened: Opened, sc
         opened.page.keyboard.press("PageUp")
     opened.until("pathcast.state().mode === 'past' && pathcast.state().drawn.length > 0")
     opened.until("!document.querySelector('#past').hidden")
+    opened.until("pathcast.state().told_ms === pathcast.state().at_ms")
+    opened.page.evaluate(TWO_FRAMES)
     at_ms = opened.state()["at_ms"]
-    opened.until("pathcast.state().drawn.every((one) => one.ts <= pathcast.state().at_ms)")
     then = {one["id"]: one["ts"] for one in scene.server.ask("/v1/history", at=round(at_ms))["entities"]}
     drawn = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
     assert drawn
@@ -193,3 +194,60 @@ def test_a_hostile_id_is_shown_as_text(opened: Opened) -> None:
     assert opened.page.evaluate("[window.hacked, document.querySelectorAll('img[src=x]').length]") == [None, 0]
     assert opened.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert opened.said == []
+
+
+def test_scrubbing_glides_along_the_pings_instead_of_jumping(opened: Opened) -> None:
+    """Watched in every frame: on the way from one time to another, an entity is at places between, while the server has
+    answered for two times alone."""
+    opened.until("pathcast.state().at_ms !== null")
+    for _ in range(6):
+        opened.page.keyboard.press("[")
+    opened.until("pathcast.state().past_ms !== null && pathcast.state().past_ms === pathcast.state().at_ms")
+    opened.until("pathcast.state().drawn.length > 0")
+    before = [url for url in opened.asked if "/v1/history" in url]
+    opened.page.evaluate(
+        """() => {
+            window.seen = {};
+            const look = () => {
+                for (const one of pathcast.state().drawn) {
+                    (window.seen[one.id] ??= new Set()).add(`${one.x.toFixed(1)} ${one.y.toFixed(1)}`);
+                }
+                requestAnimationFrame(look);
+            };
+            look();
+        }"""
+    )
+    for _ in range(6):
+        opened.page.keyboard.press("]")
+    opened.until("Object.values(window.seen).some((places) => places.size >= 5)")
+    opened.until("pathcast.state().past_ms === pathcast.state().at_ms")
+    asked = len([url for url in opened.asked if "/v1/history" in url]) - len(before)
+    most = opened.page.evaluate("Math.max(...Object.values(window.seen).map((places) => places.size))")
+    assert asked < most, "it glides by itself, and not from answer to answer"
+
+
+def test_the_time_bar_goes_on_while_it_has_the_focus(opened: Opened) -> None:
+    """The next key on it is counted from the time that is shown, which is ever longer ago."""
+    opened.until("pathcast.state().at_ms !== null")
+    opened.page.focus("#back")
+    opened.page.keyboard.press("ArrowLeft")
+    opened.until("pathcast.state().mode === 'past'")
+    first, at_ms = float(opened.page.input_value("#back")), opened.state()["at_ms"]
+    opened.until("Number(document.querySelector('#back').value) < argument", first - 5)
+    opened.page.keyboard.press("ArrowLeft")
+    opened.until("pathcast.state().at_ms !== argument", at_ms)
+    assert opened.state()["at_ms"] - at_ms < 0
+
+
+def test_of_the_past_no_forecast_is_shown_that_came_true_later(opened: Opened) -> None:
+    opened.until("pathcast.state().at_ms !== null")
+    opened.choose(some_bus(opened))
+    opened.until("pathcast.state().former > 0")
+    opened.page.focus("#back")
+    opened.page.keyboard.press("Home")
+    opened.until("pathcast.state().mode === 'past'")
+    then, at_ms = opened.state()["former"], opened.state()["at_ms"]
+    opened.until("document.querySelectorAll('#entity-former tbody tr').length <= argument", then)
+    opened.page.keyboard.press("l")
+    opened.until("pathcast.state().former > argument", then)
+    assert opened.state()["at_ms"] > at_ms

@@ -90,6 +90,10 @@ def test_an_entitys_panel_has_what_the_server_knows_of_it(opened: Opened, scene:
     assert shown["cache"] == then["cache"]
     assert shown["weights"] == then["weights"]
     assert shown["latency"] == text_of(then["latency_ms"])
+    lines = "document.querySelector('#entity-now [data-field=place]').clientHeight"
+    for width in (1280, 1000, 360):
+        opened.page.set_viewport_size({"width": width, "height": 800})
+        assert opened.page.evaluate(lines) < 30, "latitude and longitude stay on one line"
     ahead = [row[0] for row in opened.page.evaluate(CELLS, "#entity-forecast")]
     assert ahead == [f"{one['h_s']:g} s" if one["h_s"] < 90 else f"{one['h_s'] / 60:g} min" for one in then["horizons"]]
     rows = opened.page.evaluate(CELLS, "#entity-errors")

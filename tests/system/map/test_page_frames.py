@@ -50,4 +50,7 @@ def test_five_thousand_entities_move(browser: Browser, scene: Any, say: Callable
         say(f"map: {len(after)} entities, {frames_s:.1f} frames/s; between frames {middle:.0f} ms, p99 {p99:.0f} ms")
         moved = sum(after[one] > ts for one, ts in before.items() if one in after)
         assert moved > 0.9 * len(before), "they were updated while they were watched"
+        assert opened.state()["labels"] == [], "a crowd has no room for ids"
+        opened.choose("car-7")
+        opened.until("pathcast.state().labels.some((one) => one.id === 'car-7')")
         assert opened.said == []

@@ -14,7 +14,7 @@ FOCUSED = """(() => {
     return one.id || one.getAttribute("aria-label") || one.className;
 })()"""
 ORDER = ["skip", "search", "fleet-toggle", "theme", "help-open"]
-LATER = ["pause", "back", "forecasts", "streets", "all"]  # in live mode nothing has to be made live
+LATER = ["pause", "back", "forecasts", "ids", "streets", "all"]  # in live mode nothing has to be made live
 
 
 @pytest.fixture
@@ -127,3 +127,47 @@ def test_on_a_narrow_screen_nothing_is_cut_off_and_no_panel_covers_the_map(brows
             assert box is not None
             assert box["x"] >= 0, control
             assert box["x"] + box["width"] <= NARROW["width"], control
+
+
+def test_a_control_that_goes_hands_the_focus_on(opened: Opened) -> None:
+    """Else a keyboard would begin at the top of the page again."""
+    opened.page.keyboard.press("n")
+    opened.until("pathcast.state().chosen !== null")
+    opened.page.focus("#entity-close")
+    opened.page.keyboard.press("Enter")
+    opened.until("pathcast.state().chosen === null")
+    assert "Map of the fleet" in opened.page.evaluate(FOCUSED)
+    opened.page.keyboard.press("Space")
+    opened.until("pathcast.state().mode === 'paused'")
+    opened.page.focus("#live")
+    opened.page.keyboard.press("Enter")
+    opened.until("pathcast.state().mode === 'live'")
+    assert opened.page.evaluate(FOCUSED) == "pause"
+
+
+def test_on_a_narrow_screen_it_is_told_what_is_drawn_and_the_fleets_panel_is_reached(
+    browser: Browser, scene: Any
+) -> None:
+    with Opened(browser, scene.server.base, viewport=NARROW, has_touch=True, is_mobile=True) as opened:
+        opened.page.click("#help-open")
+        told = opened.page.locator("#legend-again li")
+        assert told.all_inner_texts() == opened.page.locator("footer .legend li").all_text_contents()
+        assert told.first.is_visible()
+        opened.page.click("#help-close")
+        opened.page.keyboard.press("n")
+        opened.until("pathcast.state().chosen !== null")
+        assert not opened.page.is_visible("#fleet-figures")
+        opened.page.click("#fleet-toggle")
+        assert opened.page.is_visible("#fleet-figures")
+        assert not opened.page.is_visible("#entity")
+
+
+@pytest.mark.parametrize("wide", [360, 800, 1030, 1280])
+def test_no_table_is_wider_than_its_panel(browser: Browser, scene: Any, wide: int) -> None:
+    with Opened(browser, scene.server.base, viewport={"width": wide, "height": 800}) as opened:
+        opened.page.keyboard.press("n")
+        opened.page.wait_for_selector("#entity-errors table")
+        opened.until("pathcast.state().fleet?.errors.length > 0")
+        cut_off = """[...document.querySelectorAll("aside .wide")]
+            .filter((one) => one.offsetParent !== null && one.scrollWidth > one.clientWidth).map((one) => one.id)"""
+        assert opened.page.evaluate(cut_off) == []

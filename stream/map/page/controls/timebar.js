@@ -3,7 +3,6 @@
 import { byId } from "../panels/dom.js";
 import { clock, duration } from "../panels/words.js";
 
-const WAIT_MS = 120; // after a move of the thumb, before the past is asked for
 const REACHED = 0.95; // of the time that the server keeps: it goes on while it is asked, and a replay goes fast
 export const STEP_S = 10;
 
@@ -19,7 +18,17 @@ export class TimeBar {
     this._heardAt = 0;
     this.mode = "live";
     this.atMs = null;
-    this._range.addEventListener("input", () => this._scrub(Number(this._range.value)));
+    this._drawn = 0;
+    this._isHeld = false; // by a finger or the mouse: then it stays under it
+    this._range.addEventListener("pointerdown", () => {
+      this._isHeld = true;
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      window.addEventListener(name, () => {
+        this._isHeld = false;
+      });
+    }
+    this._range.addEventListener("input", () => this._moved(Number(this._range.value)));
     this._pause.addEventListener("click", () => this.toggle());
     this._live.addEventListener("click", () => this.goLive());
     setInterval(() => this._show(), 1_000);
@@ -51,7 +60,6 @@ export class TimeBar {
   }
 
   goLive() {
-    clearTimeout(this._timer);
     this._set("live", null);
   }
 
@@ -63,17 +71,19 @@ export class TimeBar {
     else this._scrub(Math.max(Number(this._range.min), back));
   }
 
+  /** A pointer moves the thumb to a place. A key moves it from where it was shown, and that is a while ago. */
+  _moved(seconds) {
+    const isStep = this.mode === "past" && !this._isHeld && seconds < 0;
+    this._scrub(isStep ? (this.atMs - this.nowMs) / 1000 + seconds - this._drawn : seconds);
+  }
+
   _scrub(seconds) {
     if (this.nowMs === null) return;
     if (seconds >= 0) {
       this.goLive();
       return;
     }
-    this.mode = "past";
-    this.atMs = this.nowMs + seconds * 1000;
-    this._show();
-    clearTimeout(this._timer);
-    this._timer = setTimeout(() => this._set("past", this.atMs), WAIT_MS);
+    this._set("past", this.nowMs + seconds * 1000);
   }
 
   _set(mode, atMs) {
@@ -84,13 +94,16 @@ export class TimeBar {
 
   _show() {
     const backS = this.mode === "live" || this.nowMs === null ? 0 : (this.atMs - this.nowMs) / 1000;
-    if (this.mode === "live" || document.activeElement !== this._range) this._range.value = String(backS);
+    if (this.mode === "live" || !this._isHeld) this._range.value = String(backS);
+    this._drawn = Number(this._range.value); // rounded to its step
     const text = this.mode === "live" ? clock(this.nowMs) : `${clock(this.atMs)}, ${duration(-backS)} ago`;
     this._label.textContent = text;
     this._range.setAttribute("aria-valuetext", this.mode === "live" ? "live" : text);
     this._pause.setAttribute("aria-pressed", String(this.mode !== "live"));
     this._pause.setAttribute("aria-label", this.mode === "live" ? "Pause" : "Go on, live");
     document.body.dataset.mode = this.mode;
+    const hadFocus = document.activeElement === this._live;
     this._live.disabled = this.mode === "live";
+    if (hadFocus && this._live.disabled) this._pause.focus(); // a button that cannot be pressed has none
   }
 }

@@ -17,7 +17,8 @@ export const COLOURS = {
     accentText: "255, 176, 0",
     ink: "#f2f6fa",
     inkText: "242, 246, 250",
-    stale: "#5d6a77",
+    stale: "#8492a0",
+    staleText: "132, 146, 160",
     edge: "#0a0e13",
   },
   light: {
@@ -36,7 +37,8 @@ export const COLOURS = {
     accentText: "196, 61, 0",
     ink: "#1a222b",
     inkText: "26, 34, 43",
-    stale: "#9aa4ad",
+    stale: "#65707a",
+    staleText: "101, 112, 122",
     edge: "#ffffff",
   },
 };

@@ -3,9 +3,11 @@
 
 import { ellipse, hull, mercator, unitsPerMetre } from "./geometry.js";
 import { left, top } from "./layer.js";
+import { around, free } from "./placing.js";
 
 const TURN = 2 * Math.PI;
-const LABEL_PX = [48, 16]; // of a horizon's name and its dot
+const NAME_PX = 16; // of a horizon's name in height
+const DOT_PX = 3.5;
 const EDGE_POINTS = 32;
 const LARGEST_PX = 20_000; // a region beyond it covers the view anyway, and canvases are slow with such
 
@@ -14,12 +16,16 @@ function placed(view, one) {
   return [left(view, x), top(view, y), unitsPerMetre(one.lat) * view.world];
 }
 
+/** How opaque a region is filled, as part of what is usual: one that is wider than the view would tint all of it. */
+export const opacity = (view, longPx) => Math.min(1, Math.min(view.width, view.height) / 2 / Math.max(1, longPx));
+
 function region(context, view, one, share) {
   const [x, y, pxPerM] = placed(view, one);
   const { longM, shortM, angle } = ellipse(one.cov_m2, share);
   const long = Math.min(LARGEST_PX, longM * pxPerM);
   context.beginPath();
   context.ellipse(x, y, long, Math.min(long, Math.max(0.5, shortM * pxPerM)), -angle, 0, TURN);
+  return opacity(view, long);
 }
 
 /** Points on the edge of a region, in pixels. */
@@ -38,6 +44,7 @@ function edge(view, one, share) {
 function cone(context, view, entity, x0, y0, rgb) {
   context.beginPath();
   let before = [[x0, y0]];
+  let part = 1;
   for (const one of entity.horizons) {
     const next = edge(view, one, 0.9);
     const [first, ...others] = hull(before.concat(next));
@@ -45,8 +52,9 @@ function cone(context, view, entity, x0, y0, rgb) {
     for (const point of others) context.lineTo(...point);
     context.closePath();
     before = next;
+    part = Math.min(part, opacity(view, Math.hypot(next[0][0] - next[EDGE_POINTS / 2][0], next[0][1] - next[EDGE_POINTS / 2][1]) / 2));
   }
-  context.fillStyle = `rgba(${rgb}, 0.09)`;
+  context.fillStyle = `rgba(${rgb}, ${0.09 * part})`;
   context.fill();
 }
 
@@ -60,16 +68,17 @@ function way(context, view, entity, x0, y0) {
   context.stroke();
 }
 
-/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon. */
-export function drawForecast(context, view, entity, x0, y0, colours, shares, names) {
+/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon.
+ * Names of horizons are where `taken` leaves room, and are added to it. */
+export function drawForecast(context, view, entity, x0, y0, colours, shares, names, taken) {
   if (!entity.horizons.length) return;
-  const rgb = colours.accentText;
+  const rgb = entity.stale ? colours.staleText : colours.accentText; // of a stale one it is over, or will soon be
   cone(context, view, entity, x0, y0, rgb);
   context.lineWidth = 1;
   for (const one of entity.horizons) {
     shares.forEach((share) => {
-      region(context, view, one, share);
-      context.fillStyle = `rgba(${rgb}, ${share < 0.7 ? 0.1 : 0.03})`;
+      const part = region(context, view, one, share);
+      context.fillStyle = `rgba(${rgb}, ${(share < 0.7 ? 0.1 : 0.03) * part})`;
       context.fill();
       context.strokeStyle = `rgba(${rgb}, ${share < 0.7 ? 0.7 : 0.4})`;
       context.stroke();
@@ -80,21 +89,26 @@ export function drawForecast(context, view, entity, x0, y0, colours, shares, nam
   context.lineWidth = 1.5;
   way(context, view, entity, x0, y0);
   context.setLineDash([]);
-  label(context, view, entity.horizons, colours, names, [[x0, y0]]);
+  label(context, view, entity.horizons, colours, rgb, names, taken);
 }
 
 /** Dots at the horizons, with names where there is room for one. */
-function label(context, view, steps, colours, names, taken) {
+function label(context, view, steps, colours, rgb, names, taken) {
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
+  context.lineJoin = "round";
   steps.forEach((one, index) => {
     const [x, y] = placed(view, one);
     context.beginPath();
-    context.arc(x, y, 3.5, 0, TURN);
-    context.fillStyle = colours.accent;
+    context.arc(x, y, DOT_PX, 0, TURN);
+    context.fillStyle = `rgb(${rgb})`;
     context.fill();
-    if (taken.some(([px, py]) => Math.abs(px - x) < LABEL_PX[0] && Math.abs(py - y) < LABEL_PX[1])) return;
-    taken.push([x, y]);
+    const right = x + 10 + context.measureText(names[index]).width;
+    const box = { left: x + 6, top: y - NAME_PX / 2, right, bottom: y + NAME_PX / 2 };
+    const isFree = free(box, taken);
+    taken.push(around(x, y, DOT_PX));
+    if (!isFree) return;
+    taken.push(box);
     context.lineWidth = 3;
     context.strokeStyle = colours.edge;
     context.strokeText(names[index], x + 8, y);
@@ -103,9 +117,9 @@ function label(context, view, steps, colours, names, taken) {
   });
 }
 
-/** Of the others: the way, and the 90 % region of the first horizon. */
+/** Of the others: the way, and the 90 % region of the first horizon. A stale one's is over, or will soon be. */
 export function drawForecastLightly(context, view, entity, x0, y0, colours) {
-  if (!entity.horizons.length) return;
+  if (!entity.horizons.length || entity.stale) return;
   context.lineWidth = 1;
   context.strokeStyle = `rgba(${colours.accentText}, 0.35)`;
   region(context, view, entity.horizons[0], 0.9);

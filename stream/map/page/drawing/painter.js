@@ -2,6 +2,7 @@
 
 import { COLOURS } from "./colours.js";
 import { drawForecast, drawFormer } from "./forecasts.js";
+import { Labels } from "./labels.js";
 import { Layer, left, pixelRatio, top, viewOf } from "./layer.js";
 import { Sprites } from "./sprites.js";
 import { trace, Traces } from "./traces.js";
@@ -18,8 +19,9 @@ export class Painter {
     this._traces = new Traces(container);
     this._chosen = new Layer(container, "chosen");
     this._entities = new Layer(container, "entities");
+    this._labels = new Labels(container);
     this._isEmpty = true;
-    this.placed = []; // of the last frame: [mover, x, y] of each entity within the view
+    this.placed = []; // of the last frame: [mover, x, y, time of its ping] of each entity within the view
     this._size = { width: container.clientWidth, height: container.clientHeight };
     map.on("resize", () => {
       this._size = { width: container.clientWidth, height: container.clientHeight };
@@ -45,8 +47,15 @@ export class Painter {
     this._place(view, scene.fleet, at);
     this._chooseSprites();
     this._traces.step(view, this.placed, scene, this.colours, at);
-    this._drawChosen(view, scene, at);
-    this._sprites.copy(this._entities, view, this.placed);
+    const taken = []; // boxes of texts: those to come keep clear of them
+    this._drawChosen(view, scene, at, taken);
+    this._sprites.copy(this._entities, view, this.placed, scene.chosen);
+    this._labels.draw(view, this.placed, this.map.getZoom(), scene.ids, taken, at);
+  }
+
+  /** The ids that are drawn, each with its box. */
+  get labels() {
+    return this._labels.shown;
   }
 
   _chooseSprites() {
@@ -61,19 +70,20 @@ export class Painter {
       const x = left(view, mover.shownX(at));
       const y = top(view, mover.shownY(at));
       const outside = x < -MARGIN_PX || y < -MARGIN_PX || x > view.width + MARGIN_PX || y > view.height + MARGIN_PX;
-      if (!outside) placed.push([mover, x, y]);
+      if (!outside) placed.push([mover, x, y, mover.entity.ts]);
     }
     this.placed = placed;
   }
 
   /** Also of one beyond the view: its forecast may reach into it. */
-  _drawChosen(view, scene, at) {
+  _drawChosen(view, scene, at, taken) {
     const mover = scene.chosen === null ? undefined : scene.fleet.movers.get(scene.chosen);
+    const [x, y] = mover === undefined ? [0, 0] : [left(view, mover.shownX(at)), top(view, mover.shownY(at))];
+    this._labels.choose(view, mover, x, y, this.placed, this.colours, taken);
     if (mover === undefined && this._isEmpty) return;
     const context = this._chosen.begin(view);
     this._isEmpty = mover === undefined;
     if (mover === undefined) return;
-    const [x, y] = [left(view, mover.shownX(at)), top(view, mover.shownY(at))];
     const path = new Path2D();
     trace([path], view, mover, x, y, Infinity);
     context.lineWidth = 2.5;
@@ -82,7 +92,7 @@ export class Painter {
     context.stroke(path);
     context.globalAlpha = 1;
     drawFormer(context, view, scene.former, this.colours);
-    drawForecast(context, view, mover.entity, x, y, this.colours, scene.shares, scene.names(mover.entity));
+    drawForecast(context, view, mover.entity, x, y, this.colours, scene.shares, scene.names(mover.entity), taken);
     context.beginPath();
     context.arc(x, y, HALO_PX, 0, 2 * Math.PI);
     context.lineWidth = 2;
@@ -90,13 +100,13 @@ export class Painter {
     context.stroke();
   }
 
-  /** The entity that is shown nearest to this place, if within so many pixels. */
+  /** The entity that is shown nearest to this place, if within so many pixels; else the one whose id is there. */
   nearest(x, y, withinPx) {
     let [best, distance] = [null, withinPx];
     for (const [mover, px, py] of this.placed) {
       const away = Math.hypot(px - x, py - y);
       if (away <= distance) [best, distance] = [mover.id, away];
     }
-    return best;
+    return best ?? this._labels.at(x, y);
   }
 }

@@ -6,7 +6,8 @@ const HALF_PX = 9; // of a picture's side
 const TURN = 2 * Math.PI;
 const OPAQUE = 128; // of 255: where two pictures meet, only what is denser than this covers the other
 
-function drawn(context, colours, colour, heading) {
+/** A stale entity is hollow: a difference that needs no eye for colours. */
+function drawn(context, colours, isStale, heading) {
   context.save();
   context.beginPath();
   if (heading === HEADINGS) {
@@ -19,11 +20,16 @@ function drawn(context, colours, colour, heading) {
     context.lineTo(-4.2, 4.6);
     context.closePath();
   }
-  context.lineWidth = 1.6;
+  context.lineWidth = isStale ? 3.4 : 1.6;
   context.strokeStyle = colours.edge;
   context.stroke();
-  context.fillStyle = colour;
+  context.fillStyle = isStale ? colours.edge : colours.accent;
   context.fill();
+  if (isStale) {
+    context.lineWidth = 1.4;
+    context.strokeStyle = colours.stale;
+    context.stroke();
+  }
   context.restore();
 }
 
@@ -50,19 +56,19 @@ export class Sprites {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [side, side];
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    const one = (colour, heading) => {
+    const one = (isStale, heading) => {
       context.clearRect(0, 0, side, side);
       context.setTransform(ratio * size, 0, 0, ratio * size, this._half, this._half);
-      drawn(context, colours, colour, heading);
+      drawn(context, colours, isStale, heading);
       context.setTransform(1, 0, 0, 1, 0, 0);
       return pixels(context, side);
     };
-    const kinds = [colours.accent, colours.stale];
-    this._pictures = kinds.map((colour) => Array.from({ length: HEADINGS + 1 }, (_, heading) => one(colour, heading)));
+    this._pictures = [false, true].map((isStale) => Array.from({ length: HEADINGS + 1 }, (_, heading) => one(isStale, heading)));
   }
 
-  /** Copies the pictures of all entities of [mover, x, y] onto a canvas, and empties the rest of it. */
-  copy(layer, view, placed) {
+  /** Copies the pictures of all entities of [mover, x, y] onto a canvas, and empties the rest of it: stale ones below the
+   * others, and the chosen one on top. */
+  copy(layer, view, placed, chosen) {
     const context = layer.begin(view);
     const { width, height } = layer.canvas;
     if (this._image?.width !== width || this._image?.height !== height) {
@@ -70,7 +76,11 @@ export class Sprites {
       this._words = new Uint32Array(this._image.data.buffer);
     }
     this._words.fill(0);
-    for (const [mover, x, y] of placed) this._put(mover, Math.round(x * this.ratio), Math.round(y * this.ratio), width, height);
+    const put = ([mover, x, y]) => this._put(mover, Math.round(x * this.ratio), Math.round(y * this.ratio), width, height);
+    for (const one of placed) if (one[0].entity.stale) put(one);
+    for (const one of placed) if (!one[0].entity.stale) put(one);
+    const top = chosen === null ? undefined : placed.find(([mover]) => mover.id === chosen);
+    if (top !== undefined) put(top);
     context.putImageData(this._image, 0, 0);
   }
 

@@ -2,9 +2,9 @@
 
 import { mercator } from "./geometry.js";
 
-const HEADS_FROM_ZOOM = 13.5; // below that, heads of arrows would be smaller than a pixel or two
+const HEADS_FROM_ZOOM = 14; // below that, heads of arrows would be smaller than a pixel or two
 const HEAD_PART = 0.2; // of a way's length, at most
-const HEAD_DEG = 0.0002; // some 20 m
+const HEAD_DEG = 0.00012; // some 13 m: larger ones would be mistaken for entities in a street that is near
 const CELLS = 2 ** 18; // across the world: the atlas's smallest. Both ends of a way stay in their cells in every version
 
 /** A name for a way, which it has in every version. */

@@ -3,7 +3,7 @@
 import { bearing } from "../drawing/geometry.js";
 import { byId, element, figure, idText, table } from "./dom.js";
 import { errorTable } from "./errors.js";
-import { clock, compass, duration, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
+import { clock, compass, duration, expected, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
 
 const STATUS = {
   ok: "ok",
@@ -38,10 +38,9 @@ function nowFigures(entity, nowMs) {
   return [
     figure("speed", "speed", speed(mps), mps),
     figure("course", "course", known(course, (degrees) => `${compass(degrees)}, ${Math.round(degrees)}°`), course),
-    figure("ts", "last ping", clock(entity.ts), entity.ts),
-    figure("age", "ago", duration(ageMs === null ? null : ageMs / 1000), ageMs),
-    figure("place", "at", place(entity.lat, entity.lon), `${entity.lat},${entity.lon}`),
-    figure("next", "next ping in", duration(entity.next?.dt_s ?? null), entity.next?.dt_s),
+    figure("ts", `last ping, ${clock(entity.ts)}`, known(ageMs, (ms) => `${duration(ms / 1000)} ago`), entity.ts),
+    figure("next", "next ping", expected(entity.next?.dt_s ?? null, ageMs), entity.next?.dt_s),
+    figure("place", "latitude, longitude", place(entity.lat, entity.lon), `${entity.lat},${entity.lon}`),
   ];
 }
 
@@ -84,16 +83,19 @@ export class EntityPanel {
     byId("entity-stale").hidden = !entity.stale;
     byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
-    byId("entity-forecast").replaceChildren(table("Forecast", FORECAST, rows, "forecast"));
+    byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of its last ping, ${clock(entity.ts)}` : "Forecast", FORECAST, rows, "forecast"));
     byId("entity-model").replaceChildren(...modelFigures(entity));
   }
 
-  detail({ errors = [], former = [], fills = [] }) {
-    byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
+  former(former) {
     const newest = former.slice(-8).reverse();
     byId("entity-former").replaceChildren(
       newest.length ? table("Former forecasts", FORMER, newest, "former") : element("p", { class: "none", text: "No forecast has come true yet." }),
     );
+  }
+
+  detail({ errors = [], fills = [] }) {
+    byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
     const rows = fills.slice(-6).reverse();
     byId("entity-fills").replaceChildren(rows.length ? table("Gap fills", FILLS, rows, "fills") : element("p", { class: "none", text: "No gaps filled." }));
   }

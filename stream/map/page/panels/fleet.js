@@ -13,9 +13,9 @@ const FIGURES = [
   ["fills_s", "gap fills / s", rate],
   ["rejects_s", "rejects / s", rate],
   ["lag", "lag, records", count],
-  ["p50_ms", "p50", millis],
-  ["p99_ms", "p99", millis],
-  ["rebuilt_share", "rebuilt", percent],
+  ["p50_ms", "latency, median", millis],
+  ["p99_ms", "latency, p99", millis],
+  ["rebuilt_share", "states rebuilt", percent],
 ];
 
 const USUAL = "300"; // seconds ahead, whose errors are drawn until others are chosen
@@ -28,7 +28,7 @@ function versionList(kind, counts) {
   ));
   const none = element("li", { class: "none", text: "none" });
   return element("div", { class: "versions", data: { versions: kind } },
-    element("h3", { text: kind }),
+    element("h3", {}, element("span", { text: `${kind} in use` }), element("span", { text: "entities" })),
     element("ul", {}, ...(items.length ? items : [none])),
   );
 }

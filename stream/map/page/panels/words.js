@@ -30,12 +30,20 @@ export function duration(seconds) {
   });
 }
 
+/** When the next ping comes, which was expected so many seconds after the last one. */
+export function expected(dt_s, ageMs) {
+  if (ageMs === null) return duration(dt_s);
+  return known(dt_s, (s) => (s * 1000 >= ageMs ? `in ${duration(s - ageMs / 1000)}` : `${duration(ageMs / 1000 - s)} late`));
+}
+
 /** 0 stands for the next ping, whose time differs. */
 export const horizon = (h_s) => (h_s === null || h_s === undefined || h_s === 0 || h_s === "next" ? "next ping" : duration(h_s));
 
 export function clock(ms) {
   return known(ms, (t) => new Date(t).toLocaleTimeString("en-GB", { hour12: false }));
 }
+
+export const hourMinute = (ms) => clock(ms).slice(0, 5);
 
 export function compass(degrees) {
   return POINTS[Math.round(degrees / 45) % 8];

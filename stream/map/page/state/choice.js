@@ -45,7 +45,9 @@ export class Choice {
     this.id = null;
     this.former = [];
     this._setFollowing(false);
+    const hadFocus = byId("entity").contains(document.activeElement);
     this._panel.close();
+    if (hadFocus) this._app.camera.map.getCanvas().focus(); // what had it is gone
     this._app.camera.map.resize();
     this._stream();
     this._app.camera.keepInAddress(null);
@@ -88,12 +90,18 @@ export class Choice {
       this._app.camera.goTo(lat, lon);
     }
     this._panel.show(mover.entity, this._app.time.shownMs);
+    if (this.detail !== null) this._panel.former(this.formerUntil(this._app.time.atMs));
     this._app.notices.speak(mover.entity, performance.now());
+  }
+
+  /** Former forecasts that had come true by then (null: now): of the past, those of later are not shown. */
+  formerUntil(ms) {
+    return ms === null ? this.former : this.former.filter((one) => one.true_ts <= ms);
   }
 
   async _ask() {
     const { id } = this;
-    if (id === null || this._app.time.mode === "past") return;
+    if (id === null || (this._app.time.mode === "past" && this.detail !== null)) return;
     let said;
     try {
       said = await ask(`v1/entities/${encodeURIComponent(id)}`);
@@ -110,5 +118,6 @@ export class Choice {
     this.former = said.former ?? [];
     for (const fill of said.fills ?? []) this._app.shown.live.fill(fill);
     this._panel.detail(said);
+    this._panel.former(this.formerUntil(this._app.time.atMs));
   }
 }

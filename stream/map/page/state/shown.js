@@ -4,16 +4,21 @@
 import { boxText, contains, padded } from "../drawing/geometry.js";
 import { Fleet } from "./fleet.js";
 import { ask } from "./link.js";
+import { PastFleet, settled } from "./past.js";
 
 const WORLD = [-180, -90, 180, 90];
 const AROUND = 0.5; // of each side of the view: to move a little needs no other stream
+const QUESTION_MS = 120; // between two questions about the past, while the time bar is moved
 const TOO_LARGE = 8; // the stream's box may be so many times as large as the view before a smaller one is asked
 
 const area = ([west, south, east, north]) => (east - west) * (north - south);
 
 export class Shown {
-  constructor(camera, still) {
+  /** `changed` is called when the server has told of the past. */
+  constructor(camera, still, changed) {
     this._camera = camera;
+    this._still = still;
+    this._changed = changed;
     this.live = new Fleet();
     this.live.still = still.matches;
     still.addEventListener("change", () => {
@@ -21,7 +26,11 @@ export class Shown {
     });
     this.fleet = this.live;
     this._box = null;
-    this._asked = 0;
+    this._wantedMs = null; // of the past; null while that is not shown
+    this._pastMs = null; // what is shown of it now, on the way to that
+    this._steppedAt = 0;
+    this._wish = 0; // the number of the last wish, which is more than that of what was asked while one is open
+    this._isAsking = false;
   }
 
   /** Whether the present stream is for another box than what is shown needs; if so, what is asked next is for that. */
@@ -50,19 +59,46 @@ export class Shown {
     this._camera.map.jumpTo({ center: [0, 25], zoom: 1.4 });
   }
 
+  /** The time of the past that is drawn now, on the way to the one that is wanted. */
+  get pastMs() {
+    return this._pastMs;
+  }
+
   goLive() {
-    this._asked += 1;
+    this._leavePast();
     this.fleet = this.live;
   }
 
   freeze(at) {
-    this._asked += 1;
+    this._leavePast();
     this.fleet = this.fleet.frozen(at);
   }
 
-  async goBack(atMs) {
-    this._asked += 1;
-    const turn = this._asked;
+  _leavePast() {
+    this._wish += 1;
+    [this._wantedMs, this._pastMs] = [null, null];
+  }
+
+  /** Shows the fleet at a time; from `nowMs`, if it was live. It glides there along the pings that are known. */
+  goBack(atMs, nowMs) {
+    this._wish += 1;
+    this._wantedMs = atMs;
+    this._pastMs ??= nowMs;
+    if (!this._isAsking) this._askUntilTold();
+  }
+
+  /** One question after the other, each for the newest wish: an answer for thousands takes its time. */
+  async _askUntilTold() {
+    this._isAsking = true;
+    for (let told = null; this._wantedMs !== null && told !== this._wish; ) {
+      told = this._wish;
+      await this._askPast(this._wantedMs);
+      if (told !== this._wish) await new Promise((done) => setTimeout(done, QUESTION_MS));
+    }
+    this._isAsking = false;
+  }
+
+  async _askPast(atMs) {
     const box = boxText(padded(this._camera.box(), AROUND));
     let said = null;
     try {
@@ -70,10 +106,20 @@ export class Shown {
     } catch {
       return; // what is shown stays; the connection's own line says why
     }
-    if (said === null || turn !== this._asked) return;
-    const past = new Fleet();
-    past.replace(said, 0);
-    for (const fill of this.live.fills.values()) if (fill.to_ts <= atMs) past.fill(fill);
+    if (said === null || this._wantedMs === null) return;
+    const past = new PastFleet(said, atMs, this._pastMs);
+    for (const [key, fill] of this.live.fills) if (fill.to_ts <= atMs) past.fills.set(key, fill);
     this.fleet = past;
+    this._changed();
+  }
+
+  /** In each frame: goes on to the time that is wanted. Returns whether anything moved. */
+  step(at) {
+    const passedMs = at - this._steppedAt;
+    this._steppedAt = at;
+    if (this._wantedMs === null || !(this.fleet instanceof PastFleet) || this._pastMs === this._wantedMs) return false;
+    this._pastMs = this._still.matches ? this._wantedMs : settled(this._pastMs, this._wantedMs, passedMs);
+    this.fleet.seek(this._pastMs);
+    return true;
   }
 }

@@ -5,34 +5,13 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from missing_servers import skip_unless_required
+from node_page import run
 
-import stream
 from stream.client.regions import outline
 from stream.wire.positions import radius2
-
-PAGE = Path(stream.__file__).parent / "map" / "page"
-
-
-def run(script: str, *modules: str) -> Any:
-    """What the JavaScript expression is, in which each module is a name."""
-    node = shutil.which("node")
-    if node is None:
-        skip_unless_required("needs Node")
-    lines = [f"import * as {Path(one).stem} from {json.dumps((PAGE / one).as_uri())};" for one in modules]
-    code = "\n".join([*lines, f"console.log(JSON.stringify({script}));"])
-    ran = subprocess.run(
-        [node, "--experimental-default-type=module", "--input-type=module", "-e", code],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
@@ -143,6 +122,39 @@ def test_a_forecast_is_said_in_words() -> None:
     assert said == (
         "Entity bus 7. It is moving north-east at 7.1 m/s. In 1 minute: 1,113 m to the north, 90 % region 21 m around."
     )
+
+
+def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_late() -> None:
+    said = run("[words.expected(33, 12_000), words.expected(33, 54_000), words.expected(null, 1)]", "panels/words.js")
+    assert said == ["in 21 s", "21 s late", "–"]
+
+
+def minute(number: int, n: int, mean_m: float, damped_m: float | None, compared: int | None = None) -> dict[str, Any]:
+    told = (0 if damped_m is None else n) if compared is None else compared
+    return {"ts": number * 60_000, "n": n, "mean_m": mean_m, "damped_m": damped_m, "compared": told}
+
+
+def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
+    """One far-off forecast at the beginning, and one at the end, once made all others a flat line at the bottom."""
+    minutes = [minute(0, 1, 9_000.0, None), *(minute(m, 12, 500.0, 1_000.0) for m in range(1, 25))]
+    said = run(f"chart.bins({json.dumps([*minutes, minute(25, 1, 7_000.0, 90_000.0)])})", "panels/chart.js")
+    assert len(said) == 8
+    assert all(one["n"] >= 30 for one in said)
+    assert max(one["mean_m"] for one in said) < 1_000
+    assert max(one["damped_m"] for one in said) < 4_000
+    assert (said[0]["from"], said[-1]["to"]) == (0, 26 * 60_000), "all minutes are in it"
+
+
+def test_a_mean_of_damped_velocity_counts_those_alone_that_were_compared() -> None:
+    minutes = [minute(0, 30, 10.0, 900.0, 2), minute(1, 30, 10.0, 100.0, 30), minute(2, 1, 10.0, 900.0, 1)]
+    first, second = run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")
+    assert first["damped_m"] is None, "two cases are no mean"
+    assert second["damped_m"] == pytest.approx((30 * 100.0 + 900.0) / 31)
+
+
+def test_half_a_day_of_minutes_is_drawn_as_few_enough_bins() -> None:
+    minutes = [minute(m, 50, 10.0, 20.0) for m in range(720)]
+    assert len(run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")) == 60
 
 
 def test_a_way_has_the_name_of_its_cells_wherever_in_them_it_lies() -> None:
