@@ -1,5 +1,5 @@
-"""What the blocks of containers name is there. CI has neither a Docker engine nor a cluster, so these blocks are not run
-(`Not` in page_verdicts.py); all that can be looked up without them is looked up here."""
+"""What the blocks of containers name is there. CI has neither a Docker engine nor a cluster, so these blocks are not
+run (`Not` in page_verdicts.py); all that can be looked up without them is looked up here."""
 
 from __future__ import annotations
 
