@@ -248,7 +248,7 @@ def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepte
 def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
     """Handles a ping that nothing could have reached."""
     step_ms = first_ts_ms(packed) - last_fix(track.window).ts_ms
-    message = f"beyond Policy.max_speed_mps ({policy.max_speed_mps:g}) from the ping {step_ms / 1000:g} s before"
+    message = f"faster than {policy.max_speed_mps:g} m/s from the ping {step_ms / 1000:g} s before"
     return _suspected(track, packed, offset, policy, "impossible_jump", message)
 
 
@@ -290,14 +290,17 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, publ
         return _duplicated(track, offset)
     lag_ms, is_full = times[-1] - ping.ts_ms, len(times) >= policy.window_fixes
     if lag_ms > policy.lateness_ms or (is_full and index == 0):  # a full window may have dropped that very ping
-        message = f"{lag_ms} ms behind the watermark: beyond Policy.lateness_ms ({policy.lateness_ms}) or a full window"
+        message = (
+            f"{lag_ms / 1000:g} s before the entity's newest ping: more than {policy.lateness_ms / 1000:g} s, or "
+            "before all pings of a full window"
+        )
         if _is_in_future(times[-1], ping.ts_ms, published_ms, policy):
             return _suspected(track, packed, offset, policy, "too_late", message)
         return _refused(track, offset, "too_late", message)
     at = index * FIX_BYTES
     neighbours = unpack(track.window[max(0, at - FIX_BYTES) : at + FIX_BYTES])
     if not all(_reachable(neighbour, ping, policy) for neighbour in neighbours):
-        message = f"beyond Policy.max_speed_mps ({policy.max_speed_mps:g}) from its neighbours"
+        message = f"faster than {policy.max_speed_mps:g} m/s from its neighbours"
         return _refused(track, offset, "impossible_jump", message)
     split = [gap for gap in track.pending if gap.start_ms < ping.ts_ms < gap.end_ms]
     window = (track.window[:at] + packed + track.window[at:])[-policy.window_fixes * FIX_BYTES :]
