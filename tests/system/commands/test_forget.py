@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_forgets_all_the_same(scene: Scene, tmp_path: Pa
 
 def test_the_newest_forecast_is_cleared(scene: Scene) -> None:
     with admin.connected(scene.kafka) as client:
-        admin.create_latest(client, scene.topics, partitions=3)
+        admin.create_other(client, scene.topics, scene.topics.latest, partitions=3)
     producer = KafkaProducer(bootstrap_servers=scene.kafka)
     for name in BUSES:
         producer.send(scene.topics.latest, key=name.encode(), value=b"{}").get(30)

@@ -43,7 +43,7 @@ PATIENCE_S = 300  # a bound on waiting
 def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with secured_commands.running(say, tmp_path_factory.mktemp("secured")) as servers:
         with admin.connected(servers.plain) as client:
-            admin.create_latest(client, TOPICS, partitions=2)
+            admin.create_other(client, TOPICS, TOPICS.latest, partitions=2)
         yield servers
 
 

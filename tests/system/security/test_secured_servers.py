@@ -235,7 +235,7 @@ def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured:
     feeder = environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"})
     with Worker(tmp_path / "refused.log", environment=feeder, **how) as refused:
         assert refused.wait(PROMPT_S) == 1
-        assert f"no topic {TOPICS.forecasts} there" in refused.log(), "brokers hide what a user may not see"
+        assert f"no topic {TOPICS.forecasts} at" in refused.log(), "brokers hide what a user may not see"
         assert "Traceback" not in refused.log()
         assert_secret(refused.log())
 
