@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from stream.config import failpoints
-from stream.config.security import shown
+from stream.config.security import in_words, shown
 from stream.registry.local import DECISION, DECISIONS, MANIFEST
 from stream.registry.manifest import MAX_MANIFEST_BYTES, Kind
 
@@ -168,7 +168,7 @@ class RemoteStore:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise OSError(f"the registry {shown(self._url)}: {error or type(error).__name__}") from error
+            raise OSError(f"the registry {shown(self._url)}: {in_words(error)}") from error
 
 
 def _written_s(info: Mapping[str, Any]) -> float:

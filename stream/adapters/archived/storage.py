@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from stream.config.security import shown
+from stream.config.security import in_words, shown
 
 WRITING: Final = ".writing"  # how names of unfinished files end; they begin with a dot
 # Whose `pipe_file(mode="create")` is one atomic request (S3 by If-None-Match). fsspec's default looks first and writes
@@ -206,7 +206,7 @@ class FsspecFolder:
         except OSError:
             raise
         except Exception as error:
-            raise OSError(f"the archive {shown(self.url)}: {error or type(error).__name__}") from error
+            raise OSError(f"the archive {shown(self.url)}: {in_words(error)}") from error
 
 
 def _flush(path: Path) -> None:

@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from stream.bench.harness.workload import Sent
+from stream.config.security import in_words
 from stream.kafka import admin
 from stream.wire import Topics
 
@@ -147,7 +148,7 @@ class Counter:
         try:
             return int(sum(self._consumer.end_offsets(self._tps).values())) - self._base
         except KafkaError as error:
-            raise ConnectionError(f"the broker stopped answering: {error or type(error).__name__}") from error
+            raise ConnectionError(f"the broker stopped answering: {in_words(error)}") from error
 
     def close(self) -> None:
         self._consumer.close()

@@ -287,6 +287,16 @@ def test_an_error_of_a_stores_own_client_is_one_that_the_commands_tell_in_a_line
         part.write_bytes(b"")
 
 
+def test_an_error_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    storage = storage_of("memory://archive")
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", refuse)
+    with pytest.raises(OSError, match="the archive memory://archive: RuntimeError"):
+        storage.read("name")
+
+
 def test_what_may_be_a_storage(tmp_path: Path) -> None:
     assert isinstance(storage_of(f"file://{tmp_path}", to_write=True), LocalFolder)
     assert isinstance(storage_of("memory://x", to_write=True), FsspecFolder)
