@@ -108,7 +108,7 @@ def priority() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> None:
     """Skips what takes minutes, unless it is asked for."""
     if not pytestconfig.getoption("--long"):

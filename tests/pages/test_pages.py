@@ -64,8 +64,8 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, made_once: page_
 @pytest.mark.system
 @pytest.mark.parametrize(("block", "run"), RUN, ids=[block.name for block, _ in RUN])
 def test_the_block_does_what_it_says(block: Block, run: Run, scene: Scene, request: pytest.FixtureRequest) -> None:
-    if run.long and not request.config.getoption("--long"):
-        pytest.skip("takes minutes: --long")
+    if run.long:
+        request.getfixturevalue("long")
     execute(block, run, scene)
 
 

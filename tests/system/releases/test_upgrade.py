@@ -126,10 +126,8 @@ def test_an_offset_that_is_lost_on_the_way_is_found(apache_kafka: str, redis_url
 
 
 @pytest.fixture(scope="module")
-def last_release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def last_release(long: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its tree. The first worker of it compiles its kernels there, and the next one has them."""
-    if not request.config.getoption("--long"):
-        pytest.skip("takes minutes: --long")
     try:
         return release_rig.checked_out(release_rig.LAST_RELEASE, tmp_path_factory.mktemp("last") / "tree")
     except LookupError as reason:
