@@ -121,7 +121,9 @@ class Runner(GroupMember[_Held]):
         await self._flush()
 
     def _done(self, held: _Held) -> Mapping[str, int]:
-        """What is not published yet is not done: if Kafka does not acknowledge it, it is decided again."""
+        """Returns up to where all is done. That is nowhere while scores are unpublished: if Kafka does not acknowledge
+        them, they are decided again.
+        """
         return {self._topic: -1} if held.unsent else held.folded
 
     async def _drop(self, number: int, held: _Held) -> None:

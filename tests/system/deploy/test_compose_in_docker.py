@@ -38,9 +38,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 
 @pytest.fixture(scope="module")
-def containers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    if not request.config.getoption("--long"):
-        pytest.skip("takes minutes: --long")
+def containers(long: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     try:
         command = compose_command()
     except Unavailable as reason:
@@ -130,7 +128,7 @@ def test_each_ends_in_its_time_when_it_is_told_to(containers: Containers) -> Non
 
 
 def nothing() -> None:
-    """What the engine starts again need not be looked after while it is waited for."""
+    """Checks nothing while records are waited for: the engine starts again what ends."""
 
 
 def healthy(containers: Containers, name: str) -> bool:

@@ -16,7 +16,7 @@ PAGE: Final = Path(stream.__file__).parent / "map" / "page"
 
 
 def run(script: str, *modules: str) -> Any:
-    """What the JavaScript expression is, in which each module is a name."""
+    """Returns the value of a JavaScript expression, in which each module is a name."""
     node = shutil.which("node")
     if node is None:
         skip_unless_required("needs Node")
