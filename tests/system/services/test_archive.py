@@ -277,18 +277,3 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
     assert of_archive.names == of_topic.names
     rows = recording(f"archive:{fleet.archive}").in_order()
     assert [(row.key, row.ts_ms) for row in rows] == [(entity.encode(), ts) for entity, ts in fleet.sent]
-
-
-def test_what_is_wrong_is_named_in_one_line(fleet: Fleet) -> None:
-    for wrong, said in (
-        (("--bootstrap", "127.0.0.1:9"), b"127.0.0.1:9"),
-        (("--prefix", "nobody"), b"there is no topic nobody.pings.v1"),
-        (("--archive", "http://127.0.0.1:9/x"), b"http:// cannot create a file for one of several writers only"),
-    ):
-        done = pathcast(*fleet.options("--once", *wrong))
-        assert done.returncode == 1
-        assert said in done.stderr
-        assert b"Traceback" not in done.stderr
-    none = pathcast("archive", "list", "--archive", fleet.folder / "nothing")
-    assert none.returncode == 2
-    assert b"no archive of pings" in none.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 import urllib.request
@@ -205,20 +204,3 @@ def test_once_goes_up_to_the_present_end_and_again_goes_on_from_there(feed: Feed
         tp = TopicPartition(feed.topics.forecasts, number)
         assert consumer.committed(tp) == consumer.end_offsets([tp])[tp]
     consumer.close()
-
-
-def test_servers_and_topics_that_are_not_there_are_named_in_one_line(kafka: str, feed: Feed) -> None:
-    with admin.connected(kafka) as client:
-        odd = Topics.of(f"{feed.prefix}odd")
-        admin.create_other(client, odd, odd.forecasts, partitions=2)
-        admin.create_other(client, odd, odd.gapfills, partitions=3)
-    for bootstrap, prefix, said in (
-        ("127.0.0.1:9", "nobody", "127.0.0.1:9"),
-        (kafka, "nobody", "there is no topic nobody."),
-        (kafka, odd.prefix, "needs topics with as many partitions as each other"),
-    ):
-        program = [*LATEST, "run", "--once", "--bootstrap", bootstrap, "--prefix", prefix]
-        done = subprocess.run(program, capture_output=True, text=True, timeout=120, env=environment(), check=False)
-        assert done.returncode == 1
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr

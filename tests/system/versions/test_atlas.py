@@ -75,11 +75,3 @@ def test_an_atlas_of_a_topic_in_another_form_is_that_of_the_same_pings(
     assert built("theirs", theirs)["pings"] == 0
     assert built("theirs", theirs, "--map", map_) == built("ours", ours)
     assert theirs.read_bytes() == ours.read_bytes()
-
-
-def test_a_topic_that_is_not_there_is_one_line(kafka: str, tmp_path: Path) -> None:
-    done = pathcast("atlas", "build", "--from-topic", "no.such", "--bootstrap", kafka, "--out", tmp_path / "a.atlas")
-    assert done.returncode == 1
-    assert b"no topic no.such" in done.stderr
-    assert b"Traceback" not in done.stderr
-    assert not list(tmp_path.iterdir())

@@ -275,18 +275,6 @@ def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:
     assert fleet.once() == version
 
 
-def test_servers_that_are_away_are_named_in_one_line(fleet: Fleet) -> None:
-    for option in ("--bootstrap", "--redis"):
-        where = {"--bootstrap": "127.0.0.1:9", "--redis": "redis://127.0.0.1:9/0"}[option]
-        done = pathcast(*fleet.options("--once", option, where))
-        assert done.returncode == 1
-        assert b"127.0.0.1:9" in done.stderr
-        assert b"Traceback" not in done.stderr
-    gone = pathcast(*fleet.options("--once", "--prefix", "nobody"))
-    assert b"there is no topic nobody.pings.v1" in gone.stderr
-    assert not list(fleet.atlases.iterdir())
-
-
 def test_the_versions_are_listed_and_compared(fleet: Fleet) -> None:
     fleet.feed(0, 4_000)
     first = fleet.once()

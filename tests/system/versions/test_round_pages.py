@@ -155,18 +155,3 @@ def test_one_that_hangs_is_told_to_be_dead(name: str, scene: Scene) -> None:
         assert eventually(lambda: process.says("/healthz", 503), START_S), process.process.log()
         (reason,) = process.reasons("/healthz")
         assert reason.startswith(f"nothing was heard of {name} for ")
-
-
-def test_a_port_that_is_taken_is_told_before_anything_else(scene: Scene) -> None:
-    with scene.running("guard") as first:
-        assert eventually(lambda: first.says("/readyz", 200), START_S), first.process.log()
-        port = first._base.rpartition(":")[2]
-        again = Worker(
-            scene.folder / "again.log",
-            program=COMMAND,
-            command=["models", "guard", "--registry", str(scene.folder / "registry"), "--metrics", port],
-            environment=environment(PATHCAST_BOOTSTRAP=scene.kafka),
-        )
-        with again:
-            assert again.wait() == 1
-        assert "is the port taken?" in again.log()

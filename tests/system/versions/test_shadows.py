@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import bus_feed
 import pytest
-from atlas_scene import PARTITIONS, Scene
+from atlas_scene import Scene
 from dead_members import bury
 from pathcast_process import environment, pathcast
 from worker_process import Worker, assert_all_live
@@ -22,7 +22,6 @@ from worker_process import Worker, assert_all_live
 from model.api import weights_folder
 from stream.config import failpoints
 from stream.demo.embedded import free_port
-from stream.kafka import admin
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
 from stream.versions.announcement_reader import AnnouncementReader
@@ -182,15 +181,6 @@ def test_weights_that_are_damaged_are_refused_and_the_others_scored_on(rig: Rig)
     scores = parsed(rig.scores().values())
     assert len(scores) > 300
     assert not any(one.shadow for one in scores)
-
-
-def test_topics_with_other_numbers_of_partitions_are_refused_in_one_line(rig: Rig) -> None:
-    with admin.connected(rig.scene.kafka) as client:
-        client.create_partitions({rig.scene.topics.pings: PARTITIONS + 1})
-    with rig.scorer("refused", "--once") as member:
-        assert member.wait(120) == 1
-        assert "leave out --registry" in member.log()
-        assert "Traceback" not in member.log()
 
 
 def announced(rig: Rig) -> dict[int, int]:

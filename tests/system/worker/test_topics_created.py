@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command_here import Refusal, assert_refused
 from kafka import KafkaAdminClient
 from missing_servers import skip_unless_required
-from pathcast_process import pathcast
 from worker_process import Worker
 
 from stream.bench.harness import servers
@@ -39,11 +39,8 @@ def test_partitions_are_the_brokers_unless_given(set_up: str) -> None:
 
 def test_replicas_are_the_brokers_unless_given(set_up: str) -> None:
     """With a replication of 1 of our own, this broker would create them."""
-    refused = pathcast("topics", "--create", "--bootstrap", set_up, "--prefix", "c")
-    assert refused.returncode == 1
-    (line,) = refused.stderr.decode().splitlines()
-    assert line.startswith(f"error: the broker does not create {Topics.of('c').pings} (")
-    assert line.endswith("are --partitions and --replication right for it?")
+    says = "the broker does not create c.pings.v1 ( ... are --partitions and --replication right for it?"
+    assert_refused(Refusal("topics --create --bootstrap {kafka} --prefix c", 1, says), {"kafka": set_up})
     with admin.connected(set_up) as client:
         assert admin.absent(client, Topics.of("c")) == list(Topics.of("c"))
 

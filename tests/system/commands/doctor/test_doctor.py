@@ -239,9 +239,3 @@ def test_brokers_that_say_less_than_the_newest_are_looked_at_too(
         made.client.close()
     assert odd(found) == {}
     assert found["kafka"][0]["found"] == f"1 broker at {bootstrap}"
-
-
-def test_bad_usage_is_told(healthy: Set) -> None:
-    run = pathcast("doctor", "--without", "kafka,dragons", env=environment())
-    assert run.returncode == 2
-    assert b"dragons" in run.stderr

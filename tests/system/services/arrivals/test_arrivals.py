@@ -17,7 +17,6 @@ from pathlib import Path
 
 import arrivals_rig
 import bus_feed
-import pytest
 from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer
 from pathcast_process import COMMAND, environment
@@ -281,16 +280,3 @@ def test_who_is_sent_again_arrives_again_and_who_is_called_back_does_not(
     command("set", "a", *where)
     ping("a", 4)
     assert [one.entity_id for one in told(apache_kafka, topics)] == ["a", "a"]
-
-
-@pytest.mark.parametrize("command", [["run", "--once"], ["tail"]])
-def test_servers_and_topics_that_are_not_there_are_named_in_one_line(
-    kafka: str, tmp_path: Path, command: list[str]
-) -> None:
-    for bootstrap, said in (("127.0.0.1:9", "127.0.0.1:9"), (kafka, "there is no topic nobody.")):
-        options = ("arrivals", *command, "--bootstrap", bootstrap, "--prefix", "nobody")
-        log = tmp_path / "out.log"
-        with Worker(log, program=COMMAND, command=options, environment=environment()) as run:
-            assert run.wait(120) == 1
-            assert said in run.log()
-            assert "Traceback" not in run.log()
