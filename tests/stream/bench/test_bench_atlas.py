@@ -48,11 +48,6 @@ def test_a_version_is_of_every_ping_of_the_fleet() -> None:
     assert all(numbers[f"{name}_s"] > 0 for name in versions.TIMED)
 
 
-def test_no_more_keys_than_are_allowed() -> None:
-    options = versions.Options(vehicles=60, days=0.1, max_cells=500)
-    assert versions.run(options, lambda text: None).numbers["keys"] == 500
-
-
 @pytest.fixture(scope="module")
 def pings() -> list[Any]:
     return list(Workload(100).rounds(20))

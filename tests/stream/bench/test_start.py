@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import Distribution, PathDistribution
@@ -15,7 +14,6 @@ from typer.testing import CliRunner
 from stream.bench.cli import app
 from stream.bench.harness import launch
 from stream.bench.harness.proc import Memory
-from stream.bench.harness.programs import timed
 from stream.bench.harness.report import dumps, render
 from stream.bench.start import installed, kernels
 from stream.bench.start.installed import Find, Install, Share
@@ -24,12 +22,8 @@ from stream.bench.start.run import (
     Options,
     Started,
     added,
-    largest,
-    medians,
-    processes_of,
     report_of,
     shared_out,
-    times,
 )
 from stream.worker import cli
 from stream.worker.process_pool import prefixed
@@ -176,41 +170,6 @@ def test_a_command_that_fails_or_hangs_is_an_error_with_its_words() -> None:
         launch.ran("sleep", [sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.1)
 
 
-def test_a_command_ends_with_the_process_that_measures_it() -> None:
-    code = "import os, time; print(f'it is {os.getpid()}.', flush=True); time.sleep(600)"
-    with launch.process("sleep", [sys.executable, "-I", "-S", timed.__file__, sys.executable, "-c", code]) as measuring:
-        measuring.wait_for(".", 60.0)
-        pid = int(measuring.log().split()[2].rstrip("."))
-        os.kill(pid, 0)  # it runs
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-# Two processes that log what workers log, under the parent that `pathcast worker --workers 2` is.
-PARENT = """
-import asyncio, logging, sys
-from stream.worker import log_format, process_pool
-handler = logging.StreamHandler()
-handler.setFormatter(log_format.formatter(log_format.LogFormat.TEXT, None))
-logging.basicConfig(handlers=[handler], level=logging.INFO)
-code = "import time; print('2026-11-29T13:04:05.192Z INFO ready: partitions {}', flush=True); time.sleep(600)"
-commands = [[sys.executable, "-c", code.format(held)] for held in ("0, 2", "1, 3, 4")]
-asyncio.run(process_pool.run(commands, ready="ready: partitions"))
-"""
-
-
-def test_processes_and_partitions_are_read_from_the_log_of_real_ones() -> None:
-    with launch.process("workers", [sys.executable, "-c", PARENT]) as parent:
-        parent.wait_until(lambda: shared_out(parent.log(), 2) == 5, "five partitions", 60.0)
-        pids = processes_of(parent.log())
-        assert len(set(pids)) == 2
-        for pid in pids:
-            os.kill(pid, 0)  # it runs
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
 def ready(number: int, partitions: str) -> str:
     return prefixed(number, f"2026-11-29T13:04:05.192Z INFO {cli.READY} {partitions}")
 
@@ -236,16 +195,6 @@ def test_kernels_are_counted_without_their_indexes_and_none_is_an_error(tmp_path
     for name, size in (("f.nbi", 2), ("f.1.nbc", 30), ("f.2.nbc", 400)):
         (tmp_path / "model_1" / name).write_bytes(b"#" * size)
     assert kernels.cached_kernels(tmp_path) == (2, 432)
-
-
-def test_rows_have_medians_and_spreads_of_their_runs() -> None:
-    assert times([Started(3.0, 1.0), Started(1.0, 1.0), Started(2.0, 4.0)]) == [2.0, "50 %", 1.0, "150 %"]
-    assert medians([(1, 20), (3, 40), (2, 90)]) == [2, 40]
-
-
-def test_the_largest_are_named_with_their_mib() -> None:
-    shares = [Share(name, "1", 1, mib * 2**20) for name, mib in (("a", 172), ("b", 68), ("c", 1))]
-    assert largest(Install("x", shares, (), ()).shares, 2) == "a 172, b 68.0"
 
 
 def test_the_report_has_a_row_of_everything_and_json_has_each_run() -> None:
