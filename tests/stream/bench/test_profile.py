@@ -92,15 +92,3 @@ def test_samples_divide_what_each_thread_really_used() -> None:
     assert found["decode"] == pytest.approx(3 / 4 * 3.0 / 4.5)
     assert found["engine"] == pytest.approx(1 / 4 * 3.0 / 4.5)
     assert found[OTHER] == pytest.approx((1.0 + 0.5) / 4.5), "the loop's, and that of a thread which runs no Python"
-
-
-@pytest.mark.parametrize("cpu_s", [{}, {0x7F01: 0.0}, {0x7F01: 1.0}])
-def test_an_idle_worker_has_no_shares(cpu_s: dict[int, float]) -> None:
-    with pytest.raises(ValueError, match="no sample"):
-        shares([], cpu_s)
-
-
-@pytest.mark.parametrize("line", ["no count", "a;b x", "7"])
-def test_what_is_not_py_spys_raw_format_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match="raw format"):
-        loads(line)

@@ -65,44 +65,21 @@ def names(find: Find, *extras: str) -> tuple[list[str], list[str]]:
     return sorted(one.metadata["Name"] for one in distributions), absent
 
 
-def test_requirements_are_followed_to_their_own_and_a_circle_ends(environment: Environment) -> None:
-    environment.add("root", "first>=1", "second")
-    environment.add("first", "third<9")
-    environment.add("second", "third")
-    environment.add("third", "root")
-    environment.add("stranger")
-    assert names(environment.find) == (["first", "root", "second", "third"], [])
-
-
-def test_extras_count_only_where_somebody_asks_for_them(environment: Environment) -> None:
-    environment.add("root", "plain", 'shown; extra == "demo"', 'tested; extra == "dev"')
-    environment.add("plain", 'fast; extra == "speed"')
-    environment.add("shown", "plain[speed]")
-    for name in ("fast", "tested"):
-        environment.add(name)
-    assert names(environment.find) == (["plain", "root"], [])
-    assert names(environment.find, "demo") == (["fast", "plain", "root", "shown"], [])
-
-
-def test_an_extra_that_names_the_distribution_itself_asks_for_its_other_extras(environment: Environment) -> None:
-    environment.add("root", 'root[demo]; extra == "dev"', 'shown; extra == "demo"')
-    environment.add("shown")
-    assert names(environment.find, "dev") == (["root", "shown"], [])
-
-
-def test_markers_of_other_systems_and_interpreters_do_not_hold(environment: Environment) -> None:
+def test_what_an_extra_and_this_machine_ask_for_is_brought_and_its_requirements_too(environment: Environment) -> None:
+    """Requirements of requirements, a circle, an extra of another distribution and of the same one, a marker that does
+    not hold, and two that ask for what is not installed."""
     environment.add(
-        "root", 'colours; sys_platform == "plan9"', 'backport; python_version < "3"', 'new; python_version > "3"'
+        *("root", "first>=1", 'shown; extra == "demo"', 'root[demo]; extra == "dev"', "Away[fast]"),
+        *('colours; sys_platform == "plan9"', 'backport; python_version < "3"', 'new; python_version > "3"'),
     )
-    for name in ("colours", "backport", "new"):
+    environment.add("first", "third<9", "away", 'fast; extra == "speed"')
+    environment.add("third", "root")
+    environment.add("shown", "first[speed]")
+    for name in ("fast", "colours", "backport", "new", "stranger"):
         environment.add(name)
-    assert names(environment.find) == (["new", "root"], [])
-
-
-def test_what_is_required_and_not_installed_is_named_once(environment: Environment) -> None:
-    environment.add("root", "Away[fast]", "here")
-    environment.add("here", "away")
-    assert names(environment.find) == (["here", "root"], ["away"])
+    assert names(environment.find) == (["first", "new", "root", "third"], ["away"])
+    for extra in ("demo", "dev"):
+        assert names(environment.find, extra) == (["fast", "first", "new", "root", "shown", "third"], ["away"])
 
 
 def test_files_are_added_up_where_they_exist_and_the_largest_comes_first(environment: Environment) -> None:
@@ -163,13 +140,6 @@ def test_the_peak_of_a_command_does_not_contain_ours() -> None:
     assert launch.ran("nothing", [sys.executable, "-c", "pass"], timeout_s=60.0).peak_bytes < TOO_LARGE < len(ours)
 
 
-def test_a_command_that_fails_or_hangs_is_an_error_with_its_words() -> None:
-    with pytest.raises(launch.Failed, match=r"import: it ended with status 1; .*No module named 'nowhere'"):
-        launch.ran("import", [sys.executable, "-c", "import nowhere"], timeout_s=60.0)
-    with pytest.raises(launch.Failed, match="not done after 0 s"):
-        launch.ran("sleep", [sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.1)
-
-
 def ready(number: int, partitions: str) -> str:
     return prefixed(number, f"2026-11-29T13:04:05.192Z INFO {cli.READY} {partitions}")
 
@@ -186,15 +156,6 @@ def ready(number: int, partitions: str) -> str:
 )
 def test_workers_are_ready_when_each_partition_is_held_once(lines: Sequence[str], count: int) -> None:
     assert shared_out("\n".join(lines), 2) == count
-
-
-def test_kernels_are_counted_without_their_indexes_and_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="NUMBA_CACHE_DIR"):
-        kernels.cached_kernels(tmp_path)
-    (tmp_path / "model_1").mkdir()
-    for name, size in (("f.nbi", 2), ("f.1.nbc", 30), ("f.2.nbc", 400)):
-        (tmp_path / "model_1" / name).write_bytes(b"#" * size)
-    assert kernels.cached_kernels(tmp_path) == (2, 432)
 
 
 def test_the_report_has_a_row_of_everything_and_json_has_each_run() -> None:

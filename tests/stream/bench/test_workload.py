@@ -37,7 +37,7 @@ def test_every_ping_is_accepted_in_order_also_where_a_track_turns_back() -> None
     assert 1000 * Policy(window_fixes=1).session_gap_s > MAX_STEP_MS
 
 
-@pytest.mark.parametrize("count", [0, 3, 7, 8, 500, 70_001])  # a walk there and back has 30 to 484 pings
+@pytest.mark.parametrize("count", [0, 3, 7, 8, 500, 5_001])  # a walk there and back has 30 to 484 pings
 def test_pings_that_are_skipped_are_those_that_would_have_come(count: int) -> None:
     made, passed = Workload(7), Workload(7)
     for first in (0, 5, 7):
