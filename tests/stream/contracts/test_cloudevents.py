@@ -52,14 +52,11 @@ async def test_forecasts_and_gap_fills_are_events(rig: Rig) -> None:
 
 def test_the_latest_forecasts_are_events_of_which_each_value_is_another() -> None:
     latest = Latest()
-    latest.fold([record(TOPICS.forecasts, 0, forecast("a", T0, 0))])
-    latest.flush()
-    latest.fold([record(TOPICS.gapfills, 0, gap("a", T0 - 90_000, T0))])
-    latest.flush()
+    latest.take([record(TOPICS.forecasts, 0, forecast("a", T0, 0))])
+    latest.take([record(TOPICS.gapfills, 0, gap("a", T0 - 90_000, T0))])
     late = forecast("a", T0 - 5_000, 2, status="stale")
     latest.fold([record(TOPICS.forecasts, 1, forecast("b", T0 + 60_000, 1)), record(TOPICS.forecasts, 2, late)])
-    latest.fold([record(TOPICS.forecasts, 3, forecast("c", T0 + 50_000, 3)), record(TOPICS.forecasts, 4, late)])
-    latest.flush()
+    latest.take([record(TOPICS.forecasts, 3, forecast("c", T0 + 50_000, 3)), record(TOPICS.forecasts, 4, late)])
     events = check(latest.records, "latest")
     assert len({event.get_id() for event in events}) == len(events) == 5
 
