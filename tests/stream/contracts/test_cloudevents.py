@@ -9,7 +9,6 @@ import jsonschema
 import pytest
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
-from cloudevents.core.exceptions import CloudEventValidationError
 from engine_rig import Rig, ping, steady
 from services_rig import TOPICS, Latest, forecast, gap, record
 
@@ -69,17 +68,3 @@ def test_the_document_of_topics_describes_these_headers(kind: str) -> None:
     jsonschema.validate(as_text, schema)
     for name in as_text:
         assert not jsonschema.Draft202012Validator(schema).is_valid({**as_text, name: 1})
-
-
-def test_without_a_header_it_is_another_event_or_none() -> None:
-    """The library makes up an id and a version where they are missing, and refuses all else."""
-    headers = dict((*event_headers("forecast", "t", 0), (EVENT_ID, b"x")))
-
-    def without(name: str) -> BaseCloudEvent:
-        less = {key: value for key, value in headers.items() if key != name}
-        return from_binary_event(KafkaMessage(less, None, b"{}"))
-
-    assert without("ce_id").get_id() != "x"
-    for name in ("ce_type", "ce_source"):
-        with pytest.raises(CloudEventValidationError):
-            without(name)
