@@ -93,11 +93,11 @@ def peak_bytes(times: int, max_cells: int) -> tuple[int, int, Published]:
 def test_memory_does_not_grow_with_what_is_counted() -> None:
     """So many rows are counted that a quarter of the larger number alone would be more than either may take."""
     grown(2, 3_000)  # what is imported and compiled once
-    few, many = peak_bytes(30, 200), peak_bytes(120, 200)
+    few, many = peak_bytes(25, 200), peak_bytes(60, 200)
     assert len(few[2]) == len(many[2]) == 200
     for before, after in zip(few[:2], many[:2], strict=True):
         assert after < 1.3 * before
-        assert after < 120 * 3 * KEYS * ROW_BYTES / 8
+        assert after < 60 * 3 * KEYS * ROW_BYTES / 4
 
 
 @pytest.mark.usefixtures("small")

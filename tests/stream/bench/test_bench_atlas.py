@@ -1,38 +1,16 @@
-"""What the benchmarks of the atlas measure: a fleet whose streets are shared, and an atlas whose entries are found."""
+"""What the benchmark of an atlas's versions measures: all pings of a fleet whose streets are shared."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
-
 import numpy as np
-import pytest
 
-from model.api import Atlas
-from model.atlas.cells import LEVELS, ZOOMS
-from model.atlas.outcomes import velocities
-from stream.adapters.files import Row
-from stream.atlas.building import Rules, of_rows
-from stream.bench.atlas import filled, versions
-from stream.bench.atlas.fleet import FASTEST_MPS, NOISE_M, Fleet
-from stream.bench.harness.workload import Workload
-
-
-def rounds(count: int, vehicles: int = 40, every_s: float = 60.0) -> list[Any]:
-    fleet = Fleet(vehicles, every_s)
-    return [fleet.round() for _ in range(count)]
-
-
-def test_a_fleet_drives_at_the_speed_of_its_streets_and_is_the_same_again() -> None:
-    found = rounds(50)
-    assert all(np.array_equal(one, other) for one, other in zip(found, rounds(50), strict=True))
-    for before, after in pairwise(found):
-        assert np.all(after["ts_ms"] - before["ts_ms"] == 60_000)
-        assert np.hypot(*velocities(after, before).T).max() < FASTEST_MPS + NOISE_M / 5
+from stream.bench.atlas import versions
+from stream.bench.atlas.fleet import Fleet
 
 
 def test_vehicles_share_streets() -> None:
-    pings = np.concatenate(rounds(200))
+    fleet = Fleet(40, every_s=60.0)
+    pings = np.concatenate([fleet.round() for _ in range(200)])
     lines = [np.unique(np.rint(pings[name] / 2e3)) for name in ("lat_e7", "lon_e7")]  # some 20 m
     assert min(map(len, lines)) < len(pings) / 10
 
@@ -46,33 +24,3 @@ def test_a_version_is_of_every_ping_of_the_fleet() -> None:
     assert numbers["bytes"] > 168 * numbers["keys"]
     assert numbers["peak_bytes"] > 2**20
     assert all(numbers[f"{name}_s"] > 0 for name in versions.TIMED)
-
-
-def test_no_more_keys_than_are_allowed() -> None:
-    options = versions.Options(vehicles=60, days=0.1, max_cells=500)
-    assert versions.run(options, lambda text: None).numbers["keys"] == 500
-
-
-@pytest.fixture(scope="module")
-def pings() -> list[Any]:
-    return list(Workload(100).rounds(20))
-
-
-@pytest.mark.parametrize("keys", [1, 50_000])
-def test_an_atlas_is_filled_up_around_what_was_counted(pings: list[Any], keys: int) -> None:
-    counted, _ = of_rows(Row(one.entity_id.encode(), one.value, one.ts_ms) for one in pings).published(Rules())
-    found = Atlas.of(filled.bytes_of(pings, keys)).sums
-    assert len(found) == max(keys, len(counted))
-    assert np.all(np.diff(found.key) > 0)
-    place = np.searchsorted(found.key, counted.key)
-    for name in ("key", "n", "off_cm", "off_cm2"):
-        assert np.array_equal(getattr(found, name)[place], getattr(counted, name)), "what is found is what was counted"
-    level = found.key >> 60
-    assert level.max() < LEVELS
-    for shift in (40, 20):
-        assert np.all((found.key >> shift & 2**20 - 1) < 2 ** np.array(ZOOMS)[level])
-
-
-def test_an_atlas_of_nothing_is_no_benchmark() -> None:
-    with pytest.raises(ValueError, match="ask for more of them"):
-        filled.bytes_of(list(Workload(1).rounds(3)), 1000)

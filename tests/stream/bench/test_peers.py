@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from stream.bench.harness.launch import Failed
 from stream.bench.harness.line import Load, Measured
 from stream.bench.harness.report import UNKNOWN
@@ -30,14 +28,6 @@ def test_peers_take_turns_and_one_that_fails_is_skipped_from_then_on_with_its_re
     assert results.skipped == {"flink": NO_FLINK, "faust": "it ended"}
     assert results.found == {"pathcast": [1, 2, 3], "faust": [1]}
     assert results.whole == {"pathcast": [1, 2, 3]}
-
-
-def test_nothing_is_compared_when_our_own_worker_fails() -> None:
-    def one(key: str, number: int) -> int:
-        raise Failed("it ended")
-
-    with pytest.raises(Failed, match="it ended"):
-        in_turn(Options(only=("pathcast",)), one)
 
 
 def test_a_row_has_medians_and_all_missing_answers_and_says_what_most_runs_kept_up_with() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from stream.bench.harness.proc import Memory, machine, memory, parse, parse_memory, parse_waited, total, usage, waited_s
+from stream.bench.harness.proc import Memory, memory, parse, parse_memory, parse_waited, total, usage, waited_s
 
 # As Linux writes it; the command has spaces and parentheses, which may stand in a process's name.
 STAT = (
@@ -90,11 +90,6 @@ def test_memory_of_a_process_is_its_own_and_at_most_what_is_resident() -> None:
         child.communicate()
     with pytest.raises(ProcessLookupError, match=str(child.pid)):
         memory(child.pid)
-
-
-def test_the_machine_is_told_in_one_line() -> None:
-    assert "\n" not in machine()
-    assert "cores" in machine()
 
 
 def test_the_wait_for_a_core_is_the_second_number_of_a_threads_line() -> None:

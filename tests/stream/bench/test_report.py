@@ -7,16 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream.bench.console import tell
 from stream.bench.harness.report import (
     HEADING,
-    RESULTS,
-    UNKNOWN,
     Report,
     Table,
-    command_line,
     dumps,
-    numeric,
     record,
     render,
     shown,
@@ -76,27 +71,3 @@ def test_json_keeps_every_digit_and_says_where_from() -> None:
 )
 def test_numbers_are_shown_with_three_digits_that_mean_something(cell: str | float, text: str) -> None:
     assert shown(cell) == text
-
-
-def test_brackets_of_a_cell_are_printed_and_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    table = Table("installed", ("by", "MiB"), [("pathcast[demo]", 1.0)])
-    tell(Report("start", [table], {}, ["a note [of one]"]), json=False, record=False)
-    printed = capsys.readouterr().out
-    assert "pathcast[demo]" in printed
-    assert "a note [of one]" in printed
-
-
-def test_a_column_of_numbers_stays_one_where_a_row_has_none() -> None:
-    rows = [(0, UNKNOWN, UNKNOWN, 1.0), (5, 7.5, UNKNOWN, "2 %")]
-    assert numeric(Table("", ("a", "b", "c", "d"), rows)) == [True, True, False, False]
-
-
-def test_the_command_can_be_pasted_into_a_shell() -> None:
-    assert (
-        command_line(["bench", "worker", "--data", "my tracks.csv"]) == "pathcast bench worker --data 'my tracks.csv'"
-    )
-
-
-def test_results_lie_beside_the_benchmarks() -> None:
-    assert RESULTS.parent.name == "bench"
-    assert RESULTS.name == "RESULTS.md"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import Distribution, PathDistribution
@@ -15,7 +14,6 @@ from typer.testing import CliRunner
 from stream.bench.cli import app
 from stream.bench.harness import launch
 from stream.bench.harness.proc import Memory
-from stream.bench.harness.programs import timed
 from stream.bench.harness.report import dumps, render
 from stream.bench.start import installed, kernels
 from stream.bench.start.installed import Find, Install, Share
@@ -24,12 +22,8 @@ from stream.bench.start.run import (
     Options,
     Started,
     added,
-    largest,
-    medians,
-    processes_of,
     report_of,
     shared_out,
-    times,
 )
 from stream.worker import cli
 from stream.worker.process_pool import prefixed
@@ -71,44 +65,21 @@ def names(find: Find, *extras: str) -> tuple[list[str], list[str]]:
     return sorted(one.metadata["Name"] for one in distributions), absent
 
 
-def test_requirements_are_followed_to_their_own_and_a_circle_ends(environment: Environment) -> None:
-    environment.add("root", "first>=1", "second")
-    environment.add("first", "third<9")
-    environment.add("second", "third")
-    environment.add("third", "root")
-    environment.add("stranger")
-    assert names(environment.find) == (["first", "root", "second", "third"], [])
-
-
-def test_extras_count_only_where_somebody_asks_for_them(environment: Environment) -> None:
-    environment.add("root", "plain", 'shown; extra == "demo"', 'tested; extra == "dev"')
-    environment.add("plain", 'fast; extra == "speed"')
-    environment.add("shown", "plain[speed]")
-    for name in ("fast", "tested"):
-        environment.add(name)
-    assert names(environment.find) == (["plain", "root"], [])
-    assert names(environment.find, "demo") == (["fast", "plain", "root", "shown"], [])
-
-
-def test_an_extra_that_names_the_distribution_itself_asks_for_its_other_extras(environment: Environment) -> None:
-    environment.add("root", 'root[demo]; extra == "dev"', 'shown; extra == "demo"')
-    environment.add("shown")
-    assert names(environment.find, "dev") == (["root", "shown"], [])
-
-
-def test_markers_of_other_systems_and_interpreters_do_not_hold(environment: Environment) -> None:
+def test_what_an_extra_and_this_machine_ask_for_is_brought_and_its_requirements_too(environment: Environment) -> None:
+    """Requirements of requirements, a circle, an extra of another distribution and of the same one, a marker that does
+    not hold, and two that ask for what is not installed."""
     environment.add(
-        "root", 'colours; sys_platform == "plan9"', 'backport; python_version < "3"', 'new; python_version > "3"'
+        *("root", "first>=1", 'shown; extra == "demo"', 'root[demo]; extra == "dev"', "Away[fast]"),
+        *('colours; sys_platform == "plan9"', 'backport; python_version < "3"', 'new; python_version > "3"'),
     )
-    for name in ("colours", "backport", "new"):
+    environment.add("first", "third<9", "away", 'fast; extra == "speed"')
+    environment.add("third", "root")
+    environment.add("shown", "first[speed]")
+    for name in ("fast", "colours", "backport", "new", "stranger"):
         environment.add(name)
-    assert names(environment.find) == (["new", "root"], [])
-
-
-def test_what_is_required_and_not_installed_is_named_once(environment: Environment) -> None:
-    environment.add("root", "Away[fast]", "here")
-    environment.add("here", "away")
-    assert names(environment.find) == (["here", "root"], ["away"])
+    assert names(environment.find) == (["first", "new", "root", "third"], ["away"])
+    for extra in ("demo", "dev"):
+        assert names(environment.find, extra) == (["fast", "first", "new", "root", "shown", "third"], ["away"])
 
 
 def test_files_are_added_up_where_they_exist_and_the_largest_comes_first(environment: Environment) -> None:
@@ -169,48 +140,6 @@ def test_the_peak_of_a_command_does_not_contain_ours() -> None:
     assert launch.ran("nothing", [sys.executable, "-c", "pass"], timeout_s=60.0).peak_bytes < TOO_LARGE < len(ours)
 
 
-def test_a_command_that_fails_or_hangs_is_an_error_with_its_words() -> None:
-    with pytest.raises(launch.Failed, match=r"import: it ended with status 1; .*No module named 'nowhere'"):
-        launch.ran("import", [sys.executable, "-c", "import nowhere"], timeout_s=60.0)
-    with pytest.raises(launch.Failed, match="not done after 0 s"):
-        launch.ran("sleep", [sys.executable, "-c", "import time; time.sleep(600)"], timeout_s=0.1)
-
-
-def test_a_command_ends_with_the_process_that_measures_it() -> None:
-    code = "import os, time; print(f'it is {os.getpid()}.', flush=True); time.sleep(600)"
-    with launch.process("sleep", [sys.executable, "-I", "-S", timed.__file__, sys.executable, "-c", code]) as measuring:
-        measuring.wait_for(".", 60.0)
-        pid = int(measuring.log().split()[2].rstrip("."))
-        os.kill(pid, 0)  # it runs
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-# Two processes that log what workers log, under the parent that `pathcast worker --workers 2` is.
-PARENT = """
-import asyncio, logging, sys
-from stream.worker import log_format, process_pool
-handler = logging.StreamHandler()
-handler.setFormatter(log_format.formatter(log_format.LogFormat.TEXT, None))
-logging.basicConfig(handlers=[handler], level=logging.INFO)
-code = "import time; print('2026-11-29T13:04:05.192Z INFO ready: partitions {}', flush=True); time.sleep(600)"
-commands = [[sys.executable, "-c", code.format(held)] for held in ("0, 2", "1, 3, 4")]
-asyncio.run(process_pool.run(commands, ready="ready: partitions"))
-"""
-
-
-def test_processes_and_partitions_are_read_from_the_log_of_real_ones() -> None:
-    with launch.process("workers", [sys.executable, "-c", PARENT]) as parent:
-        parent.wait_until(lambda: shared_out(parent.log(), 2) == 5, "five partitions", 60.0)
-        pids = processes_of(parent.log())
-        assert len(set(pids)) == 2
-        for pid in pids:
-            os.kill(pid, 0)  # it runs
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
 def ready(number: int, partitions: str) -> str:
     return prefixed(number, f"2026-11-29T13:04:05.192Z INFO {cli.READY} {partitions}")
 
@@ -227,25 +156,6 @@ def ready(number: int, partitions: str) -> str:
 )
 def test_workers_are_ready_when_each_partition_is_held_once(lines: Sequence[str], count: int) -> None:
     assert shared_out("\n".join(lines), 2) == count
-
-
-def test_kernels_are_counted_without_their_indexes_and_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="NUMBA_CACHE_DIR"):
-        kernels.cached_kernels(tmp_path)
-    (tmp_path / "model_1").mkdir()
-    for name, size in (("f.nbi", 2), ("f.1.nbc", 30), ("f.2.nbc", 400)):
-        (tmp_path / "model_1" / name).write_bytes(b"#" * size)
-    assert kernels.cached_kernels(tmp_path) == (2, 432)
-
-
-def test_rows_have_medians_and_spreads_of_their_runs() -> None:
-    assert times([Started(3.0, 1.0), Started(1.0, 1.0), Started(2.0, 4.0)]) == [2.0, "50 %", 1.0, "150 %"]
-    assert medians([(1, 20), (3, 40), (2, 90)]) == [2, 40]
-
-
-def test_the_largest_are_named_with_their_mib() -> None:
-    shares = [Share(name, "1", 1, mib * 2**20) for name, mib in (("a", 172), ("b", 68), ("c", 1))]
-    assert largest(Install("x", shares, (), ()).shares, 2) == "a 172, b 68.0"
 
 
 def test_the_report_has_a_row_of_everything_and_json_has_each_run() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice, pairwise
+from itertools import groupby
 from operator import attrgetter
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from stream.bench.harness import topics
-from stream.bench.harness.programs.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.bench.peers.drained import rate_behind, ratios
@@ -38,28 +37,7 @@ def test_every_ping_is_accepted_in_order_also_where_a_track_turns_back() -> None
     assert 1000 * Policy(window_fixes=1).session_gap_s > MAX_STEP_MS
 
 
-def feed(skip: int, count: int) -> Feed:
-    return Feed(bootstrap="", topic="", partitions=1, entities=5, skip=skip, count=count, rate_per_s=1.0)
-
-
-def test_two_processes_make_the_same_pings_and_go_on_where_the_other_ended() -> None:
-    whole = list(Workload(5).rounds(20))
-    assert list(feed(60, 40).pings()) == whole[60:]
-    assert len({(sent.entity_id, sent.ts_ms) for sent in whole}) == len(whole)
-
-
-def test_feeds_that_are_not_whole_rounds_leave_no_ping_out_and_send_none_twice() -> None:
-    """A feed begins within a round if the one before ended there; shorter ones than a round are the usual case at low
-    rates."""
-    whole = list(Workload(5).rounds(7))
-    edges = (0, 3, 4, 9, 10, 22, 35)
-    sent = [ping for begin, end in pairwise(edges) for ping in feed(begin, end - begin).pings()]
-    assert sent == whole
-    workload = Workload(5)
-    assert [ping for begin, end in pairwise(edges) for ping in workload.pings(end - begin)] == whole
-
-
-@pytest.mark.parametrize("count", [0, 3, 7, 8, 500, 70_001])  # a walk there and back has 30 to 484 pings
+@pytest.mark.parametrize("count", [0, 3, 7, 8, 500, 5_001])  # a walk there and back has 30 to 484 pings
 def test_pings_that_are_skipped_are_those_that_would_have_come(count: int) -> None:
     made, passed = Workload(7), Workload(7)
     for first in (0, 5, 7):
@@ -67,11 +45,6 @@ def test_pings_that_are_skipped_are_those_that_would_have_come(count: int) -> No
         passed.skip(first)
         passed.skip(count)
         assert list(passed.pings(20)) == list(made.pings(20))
-
-
-def test_there_is_no_workload_of_no_entity() -> None:
-    with pytest.raises(ValueError, match="at least 1 entity"):
-        Workload(0)
 
 
 def test_keys_go_where_kafkas_own_partitioner_puts_them() -> None:
@@ -136,10 +109,6 @@ def test_ratios_pair_the_runs_side_by_side() -> None:
     ours = [Rate(100, 1.0, 1.0), Rate(300, 1.0, 1.0)]
     theirs = [Rate(10, 1.0, 1.0), Rate(10, 1.0, 1.0)]
     assert ratios(ours, theirs) == [10.0, 30.0]
-
-
-def test_rounds_are_lazy() -> None:
-    assert len(list(islice(Workload(3).rounds(1_000_000_000), 7))) == 7
 
 
 def test_what_a_further_entity_takes_is_without_what_they_all_share() -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from model.api import Predictor
 from stream.adapters.files import read_in_order
@@ -28,17 +26,19 @@ from stream.wire import Record, loads_forecast
 
 T0 = 1_700_000_000_000
 HOUR_MS = 3_600_000
+APP = typer.Typer()
+APP.command()(replay)
 
 
-@pytest.fixture
-def run() -> Callable[..., Any]:
-    app = typer.Typer()
-    app.command()(replay)
+def run(*arguments: object, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(APP, [*map(str, arguments)], input=stdin)
 
-    def invoke(*arguments: str, stdin: bytes = b"") -> Any:
-        return CliRunner().invoke(app, list(arguments), input=stdin)
 
-    return invoke
+def replayed(*arguments: object, stdin: bytes = b"") -> Result:
+    """A replay that ends well."""
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result
 
 
 @pytest.fixture
@@ -52,12 +52,9 @@ def tracks(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_forecast_per_accepted_ping_in_event_time_order(
-    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
-) -> None:
+def test_one_forecast_per_accepted_ping_in_event_time_order(weights: str, tracks: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.ndjson"
-    result = run(str(tracks), "--out", str(out), "--weights", weights, "--horizons", "30,90", "--json")
-    assert result.exit_code == 0, result.output
+    result = replayed(tracks, "--out", out, "--weights", weights, "--horizons", "30,90", "--json")
     forecasts = [loads_forecast(line) for line in out.read_bytes().splitlines()]
     assert [(f.entity_id, f.anchor.ts) for f in forecasts] == [
         (entity_id, T0 + n * 10_000 + late) for n in range(12) for entity_id, late in (("a", 0), ("b", 1))
@@ -69,9 +66,7 @@ def test_one_forecast_per_accepted_ping_in_event_time_order(
     assert summary["rejects_by_code"] == {"impossible_jump": 1, "lat_out_of_range": 1}
 
 
-def test_columns_of_other_names_and_an_archive_give_the_same_forecasts(
-    run: Callable[..., Any], weights: str, tmp_path: Path
-) -> None:
+def test_columns_of_other_names_and_an_archive_give_the_same_forecasts(weights: str, tmp_path: Path) -> None:
     seconds = range(T0 // 1000, T0 // 1000 + 120, 10)
     days = [datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S") for second in seconds]
     lats = [30 + n / 1e4 for n in range(12)]
@@ -87,57 +82,40 @@ def test_columns_of_other_names_and_an_archive_give_the_same_forecasts(
     for name, (header, rows, options) in given.items():
         (tmp_path / name).write_text("\n".join([header, *rows]))
         source = f"ais:{tmp_path / name}" if name == "ais.csv" else str(tmp_path / name)
-        result = run(source, "--out", str(tmp_path / "out"), "--weights", weights, *options)
-        assert result.exit_code == 0, result.output
+        replayed(source, "--out", tmp_path / "out", "--weights", weights, *options)
         outs.append((tmp_path / "out").read_bytes())
     assert outs[0].count(b"\n") == 12
     assert outs == outs[:1] * 3
 
 
-def test_an_archive_is_never_overwritten_either(run: Callable[..., Any], weights: str, tmp_path: Path) -> None:
-    path = tmp_path / "ais.csv"
-    path.write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG\n7,2023-11-14T22:13:20,30,-97,1,1\n")
-    result = run(f"ais:{path}", "--out", str(path), "--weights", weights)
-    assert isinstance(result.exception, ValueError)
-    assert path.read_text().startswith("MMSI")
-
-
-def test_the_same_file_gives_the_same_bytes(
-    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
-) -> None:
-    outs = [tmp_path / "one", tmp_path / "two"]
-    for out in outs:
-        assert run(str(tracks), "--out", str(out), "--weights", weights).exit_code == 0
-    assert outs[0].read_bytes() == outs[1].read_bytes()
-
-
-def test_standard_input_to_standard_output(run: Callable[..., Any], weights: str) -> None:
+def test_standard_input_to_standard_output(weights: str) -> None:
     lines = [json.dumps({"entity_id": "a", "ts": T0 + n * 1000, "lat": 30, "lon": -97}) for n in range(3)]
-    result = run("-", "--out", "-", "--weights", weights, stdin="\n".join([*lines, "junk"]).encode())
-    assert result.exit_code == 0, result.output
+    result = replayed("-", "--out", "-", "--weights", weights, stdin="\n".join([*lines, "junk"]).encode())
     assert [json.loads(line)["window"]["n"] for line in result.stdout.splitlines()] == [1, 2, 3]
     assert "4 pings, 3 forecasts, 1 reject, 0 duplicates, 0 gap fills; " in result.stderr
     assert not result.stderr.startswith("\n"), "the progress that no terminal shows ended with an empty line"
     assert "rejected 1 invalid_json" in result.stderr
 
 
-def test_an_empty_file_gives_no_forecasts(run: Callable[..., Any], weights: str, tmp_path: Path) -> None:
+def test_an_empty_file_gives_no_forecasts(weights: str, tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").touch()
-    result = run(str(tmp_path / "a.ndjson"), "--out", str(tmp_path / "out"), "--weights", weights, "--json")
+    result = run(tmp_path / "a.ndjson", "--out", tmp_path / "out", "--weights", weights, "--json")
     assert (result.exit_code, (tmp_path / "out").read_bytes()) == (0, b"")
     assert json.loads(result.stdout)["pings"] == 0
 
 
-def test_the_input_is_never_overwritten(run: Callable[..., Any], weights: str, tracks: Path) -> None:
-    before = tracks.read_bytes()
-    result = run(str(tracks), "--out", str(tracks), "--weights", weights)
+@pytest.mark.parametrize("form", ["", "ais:"])
+def test_the_input_is_never_overwritten(weights: str, tmp_path: Path, form: str) -> None:
+    path, rows = tmp_path / "data.csv", "MMSI,BaseDateTime,LAT,LON,SOG,COG\n7,2023-11-14T22:13:20,30,-97,1,1\n"
+    path.write_text(rows)
+    result = run(f"{form}{path}", "--out", path, "--weights", weights)
     assert isinstance(result.exception, ValueError)
-    assert tracks.read_bytes() == before
+    assert path.read_text() == rows
 
 
 @pytest.mark.parametrize("horizons", ["soon", "", "0", "-5", "nan", "60,,300"])
-def test_horizons_that_are_none_are_bad_usage(run: Callable[..., Any], tracks: Path, horizons: str) -> None:
-    assert run(str(tracks), "--out", "-", "--horizons", horizons).exit_code == 2
+def test_horizons_that_are_none_are_bad_usage(tracks: Path, horizons: str) -> None:
+    assert run(tracks, "--out", "-", "--horizons", horizons).exit_code == 2
 
 
 def fleet(path: Path) -> Path:
@@ -153,11 +131,11 @@ def fleet(path: Path) -> Path:
 
 
 def test_without_an_atlas_the_bytes_are_the_engines_for_the_same_records(
-    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
+    weights: str, tracks: Path, tmp_path: Path
 ) -> None:
     """As they were before a replay could ask one."""
     out = tmp_path / "out"
-    assert run(str(tracks), "--out", str(out), "--weights", weights).exit_code == 0
+    replayed(tracks, "--out", out, "--weights", weights)
     settings = Settings(weights=weights)
     engine = Engine(Predictor.load(weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
     records = [
@@ -170,13 +148,10 @@ def test_without_an_atlas_the_bytes_are_the_engines_for_the_same_records(
     assert b'"atlas"' not in out.read_bytes()
 
 
-def test_with_an_atlas_each_hour_asks_the_version_that_knows_what_was_before_it(
-    run: Callable[..., Any], weights: str, tmp_path: Path
-) -> None:
+def test_with_an_atlas_each_hour_asks_the_version_that_knows_what_was_before_it(weights: str, tmp_path: Path) -> None:
     data, plain, out = fleet(tmp_path / "fleet.csv"), tmp_path / "plain", tmp_path / "out"
-    assert run(str(data), "--out", str(plain), "--weights", weights).exit_code == 0
-    result = run(str(data), "--out", str(out), "--weights", weights, "--atlas", "1h", "--json")
-    assert result.exit_code == 0, result.output
+    replayed(data, "--out", plain, "--weights", weights)
+    result = replayed(data, "--out", out, "--weights", weights, "--atlas", "1h", "--json")
     assert json.loads(result.stdout)["atlases"] == 2
     rows = list(read_in_order(data))
     moved = set()
@@ -200,14 +175,11 @@ def _version(rows: int, data: Path) -> str:
     return atlas_of(of_rows(islice(read_in_order(data), rows)), Rules()).version
 
 
-def test_what_four_show_is_left_out_where_five_are_asked_for(
-    run: Callable[..., Any], weights: str, tmp_path: Path
-) -> None:
+def test_what_four_show_is_left_out_where_five_are_asked_for(weights: str, tmp_path: Path) -> None:
     data = fleet(tmp_path / "fleet.csv")
 
     def asked(*options: str) -> int:
-        result = run(str(data), "--out", "-", "--weights", weights, "--atlas", "1h", *options)
-        assert result.exit_code == 0, result.output
+        result = replayed(data, "--out", "-", "--weights", weights, "--atlas", "1h", *options)
         return sum(json.loads(line)["atlas"]["pings"] > 0 for line in result.stdout.splitlines())
 
     assert asked() > asked("--min-entities", "5") == 0
@@ -217,5 +189,5 @@ def test_what_four_show_is_left_out_where_five_are_asked_for(
     "options",
     [("--atlas", "soon"), ("--atlas", "0h"), ("--min-entities", "2"), ("--atlas", "1h", "--min-entities", "0")],
 )
-def test_an_atlas_that_cannot_be_made_is_bad_usage(run: Callable[..., Any], tracks: Path, options: tuple[str]) -> None:
-    assert run(str(tracks), "--out", "-", *options).exit_code == 2
+def test_an_atlas_that_cannot_be_made_is_bad_usage(tracks: Path, options: tuple[str]) -> None:
+    assert run(tracks, "--out", "-", *options).exit_code == 2

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+from services_rig import forecast, gap
 from typer.testing import CliRunner
 
 import stream.kafka.following
@@ -16,21 +17,14 @@ from stream.commands.feed import _time
 from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
 from stream.commands.tail_cli import tail
 from stream.wire import (
-    Anchor,
-    Forecast,
-    GapFill,
     Headers,
-    Latency,
-    ModelRef,
-    NextStep,
     Record,
     Reject,
-    Src,
-    Window,
     dead_letter,
-    dumps,
 )
 
+APP = typer.Typer()
+APP.command()(tail)
 T0 = 1_700_000_000_000
 SENT = (("__pathcast.errors.note", None), ("__pathcast.errors.offset", None))  # as a sender may
 
@@ -72,36 +66,9 @@ def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line() -> None:
 
 
 def test_a_forecast_of_an_id_that_turns_the_text_around_does_not() -> None:
-    forecast = Forecast(
-        forecast_id="f",
-        entity_id="\u202ebus",  # which `clean` takes
-        anchor=Anchor(T0, 30.0, -97.0),
-        next=NextStep(dt_s=10.0, d_east_m=1.0, d_north_m=2.0, d_lat=0.0, d_lon=0.0, cov_m2=(1.0, 0.0, 1.0)),
-        horizons=(),
-        model=ModelRef("small", "1"),
-        status="ok",
-        window=Window(1, T0, T0),
-        cache="hit",
-        latency_ms=Latency(0.0, 0.0, 0.0),
-        src=Src("pings", 0, 5),
-    )
-    assert "  \\u202ebus " in forecast_line(dumps(forecast))
-    fill = GapFill(
-        gap_id="g",
-        entity_id="\u202ebus",
-        revision=0,
-        status="final",
-        start=Anchor(T0, 30.0, -97.0),
-        end=Anchor(T0 + 60_000, 30.0, -97.0),
-        reason="silence",
-        method="model",
-        points=(),
-        length_m=1.0,
-        max_sigma_m=1.0,
-        model=ModelRef("small", "1"),
-        issued_ts=T0,
-    )
-    assert "  \\u202ebus " in gapfill_line(dumps(fill))
+    turning = "\u202ebus"  # which `clean` takes
+    assert "  \\u202ebus " in forecast_line(forecast(turning, T0, 5))
+    assert "  \\u202ebus " in gapfill_line(gap(turning, T0, T0 + 60_000))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +105,8 @@ def test_an_end_without_records_is_said_beside_the_output(
         yield from [other] if "--entity" in more else []
 
     monkeypatch.setattr(stream.kafka.following, "follow", follow)
-    app = typer.Typer()
-    app.command()(tail)
     where = ["--no-follow", "--bootstrap", "kafka:9", "--prefix", "fleet"]
-    ran = CliRunner().invoke(app, ["forecasts", *where, *more, *as_json])
+    ran = CliRunner().invoke(APP, ["forecasts", *where, *more, *as_json])
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", f"{said}\n")
 
 
@@ -159,8 +124,6 @@ def test_the_consumer_is_closed_however_the_command_ends(monkeypatch: pytest.Mon
             closed = True
 
     monkeypatch.setattr(stream.kafka.following, "follow", follow)
-    app = typer.Typer()
-    app.command()(tail)
-    ran = CliRunner().invoke(app, ["forecasts", *more])
+    ran = CliRunner().invoke(APP, ["forecasts", *more])
     assert closed
     assert isinstance(ran.exception, msgspec.DecodeError) or more

@@ -26,13 +26,8 @@ def ran(*, own_session: bool) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_service_yields_with_its_whole_session() -> None:
+@pytest.mark.parametrize(("own_session", "group"), [(True, "7"), (False, "0")], ids=["leads it", "shares it"])
+def test_a_service_yields_with_its_whole_session_if_that_is_its_own(own_session: bool, group: str) -> None:
     if not GROUP.exists():
         pytest.skip("this kernel groups no processes by their session")
-    assert ran(own_session=True) == ["7", "7"]
-
-
-def test_a_process_that_shares_a_session_leaves_it_as_it_is() -> None:
-    if not GROUP.exists():
-        pytest.skip("this kernel groups no processes by their session")
-    assert ran(own_session=False) == ["7", "0"]
+    assert ran(own_session=own_session) == ["7", group]

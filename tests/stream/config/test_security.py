@@ -176,15 +176,11 @@ def test_options_have_variables_and_help_shows_no_secret(ca: Path) -> None:
         (BusyLoadingError("Redis is loading the dataset in memory"), False),
         (ResponseError("MISCONF Redis is configured to save RDB snapshots"), False),
         (ConnectionResetError("gone"), False),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), False),  # by a server that dies
     ],
 )
 def test_what_redis_refuses_is_told_from_what_passes(error: Exception, refused: bool) -> None:
-    assert (redis_refusal("redis://host", error) is not None) is refused
-
-
-def test_a_handshake_that_a_dying_server_cuts_off_is_no_refusal() -> None:
-    cut = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
-    assert redis_refusal("rediss://host", cut) is None
+    assert (redis_refusal("rediss://host", error) is not None) is refused
 
 
 def test_a_store_with_a_bad_url_is_an_error_without_its_password() -> None:

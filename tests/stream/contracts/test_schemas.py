@@ -23,10 +23,8 @@ from stream.contracts.json_schema import json_schema, structs_of
 from stream.contracts.meanings import FIELDS, RULES, STRUCTS
 from stream.wire import (
     CODES,
-    Anchor,
     AtlasRef,
     Drift,
-    Forecast,
     ModelRef,
     Outcome,
     Ping,
@@ -38,8 +36,6 @@ from stream.wire import (
     dead_letter,
     dumps,
     dumps_scored,
-    loads_forecast,
-    loads_gapfill,
 )
 from stream.wire.arrivals import (
     Arrival,
@@ -58,10 +54,9 @@ T0 = 1_700_000_000_000
 
 def latest() -> bytes:
     found = Latest()
-    found.fold(
+    found.take(
         [record("t.forecasts.v1", 0, forecast("a", T0, 0)), record("t.gapfills.v1", 0, gap("a", T0 - 90_000, T0))]
     )
-    found.flush()
     return found.values["a"]
 
 
@@ -84,131 +79,49 @@ PING = Ping(**FIX, **NUMBERS, **TEXTS, valid=True, received_ts=T0)
 MODEL, ATLAS = ModelRef("m", "0" * 16, True), AtlasRef(None, 0, False)
 OUTCOME = Outcome(60.0, 61.0, 1.0, 2.0, True, False)
 OFFSETS: dict[str, Any] = {"first": {0: 1}, "topic": "t", "issued_ts": T0}
+SCORED: dict[str, Any] = {"forecast_id": "f", "entity_id": "a", "anchor_ts": T0, "status": "ok"}
+DRIFT: dict[str, Any] = {
+    **{"drift_id": "d", "measured": "error", "topic": "t", "partition": 0, "offset": 1, "anchor_ts": T0},
+    **{"before": 1.0, "after": 2.0, "before_n": 64, "after_n": 64},
+}
+WEIGHTS: dict[str, Any] = {
+    **{"kind": "weights", "serial": 1, "version": "0" * 16, "name": "n", "role": "all", "state": "announced"},
+    **{"parts": 1, "ramp": {0: 1}, "reason": "r"},
+}
+GOAL: dict[str, Any] = {"entity_id": "12", "destination_id": "depot", "set_ts": T0}
+SAID: dict[str, Any] = {"arrival_id": "a", "forecast_id": "f"}
+ESTIMATE: dict[str, Any] = {
+    **{"distance_m": 2_140.0, "in_s": 300.0, "early_s": 240.0, "late_s": 420.0, "early_80_s": 250.0},
+    **{"late_80_s": 400.0, "eta_ts": T0 + 300_000, "chance_by_deadline": 0.97, "passages": 38},
+}
+CHANCE = Chance(60.0, 0.02)
 SAMPLES: dict[str, list[bytes]] = {
     "ping": [dumps(PING), dumps(Ping(**FIX))],
     "forecast": [forecast("a", T0, 0), forecast("a", T0, 0, atlas=ATLAS, model=MODEL)],
     "gapfill": [gap("a", T0, T0 + 9_000_000), gap("a", T0, T0 + 9, revision=1, status="retracted")],
     "latest": [latest()],
-    "score": [
-        dumps_scored(
-            Score(
-                forecast_id="f",
-                entity_id="a",
-                anchor_ts=T0,
-                model=MODEL,
-                status="ok",
-                next=Outcome(),
-                horizons=(OUTCOME, Outcome(300.0)),
-            )
-        )
-    ],
-    "drift": [
-        dumps_scored(
-            Drift(
-                drift_id="d",
-                measured="error",
-                topic="t",
-                partition=0,
-                offset=1,
-                anchor_ts=T0,
-                before=1.0,
-                after=2.0,
-                before_n=64,
-                after_n=64,
-            )
-        )
-    ],
+    "score": [dumps_scored(Score(**SCORED, model=MODEL, next=Outcome(), horizons=(OUTCOME, Outcome(300.0))))],
+    "drift": [dumps_scored(Drift(**DRIFT))],
     "atlas_version": [
         dumps(VersionRecord(version="0" * 16, state="serving", includes={1: 2}, contains={"n": 1}, **OFFSETS))
     ],
-    "weights_version": [
-        dumps(
-            WeightsRecord(
-                kind="weights",
-                serial=1,
-                version="0" * 16,
-                name="n",
-                role="all",
-                state="announced",
-                parts=1,
-                ramp={0: 1},
-                reason="r",
-                **OFFSETS,
-            )
-        )
-    ],
+    "weights_version": [dumps(WeightsRecord(**WEIGHTS, **OFFSETS))],
     "dead_letter_headers": [headers()],
     "destination": [
-        dumps(
-            Destination(
-                entity_id="12", destination_id="gate", lat=30.2, lon=-97.7, radius_m=100.0, set_ts=1_490_096_317_000
-            )
-        ),
-        dumps(
-            Destination(
-                entity_id="12",
-                destination_id="depot",
-                lat=30.2,
-                lon=-97.7,
-                radius_m=100.0,
-                set_ts=1_490_096_317_000,
-                deadline_ts=1_490_099_917_000,
-            )
-        ),
+        dumps(Destination(**GOAL, lat=30.2, lon=-97.7, radius_m=100.0)),
+        dumps(Destination(**GOAL, lat=30.2, lon=-97.7, radius_m=100.0, deadline_ts=T0 + 3_600_000)),
     ],
     "geofence": [
         dumps(Geofence(geofence_id="yard", circle=Circle(30.2, -97.7, 100.0), entity_id="12")),
         dumps(Geofence(geofence_id="yard", polygon=(((-97.7, 30.2), (-97.6, 30.2), (-97.6, 30.3)),))),
     ],
-    "reached": [dumps(Reached(entity_id="12", destination_id="depot", set_ts=1_490_096_317_000))],
-    "arrival": [
-        dumps(
-            Arrival(
-                arrival_id="a",
-                entity_id="12",
-                destination_id="depot",
-                set_ts=1_490_096_317_000,
-                forecast_id="f",
-                anchor_ts=1_490_096_317_000,
-                distance_m=2_140.0,
-                in_s=300.0,
-                early_s=240.0,
-                late_s=420.0,
-                early_80_s=250.0,
-                late_80_s=400.0,
-                eta_ts=1_490_096_617_000,
-                deadline_ts=1_490_099_917_000,
-                chance_by_deadline=0.97,
-                passages=38,
-            )
-        )
-    ],
+    "reached": [dumps(Reached(**GOAL))],
+    "arrival": [dumps(Arrival(**GOAL, **SAID, **ESTIMATE, anchor_ts=T0, deadline_ts=T0 + 3_600_000))],
     "arrived": [
-        dumps(
-            Arrived(
-                arrival_id="a",
-                entity_id="12",
-                destination_id="depot",
-                set_ts=1_490_096_317_000,
-                forecast_id="f",
-                ts=1_490_096_617_000,
-                lat=30.2,
-                lon=-97.7,
-                deadline_ts=1_490_099_917_000,
-                late_s=-3_300.0,
-            )
-        )
+        dumps(Arrived(**GOAL, **SAID, ts=T0, lat=30.2, lon=-97.7, deadline_ts=T0 + 3_600_000, late_s=-3_300.0))
     ],
     "inside": [
-        dumps(
-            Inside(
-                arrival_id="a",
-                entity_id="12",
-                forecast_id="f",
-                anchor_ts=1_490_096_317_000,
-                geofences=(FenceChances("yard", False, (Chance(60.0, 0.02), Chance(300.0, 0.4))),),
-            )
-        )
+        dumps(Inside(**SAID, entity_id="12", anchor_ts=T0, geofences=(FenceChances("yard", False, (CHANCE, CHANCE)),)))
     ],
 }
 
@@ -344,8 +257,3 @@ def test_the_document_of_topics_has_every_topic_once_with_its_messages() -> None
 
 def test_the_committed_files_are_what_the_code_makes_and_break_nobody() -> None:
     assert files.check(files.folder(None)) == []
-
-
-def test_samples_are_records() -> None:
-    assert isinstance(loads_forecast(SAMPLES["forecast"][1]), Forecast)
-    assert loads_gapfill(SAMPLES["gapfill"][0]).start == Anchor(T0, 30.0, -97.0)

@@ -64,16 +64,16 @@ async def test_without_a_token_every_page_is_open() -> None:
         assert (await ask(f"{url}/guarded"))[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics/", "//open", "/OPEN", "/guarded/x"])
-async def test_other_paths_are_not_there(path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        *(("GET", path, 404) for path in ("/", "/metrics/", "//open", "/OPEN", "/guarded/x")),
+        *((method, "/open", 405) for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH")),
+    ],
+)
+async def test_other_paths_are_not_there_and_other_methods_are_refused(method: str, path: str, status: int) -> None:
     async with door() as url:
-        assert (await ask(url + path))[0] == 404
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
-async def test_other_methods_are_refused(method: str) -> None:
-    async with door() as url:
-        assert (await ask(f"{url}/open", method))[0] == 405
+        assert (await ask(url + path, method))[0] == status
 
 
 async def test_head_is_get_without_its_body() -> None:

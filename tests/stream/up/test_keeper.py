@@ -6,15 +6,14 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from pathcast_process import PATIENCE_S, eventually, processes_of
+from parent_rig import DEAF, LONG_S, SERVES, Parent
+from pathcast_process import eventually, processes_of
 
 from stream.up import keeper
 from stream.up.home import Home, locked
@@ -70,62 +69,28 @@ from stream.worker import process_pool
 process_pool.STOP_S = 0.2
 process_pool.end_with_parent()
 """
-SERVES = """
-print("serves", flush=True)
-while True:
-    time.sleep(600)
-"""
-DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVES}"
 SERVER = f"import time{SERVES}"  # it does not know that it has a parent
-LONG_S = 60.0  # until SIGKILL: longer than any test waits for a SIGTERM to be enough
 
 
-class Fleet:
-    """A parent and its parts, as processes of their own, all of which name `home` in their command lines."""
+class Fleet(Parent):
+    """A parent and its parts."""
 
     def __init__(self, root: Path, stop_s: float, parts: dict[str, str]) -> None:
         self.home = Home(root / "data")
-        self._said = root / "said"
         programs = [
             f"{name}={program if name.startswith('server') else MEMBER + program}" for name, program in parts.items()
         ]
-        with self._said.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", PARENT, str(self.home.root), str(stop_s), *programs],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+        super().__init__(root, PARENT, self.home.root, stop_s, *programs)
 
-    def said(self) -> str:
-        return self._said.read_text(errors="replace")
-
-    def lines(self, name: str) -> list[str]:
-        return re.findall(rf"^{name} \| (.*)$", self.said(), re.MULTILINE)
-
-    def log(self, name: str) -> str:
+    def log_of(self, name: str) -> str:
         path = self.home.log(name)
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def pids(self, name: str) -> list[int]:
-        return [int(line.removeprefix("is process ")) for line in self.lines(name) if line.startswith("is process ")]
+    def wait_until_serving(self, *names: str, times: int = 1) -> None:
+        def serves(name: str) -> bool:
+            return self.log_of(name).count("serves") == times == len(self.pids(name))
 
-    def wait_until_serving(self, name: str, times: int = 1) -> None:
-        assert eventually(lambda: self.log(name).count("serves") == times == len(self.pids(name))), self.said()
-
-    def status(self) -> int:
-        return self.process.wait(PATIENCE_S)
-
-    def nobody_is_left(self) -> bool:
-        return eventually(lambda: not processes_of(self.home.root))
-
-    def clean_up(self, names: list[str]) -> None:
-        self.process.kill()
-        self.process.wait()
-        for pid in (pid for name in names for pid in self.pids(name)) if processes_of(self.home.root) else ():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: all(map(serves, names))), self.log()
 
 
 Start = Callable[..., Fleet]
@@ -133,15 +98,14 @@ Start = Callable[..., Fleet]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    fleets: list[tuple[Fleet, list[str]]] = []
+    with ExitStack() as stack:
 
-    def started(stop_s: float = LONG_S, /, **parts: str) -> Fleet:
-        fleets.append((Fleet(tmp_path, stop_s, parts), list(parts)))
-        return fleets[-1][0]
+        def started(stop_s: float = LONG_S, /, **parts: str) -> Fleet:
+            fleet = Fleet(tmp_path, stop_s, parts)
+            stack.enter_context(fleet)
+            return fleet
 
-    yield started
-    for fleet, names in fleets:
-        fleet.clean_up(names)
+        yield started
 
 
 def after(*ran_s: float) -> Past:
@@ -164,17 +128,15 @@ def test_a_minute_of_work_lets_what_was_before_be_forgotten() -> None:
 
 def test_one_that_is_killed_comes_back_while_the_others_go_on(start: Start) -> None:
     fleet = start(one=SERVES, other=SERVES, server=SERVER)
-    for name in ("one", "other", "server"):
-        fleet.wait_until_serving(name)
+    fleet.wait_until_serving("one", "other", "server")
     os.kill(fleet.pids("one")[0], signal.SIGKILL)
     os.kill(fleet.pids("server")[0], signal.SIGKILL)
-    fleet.wait_until_serving("one", 2)
-    fleet.wait_until_serving("server", 2)
-    assert any(line.startswith("ended with signal 9 (Killed) after") for line in fleet.lines("one"))
-    assert any(line.startswith("ended with signal 9 (Killed) after") for line in fleet.lines("server"))
+    fleet.wait_until_serving("one", "server", times=2)
+    for name in ("one", "server"):
+        assert any(line.startswith("ended with signal 9 (Killed) after") for line in fleet.lines(name))
     assert len(fleet.pids("other")) == 1
     fleet.process.terminate()
-    assert fleet.status() == 0, fleet.said()
+    assert fleet.status() == 0, fleet.log()
     assert fleet.nobody_is_left()
 
 
@@ -189,26 +151,24 @@ def test_one_that_ends_at_once_is_reported_with_its_last_words_and_the_others_go
     assert "    no luck" in lines[report + 2 : report + 8]
     assert len(fleet.pids("other")) == 1
     fleet.process.send_signal(signal.SIGINT)
-    assert fleet.status() == 0, fleet.said()
+    assert fleet.status() == 0, fleet.log()
     assert fleet.nobody_is_left()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_of_the_terminal_stops_them_one_after_the_other(start: Start, number: int) -> None:
     fleet = start(server=SERVER, part=SERVES)
-    fleet.wait_until_serving("server")
-    fleet.wait_until_serving("part")
+    fleet.wait_until_serving("server", "part")
     os.killpg(fleet.process.pid, number)
-    assert fleet.status() == 0, fleet.said()
-    ends = [line for line in fleet.said().splitlines() if line.endswith("has stopped")]
+    assert fleet.status() == 0, fleet.log()
+    ends = [line for line in fleet.log().splitlines() if line.endswith("has stopped")]
     assert ends == ["part | has stopped", "server | has stopped"]
     assert fleet.nobody_is_left()
 
 
 def test_one_that_does_not_hear_sigterm_is_killed_and_the_exit_status_tells(start: Start) -> None:
     fleet = start(0.5, deaf=DEAF, other=SERVES)
-    fleet.wait_until_serving("deaf")
-    fleet.wait_until_serving("other")
+    fleet.wait_until_serving("deaf", "other")
     fleet.process.terminate()
     assert fleet.status() == 1
     assert "it did not stop well, but with signal 9 (Killed)" in fleet.lines("deaf")
@@ -218,8 +178,7 @@ def test_one_that_does_not_hear_sigterm_is_killed_and_the_exit_status_tells(star
 @pytest.mark.parametrize("program", [SERVES, DEAF], ids=["willing", "deaf"])
 def test_kill_9_of_the_parent_leaves_nobody(start: Start, program: str) -> None:
     fleet = start(one=program, server=SERVER)
-    fleet.wait_until_serving("one")
-    fleet.wait_until_serving("server")
+    fleet.wait_until_serving("one", "server")
     assert len(processes_of(fleet.home.root)) == 4, "with the server's supervisor: the search would find what is left"
     fleet.process.kill()
     assert fleet.status() == -signal.SIGKILL
@@ -233,13 +192,13 @@ sys.stdout.buffer.write(b"\n2026-11-30T07:00:00.000Z WARNING \x1b[31mtrouble\nIN
 sys.exit(1)
 """
     fleet = start(one=written)
-    assert eventually(lambda: any(line.startswith("ended 3 times") for line in fleet.lines("one"))), fleet.said()
-    assert r"2026-11-30T07:00:00.000Z WARNING " in fleet.said()
+    assert eventually(lambda: any(line.startswith("ended 3 times") for line in fleet.lines("one"))), fleet.log()
+    assert r"2026-11-30T07:00:00.000Z WARNING " in fleet.log()
     assert "error: the \N{REPLACEMENT CHARACTER} end" in fleet.lines("one")
     assert "INFO nothing" not in [line for line in fleet.lines("one") if not line.startswith("    ")]
-    assert fleet.log("one").count("x") >= 3_000_000
-    assert re.search(r"\x1b\[31mtrouble\n", fleet.log("one"))
-    assert "end\n" in fleet.log("one"), "the next process begins a line"
+    assert fleet.log_of("one").count("x") >= 3_000_000
+    assert re.search(r"\x1b\[31mtrouble\n", fleet.log_of("one"))
+    assert "end\n" in fleet.log_of("one"), "the next process begins a line"
 
 
 def test_a_process_that_one_leaves_behind_neither_holds_it_up_nor_outlives_it(start: Start) -> None:
@@ -247,7 +206,7 @@ def test_a_process_that_one_leaves_behind_neither_holds_it_up_nor_outlives_it(st
         'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", sys.argv[1], "left"]); sys.exit(1)'
     )
     fleet = start(one=leaves)
-    assert eventually(lambda: len(fleet.pids("one")) > 2), fleet.said()
+    assert eventually(lambda: len(fleet.pids("one")) > 2), fleet.log()
     fleet.process.terminate()
     assert fleet.status() == 0
     assert fleet.nobody_is_left()

@@ -71,21 +71,6 @@ def test_the_runbook_has_the_alerts_in_alphabetical_order_and_nothing_else() -> 
     assert list(sections((ROOT / RUNBOOK).read_text())) == sorted(alerts())
 
 
-@pytest.mark.parametrize(
-    ("section", "said"),
-    [
-        (None, "has no section"),
-        ("\n(to be written)\n", "says too little"),
-        (f"{'x' * ENOUGH} `tests/conftest.py`", "names no test"),
-        (f"{'x' * ENOUGH} `tests/conftest.py::kafk`", "there is no test tests/conftest.py::kafk"),
-        (f"{'x' * ENOUGH} `tests/none.py::kafka`", "there is no test tests/none.py::kafka"),
-    ],
-)
-def test_a_section_that_helps_nobody_is_told(section: str | None, said: str) -> None:
-    rule = {"annotations": {"runbook_url": f"{RUNBOOK}#pathcastx"}}
-    assert said in "\n".join(lacks("PathcastX", rule, {} if section is None else {"PathcastX": section}))
-
-
 def test_every_alert_fires_in_a_case_and_is_silent_before() -> None:
     cases = yaml.safe_load(CASES.read_text())["tests"]
     missing = []

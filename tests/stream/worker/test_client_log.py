@@ -104,7 +104,10 @@ async def test_complaints_before_a_calm_make_those_after_it_no_older(log: Log) -
     assert log.after(2) == []
 
 
-async def test_everything_else_is_shown_at_once_also_while_kafka_is_away(log: Log) -> None:
+async def test_everything_else_is_shown_at_once_also_while_kafka_is_away(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, log.client.name)
     for away in (False, True):
         log.away = away
         log.shown.lines.clear()
@@ -115,11 +118,13 @@ async def test_everything_else_is_shown_at_once_also_while_kafka_is_away(log: Lo
             raise ZeroDivisionError
         except ZeroDivisionError:
             log.client.exception("a bug of the client")
+        log.client.info("joined the group")
         assert log.shown.lines == [
             "WARNING ours",
             "ERROR Faust's",
             "ERROR a stranger's",
             "ERROR a bug of the client",
+            "INFO joined the group",
         ]
 
 
@@ -142,15 +147,6 @@ async def test_our_own_line_about_a_retry_is_dropped_only_while_kafka_is_away(lo
     ours.warning(said, KafkaConnectionError("refused again"))
     told = [line.split("Error: ")[1].split(")")[0] for line in log.shown.lines]
     assert told == ["refused", "pings", "refused again"]
-
-
-async def test_a_line_below_a_warning_is_shown_at_once(log: Log) -> None:
-    log.client.setLevel(logging.INFO)
-    try:
-        log.client.info("joined the group")
-    finally:
-        log.client.setLevel(logging.NOTSET)
-    assert log.shown.lines == ["INFO joined the group"]
 
 
 async def test_what_waits_when_the_worker_ends_is_shown_then(root: Shown, monkeypatch: pytest.MonkeyPatch) -> None:

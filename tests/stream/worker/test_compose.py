@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from stream.config.http_access import Address
@@ -58,11 +55,8 @@ def test_a_healthcheck_asks_the_port_that_is_served() -> None:
             assert f"127.0.0.1:{port}/healthz" in SERVICES[service]["healthcheck"]["test"][-1], service
 
 
-def test_nothing_is_published_beyond_this_machine_and_no_worker_at_all() -> None:
-    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
-    assert published["worker-1"] == published["worker-2"] == published["redis"] == []
-    for name, ports in published.items():
-        assert all(port.startswith("127.0.0.1:") for port in ports), name
+def test_no_worker_and_no_redis_is_published() -> None:
+    assert not any(SERVICES[name].get("ports") for name in ("worker-1", "worker-2", "redis"))
 
 
 def test_prometheus_finds_its_rules_where_they_are_mounted() -> None:
@@ -73,17 +67,3 @@ def test_prometheus_finds_its_rules_where_they_are_mounted() -> None:
     for rules in PROMETHEUS["rule_files"]:
         where = home / rules
         assert (inside[where.parent] / where.name).is_file()
-
-
-def test_prometheus_takes_its_configuration() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool on PATH (Debian's package prometheus has it)")
-    told = subprocess.run(
-        [promtool, "check", "config", DEPLOY / "prometheus.yaml"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert told.returncode == 0, told.stdout + told.stderr

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from pathcast_process import PATIENCE_S, eventually, processes_of
+from parent_rig import DEAF, LONG_S, SERVES, Parent
+from pathcast_process import eventually
 
 from stream.worker.process_pool import FALSE_STARTS, STEADY_S, Past
 
@@ -22,7 +21,7 @@ import asyncio, logging, sys
 from stream.worker import process_pool
 process_pool.RESTART_S, process_pool.STOP_S = (0.0, 0.1), float(sys.argv[1])
 logging.basicConfig(level=logging.INFO)
-asyncio.run(process_pool.run([[sys.executable, *sys.argv[2:]]] * 2, ready="ready to serve"))
+asyncio.run(process_pool.run([[sys.executable, *sys.argv[2:]]] * 2, ready="serves"))
 """
 MEMBER = """
 import signal, sys, time
@@ -37,13 +36,7 @@ def hear(number, frame):
 signal.signal(signal.SIGTERM, hear)
 signal.signal(signal.SIGINT, hear)
 """
-SERVES = """
-print("ready to serve", flush=True)
-while True:
-    time.sleep(600)
-"""
-DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVES}"
-LONG_S = 60.0  # until SIGKILL: longer than any test waits for a SIGTERM to be enough
+CREW = ("worker 1", "worker 2")
 
 
 def after(*lives: tuple[float, bool]) -> Past:
@@ -72,51 +65,21 @@ def test_only_false_starts_in_a_row_are_hopeless() -> None:
         assert after(false, pause, false, false, false).hopeless
 
 
-class Crew:
-    """A parent with two members, as processes of their own, all of which name `home` in their command lines."""
+class Crew(Parent):
+    """A parent with two members."""
 
     def __init__(self, home: Path, member: str, stop_s: float) -> None:
-        self._home = home
-        self._log = home / "log"
-        command = [sys.executable, "-c", PARENT, str(stop_s), "-c", MEMBER + member, str(home)]
-        with self._log.open("wb") as file:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stderr=file,
-                start_new_session=True,  # a process group of its own, as a shell gives it
-            )
+        super().__init__(home, PARENT, stop_s, "-c", MEMBER + member, home)
 
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
+    def wait_until_ready(self, member: str, times: int = 1) -> None:
+        assert eventually(lambda: self.lines(member).count("serves") == times), self.log()
 
-    def lines(self, number: int) -> list[str]:
-        return re.findall(rf"^worker {number} \| (.*)$", self.log(), re.MULTILINE)
+    def wait_until_all_ready(self) -> None:
+        for member in CREW:
+            self.wait_until_ready(member)
 
-    def pids(self, number: int) -> list[int]:
-        """Of its processes so far; the last may live."""
-        return [int(pid) for pid in re.findall(rf"worker {number} is process (\d+)$", self.log(), re.MULTILINE)]
-
-    def wait_until_ready(self, number: int, times: int = 1) -> None:
-        assert eventually(lambda: self.lines(number).count("ready to serve") == times), self.log()
-
-    def wait_until_ended(self, number: int, how: str, times: int) -> None:
-        assert eventually(lambda: self.log().count(f"worker {number} ended with {how}") == times), self.log()
-
-    def status(self) -> int:
-        """Of the parent, when it has ended."""
-        return self.process.wait(PATIENCE_S)
-
-    def nobody_is_left(self) -> bool:
-        return eventually(lambda: not processes_of(self._home))
-
-    def clean_up(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        if processes_of(self._home):
-            for pid in (*self.pids(1), *self.pids(2)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+    def wait_until_killed(self, member: str, times: int) -> None:
+        assert eventually(lambda: self.log().count(f"{member} ended with signal 9 (Killed)") == times), self.log()
 
 
 Start = Callable[..., Crew]
@@ -124,49 +87,47 @@ Start = Callable[..., Crew]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    crews: list[Crew] = []
+    with ExitStack() as stack:
 
-    def started(member: str = SERVES, stop_s: float = LONG_S) -> Crew:
-        crews.append(Crew(tmp_path, member, stop_s))
-        return crews[-1]
+        def started(member: str = SERVES, stop_s: float = LONG_S) -> Crew:
+            crew = Crew(tmp_path, member, stop_s)
+            stack.enter_context(crew)
+            return crew
 
-    yield started
-    for crew in crews:
-        crew.clean_up()
+        yield started
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_of_the_terminal_reaches_each_member_once_as_sigterm(start: Start, number: int) -> None:
     crew = start()
-    crew.wait_until_ready(1)
-    crew.wait_until_ready(2)
+    crew.wait_until_all_ready()
     os.killpg(crew.process.pid, number)
     assert crew.status() == 0, crew.log()
-    for member in (1, 2):
-        assert crew.lines(member) == ["ready to serve", "heard SIGTERM"]
+    for member in CREW:
+        assert crew.lines(member) == ["serves", "heard SIGTERM"]
     assert crew.nobody_is_left()
 
 
 def test_members_that_have_not_begun_end_by_the_signal_and_that_is_well(start: Start) -> None:
     crew = start("signal.signal(signal.SIGTERM, signal.SIG_DFL); print('early', flush=True); time.sleep(600)")
-    assert eventually(lambda: [*crew.lines(1), *crew.lines(2)] == ["early"] * 2), crew.log()
+    assert eventually(lambda: [line for member in CREW for line in crew.lines(member)] == ["early"] * 2), crew.log()
     crew.process.terminate()
     assert crew.status() == 0, crew.log()
 
 
 def test_one_that_is_killed_again_and_again_comes_back_while_the_other_goes_on(start: Start) -> None:
-    crew = start()
-    crew.wait_until_ready(2)
+    crew, (mortal, other) = start(), CREW
+    crew.wait_until_ready(other)
     for times in range(1, FALSE_STARTS + 2):  # it was ready each time, so that none is a false start
-        crew.wait_until_ready(1, times)
-        os.kill(crew.pids(1)[-1], signal.SIGKILL)
-        crew.wait_until_ended(1, "signal 9 (Killed)", times)
-    crew.wait_until_ready(1, FALSE_STARTS + 2)
-    assert len(set(crew.pids(1))) == FALSE_STARTS + 2
-    assert len(crew.pids(2)) == 1
+        crew.wait_until_ready(mortal, times)
+        os.kill(crew.pids(mortal)[-1], signal.SIGKILL)
+        crew.wait_until_killed(mortal, times)
+    crew.wait_until_ready(mortal, FALSE_STARTS + 2)
+    assert len(set(crew.pids(mortal))) == FALSE_STARTS + 2
+    assert len(crew.pids(other)) == 1
     crew.process.terminate()
     assert crew.status() == 0, crew.log()
-    assert crew.lines(2) == ["ready to serve", "heard SIGTERM"]
+    assert crew.lines(other) == ["serves", "heard SIGTERM"]
 
 
 def test_one_that_cannot_start_is_tried_three_times_and_then_all_are_stopped(start: Start) -> None:
@@ -178,7 +139,7 @@ except FileExistsError:
     while not serving.exists():
         time.sleep(0.01)
     sys.exit("no luck")
-print("ready to serve", flush=True)
+print("serves", flush=True)
 serving.touch()
 time.sleep(600)
 """
@@ -187,17 +148,16 @@ time.sleep(600)
     last = crew.log().splitlines()[-1]
     assert re.search(r"RuntimeError: all workers were stopped: worker \d ended 3 times before it was ready", last), last
     assert last.endswith("with status 1; its last words: no luck")
-    unlucky, lucky = sorted((1, 2), key=lambda number: "ready to serve" in crew.lines(number))
+    unlucky, lucky = sorted(CREW, key=lambda member: "serves" in crew.lines(member))
     assert crew.lines(unlucky) == ["no luck"] * 3
-    assert crew.lines(lucky) == ["ready to serve", "heard SIGTERM"]
+    assert crew.lines(lucky) == ["serves", "heard SIGTERM"]
     assert crew.nobody_is_left()
 
 
 @pytest.mark.parametrize("member", [SERVES, DEAF], ids=["willing", "deaf"])
 def test_kill_9_of_the_parent_leaves_nobody(start: Start, member: str) -> None:
     crew = start(member)
-    crew.wait_until_ready(1)
-    crew.wait_until_ready(2)
+    crew.wait_until_all_ready()
     crew.process.kill()
     assert crew.status() == -signal.SIGKILL
     assert crew.nobody_is_left()
@@ -205,8 +165,7 @@ def test_kill_9_of_the_parent_leaves_nobody(start: Start, member: str) -> None:
 
 def test_one_that_does_not_stop_is_killed_and_the_exit_status_tells(start: Start) -> None:
     crew = start(DEAF, stop_s=0.2)
-    crew.wait_until_ready(1)
-    crew.wait_until_ready(2)
+    crew.wait_until_all_ready()
     crew.process.terminate()
     assert crew.status() == 1
     assert "did not stop well, but with signal 9 (Killed)" in crew.log().splitlines()[-1]
@@ -216,4 +175,4 @@ def test_one_that_does_not_stop_is_killed_and_the_exit_status_tells(start: Start
 def test_a_line_without_end_and_bytes_that_are_no_text_hold_nobody_up(start: Start) -> None:
     crew = start(r'sys.stdout.buffer.write(b"\xff" + b"x" * 3_000_000 + b"\n\xff last")')
     assert crew.status() == 1
-    assert "\N{REPLACEMENT CHARACTER} last" in crew.lines(1)
+    assert "\N{REPLACEMENT CHARACTER} last" in crew.lines(CREW[0])

@@ -13,6 +13,7 @@ from stream.commands.doctor.kafka_groups import check_brokers, check_groups, che
 from stream.commands.doctor.kafka_topics import SHORT_MS, check_topics
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
+OK, UNKNOWN, WARNING, PROBLEM = Level.OK, Level.UNKNOWN, Level.WARNING, Level.PROBLEM
 TOPICS = Topics.of("fleet")
 WEEK_MS = str(7 * 86_400_000)
 SETTINGS = {"cleanup.policy": "delete", "retention.ms": WEEK_MS, "min.insync.replicas": "2"}
@@ -44,16 +45,16 @@ def of(topic: str, **changes: Any) -> Kafka:
 
 def odd(facts: Kafka, *, versions: bool = True) -> list[Finding]:
     found = [*check_topics(facts, TOPICS, versions=versions), *check_groups(facts, READS, "fleet")]
-    return [one for one in found if one.level is not Level.OK]
+    return [one for one in found if one.level is not OK]
 
 
 def test_a_healthy_set_has_one_ok_line_for_each_thing() -> None:
     found = [*check_brokers(HEALTHY, "kafka:9092"), *check_topics(HEALTHY, TOPICS, versions=True)]
     found += check_groups(HEALTHY, READS, "fleet")
-    assert {one.level for one in found} == {Level.OK}
+    assert {one.level for one in found} == {OK}
     assert not any(one.advice for one in found)
     assert len({one.check for one in found}) == len(found) == 2 + 5 + 1
-    assert found[-1] == Finding("group fleet", Level.OK, "stable, 4 members, lag 80 records")
+    assert found[-1] == Finding("group fleet", OK, "stable, 4 members, lag 80 records")
 
 
 def test_one_member_and_one_record_are_singular() -> None:
@@ -71,47 +72,27 @@ def with_settings(topic: str, **settings: str) -> Kafka:
 
 
 CASES = {
-    "absent": (of(TOPICS.gapfills, state="absent"), Level.PROBLEM, "does not exist", "topics --create"),
-    "hidden": (of(TOPICS.pings, state="hidden"), Level.PROBLEM, "may not know", "Read on Topic fleet.pings.v1"),
-    "partitions": (
-        of(TOPICS.forecasts, partitions=4),
-        Level.WARNING,
-        "4 partitions, and fleet.pings.v1 has 8",
-        "as many",
-    ),
-    "models": (of(TOPICS.models, partitions=2), Level.PROBLEM, "no order", "anew"),
-    "leader": (of(TOPICS.pings, leaderless=(1, 7)), Level.PROBLEM, "no leader for partitions 1, 7", "brokers"),
-    "behind": (of(TOPICS.pings, behind=(3,)), Level.WARNING, "not in sync for partitions 3", "broker"),
-    "one copy": (of(TOPICS.pings, copies=1, settings={}), Level.WARNING, "one copy, on 3 brokers", "three"),
-    "insync": (
-        with_settings(TOPICS.pings, min_insync_replicas="4"),
-        Level.PROBLEM,
-        "Nothing can be written",
-        "replicas=2",
-    ),
-    "tight": (with_settings(TOPICS.pings, min_insync_replicas="3"), Level.WARNING, "stops all writing", "replicas=2"),
-    "read": (
-        of(TOPICS.pings, may=frozenset({"WRITE"})),
-        Level.PROBLEM,
-        "may not read it as user worker",
-        "Read on Topic",
-    ),
-    "write": (of(TOPICS.forecasts, may=frozenset()), Level.PROBLEM, "it may nothing", "Write on Topic"),
-    "unsaid": (of(TOPICS.pings, may=None), Level.UNKNOWN, "do not say", ""),
-    "settings": (of(TOPICS.pings, settings=None), Level.UNKNOWN, "cannot be read", "DescribeConfigs"),
-    "compacted": (with_settings(TOPICS.pings, cleanup_policy="compact"), Level.PROBLEM, "last record", "policy=delete"),
-    "deleted": (with_settings(TOPICS.models, cleanup_policy="delete"), Level.PROBLEM, "are deleted", "policy=compact"),
-    "short": (with_settings(TOPICS.pings, retention_ms=str(SHORT_MS - 1)), Level.WARNING, "(24.0 h)", "retention.ms="),
+    "absent": (of(TOPICS.gapfills, state="absent"), PROBLEM, "does not exist", "topics --create"),
+    "hidden": (of(TOPICS.pings, state="hidden"), PROBLEM, "may not know", "Read on Topic fleet.pings.v1"),
+    "partitions": (of(TOPICS.forecasts, partitions=4), WARNING, "4 partitions, and fleet.pings.v1 has 8", "as many"),
+    "models": (of(TOPICS.models, partitions=2), PROBLEM, "no order", "anew"),
+    "leader": (of(TOPICS.pings, leaderless=(1, 7)), PROBLEM, "no leader for partitions 1, 7", "brokers"),
+    "behind": (of(TOPICS.pings, behind=(3,)), WARNING, "not in sync for partitions 3", "broker"),
+    "one copy": (of(TOPICS.pings, copies=1, settings={}), WARNING, "one copy, on 3 brokers", "three"),
+    "insync": (with_settings(TOPICS.pings, min_insync_replicas="4"), PROBLEM, "Nothing can be written", "replicas=2"),
+    "tight": (with_settings(TOPICS.pings, min_insync_replicas="3"), WARNING, "stops all writing", "replicas=2"),
+    "read": (of(TOPICS.pings, may=frozenset({"WRITE"})), PROBLEM, "may not read it as user worker", "Read on Topic"),
+    "write": (of(TOPICS.forecasts, may=frozenset()), PROBLEM, "it may nothing", "Write on Topic"),
+    "unsaid": (of(TOPICS.pings, may=None), UNKNOWN, "do not say", ""),
+    "settings": (of(TOPICS.pings, settings=None), UNKNOWN, "cannot be read", "DescribeConfigs"),
+    "compacted": (with_settings(TOPICS.pings, cleanup_policy="compact"), PROBLEM, "last record", "policy=delete"),
+    "deleted": (with_settings(TOPICS.models, cleanup_policy="delete"), PROBLEM, "are deleted", "policy=compact"),
+    "short": (with_settings(TOPICS.pings, retention_ms=str(SHORT_MS - 1)), WARNING, "(24.0 h)", "retention.ms="),
     "small": (
         of(TOPICS.dead_letters, settings={**SETTINGS, "max.message.bytes": "1048588"}),
-        *(Level.PROBLEM, "1,048,588: a worker stops", f"max.message.bytes={MAX_DEAD_LETTER_BYTES}"),
+        *(PROBLEM, "1,048,588: a worker stops", f"max.message.bytes={MAX_DEAD_LETTER_BYTES}"),
     ),
-    "marks": (
-        with_settings(TOPICS.dead_letters, retention_ms="-1"),
-        Level.WARNING,
-        "put back",
-        "retention.ms=604800000",
-    ),
+    "marks": (with_settings(TOPICS.dead_letters, retention_ms="-1"), WARNING, "put back", "retention.ms=604800000"),
 }
 
 
@@ -133,12 +114,12 @@ def group(**changes: Any) -> Kafka:
 @pytest.mark.parametrize(
     ("facts", "level", "found"),
     [
-        (group(state="hidden"), Level.PROBLEM, "may not read it"),
-        (group(may=frozenset({"DESCRIBE"})), Level.PROBLEM, "may not join it as user worker"),
-        (group(committed=dict.fromkeys(range(8), 5)), Level.PROBLEM, "deleted 40 records"),
-        (group(state="EMPTY", members=0), Level.WARNING, "no members, and 80 records wait"),
-        (group(members=9), Level.WARNING, "9 members, and 8 partitions"),
-        (group(state="PREPARING_REBALANCE"), Level.WARNING, "dividing partitions"),
+        (group(state="hidden"), PROBLEM, "may not read it"),
+        (group(may=frozenset({"DESCRIBE"})), PROBLEM, "may not join it as user worker"),
+        (group(committed=dict.fromkeys(range(8), 5)), PROBLEM, "deleted 40 records"),
+        (group(state="EMPTY", members=0), WARNING, "no members, and 80 records wait"),
+        (group(members=9), WARNING, "9 members, and 8 partitions"),
+        (group(state="PREPARING_REBALANCE"), WARNING, "dividing partitions"),
     ],
 )
 def test_each_fault_of_a_group_is_found(facts: Kafka, level: Level, found: str) -> None:
@@ -157,10 +138,10 @@ def test_a_long_lag_is_told_and_a_group_that_never_was_is_not() -> None:
 
 def test_old_brokers_transactions_and_clocks() -> None:
     levels = [check_brokers(replace(HEALTHY, version=of), "k")[-1].level for of in ((2, 3), (2, 6), (2, 8), ())]
-    assert levels == [Level.PROBLEM, Level.WARNING, Level.OK, Level.OK]
+    assert levels == [PROBLEM, WARNING, OK, OK]
     said = check_transactions(replace(HEALTHY, transactions={"fleet|x|0": "hidden", "fleet|x|1": "there"}))
-    assert [one.level for one in said] == [Level.PROBLEM, Level.UNKNOWN]
+    assert [one.level for one in said] == [PROBLEM, UNKNOWN]
     assert "Write on TransactionalId fleet|*" in said[0].advice
     assert check_newest(None, 0.0, "p") == []
     assert check_newest(10**12, 10**12 + 5_000.0, "p")[0].found == "the newest record of p is 5 s old"
-    assert check_newest(10**12 + 3_600_000, 10**12, "p")[0].level is Level.WARNING
+    assert check_newest(10**12 + 3_600_000, 10**12, "p")[0].level is WARNING

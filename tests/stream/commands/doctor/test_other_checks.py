@@ -17,6 +17,7 @@ from stream.commands.doctor.machine import Machine, check_machine
 from stream.commands.doctor.redis_checks import check_clock, check_store
 from stream.commands.doctor.redis_facts import Store
 
+OK, UNKNOWN, WARNING, PROBLEM = Level.OK, Level.UNKNOWN, Level.WARNING, Level.PROBLEM
 INFO = {
     "redis_version": "7.0.15",
     "role": "master",
@@ -35,29 +36,29 @@ def store(**info: Any) -> Store:
 
 
 def odd(found: list[Finding]) -> list[Finding]:
-    return [one for one in found if one.level is not Level.OK]
+    return [one for one in found if one.level is not OK]
 
 
 def test_a_healthy_redis_has_five_ok_lines() -> None:
     found = check_store(STORE, "redis://x")
-    assert [one.level for one in found] == [Level.OK] * 5
+    assert [one.level for one in found] == [OK] * 5
     assert odd(check_store(store(redis_version="6.0", valkey_version="8.1.0"), "x")) == []
 
 
 @pytest.mark.parametrize(
     ("facts", "level", "found", "advice"),
     [
-        (store(redis_version="6.2.1"), Level.PROBLEM, "Redis 6.2.1", "Redis 7"),
-        (store(role="slave"), Level.PROBLEM, "replica", "master"),
-        (store(loading=1), Level.PROBLEM, "loading", "wait"),
-        (store(maxmemory_policy="allkeys-lru"), Level.PROBLEM, "when 1,000 MB are full", "noeviction"),
-        (store(maxmemory_policy="volatile-lru", maxmemory=0), Level.WARNING, "as soon as", "noeviction"),
-        (store(used_memory=999_999_999), Level.WARNING, "1,000 of 1,000 MB", "maxmemory"),
-        (store(used_memory=1_000_000_000), Level.PROBLEM, "no checkpoints", "maxmemory"),
-        (store(rdb_last_bgsave_status="err"), Level.PROBLEM, "snapshot failed", "disk"),
-        (store(aof_enabled=0), Level.WARNING, "neither AOF nor snapshots", "appendonly yes"),
-        (replace(store(aof_enabled=0), snapshots=None), Level.UNKNOWN, "may not ask", "redis.conf"),
-        (replace(STORE, round_trip_ms=7.0), Level.WARNING, "7.0 ms", "nearer"),
+        (store(redis_version="6.2.1"), PROBLEM, "Redis 6.2.1", "Redis 7"),
+        (store(role="slave"), PROBLEM, "replica", "master"),
+        (store(loading=1), PROBLEM, "loading", "wait"),
+        (store(maxmemory_policy="allkeys-lru"), PROBLEM, "when 1,000 MB are full", "noeviction"),
+        (store(maxmemory_policy="volatile-lru", maxmemory=0), WARNING, "as soon as", "noeviction"),
+        (store(used_memory=999_999_999), WARNING, "1,000 of 1,000 MB", "maxmemory"),
+        (store(used_memory=1_000_000_000), PROBLEM, "no checkpoints", "maxmemory"),
+        (store(rdb_last_bgsave_status="err"), PROBLEM, "snapshot failed", "disk"),
+        (store(aof_enabled=0), WARNING, "neither AOF nor snapshots", "appendonly yes"),
+        (replace(store(aof_enabled=0), snapshots=None), UNKNOWN, "may not ask", "redis.conf"),
+        (replace(STORE, round_trip_ms=7.0), WARNING, "7.0 ms", "nearer"),
     ],
 )
 def test_each_fault_of_redis_is_found_with_what_to_do(facts: Store, level: Level, found: str, advice: str) -> None:
@@ -67,15 +68,15 @@ def test_each_fault_of_redis_is_found_with_what_to_do(facts: Store, level: Level
 
 def test_what_a_user_may_not_ask_is_unknown_and_no_problem() -> None:
     found = odd(check_store(replace(STORE, info=None), "x"))
-    assert [one.level for one in found] == [Level.UNKNOWN] * 4
-    assert check_clock(None)[0].level is Level.UNKNOWN
+    assert [one.level for one in found] == [UNKNOWN] * 4
+    assert check_clock(None)[0].level is UNKNOWN
 
 
 def test_clocks_apart_are_a_warning_and_far_apart_a_problem() -> None:
     assert [check_clock(ms)[0].level for ms in (-900.0, 2_000.0, -400_000.0)] == [
-        Level.OK,
-        Level.WARNING,
-        Level.PROBLEM,
+        OK,
+        WARNING,
+        PROBLEM,
     ]
     assert "behind" in check_clock(2_000.0)[0].found
     assert "ahead of" in check_clock(-2_000.0)[0].found
@@ -94,21 +95,21 @@ def test_files_in_order_are_ok() -> None:
 @pytest.mark.parametrize(
     ("found", "level", "said", "advice"),
     [
-        (check_weights(Weights("x", error="cut short")), Level.PROBLEM, "x cannot be used: cut short", "--weights"),
-        (check_weights(replace(WEIGHTS, differs="golden forecasts deviate")), Level.PROBLEM, "deviate", "fetch"),
-        (check_weights(replace(WEIGHTS, compiled=None, golden=False)), Level.WARNING, "no folder", "NUMBA_CACHE_DIR"),
-        (check_weights(replace(WEIGHTS, compiled=False, golden=False)), Level.WARNING, "not compiled", "pathcast warm"),
-        (check_atlases(Atlases(Path("/x"), error="Permission denied")), Level.PROBLEM, "/x: Permission", "--atlases"),
-        (check_atlases(replace(ATLASES, missing=["ab"])), Level.PROBLEM, "announced, and not in", "same directory"),
-        (check_atlases(replace(ATLASES, damaged={"ab": "checksum"})), Level.PROBLEM, "ab in /srv", "again"),
-        (check_atlases(replace(ATLASES, announced=None)), Level.UNKNOWN, "2 whole files", ""),
-        (check_atlases(replace(ATLASES, free_bytes=10**6)), Level.PROBLEM, "0.0 GB free", "room"),
-        (check_atlases(replace(ATLASES, free_bytes=10**10)), Level.WARNING, "10.0 GB free", "room"),
-        (check_versions(Versions("/x", error="no such")), Level.PROBLEM, "/x: no such", "--registry"),
-        (check_versions(replace(VERSIONS, damaged={"ab": "other bytes"})), Level.PROBLEM, "weights ab in", "import"),
-        (check_versions(replace(VERSIONS, missing=["ab"])), Level.PROBLEM, "announced are not in", "rollback"),
-        (check_machine(Machine(256, "AVX2", False)), Level.WARNING, "at most 256", "ulimit -n"),
-        (check_machine(Machine(-1, "none", False)), Level.WARNING, "no AVX2", "processor"),
+        (check_weights(Weights("x", error="cut short")), PROBLEM, "x cannot be used: cut short", "--weights"),
+        (check_weights(replace(WEIGHTS, differs="golden forecasts deviate")), PROBLEM, "deviate", "fetch"),
+        (check_weights(replace(WEIGHTS, compiled=None, golden=False)), WARNING, "no folder", "NUMBA_CACHE_DIR"),
+        (check_weights(replace(WEIGHTS, compiled=False, golden=False)), WARNING, "not compiled", "pathcast warm"),
+        (check_atlases(Atlases(Path("/x"), error="Permission denied")), PROBLEM, "/x: Permission", "--atlases"),
+        (check_atlases(replace(ATLASES, missing=["ab"])), PROBLEM, "announced, and not in", "same directory"),
+        (check_atlases(replace(ATLASES, damaged={"ab": "checksum"})), PROBLEM, "ab in /srv", "again"),
+        (check_atlases(replace(ATLASES, announced=None)), UNKNOWN, "2 whole files", ""),
+        (check_atlases(replace(ATLASES, free_bytes=10**6)), PROBLEM, "0.0 GB free", "room"),
+        (check_atlases(replace(ATLASES, free_bytes=10**10)), WARNING, "10.0 GB free", "room"),
+        (check_versions(Versions("/x", error="no such")), PROBLEM, "/x: no such", "--registry"),
+        (check_versions(replace(VERSIONS, damaged={"ab": "other bytes"})), PROBLEM, "weights ab in", "import"),
+        (check_versions(replace(VERSIONS, missing=["ab"])), PROBLEM, "announced are not in", "rollback"),
+        (check_machine(Machine(256, "AVX2", False)), WARNING, "at most 256", "ulimit -n"),
+        (check_machine(Machine(-1, "none", False)), WARNING, "no AVX2", "processor"),
     ],
 )
 def test_each_fault_of_files_and_machine_is_found(found: list[Finding], level: Level, said: str, advice: str) -> None:
@@ -118,7 +119,7 @@ def test_each_fault_of_files_and_machine_is_found(found: list[Finding], level: L
 
 def test_golden_forecasts_are_not_made_where_that_would_compile() -> None:
     (one, kernels) = check_weights(replace(WEIGHTS, compiled=False))
-    assert (one.level, kernels.level) == (Level.UNKNOWN, Level.WARNING)
+    assert (one.level, kernels.level) == (UNKNOWN, WARNING)
 
 
 def test_a_server_that_never_answers_costs_its_own_time_and_not_that_of_others() -> None:

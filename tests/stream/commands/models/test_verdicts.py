@@ -28,26 +28,29 @@ def scores(
     """Of a fleet whose entities differ in how hard they are: `ratio` by horizon is error over damped velocity's, in the
     mean of logs."""
     rng = np.random.default_rng(seed)
-    own = np.exp(np.random.default_rng(99).normal(0, 1, 1_000))  # of each entity, the same for all versions
+    entity = rng.integers(entities, size=n)
+    # Of each entity, how hard it is: the same for all versions.
+    own = np.exp(np.random.default_rng(99).normal(0, 1, 1_000))[entity, None]
+    ahead = (None, *HORIZONS_S)
+    ratios = np.array([ratio(one) for one in ahead])
+    damped_m = 200 * own * harder * np.exp(rng.normal(0, 1, (n, len(ahead))))
+    error_m = damped_m * 0.8 * own**0.3 * ratios * np.exp(rng.normal(0, spread, (n, len(ahead))))
+
+    def outcome(h_s: float | None, error_m: float, damped_m: float) -> Outcome:
+        return Outcome(h_s=h_s, dt_s=h_s or 30.0, error_m=error_m, damped_error_m=damped_m, inside90=True)
+
     found = []
-    for at in range(n):
-        entity = int(rng.integers(entities))
-
-        def outcome(horizon_s: float | None, entity: int = entity) -> Outcome:
-            damped_m = 200 * own[entity] * harder * np.exp(rng.normal(0, 1))
-            error_m = damped_m * 0.8 * own[entity] ** 0.3 * ratio(horizon_s) * np.exp(rng.normal(0, spread))
-            named = {} if horizon_s is None else {"h_s": horizon_s}
-            return Outcome(**named, dt_s=horizon_s or 30.0, error_m=error_m, damped_error_m=damped_m, inside90=True)
-
+    for at, row in enumerate(zip(entity.tolist(), error_m.tolist(), damped_m.tolist(), strict=True)):
+        after, *horizons = map(outcome, ahead, *row[1:])
         found.append(
             Score(
                 forecast_id=f"{version}-{seed}-{at}",
-                entity_id=f"bus-{entity}",
+                entity_id=f"bus-{row[0]}",
                 anchor_ts=at * 1000,
                 model=ModelRef("small", version),
                 status="ok",
-                next=outcome(None),
-                horizons=tuple(outcome(one) for one in HORIZONS_S),
+                next=after,
+                horizons=tuple(horizons),
             )
         )
     return found

@@ -206,7 +206,7 @@ class FlakyStore(MemoryStore):
         await self._pass("get_many", partition)
         if self.reads_to_fail:
             self.reads_to_fail -= 1
-            raise ConnectionError("Redis is away")
+            raise ConnectionError("Redis at secret.example is away")
         return await super().get_many(partition, entity_ids)
 
     async def put_many(
@@ -215,7 +215,7 @@ class FlakyStore(MemoryStore):
         await self._pass("put_many", partition)
         if self.writes_to_fail:
             self.writes_to_fail -= 1
-            raise ConnectionError("Redis is away")
+            raise ConnectionError("Redis at secret.example is away")
         return await super().put_many(partition, epoch, next_offset, items)
 
     def checkpoint(self, partition: Partition) -> Claim:

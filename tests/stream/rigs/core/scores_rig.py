@@ -11,11 +11,12 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from stream.kafka.records.record_columns import Records
 from stream.services.scores.scoring.scorer import Scorer
 from stream.services.scores.scoring.waiting import LATENESS_MS, Rules
 from stream.wire import (
@@ -27,6 +28,7 @@ from stream.wire import (
     ModelRef,
     NextStep,
     Outcome,
+    Record,
     Score,
     Src,
     Window,
@@ -40,6 +42,7 @@ from stream.wire.scoring import errors
 T0: Final = 1_700_000_000_000
 HORIZONS_S: Final = (60.0, 300.0, 900.0)
 RULES: Final = Rules()
+PARTITION: Final = ("pathcast.forecasts.v1", 3)
 M_PER_DEG: Final = 111_195.0
 
 
@@ -121,6 +124,14 @@ def fixes(rng: random.Random, entities: int, minutes: float) -> list[Fix]:
     return [fix for _, fix in sorted(arriving, key=lambda pair: pair[0])]
 
 
+def answered(fixes: Iterable[Fix], versions: Sequence[tuple[str, str | None]] = (("m1", None),)) -> list[bytes]:
+    """The records of these fixes."""
+    fleet = Fleet(random.Random(0), versions)
+    for source, fix in enumerate(fixes):
+        fleet.answer(fix, source)
+    return fleet.records
+
+
 def records(seed: int, entities: int = 6, minutes: float = 150, copies: bool = True) -> list[bytes]:
     """A partition of the forecasts topic: two versions of weights and one that asks an atlas; some records twice."""
     print(f"seed {seed}")
@@ -133,9 +144,28 @@ def records(seed: int, entities: int = 6, minutes: float = 150, copies: bool = T
     return fleet.records
 
 
+def rows(log: Sequence[bytes], low: int, high: int) -> Records:
+    """Some records of a log, as a member polls them."""
+    return Records.of([Record(*PARTITION, offset, 0, None, log[offset]) for offset in range(low, high)])
+
+
 def scored(log: Iterable[bytes], scorer: Scorer | None = None) -> list[Score]:
     scorer = scorer or Scorer(RULES)
     return [score for offset, raw in enumerate(log) for score in scorer.fold(offset, raw)]
+
+
+def score(number: int, version: str = "a", error_m: float = 10.0, damped_m: float | None = 20.0, **more: Any) -> Score:
+    """One of many, of five entities in turn."""
+    fields: dict[str, Any] = {
+        "forecast_id": f"{version}-{number}",
+        "entity_id": f"e{number % 5}",
+        "anchor_ts": 1_000 * number,
+        "model": ModelRef("m", version),
+        "status": "ok",
+        "next": Outcome(None, 30.0, error_m, damped_m, error_m < 15, error_m < 30),
+        "horizons": (Outcome(60.0),),
+    }
+    return Score(**{**fields, **more})
 
 
 # -- by definition ----------------------------------------------------------------------------------------------------

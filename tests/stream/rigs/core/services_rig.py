@@ -137,6 +137,11 @@ class Latest:
         self.records += made
         return made
 
+    def take(self, records: Iterable[Record]) -> list[Outgoing]:
+        """These records and a transaction."""
+        self.fold(records)
+        return self.flush()
+
 
 def newest(values: Mapping[str, bytes]) -> dict[str, Forecast]:
     return {key: loads_forecast(value) for key, value in values.items()}
@@ -145,6 +150,5 @@ def newest(values: Mapping[str, bytes]) -> dict[str, Forecast]:
 def undisturbed(records: Sequence[Record], rules: Rules) -> dict[str, bytes]:
     """The values that a member leaves that nothing ever happens to, and that publishes once, at the end."""
     latest = Latest(rules)
-    latest.fold(records)
-    latest.flush()
+    latest.take(records)
     return latest.values

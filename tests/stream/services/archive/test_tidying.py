@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from archive_rig import T0, all_files, begun, day_of_buses, expected, files, follow, landed, owned, record, through
@@ -79,7 +80,7 @@ def test_days_before_the_retention_go(root: str) -> None:
 
 
 def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every_ping_once(
-    near_root: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A month, with a landing every three hours, of two partitions; late pings every day, one receiver with a wrong
     clock, and an owner that dies at some write of every day."""
@@ -89,7 +90,7 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
     rng = random.Random(seed)
     days, every, pings = 30, 8, 40
     rules = Rules(retention_days=21)
-    catalog = begun(near_root)
+    catalog = begun(tmp_path)
     logs = {partition: [] for partition in range(2)}  # type: ignore[var-annotated]
     most_files, most_waiting, died = 0, 0, 0
     owners = {}

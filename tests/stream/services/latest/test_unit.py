@@ -24,8 +24,7 @@ FORECASTS, GAPFILLS = TOPICS.forecasts, TOPICS.gapfills
 def test_a_record_begins_with_the_forecast_as_it_was_published() -> None:
     raw = forecast("a", T0, 7)
     latest = Latest()
-    latest.fold([record(FORECASTS, 5, raw)])
-    (made,) = latest.flush()
+    (made,) = latest.take([record(FORECASTS, 5, raw)])
     assert (made.topic, made.key, made.src.partition) == (TOPICS.latest, b"a", NUMBER)
     assert made.value is not None
     assert made.value.startswith(raw[:-1] + b",")
@@ -38,8 +37,7 @@ def test_a_record_begins_with_the_forecast_as_it_was_published() -> None:
 
 def test_several_changes_between_two_transactions_are_one_update() -> None:
     latest = Latest()
-    latest.fold([record(FORECASTS, n, forecast("a", T0 + n * MINUTE, n)) for n in range(9)])
-    (made,) = latest.flush()
+    (made,) = latest.take([record(FORECASTS, n, forecast("a", T0 + n * MINUTE, n)) for n in range(9)])
     assert made.value is not None
     assert loads_forecast(made.value).anchor.ts == T0 + 8 * MINUTE
     assert latest.flush() == []
@@ -49,36 +47,25 @@ def test_copies_and_late_pings_change_no_forecast() -> None:
     first, second = forecast("a", T0, 1), forecast("a", T0 + MINUTE, 2)
     late = forecast("a", T0 + 30_000, 3, status="stale")
     latest = Latest()
-    latest.fold(record(FORECASTS, n, raw) for n, raw in enumerate([first, second, late, first, second]))
-    latest.flush()
+    latest.take(record(FORECASTS, n, raw) for n, raw in enumerate([first, second, late, first, second]))
     assert newest(latest.values) == {"a": loads_forecast(second)}
     counts = latest.unit.counts
     assert (counts["newest"], counts["stale"], counts["copy"]) == (2, 1, 2)
 
 
-def test_a_clock_that_was_reset_goes_on_with_earlier_times() -> None:
-    ahead, after = forecast("a", T0 + 5 * HOUR, 1), forecast("a", T0 + MINUTE, 2)
-    latest = Latest()
-    latest.fold([record(FORECASTS, 0, ahead, published_ms=T0), record(FORECASTS, 1, after)])
-    latest.flush()
-    assert newest(latest.values) == {"a": loads_forecast(after)}
-
-
 def test_an_entity_expires_when_the_fleet_has_gone_on_without_it() -> None:
     latest = Latest(Rules(expire_ms=HOUR))
     at = iter(range(1000))
-    latest.fold([record(FORECASTS, next(at), forecast(name, T0, 0)) for name in "abc"])
-    latest.flush()
+    latest.take([record(FORECASTS, next(at), forecast(name, T0, 0)) for name in "abc"])
     for minute in range(1, 61):
         latest.fold([record(FORECASTS, next(at), forecast(name, T0 + minute * MINUTE, minute)) for name in "bc"])
     latest.flush()
     assert set(latest.values) == {"a", "b", "c"}, "it was silent for an hour, and not longer"
-    latest.fold([record(FORECASTS, next(at), forecast(name, T0 + 61 * MINUTE, 61)) for name in "bc"])
-    gone = [one for one in latest.flush() if one.value is None]
+    made = latest.take([record(FORECASTS, next(at), forecast(name, T0 + 61 * MINUTE, 61)) for name in "bc"])
+    gone = [one for one in made if one.value is None]
     assert [(one.topic, one.key) for one in gone] == [(TOPICS.latest, b"a")]
     assert latest.unit.counts["expired"] == 1
-    latest.fold([record(FORECASTS, next(at), forecast("a", T0 + 62 * MINUTE, 62))])
-    latest.flush()
+    latest.take([record(FORECASTS, next(at), forecast("a", T0 + 62 * MINUTE, 62))])
     assert set(latest.values) == {"a", "b", "c"}, "it comes back"
 
 
@@ -86,17 +73,15 @@ def test_clocks_that_are_ahead_end_nobody() -> None:
     """A ping may be a day ahead. Even several of them do not count for later than they were published."""
     latest = Latest(Rules(expire_ms=HOUR))
     day = 24 * HOUR - 1
-    latest.fold(
+    latest.take(
         record(FORECASTS, n, forecast(name, T0 + (day if name in "xyz" else 0), n), published_ms=T0 + LAG_MS)
         for n, name in enumerate("abxyz")
     )
-    latest.flush()
     assert set(latest.values) == set("abxyz")
-    latest.fold(
+    latest.take(
         record(FORECASTS, 10 + n, forecast(name, T0 + 2 * HOUR, 9), published_ms=T0 + 2 * HOUR)
         for n, name in enumerate("ab")
     )
-    latest.flush()
     assert set(latest.values) == set("ab"), "and they are kept no longer than others"
 
 
@@ -104,8 +89,7 @@ def test_one_clock_of_a_recording_that_is_ahead_ends_nobody() -> None:
     """It is published years later, so that only the others can tell that one of them is ahead."""
     latest = Latest(Rules(expire_ms=HOUR))
     for n, (name, ts) in enumerate([("a", T0), ("b", T0), ("x", T0 + 5 * HOUR), ("x", T0 + 6 * HOUR), ("a", T0 + 1)]):
-        latest.fold([record(FORECASTS, n, forecast(name, ts, n), published_ms=T0 + 9_999 * HOUR)])
-        latest.flush()
+        latest.take([record(FORECASTS, n, forecast(name, ts, n), published_ms=T0 + 9_999 * HOUR)])
     assert set(latest.values) == {"a", "b", "x"}
 
 
@@ -115,11 +99,10 @@ def test_a_recording_that_is_fed_twice_expires_nobody() -> None:
     for again in range(2):
         for minute in range(180):
             ts = T0 + minute * MINUTE
-            latest.fold(
+            latest.take(
                 record(FORECASTS, next(at), forecast(name, ts, 180 * again + minute), published_ms=T0 + 999 * HOUR)
                 for name in "ab"
             )
-            latest.flush()
             assert all(one.value is not None for one in latest.records)
     assert set(latest.values) == {"a", "b"}
 
@@ -128,8 +111,7 @@ def test_a_recording_that_is_fed_twice_expires_nobody() -> None:
 def test_a_fleet_that_falls_silent_together_expires_by_the_clock(names: str) -> None:
     """No record tells the time any more, so that it goes on as the clock does, but only while nothing is unread."""
     latest = Latest(Rules(expire_ms=HOUR))
-    latest.fold(record(FORECASTS, n, forecast(name, T0, n)) for n, name in enumerate(names))
-    latest.flush()
+    latest.take(record(FORECASTS, n, forecast(name, T0, n)) for n, name in enumerate(names))
     published = T0 + LAG_MS
     for quiet_ms in (None, published - HOUR, published + HOUR):
         latest.flush(quiet_ms)
@@ -143,8 +125,7 @@ def test_a_fleet_that_falls_silent_together_expires_by_the_clock(names: str) -> 
 
 def test_no_more_entities_are_kept_than_allowed() -> None:
     latest = Latest(Rules(max_entities=10))
-    latest.fold(record(FORECASTS, n, forecast(f"e{n}", T0 + n * 1000, n)) for n in range(25))
-    latest.flush()
+    latest.take(record(FORECASTS, n, forecast(f"e{n}", T0 + n * 1000, n)) for n in range(25))
     assert set(latest.values) == {f"e{n}" for n in range(15, 25)}
     assert latest.unit.counts["evicted"] == 15
     assert all(one.value is None for one in latest.records if one.key in {b"e0", b"e14"})
@@ -158,34 +139,28 @@ def test_a_silence_is_drawn_until_ten_minutes_after_its_end() -> None:
     end = T0 + 20 * MINUTE
     latest = Latest()
     latest.fold([record(FORECASTS, 0, forecast("a", T0, 0)), record(FORECASTS, 1, forecast("a", end, 1))])
-    latest.fold([record(GAPFILLS, 0, gap("a", T0, end))])
-    latest.flush()
+    latest.take([record(GAPFILLS, 0, gap("a", T0, end))])
     assert drawn(latest) == [T0, *(T0 + n * 5 * MINUTE for n in (1, 2, 3)), end]
-    latest.fold([record(FORECASTS, 2, forecast("a", end + 10 * MINUTE, 2))])
-    latest.flush()
+    latest.take([record(FORECASTS, 2, forecast("a", end + 10 * MINUTE, 2))])
     assert drawn(latest) is not None
-    latest.fold([record(FORECASTS, 3, forecast("a", end + 10 * MINUTE + 1, 3))])
-    latest.flush()
+    latest.take([record(FORECASTS, 3, forecast("a", end + 10 * MINUTE + 1, 3))])
     assert drawn(latest) is None
-    latest.fold([record(GAPFILLS, 1, gap("a", end, end + 9 * MINUTE))])
-    latest.flush()
+    latest.take([record(GAPFILLS, 1, gap("a", end, end + 9 * MINUTE))])
     assert drawn(latest) is not None
     latest.fold([record(GAPFILLS, 2, gap("a", T0, end, revision=1, status="retracted"))])
     assert drawn(latest) is not None, "another gap's retraction"
-    latest.fold([record(GAPFILLS, 3, gap("a", end, end + 9 * MINUTE, revision=1, status="retracted"))])
-    latest.flush()
+    latest.take([record(GAPFILLS, 3, gap("a", end, end + 9 * MINUTE, revision=1, status="retracted"))])
     assert drawn(latest) is None
 
 
 def test_a_gap_fill_that_comes_before_its_forecast_is_read_again_by_a_successor() -> None:
     latest = Latest()
-    latest.fold([record(GAPFILLS, 0, gap("b", T0, T0 + MINUTE)), record(GAPFILLS, 1, gap("a", T0, T0 + 9 * MINUTE))])
-    assert latest.flush() == []
+    fills = [record(GAPFILLS, 0, gap("b", T0, T0 + MINUTE)), record(GAPFILLS, 1, gap("a", T0, T0 + 9 * MINUTE))]
+    assert latest.take(fills) == []
     assert latest.committed[GAPFILLS][0] == 0
     latest.restarted()
     latest.fold([record(FORECASTS, 0, forecast("a", T0 + 9 * MINUTE, 0))])
-    latest.fold([record(GAPFILLS, 0, gap("b", T0, T0 + MINUTE)), record(GAPFILLS, 1, gap("a", T0, T0 + 9 * MINUTE))])
-    latest.flush()
+    latest.take(fills)
     assert loads_latest(latest.values["a"]).map.gap is not None
 
 
@@ -193,14 +168,12 @@ def test_a_gap_fill_outlives_the_end_of_its_entity_if_its_forecast_comes_later()
     """A member that catches up has read all gap fills before it reads that the entity was silent, ended, and came
     again."""
     latest = Latest(Rules(expire_ms=10 * MINUTE))
-    latest.fold([record(FORECASTS, 0, forecast("a", T0, 0)), record(GAPFILLS, 0, gap("a", T0, T0 + 30 * MINUTE))])
-    latest.flush()
-    latest.fold([record(FORECASTS, n, forecast(name, T0 + 29 * MINUTE, n)) for n, name in ((1, "b"), (2, "c"))])
-    assert [one.key for one in latest.flush() if one.value is None] == [b"a"]
+    latest.take([record(FORECASTS, 0, forecast("a", T0, 0)), record(GAPFILLS, 0, gap("a", T0, T0 + 30 * MINUTE))])
+    made = latest.take([record(FORECASTS, n, forecast(name, T0 + 29 * MINUTE, n)) for n, name in ((1, "b"), (2, "c"))])
+    assert [one.key for one in made if one.value is None] == [b"a"]
     latest.restarted()
     latest.fold([record(GAPFILLS, 0, gap("a", T0, T0 + 30 * MINUTE))])
-    latest.fold([record(FORECASTS, 3, forecast("a", T0 + 30 * MINUTE, 3))])
-    latest.flush()
+    latest.take([record(FORECASTS, 3, forecast("a", T0 + 30 * MINUTE, 3))])
     assert loads_latest(latest.values["a"]).map.gap is not None
 
 
@@ -251,13 +224,11 @@ def test_wherever_it_is_restarted_the_values_are_those_of_an_undisturbed_run(see
 def test_offsets_that_somebody_has_set_back_bring_nothing_back() -> None:
     records = logs(99, minutes=60)
     latest = Latest()
-    latest.fold(records)
-    latest.flush()
+    latest.take(records)
     before = {key: loads_latest(value).forecast_id for key, value in latest.values.items()}
     latest.committed = {}
     latest.restarted()
-    latest.fold(records[: len(records) // 2])
-    latest.flush()
+    latest.take(records[: len(records) // 2])
     after = {key: loads_latest(value).forecast_id for key, value in latest.values.items()}
     assert after == before
 
@@ -266,33 +237,28 @@ def test_a_forecast_from_before_the_known_one_is_not_taken_whatever_its_time() -
     """The earlier one is of a clock that was ahead. By its ping's time alone it would be the newest."""
     ahead, after = forecast("a", T0 + 5 * HOUR, 1), forecast("a", T0 + MINUTE, 2)
     latest = Latest()
-    latest.fold([record(FORECASTS, 0, ahead, published_ms=T0), record(FORECASTS, 1, after)])
-    latest.flush()
+    latest.take([record(FORECASTS, 0, ahead, published_ms=T0), record(FORECASTS, 1, after)])
     latest.committed = {}
     latest.restarted()
-    latest.fold([record(FORECASTS, 0, ahead, published_ms=T0)])
-    latest.flush()
+    latest.take([record(FORECASTS, 0, ahead, published_ms=T0)])
     assert newest(latest.values) == {"a": loads_forecast(after)}
 
 
 def test_a_topic_that_was_made_anew_is_followed_from_its_first_record() -> None:
     latest = Latest()
-    latest.fold([record(FORECASTS, 500, forecast("a", T0, 900))])
-    latest.flush()
+    latest.take([record(FORECASTS, 500, forecast("a", T0, 900))])
     latest.ends[FORECASTS] = 3
     latest.committed = {}
     latest.restarted()
     again = forecast("a", T0 + MINUTE, 0)
-    latest.fold([record(FORECASTS, 2, again)])
-    latest.flush()
+    latest.take([record(FORECASTS, 2, again)])
     assert newest(latest.values) == {"a": loads_forecast(again)}
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"{", b"[]", b"\xff\xfe", b'{"entity_id":"a"}', b"[" * 100_000])
 def test_what_is_no_record_is_counted_and_left_out(raw: bytes | None) -> None:
     latest = Latest()
-    latest.fold([record(FORECASTS, 0, raw, published_ms=T0), record(GAPFILLS, 0, raw)])
-    assert latest.flush() == []
+    assert latest.take([record(FORECASTS, 0, raw, published_ms=T0), record(GAPFILLS, 0, raw)]) == []
     assert (latest.unit.counts["unreadable"], latest.unit.counts["gap_unreadable"]) == (1, 1)
 
 
@@ -313,8 +279,7 @@ def test_an_ellipse_is_the_region_that_holds_nine_tenths() -> None:
 
 def test_a_successor_knows_the_time_to_the_millisecond() -> None:
     latest = Latest()
-    latest.fold(logs(5, minutes=30))
-    latest.flush()
+    latest.take(logs(5, minutes=30))
     before = latest.unit.time
     assert latest.restarted().time == before
     latest.committed = {topic: (at, "moved by hand") for topic, (at, _) in latest.committed.items()}

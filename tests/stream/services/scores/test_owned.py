@@ -8,25 +8,19 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from scores_rig import records
+from scores_rig import PARTITION, records, rows, score
 
 from stream.kafka.log import Bounds
-from stream.kafka.records.record_columns import Records
 from stream.services.scores.owned import CommitMetadata, Decided, Owned
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State
 from stream.services.scores.scoring.waiting import Rules
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.sums import MOST_HORIZONS, MOST_MODELS, OTHER, Sums
-from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, ModelRef, Outcome, Record, Score
+from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, Outcome
 
-PARTITION = ("pathcast.forecasts.v1", 3)
 SETTINGS = ScoreSettings()
 METADATA_BYTES = 4_096  # a broker's offset.metadata.max.bytes, as it is shipped
-
-
-def rows(log: list[bytes], low: int, high: int) -> Records:
-    return Records.of([Record(*PARTITION, offset, 0, None, log[offset]) for offset in range(low, high)])
 
 
 @pytest.mark.parametrize(("seed", "entities", "handovers"), [(11, 40, 12), (103, 6, 40)])
@@ -96,19 +90,10 @@ def test_another_log_is_scored_anew(caplog: pytest.LogCaptureFixture) -> None:
     assert "another log" in caplog.text
 
 
-def outcome(**more: float) -> Outcome:
-    return Outcome(None, 30.0, 10.0, 20.0, True, True, **more)
-
-
-def score(version: str, horizon_s: float = 60.0, status: str = "ok") -> Score:
-    fields = {"forecast_id": "f", "entity_id": "e", "anchor_ts": 1, "model": ModelRef("m", version), "status": status}
-    return Score(**fields, next=outcome(), horizons=(Outcome(horizon_s),))  # type: ignore[arg-type]
-
-
 def test_labels_are_bounded_whatever_comes() -> None:
     sums = Sums()
     for number in range(200):
-        sums.add(score(f"v{number}", 1.0 + number))
+        sums.add(score(number, f"v{number}", horizons=(Outcome(1.0 + number),)))
     assert len({labels.model for labels in sums.sums}) == MOST_MODELS + 1
     assert len({labels.horizon for labels in sums.sums}) == MOST_HORIZONS + 1
     assert sum(one.scored for one in sums.sums.values()) == 200
@@ -118,7 +103,7 @@ def test_labels_are_bounded_whatever_comes() -> None:
 def test_forecasts_that_did_not_claim_to_be_good_are_counted_by_status_alone() -> None:
     sums = Sums()
     for status in ("ok", "warmup", "stale", "fallback_cv"):
-        sums.add(score("v", status=status))
+        sums.add(score(0, status=status))
     assert sums.statuses == {"ok": 1, "warmup": 1, "stale": 1, "fallback_cv": 1}
     assert {one.scored + one.unscored for one in sums.sums.values()} == {2}
     drift = Drift(

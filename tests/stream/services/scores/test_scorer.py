@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 from msgspec.structs import replace
-from scores_rig import HORIZONS_S, RULES, T0, Fix, Fleet, by_definition, records, scored
+from scores_rig import HORIZONS_S, RULES, T0, Fix, answered, by_definition, records, scored
 
 from stream.services.scores.scoring.clock import Clock
 from stream.services.scores.scoring.scorer import Scorer
@@ -61,10 +61,7 @@ def test_whoever_takes_over_at_any_record_goes_on_as_if_nothing_had_happened(see
 
 
 def test_a_copy_of_what_was_decided_is_no_new_forecast_and_no_new_track() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(600):
-        fleet.answer(moving("ab"[source % 2], 10 * source), source)
-    log, scorer = fleet.records, Scorer(RULES)
+    log, scorer = answered(moving("ab"[n % 2], 10 * n) for n in range(600)), Scorer(RULES)
     first = [score for offset, raw in enumerate(log) for score in scorer.fold(offset, raw)]
     counts = scorer.counts.copy()
     again = [score for offset, raw in enumerate(log[len(log) // 2 :], len(log)) for score in scorer.fold(offset, raw)]
@@ -81,12 +78,9 @@ def moving(name: str, seconds: float) -> Fix:
 
 def test_a_track_that_begins_anew_back_in_time_is_scored_anew() -> None:
     """A receiver whose clock was 8 hours ahead is put right: its worker answers earlier pings again."""
-    fleet = Fleet(random.Random(0))
     order = [*range(0, 1_000, 20), *range(29_000, 29_100, 20), *range(1_000, 3_000, 20)]
-    for source, seconds in enumerate(order):
-        fleet.answer(moving("bus", seconds), source)
     scorer = Scorer(RULES)
-    found = by_id(scored(fleet.records, scorer))
+    found = by_id(scored(answered(moving("bus", seconds) for seconds in order), scorer))
     assert scorer.counts["anew"] == 1
     late = [score for score in found.values() if T0 + 1_000_000 <= score.anchor_ts < T0 + 1_600_000]
     assert len(late) == 30, "as if there had been no other pings"
@@ -102,14 +96,11 @@ def test_one_clock_that_is_ahead_makes_nobody_silent_and_two_do() -> None:
 
 
 def test_what_waits_for_an_entity_that_ended_is_given_up_when_the_others_went_on() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(200):
-        if source < 30:
-            fleet.answer(moving("ends", 20 * source), 3 * source)
-        for name in ("a", "b"):
-            fleet.answer(moving(name, 20 * source + 1), 3 * source + 1)
+    ends = [moving("ends", 20 * n) for n in range(30)]
+    others = [moving(name, 20 * n + 1) for n in range(200) for name in ("a", "b")]
     scorer = Scorer(RULES)
-    found = [score for score in scored(fleet.records, scorer) if score.entity_id == "ends"]
+    log = answered(sorted([*ends, *others], key=lambda fix: fix.ts))
+    found = [score for score in scored(log, scorer) if score.entity_id == "ends"]
     assert len(found) == 30
     assert scorer.counts["silent"] == 1
     assert found[-1].next.dt_s is None
@@ -118,12 +109,8 @@ def test_what_waits_for_an_entity_that_ended_is_given_up_when_the_others_went_on
 
 
 def test_what_is_kept_of_an_entity_is_bounded_at_any_cadence() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(30_000):  # 20 pings a second
-        fleet.answer(moving("fast", 0.05 * source), source)
-    scorer = Scorer(RULES)
-    most = 0
-    for offset, raw in enumerate(fleet.records):
+    scorer, most = Scorer(RULES), 0
+    for offset, raw in enumerate(answered(moving("fast", 0.05 * n) for n in range(30_000))):  # 20 pings a second
         scorer.fold(offset, raw)
         most = max(most, scorer.standing().forecasts)
     assert RULES.span_ms // SLOT_MS - 1 <= most <= RULES.span_ms // SLOT_MS + 1
@@ -133,11 +120,8 @@ def test_what_is_kept_of_an_entity_is_bounded_at_any_cadence() -> None:
 
 
 def test_entities_are_bounded_and_the_one_that_was_silent_longest_is_given_up() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(50):
-        fleet.answer(moving(f"e{source}", source), source)
     scorer = Scorer(RULES, max_entities=20)
-    found = scored(fleet.records, scorer)
+    found = scored(answered(moving(f"e{n}", n) for n in range(50)), scorer)
     assert scorer.standing().entities == 20
     assert [score.entity_id for score in found] == [f"e{n}" for n in range(30)]
     assert scorer.counts["evicted"] == 30
@@ -155,30 +139,22 @@ def test_what_is_no_forecast_is_counted_and_disturbs_nothing() -> None:
 
 
 def test_horizons_beyond_the_longest_have_no_outcome() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(200):
-        fleet.answer(moving("bus", 20 * source), source)
-    short = Scorer(RULES._replace(longest_s=300.0))
-    found = scored(fleet.records, short)
+    log = answered(moving("bus", 20 * n) for n in range(200))
+    found = scored(log, Scorer(RULES._replace(longest_s=300.0)))
     assert all(score.horizons[2].dt_s is None and score.horizons[1].dt_s is not None for score in found)
-    assert len(found) > len(scored(fleet.records)), "and nobody waits for them"
+    assert len(found) > len(scored(log)), "and nobody waits for them"
 
 
 def test_a_version_of_which_only_the_atlas_differs_is_scored_beside_the_other() -> None:
-    fleet = Fleet(random.Random(0), [("m", None), ("m", "a"), ("m", "b")])
-    for source in range(100):
-        fleet.answer(moving("bus", 20 * source), source)
-    found = scored(fleet.records)
+    versions = [("m", None), ("m", "a"), ("m", "b")]
+    found = scored(answered((moving("bus", 20 * n) for n in range(100)), versions))
     assert len({score.anchor_ts for score in found}) * 3 == len(found)
 
 
 def test_a_forecast_at_the_date_line_is_not_on_the_other_side_of_the_world() -> None:
-    fleet = Fleet(random.Random(0))
-    for source in range(200):
-        lon = (179.95 + source * 1e-3 + 180) % 360 - 180
-        fleet.answer(Fix("ship", T0 + 20_000 * source, 0.0, round(lon, 7)), source)
+    lons = [round((179.95 + n * 1e-3 + 180) % 360 - 180, 7) for n in range(200)]
     straight = []
-    for raw in fleet.records:
+    for raw in answered(Fix("ship", T0 + 20_000 * n, 0.0, lon) for n, lon in enumerate(lons)):
         one = loads_forecast(raw)
         d_lon = (one.next.d_lon + 180) % 360 - 180
         straight.append(dumps(replace(one, next=replace(one.next, d_lon=d_lon))))

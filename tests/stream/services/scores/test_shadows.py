@@ -10,7 +10,7 @@ from functools import cache
 import msgspec
 import pytest
 from msgspec.structs import replace
-from scores_rig import RULES, T0, Fix, fixes, records, scored
+from scores_rig import PARTITION, RULES, T0, Fix, fixes, records, rows, scored
 
 from model.api import Predictor
 from stream.commands.replay import engine_of
@@ -28,7 +28,6 @@ from stream.wire import Ping, Record, Score, dumps, dumps_scored, loads_forecast
 from stream.wire.ids import forecast_id
 
 PINGS = ("pathcast.pings.v1", 3)
-FORECASTS = ("pathcast.forecasts.v1", 3)
 HORIZONS_S = (60.0, 300.0)
 SEED = 5
 
@@ -130,15 +129,11 @@ def beside(log: Sequence[bytes], low: int, high: int) -> list[tuple[bytes, ...]]
     return [(shadow_of(raw),) if at >= 500 and at % 7 else () for at, raw in enumerate(log[:high])][low:]
 
 
-def rows(log: list[bytes], low: int, high: int) -> Records:
-    return Records.of([Record(*FORECASTS, offset, 0, None, log[offset]) for offset in range(low, high)])
-
-
 def test_a_shadow_changes_no_score_of_what_was_published_and_no_drift(log: list[bytes]) -> None:
     settings = ScoreSettings()
-    alone = Owned(FORECASTS, settings, None, None)
+    alone = Owned(PARTITION, settings, None, None)
     expected = alone.fold(rows(log, 0, len(log)))
-    both = Owned(FORECASTS, settings, None, None)
+    both = Owned(PARTITION, settings, None, None)
     found = both.fold(rows(log, 0, len(log)), beside(log, 0, len(log)))
     published = [one for one in found if not (isinstance(one.record, Score) and one.record.shadow)]
     assert published == expected
@@ -150,12 +145,12 @@ def test_a_shadow_changes_no_score_of_what_was_published_and_no_drift(log: list[
 
 def test_members_that_follow_each_other_score_shadows_as_one_alone_does(log: list[bytes]) -> None:
     settings = ScoreSettings()
-    whole = Owned(FORECASTS, settings, None, None).fold(rows(log, 0, len(log)), beside(log, 0, len(log)))
+    whole = Owned(PARTITION, settings, None, None).fold(rows(log, 0, len(log)), beside(log, 0, len(log)))
     cuts = [0, *sorted(random.Random(SEED).sample(range(1, len(log)), 12)), len(log)]
     committed: tuple[int, str] | None = None
     found: list[Decided] = []
     for high in cuts[1:]:
-        owned = Owned.taken_over(FORECASTS, settings, committed, Bounds(0, len(log)))
+        owned = Owned.taken_over(PARTITION, settings, committed, Bounds(0, len(log)))
         begin = owned.begin or 0
         found += owned.fold(rows(log, begin, high), beside(log, begin, high))
         committed = high, owned.metadata(high)
@@ -190,7 +185,7 @@ def test_the_record_says_that_it_is_a_shadows_and_else_nothing_of_it() -> None:
 
 
 def test_a_shadow_has_rows_of_its_own_and_is_paired_with_what_was_published(log: list[bytes]) -> None:
-    owned = Owned(FORECASTS, ScoreSettings(drift=False), None, None)
+    owned = Owned(PARTITION, ScoreSettings(drift=False), None, None)
     found = [one.record for one in owned.fold(rows(log, 0, len(log)), beside(log, 0, len(log)))]
     scores = [one for one in found if isinstance(one, Score)]
     assert {(labels.model, labels.role) for labels in summaries(scores)} == {

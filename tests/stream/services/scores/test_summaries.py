@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
 
 import numpy as np
 import pytest
-from scores_rig import records, scored
+from scores_rig import records, score, scored
 
 from stream.services.scores.summaries import atlas_version, by_version, paired, summaries
 from stream.services.scores.sums import Labels
-from stream.wire import AtlasRef, ModelRef, Outcome, Score
+from stream.wire import AtlasRef, Outcome, Score
 from train.evaluation import metrics
-
-
-def score(number: int, version: str = "a", error_m: float = 10.0, damped_m: float | None = 20.0, **more: Any) -> Score:
-    fields: dict[str, Any] = {
-        "forecast_id": f"{version}-{number}",
-        "entity_id": f"e{number % 5}",
-        "anchor_ts": 1_000 * number,
-        "model": ModelRef("m", version),
-        "status": "ok",
-        "next": Outcome(None, 30.0, error_m, damped_m, error_m < 15, error_m < 30),
-        "horizons": (Outcome(60.0),),
-    }
-    return Score(**{**fields, **more})
 
 
 def test_a_row_has_means_medians_skill_and_shares() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import delivery_rig
 import pytest
+from delivery_rig import DAY, P0, P1, SETTINGS, TOPIC, FlakyStore, running
 from engine_rig import one_by_one
 from faulty import POISON_MPS, FaultyFold
 from msgspec.json import decode as loads
@@ -27,67 +28,30 @@ from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.delivery.ownership import ownership
 from stream.engine.engine import Engine
-from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import NONE, Answers
 from stream.kafka.records.record_columns import Records
-from stream.store.base import MemoryStore
-from stream.wire import Outgoing, Ping, Record, dumps
+from stream.wire import Ping, Record, dumps
 from stream.worker.monitor import broker_monitor
 from stream.worker.monitor import monitor as watch_module
 from stream.worker.monitor.health import Held, Reading
 from stream.worker.monitor.monitor import Monitor
 
-SETTINGS = Settings(max_wait_ms=0.0, checkpoint_ms=0.0)
-TOPIC = SETTINGS.topics.pings
-P0, P1 = (TOPIC, 0), (TOPIC, 1)
-DAY = 1_700_000_000_000
+THREE_AT_A_TIME = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3)
+AWAY = 1 << 30  # as many calls as nobody makes
 
 
-class Kafka:
-    """Takes answers and offsets, when it is told to."""
+class Kafka(delivery_rig.Kafka):
+    """Takes answers when it is told to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.takes = asyncio.Event()
         self.takes.set()
-        self.log: dict[tuple[Partition, int], Record] = {}
-        self.published: list[Outgoing] = []
-        self.marks: dict[Partition, CommittedOffset] = {}
-        self.fail_commit: Exception | None = None
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
 
     async def publish(self, answers: Answers) -> None:
         await self.takes.wait()
-        self.published += answers
-
-    async def confirm_membership(self) -> None: ...
-
-    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        await asyncio.sleep(0)
-        if self.fail_commit is not None:
-            raise self.fail_commit
-        self.marks.update(marks)
-
-    async def committed(self, partition: Partition) -> CommittedOffset | None:
-        return self.marks.get(partition)
-
-    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
-        return Log(0, 1_000)
-
-    async def first_offset(self, partition: Partition) -> int:
-        return 0
-
-    def rejoin(self) -> None:
-        raise AssertionError("no log gets shorter here")
-
-    def pause(self, partition: Partition) -> None: ...
-
-    def resume(self, partition: Partition) -> None: ...
-
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
-        yield Records.of([self.log[partition, offset] for offset in range(start, end)])
+        await super().publish(answers)
 
 
 class Consumer:
@@ -108,22 +72,6 @@ class Consumer:
 
     async def ask_any_broker(self) -> None:
         raise ConnectionError("all brokers at secret.example are away")
-
-
-class Store(MemoryStore):
-    """Away, if it is told."""
-
-    away = False
-
-    async def get_many(self, *args: object) -> list[bytes | None]:
-        if self.away:
-            raise ConnectionError("Redis at secret.example is away")
-        return await super().get_many(*args)
-
-    async def put_many(self, *args: object, **more: object) -> list[str]:
-        if self.away:
-            raise ConnectionError("Redis at secret.example is away")
-        return await super().put_many(*args, **more)
 
 
 class Leaky(Engine):
@@ -176,31 +124,35 @@ class Worker:
         guarantee: type[AtLeastOnce] = AtLeastOnce,
         predictor: type[Predictor] = Predictor,
     ) -> None:
-        self.kafka, self.store = Kafka(), Store()
+        self.kafka, self.store = Kafka(), FlakyStore()
         made = engine(predictor.untrained(capacity=8), self.store, settings)
         self.delivery = Delivery(settings, made, self.store, guarantee(self.kafka, self.kafka), self.kafka)
         self.consumer = Consumer()
         self.watch = Monitor(self.delivery, made, self.consumer, clock=lambda: self.consumer.now_s)
         self.retired = 0
 
-    @asynccontextmanager
-    async def running(self, *partitions: Partition) -> AsyncIterator[None]:
-        self.delivery.ownership.assigned(partitions)
-        pump = asyncio.create_task(self.delivery.run())
-        try:
-            yield
-        finally:
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
-
     async def put(self, some: Sequence[Record]) -> None:
         partition = some[0].topic, some[0].partition
-        self.kafka.log.update(((partition, one.offset), one) for one in some)
+        log = self.kafka.logs.setdefault(partition, [])
+        log.extend(some[len(log) - some[0].offset :])
 
         def retire() -> None:
             self.retired += len(some)
 
         await self.delivery.put({partition: Records.of(some)}, 0.0, retire)
+
+    async def pile_up(self) -> asyncio.Task[None]:
+        """As the broker takes no answers, six records are at work and six wait, whose poll is returned."""
+        await self.until(lambda: self.held().ready)
+        self.kafka.takes.clear()
+        for start in (0, 3):
+            await self.put(records(start, start + 3))
+        waiting = asyncio.create_task(self.put(records(6, 12)))
+        await self.until(lambda: (self.held().at_work, self.held().waiting) == (6, 6))
+        return waiting
+
+    def reach_redis(self, reached: bool) -> None:
+        self.store.reads_to_fail = self.store.writes_to_fail = 0 if reached else AWAY
 
     async def until(self, true: Callable[[], bool], *, right: bool = True) -> None:
         """With a look at the accounts at every step of the way: they add up at any time, if they are `right`."""
@@ -269,7 +221,7 @@ MIXED = [
 
 async def test_every_kind_of_record_is_in_its_place_and_they_add_up() -> None:
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(MIXED)
         account = await worker.until_settled()
         assert account == Account(taken=12, forecasts=8, late=1, rejects=1, quarantined=1, duplicates=1)
@@ -281,14 +233,9 @@ async def test_every_kind_of_record_is_in_its_place_and_they_add_up() -> None:
 
 
 async def test_records_are_in_flight_until_they_are_committed() -> None:
-    worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with worker.running(P0):
-        await worker.until(lambda: worker.held().ready)
-        worker.kafka.takes.clear()
-        for start in (0, 3):
-            await worker.put(records(start, start + 3))
-        waiting = asyncio.create_task(worker.put(records(6, 12)))
-        await worker.until(lambda: (worker.held().at_work, worker.held().waiting) == (6, 6))
+    worker = Worker(THREE_AT_A_TIME)
+    async with running(worker.delivery, P0):
+        waiting = await worker.pile_up()
         assert worker.account() == Account(taken=12), "nothing has become of any"
         assert worker.watch.read().batch_s == 0, "it is the broker that is waited for, not the engine"
         worker.kafka.takes.set()
@@ -298,8 +245,8 @@ async def test_records_are_in_flight_until_they_are_committed() -> None:
 
 
 async def test_what_a_rebalance_takes_away_unanswered_is_handed_back() -> None:
-    worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with worker.running(P0, P1):
+    worker = Worker(THREE_AT_A_TIME)
+    async with running(worker.delivery, P0, P1):
         await worker.put(records(0, 3))
         await worker.put(records(0, 3, partition=1))
         await worker.until(lambda: worker.retired == 6)
@@ -315,7 +262,7 @@ async def test_what_a_rebalance_takes_away_unanswered_is_handed_back() -> None:
 
 async def test_what_waits_at_a_drain_is_handed_back_and_counted_after_its_partition_has_gone() -> None:
     worker = Worker(Settings(max_wait_ms=1e9, checkpoint_ms=0.0))
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(records(0, 3))
         await worker.delivery.ownership.drain()
         await worker.delivery.ownership.revoked([P0])
@@ -325,14 +272,9 @@ async def test_what_waits_at_a_drain_is_handed_back_and_counted_after_its_partit
 
 
 async def test_what_a_worker_that_fails_had_in_flight_is_handed_back_and_no_alarm() -> None:
-    worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with worker.running(P0):
-        await worker.until(lambda: worker.held().ready)
-        worker.kafka.takes.clear()
-        for start in (0, 3):
-            await worker.put(records(start, start + 3))
-        waiting = asyncio.create_task(worker.put(records(6, 12)))
-        await worker.until(lambda: (worker.held().at_work, worker.held().waiting) == (6, 6))
+    worker = Worker(THREE_AT_A_TIME)
+    async with running(worker.delivery, P0):
+        waiting = await worker.pile_up()
     worker.delivery.abandon()
     await waiting
     assert worker.account() == Account(taken=12, handed_back=12)
@@ -342,7 +284,7 @@ async def test_what_a_worker_that_fails_had_in_flight_is_handed_back_and_no_alar
 @pytest.mark.parametrize("parts", [{"engine": Fragile}, {"guarantee": Fencing}])
 async def test_a_batch_that_has_to_be_tried_again_is_counted_once(parts: dict[str, Any]) -> None:
     worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=len(MIXED)), **parts)
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(MIXED)
         await worker.until_settled()
         again = [one._replace(offset=one.offset + len(MIXED)) for one in MIXED]  # all of them duplicates, or worse
@@ -362,7 +304,7 @@ async def test_rejects_and_dropped_fields_are_counted_once_however_often_their_b
         record(n, value=(one.value or b"")[:-1] + b',"speed_mps":-1,"sats":"7"}') for n, one in enumerate(records(0, 6))
     ]
     worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=len(unknown)), **parts)
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(unknown)
         await worker.until_settled()
         await worker.put(
@@ -382,7 +324,7 @@ async def test_rejects_and_dropped_fields_are_counted_once_however_often_their_b
 async def test_pings_of_an_entity_in_quarantine_are_rejects_and_what_the_failed_attempt_counted_is_not() -> None:
     worker = Worker(predictor=FaultyFold)
     ill = replace(loads(MIXED[0].value or b"", type=Ping), ts=DAY + 35_000, speed_mps=POISON_MPS)
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put([*records(0, 3), record(3, at=2), record(4, value=dumps(ill)), *records(5, 8)])
         account = await worker.until_settled()
         assert account == Account(taken=8, forecasts=3, duplicates=1, rejects=4)
@@ -393,9 +335,9 @@ async def test_pings_of_an_entity_in_quarantine_are_rejects_and_what_the_failed_
 
 async def test_a_batch_that_waits_for_redis_is_handed_back_by_a_drain() -> None:
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.until(lambda: worker.held().ready)
-        worker.store.away = True
+        worker.reach_redis(False)
         await worker.put(records(0, 3))
         await worker.until(lambda: worker.watch.read().store_away)
         assert worker.held().at_work == 3
@@ -407,7 +349,7 @@ async def test_a_batch_that_waits_for_redis_is_handed_back_by_a_drain() -> None:
 
 async def test_a_lost_answer_is_an_alarm_said_once_and_scraped_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker(engine=Leaky)
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         for start in (0, 3, 6):
             await worker.put(records(start, start + 3))
             await worker.until(lambda: worker.held().in_flight == 0, right=False)
@@ -421,7 +363,7 @@ async def test_a_lost_answer_is_an_alarm_said_once_and_scraped_from_then_on(capl
 
 async def test_an_alarm_is_said_again_when_it_changes_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(records(0, 3))
         await worker.until_settled()
         for lost in (1, 3, 0):
@@ -438,7 +380,7 @@ async def test_the_accounts_are_looked_at_by_themselves_whatever_goes_wrong_on_t
 ) -> None:
     monkeypatch.setattr(watch_module, "CHECK_S", 0.001)
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.until(lambda: worker.held().ready)
         read, readings = worker.watch.read, 0
 
@@ -462,7 +404,7 @@ async def test_the_accounts_are_looked_at_by_themselves_whatever_goes_wrong_on_t
 
 async def test_a_reading_is_of_its_moment_however_long_its_rendering_takes() -> None:
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(records(0, 3))
         await worker.until_settled()
         before = worker.watch.read()
@@ -470,15 +412,6 @@ async def test_a_reading_is_of_its_moment_however_long_its_rendering_takes() -> 
         await worker.until_settled()
     assert before.accounts[0] == Account(taken=3, forecasts=3)
     assert before.counts[0].forecasts == 3
-
-
-async def test_a_record_that_falls_out_of_the_queue_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
-    worker = Worker(Settings(max_wait_ms=1e9, checkpoint_ms=0.0))
-    async with worker.running(P0):
-        await worker.put(records(0, 3))
-        worker.delivery._inbox._waiting.clear()  # a bug that we have not
-        worker.watch.check()
-    assert "partition 0 does not add up: 3 records are lost" in caplog.text
 
 
 async def test_a_worker_is_ready_when_its_partitions_are_and_while_redis_takes_its_checkpoints() -> None:
@@ -493,17 +426,17 @@ async def test_a_worker_is_ready_when_its_partitions_are_and_while_redis_takes_i
         return said["reasons"]
 
     assert await why() == ["the group has not given out its partitions yet"]
-    async with worker.running(P0, P1):
+    async with running(worker.delivery, P0, P1):
         assert await why() == ["taking over: partitions 0, 1"]
         await worker.until(lambda: worker.held(P0).ready and worker.held(P1).ready)
         assert await why() == []
         await worker.put(records(0, 3))
         await worker.until(lambda: worker.retired == 3 and worker.held().behind == 0)
-        worker.store.away = True
+        worker.reach_redis(False)
         await worker.put(records(3, 7))  # of an entity in memory, so that they can be answered all the same
         await worker.until(lambda: worker.retired == 7 and worker.watch.read().checkpoints_failed > 2)
         assert await why() == ["Redis is away: checkpoints are 4 records behind"]
-        worker.store.away = False
+        worker.reach_redis(True)
         await worker.until(lambda: worker.held().behind == 0)
         assert await why() == []
         await worker.delivery.ownership.drain()
@@ -512,7 +445,7 @@ async def test_a_worker_is_ready_when_its_partitions_are_and_while_redis_takes_i
 
 async def test_lag_is_what_lies_between_the_next_record_and_the_end_of_the_log() -> None:
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         await worker.put(records(0, 30))
         await worker.until_settled()
         assert await worker.scraped("lag_records") == {"0": 70}
@@ -527,7 +460,7 @@ async def test_lag_is_what_lies_between_the_next_record_and_the_end_of_the_log()
 async def test_of_a_partition_that_is_not_taken_over_yet_no_lag_is_known() -> None:
     """It begins at offset 0, and would be said to lag by all of the log."""
     worker = Worker()
-    async with worker.running(P0):
+    async with running(worker.delivery, P0):
         assert not worker.held().ready
         assert await worker.scraped("lag_records") == {}
 
@@ -537,7 +470,7 @@ async def test_kafka_away_is_a_reason_with_seconds_and_a_metric_and_the_lag_is_n
 ) -> None:
     """65 s without a broker were a ready worker with a lag of 0."""
     worker = Worker()
-    async with worker.running(P0, P1):
+    async with running(worker.delivery, P0, P1):
         await worker.until(lambda: worker.held(P0).ready and worker.held(P1).ready)
         worker.after(5, P0, P1)
         assert await worker.page("/readyz") == (200, '{"ok":true,"reasons":[]}\n')
@@ -565,7 +498,7 @@ async def test_kafka_away_is_a_reason_with_seconds_and_a_metric_and_the_lag_is_n
 
 async def test_one_leader_that_is_away_hides_the_lag_of_its_partition_alone() -> None:
     worker = Worker()
-    async with worker.running(P0, P1):
+    async with running(worker.delivery, P0, P1):
         await worker.until(lambda: worker.held(P0).ready and worker.held(P1).ready)
         worker.after(30, P1)
         assert await worker.scraped("lag_records") == {"1": 100}
@@ -576,7 +509,7 @@ async def test_one_leader_that_is_away_hides_the_lag_of_its_partition_alone() ->
 async def test_a_worker_without_partitions_says_that_no_broker_answers() -> None:
     worker = Worker()
     worker.consumer.stamps.clear()
-    async with worker.running():
+    async with running(worker.delivery):
         worker.after(10)
         assert (await worker.page("/readyz"))[0] == 200
         worker.after(1)
@@ -595,7 +528,7 @@ async def test_the_watch_asks_the_leader_of_a_partition_that_is_silent(monkeypat
         asked.set()
 
     monkeypatch.setattr(worker.consumer, "ask_leader", answer)
-    async with worker.running(P0, P1):
+    async with running(worker.delivery, P0, P1):
         watching = asyncio.create_task(worker.watch.run())
         for _ in range(10):
             worker.after(5)
