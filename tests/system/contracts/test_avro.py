@@ -6,10 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,11 @@ import services_rig
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from dead_members import bury, members_of
-from kafka import KafkaConsumer, KafkaProducer
+from dead_members import bury
+from kafka import KafkaProducer
 from missing_servers import skip_unless_required
 from pathcast_process import environment
-from worker_process import Worker, assert_all_live
+from worker_process import Worker
 
 from stream.bench.harness.servers import Unavailable
 from stream.contracts.avro_schema import avro_schema
@@ -40,7 +37,6 @@ from stream.wire.ids import EVENT_ID, event_headers
 ROOT = "from stream.commands import main; from stream.services.avro.cli import app; main.build = lambda: app"
 AVRO = [sys.executable, "-c", f"{ROOT}; main.main()"]
 PARTITIONS = 2
-SLICES, PAUSE_S = 1000, 0.25  # so that transactions lie everywhere in the logs, until nobody is to be killed any more
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +59,13 @@ class Feed:
         with admin.connected(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
-    def send(self, logs: dict[int, list[Record]], slices: int = 1, hurry: threading.Event | None = None) -> None:
+    def send(self, logs: dict[int, list[Record]]) -> None:
         producer = KafkaProducer(bootstrap_servers=self.kafka)
-        for part in range(slices):
-            for number, log in logs.items():
-                for one in log[part * len(log) // slices : (part + 1) * len(log) // slices]:
-                    headers = [*event_headers("forecast", "t", number), (EVENT_ID, b"id")]
-                    producer.send(self.inputs[one.topic], partition=number, key=b"e", value=one.value, headers=headers)
-            producer.flush()
-            if hurry is not None:
-                hurry.wait(PAUSE_S)
+        for number, log in logs.items():
+            for one in log:
+                headers = [*event_headers("forecast", "t", number), (EVENT_ID, b"id")]
+                producer.send(self.inputs[one.topic], partition=number, key=b"e", value=one.value, headers=headers)
+        producer.flush()
         producer.close()
 
     def member(self, name: str, *more: str, **env: str) -> Worker:
@@ -82,26 +75,14 @@ class Feed:
 
     def read(self, topic: str) -> dict[int, list[Any]]:
         """The records as a consumer of the registry reads them, by partition."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.kafka,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-        )
         deserialize = AvroDeserializer(SchemaRegistryClient({"url": self.registry}))
         found: dict[int, list[Any]] = {number: [] for number in range(PARTITIONS)}
         context = SerializationContext(avro_topic(topic), MessageField.VALUE)
-        for tp in bus_feed.partitions_of(consumer, avro_topic(topic)):
-            consumer.assign([tp])
-            consumer.seek_to_beginning(tp)
-            end = consumer.end_offsets([tp])[tp]
-            while consumer.position(tp) < end:
-                for one in consumer.poll(1_000).get(tp, ()):
-                    assert one.key == b"e"
-                    assert dict(one.headers)["content-type"] == b"application/avro"
-                    assert dict(one.headers)["ce_type"] == b"pathcast.forecast.v1"
-                    found[tp.partition].append(deserialize(one.value, context))
-        consumer.close()
+        for one in bus_feed.read(self.kafka, avro_topic(topic), isolation_level="read_committed"):
+            assert one.key == b"e"
+            assert dict(one.headers)["content-type"] == b"application/avro"
+            assert dict(one.headers)["ce_type"] == b"pathcast.forecast.v1"
+            found[one.partition].append(deserialize(one.value, context))
         return found
 
 
@@ -119,26 +100,14 @@ def plain(record: Any) -> Any:
 
 
 @pytest.mark.usefixtures("apache_kafka")
-def test_each_record_comes_exactly_once_and_as_it_was_whatever_dies(feed: Feed) -> None:
+def test_each_record_comes_exactly_once_and_as_it_was_although_a_member_was_stopped_and_one_killed(feed: Feed) -> None:
+    """What can happen to a member is tested in tests/system/members."""
     logs = {number: services_rig.logs(number, entities=8, minutes=200) for number in range(PARTITIONS)}
-    hurry = threading.Event()
-    sending = threading.Thread(target=feed.send, args=(logs, SLICES, hurry), daemon=True)
-    with ExitStack() as stack:
-        stays = stack.enter_context(feed.member("stays"))
-        stays.wait_for("is ours", 120)
-        group = f"{feed.prefix}-avro"
-        live = members_of(feed.kafka, group)
-        sending.start()
-        for point in ("before_end:3", "after_publish:2", "after_commit:2"):
-            victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
-            assert victim.wait(120) == -signal.SIGKILL, victim.log()
-            bury(feed.kafka, group, but=live)
-        hurry.set()
-        sending.join()
-        for topic in feed.inputs.values():
-            check = partial(assert_all_live, stays)
-            bus_feed.wait_until_consumed(feed.kafka, group, topic, check)
-        assert stays.stop() == 0, stays.log()
+    for low, high, point in ((0, 2, ""), (2, 3, "before_end:2"), (3, 4, "")):
+        feed.send({number: log[len(log) * low // 4 : len(log) * high // 4] for number, log in logs.items()})
+        with feed.member(f"from{low}", "--once", PATHCAST_KILL_POINT=point) as member:
+            assert member.wait() == (-signal.SIGKILL if point else 0), member.log()
+        bury(feed.kafka, f"{feed.prefix}-avro")
     for ours, theirs in feed.inputs.items():
         found = feed.read(theirs)
         for number, log in logs.items():

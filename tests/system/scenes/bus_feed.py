@@ -138,9 +138,14 @@ def wait_for_records(bootstrap: str, topic: str, at_least: int, check: Callable[
     return int(found)
 
 
-def read(bootstrap: str, topic: str) -> Iterator[Record]:
+def read(bootstrap: str, topic: str, *, isolation_level: str = "read_uncommitted") -> Iterator[Record]:
     """Everything that the topic holds now, partition by partition in offset order."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level=isolation_level,
+    )
     for tp in partitions_of(consumer, topic):
         end = consumer.end_offsets([tp])[tp]
         consumer.assign([tp])

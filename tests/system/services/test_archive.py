@@ -8,12 +8,14 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bus_feed import create_topics
 from dead_members import bury
+from forked_process import ForkedProcess
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, environment, eventually, pathcast
 from service_pages import free_door, serves
@@ -66,23 +68,32 @@ class Fleet:
     def options(self, *more: object) -> list[str]:
         return ["archive", "run", "--archive", str(self.archive), *self.servers, *map(str, more)]
 
+    def settings(self, **more: Any) -> ArchiveSettings:
+        return ArchiveSettings(str(self.archive), self.kafka, self.prefix, f"{self.prefix}-archive", **more)
+
     def once(self, **more: Any) -> None:
         """In this process: one that is to die has its own, see `killed`."""
-        ours = ArchiveSettings(str(self.archive), self.kafka, self.prefix, f"{self.prefix}-archive", once=True, **more)
-        asyncio.run(member.serve(ours, ()))
+        asyncio.run(member.serve(self.settings(once=True, **more), ()))
 
     @contextmanager
-    def running(self, name: str, *more: object, kill_point: str = "") -> Iterator[Worker]:
+    def running(self, name: str, *more: object) -> Iterator[Worker]:
         program = [PATHCAST, *self.options(*more)]
-        env = environment(**{failpoints.VARIABLE: kill_point})
-        with Worker(self.folder / f"{name}.log", program=program, command=(), environment=env) as process:
+        with Worker(self.folder / f"{name}.log", program=program, command=(), environment=environment()) as process:
             yield process
 
     def killed(self, point: str) -> None:
-        """Runs a member that must die there."""
-        with self.running(point, "--once", "--rows", 1_000, kill_point=point) as victim:
-            assert victim.wait() == -signal.SIGKILL, victim.log()
-        bury(self.kafka, f"{self.prefix}-archive")
+        """Runs members with new pings, of which one must die there."""
+        for number in range(2 * SPARE_FILES):  # merges are due when some have landed
+            self.feed(150)
+            ours = self.settings(rows=1_000, once=True)
+            log = self.folder / f"{point}-{number}.log"
+            with ForkedProcess(log, member.serve, ours, (), kill_point=point) as victim:
+                status = victim.wait()
+                assert status in (0, -signal.SIGKILL), victim.log()
+            if status:
+                bury(self.kafka, f"{self.prefix}-archive")
+                return
+        raise AssertionError(f"nobody comes to {point}")
 
     def landed(self) -> list[tuple[str, int]]:
         """What a reader finds, also twice what is there twice."""
@@ -121,44 +132,46 @@ def _ping(entity: str, ts: int) -> Ping:
     return Ping(entity_id=entity, ts=ts, lat=30.0 + ts % 1000 * 1e-5, lon=-97.7, speed_mps=5.0)
 
 
+POINTS_OF_FORGETTING = [name for name in failpoints.OF_ARCHIVE if name.endswith(("tombstone", "forgotten"))]
+POINTS = [name for name in failpoints.OF_ARCHIVE if name not in POINTS_OF_FORGETTING]
+
+
 @pytest.fixture
 def fleet(apache_kafka: str, topic_prefix: str, tmp_path: Path) -> Fleet:
     return Fleet(apache_kafka, topic_prefix, tmp_path)
 
 
-POINTS = [name for name in failpoints.OF_ARCHIVE if not name.endswith(("tombstone", "forgotten"))]
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Fleet, point: str) -> None:
-    fleet.feed(1_500)
-    if "merged" in point:
-        for _ in range(SPARE_FILES):  # one more landing, and the files of a day are merged
-            fleet.once()
-            fleet.feed(200)
-    if "clearing" in point:
-        fleet.killed("before_landed")  # leaves files of several days
-    fleet.killed(point)
-    fleet.feed(300)
-    fleet.once()
-    fleet.assert_whole()
+def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Fleet) -> None:
+    """The writes are its own; what else can happen to a member is tested in tests/system/members."""
+    fleet.feed(600)
+    for point in POINTS:
+        if point == "within_clearing":
+            fleet.killed("before_landed")  # leaves files of several days
+        fleet.killed(point)
+        fleet.once()
+        print(f"killed at {point}")
+        fleet.assert_whole()
     shown = json.loads(pathcast("archive", "show", "--archive", fleet.archive, "--check", "--json").stdout)
     assert shown["damaged"] == []
     left_out = sum(one["left_out"].get("invalid_json", 0) for one in shown["partitions"])
     assert left_out == len(fleet.sent[::100])
 
 
-@pytest.mark.parametrize("point", [name for name in failpoints.OF_ARCHIVE if name.endswith(("tombstone", "forgotten"))])
-def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet, point: str) -> None:
+def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet) -> None:
     fleet.feed(1_000)
     fleet.once()
-    command = ("archive", "forget", "bus-3", "--archive", fleet.archive)
-    died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
-    assert died.returncode == -signal.SIGKILL
-    fleet.feed(200)
-    fleet.once()
-    fleet.assert_whole(without=["bus-3"])
-    assert json.loads(pathcast(*command, "--json").stdout) == {"entity_id": "bus-3", "pings": 0}
+    forgotten: list[str] = []
+    for number, point in enumerate(POINTS_OF_FORGETTING):
+        forgotten.append(f"bus-{number}")
+        command = ("archive", "forget", forgotten[-1], "--archive", fleet.archive)
+        died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
+        assert died.returncode == -signal.SIGKILL, point
+        fleet.feed(200)
+        fleet.once()
+        print(f"killed at {point}")
+        fleet.assert_whole(without=forgotten)
+    told = pathcast(*command, "--json").stdout
+    assert json.loads(told) == {"entity_id": forgotten[-1], "pings": 0}
 
 
 def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
@@ -189,12 +202,12 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
 async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_nothing(fleet: Fleet) -> None:
     """It has records in memory, and does not know yet that the group has gone on without it."""
     await asyncio.to_thread(fleet.feed, 600)
-    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive")
+    settings = fleet.settings()
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
     zombie = member.Runner(settings, catalog, member.consumer_of(settings))
     running = asyncio.create_task(zombie.run())
     assert await asyncio.to_thread(eventually, lambda: sum(one.owned.rows for one in zombie._held.values()) == 600)
-    other = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-other", once=True)
+    other = replace(fleet.settings(once=True), group=f"{fleet.prefix}-other")
     await member.serve(other, ())  # of another group, as if Kafka had given it the partitions
     assert await asyncio.to_thread(fleet.landed) == sorted(fleet.sent)
     zombie.stop()
@@ -204,7 +217,7 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
 
 async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fleet) -> None:
     await asyncio.to_thread(fleet.feed, 600)
-    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive", every_s=0.5)
+    settings = fleet.settings(every_s=0.5)
     base, door = free_door()
     running = asyncio.create_task(member.serve(settings, (), door))
     began_s = time.time()
@@ -241,7 +254,7 @@ async def test_a_disk_that_is_full_is_waited_for(
 
     monkeypatch.setattr(writing, "write", full)
     await asyncio.to_thread(fleet.feed, 500)
-    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive", every_s=0.5)
+    settings = fleet.settings(every_s=0.5)
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
     runner = member.Runner(settings, catalog, member.consumer_of(settings))
     running = asyncio.create_task(runner.run())

@@ -1,4 +1,4 @@
-"""`pathcast scores` against a real Kafka: whatever dies, the scores are those of an undisturbed run."""
+"""`pathcast scores` against a real Kafka: its scores, what shows them, and how it goes on after a kill."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +18,10 @@ import msgspec
 import pytest
 import scores_rig
 from aiokafka.errors import KafkaTimeoutError
-from dead_members import bury, members_of
+from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from pathcast_process import PATIENCE_S, environment, pathcast
+from member_kinds import without_copies
+from pathcast_process import environment, pathcast
 from worker_process import Worker, assert_all_live
 
 from stream.demo.embedded import free_port
@@ -33,14 +32,13 @@ from stream.kafka.records.record_columns import Records
 from stream.services.scores import member
 from stream.services.scores.owned import CommitMetadata, Owned
 from stream.services.scores.settings import ScoreSettings
-from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored
+from stream.wire import Record, Score, Topics, dumps_scored, loads_scored
 
 # The root command with this group alone, whatever is installed.
 APP = "from stream.services.scores.cli import app"
 ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
 SCORES = [sys.executable, "-c", ROOT]
 PARTITIONS = 3
-SLICES, PAUSE_S = 600, 0.25  # so that commits lie everywhere in the log, until nobody is to be killed any more
 
 
 class Feed:
@@ -53,16 +51,12 @@ class Feed:
         with admin.connected(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
-    def send(self, slices: int, hurry: threading.Event | None = None) -> None:
-        """Sends all, slice by slice, and rests after each until it is told to hurry."""
+    def send(self) -> None:
         producer = KafkaProducer(bootstrap_servers=self.kafka)
-        for part in range(slices):
-            for number, log in self.logs.items():
-                for raw in log[part * len(log) // slices : (part + 1) * len(log) // slices]:
-                    producer.send(self.topics.forecasts, partition=number, value=raw)
-            producer.flush()
-            if hurry is not None:
-                hurry.wait(PAUSE_S)
+        for number, log in self.logs.items():
+            for raw in log:
+                producer.send(self.topics.forecasts, partition=number, value=raw)
+        producer.flush()
         producer.close()
 
     def undisturbed(self) -> tuple[dict[int, list[bytes]], dict[int, Owned]]:
@@ -97,63 +91,13 @@ class Feed:
         return {n: msgspec.json.decode(text, type=CommitMetadata) for n, text in found.items()}
 
 
-def ids(raw: bytes) -> str:
-    one = loads_scored(raw)
-    return one.drift_id if isinstance(one, Drift) else one.forecast_id
-
-
-def without_copies(published: list[bytes]) -> list[bytes]:
-    first: dict[str, bytes] = {}
-    for raw in published:
-        assert first.setdefault(ids(raw), raw) == raw, "a copy has other numbers"
-    return list(first.values())
-
-
 @pytest.fixture
 def feed(kafka: str, topic_prefix: str, tmp_path: Path) -> Feed:
     return Feed(kafka, topic_prefix, tmp_path)
 
 
-@pytest.mark.usefixtures("apache_kafka")
-def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> None:
-    expected, owners = feed.undisturbed()
-    hurry = threading.Event()
-    sending = threading.Thread(target=feed.send, args=(SLICES, hurry), daemon=True)
-    with ExitStack() as stack:
-        stays = stack.enter_context(feed.member("stays"))
-        stays.wait_for("is ours", PATIENCE_S)
-        live = members_of(feed.kafka, feed.settings.group)
-        sending.start()
-        for point in ("after_publish:3", "before_publish:2", "after_commit:2"):
-            victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
-            assert victim.wait(PATIENCE_S) == -signal.SIGKILL, victim.log()
-            bury(feed.kafka, feed.settings.group, but=live)
-        plain = stack.enter_context(feed.member("plain"))
-        plain.wait_for("is ours", PATIENCE_S)
-        plain.kill()
-        bury(feed.kafka, feed.settings.group, but=live)
-        hurry.set()
-        sending.join()
-        feed.wait_until_scored(stays)
-        last = stack.enter_context(feed.member("last"))  # a rebalance in which nobody dies
-        last.wait_for("is ours", PATIENCE_S)
-        for one in (stays, last):
-            assert one.stop() == 0, one.log()
-    published = feed.published()
-    copies = sum(map(len, published.values())) - sum(map(len, expected.values()))
-    print(f"{copies} scores came twice")
-    assert copies > 0, "after_publish leaves copies: else this shows nothing"
-    for number, scores in expected.items():
-        assert len(scores) > 1_000
-        assert without_copies(published[number]) == scores
-    for number, kept in feed.committed().items():
-        watches = owners[number]._watches
-        assert watches is not None
-        assert kept.watches == watches.states()
-
-
 def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
-    feed.send(1)
+    feed.send()
     port = free_port()
     with feed.member("run", "--metrics", str(port)) as member:
         feed.wait_until_scored(member)
@@ -188,22 +132,34 @@ def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.scores] == PARTITIONS
 
 
-def test_once_scores_up_to_the_present_end_and_again_goes_on_from_there(feed: Feed) -> None:
-    expected, _ = feed.undisturbed()
-    servers = ("--once", "--bootstrap", feed.kafka, "--prefix", feed.prefix)
+@pytest.mark.usefixtures("apache_kafka")
+def test_once_scores_up_to_the_present_end_and_again_goes_on_from_there_also_after_a_kill(feed: Feed) -> None:
+    """What can happen to its member is tested in tests/system/members; here are more records, and what it commits."""
+    expected, owners = feed.undisturbed()
     logs = feed.logs
-    for low, high in ((0, 3), (3, 4), (4, 4), (4, 8)):
+    for low, high, point in ((0, 3, ""), (3, 4, ""), (4, 4, ""), (4, 6, "after_publish"), (6, 8, "")):
         feed.logs = {n: log[len(log) * low // 8 : len(log) * high // 8] for n, log in logs.items()}
-        feed.send(1)
-        _ran("run", *servers)
-    assert feed.published() == expected
+        feed.send()
+        with feed.member(f"from{low}to{high}", "--once", PATHCAST_KILL_POINT=point) as member:
+            assert member.wait() == (-signal.SIGKILL if point else 0), member.log()
+        bury(feed.kafka, feed.settings.group)
+    published = feed.published()
+    copies = sum(map(len, published.values())) - sum(map(len, expected.values()))
+    assert copies > 0, "after_publish leaves copies: else this shows nothing"
+    for number, scores in expected.items():
+        assert len(scores) > 1_000
+        assert without_copies(published[number]) == scores
+    for number, kept in feed.committed().items():
+        watches = owners[number]._watches
+        assert watches is not None
+        assert kept.watches == watches.states()
 
 
 async def test_scores_that_kafka_did_not_acknowledge_are_published_again(
     feed: Feed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A Kafka that was away for two minutes ended the member."""
-    await asyncio.to_thread(feed.send, 1)
+    await asyncio.to_thread(feed.send)
     publish, tries = Publisher.publish, 0
 
     async def away_once(publisher: Publisher, answers: Answers) -> None:
