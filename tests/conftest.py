@@ -23,7 +23,7 @@ MOST_PROCESSES = 4
 # What takes longest begins first, so that at the end no process waits long for another.
 FIRST = (TESTS / "chaos", TESTS / "system", TESTS / "train")
 # What shares the stack and the browser of a session runs in one process: else each would start them.
-TOGETHER = ("tests/system/api/", "tests/system/map/")
+TOGETHER = ("tests/system/api/", "tests/system/map/test_page")
 # `-m quick`: an answer within four minutes on two cores, without servers of other programs but Redis.
 QUICK = (TESTS / "stream", TESTS / "model")
 SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
