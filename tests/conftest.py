@@ -22,6 +22,8 @@ TESTS = Path(__file__).parent
 MOST_PROCESSES = 4
 # What takes longest begins first, so that at the end no process waits long for another.
 FIRST = (TESTS / "chaos", TESTS / "system", TESTS / "train")
+# What shares the stack and the browser of a session runs in one process: else each would start them.
+TOGETHER = ("tests/system/api/", "tests/system/map/test_page")
 # `-m quick`: an answer within four minutes on two cores, without servers of other programs but Redis.
 QUICK = (TESTS / "stream", TESTS / "model")
 SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
@@ -51,6 +53,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_PROCESSES, cores + 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives each process a file after the other, as `--dist loadfile` does, and the files of TOGETHER as one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+    return Together(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

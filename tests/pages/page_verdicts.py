@@ -21,7 +21,7 @@ API = Elsewhere("tests/system/api/test_serve.py")
 RECIPE = Elsewhere("tests/system/client/test_recipes.py")
 FILES = Elsewhere("tests/system/commands/files/test_page.py")
 FUZZER = "python3.11 -m venv .venv\n.venv/bin/pip install -q -c deploy/constraints.txt -e '.[fuzz,train]'"
-QUICK_START = Elsewhere("tests/system/ingest/test_feeds_quick_starts.py")
+QUICK_START = Elsewhere("tests/system/ingest/test_quick_starts.py")
 
 VERDICTS: dict[str, dict[str, Verdict]] = {
     "README.md": {
@@ -143,7 +143,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast ingest nmea": Run(
             around=scenes.gps,
             ready={"pathcast ingest nmea": "nmea: to "},
-            # gpsd itself: test_gpsd_becomes_forecasts of tests/system/ingest/test_feeds.py
+            # gpsd itself: test_gpsd_becomes_forecasts of tests/system/ingest/test_into_forecasts.py
             changes={"pathcast ingest gpsd": "# pathcast ingest gpsd"},
         ),
         "pathcast ingest files": Run(
@@ -153,7 +153,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
     },
     "stream/ingest/README.md": {
-        "python3.11 -m venv": Elsewhere("tests/system/ingest/test_into_forecasts.py"),
+        "python3.11 -m venv": QUICK_START,
         "pathcast ingest presets": Run(
             before=scenes.webhook,
             ready={"pathcast ingest http": "listening at "},

@@ -13,8 +13,10 @@ import pytest
 
 from stream.config import environment
 from stream.config.security import unknown_host
+from stream.config.settings import Settings
 from stream.worker.log_format import LogFormat, formatter, relayed
 from stream.worker.startup import SILENCE_S, notice_silence
+from stream.worker.tracing import tracer
 
 
 def silences(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -135,3 +137,10 @@ def test_an_unknown_variable_is_told_with_the_nearest_known_name(names: set[str]
     (line,) = environment.unknown([name], names)
     assert name in line
     assert (f"is {meant} meant?" in line) if meant else ("meant" not in line)
+
+
+def test_nothing_is_traced_by_default_even_where_a_collector_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    ends: list[Callable[[], None]] = []
+    assert tracer(Settings(), ends) is None
+    assert ends == []

@@ -1,5 +1,5 @@
-"""`pathcast serve` beside a real worker, Kafka and Redis: the commands of its page as they stand, the published numbers
-to the bit, and a ping that comes to those who listen."""
+"""`pathcast serve` beside the shared worker, its Kafka and Redis: the commands of its page as they stand, the published
+numbers to the bit, and a ping that comes to those who listen."""
 
 from __future__ import annotations
 
@@ -9,72 +9,53 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import aiohttp
 import bus_feed
 import pytest
-import redis_server
 from missing_servers import skip_unless_required
 from pathcast_process import COMMAND, environment, eventually
-from worker_process import READY_S, Worker, assert_all_live
+from shared_stack import Stack
+from worker_process import READY_S, Worker
 
-from stream.adapters.files import read
 from stream.config.http_access import SERVE_TOKEN
 from stream.wire import Topics
 
 PAGE = Path(bus_feed.SAMPLE).parents[2] / "api" / "README.md"
 SECRET = "0123456789abcdef"
-PINGS = 2_000
+PINGS = 300
 ENTITY = "5007"
 
 
 class Scene(NamedTuple):
     base: str
-    kafka: str
-    topics: Topics
+    stack: Stack
     published: dict[str, Any]  # by entity: its last forecast
-    worker: Worker
 
 
 @pytest.fixture(scope="module")
-def scene(kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A worker that has answered some pings, and stored its states; and `pathcast serve`."""
-    folder, prefix = tmp_path_factory.mktemp("serve"), f"api{time.monotonic_ns()}"
-    topics = Topics.of(prefix)
-    with redis_server.running(lambda line: None) as redis_url:
-        how = {"bootstrap": kafka, "redis": redis_url, "weights": weights, "prefix": prefix, "group": prefix}
-        with Worker(folder / "worker.log", **how, partitions=2, checkpoint_ms=200) as worker:
-            worker.wait_until_ready()
-            bus_feed.send(kafka, topics.pings, rows(0, PINGS))
-            bus_feed.wait_until_consumed(kafka, prefix, topics.pings, partial(assert_all_live, worker))
-            published = {}
-            for record in bus_feed.read(kafka, topics.forecasts):
-                said = json.loads(record.value or b"")
-                published[said["entity_id"]] = said
-            serve = partial(
-                Worker, program=COMMAND, command=("serve",), environment=environment(**{SERVE_TOKEN: SECRET})
-            )
-            with serve(folder / "serve.log", **how, listen=0) as api:
-                api.wait_for("listening at http://", 300)
-                found = re.search(r"listening at (http://[^,]+),", api.log())
-                assert found is not None
-                assert eventually(lambda: _status(f"{found[1]}/readyz") == 200), api.log()
-                yield Scene(found[1], kafka, topics, published, worker)
-                assert api.stop() == 0, api.log()
-                assert "Traceback" not in api.log()
-
-
-def rows(skip: int, count: int) -> Iterator[bus_feed.Raw]:
-    """So many of the sample's pings, after so many others."""
-    return ((row.key, row.value, ()) for row in islice(read(bus_feed.SAMPLE), skip, skip + count))
+def scene(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """`pathcast serve` beside a worker that has just answered some pings."""
+    stack.send(PINGS)
+    published = {}
+    for record in bus_feed.read(stack.kafka, stack.topics.forecasts):
+        said = json.loads(record.value or b"")
+        published[said["entity_id"]] = said
+    log, env = tmp_path_factory.mktemp("serve") / "log", environment(**{SERVE_TOKEN: SECRET})
+    with Worker(log, program=COMMAND, command=("serve",), environment=env, listen=0, **stack.states) as api:
+        api.wait_for("listening at http://", READY_S)
+        found = re.search(r"listening at (http://[^,]+),", api.log())
+        assert found is not None
+        assert eventually(lambda: _status(f"{found[1]}/readyz") == 200), api.log()
+        yield Scene(found[1], stack, published)
+        assert api.stop() == 0, api.log()
+        assert "Traceback" not in api.log()
 
 
 def _status(url: str) -> int:
@@ -129,7 +110,7 @@ def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
 
 def test_every_entity_has_the_published_numbers_to_the_bit(scene: Scene) -> None:
     def answered() -> dict[str, Any]:
-        return {one: ask(scene, f"/v1/entities/{one}/forecast") for one in scene.published}
+        return {one: ask(scene, f"/v1/entities/{quote(one, safe='')}/forecast") for one in scene.published}
 
     assert eventually(lambda: all(one["state"]["behind_s"] == 0 for one in answered().values())), "a checkpoint later"
     for entity_id, said in answered().items():
@@ -145,7 +126,7 @@ async def test_a_ping_comes_to_those_who_listen(scene: Scene) -> None:
     async with aiohttp.ClientSession(headers=headers) as client, client.ws_connect(f"{scene.base}/v1/ws") as socket:
         while (await socket.receive_json(timeout=60))["type"] != "live":
             pass
-        await asyncio.to_thread(bus_feed.send, scene.kafka, scene.topics.pings, rows(PINGS, 3))
+        await asyncio.to_thread(scene.stack.send, 3)
         said = [await socket.receive_json(timeout=60) for _ in range(3)]
     assert {one["type"] for one in said} == {"forecast"}
 

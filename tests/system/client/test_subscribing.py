@@ -294,12 +294,19 @@ def test_gap_fills_and_tables(kafka: str, topics: Topics) -> None:
     assert (regions.geometry.geom_type == "Polygon").all()
 
 
+@pytest.fixture(scope="module")
+def small_broker() -> Iterator[tuple[str, int]]:
+    """Its address and the id of its process."""
+    with embedded.broker_process() as found:
+        yield found
+
+
 @pytest.fixture
-def frozen() -> Iterator[tuple[str, Callable[[signal.Signals], None]]]:
-    """A small broker of its own, which can be stopped as a machine that hangs, and let go on."""
-    with embedded.broker_process() as (bootstrap, pid):
-        yield bootstrap, lambda number: os.kill(pid, number)
-        os.kill(pid, signal.SIGCONT)
+def frozen(small_broker: tuple[str, int]) -> Iterator[tuple[str, Callable[[signal.Signals], None]]]:
+    """A small broker, which can be stopped as a machine that hangs, and let go on."""
+    bootstrap, pid = small_broker
+    yield bootstrap, lambda number: os.kill(pid, number)
+    os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("group", [None, "readers"])

@@ -1,4 +1,4 @@
-"""Servers of the tests of this folder, shared by a module."""
+"""The Kafka that tests of this folder may kill; one serves them all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mortal_kafka
 import pytest
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def the_mortal_kafka(say: Callable[[str], None]) -> Iterator[mortal_kafka.MortalKafka]:
     with mortal_kafka.running(say) as found:
         yield found

@@ -1,26 +1,30 @@
-"""One fleet, one `pathcast map` and one Chromium for the tests of a file.
-
-None is left for other files: while Playwright runs, its event loop does, and no other can be started in this process.
-"""
+"""One Chromium and one `pathcast map` of the shared stack for all tests of a session."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import map_browser
 import pytest
-import redis_server
-from map_scene import MapServer, live_fleet
+from map_browser import Opened
+from map_scene import MapServer
 from playwright.sync_api import Browser
+from shared_stack import Stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with map_browser.running() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def map_server(browser: Browser, stack: Stack) -> Iterator[MapServer]:
+    """It asks for the browser first: without one, nothing starts."""
+    with MapServer(stack.folder, stack.kafka, stack.prefix) as server:
+        yield server
 
 
 class Scene(NamedTuple):
@@ -31,12 +35,14 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def scene(browser: Browser, kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Buses that are forecast as long as the tests run. It asks for the browser first: without one, nothing starts."""
-    folder, prefix = tmp_path_factory.mktemp("map"), f"map{time.monotonic_ns()}"
-    with (
-        redis_server.running(lambda line: None) as redis_url,
-        live_fleet(kafka, redis_url, prefix, weights, folder),
-        MapServer(folder, kafka, prefix) as server,
-    ):
-        yield Scene(server, kafka, prefix, folder)
+def scene(map_server: MapServer, stack: Stack) -> Iterator[Scene]:
+    """Buses that move as long as the tests of a file run."""
+    with stack.moving():
+        yield Scene(map_server, stack.kafka, stack.prefix, stack.folder)
+
+
+@pytest.fixture
+def opened(browser: Browser, scene: Scene) -> Iterator[Opened]:
+    """A page of the map, in its dark theme, which draws buses."""
+    with Opened(browser, scene.server.base, color_scheme="dark") as found:
+        yield found

@@ -80,6 +80,18 @@ def scene(kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
                 yield Scene(kafka, topics, start, partial(assert_all_live, worker, latest))
 
 
+@pytest.fixture(scope="module")
+def base(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a map for all tests that only ask one: it begins with one entity, and has a base map."""
+    scene.send("first", 0, 10, 20)
+    bus_feed.wait_for_records(scene.kafka, scene.topics.latest, 1, scene.check)
+    tiles = tmp_path_factory.mktemp("tiles") / "tiles.pmtiles"
+    tiles.write_bytes(bytes(range(256)))
+    with scene.map(basemap=tiles) as server:
+        yield base_of(server)
+        stop(server)
+
+
 def ask(base: str, path: str) -> Any:
     with urllib.request.urlopen(urllib.request.Request(base + path, headers=AUTHORIZATION)) as said:
         return json.load(said)
@@ -115,51 +127,51 @@ def published(scene: Scene, entity_id: str) -> dict[str, Any]:
     return [one for one in said if one["entity_id"] == entity_id][-1]
 
 
-async def test_a_page_has_a_snapshot_and_then_what_comes_now(scene: Scene) -> None:
-    scene.send("first", 0, 10, 20)
-    bus_feed.wait_for_records(scene.kafka, scene.topics.latest, 1, scene.check)
-    with scene.map() as server:
-        base = base_of(server)
-        assert ask(base, "/v1/config")["source"] == "latest"
-        assert eventually(lambda: ask(base, "/v1/search?q=FIRST")["ids"] == ["first"])
-        async with streaming(base) as events:
-            snapshot = await until(events, lambda one: True, "snapshot")
-            assert "first" in {one["id"] for one in snapshot["entities"]}
-            await asyncio.to_thread(scene.send, "second", 0, 10, 20, 30)
+async def test_a_page_has_a_snapshot_and_then_what_comes_now(scene: Scene, base: str) -> None:
+    assert ask(base, "/v1/config")["source"] == "latest"
+    assert eventually(lambda: ask(base, "/v1/search?q=FIRST")["ids"] == ["first"])
+    async with streaming(base) as events:
+        snapshot = await until(events, lambda one: True, "snapshot")
+        assert "first" in {one["id"] for one in snapshot["entities"]}
+        await asyncio.to_thread(scene.send, "second", 0, 10, 20, 30)
 
-            def is_second(delta: dict[str, Any]) -> bool:
-                return any(one["id"] == "second" and one["ts"] == T0 + 30_000 for one in delta["updates"])
+        def is_second(delta: dict[str, Any]) -> bool:
+            return any(one["id"] == "second" and one["ts"] == T0 + 30_000 for one in delta["updates"])
 
-            delta = await until(events, is_second, "delta")
-            (told,) = [one for one in delta["updates"] if one["id"] == "second"]
-            due = published(scene, "second")
-            assert (told["lat"], told["lon"]) == (due["anchor"]["lat"], due["anchor"]["lon"])
-            assert [one["h_s"] for one in told["horizons"]] == [one["h_s"] for one in due["horizons"]]
-            assert told["horizons"][0]["cov_m2"] == due["horizons"][0]["cov_m2"]
-            assert (told["weights"], told["status"], told["stale"]) == (due["model"]["version"], due["status"], False)
-            figures = await until(events, lambda one: one["pings_s"] is not None, "fleet")
-            assert figures["entities"] >= 2
-            assert figures["versions"]["weights"] == {due["model"]["version"]: figures["entities"]}
-            assert figures["lag"] == 0
-        stop(server)
+        delta = await until(events, is_second, "delta")
+        (told,) = [one for one in delta["updates"] if one["id"] == "second"]
+        due = published(scene, "second")
+        assert (told["lat"], told["lon"]) == (due["anchor"]["lat"], due["anchor"]["lon"])
+        assert [one["h_s"] for one in told["horizons"]] == [one["h_s"] for one in due["horizons"]]
+        assert told["horizons"][0]["cov_m2"] == due["horizons"][0]["cov_m2"]
+        assert (told["weights"], told["status"], told["stale"]) == (due["model"]["version"], due["status"], False)
+        figures = await until(events, lambda one: one["pings_s"] is not None, "fleet")
+        assert figures["entities"] >= 2
+        assert figures["versions"]["weights"] == {due["model"]["version"]: figures["entities"]}
+        assert figures["lag"] == 0
 
 
-async def test_a_tombstone_of_the_latest_topic_ends_an_entity_on_the_page(scene: Scene) -> None:
+def test_a_token_is_needed_and_a_base_map_comes_in_parts(base: str) -> None:
+    for path in ("/v1/config", "/v1/stream", "/basemap.pmtiles", "/metrics"):
+        assert status_of(base + path) == 401, path
+    asked = urllib.request.Request(f"{base}/basemap.pmtiles", headers={**AUTHORIZATION, "Range": "bytes=16-19"})
+    with urllib.request.urlopen(asked) as said:
+        assert (said.status, said.read()) == (206, bytes([16, 17, 18, 19]))
+
+
+async def test_a_tombstone_of_the_latest_topic_ends_an_entity_on_the_page(scene: Scene, base: str) -> None:
     """`pathcast latest` ends who is silent for ten minutes of the partition's own time, that of two other entities: of
     these eight, each of the two partitions has three or more."""
-    scene.send("quiet", 1_000, 1_010)
-    with scene.map(source="latest") as server:
-        base = base_of(server)
-        assert eventually(lambda: ask(base, "/v1/search?q=quiet")["ids"] == ["quiet"])
-        async with streaming(base) as events:
-            snapshot = await until(events, lambda one: True, "snapshot")
-            assert "quiet" in {one["id"] for one in snapshot["entities"]}
-            await asyncio.to_thread(scene.send_many, [f"busy-{n}" for n in range(8)], range(1_100, 1_900, 50))
-            gone = await until(events, lambda one: "quiet" in one["gone"], "delta")
-            assert "quiet" not in {one["id"] for one in gone["updates"]}
-        assert ask(base, "/v1/search?q=quiet")["ids"] == []
-        assert status_of(f"{base}/v1/entities/quiet", SECRET) == 404
-        stop(server)
+    await asyncio.to_thread(scene.send, "quiet", 1_000, 1_010)
+    assert await asyncio.to_thread(eventually, lambda: ask(base, "/v1/search?q=quiet")["ids"] == ["quiet"])
+    async with streaming(base) as events:
+        snapshot = await until(events, lambda one: True, "snapshot")
+        assert "quiet" in {one["id"] for one in snapshot["entities"]}
+        await asyncio.to_thread(scene.send_many, [f"busy-{n}" for n in range(8)], range(1_100, 1_900, 50))
+        gone = await until(events, lambda one: "quiet" in one["gone"], "delta")
+        assert "quiet" not in {one["id"] for one in gone["updates"]}
+    assert ask(base, "/v1/search?q=quiet")["ids"] == []
+    assert status_of(f"{base}/v1/entities/quiet", SECRET) == 404
 
 
 def test_a_map_that_was_killed_has_all_again_and_says_that_it_is_another(scene: Scene) -> None:
@@ -219,16 +231,3 @@ def test_without_a_latest_topic_forecasts_are_followed_and_no_topic_is_made(
 def _text(base: str, path: str) -> str:
     with urllib.request.urlopen(base + path) as said:
         return str(said.read().decode())
-
-
-def test_a_token_is_needed_and_a_base_map_comes_in_parts(scene: Scene, tmp_path: Path) -> None:
-    tiles = tmp_path / "tiles.pmtiles"
-    tiles.write_bytes(bytes(range(256)))
-    with scene.map(basemap=tiles) as server:
-        base = base_of(server)
-        for path in ("/v1/config", "/v1/stream", "/basemap.pmtiles", "/metrics"):
-            assert status_of(base + path) == 401, path
-        asked = urllib.request.Request(f"{base}/basemap.pmtiles", headers={**AUTHORIZATION, "Range": "bytes=16-19"})
-        with urllib.request.urlopen(asked) as said:
-            assert (said.status, said.read()) == (206, bytes([16, 17, 18, 19]))
-        stop(server)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pytest
 from map_browser import Opened
-from map_scene import HOSTILE
 from playwright.sync_api import Browser
+from shared_stack import HOSTILE
 
 AMBER = (255, 176, 0)  # of entities, in the dark theme (drawing/colours.js)
 
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
-
-@pytest.fixture
-def opened(browser: Browser, scene: Any) -> Any:
-    with Opened(browser, scene.server.base, color_scheme="dark") as found:
-        yield found
 
 
 def some_bus(opened: Opened) -> str:

@@ -1,15 +1,37 @@
-"""How the page draws entities that cover each other, and regions that are wider than the map: its own modules, run in
-a real browser."""
+"""How the page of the map draws, in a real browser: the ids beside the entities, entities that cover each other,
+regions that are wider than the map, the fleet's newest atlas as streets, and a crowd."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
 
+import bus_feed
 import pytest
 from map_browser import Opened
+from map_crowd import driving
+from map_scene import MapServer
 from playwright.sync_api import Browser
+from shared_stack import HOSTILE
 
-# One place, and who is there; the second is stale. Which colour their middle has, and the edge of an arrow.
+from model.api import Atlas
+from stream.demo import atlas
+from stream.demo.run import Options, choose
+from stream.wire import Topics
+
+# Ids and entities of one frame: of two, one could have gone on meanwhile.
+APART_PX = """(() => {
+    const { labels, drawn } = pathcast.state();
+    return labels.map(({ id, left, top, right, bottom }) => {
+        const { x, y } = drawn.find((one) => one.id === id);
+        return Math.hypot(Math.max(left - x, 0, x - right), Math.max(top - y, 0, y - bottom));
+    });
+})()"""
+# The colour in the middle of some entities that are all at one place.
 DRAWN = """async ({ movers, chosen }) => {
     const { Sprites } = await import("/static/drawing/sprites.js");
     const { Layer } = await import("/static/drawing/layer.js");
@@ -22,27 +44,105 @@ DRAWN = """async ({ movers, chosen }) => {
     return [...layer.context.getImageData(20, 20, 1, 1).data];
 }"""
 RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
+CITY = "/#map=11/30.27/-97.74"
+WATCH_STREETS = """() => {
+    window.drawn = [];
+    const look = () => {
+        const state = pathcast.state();
+        window.drawn.push([state.streets_version, state.streets_drawn]);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+CROWD = 5_000
+EVERY_S = 2.0
+WATCHED_MS = 15_000
+WATCH_FRAMES = """(watchedMs) => new Promise((resolve) => {
+    const frames = [];
+    const look = (at) => {
+        frames.push(at);
+        if (at - frames[0] < watchedMs) requestAnimationFrame(look);
+        else resolve(frames);
+    };
+    requestAnimationFrame(look);
+})"""
 
 
-@pytest.fixture(scope="module")
-def opened(browser: Browser, scene: Any) -> Any:
-    with Opened(browser, scene.server.base, wait=False) as found:
-        yield found
+@pytest.fixture
+def opened(opened: Opened) -> Opened:
+    """It shows some ids."""
+    opened.until("pathcast.state().labels.length >= 5")
+    return opened
 
 
-def middle(opened: Opened, *movers: tuple[str, bool], chosen: str | None = None) -> Any:
+def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
+    return a["left"] < b["right"] and b["left"] < a["right"] and a["top"] < b["bottom"] and b["top"] < a["bottom"]
+
+
+def test_entities_have_their_ids_beside_them_and_none_covers_another(opened: Opened) -> None:
+    for _ in range(5):
+        labels = opened.state()["labels"]
+        assert not any(overlap(a, b) for a, b in itertools.combinations(labels, 2))
+        assert max(opened.page.evaluate(APART_PX)) < 20, "it is clear whose id it is"
+        opened.page.wait_for_timeout(300)
+    opened.page.keyboard.press("Space")
+    opened.page.wait_for_timeout(300)
+    one = opened.state()["labels"][0]
+    middle = (one["left"] + one["right"]) / 2, (one["top"] + one["bottom"]) / 2
+    *_, opacity = opened.colour_at("labels", *middle, 5)
+    assert opacity == 255
+
+
+def test_the_chosen_one_has_its_id_where_the_others_have_none(opened: Opened) -> None:
+    opened.page.keyboard.press("i")
+    assert opened.page.is_checked("#ids") is False
+    opened.until("pathcast.state().labels.length === 0")
+    opened.page.keyboard.press("n")
+    opened.until("pathcast.state().labels.map((one) => one.id).join() === pathcast.state().chosen")
+    opened.page.check("#ids")
+    opened.until("pathcast.state().labels.length >= 5")
+
+
+def test_an_id_that_is_clicked_on_is_chosen(opened: Opened) -> None:
+    opened.page.keyboard.press("Space")
+    opened.page.wait_for_timeout(300)
+    state = opened.state()
+    for one in state["labels"]:
+        x, y = one["right"] - 3, one["bottom"] - 3
+        if all(abs(other["x"] - x) > 20 or abs(other["y"] - y) > 20 for other in state["drawn"]):
+            break
+    else:
+        pytest.fail("no id is away from all arrows")
+    box = opened.page.locator("#map").bounding_box()
+    assert box is not None
+    opened.page.mouse.click(box["x"] + x, box["y"] + y)
+    opened.until("pathcast.state().chosen === argument", one["id"])
+
+
+def test_a_hostile_id_is_a_short_text_beside_its_entity(opened: Opened) -> None:
+    opened.choose(HOSTILE)
+    opened.until("pathcast.state().labels.some((one) => one.id === argument)", HOSTILE)
+    (label,) = [one for one in opened.state()["labels"] if one["id"] == HOSTILE]
+    assert len(label["text"]) <= 16
+    assert not any(unicodedata.category(sign).startswith("C") for sign in label["text"])
+    assert label["right"] - label["left"] <= 150
+    assert opened.page.evaluate("[window.hacked, document.querySelectorAll('img[src=x]').length]") == [None, 0]
+    assert opened.said == []
+
+
+def colour(opened: Opened, *movers: tuple[str, bool], chosen: str | None = None) -> Any:
     told = [{"id": name, "stale": stale, "heading": None} for name, stale in movers]
     return opened.page.evaluate(DRAWN, {"movers": told, "chosen": chosen})
 
 
 def test_a_stale_entity_is_hollow_and_below_those_that_move(opened: Opened) -> None:
-    assert middle(opened, ("a", False)) == RED
-    assert middle(opened, ("b", True)) == BLUE, "that of its edge: there is no colour in it"
-    assert middle(opened, ("a", False), ("b", True)) == RED, "whoever comes last"
+    assert colour(opened, ("a", False)) == RED
+    assert colour(opened, ("b", True)) == BLUE, "that of its edge: there is no colour in it"
+    assert colour(opened, ("a", False), ("b", True)) == RED, "whoever comes last"
 
 
 def test_the_chosen_entity_is_on_top(opened: Opened) -> None:
-    assert middle(opened, ("b", True), ("a", False), chosen="b") == BLUE
+    assert colour(opened, ("b", True), ("a", False), chosen="b") == BLUE
 
 
 def test_a_region_that_is_wider_than_the_map_does_not_tint_all_of_it(opened: Opened) -> None:
@@ -53,3 +153,90 @@ def test_a_region_that_is_wider_than_the_map_does_not_tint_all_of_it(opened: Ope
         }"""
     )
     assert parts == [1, 1, 0.5, 0.05]
+
+
+class Fleet(NamedTuple):
+    kafka: str
+    topics: Topics
+    base: str
+    first: Atlas
+    second: Atlas
+
+    def announce(self, version: Atlas) -> None:
+        atlas.announce(self.kafka, self.topics, version)
+
+
+@pytest.fixture(scope="module")
+def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A map of a fleet without vehicles, whose first version of an atlas is announced."""
+    folder, topics = tmp_path_factory.mktemp("streets"), Topics.of(f"streets{uuid4().hex[:8]}")
+    rows, before = choose(Options(60.0, None, None, 120.0, "small"))
+    growth = atlas.of_history(before, folder, bundled=True)
+    first = growth.written()
+    growth.add(rows)
+    second = growth.written()
+    bus_feed.create_topics(kafka, topics, partitions=2)
+    log = Path(tmp_path_factory.mktemp("log"))
+    with MapServer(log, kafka, topics.prefix, source="forecasts", atlases=folder) as server:
+        found = Fleet(kafka, topics, server.base, first, second)
+        found.announce(first)
+        yield found
+
+
+def watched(opened: Opened, version: str) -> list[int]:
+    """How many streets were drawn in each frame of a version, until all were."""
+    opened.until("pathcast.state().streets_version === argument", version)
+    opened.until("pathcast.state().streets_drawn === pathcast.state().streets")
+    frames: list[Any] = opened.page.evaluate("window.drawn")
+    return [drawn for found, drawn in frames if found == version]
+
+
+def test_streets_draw_themselves_and_those_of_a_new_version_are_added(browser: Browser, fleet: Fleet) -> None:
+    with Opened(browser, fleet.base, wait=False, path=CITY) as opened:
+        opened.page.evaluate(WATCH_STREETS)
+        drawn = watched(opened, fleet.first.version)
+        assert drawn == sorted(drawn), "nothing that was drawn goes"
+        assert len(set(drawn)) >= 3, "they come one after the other"
+        assert drawn[-1] > 2_000
+        fleet.announce(fleet.second)
+        added = watched(opened, fleet.second.version)
+        assert added[0] > 0.8 * drawn[-1], "what the version before had is there at once"
+        assert added == sorted(added)
+        assert len(set(added)) >= 3
+        assert opened.said == []
+
+
+def test_with_less_motion_all_are_there_at_once(browser: Browser, fleet: Fleet) -> None:
+    with Opened(browser, fleet.base, wait=False, path=CITY, reduced_motion="reduce") as opened:
+        opened.page.evaluate(WATCH_STREETS)
+        opened.until("pathcast.state().streets_version !== null")
+        frames: list[Any] = opened.page.evaluate("window.drawn")
+        assert len({drawn for version, drawn in frames if version is not None}) == 1
+
+
+def test_five_thousand_entities_move(browser: Browser, scene: Any, say: Callable[[str], None]) -> None:
+    """It reports how many frames a second are drawn, without a graphics card, and asserts nothing about it: a busy
+    machine draws fewer. stream/map/README.md has the number, with its date."""
+    prefix = f"crowd{uuid4().hex[:8]}"
+    topics = Topics.of(prefix)
+    bus_feed.create_topics(scene.kafka, topics, partitions=2)
+    with (
+        MapServer(scene.folder, scene.kafka, prefix, source="forecasts") as server,
+        driving(scene.kafka, topics, CROWD, EVERY_S),
+        Opened(browser, server.base) as opened,
+    ):
+        opened.until("pathcast.state().known === argument", CROWD)
+        opened.until("pathcast.state().drawn.length > 0.9 * argument", CROWD)
+        before = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
+        at = opened.page.evaluate(WATCH_FRAMES, WATCHED_MS)
+        after = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
+        gaps = sorted(later - earlier for earlier, later in itertools.pairwise(at))
+        frames_s = 1000 * len(gaps) / (at[-1] - at[0])
+        middle, p99 = gaps[len(gaps) // 2], gaps[len(gaps) * 99 // 100]
+        say(f"map: {len(after)} entities, {frames_s:.1f} frames/s; between frames {middle:.0f} ms, p99 {p99:.0f} ms")
+        moved = sum(after[one] > ts for one, ts in before.items() if one in after)
+        assert moved > 0.9 * len(before), "they were updated while they were watched"
+        assert opened.state()["labels"] == [], "a crowd has no room for ids"
+        opened.choose("car-7")
+        opened.until("pathcast.state().labels.some((one) => one.id === 'car-7')")
+        assert opened.said == []

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from map_browser import Opened
-from playwright.sync_api import Browser
 
 FIGURES = (
     *("entities", "stale", "pings_s", "forecasts_s", "fills_s", "rejects_s", "lag", "p50_ms", "p99_ms"),
@@ -17,10 +16,10 @@ CELLS = """(name) => [...document.querySelectorAll(`${name} tbody tr`)].map(
 
 
 @pytest.fixture
-def opened(browser: Browser, scene: Any) -> Any:
-    with Opened(browser, scene.server.base) as found:
-        found.until("pathcast.state().fleet !== null")
-        yield found
+def opened(opened: Opened) -> Opened:
+    """It has the fleet's figures."""
+    opened.until("pathcast.state().fleet !== null")
+    return opened
 
 
 def text_of(value: float | None) -> str:

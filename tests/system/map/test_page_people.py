@@ -17,12 +17,6 @@ ORDER = ["skip", "search", "fleet-toggle", "theme", "help-open"]
 LATER = ["pause", "back", "forecasts", "ids", "streets", "all"]  # in live mode nothing has to be made live
 
 
-@pytest.fixture
-def opened(browser: Browser, scene: Any) -> Any:
-    with Opened(browser, scene.server.base) as found:
-        yield found
-
-
 def test_everything_is_reached_by_tab_in_the_order_of_the_page(opened: Opened) -> None:
     seen = []
     for _ in range(40):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import bus_feed
+import pytest
 import small_pmtiles
 from map_browser import Opened
 from map_scene import MapServer
@@ -19,8 +21,17 @@ SECRET = "0123456789abcdef"
 SEA, LAND = (10, 14, 19), (16, 22, 29)  # in the dark theme (drawing/colours.js)
 
 
-def test_it_survives_the_servers_restart(browser: Browser, scene: Any) -> None:
-    with MapServer(scene.folder, scene.kafka, scene.prefix) as server, Opened(browser, server.base) as opened:
+@pytest.fixture(scope="module")
+def server(scene: Any) -> Iterator[MapServer]:
+    """One of its own, which may be killed and started again. Its base map is one tile of land."""
+    file = scene.folder / "world.pmtiles"
+    file.write_bytes(small_pmtiles.world("earth"))
+    with MapServer(scene.folder, scene.kafka, scene.prefix, basemap=file) as found:
+        yield found
+
+
+def test_it_survives_the_servers_restart(browser: Browser, server: MapServer) -> None:
+    with Opened(browser, server.base) as opened:
         before = opened.state()["server"]
         server.kill()
         opened.page.wait_for_selector("#notice-away")
@@ -56,17 +67,12 @@ def test_with_nothing_to_show_it_says_how_to_feed(browser: Browser, scene: Any) 
         assert opened.said == []
 
 
-def test_a_basemap_is_drawn_from_the_servers_own_file(browser: Browser, scene: Any) -> None:
+def test_a_basemap_is_drawn_from_the_servers_own_file(browser: Browser, scene: Any, server: MapServer) -> None:
     """Its one tile makes land of the Atlantic, which is sea without it."""
-    file = scene.folder / "world.pmtiles"
-    file.write_bytes(small_pmtiles.world("earth"))
     atlantic = "/#map=2/0/-25"
     with Opened(browser, scene.server.base, wait=False, path=atlantic, color_scheme="dark") as opened:
         assert middle_of_the_map(opened) == SEA
-    with (
-        MapServer(scene.folder, scene.kafka, scene.prefix, basemap=file) as server,
-        Opened(browser, server.base, wait=False, path=atlantic, color_scheme="dark") as opened,
-    ):
+    with Opened(browser, server.base, wait=False, path=atlantic, color_scheme="dark") as opened:
         for _ in range(600):
             if (seen := middle_of_the_map(opened)) != SEA:
                 break

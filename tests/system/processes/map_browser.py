@@ -6,8 +6,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from missing_servers import skip_unless_required
@@ -22,18 +23,39 @@ WIDE: Final = {"width": 1280, "height": 800}
 NARROW: Final = {"width": 360, "height": 740}
 
 
+class Elsewhere:
+    """An object of Playwright that lives in another thread: all that is asked of it, and of the objects that it gives,
+    is done there. Playwright's event loop never ends, so that no other could run in its thread."""
+
+    def __init__(self, thread: Executor, real: Any) -> None:
+        self._thread = thread
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return self._brought(self._thread.submit(getattr, self._real, name).result())
+
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        return self._brought(self._thread.submit(self._real, *arguments, **more).result())
+
+    def _brought(self, value: Any) -> Any:
+        lives_there = callable(value) or type(value).__module__.startswith("playwright.")
+        return Elsewhere(self._thread, value) if lives_there else value
+
+
 @contextmanager
 def running() -> Iterator[Browser]:
     """A headless Chromium. Skips the test where there is none, or fails it where servers are demanded."""
     program = shutil.which("chromium")
     if program is None:
         skip_unless_required("needs Chromium: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+    with ThreadPoolExecutor(1, "playwright") as thread:
+        playwright = Elsewhere(thread, sync_playwright()).start()
         try:
+            browser = cast(Browser, playwright.chromium.launch(executable_path=program, args=OPTIONS))
             yield browser
-        finally:
             browser.close()
+        finally:
+            playwright.stop()
 
 
 class Opened:

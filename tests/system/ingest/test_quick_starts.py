@@ -1,33 +1,36 @@
-"""The quick starts of stream/ingest/README-feeds.md, run as they are written there, but for the addresses of Kafka and
-Redis."""
+"""The quick starts of the pages of stream/ingest, run as they are written there, but for the addresses of Kafka and
+Redis, and with a prefix of their own."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
 import bus_feed
 import feed_sources
+import ingest_rig
 import pathcast_process
 import pytest
+from worker_process import Worker
 
 import stream
 from stream.wire import Topics, loads_forecast
 
-PAGE = Path(stream.__file__).parent / "ingest" / "README-feeds.md"
+PAGES = Path(stream.__file__).parent / "ingest"
 SERVERS = "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
 PATIENCE_S = 300.0  # a worker may have to compile its kernels first
 
 
-def commands(title: str) -> str:
+def commands(page: str, title: str) -> str:
     """The first block of commands below a heading."""
-    found = re.search(rf"^## {re.escape(title)}$.*?^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    text = (PAGES / page).read_text()
+    found = re.search(rf"^## {re.escape(title)}$.*?^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert found is not None, title
-    assert found[1].startswith(SERVERS)
-    return found[1].removeprefix(SERVERS)
+    return found[1]
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_a_quick_start_ends_in_forecasts(
     log = tmp_path / "log"
     with log.open("wb") as file:
         # `wait`, so that nothing that the commands started outlives this test.
-        script = f"{commands(title)}wait\n"
+        script = f"{commands('README-feeds.md', title).removeprefix(SERVERS)}wait\n"
         ended = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             stdin=subprocess.DEVNULL,
@@ -72,3 +75,26 @@ def test_a_quick_start_ends_in_forecasts(
     assert {ping.source for of in pings.values() for ping in of} == {source}
     shown = ended.stdout.decode()
     assert sum(who in shown for who in pings) >= 5, shown
+
+
+def test_the_quick_start_of_traccar_ends_in_forecasts(
+    environment: dict[str, str], apache_kafka: str, tmp_path: Path
+) -> None:
+    """Its third and its fourth command run until they are stopped."""
+    block = commands("README.md", "Traccar to forecasts in five commands").replace("localhost:9092", apache_kafka)
+    install, *others = block.replace("redis://localhost:6379/0", environment["PATHCAST_REDIS"]).splitlines()
+    assert "-e '.[ingest]'" in install
+    create, worker, ingest, tail = (shlex.split(one)[1:] for one in others)
+    assert pathcast_process.pathcast(*create, env=environment).returncode == 0
+
+    def started(name: str, arguments: list[str]) -> Worker:
+        program = [*pathcast_process.COMMAND, *arguments]
+        return Worker(tmp_path / name, program=program, command=(), environment=environment)
+
+    with started("worker.log", worker) as work, started("ingest.log", ingest) as taking:
+        positions = (ingest_rig.traccar(number, int(time.time()) - 3_600) for number in range(20))
+        bus_feed.send(apache_kafka, "positions", ((key, value, ()) for key, value in positions))
+        work.wait_until_ready()
+        shown = pathcast_process.pathcast(*tail, env=environment)
+        assert shown.returncode == 0, (shown.stderr, work.log(), taking.log())
+    assert len(re.findall(rb"35209308\d{7}", shown.stdout)) >= 3, shown.stdout
