@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import typer
+from forecast_rig import forecast_of
 from typer.testing import CliRunner
 
 import stream.kafka.following
@@ -17,16 +18,12 @@ from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_li
 from stream.commands.tail_cli import tail
 from stream.wire import (
     Anchor,
-    Forecast,
     GapFill,
     Headers,
-    Latency,
     ModelRef,
     NextStep,
     Record,
     Reject,
-    Src,
-    Window,
     dead_letter,
     dumps,
 )
@@ -72,19 +69,8 @@ def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line() -> None:
 
 
 def test_a_forecast_of_an_id_that_turns_the_text_around_does_not() -> None:
-    forecast = Forecast(
-        forecast_id="f",
-        entity_id="\u202ebus",  # which `clean` takes
-        anchor=Anchor(T0, 30.0, -97.0),
-        next=NextStep(dt_s=10.0, d_east_m=1.0, d_north_m=2.0, d_lat=0.0, d_lon=0.0, cov_m2=(1.0, 0.0, 1.0)),
-        horizons=(),
-        model=ModelRef("small", "1"),
-        status="ok",
-        window=Window(1, T0, T0),
-        cache="hit",
-        latency_ms=Latency(0.0, 0.0, 0.0),
-        src=Src("pings", 0, 5),
-    )
+    step = NextStep(dt_s=10.0, d_east_m=1.0, d_north_m=2.0, d_lat=0.0, d_lon=0.0, cov_m2=(1.0, 0.0, 1.0))
+    forecast = forecast_of("\u202ebus", Anchor(T0, 30.0, -97.0), step)  # an id that `clean` takes
     assert "  \\u202ebus " in forecast_line(dumps(forecast))
     fill = GapFill(
         gap_id="g",
