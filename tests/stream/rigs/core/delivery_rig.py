@@ -272,7 +272,7 @@ async def mortal_worker(
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):  # the first batch of a process loads every kernel, or compiles it
+    async with asyncio.timeout(600):  # the first batch of a process loads every kernel, or compiles it
         while not true():  # noqa: ASYNC110 - the condition is somebody else's state, there is no event to wait for
             await asyncio.sleep(0.001)
 
