@@ -56,18 +56,12 @@ def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() 
     assert accounts.accounts[P0].unaccounted(in_flight=4) == 1, "one has fallen out of the lists"
 
 
-def test_an_answer_that_was_not_published_is_a_record_unaccounted_for() -> None:
+@pytest.mark.parametrize(("records", "unaccounted"), [(3, 1), (1, -1)], ids=["not published", "published twice"])
+def test_an_answer_that_is_missing_or_one_too_many_is_a_record_unaccounted_for(records: int, unaccounted: int) -> None:
     accounts = Accounts(TOPICS)
-    accounts.take(P0, 3)
-    accounts.settle([piece(0, 3)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
-    assert accounts.accounts[P0].unaccounted(in_flight=0) == 1
-
-
-def test_an_answer_that_was_published_twice_is_a_record_too_many() -> None:
-    accounts = Accounts(TOPICS)
-    accounts.take(P0, 1)
-    accounts.settle([piece(0, 1)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
-    assert accounts.accounts[P0].unaccounted(in_flight=0) == -1
+    accounts.take(P0, records)
+    accounts.settle([piece(0, records)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
+    assert accounts.accounts[P0].unaccounted(in_flight=0) == unaccounted
 
 
 def test_a_batch_counts_what_the_engine_did_in_it_and_what_was_kept_from_the_engine() -> None:

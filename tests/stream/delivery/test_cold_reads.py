@@ -14,10 +14,14 @@ from delivery_rig import (
     SETTINGS,
     FlakyStore,
     Kafka,
-    crash,
+    answer,
+    answer_undisturbed,
     feed,
+    live_worker,
+    mortal_worker,
     record,
     running,
+    settle,
     until,
     worker,
 )
@@ -31,7 +35,7 @@ from stream.kafka.log import Partition
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Fenced
 from stream.tracks.track import Track
-from stream.wire import Forecast, Record, loads_forecast
+from stream.wire import Record
 
 NEVER = 3_600.0
 
@@ -53,45 +57,15 @@ def of(entity: str, start: int, stop: int, partition: Partition = P0) -> list[Re
     return [record(offset, partition=partition[1], entity=entity) for offset in range(start, stop)]
 
 
-def said(kafka: Kafka, partition: Partition = P0) -> dict[int, Forecast]:
-    """Forecasts by the offset that they answer."""
-    forecasts = [loads_forecast(one.value or b"") for one in kafka.published if one.topic == SETTINGS.topics.forecasts]
-    return {one.src.offset: one for one in forecasts if one.src.partition == partition[1]}
-
-
 def caches(kafka: Kafka, *offsets: int) -> list[tuple[str, str, int]]:
-    found = said(kafka)
+    found = kafka.forecasts()
     return [(found[one].status, found[one].cache, found[one].window.n) for one in offsets]
-
-
-def numbers(kafka: Kafka, *offsets: int) -> list[object]:
-    """What forecasts say, without their latencies."""
-    found = said(kafka)
-    return [(f.forecast_id, f.window, f.status, f.next, f.horizons) for f in (found[one] for one in offsets)]
-
-
-async def answered(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> None:
-    retired = await feed(delivery, kafka, some)
-    await until(lambda: len(retired) == len(some))
 
 
 async def history(kafka: Kafka, store: FlakyStore) -> None:
     """A worker has answered 12 pings of a bus and 12 of a tram, has stored them, and is gone."""
-    first = worker(kafka, store)
-    async with running(first, P0) as pump:
-        await answered(first, kafka, [*of("bus", 0, 12), *of("tram", 12, 24)])
-        await until(lambda: store.checkpoint(P0).next_offset == 24)
-        await crash(first, pump)
-
-
-async def undisturbed(some: Sequence[Record]) -> tuple[Kafka, FlakyStore]:
-    """The same pings to a worker whose store is always there."""
-    kafka, store = Kafka(), FlakyStore()
-    calm = worker(kafka, store)
-    async with running(calm, P0):
-        await answered(calm, kafka, some)
-        await until(lambda: store.checkpoint(P0).next_offset == len(some))
-    return kafka, store
+    async with mortal_worker(kafka, store) as first:
+        await settle(first, kafka, store, [*of("bus", 0, 12), *of("tram", 12, 24)])
 
 
 # -- who waits -------------------------------------------------------------------------------------------------------
@@ -101,32 +75,30 @@ async def undisturbed(some: Sequence[Record]) -> tuple[Kafka, FlakyStore]:
 async def test_entities_of_other_partitions_are_answered_while_a_stranger_waits(
     kafka: Kafka, store: FlakyStore, hangs: bool
 ) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0, P1):
-        await answered(delivery, kafka, of("bus", 0, 6))
+    async with live_worker(kafka, store, P0, P1) as delivery:
+        await answer(delivery, kafka, of("bus", 0, 6))
         release = asyncio.Event()
         if hangs:
             store.hung["get_many", P1] = release
         else:
             store.refused.add(("get_many", P1))
         waiting = await feed(delivery, kafka, of("stranger", 0, 1, P1))
-        await answered(delivery, kafka, of("bus", 6, 12))
-        await answered(delivery, kafka, of("another", 12, 13))
+        await answer(delivery, kafka, of("bus", 6, 12))
+        await answer(delivery, kafka, of("another", 12, 13))
         assert waiting == []
         assert bool(delivery.status().away) != hangs, "who does not answer yet may be slow"
         release.set()
         store.refused.clear()
         await until(lambda: len(waiting) == 1)
         await until(lambda: not delivery.status().away)
-    assert said(kafka, P1)[0].cache == "none", "its record could be read in time, and there was none"
+    assert kafka.forecasts(P1)[0].cache == "none", "its record could be read in time, and there was none"
 
 
 async def test_one_batch_of_both_is_answered_but_for_the_partition_with_the_stranger(
     kafka: Kafka, store: FlakyStore
 ) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0, P1):
-        await answered(delivery, kafka, of("bus", 0, 6))
+    async with live_worker(kafka, store, P0, P1) as delivery:
+        await answer(delivery, kafka, of("bus", 0, 6))
         store.refused.add(("get_many", P1))
         both = of("stranger", 0, 2, P1) + of("bus", 6, 12)
         kafka.logs[P1], kafka.logs[P0] = both[:2], kafka.logs[P0] + both[2:]
@@ -137,14 +109,13 @@ async def test_one_batch_of_both_is_answered_but_for_the_partition_with_the_stra
         assert (kafka.offsets.get(P1), done) == (0, []), "the poll is acknowledged when all of it is answered"
         store.refused.clear()
         await until(lambda: done == [True])
-    assert sorted(said(kafka)) == list(range(12))
+    assert sorted(kafka.forecasts()) == list(range(12))
     assert kafka.offsets == {P0: 12, P1: 2}
 
 
 async def test_a_partition_waits_in_the_order_of_its_offsets(kafka: Kafka, store: FlakyStore) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        await answered(delivery, kafka, of("bus", 0, 6))
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, of("bus", 0, 6))
         store.refused.add(("get_many", P0))
         waiting = [await feed(delivery, kafka, some) for some in (of("tram", 6, 8), of("bus", 8, 12))]
         for _ in range(50):
@@ -158,8 +129,7 @@ async def test_a_partition_waits_in_the_order_of_its_offsets(kafka: Kafka, store
 async def test_a_slow_store_makes_its_partition_wait_and_nobody_new(kafka: Kafka, store: FlakyStore) -> None:
     """It answers later than a batch waits for it: what it says then is used, and it is not asked once more."""
     await history(kafka, store)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.hung["get_many", P0] = asyncio.Event()
         waiting = await feed(delivery, kafka, of("bus", 24, 26))
@@ -179,7 +149,7 @@ async def test_what_waiting_does_not_cure_is_seen_by_a_read_in_the_background(
         monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", 0.01)
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
-        await answered(delivery, kafka, of("bus", 0, 3))
+        await answer(delivery, kafka, of("bus", 0, 3))
         store.refused.add(("get_many", P0))
         waiting = await feed(delivery, kafka, of("tram", 3, 4))
         await until(lambda: len(waiting) == 1 if taken_for_new else delivery.ownership.owned[P0].waits)
@@ -215,13 +185,12 @@ async def test_after_a_while_a_stranger_is_answered_as_new_and_every_answer_says
     kafka: Kafka, store: FlakyStore
 ) -> None:
     await history(kafka, store)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
-        await answered(delivery, kafka, of("bus", 24, 34))
+        await answer(delivery, kafka, of("bus", 24, 34))
         late = record(34, entity="bus", ts=DAY + 275_000, lat=30.00275)
-        await answered(delivery, kafka, [late])
+        await answer(delivery, kafka, [late])
         assert engine_counts(delivery).unread == 11
     assert caches(kafka, *range(24, 34)) == [("warmup", "unread", n) for n in range(1, 11)]
     assert caches(kafka, 34) == [("stale", "unread", 5)]
@@ -235,14 +204,13 @@ def engine_counts(delivery: Delivery) -> Counts:
 async def test_the_partition_waits_once_and_who_is_new_later_does_not_wait(
     kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
-        await answered(delivery, kafka, of("bus", 0, 1))
+        await answer(delivery, kafka, of("bus", 0, 1))
         monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", NEVER)
-        await answered(delivery, kafka, of("tram", 1, 2))
-    assert [one.cache for one in said(kafka).values()] == ["unread", "unread"]
+        await answer(delivery, kafka, of("tram", 1, 2))
+    assert [one.cache for one in kafka.forecasts().values()] == ["unread", "unread"]
 
 
 @pytest.mark.usefixtures("soon")
@@ -250,22 +218,21 @@ async def test_when_the_store_is_back_all_is_as_if_it_had_never_been_away(kafka:
     """The store takes writes all the time: a checkpoint with the short track would cost the bus its stored window."""
     await history(kafka, store)
     before = dict(store._records[P0])
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
-        await answered(delivery, kafka, of("bus", 24, 27))
-        await answered(delivery, kafka, of("newcomer", 27, 30))
+        await answer(delivery, kafka, of("bus", 24, 27))
+        await answer(delivery, kafka, of("newcomer", 27, 30))
         await asyncio.sleep(0.05)  # checkpoints are due all the time
         assert (store._records[P0], store.checkpoint(P0).next_offset) == (before, 24)
         store.refused.clear()
         await until(lambda: store.checkpoint(P0).next_offset == 30)
-        await answered(delivery, kafka, [*of("bus", 30, 33), *of("newcomer", 33, 36), *of("tram", 36, 39)])
+        await answer(delivery, kafka, [*of("bus", 30, 33), *of("newcomer", 33, 36), *of("tram", 36, 39)])
         await until(lambda: store.checkpoint(P0).next_offset == 39)
-    calm, calm_store = await undisturbed(kafka.logs[P0])
+    calm, calm_store = await answer_undisturbed(kafka.logs[P0])
     assert kafka.answered == list(range(39))
-    assert numbers(kafka, *range(30, 39)) == numbers(calm, *range(30, 39))
-    assert {one.cache for offset, one in said(kafka).items() if offset >= 30} == {"hit"}
+    assert kafka.numbers(range(30, 39)) == calm.numbers(range(30, 39))
+    assert {one.cache for offset, one in kafka.forecasts().items() if offset >= 30} == {"hit"}
     assert tracks(store) == tracks(calm_store)
 
 
@@ -279,34 +246,29 @@ async def test_the_next_owner_knows_of_every_ping_that_was_answered_as_new(
     kafka: Kafka, store: FlakyStore, leave: bool
 ) -> None:
     await history(kafka, store)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0) as pump:
+    async with (live_worker if leave else mortal_worker)(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
-        await answered(delivery, kafka, of("bus", 24, 27))
+        await answer(delivery, kafka, of("bus", 24, 27))
         if leave:
             await delivery.ownership.drain()
             await delivery.ownership.revoked([P0])
-        else:
-            await crash(delivery, pump)
     assert store.checkpoint(P0).next_offset == 24
     store.refused.clear()
-    again = worker(kafka, store)
-    async with running(again, P0):
-        await answered(again, kafka, of("bus", 27, 30))
-    calm, _ = await undisturbed(kafka.logs[P0])
-    assert numbers(kafka, 27, 28, 29) == numbers(calm, 27, 28, 29)
+    async with live_worker(kafka, store) as again:
+        await answer(again, kafka, of("bus", 27, 30))
+    calm, _ = await answer_undisturbed(kafka.logs[P0])
+    assert kafka.numbers(range(27, 30)) == calm.numbers(range(27, 30))
 
 
 @pytest.mark.usefixtures("soon")
 async def test_what_a_short_track_rejects_says_that_it_was_judged_by_one(kafka: Kafka, store: FlakyStore) -> None:
     await history(kafka, store)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         far = record(25, entity="bus", lat=60.0)
-        await answered(delivery, kafka, [*of("bus", 24, 25), far])
+        await answer(delivery, kafka, [*of("bus", 24, 25), far])
     (letter,) = [one for one in kafka.published if one.topic == SETTINGS.topics.dead_letters]
     headers = dict(letter.headers)
     assert headers["__pathcast.errors.code"] == b"impossible_jump"

@@ -7,7 +7,21 @@ from collections import Counter
 
 import pytest
 from aiokafka.errors import LeaderNotAvailableError
-from delivery_rig import DAY, P0, P1, TOPIC, FlakyStore, Kafka, feed, record, records, running, until, worker
+from delivery_rig import (
+    DAY,
+    P0,
+    P1,
+    TOPIC,
+    FlakyStore,
+    Kafka,
+    answer,
+    feed,
+    live_worker,
+    record,
+    records,
+    settle,
+    until,
+)
 
 from stream.delivery.delivery import Delivery
 from stream.delivery.ownership import continuity as continuity_module
@@ -24,11 +38,6 @@ def later(start: int, stop: int) -> list[Record]:
         ping = Ping(entity_id=entity, ts=ts, lat=31.0 + offset * 1e-4, lon=-97.0)
         found.append(Record(TOPIC, 0, offset, ts, entity.encode(), dumps(ping)))
     return found
-
-
-async def answer(delivery: Delivery, kafka: Kafka, some: list[Record]) -> None:
-    retired = await feed(delivery, kafka, some)
-    await until(lambda: len(retired) == len(some))
 
 
 async def joined_again(delivery: Delivery, kafka: Kafka, *partitions: Partition) -> None:
@@ -50,11 +59,10 @@ async def test_records_that_come_once_more_are_skipped_and_move_no_committed_off
     kafka: Kafka, store: FlakyStore
 ) -> None:
     """It was committed where the re-read ended: a crash after that published 20 forecasts a second time."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 30))
         await answer(delivery, kafka, records(0, 10))
-        assert kafka.offsets[P0] == 30
+        assert kafka.offsets[P0] == delivery.status().partitions[0].next_offset == 30
         await answer(delivery, kafka, records(30, 33))
     assert kafka.answered == list(range(33))
     assert kafka.offsets[P0] == 33
@@ -69,11 +77,9 @@ async def test_new_records_at_offsets_that_were_answered_are_answered_where_the_
 ) -> None:
     """They were taken for the old ones and skipped. As soon as the log is as long as before, only its leader's epoch
     tells; the consumer goes on behind the records that nobody ever read."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0, P1):
-        await answer(delivery, kafka, records(0, 30))
+    async with live_worker(kafka, store, P0, P1) as delivery:
+        await settle(delivery, kafka, store, records(0, 30))
         await answer(delivery, kafka, records(0, 5, partition=1))
-        await until(lambda: store.checkpoint(P0).next_offset == 30)
         kafka.elect(P0, end=20)
         new = later(20, refilled)
         kafka.logs[P0] += new
@@ -102,10 +108,8 @@ async def test_states_after_a_cut_know_the_log_that_there_is_and_nothing_of_the_
 ) -> None:
     """A checkpoint before the cut may have states from behind it: it is written in parts, and the worker may have died
     between two."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        await answer(delivery, kafka, records(0, 30))
-        await until(lambda: store.checkpoint(P0).next_offset == 30)
+    async with live_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 30))
         store._claims[P0] = Claim(store.checkpoint(P0).epoch, checkpoint)
         kafka.elect(P0, end=20)
         again = [record(offset, entity="bus0") for offset in range(20, 24)]
@@ -120,13 +124,11 @@ async def test_states_after_a_cut_know_the_log_that_there_is_and_nothing_of_the_
 async def test_a_log_that_was_cut_while_nobody_worked_is_answered_from_the_cut_on(
     kafka: Kafka, store: FlakyStore
 ) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 30))
     kafka.elect(P0, end=20)
     kafka.logs[P0] += later(20, 50)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await joined_again(delivery, kafka, P0)
         assert kafka.offsets[P0] == 20
         await answer(delivery, kafka, later(20, 50))
@@ -139,10 +141,8 @@ async def test_a_topic_that_is_made_anew_under_a_worker_is_answered_from_its_fir
     kafka: Kafka, store: FlakyStore, count: int
 ) -> None:
     """Nothing was answered until the new log had passed the old one, and then only what came behind that."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        await answer(delivery, kafka, records(0, 30))
-        await until(lambda: store.checkpoint(P0).next_offset == 30)
+    async with live_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 30))
         store._claims[P0] = Claim(store.checkpoint(P0).epoch, None)  # so that only the worker knows that it was there
         kafka.make_anew(P0, "second")
         new = later(0, count)
@@ -161,16 +161,14 @@ async def test_a_topic_that_was_made_anew_while_nobody_worked_is_answered_from_i
     kafka: Kafka, store: FlakyStore
 ) -> None:
     """A worker may have committed its last offsets after the brokers forgot those of the topic that was deleted."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 30))
     mark = await kafka.committed(P0)
     assert mark is not None
     kafka.make_anew(P0, "second")
     kafka.keep(P0, mark)
     kafka.logs[P0] += later(0, 50)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await joined_again(delivery, kafka, P0)
         await answer(delivery, kafka, later(0, 50))
     assert len(entities(kafka, "tram")) == 50
@@ -179,8 +177,7 @@ async def test_a_topic_that_was_made_anew_while_nobody_worked_is_answered_from_i
 async def test_what_retention_deletes_unanswered_is_counted_and_said(
     kafka: Kafka, store: FlakyStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 10))
         kafka.logs[P0] += records(10, 40)
         kafka.begins[P0] = 25
@@ -188,8 +185,7 @@ async def test_what_retention_deletes_unanswered_is_counted_and_said(
         assert delivery.accounts.accounts[P0].retention_lost == 15
     kafka.logs[P0] += records(40, 60)
     kafka.begins[P0] = 50
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(50, 60))
     assert delivery.accounts.accounts[P0].retention_lost == 10
     assert kafka.histories[P0].lost == 25
@@ -198,8 +194,7 @@ async def test_what_retention_deletes_unanswered_is_counted_and_said(
 
 async def test_offsets_without_records_are_no_loss(kafka: Kafka, store: FlakyStore) -> None:
     """Markers of transactions and compaction leave such."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 10))
         kafka.logs[P0] += records(10, 12)
         await answer(delivery, kafka, records(12, 20))
@@ -229,8 +224,7 @@ class Asked(Kafka):
 
 async def test_nobody_is_asked_while_records_follow_and_once_when_another_broker_leads(store: FlakyStore) -> None:
     kafka = Asked()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         for start in range(0, 30, 10):
             await answer(delivery, kafka, records(start, start + 10))
         assert kafka.asked == 1, "by the takeover"
@@ -243,8 +237,7 @@ async def test_nobody_is_asked_while_records_follow_and_once_when_another_broker
 
 async def test_while_no_broker_can_tell_a_takeover_waits_for_it_and_other_partitions_do_not(store: FlakyStore) -> None:
     kafka = Asked()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0, P1):
+    async with live_worker(kafka, store, P0, P1) as delivery:
         await answer(delivery, kafka, records(0, 30))
         kafka.elect(P0)
         kafka.refuse = 10**9
@@ -271,8 +264,7 @@ async def test_a_broker_that_gives_no_answer_at_all_holds_a_batch_up_for_a_bound
             return await super().describe_log(partition, leader_epoch)
 
     kafka = Silent()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         await answer(delivery, kafka, records(0, 30))
         kafka.elect(P0)
         kafka.silent = True

@@ -15,11 +15,16 @@ from delivery_rig import (
     FlakyStore,
     Kafka,
     SlowStore,
+    answer,
+    answer_undisturbed,
     crash,
     feed,
+    live_worker,
+    mortal_worker,
     record,
     records,
     running,
+    settle,
     until,
     worker,
 )
@@ -29,7 +34,6 @@ from transactions_rig import Transactions, exactly_once
 from model.api import Predictor
 from stream.config.security import Refused
 from stream.config.settings import Settings
-from stream.delivery import checkpointer
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
@@ -37,15 +41,15 @@ from stream.engine.entities import quarantine
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import NONE, Answers
 from stream.store.base import Claim, MemoryStore
-from stream.wire import Outgoing, Record, loads_forecast
+from stream.wire import Record, loads_forecast
+
+THREES = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3)
 
 
 async def test_offsets_follow_answers_and_states_follow_offsets(kafka: Kafka, store: FlakyStore) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         for start in range(0, 30, 10):
-            retired = await feed(delivery, kafka, records(start, start + 10))
-            await until(lambda retired=retired: len(retired) == 10)
+            await answer(delivery, kafka, records(start, start + 10))
         await until(lambda: store.checkpoint(P0).next_offset == 30)
     assert kafka.events == ["published", "committed"] * 3
     assert kafka.answered == list(range(30))
@@ -67,8 +71,7 @@ class SlowKafka(Kafka):
 
 async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no_further(store: FlakyStore) -> None:
     kafka = SlowKafka()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=THREES) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: delivery.ownership.owned[P0].taken == 6)
@@ -102,8 +105,7 @@ async def test_a_batch_is_published_while_the_offsets_before_it_are_on_their_way
     store: FlakyStore,
 ) -> None:
     kafka = SlowCommits()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=THREES) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.clear()
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3, 6)]
@@ -133,8 +135,7 @@ class RefusedOnce(SlowCommits):
 async def test_a_batch_behind_offsets_that_are_refused_is_not_committed(store: FlakyStore) -> None:
     """Its answers are out, as a zombie's may be; its offsets would hide that the first batch is unanswered."""
     kafka = RefusedOnce()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=THREES) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.clear()
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
@@ -149,8 +150,7 @@ async def test_a_batch_behind_offsets_that_are_refused_is_not_committed(store: F
 
 async def test_what_was_folded_while_its_partition_was_lost_is_not_published(store: FlakyStore) -> None:
     kafka = SlowKafka()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=THREES) as delivery:
         await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.fail_commit = Rebalanced("somebody else has it")
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
@@ -165,13 +165,12 @@ async def test_what_was_folded_while_its_partition_was_lost_is_not_published(sto
 async def test_a_checkpoint_of_a_batch_that_is_not_committed_is_not_written(store: FlakyStore, ends: bool) -> None:
     """It waits for the batch in flight, whose commit fails. Written all the same, it were ahead of the log."""
     kafka = SlowKafka()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    delivery = worker(kafka, store, THREES)
     async with running(delivery, P0) as pump:
         await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.set()
         store.writes_to_fail = 1_000_000
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3)
+        await answer(delivery, kafka, records(0, 3))
         kafka.takes.clear()
         lost = await feed(delivery, kafka, records(3, 6))
         await until(lambda: kafka.events[-1] == "publishing")
@@ -187,11 +186,9 @@ async def test_a_checkpoint_of_a_batch_that_is_not_committed_is_not_written(stor
 
 async def test_the_engine_works_on_while_the_store_takes_a_checkpoint(kafka: Kafka) -> None:
     store = SlowStore()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         for start in range(0, 9, 3):
-            retired = await feed(delivery, kafka, records(start, start + 3))
-            await until(lambda retired=retired: len(retired) == 3)
+            await answer(delivery, kafka, records(start, start + 3))
         assert (store.asked, delivery.ownership.owned[P0].saved) == (1, 0), "one at a time, and not saved until it is"
         store.takes.set()
         await until(lambda: store.checkpoint(P0).next_offset == 9)
@@ -201,8 +198,7 @@ async def test_the_engine_works_on_while_the_store_takes_a_checkpoint(kafka: Kaf
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kafka: Kafka, fails: bool) -> None:
     store = SlowStore()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store) as delivery:
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: all(len(some) == 3 for some in retired) and store.asked == 1)
         await delivery.ownership.drain()
@@ -214,28 +210,24 @@ async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kaf
         store.takes.set()
         await handover
     assert store.checkpoint(P0).next_offset == (None if fails else 6), "what cannot be saved, the next owner replays"
-    again = worker(kafka, store)
-    async with running(again, P0):
-        retired = [await feed(again, kafka, records(6, 9))]
-        await until(lambda: len(retired[0]) == 3)
+    async with live_worker(kafka, store) as again:
+        await answer(again, kafka, records(6, 9))
     assert kafka.answered == list(range(9))
-    assert [loads_forecast(one.value or b"").window.n for one in kafka.published[-3:]] == [3, 3, 3]
+    assert kafka.windows(6, 7, 8) == [3, 3, 3]
 
 
 async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_nobodys(kafka: Kafka) -> None:
     """The write of before is fenced by our own claim: no reason to claim once more."""
     store = SlowStore()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3 and store.asked == 1)
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(0, 3))
+        await until(lambda: store.asked == 1)
         async with delivery._busy:
             delivery.ownership._restart_takeover(delivery.ownership.owned[P0])
         await until(lambda: delivery.ownership.owned[P0].ready)
         epoch = delivery.ownership.owned[P0].epoch
         store.takes.set()
-        retired = await feed(delivery, kafka, records(3, 6))
-        await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 6)
+        await settle(delivery, kafka, store, records(3, 6))
         assert delivery.ownership.owned[P0].epoch == epoch
         assert delivery.accounts.fenced == 0
     assert kafka.answered == list(range(6))
@@ -244,10 +236,9 @@ async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_n
 async def test_a_checkpoint_that_is_refused_while_offsets_are_on_their_way_moves_none_back(caplog: Any) -> None:
     """We ask what is committed before we claim anew: asked too early, the answer would be committed once more."""
     kafka, store = SlowCommits(), SlowStore()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3 and store.asked == 1)
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(0, 3))
+        await until(lambda: store.asked == 1)
         kafka.takes.clear()
         retired = await feed(delivery, kafka, records(3, 6))
         await until(lambda: kafka.events.count("published") == 2)
@@ -257,16 +248,14 @@ async def test_a_checkpoint_that_is_refused_while_offsets_are_on_their_way_moves
         kafka.takes.set()
         await until(lambda: len(retired) == 3 and "refused" in caplog.text and delivery.ownership.owned[P0].ready)
         assert kafka.offsets == {P0: 6}
-        retired = await feed(delivery, kafka, records(6, 9))
-        await until(lambda: len(retired) == 3)
+        await answer(delivery, kafka, records(6, 9))
     assert kafka.answered == list(range(9))
-    assert [loads_forecast(one.value or b"").window.n for one in kafka.published[-3:]] == [3, 3, 3]
+    assert kafka.windows(6, 7, 8) == [3, 3, 3]
 
 
 async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
     kafka = SlowKafka()
-    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=1e9))
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=Settings(max_wait_ms=0.0, checkpoint_ms=1e9)) as delivery:
         await feed(delivery, kafka, records(0, 3))
         await until(lambda: kafka.events == ["publishing"])
         handover = asyncio.create_task(delivery.ownership.drain())
@@ -317,30 +306,15 @@ async def test_an_error_of_kafka_that_no_waiting_cures_ends_the_worker_that_take
 
 async def test_an_error_of_kafka_that_waiting_cures_is_waited_for(store: FlakyStore) -> None:
     kafka = Unsaid(NotCoordinatorForGroupError("group"), 3)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3)
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(0, 3))
     assert kafka.left == 0
-
-
-async def test_records_that_come_again_do_not_move_a_partition_back(kafka: Kafka, store: FlakyStore) -> None:
-    """A poll from before a seek came late. A takeover that started from there would answer everything since again."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 9))
-        await until(lambda: len(retired) == 9)
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3)
-        assert delivery.status().partitions[0].next_offset == 9
-    assert kafka.answered == list(range(9))
 
 
 async def test_a_failed_send_ends_the_worker_and_commits_nothing(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
-        first = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(first) == 3 and store.checkpoint(P0).next_offset == 3)
+        await settle(delivery, kafka, store, records(0, 3))
         kafka.fail_publish = RuntimeError("the broker refused a record")
         second = await feed(delivery, kafka, records(3, 6))
         with pytest.raises(RuntimeError, match="refused"):
@@ -368,18 +342,15 @@ async def test_what_a_crash_left_uncommitted_is_answered_by_the_next_owner_alike
     """Published, not committed, crashed: the same ids come again, and the same numbers."""
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
-        retired = await feed(delivery, kafka, records(0, 12))
-        await until(lambda: len(retired) == 12)
+        await answer(delivery, kafka, records(0, 12))
         kafka.fail_commit = RuntimeError("crash")
         await feed(delivery, kafka, records(12, 20))
         with pytest.raises(RuntimeError, match="crash"):
             await pump
         await crash(delivery, pump)
     kafka.fail_commit = None
-    again = worker(kafka, store)
-    async with running(again, P0):
-        retired = await feed(again, kafka, records(12, 20))
-        await until(lambda: len(retired) == 8)
+    async with live_worker(kafka, store) as again:
+        await answer(again, kafka, records(12, 20))
     assert kafka.answered == [*range(12), *range(12, 20), *range(12, 20)]
     said = [loads_forecast(one.value or b"") for one in kafka.published if one.topic == SETTINGS.topics.forecasts]
     for first, second in zip(said[12:20], said[20:28], strict=True):
@@ -389,22 +360,16 @@ async def test_what_a_crash_left_uncommitted_is_answered_by_the_next_owner_alike
 
 
 async def test_a_takeover_replays_without_a_word_what_no_checkpoint_has(kafka: Kafka, store: FlakyStore) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0) as pump:
-        retired = await feed(delivery, kafka, records(0, 12))
-        await until(lambda: len(retired) == 12 and store.checkpoint(P0).next_offset == 12)
+    async with mortal_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 12))
         store.writes_to_fail = 1_000_000
-        retired = await feed(delivery, kafka, records(12, 20))
-        await until(lambda: len(retired) == 8)
-        await crash(delivery, pump)
+        await answer(delivery, kafka, records(12, 20))
     store.writes_to_fail = 0
     assert (store.checkpoint(P0).next_offset, kafka.offsets[P0]) == (12, 20)
-    again = worker(kafka, store)
-    async with running(again, P0):
-        retired = await feed(again, kafka, records(20, 23))
-        await until(lambda: len(retired) == 3)
+    async with live_worker(kafka, store) as again:
+        await answer(again, kafka, records(20, 23))
     assert kafka.answered == list(range(23))
-    last = loads_forecast(kafka.published[-1].value or b"")
+    last = kafka.forecasts()[22]
     assert last.window.n == 23 // 3 + (22 % 3 < 23 % 3), "every ping is in the window once"
     assert last.cache == "hit"
 
@@ -412,43 +377,27 @@ async def test_a_takeover_replays_without_a_word_what_no_checkpoint_has(kafka: K
 async def test_records_that_are_already_committed_are_not_answered_again(kafka: Kafka, store: FlakyStore) -> None:
     kafka.logs[P0] = records(0, 5)
     kafka.offsets[P0] = 5
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(2, 8))
-        await until(lambda: len(retired) == 6)
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(2, 8))
     assert kafka.answered == [5, 6, 7]
 
 
 async def test_a_rebalance_at_the_commit_forgets_the_states_and_goes_on(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store)
     async with running(delivery, P0, P1) as pump:
-        retired = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 3)
+        await settle(delivery, kafka, store, records(0, 3))
         kafka.fail_commit = Rebalanced("another member has it")
-        lost = await feed(delivery, kafka, records(3, 6))
-        await until(lambda: len(lost) == 3)
+        await answer(delivery, kafka, records(3, 6))
         kafka.fail_commit = None
         refused = await feed(delivery, kafka, records(6, 9))
         assert len(refused) == 3, "the partition is not ours any more"
-        other = await feed(delivery, kafka, records(0, 3, partition=1))
-        await until(lambda: len(other) == 3)
+        await answer(delivery, kafka, records(0, 3, partition=1))
         assert not pump.done()
         assert store.checkpoint(P0).next_offset == 3, "a checkpoint ahead of the commit would skip records"
         delivery.ownership.assigned([P0])
-        retired = await feed(delivery, kafka, records(3, 9))
-        await until(lambda: len(retired) == 6)
+        await answer(delivery, kafka, records(3, 9))
     assert kafka.offsets[P0] == 9
     assert set(kafka.answered) == set(range(9))
-
-
-async def test_a_batch_waits_while_redis_cannot_give_its_states(kafka: Kafka, store: FlakyStore) -> None:
-    store.reads_to_fail = 5
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 6))
-        await until(lambda: len(retired) == 6)
-    assert store.reads_to_fail == 0
-    assert kafka.answered == list(range(6))
 
 
 class Refusing(MemoryStore):
@@ -476,58 +425,27 @@ async def test_a_store_that_says_no_ends_the_worker_and_is_not_waited_for(kafka:
     assert store.asked == 1
 
 
-async def test_answers_go_on_while_redis_refuses_checkpoints_until_too_much_is_unsaved(
-    kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpointer, "MAX_UNSAVED", 12)
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 6))
-        await until(lambda: store.checkpoint(P0).next_offset == 6)
-        store.writes_to_fail = 1_000_000
-        for start in (6, 12):
-            retired = await feed(delivery, kafka, records(start, start + 6))
-            await until(lambda retired=retired: len(retired) == 6)
-        held = await feed(delivery, kafka, records(18, 24))
-        tries = store.writes_to_fail
-        await until(lambda: store.writes_to_fail < tries - 20)
-        assert held == [], "a takeover would have to replay more than MAX_UNSAVED"
-        store.writes_to_fail = 0
-        await until(lambda: len(held) == 6)
-    assert kafka.answered == list(range(24))
-
-
 async def test_a_fenced_owner_that_the_group_still_trusts_claims_again(kafka: Kafka, store: FlakyStore) -> None:
     """A claim that was under way when its owner lost the partition arrives late, and fences the rightful owner."""
-    delivery = worker(kafka, store)
-    async with running(delivery, P0) as pump:
-        retired = await feed(delivery, kafka, records(0, 6))
-        await until(lambda: store.checkpoint(P0).next_offset == 6)
+    async with live_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 6))
         late = await store.claim(P0)
-        retired = await feed(delivery, kafka, records(6, 12))
-        await until(lambda: len(retired) == 6)
+        await answer(delivery, kafka, records(6, 12))
         await until(lambda: store.checkpoint(P0) == Claim(late.epoch + 1, 12))
-        retired = await feed(delivery, kafka, records(12, 15))
-        await until(lambda: len(retired) == 3)
-        assert not pump.done()
+        await answer(delivery, kafka, records(12, 15))
     assert kafka.answered == list(range(15))
-    assert loads_forecast(kafka.published[-1].value or b"").window.n == 5
+    assert kafka.windows(14) == [5]
 
 
 async def test_a_redis_that_lost_everything_is_filled_again_from_the_log(kafka: Kafka, store: FlakyStore) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 12))
-        await until(lambda: store.checkpoint(P0).next_offset == 12)
+    async with live_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 12))
         store._claims.clear()
         store._records.clear()
-        retired = await feed(delivery, kafka, records(12, 18))
-        await until(lambda: len(retired) == 6)
-        await until(lambda: store.checkpoint(P0).next_offset == 18)
+        await settle(delivery, kafka, store, records(12, 18))
         assert len(await store.get_many(P0, ["bus0", "bus1", "bus2"])) == 3
-        retired = await feed(delivery, kafka, records(18, 21))
-        await until(lambda: len(retired) == 3)
-    assert loads_forecast(kafka.published[-1].value or b"").window.n == 7
+        await answer(delivery, kafka, records(18, 21))
+    assert kafka.windows(20) == [7]
     assert None not in await store.get_many(P0, ["bus0", "bus1", "bus2"])
 
 
@@ -566,8 +484,7 @@ async def test_what_a_fence_kept_from_being_committed_is_answered_in_order(kafka
     """Two batches are on their way when the first is refused; taken back in the wrong order the second would move the
     offset past the first."""
     guarantee = FencingKafka(kafka)
-    settings = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3)
-    delivery = Delivery(settings, Engine(Predictor.untrained(capacity=8), store, settings), store, guarantee, kafka)
+    delivery = Delivery(THREES, Engine(Predictor.untrained(capacity=8), store, THREES), store, guarantee, kafka)
     async with running(delivery, P0):
         await until(lambda: delivery.ownership.owned[P0].ready)
         retired = [await feed(delivery, kafka, records(0, 3))]
@@ -594,13 +511,6 @@ class FailingEngine(Engine):
         return await super().process(records, silent=silent, **more)
 
 
-def numbers(outgoing: Sequence[Outgoing]) -> list[object]:
-    """What a forecast says, without its latencies and what its cache was."""
-    return [
-        (f.forecast_id, f.window, f.next, f.horizons) for f in (loads_forecast(one.value or b"") for one in outgoing)
-    ]
-
-
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_a_batch_that_failed_is_tried_once_more_from_sound_states(
     failures: int, kafka: Kafka, store: FlakyStore
@@ -617,13 +527,10 @@ async def test_a_batch_that_failed_is_tried_once_more_from_sound_states(
                 await pump
         else:
             await until(lambda: kafka.offsets.get(P0) == 12)
-    undisturbed = Kafka()
-    calm = worker(undisturbed, FlakyStore())
-    async with running(calm, P0):
-        await feed(calm, undisturbed, records(0, 12))
-        await until(lambda: undisturbed.offsets.get(P0) == 12)
-    assert numbers(kafka.published) == numbers(undisturbed.published)[: len(kafka.published)]
-    assert kafka.answered == list(range(6 if failures == 2 else 12))
+    answered = range(6 if failures == 2 else 12)
+    assert kafka.answered == list(answered)
+    calm, _ = await answer_undisturbed(records(0, 12))
+    assert kafka.numbers(answered) == calm.numbers(answered)
 
 
 async def test_a_ping_that_raises_costs_its_entity_and_nobody_else_whoever_meets_it(
@@ -645,13 +552,10 @@ async def test_a_ping_that_raises_costs_its_entity_and_nobody_else_whoever_meets
         4: b"step_failed",
         **dict.fromkeys((7, 10, 13, 16), b"entity_quarantined"),
     }
-    undisturbed = Kafka()
-    calm = worker(undisturbed, FlakyStore())
-    async with running(calm, P0):
-        await feed(calm, undisturbed, some)
-        await until(lambda: undisturbed.offsets.get(P0) == 18)
-    well = [one for one in undisturbed.published if one.key != b"bus1" or one.src.offset < 4]
-    assert numbers([one for one in kafka.published if one.topic == SETTINGS.topics.forecasts]) == numbers(well)
+    well = [offset for offset in range(18) if offset % 3 != 1 or offset < 4]
+    assert kafka.answered == well
+    calm, _ = await answer_undisturbed(some)
+    assert kafka.numbers(well) == calm.numbers(well)
 
 
 async def test_a_quarantine_is_checkpointed_at_once(kafka: Kafka, store: FlakyStore) -> None:
@@ -664,30 +568,23 @@ async def test_a_quarantine_is_checkpointed_at_once(kafka: Kafka, store: FlakySt
     async with running(delivery, P0):
         await feed(delivery, kafka, some[:6])
         await until(lambda: store.checkpoint(P0).next_offset == 6)  # the first is due at once
-        await feed(delivery, kafka, some[6:])
-        await until(lambda: store.checkpoint(P0).next_offset == 12)
+        await settle(delivery, kafka, store, some[6:])
     (raw,) = await store.get_many(P0, ["bus1"])
     assert quarantine.loads("bus1", raw or b"").offset == 7
 
 
 async def test_offsets_that_were_moved_back_are_answered_again_from_new_states(kafka: Kafka, store: FlakyStore) -> None:
-    delivery = worker(kafka, store)
-    async with running(delivery, P0) as pump:
-        retired = await feed(delivery, kafka, records(0, 12))
-        await until(lambda: store.checkpoint(P0).next_offset == 12)
-        await crash(delivery, pump)
+    async with mortal_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 12))
     kafka.offsets[P0] = 6  # kafka-consumer-groups --reset-offsets
-    again = worker(kafka, store)
-    async with running(again, P0):
-        retired = await feed(again, kafka, records(6, 12))
-        await until(lambda: len(retired) == 6)
+    async with live_worker(kafka, store) as again:
+        await answer(again, kafka, records(6, 12))
     assert kafka.answered == [*range(12), *range(6, 12)]
 
 
 async def test_a_drain_finishes_the_batch_in_flight_and_forgets_what_waits(kafka: Kafka, store: FlakyStore) -> None:
     settings = Settings(max_batch=2, max_wait_ms=0.0, checkpoint_ms=1e9)
-    delivery = worker(kafka, store, settings)
-    async with running(delivery, P0):
+    async with live_worker(kafka, store, settings=settings) as delivery:
         first = await feed(delivery, kafka, records(0, 2))
         await until(lambda: kafka.events == ["published", "committed"] and len(first) == 2)
         put = asyncio.create_task(feed(delivery, kafka, records(2, 6)))

@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
+from delivery_rig import P0, Kafka, SlowStore, answer, feed, live_worker, records, running, until
 from transactions_rig import Producer, Transactions, exactly_once
 
 from stream.delivery.delivery import Delivery
 from stream.delivery.ownership import ownership
-from stream.wire import loads_forecast
 
 ID = "group|pathcast.pings.v1|0"
 
@@ -25,18 +24,11 @@ def takeovers() -> list[asyncio.Task[object]]:
     return [task for task in asyncio.all_tasks() if task.get_name().startswith("takeover") and not task.done()]
 
 
-def windows(kafka: Kafka, offsets: range) -> list[int]:
-    """How many fixes those forecasts had seen of their entity."""
-    forecasts = [loads_forecast(one.value or b"") for one in kafka.published if one.topic == SETTINGS.topics.forecasts]
-    found = {one.src.offset: one.window.n for one in forecasts if one.src is not None}
-    return [found[offset] for offset in offsets]
-
-
 async def fenced_twice(kafka: Transactions, store: SlowStore, delivery: Delivery) -> Producer:
     """Another worker takes the partition while a checkpoint of ours is on its way to Redis and a transaction to Kafka.
     Returns that worker's producer."""
-    retired = await feed(delivery, kafka, records(0, 9))
-    await until(lambda: len(retired) == 9 and store.asked == 1)
+    await answer(delivery, kafka, records(0, 9))
+    await until(lambda: store.asked == 1)
     kafka.settles.clear()
     await feed(delivery, kafka, records(9, 12))
     await until(lambda: delivery.ownership.owned[P0].taken == 12)
@@ -57,10 +49,9 @@ async def test_who_is_fenced_in_kafka_and_in_redis_takes_over_once() -> None:
         other = await fenced_twice(kafka, store, delivery)
         await until(lambda: delivery.ownership.owned[P0].ready)
         assert takeovers() == []
-        retired = await feed(delivery, kafka, records(12, 15))
-        await until(lambda: len(retired) == 3)
+        await answer(delivery, kafka, records(12, 15))
     assert sorted(kafka.answered) == list(range(15))
-    assert windows(kafka, range(9, 15)) == [4, 4, 4, 5, 5, 5], "no record was folded twice, and none is missing"
+    assert kafka.windows(*range(9, 15)) == [4, 4, 4, 5, 5, 5], "no record was folded twice, and none is missing"
     assert [one.closed for one in kafka.made if one is not other] == [True, False]
 
 
@@ -84,10 +75,9 @@ async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
 ) -> None:
     """It would outlive the partition's going, and claim and replay again when the partition is back."""
     kafka, store = Kafka(), SlowStore()
-    delivery = worker(kafka, store)
-    async with running(delivery, P0):
-        retired = await feed(delivery, kafka, records(0, 9))
-        await until(lambda: len(retired) == 9 and store.asked == 1)
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(0, 9))
+        await until(lambda: store.asked == 1)
         await delivery.ownership.drain()
         await store.claim(P0)  # another's, which comes late
         store.takes.set()
@@ -99,9 +89,8 @@ async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
         await until(lambda: mine.ready)
         epoch = mine.epoch
         for start in range(9, 60, 3):
-            retired = await feed(delivery, kafka, records(start, start + 3))
-            await until(lambda retired=retired: len(retired) == 3)
+            await answer(delivery, kafka, records(start, start + 3))
             await asyncio.sleep(0.01)
         assert mine.epoch == epoch
     assert kafka.answered == list(range(60))
-    assert windows(kafka, range(60)) == [offset // 3 + 1 for offset in range(60)]
+    assert kafka.windows(*range(60)) == [offset // 3 + 1 for offset in range(60)]

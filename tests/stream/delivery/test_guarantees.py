@@ -6,27 +6,28 @@ The coordinator is one in memory: it keeps one producer per transactional id, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TopicAuthorizationFailedError
+from delivery_rig import Kafka
 from engine_rig import one_by_one
 
 from stream.delivery import guarantees
 from stream.delivery.guarantees import ExactlyOnce
-from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import Answers
-from stream.kafka.records.record_columns import Records
 from stream.wire import Outgoing, Record
 
 P0, P1 = ("pings", 0), ("pings", 1)
 Fate = Callable[["Coordinator", Partition, CommittedOffset, Answers], None]
 
 
-class Coordinator:
+class Coordinator(Kafka):
     """Kafka, as far as transactions go: the newest producer of an id, what is committed, and what is seen."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.newest: dict[str, Producer] = {}
         self.marks: dict[Partition, CommittedOffset] = {}
         self.seen: list[bytes] = []
@@ -51,19 +52,6 @@ class Coordinator:
 
     async def committed(self, partition: Partition) -> CommittedOffset | None:
         return self.marks.get(partition)
-
-    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
-        return Log(0, 100)
-
-    async def first_offset(self, partition: Partition) -> int:
-        return 0
-
-    def rejoin(self) -> None:
-        raise AssertionError("no log gets shorter here")
-
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
-        return
-        yield
 
 
 class Producer:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from delivery_rig import P0, SETTINGS, FlakyStore, Kafka, Member, feed, records, running, until
+from delivery_rig import P0, SETTINGS, FlakyStore, Kafka, Member, answer, feed, records, running, settle, until
 from transactions_rig import Transactions, exactly_once
 
 from model.api import Predictor
@@ -41,8 +41,7 @@ async def test_a_zombie_never_fences_the_rightful_owner(start: Start) -> None:
     kafka, store = Transactions(), FlakyStore()
     zombie = start(kafka, store, Member(kafka))
     async with running(zombie, P0):
-        retired = await feed(zombie, kafka, records(0, 6))
-        await until(lambda: len(retired) == 6 and store.checkpoint(P0).next_offset == 6)
+        await settle(zombie, kafka, store, records(0, 6))
         kafka.generation += 1
         owner = start(kafka, store, Member(kafka))
         async with running(owner, P0):
@@ -68,13 +67,11 @@ async def test_an_assignment_that_is_applied_late_fences_nobody(start: Start) ->
     kafka.generation += 1
     owner = start(kafka, store, Member(kafka))
     async with running(owner, P0):
-        retired = await feed(owner, kafka, records(0, 6))
-        await until(lambda: len(retired) == 6)
+        await answer(owner, kafka, records(0, 6))
         producers, epoch = list(kafka.made), store.checkpoint(P0).epoch
         async with running(late, P0):
             await until(lambda: late.ownership.owned[P0].gone)
-            retired = await feed(owner, kafka, records(6, 9))
-            await until(lambda: len(retired) == 3)
+            await answer(owner, kafka, records(6, 9))
         assert (kafka.made, store.checkpoint(P0).epoch) == (producers, epoch)
         assert owner.accounts.fenced == 0
     assert kafka.answered == list(range(9))
@@ -104,8 +101,7 @@ async def test_who_is_stopped_between_proof_and_fence_fences_the_rightful_owner_
         kafka.generation += 1
         owner = start(kafka, store, Member(kafka))
         async with running(owner, P0):
-            retired = await feed(owner, kafka, records(0, 6))
-            await until(lambda: len(retired) == 6 and store.checkpoint(P0).next_offset == 6)
+            await settle(owner, kafka, store, records(0, 6))
             epoch = store.checkpoint(P0).epoch
             member.goes_on.set()
             await until(lambda: store.checkpoint(P0).epoch > epoch)

@@ -8,20 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from engine_rig import (
-    CHECKPOINT,
-    CRASH,
-    SETTINGS,
-    A,
-    Rig,
-    assert_close,
-    code_of,
-    forecasts,
-    gap_fills,
-    letters,
-    ping,
-    steady,
-)
+from engine_rig import CHECKPOINT, SETTINGS, A, Rig, assert_close, code_of, forecasts, gap_fills, letters, ping, steady
 from faulty import FaultyFill, FaultyFold, FaultyForecast, Raised, Worker, poison
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -233,8 +220,7 @@ def test_each_record_has_exactly_one_outcome_whoever_is_at_fault(
             await rig.batch(*items[start : start + size])
             if isinstance(rig, Worker) and start <= crash_at < start + size:
                 await rig.checkpoint()
-                rig.engine = rig.started()
-                await rig.take_over(len(rig.log))
+                await rig.restart()
             start, outcome = start + size, outcome + 1
         return rig
 
@@ -337,19 +323,13 @@ async def stored(rig: Rig, entity_id: str = "bus-1") -> bytes:
     return raw
 
 
-async def restarted(rig: Worker) -> None:
-    """Another process takes over at the end of the log."""
-    rig.engine = rig.started()
-    await rig.take_over(len(rig.log))
-
-
 async def test_a_quarantine_outlives_the_worker(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), *steady("bus-2", 3), CHECKPOINT, poison("bus-1", 30), CHECKPOINT)
     found = quarantine.loads("bus-1", await stored(rig))
     assert (found.offset, found.versions.model) == (6, rig.make().version)
     for _ in range(2):  # and the next worker's checkpoint leaves it as it is
-        await restarted(rig)
+        await rig.restart()
         answers = await rig.feed(ping("bus-1", 40), ping("bus-2", 40), CHECKPOINT)
         assert codes(answers) == ["entity_quarantined"]
         assert len(forecasts(answers)) == 1 or rig.counts.duplicates
@@ -359,7 +339,7 @@ async def test_a_quarantine_outlives_the_worker(make_predictor: Make) -> None:
 async def test_a_quarantine_that_is_in_no_checkpoint_is_found_again_by_the_silent_replay(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), CHECKPOINT, ping("bus-2", 0), poison("bus-1", 30), ping("bus-1", 40))
-    await restarted(rig)
+    await rig.restart()
     assert rig.counts.replayed == 3
     answers = await rig.feed(ping("bus-1", 50), ping("bus-2", 50))
     assert (codes(answers), len(forecasts(answers))) == (["entity_quarantined"], 1)
@@ -376,11 +356,10 @@ async def test_a_silent_replay_that_is_not_careful_raises(make_predictor: Make) 
 async def test_another_model_may_be_the_fix(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), ping("bus-1", 40), CHECKPOINT)
-    rig.make = lambda: make_predictor(seed=2, kind=FaultyFold)
-    await restarted(rig)
+    await rig.restart(lambda: make_predictor(seed=2, kind=FaultyFold))
     answers = forecasts(await rig.feed(ping("bus-1", 50), CHECKPOINT))
     assert [(answer["window"]["n"], answer["cache"]) for answer in answers] == [(1, "none")], "it starts anew"
-    await restarted(rig)
+    await rig.restart()
     answers = forecasts(await rig.feed(ping("bus-1", 60)))
     assert [(answer["window"]["n"], answer["cache"]) for answer in answers] == [(2, "hit")]
 
@@ -391,7 +370,7 @@ async def test_another_program_may_be_the_fix_and_may_fail_again(
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), CHECKPOINT)
     monkeypatch.setattr(engine_module, "program_version", lambda: "another")
-    await restarted(rig)
+    await rig.restart()
     answers = await rig.feed(ping("bus-1", 40), poison("bus-1", 50), ping("bus-1", 60), CHECKPOINT)
     assert len(forecasts(answers)) == 1
     assert codes(answers) == ["step_failed", "entity_quarantined"]
@@ -415,8 +394,7 @@ async def test_a_quarantine_expires_as_states_do(make_predictor: Make) -> None:
 async def test_a_fault_while_it_is_let_out_puts_it_in_again(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), CHECKPOINT)
-    rig.make = lambda: make_predictor(seed=2, kind=FaultyFold)
-    await restarted(rig)
+    await rig.restart(lambda: make_predictor(seed=2, kind=FaultyFold))
     answers = await rig.batch(poison("bus-1", 40), ping("bus-2", 40), ping("bus-1", 50))
     assert codes(answers) == ["step_failed", "entity_quarantined"]
     assert len(forecasts(answers)) == 1
@@ -436,7 +414,7 @@ async def test_a_damaged_quarantine_is_none(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), CHECKPOINT)
     await rig.store.put_many(A, rig.epoch, None, {"bus-1": (await stored(rig))[:-1]})
-    await restarted(rig)
+    await rig.restart()
     assert forecasts(await rig.feed(ping("bus-1", 50)))[0]["window"]["n"] == 1
     assert rig.counts.damaged == 1
 
@@ -456,14 +434,3 @@ async def test_a_quarantine_is_not_evicted(make_predictor: Make) -> None:
     assert isinstance(rig.store, MemoryStore)
     del rig.store._records[A]["bus-1"]
     assert codes(await rig.feed(ping("bus-1", 10))) == ["entity_quarantined"]
-
-
-async def test_a_partition_that_leaves_takes_its_quarantine_along(make_predictor: Make) -> None:
-    rig = worker(make_predictor)
-    await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), CHECKPOINT)
-    other = worker(make_predictor, store=rig.store)
-    other.log = list(rig.log)
-    await other.take_over(len(other.log))
-    assert (
-        codes(await other.feed(ping("bus-1", 40), CHECKPOINT, CRASH, ping("bus-1", 50))) == ["entity_quarantined"] * 2
-    )

@@ -27,7 +27,7 @@ from engine_rig import (
 from model.api import ModelConfig, Predictor
 from model.parameters.untrained import untrained
 from stream.store.base import MemoryStore
-from stream.wire import MAX_TS_MS, Ping, Record, dumps, loads_forecast, loads_gapfill
+from stream.wire import MAX_TS_MS, Ping, dumps, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
 
 # -- one answer for each record --------------------------------------------------------------------------------------
@@ -69,18 +69,6 @@ async def test_ids_are_those_of_wire_whatever_the_entity_is_called(rig: Rig) -> 
     assert [loads_forecast(one.value or b"").forecast_id for one in answers] == [
         forecast_id(name, T0 + 10_000 * n, version) for n, name in enumerate([*names, *names])
     ]
-
-
-async def test_entities_of_one_name_in_two_partitions_are_two_also_in_one_batch(rig: Rig) -> None:
-    pings = [ping("bus-1", 10 * n) for n in range(3)]
-    mixed = [
-        Record(*partition, offset, T0 + 10_000_000, b"bus-1", dumps(one))
-        for offset, one in enumerate(pings)
-        for partition in (A, B)
-    ]
-    answers = forecasts(list(await rig.engine.process(mixed, started_ms=20.0, fetched_ms=10.0)))
-    assert [answer["window"]["n"] for answer in answers] == [1, 1, 2, 2, 3, 3]
-    assert sorted(rig.engine.entities.values()) == [(1, 0), (1, 0)]
 
 
 async def test_a_forecast_is_no_warmup_from_the_eighth_ping_on(rig: Rig) -> None:
@@ -168,7 +156,9 @@ async def test_a_duplicate_is_counted_and_not_answered(rig: Rig) -> None:
     assert rig.counts.duplicates == 1
 
 
-async def test_records_of_two_partitions_are_answered_in_one_batch(make_predictor: Callable[[], Predictor]) -> None:
+async def test_entities_of_one_name_in_two_partitions_are_two_also_in_one_batch(
+    make_predictor: Callable[[], Predictor],
+) -> None:
     store = MemoryStore()
     one, two = Rig(make_predictor, store, A), Rig(make_predictor, store, B)
     mixed = [r for n in range(4) for r in (one.record(ping("x", 10 * n)), two.record(ping("x", 10 * n)))]
@@ -178,6 +168,7 @@ async def test_records_of_two_partitions_are_answered_in_one_batch(make_predicto
         (p, n) for n in range(4) for p in (0, 1)
     ]
     assert (one.engine.counts[A].forecasts, one.engine.counts[B].forecasts) == (4, 4)
+    assert sorted(one.engine.entities.values()) == [(1, 0), (1, 0)]
 
 
 # -- sessions, late pings, gaps --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from engine_rig import flip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,14 +33,9 @@ def test_what_was_stored_is_loaded(offset: int, ms: int, program: str, model: st
 
 @given(st.integers(0, len(RAW) * 8 - 1))
 def test_a_flipped_bit_is_refused(bit: int) -> None:
-    flipped = bytearray(RAW)
-    flipped[bit // 8] ^= 1 << bit % 8
-    if is_one(bytes(flipped)):
-        with pytest.raises(stored_entity.RecordError):
-            loads("bus-1", bytes(flipped))
-    else:
-        with pytest.raises(stored_entity.RecordError):
-            stored_entity.loads("bus-1", bytes(flipped))
+    flipped = flip(RAW, bit)
+    with pytest.raises(stored_entity.RecordError):
+        (loads if is_one(flipped) else stored_entity.loads)("bus-1", flipped)
 
 
 @pytest.mark.parametrize("raw", [RAW[:-1], RAW[:31], RAW[:4], RAW + b"x"])

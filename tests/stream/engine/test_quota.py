@@ -8,14 +8,13 @@ from dataclasses import replace
 import pytest
 from engine_rig import CHECKPOINT, CRASH, SETTINGS, A, Rig, code_of, forecasts, letters, ping, steady
 from faulty import FaultyFold, Worker, poison
-from verify_rig import verdict
+from verify_rig import sound_verdict, verdict, wrong
 
 from model.api import Predictor
 from stream.config.settings import Settings
 from stream.engine.engine import Engine
 from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.store.base import MemoryStore
-from stream.verify.report import VERDICTS, Report
 from stream.wire import CODES, Outgoing
 
 Make = Callable[..., Predictor]
@@ -134,14 +133,9 @@ def test_a_quota_of_nobody_is_refused() -> None:
 # -- what the verifier says of it -------------------------------------------------------------------------------------
 
 
-def wrong(report: Report) -> dict[str, int]:
-    return {name: count for name in VERDICTS if (count := getattr(report.total, name))}
-
-
 async def test_the_verifier_takes_a_refusal_for_what_it_says(tight: Tight) -> None:
     await tight.feed(ping("a", 0), ping("b", 0), ping("c", 0), ping("a", 10), CHECKPOINT)
-    report = await verdict(tight, store=tight.store, once=True)
-    assert report.ok, report.examples
+    report = await sound_verdict(tight, store=tight.store, once=True)
     total = report.total
     assert (total.forecasts, total.dead_letters, total.quarantined, total.states) == (3, 1, 1, 2)
 

@@ -9,22 +9,20 @@ import fuzz_record
 import fuzzing
 import numpy as np
 import pytest
-from engine_rig import A, Rig, forecasts, ping, steady
+from engine_rig import T0, A, Rig, forecasts, ping, steady, written
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.api import KALMAN_WARMUP
 from model.config import MAX_FIELD
 from model.serving import state_codec
-from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities import quarantine
 from stream.engine.entities.stored_entity import HEAD, RecordError, Stored, fronts, loads
 from stream.store.base import MAX_RECORD_BYTES
 from stream.tracks.fix import FIX_BYTES, pack
-from stream.tracks.track import PendingGap, Policy, Track
-from stream.tracks.track_table import TrackTable
+from stream.tracks.track import PendingGap, Track
 from stream.wire import Ping
 
-T0 = 1_700_000_000_000
 PLACES = 12
 STATE = b"opaque here"
 HEAD_FIELDS = [name for name in HEAD.names or () if name not in ("magic", "version", "places", "checksum", "odd")]
@@ -34,15 +32,8 @@ def fixes(count: int) -> bytes:
     return b"".join(pack(Ping(entity_id="x", ts=T0 + n * 10_000, lat=30 + n / 1000, lon=-97)) for n in range(count))
 
 
-def raw_of(track: Track) -> bytes:
-    tracks = TrackTable(Policy(PLACES))
-    tracks.clear(np.arange(1))
-    tracks.write(0, track)
-    return stored_entity.dumps(["bus-1"], tracks, np.arange(1), [STATE])[0]
-
-
 GAP = PendingGap(T0, T0 + 90_000, 10_000, "silence", 1)
-RECORD = raw_of(Track(fixes(9), 40, 9, suspects=fixes(1), pending=(GAP,)))
+RECORD = written("bus-1", Track(fixes(9), 40, 9, suspects=fixes(1), pending=(GAP,)), STATE)
 
 
 def forged(raw: bytes = RECORD, *, at: int | None = None, new: bytes = b"", **fields: int) -> bytes:
@@ -164,7 +155,7 @@ def test_a_forged_record_is_refused_or_comes_back_whole(fields: dict[str, int], 
         assert not fronts(["bus-1"], [raw], PLACES).sound.any(), "rings of another width are not read as many"
         return
     assert fronts(["bus-1"], [raw], PLACES).sound.all()
-    again = loads("bus-1", raw_of(found.track))
+    again = loads("bus-1", written("bus-1", found.track, STATE))
     assert again == Stored(found.track, STATE)
 
 

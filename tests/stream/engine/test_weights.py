@@ -62,6 +62,7 @@ async def test_a_version_begins_at_its_offset_and_says_what_it_would_have_said_f
     pings = [*steady("bus-1", 12), ping("bus-1", 420), ping("bus-1", 430), ping("bus-1", 425), ping("bus-1", 440)]
     pings += [ping("bus-1", 450), ping("bus-1", 800), ping("bus-1", 810), ping("bus-1", 820), ping("bus-1", 5_000)]
     pings += [*steady("bus-2", 6), ping("bus-1", 5_010)]
+    befores, afters = await alone(lambda: make_predictor(1), pings), await alone(lambda: make_predictor(2), pings)
     for at in range(len(pings) + 1):
         old, new = make_predictor(1), make_predictor(2)
         rig = Rig(lambda old=old: old)  # type: ignore[misc]
@@ -69,7 +70,6 @@ async def test_a_version_begins_at_its_offset_and_says_what_it_would_have_said_f
         found = []
         for begin in range(0, len(records), together):
             found += await answered(rig.engine, records[begin : begin + together], asked, careful=careful)
-        befores, afters = await alone(lambda: make_predictor(1), pings), await alone(lambda: make_predictor(2), pings)
         due = [(afters if one.src.offset >= at else befores)[place] for place, one in enumerate(befores)]
         assert [numbers(one) for one in found] == [numbers(one) for one in due], at
         for one in found:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import pytest
 from aiokafka.record import default_records
 from aiokafka.record._crecords import default_records as compiled_records
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
+from fetch_rig import batch, signed
 
 from stream.commands.dlq.dead_letters import letter_of
 from stream.kafka.fetcher import TolerantRecords
@@ -18,20 +16,7 @@ from stream.kafka.records import decompression, record_batches
 from stream.tracks.clean import parse
 from stream.wire import Record, Reject, dead_letter
 
-HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None), ("", b"")]
 HOSTILE = b"\xff\xc3(\x00"
-
-
-def batch(first: int, count: int, compression: int = 0, *, name: bytes = b"AAAA") -> bytes:
-    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, -1, 1 << 20)
-    for n in range(count):
-        assert builder.append(n, 1_700_000_000_000 + n, b"key", b"v%d" % n if n else None, HEADERS) is not None
-    raw = bytearray(builder.build())
-    if not compression:
-        raw = raw.replace(b"AAAA", name)
-    raw[:8] = struct.pack(">q", first)
-    raw[17:21] = struct.pack(">I", calc_crc32c(raw[21:]))
-    return bytes(raw)
 
 
 def unpacked(records: Any) -> list[tuple[Any, ...]]:
@@ -122,8 +107,7 @@ def test_a_wrong_checksum_is_noticed(at: int) -> None:
 def test_so_is_a_batch_that_is_damaged_under_a_right_checksum(compression: int) -> None:
     raw = bytearray(batch(5, 3, compression))
     raw[70:] = bytes(255 - byte for byte in raw[70:])
-    raw[17:21] = struct.pack(">I", calc_crc32c(raw[21:]))
-    offsets, why = rejected(bytes(raw))
+    offsets, why = rejected(signed(raw))
     assert offsets == [5, 6, 7]
     assert ("compressed bytes are damaged" in why) == (compression > 0)
 

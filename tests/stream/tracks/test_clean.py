@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stream.tracks.clean import MAX_NESTING, examine, parse
 from stream.wire import CODES, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, OPTIONAL, Ping, Record, Reject
@@ -299,32 +297,3 @@ def test_the_clock_is_the_record_itself() -> None:
     assert code(ping_json(), timestamp_ms=TS - MAX_AHEAD_MS - 1) == "ts_in_future"
     assert isinstance(parse(record(ping_json(), timestamp_ms=TS - MAX_AHEAD_MS)), Ping)
     assert isinstance(parse(record(ping_json(), timestamp_ms=-1)), Ping), "a record without a timestamp has no clock"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-names = st.sampled_from([*Ping.__struct_fields__, "colour"])
-
-
-@given(st.dictionaries(names, json_values), st.none() | st.binary(max_size=8), st.integers(-1, 2**53))
-def test_no_json_object_raises(changes: dict[str, object], key: bytes | None, timestamp_ms: int) -> None:
-    found = parse(record(json.dumps({**GOOD, **changes}).encode(), key or b"bus-1", timestamp_ms))
-    assert isinstance(found, Ping) or found.code in CODES
-
-
-@given(st.binary(max_size=200), st.integers(0, 200))
-def test_no_bytes_raise(junk: bytes, cut: int) -> None:
-    for value in (junk, ping_json()[:cut] + junk, ping_json()[:cut] + junk + ping_json()[cut:]):
-        found = parse(record(value))
-        assert isinstance(found, Ping) or found.code in CODES
-
-
-@given(st.floats(-90, 90), st.floats(-180, 180), st.integers(TS - 10**11, TS))
-def test_what_is_taken_is_what_was_sent(lat: float, lon: float, ts: int) -> None:
-    found = parse(record(ping_json(lat=lat, lon=lon, ts=ts)))
-    if lat or lon:
-        assert isinstance(found, Ping)
-        assert (found.lat, found.lon, found.ts) == (lat, lon, ts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import fuzz_clean
 import fuzzing
 import pytest
@@ -59,6 +61,25 @@ def test_json_that_is_nearly_a_ping_is_one_or_a_reject(
     """Duplicate names, numbers of other languages, lone surrogates, NULs, byte order marks, other encodings."""
     inside = ",".join([*hostile, *GOOD] if before else [*GOOD, *hostile])
     CHECK(f"{prefix}{{{inside}}}{suffix}".encode(encoding, "replace"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+names = st.sampled_from([*Ping.__struct_fields__, "colour"])
+
+
+@given(
+    st.dictionaries(names, json_values), st.none() | st.binary(max_size=8), st.binary(max_size=200), st.integers(0, 200)
+)
+def test_any_json_object_and_any_bytes_are_a_ping_or_a_reject(
+    changes: dict[str, object], key: bytes | None, junk: bytes, cut: int
+) -> None:
+    value = json.dumps({"entity_id": "bus-1", "ts": TS, "lat": 30.25, "lon": -97.75, **changes}).encode()
+    for sent in (value, junk, value[:cut] + junk, value[:cut] + junk + value[cut:]):
+        CHECK(sent if key is None else key + fuzz_clean.KEY_ENDS + sent)
 
 
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=256)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from statistics import median
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,9 +49,17 @@ def steady(count: int, every_s: float = 10.0, speed_mps: float = 10.0) -> list[P
     return [at(n * every_s, n * every_s * speed_mps) for n in range(count)]
 
 
-def code_of(verdict: Verdict) -> str:
-    assert isinstance(verdict, Rejected), verdict
-    return verdict.reject.code
+def kind(verdict: Verdict) -> str:
+    """What became of a ping: the code of one that is rejected, else a word."""
+    if isinstance(verdict, Rejected):
+        return verdict.reject.code
+    if isinstance(verdict, Accepted) and (verdict.restart or verdict.gap):
+        return "restart" if verdict.restart else "gap"
+    return type(verdict).__name__.lower()
+
+
+def kinds(verdicts: Iterable[Verdict]) -> list[str]:
+    return list(map(kind, verdicts))
 
 
 def test_a_fix_has_the_drawn_bytes() -> None:
@@ -79,88 +89,101 @@ def test_the_model_reads_a_fix_as_the_track_packed_it(
     assert (read["heading_cdeg"] == ABSENT) == (heading is None)
 
 
-def test_the_first_ping_starts_a_window() -> None:
-    track, (verdict,) = feed([at(0)])
-    assert verdict == Accepted(restart=True)
-    assert (track.size, track.next_offset, track.accepted) == (1, 1, 1)
+TENS = [10.0 * n for n in range(30)]
+JUMP = [at(50, 50_000), at(60, 50_100), at(70, 50_200)]  # the last two agree that it was none
+# What a track has seen, what comes then, what becomes of it, and the times of the window after it.
+CASES: dict[str, tuple[list[Ping], list[Ping], list[str], list[float]]] = {
+    "the first ping starts a window, which keeps the newest": (
+        [],
+        steady(30),
+        ["restart", *["accepted"] * 29],
+        TENS[18:],
+    ),
+    "of two of the same time the first one wins": (
+        steady(5),
+        [at(40, 400), at(40, 450), at(20, 9)],
+        ["duplicate"] * 3,
+        TENS[:5],
+    ),
+    "a late one is put in its place": (steady(5), [at(15, 150)], ["late"], [0, 10, 15, 20, 30, 40]),
+    "a late one pushes the oldest out": (steady(12), [at(15, 150)], ["late"], [10, 15, *TENS[2:12]]),
+    "older than the allowed lateness": (
+        [at(0), at(100), at(200), at(500)],
+        [at(199)],
+        ["too_late"],
+        [0, 100, 200, 500],
+    ),
+    "older than the window": (steady(30), [at(179, 1790)], ["too_late"], TENS[18:]),
+    # The earlier one was too late, although nothing that the track forgot can have been it.
+    "the first two of a session in either order": (
+        [at(10, 100), at(0)],
+        [at(9_010, 100), at(9_000), at(9_020, 200)],
+        ["restart", "late", "accepted"],
+        [9_000, 9_010, 9_020],
+    ),
+    "before the first, held to lateness and reach like any other": (
+        [at(400)],
+        [at(99), at(390, 9_000), at(100), at(100, 5)],
+        ["too_late", "impossible_jump", "late", "duplicate"],
+        [100, 400],
+    ),
+    "before the first of a window that lacks one, and of a full one": (
+        steady(13)[1:12],
+        [at(0), at(-10, -100)],
+        ["late", "too_late"],
+        TENS[:12],
+    ),
+    # But those of the new place are, such as the suspects themselves when their dead letters are put back.
+    "before a restart that a jump made is no part of the new session": (
+        [*steady(5), *JUMP],
+        [at(40, 400), at(45, 450), *JUMP[:2]],
+        ["impossible_jump"] * 2 + ["late"] * 2,
+        [50, 60, 70],
+    ),
+    "a late one that nothing could have reached": (steady(5), [at(15, 9_000)], ["impossible_jump"], TENS[:5]),
+    "after a jump the next good one goes on": (
+        steady(5),
+        [at(50, 20_000), at(60, 600)],
+        ["impossible_jump", "accepted"],
+        [*TENS[:5], 60],
+    ),
+    "noise at a tiny time step is not a jump": ([at(0)], [at(0.01, 150)], ["accepted"], [0, 0.01]),
+    "two suspects that agree with a third ping move the track": (
+        steady(5),
+        JUMP,
+        ["impossible_jump", "impossible_jump", "restart"],
+        [70],
+    ),
+    "suspects that disagree never do": (
+        steady(5),
+        [at(50 + 10 * n, 50_000 * (1 + n % 2)) for n in range(8)],
+        ["impossible_jump"] * 8,
+        TENS[:5],
+    ),
+    "a suspect sent twice is no second witness": (
+        steady(5),
+        [JUMP[0], JUMP[0], JUMP[0], JUMP[1]],
+        ["impossible_jump", "duplicate", "duplicate", "impossible_jump"],
+        TENS[:5],
+    ),
+    "a long silence starts a new session": (
+        steady(5),
+        [at(40 + 3_600, 400), at(40 + 3_600 + 3_600.001, 400)],
+        ["gap", "restart"],
+        [40 + 3_600 + 3_600.001],
+    ),
+}
 
 
-def test_the_window_keeps_the_newest_fixes_in_order() -> None:
-    track, verdicts = feed(steady(30))
-    assert verdicts[1:] == [Accepted()] * 29
-    assert times_s(track) == [n * 10.0 for n in range(18, 30)]
-
-
-def test_a_second_ping_of_the_same_time_is_a_duplicate_and_the_first_one_wins() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(40, 400), at(40, 450), at(20, 9)], before)
-    assert verdicts == [Duplicate()] * 3
-    assert (track.window, track.duplicates, track.accepted) == (before.window, 3, 5)
-
-
-def test_a_late_ping_is_put_in_its_place_without_moving_the_watermark() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(15, 150)], before)
-    assert verdicts == [Late(2)]
-    assert times_s(track) == [0, 10, 15, 20, 30, 40]
-    assert (track.late, track.accepted) == (1, 6)
-
-
-def test_a_late_ping_pushes_the_oldest_out_of_a_full_window_and_its_position_says_so() -> None:
-    before, _ = feed(steady(12))
-    track, (verdict,) = feed([at(15, 150)], before)
-    assert isinstance(verdict, Late)
-    assert times_s(track)[verdict.position] == 15
-    assert times_s(track) == [10, 15, *(n * 10.0 for n in range(2, 12))]
-
-
-def test_a_ping_older_than_the_allowed_lateness_is_too_late() -> None:
-    before, _ = feed([at(0), at(100), at(200), at(500)])
-    track, (verdict,) = feed([at(199)], before)
-    assert code_of(verdict) == "too_late"
-    assert (track.window, track.rejected) == (before.window, 1)
-
-
-def test_a_ping_older_than_the_window_is_too_late() -> None:
-    before, _ = feed(steady(30))
-    _, (verdict,) = feed([at(179, 1790)], before)
-    assert code_of(verdict) == "too_late"
-
-
-def test_the_first_two_pings_of_a_session_may_come_in_either_order() -> None:
-    """The earlier one was too late, although nothing that the track forgot can have been it."""
-    track, verdicts = feed([at(10, 100), at(0)])
-    assert verdicts[1] == Late(0)
-    assert times_s(track) == [0, 10]
-    track, verdicts = feed([at(9_010, 100), at(9_000), at(9_020, 200)], track)
-    assert verdicts == [Accepted(restart=True), Late(0), Accepted()]
-    assert times_s(track) == [9_000, 9_010, 9_020]
-
-
-def test_a_ping_before_the_first_is_held_to_the_lateness_and_to_reach_like_any_other() -> None:
-    track, _ = feed([at(400)])
-    track, verdicts = feed([at(99), at(390, 9_000), at(100), at(100, 5)], track)
-    assert [code_of(verdict) for verdict in verdicts[:2]] == ["too_late", "impossible_jump"]
-    assert verdicts[2:] == [Late(0), Duplicate()]
-    assert times_s(track) == [100, 400]
-
-
-def test_a_ping_before_the_first_of_a_full_window_is_too_late_and_of_one_that_lacks_one_is_not() -> None:
-    track, _ = feed(steady(13)[1:12])
-    track, verdicts = feed([at(0), at(-10, -100)], track)
-    assert verdicts[0] == Late(0)
-    assert code_of(verdicts[1]) == "too_late"
-    assert times_s(track) == [n * 10.0 for n in range(12)]
-
-
-def test_a_ping_before_a_restart_that_a_jump_made_is_no_part_of_the_new_session() -> None:
-    """But one of the new place is, such as the suspects themselves when their dead letters are put back."""
-    before, _ = feed(steady(5))
-    jump = [at(50, 50_000), at(60, 50_100), at(70, 50_200)]
-    track, verdicts = feed([*jump, at(40, 400), at(45, 450), *jump[:2]], before)
-    assert [code_of(verdict) for verdict in verdicts[3:5]] == ["impossible_jump"] * 2
-    assert verdicts[5:] == [Late(0), Late(1)]
-    assert times_s(track) == [50, 60, 70]
+@pytest.mark.parametrize(("seen", "comes", "becomes", "times"), CASES.values(), ids=CASES)
+def test_of_a_ping_becomes(seen: list[Ping], comes: list[Ping], becomes: list[str], times: list[float]) -> None:
+    before = feed(seen)[0] if seen else None
+    track, verdicts = feed(comes, before)
+    assert kinds(verdicts) == becomes
+    assert times_s(track) == times
+    assert becomes[-1] != "accepted" or track.suspects == b""
+    if before is not None and times_s(before) == times:
+        assert track.window == before.window
 
 
 def test_a_gap_stays_pending_when_a_ping_comes_before_the_first() -> None:
@@ -169,50 +192,6 @@ def test_a_gap_stays_pending_when_a_ping_comes_before_the_first() -> None:
     assert verdicts[:2] == [Late(0), Accepted()]
     assert isinstance(verdicts[2], Accepted)
     assert [(gap.start.ts_ms - T0, gap.end.ts_ms - T0) for gap in verdicts[2].finals] == [(40_000, 150_000)]
-
-
-def test_a_late_ping_that_nothing_could_have_reached_is_quarantined() -> None:
-    before, _ = feed(steady(5))
-    track, (verdict,) = feed([at(15, 9_000)], before)
-    assert code_of(verdict) == "impossible_jump"
-    assert track.window == before.window
-
-
-def test_a_jump_is_quarantined_and_the_next_good_ping_goes_on() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(50, 20_000), at(60, 600)], before)
-    assert code_of(verdicts[0]) == "impossible_jump"
-    assert verdicts[1] == Accepted()
-    assert times_s(track) == [0, 10, 20, 30, 40, 60]
-    assert track.suspects == b""
-
-
-def test_noise_at_a_tiny_time_step_is_not_a_jump() -> None:
-    _, verdicts = feed([at(0), at(0.01, 150)])
-    assert verdicts[1] == Accepted()
-
-
-def test_a_track_moves_when_two_suspects_agree_with_a_third_ping() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(50, 50_000), at(60, 50_100), at(70, 50_200)], before)
-    assert [code_of(verdict) for verdict in verdicts[:2]] == ["impossible_jump"] * 2
-    assert verdicts[2] == Accepted(restart=True)
-    assert times_s(track) == [70]
-
-
-def test_suspects_that_disagree_never_move_the_track() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(50 + 10 * n, 50_000 * (1 + n % 2)) for n in range(8)], before)
-    assert [code_of(verdict) for verdict in verdicts] == ["impossible_jump"] * 8
-    assert track.window == before.window
-
-
-def test_a_suspect_sent_twice_is_a_duplicate_not_a_second_witness() -> None:
-    before, _ = feed(steady(5))
-    jump = at(50, 50_000)
-    track, verdicts = feed([jump, jump, jump, at(60, 50_100)], before)
-    assert [type(verdict) for verdict in verdicts] == [Rejected, Duplicate, Duplicate, Rejected]
-    assert track.window == before.window
 
 
 def test_the_antimeridian_is_crossed_without_a_jump() -> None:
@@ -231,18 +210,9 @@ def test_a_step_eastward_is_as_long_as_it_is_at_its_latitude() -> None:
     """In 10 s a ping may be 1,100 m away. Measured as at the equator, a step of 1,000 m would have 2,000 m here."""
     north = 1_000 / M_PER_DEG
     assert feed([eastward(0, 0), eastward(10, 2 * north)])[1][1] == Accepted()
-    assert code_of(feed([eastward(0, 0), eastward(10, 2.4 * north)])[1][1]) == "impossible_jump"
+    assert kinds(feed([eastward(0, 0), eastward(10, 2.4 * north)])[1])[1] == "impossible_jump"
     track, _ = feed([eastward(0, 0), eastward(20, 4 * north)])
     assert isinstance(feed([eastward(10, 2 * north)], track)[1][0], Late)
-
-
-def test_a_long_silence_starts_a_new_session() -> None:
-    before, _ = feed(steady(5))
-    track, verdicts = feed([at(40 + 3_600, 400), at(40 + 3_600 + 3_600.001, 400)], before)
-    assert isinstance(verdicts[0], Accepted)
-    assert not verdicts[0].restart
-    assert verdicts[1] == Accepted(restart=True, finals=verdicts[1].finals)  # type: ignore[union-attr]
-    assert track.size == 1
 
 
 def test_a_gap_is_filled_when_it_closes_and_is_final_two_pings_later() -> None:
@@ -342,16 +312,11 @@ def on_time(pings: Iterable[Ping]) -> list[tuple[Ping, int]]:
     return [(ping, ping.ts + 400) for ping in pings]
 
 
-def kinds(verdicts: Iterable[Verdict]) -> list[str]:
-    return [one.reject.code if isinstance(one, Rejected) else type(one).__name__ for one in verdicts]
-
-
 def test_a_ping_from_the_future_is_given_up_after_three_pings_that_are_on_time() -> None:
     before, _ = feed_at([*on_time(steady(20)), (at(23 * 3_600), T0 + 200_000)])
     assert times_s(before) == [23 * 3_600]
     track, verdicts = feed_at(on_time(steady(24)[20:]), before)
-    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "Accepted"]
-    assert verdicts[2] == Accepted(restart=True)
+    assert kinds(verdicts) == ["too_late", "too_late", "restart", "accepted"]
     assert times_s(track) == [220, 230]
 
 
@@ -381,9 +346,9 @@ def test_a_watermark_no_further_ahead_than_the_lateness_is_not_false() -> None:
 
 def test_local_time_that_is_sent_as_utc_is_untouched() -> None:
     _, verdicts = feed_at((ping, ping.ts - 8 * 3_600_000 + 400) for ping in steady(20))
-    assert verdicts == [Accepted(restart=True), *[Accepted()] * 19]
+    assert kinds(verdicts) == ["restart", *["accepted"] * 19]
     _, verdicts = feed_at((ping, ping.ts + 8 * 3_600_000 + 400) for ping in [*steady(20), at(185, 1850)])
-    assert kinds(verdicts) == ["Accepted"] * 20 + ["Late"]
+    assert kinds(verdicts) == ["restart"] + ["accepted"] * 19 + ["late"]
 
 
 def test_pings_on_time_that_disagree_or_are_not_in_a_row_move_no_track_back() -> None:
@@ -394,14 +359,14 @@ def test_pings_on_time_that_disagree_or_are_not_in_a_row_move_no_track_back() ->
     assert track.window == before.window
     one, two, three = on_time(steady(23)[20:])
     _, verdicts = feed_at([one, two, (at(23 * 3_600 + 10), T0 + 225_000), three], before)
-    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "too_late"]
+    assert kinds(verdicts) == ["too_late", "too_late", "accepted", "too_late"]
 
 
 def test_a_jump_away_from_a_false_watermark_does_not_hide_that_it_is_false() -> None:
     before, _ = feed_at([*on_time(steady(20)), (at(3_000), T0 + 200_000), (at(3_010, 90_000), T0 + 200_000)])
     assert len(before.suspects) == FIX_BYTES
     _, verdicts = feed_at(on_time(steady(24)[20:]), before)
-    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "Accepted"]
+    assert kinds(verdicts) == ["too_late", "too_late", "restart", "accepted"]
 
 
 def test_a_gap_that_led_to_a_false_watermark_is_retracted_and_a_true_one_final() -> None:
@@ -434,43 +399,33 @@ def journeys(draw: st.DrawFn) -> list[Ping]:
     return pings
 
 
-def prefixes(pings: Sequence[Ping]) -> Iterable[tuple[Track | None, Ping, int, Track, Verdict]]:
-    """Each observation of a journey: the track before, the ping, its offset, the track after, the verdict."""
-    track: Track | None = None
-    for offset, ping in enumerate(pings):
-        after, verdict = observe(track, pack(ping), offset * 3, POLICY)
-        yield track, ping, offset * 3, after, verdict
-        track = after
-
-
 @given(journeys())
-def test_windows_are_bounded_strictly_ordered_and_hold_the_accepted_ping(pings: list[Ping]) -> None:
-    for before, ping, offset, after, verdict in prefixes(pings):
-        times = [fix.ts_ms for fix in unpack(after.window)]
+def test_windows_are_ordered_and_bounded_and_each_ping_has_its_place_and_is_counted_once(pings: list[Ping]) -> None:
+    track, *others = feed(pings[:1])[0], *pings[1:]
+    counts = Counter([Accepted])
+    for offset, ping in enumerate(others, 1):
+        before, was = track, repr(track)
+        track, verdict = observe(before, pack(ping), offset * 3, POLICY)
+        counts[type(verdict)] += 1
+        assert repr(before) == was, "what it is handed it does not alter"
+        times = [fix.ts_ms for fix in unpack(track.window)]
         assert all(one < other for one, other in itertools.pairwise(times))
         assert 1 <= len(times) <= POLICY.window_fixes
-        assert len(after.window) % FIX_BYTES == 0
-        assert after.next_offset == offset + 1
-        assert len(after.suspects) <= 2 * FIX_BYTES
-        assert len(after.pending) <= 2
+        assert track.next_offset == offset * 3 + 1
+        assert len(track.suspects) <= 2 * FIX_BYTES
+        assert len(track.pending) <= 2
         if isinstance(verdict, Accepted):
-            assert after.window.endswith(pack(ping))
-            assert after.size == (1 if verdict.restart else min((before.size if before else 0) + 1, 12))
+            assert track.window.endswith(pack(ping))
+            assert track.size == (1 if verdict.restart else min(before.size + 1, 12))
+            assert ping.ts > last_fix(before.window).ts_ms
         elif isinstance(verdict, Late):
             assert times[verdict.position] == ping.ts
+            assert last_fix(track.window) == last_fix(before.window), "it does not move the watermark"
         else:
-            assert before is not None
-            assert after.window == before.window
-
-
-@given(journeys())
-def test_only_an_accepted_ping_moves_the_watermark_and_only_forward(pings: list[Ping]) -> None:
-    for before, _, _, after, verdict in prefixes(pings):
-        if before is None:
-            continue
-        moved = after.window[-FIX_BYTES:] != before.window[-FIX_BYTES:]
-        assert moved == isinstance(verdict, Accepted)
-        assert list(unpack(after.window))[-1].ts_ms >= list(unpack(before.window))[-1].ts_ms
+            assert track.window == before.window
+    assert track.accepted == counts[Accepted] + counts[Late]
+    assert (track.late, track.duplicates, track.rejected) == (counts[Late], counts[Duplicate], counts[Rejected])
+    assert counts[Folded] == 0
 
 
 @given(journeys(), st.lists(st.sampled_from([NO_TIME_MS, -4_000_000, 0, 400, 4_000_000]), min_size=60, max_size=60))
@@ -488,17 +443,6 @@ def test_a_watermark_goes_back_only_to_a_ping_that_is_on_time_and_from_one_that_
             assert isinstance(verdict, Accepted)
             assert verdict.restart
         track = after
-
-
-@given(journeys())
-def test_every_ping_is_counted_once(pings: list[Ping]) -> None:
-    track, verdicts = feed(pings)
-    types = [type(verdict) for verdict in verdicts]
-    assert track.accepted == types.count(Accepted) + types.count(Late)
-    assert track.late == types.count(Late)
-    assert track.duplicates == types.count(Duplicate)
-    assert track.rejected == types.count(Rejected)
-    assert Folded not in types
 
 
 @given(journeys(), st.data())
@@ -520,20 +464,6 @@ def test_a_duplicate_of_what_the_window_holds_changes_no_fix(pings: list[Ping]) 
         after, verdict = observe(track, pack(ping), track.next_offset, POLICY)
         assert verdict == Duplicate()
         assert (after.window, after.pending, after.suspects) == (track.window, track.pending, track.suspects)
-
-
-@given(journeys())
-def test_observing_alters_no_track_it_was_handed(pings: list[Ping]) -> None:
-    seen = [(before, repr(before)) for before, *_ in prefixes(pings)]
-    assert all(repr(before) == was for before, was in seen)
-
-
-@given(st.permutations(range(9)))
-def test_pings_shuffled_within_the_lateness_give_the_window_of_the_sorted_ones(order: list[int]) -> None:
-    pings = steady(9)
-    ordered, _ = feed(pings)
-    shuffled, _ = feed([pings[n] for n in order])
-    assert shuffled.window == ordered.window
 
 
 def gaps_of(verdicts: Iterable[Verdict]) -> tuple[list[Gap], list[Gap], list[Gap]]:

@@ -61,36 +61,24 @@ def run(tracks: TrackTable, batch: Sequence[Ping], offset: int) -> list[bool]:
 
 
 @given(rounds())
-def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
-    tracks = TrackTable(POLICY)
-    tracks.clear(np.arange(SLOTS))
-    expected: list[Track | None] = [None] * SLOTS
-    offset = 0
-    for batch in batches:
-        plain = run(tracks, batch, offset)
-        for row, one in enumerate(batch):
-            slot = int(one.entity_id)
-            track, verdict = observe(expected[slot], pack(one), offset + row, POLICY)
-            expected[slot] = track
-            ordinary = isinstance(verdict, Accepted) and verdict == Accepted()
-            assert ordinary or not plain[row], f"{verdict} was called plain"
-            assert tracks.read(slot) == track
-        offset += len(batch)
-
-
-@given(rounds())
-def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: list[list[Ping]]) -> None:
+def test_columns_hold_what_track_says_also_of_several_pings_of_a_slot_at_once(batches: list[list[Ping]]) -> None:
     """As the engine folds a batch: each slot's up to the first that is not plain, that one by `track`, and on."""
-    one_by_one, at_once = TrackTable(POLICY), TrackTable(POLICY)
-    for tracks in (one_by_one, at_once):
+    by_batches, at_once = TrackTable(POLICY), TrackTable(POLICY)
+    for tracks in (by_batches, at_once):
         tracks.clear(np.arange(SLOTS))
     pings = [one for batch in batches for one in batch]
     plain, n, from_ts = np.zeros(len(pings), np.bool_), np.zeros(len(pings)), np.zeros(len(pings))
-    for offset, one in enumerate(pings):
-        plain[offset] = run(one_by_one, [one], offset)[0]
-        track = one_by_one.read(int(one.entity_id))
-        assert track is not None
-        n[offset], from_ts[offset] = track.size, first_ts_ms(track.window)
+    expected: list[Track | None] = [None] * SLOTS
+    offset = 0
+    for batch in batches:
+        plain[offset : offset + len(batch)] = run(by_batches, batch, offset)
+        for place, one in enumerate(batch, offset):
+            slot = int(one.entity_id)
+            track, verdict = observe(expected[slot], pack(one), place, POLICY)
+            assert verdict == Accepted() or not plain[place], f"{verdict} was called plain"
+            assert by_batches.read(slot) == track
+            expected[slot], n[place], from_ts[place] = track, track.size, first_ts_ms(track.window)
+        offset += len(batch)
     slots, fixes = np.array([int(one.entity_id) for one in pings]), packed(pings)
     left = np.argsort(slots, kind="stable")
     while len(left):
@@ -105,7 +93,7 @@ def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: 
             slot = int(slots[offset])
             at_once.write(slot, observe(at_once.read(slot), pack(pings[offset]), offset, POLICY)[0])
         left = left[~first]
-    assert [at_once.read(slot) for slot in range(SLOTS)] == [one_by_one.read(slot) for slot in range(SLOTS)]
+    assert [at_once.read(slot) for slot in range(SLOTS)] == expected
 
 
 def test_steady_pings_are_plain_from_the_second_on() -> None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import pytest
 from engine_rig import SETTINGS, A, Rig, steady
 from msgspec.structs import replace
-from verify_rig import verdict, with_fill, with_forecast
+from verify_rig import verdict, with_fill, with_forecast, wrong
 
 from stream.kafka.log import CommittedOffset, History, Log
 from stream.verify.cli import show
 from stream.verify.log_history import Past, past
-from stream.verify.report import VERDICTS, Example, Report
+from stream.verify.report import Example, Report
 from stream.wire import Outgoing, loads_forecast
 
 TOPICS = SETTINGS.topics
 CUT = 10
 JUNK = b"not JSON"
-
-
-def wrong(report: Report) -> dict[str, int]:
-    return {name: count for name in VERDICTS if (count := getattr(report.total, name))}
 
 
 @pytest.fixture

@@ -11,18 +11,14 @@ from faulty import FaultyFold, Worker, poison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from verify_rig import verdict, with_forecast
+from verify_rig import sound_verdict, verdict, with_forecast, wrong
 
 from model.api import Predictor
 from stream.engine import engine as engine_module
-from stream.verify.report import VERDICTS, Report
+from stream.verify.report import Report
 from stream.wire import Outgoing, Ping
 
 Make = Callable[..., Predictor]
-
-
-def wrong(report: Report) -> dict[str, int]:
-    return {name: count for name in VERDICTS if (count := getattr(report.total, name))}
 
 
 def at(rig: Rig, offset: int) -> int:
@@ -37,12 +33,6 @@ def without(rig: Rig, offset: int) -> list[Outgoing]:
 
 def coded(letter: Outgoing, code: bytes) -> Outgoing:
     return letter._replace(headers=tuple((n, code if n.endswith(".code") else v) for n, v in letter.headers))
-
-
-async def restarted(rig: Worker, make: Callable[[], Predictor] | None = None) -> None:
-    rig.make = make or rig.make
-    rig.engine = rig.started()
-    await rig.take_over(len(rig.log))
 
 
 @pytest.fixture
@@ -66,8 +56,7 @@ async def ill(make_predictor: Make) -> Worker:
 async def test_a_quarantine_is_in_order_whether_or_not_the_step_fails_here(
     ill: Worker, other: Callable[[], Predictor], fails_here_too: bool
 ) -> None:
-    report = await verdict(ill, store=ill.store, make=None if fails_here_too else other, once=True)
-    assert report.ok, report.examples
+    report = await sound_verdict(ill, store=ill.store, make=None if fails_here_too else other, once=True)
     total = report.total
     assert (total.records, total.forecasts, total.dead_letters, total.quarantined) == (12, 9, 3, 3)
     assert (total.states, total.states_skipped, total.unjudged) == (1, 1, 0)
@@ -94,8 +83,7 @@ async def test_a_forecast_beside_the_letter_is_a_copy_and_an_error_only_under_ex
     """A step that failed once and not again: its first owner died before it could commit."""
     earlier = ill.out[at(ill, 4)]
     forecast = with_forecast(earlier, lambda f: replace(f, src=replace(f.src, offset=6)))
-    report = await verdict(ill, [*ill.out, forecast])
-    assert report.ok, report.examples
+    report = await sound_verdict(ill, [*ill.out, forecast])
     assert report.total.again == 1
     assert wrong(await verdict(ill, [*ill.out, forecast], once=True)) == {"duplicated": 1}
 
@@ -111,10 +99,9 @@ async def test_after_a_quarantine_an_entity_is_judged_again_once_its_window_is_f
 ) -> None:
     full = ill.make().history + 8
     monkeypatch.setattr(engine_module, "program_version", lambda: "another")
-    await restarted(ill)  # which lets it out
+    await ill.restart()  # which lets it out
     await ill.feed(*steady("bus-1", full + 2, start_s=60), CHECKPOINT)
-    report = await verdict(ill, store=ill.store)
-    assert report.ok, report.examples
+    report = await sound_verdict(ill, store=ill.store)
     assert (report.total.unjudged, report.total.states_skipped) == (full - 1, 0)
     first, last = 12, len(ill.log) - 1
     assert wrong(await verdict(ill, without(ill, first))) == {"lost": 1}, "an outcome is due at once"
@@ -126,10 +113,9 @@ async def test_a_fix_that_comes_before_any_checkpoint_goes_on_as_if_nothing_had_
     """The next worker's silent replay folds what the one before had refused."""
     rig = Worker(lambda: make_predictor(kind=FaultyFold))
     await rig.feed(*steady("bus-1", 5), poison("bus-1", 50), *steady("bus-1", 3, start_s=60))
-    await restarted(rig, lambda: make_predictor())
+    await rig.restart(lambda: make_predictor())
     await rig.feed(*steady("bus-1", 10, start_s=90), CHECKPOINT)
-    report = await verdict(rig, store=rig.store)
-    assert report.ok, report.examples
+    report = await sound_verdict(rig, store=rig.store)
     assert (report.total.quarantined, report.total.unjudged) == (4, 10)
 
 
@@ -137,12 +123,11 @@ async def test_a_duplicate_of_what_another_worker_refused_owes_nothing(make_pred
     """The next worker, of another model, lets it out and takes the refused pings in silence; here they stay refused."""
     rig = Worker(lambda: make_predictor(kind=FaultyFold))
     await rig.feed(poison("bus-1", 0), CHECKPOINT, ping("bus-1", 10), ping("bus-1", 20), ping("bus-2", 20))
-    await restarted(rig, lambda: make_predictor(seed=2, kind=FaultyFold))
+    await rig.restart(lambda: make_predictor(seed=2, kind=FaultyFold))
     await rig.feed(ping("bus-1", 10), ping("bus-1", 20), CHECKPOINT)
     assert [answer.src.offset for answer in rig.out] == [0, 1, 2, 3], "the last two are duplicates"
     for start in (0, 2):
-        report = await verdict(rig, store=rig.store, start=start)
-        assert report.ok, report.examples
+        report = await sound_verdict(rig, store=rig.store, start=start)
         assert report.total.unjudged == 2
 
 
@@ -162,8 +147,7 @@ async def test_what_fails_only_here_is_not_judged_but_must_have_an_outcome(make_
     await rig.feed(*steady("bus-1", 5), poison("bus-1", 50), *steady("bus-1", 3, start_s=60), ping("bus-2", 0))
     await rig.checkpoint()
     faulty = lambda: make_predictor(kind=FaultyFold)  # noqa: E731 - a factory, as the fixtures are
-    report = await verdict(rig, store=rig.store, make=faulty)
-    assert report.ok, report.examples
+    report = await sound_verdict(rig, store=rig.store, make=faulty)
     assert (report.total.unjudged, report.total.states, report.total.states_skipped) == (4, 1, 1)
     assert wrong(await verdict(rig, without(rig, 5), make=faulty)) == {"lost": 1}
     assert wrong(await verdict(rig, without(rig, 7), make=faulty)) == {"lost": 1}
@@ -203,7 +187,7 @@ def test_faults_crashes_and_fixes_change_no_verdict(
                 await rig.checkpoint()
             if luck == 2:
                 seed = data.draw(st.integers(1, 2))
-                await restarted(rig, lambda seed=seed: make_predictor(seed=seed, kind=FaultyFold))
+                await rig.restart(lambda seed=seed: make_predictor(seed=seed, kind=FaultyFold))
         await rig.checkpoint()
         return await verdict(rig, store=rig.store, piece=data.draw(st.integers(1, 50)))
 

@@ -257,12 +257,20 @@ async def wrong(seed: int) -> int:
     return sum(final.version_at(*place) != version for place, version in answers.items())
 
 
+async def is_wrong() -> bool:
+    """Whether there is such a ping in one of these worlds."""
+    for seed in range(150):
+        if await wrong(seed):
+            return True
+    return False
+
+
 async def test_whatever_comes_in_between_each_ping_is_answered_as_the_whole_log_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert sum([await wrong(seed) for seed in range(150)]) == 0
+    assert not await is_wrong()
     monkeypatch.setattr(serving, "certain_below", lambda end: end + 16)
-    assert sum([await wrong(seed) for seed in range(150)]) > 0, "a look that is believed for too long"
+    assert await is_wrong(), "a look that is believed for too long"
     monkeypatch.undo()
     monkeypatch.setattr(Ledger, "announced", [])
-    assert sum([await wrong(seed) for seed in range(150)]) > 0, "what is announced is not waited for"
+    assert await is_wrong(), "what is announced is not waited for"

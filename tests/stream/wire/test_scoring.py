@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from forecast_rig import forecast_of
 from msgspec.structs import replace
 
 from model.api import ModelConfig
-from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Window
+from stream.wire import Anchor, Forecast, Horizon, NextStep
 from stream.wire.positions import COV_OF_SCALE, covariance, covariance_at, mahalanobis2, position, position_at, radius2
 from stream.wire.scoring import DAMPING_S, Errors, distance_m, errors, score
 
@@ -28,20 +29,9 @@ def forecast(
 ) -> Forecast:
     """A forecast that stays on its meridian: `h` is the latitude at each horizon."""
     horizons = {60.0: lat, 300.0: lat, 900.0: lat} if h is None else h
-    ts = int(ts_s * 1000)
-    return Forecast(
-        forecast_id="f",
-        entity_id="bus",
-        anchor=Anchor(ts, lat, lon),
-        next=NextStep(dt_s=dt_s, d_east_m=0, d_north_m=d_lat * DEGREE_M, d_lat=d_lat, d_lon=0, cov_m2=NO_COV),
-        horizons=tuple(Horizon(h_s, at, lon, NO_COV) for h_s, at in horizons.items()),
-        model=ModelRef("m", "v"),
-        status="ok",
-        window=Window(1, ts, ts),
-        cache="hit",
-        latency_ms=Latency(0, 0, 0),
-        src=Src("t", 0, 0),
-    )
+    step = NextStep(dt_s=dt_s, d_east_m=0, d_north_m=d_lat * DEGREE_M, d_lat=d_lat, d_lon=0, cov_m2=NO_COV)
+    ahead = [Horizon(h_s, at, lon, NO_COV) for h_s, at in horizons.items()]
+    return forecast_of("bus", Anchor(int(ts_s * 1000), lat, lon), step, ahead)
 
 
 def track(*points: tuple[float, float]) -> dict[str, list[Anchor]]:
@@ -98,26 +88,34 @@ def test_a_position_beyond_the_date_line_is_a_longitude() -> None:
     assert position(path, 30) == pytest.approx((0.0, -179.997))
 
 
-def test_targets_are_the_next_ping_and_the_nearest_within_a_fifth() -> None:
-    pings = track((0, 50.0), (10, 50.0), (49, 50.1), (73, 50.2), (310, 50.3), (1089, 50.4))
-    pairs = score([forecast(10, 50.0)], pings)
-    stays = {name: [round(pair.stay / DEGREE_M, 2) for pair in found] for name, found in pairs.items()}
-    # 60 s: 73 is 63 s after the anchor, and 49 only 39 s. 300 s: 310 is exact. 900 s: 1089 is 1079 s after, the last
-    # second that a fifth allows.
-    assert stays == {"next": [0.1], "60": [0.2], "300": [0.3], "900": [0.4]}
+NOBODY: dict[str, list[float]] = {"next": [], "60": [], "300": [], "900": []}
 
 
-def test_a_horizon_without_a_ping_near_it_has_no_pair() -> None:
-    pairs = score([forecast(10, 50.0)], track((0, 50.0), (10, 50.0), (83, 50.2), (1091, 50.4)))
-    assert {name: len(found) for name, found in pairs.items()} == {"next": 1, "60": 0, "300": 0, "900": 0}
-
-
-def test_the_next_ping_after_a_long_silence_is_no_step() -> None:
-    assert not any(score([forecast(10, 50.0)], track((0, 50.0), (10, 50.0), (1091, 50.4))).values())
-
-
-def test_the_first_ping_of_an_entity_has_no_pair_for_anybody() -> None:
-    assert not any(score([forecast(0, 50.0)], track((0, 50.0), (60, 50.1))).values())
+@pytest.mark.parametrize(
+    ("pings", "stays"),
+    [
+        # 60 s: 73 is 63 s after the anchor, and 49 only 39 s. 300 s: 310 is exact. 900 s: 1089 is 1079 s after, the
+        # last second that a fifth allows.
+        pytest.param(
+            [(0, 50.0), (10, 50.0), (49, 50.1), (73, 50.2), (310, 50.3), (1089, 50.4)],
+            {"next": [0.1], "60": [0.2], "300": [0.3], "900": [0.4]},
+            id="the next ping and the nearest within a fifth",
+        ),
+        pytest.param(
+            [(0, 50.0), (10, 50.0), (83, 50.2), (1091, 50.4)], {**NOBODY, "next": [0.2]}, id="none near a horizon"
+        ),
+        pytest.param([(0, 50.0), (10, 50.0), (1091, 50.4)], NOBODY, id="a long silence is no step"),
+        pytest.param([(10, 50.0), (70, 50.1)], NOBODY, id="the first ping has none for anybody"),
+        pytest.param(
+            [(0, 50.0), (10, 50.0), (60, 50.1), (80, 50.2)],
+            {**NOBODY, "next": [0.1], "60": [0.1]},
+            id="the earlier of two as near",
+        ),
+    ],
+)
+def test_a_forecast_is_compared_with(pings: list[tuple[float, float]], stays: dict[str, list[float]]) -> None:
+    pairs = score([forecast(10, 50.0)], track(*pings))
+    assert {name: [round(pair.stay / DEGREE_M, 2) for pair in found] for name, found in pairs.items()} == stays
 
 
 def test_each_list_has_the_same_pairs_for_all_four() -> None:
@@ -143,11 +141,6 @@ def test_a_path_over_the_date_line_goes_the_short_way() -> None:
 def test_a_next_step_as_far_as_the_last_horizon_is_one_place_with_it() -> None:
     path = forecast(0, 50.0, dt_s=900, d_lat=9.0, h={60: 50.6, 300: 53.0, 900: 59.0})
     assert position(path, 960)[0] == pytest.approx(59.6)
-
-
-def test_of_two_pings_as_near_the_earlier_is_meant() -> None:
-    pairs = score([forecast(10, 50.0)], track((0, 50.0), (10, 50.0), (60, 50.1), (80, 50.2)))
-    assert [round(pair.stay / DEGREE_M, 2) for pair in pairs["60"]] == [0.1]
 
 
 def test_the_distance_is_the_great_circle() -> None:

@@ -121,14 +121,9 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 
 
 @settings(max_examples=50)
-@given(of(Forecast))
-def test_a_forecast_comes_back_as_it_was(forecast: Forecast) -> None:
+@given(of(Forecast), of(GapFill))
+def test_a_forecast_and_a_gap_fill_come_back_as_they_were(forecast: Forecast, fill: GapFill) -> None:
     assert loads_forecast(dumps(forecast)) == forecast
-
-
-@settings(max_examples=50)
-@given(of(GapFill))
-def test_a_gap_fill_comes_back_as_it_was(fill: GapFill) -> None:
     assert loads_gapfill(dumps(fill)) == fill
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bus_feed
+from forecast_rig import forecast_of
 from pathcast_process import COMMAND, environment
 from prometheus_server import Prometheus
 from worker_process import Worker
 
 from stream.demo.embedded import free_port
-from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Topics, Window, dumps
+from stream.wire import Anchor, Forecast, Horizon, ModelRef, NextStep, Topics, dumps
 from stream.wire.ids import forecast_id
 
 VEHICLES, STEP_S, SPEED_MPS = 40, 15, 10.0
@@ -37,19 +38,9 @@ def _forecast(entity: str, ts: int, lat: float, lon: float) -> Forecast:
     north_m = STEP_S * SPEED_MPS
     cov = (400.0, 0.0, 400.0)
     step = NextStep(dt_s=STEP_S, d_east_m=0.0, d_north_m=north_m, d_lat=north_m / M_PER_DEG, d_lon=0.0, cov_m2=cov)
-    return Forecast(
-        forecast_id=forecast_id(entity, ts, "v1"),
-        entity_id=entity,
-        anchor=Anchor(ts, lat, lon),
-        next=step,
-        horizons=(Horizon(60.0, lat + 4 * step.d_lat, lon, cov),),
-        model=ModelRef("made-up", "v1"),
-        status="ok",
-        window=Window(64, ts, ts),
-        cache="hit",
-        latency_ms=Latency(1, 1, 1),
-        src=Src("pings", 0, 0),
-    )
+    ahead = [Horizon(60.0, lat + 4 * step.d_lat, lon, cov)]
+    more = {"forecast_id": forecast_id(entity, ts, "v1"), "model": ModelRef("made-up", "v1")}
+    return forecast_of(entity, Anchor(ts, lat, lon), step, ahead, **more)
 
 
 def test_a_fleet_that_changes_for_good_is_told(

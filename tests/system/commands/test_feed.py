@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bus_feed import SAMPLE, create_topics, read, send
+from forecast_rig import forecast_of
 from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
 
@@ -20,15 +21,12 @@ from stream.wire import (
     GapFill,
     GapPoint,
     Horizon,
-    Latency,
     ModelRef,
     NextStep,
     Ping,
     Record,
     Reject,
-    Src,
     Topics,
-    Window,
     dead_letter,
     dumps,
 )
@@ -201,20 +199,9 @@ def test_tail_ends_quietly_when_its_reader_does(kafka: str, topics: Topics, topi
 
 
 def forecast(entity_id: str) -> Forecast:
-    horizon = Horizon(300.0, 30.6, -97.7, (400.0, 0.0, 400.0))
-    return Forecast(
-        forecast_id="f",
-        entity_id=entity_id,
-        anchor=Anchor(1_490_094_006_000, 30.5, -97.8),
-        next=NextStep(dt_s=60, d_east_m=70.7, d_north_m=70.7, d_lat=0.001, d_lon=0.001, cov_m2=(100.0, 0.0, 100.0)),
-        horizons=(horizon,),
-        model=ModelRef("m", "v"),
-        status="ok",
-        window=Window(3, 1_490_094_000_000, 1_490_094_006_000),
-        cache="hit",
-        latency_ms=Latency(1, 1, 1),
-        src=Src("t", 0, 0),
-    )
+    step = NextStep(dt_s=60, d_east_m=70.7, d_north_m=70.7, d_lat=0.001, d_lon=0.001, cov_m2=(100.0, 0.0, 100.0))
+    ahead = [Horizon(300.0, 30.6, -97.7, (400.0, 0.0, 400.0))]
+    return forecast_of(entity_id, Anchor(1_490_094_006_000, 30.5, -97.8), step, ahead)
 
 
 def gapfill() -> GapFill:

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from bus_feed import create_topics
 from dead_members import bury
+from forecast_rig import forecast_of
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from mortal_kafka import MortalKafka, values_of
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually
@@ -24,7 +25,7 @@ from stream.adapters.live.formats import traccar
 from stream.ingest import kafka_forward, traccar_back
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Topics, Window, dumps
+from stream.wire import Anchor, Forecast, Horizon, NextStep, Topics, dumps
 
 SINCE_S = int(time.time()) - 86_400
 
@@ -127,21 +128,9 @@ async def test_after_a_kill_of_the_process_the_next_one_goes_on(
 
 
 def a_forecast(entity: str, anchor_ms: int) -> Forecast:
-    horizons = tuple(Horizon(h_s, 30.0 + h_s / 1e5, -97.7, (400.0, 0.0, 900.0)) for h_s in (60.0, 300.0, 900.0))
+    horizons = [Horizon(h_s, 30.0 + h_s / 1e5, -97.7, (400.0, 0.0, 900.0)) for h_s in (60.0, 300.0, 900.0)]
     step = NextStep(dt_s=15.0, d_east_m=0.0, d_north_m=1.0, d_lat=0.0, d_lon=0.0, cov_m2=(1.0, 0.0, 1.0))
-    return Forecast(
-        forecast_id=f"{entity}-{anchor_ms}",
-        entity_id=entity,
-        anchor=Anchor(anchor_ms, 30.0, -97.7),
-        next=step,
-        horizons=horizons,
-        model=ModelRef("small", "0"),
-        status="ok",
-        window=Window(3, anchor_ms - 1, anchor_ms),
-        cache="hit",
-        latency_ms=Latency(0.0, 0.0, 0.0),
-        src=Src("pings", 0, 0),
-    )
+    return forecast_of(entity, Anchor(anchor_ms, 30.0, -97.7), step, horizons)
 
 
 class OsmAnd:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import bus_feed
+from forecast_rig import forecast_of
 
 from stream.wire import Topics, dumps
-from stream.wire.messages import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Window
+from stream.wire.messages import Anchor, Forecast, Horizon, NextStep, Src
 
 M_PER_DEG: Final = 111_320.0
 AHEAD_S: Final = (60.0, 300.0, 900.0)
@@ -39,19 +40,9 @@ class Driver:
             self.turn += rng.choice((-1, 1)) * math.pi / 2
         self.ts = ts
         self.lat, self.lon = self._after(dt_s)
-        return Forecast(
-            forecast_id=f"{self.entity_id}-{ts}",
-            entity_id=self.entity_id,
-            anchor=Anchor(ts, self.lat, self.lon),
-            next=self._next(2.0),
-            horizons=tuple(Horizon(h_s, *self._after(h_s), _spread(h_s)) for h_s in AHEAD_S),
-            model=ModelRef("made-up", "0" * 16),
-            status="ok",
-            window=Window(8, ts - 16_000, ts),
-            cache="hit",
-            latency_ms=Latency(1.0, 1.0, 1.0),
-            src=Src("made-up", 0, ts),
-        )
+        ahead = [Horizon(h_s, *self._after(h_s), _spread(h_s)) for h_s in AHEAD_S]
+        here = Anchor(ts, self.lat, self.lon)
+        return forecast_of(self.entity_id, here, self._next(2.0), ahead, src=Src("made-up", 0, ts))
 
     def _step_m(self, dt_s: float) -> tuple[float, float]:
         return self.speed_mps * dt_s * math.sin(self.turn), self.speed_mps * dt_s * math.cos(self.turn)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stream.wire import Anchor, Forecast, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
+from forecast_rig import forecast_of
+
+from stream.wire import Anchor, Forecast, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src
 from stream.wire.ids import forecast_id, gap_id
 from stream.wire.positions import turn
 
@@ -19,16 +21,13 @@ def forecast(
         Horizon(h_s, round(lat + h_s * 1e-5, 7), round(turn(lon + h_s * 2e-5), 7), (h_s * 10, h_s * 2, h_s * 5))
         for h_s in (60.0, 300.0, 900.0)
     )
-    return Forecast(
+    return forecast_of(
+        entity,
+        Anchor(at, lat, lon),
+        NextStep(dt_s=30.0, d_east_m=28.0, d_north_m=33.0, d_lat=3e-4, d_lon=6e-4, cov_m2=(90.0, 10.0, 120.0)),
+        horizons,
         forecast_id=forecast_id(entity, at, VERSION),
-        entity_id=entity,
-        anchor=Anchor(at, lat, lon),
-        next=NextStep(dt_s=30.0, d_east_m=28.0, d_north_m=33.0, d_lat=3e-4, d_lon=6e-4, cov_m2=(90.0, 10.0, 120.0)),
-        horizons=horizons,
         model=ModelRef("small", VERSION),
-        status="ok",
-        window=Window(8, at - 480_000, at),
-        cache="hit",
         latency_ms=Latency(1.0, 2.0, 3.0),
         src=Src("t.pings.v1", 0, step),
     )

@@ -15,7 +15,7 @@ from stream.kafka.fetcher import COLUMNS, PartitionRecords, TolerantRecords
 
 TP = TopicPartition("pings", 3)
 T0 = 1_700_000_000_000
-HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None)]
+HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None), ("", b"")]
 ASTRAY = ([0, 10**6], [2, 1, 0], [0, -3], [0, 0], [-1, 0], [0, 2**61], [1, 2])
 
 

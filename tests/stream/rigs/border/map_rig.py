@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from forecast_rig import forecast_of
 
 from stream.api.http.application import Gate, Listening, application
 from stream.api.http.connections import Connections
@@ -24,7 +25,7 @@ from stream.map.handlers import Handlers, Shown
 from stream.map.metrics import COUNTS, PREFIX, SIZES
 from stream.map.service import PAGES
 from stream.map.sources.streets import Streets
-from stream.wire import Anchor, AtlasRef, Forecast, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
+from stream.wire import Anchor, AtlasRef, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
 from stream.wire.messages import dumps
 
 SECRET: Final = "0123456789abcdef"
@@ -63,12 +64,11 @@ def forecast(
         cov_m2=cov_m2,
     )
     return dumps(
-        Forecast(
-            forecast_id=f"{entity_id}-{ts}",
-            entity_id=entity_id,
-            anchor=Anchor(ts, lat, lon),
-            next=step,
-            horizons=tuple(Horizon(h_s, a, b, cov_m2) for h_s, a, b in to),
+        forecast_of(
+            entity_id,
+            Anchor(ts, lat, lon),
+            step,
+            [Horizon(h_s, a, b, cov_m2) for h_s, a, b in to],
             model=ModelRef("small", weights),
             atlas=None if atlas is None else AtlasRef(atlas, 3, False),
             status=status,

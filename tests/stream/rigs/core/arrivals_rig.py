@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Status, Window, dumps
+from forecast_rig import forecast_of
+
+from stream.wire import Anchor, Forecast, Horizon, ModelRef, NextStep, Src, Status, dumps
 from stream.wire.ids import forecast_id
 from stream.wire.record import Record
 
@@ -36,19 +38,16 @@ def forecast(
         return variance, 0.0, variance
 
     step = place(at_m + 30 * mps)
-    return Forecast(
-        forecast_id=forecast_id(entity, ts_ms, "m1"),
-        entity_id=entity,
-        anchor=Anchor(ts_ms, lat, lon),
-        next=NextStep(
+    return forecast_of(
+        entity,
+        Anchor(ts_ms, lat, lon),
+        NextStep(
             dt_s=30.0, d_east_m=30 * mps, d_north_m=0.0, d_lat=step[0] - lat, d_lon=step[1] - lon, cov_m2=spread(30)
         ),
-        horizons=tuple(Horizon(h_s, *place(at_m + h_s * mps), spread(h_s)) for h_s in horizons_s),
+        [Horizon(h_s, *place(at_m + h_s * mps), spread(h_s)) for h_s in horizons_s],
+        forecast_id=forecast_id(entity, ts_ms, "m1"),
         model=ModelRef("small", "m1"),
         status=status,
-        window=Window(20, ts_ms - 600_000, ts_ms),
-        cache="hit",
-        latency_ms=Latency(1.0, 1.0, 1.0),
         src=Src("pathcast.pings.v1", 0, 7),
     )
 

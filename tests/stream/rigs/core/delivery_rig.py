@@ -4,7 +4,7 @@ and that writes down what happened in which order."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from stream.kafka.log import CommittedOffset, History, Log, Partition, Rebalance
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Claim, MemoryStore
-from stream.wire import Outgoing, Ping, Record, dumps
+from stream.wire import Forecast, Outgoing, Ping, Record, dumps, loads_forecast
 
 TOPIC = "pathcast.pings.v1"
 P0, P1 = (TOPIC, 0), (TOPIC, 1)
@@ -134,6 +134,21 @@ class Kafka:
         """Input offsets of the forecasts, as published."""
         return [one.src.offset for one in self.published if one.topic == SETTINGS.topics.forecasts]
 
+    def forecasts(self, partition: Partition = P0) -> dict[int, Forecast]:
+        """The forecasts of a partition's records, by the offset that each answers. Of several the last one."""
+        found = [loads_forecast(one.value or b"") for one in self.published if one.topic == SETTINGS.topics.forecasts]
+        return {one.src.offset: one for one in found if one.src.partition == partition[1]}
+
+    def numbers(self, offsets: Iterable[int]) -> list[object]:
+        """All that subscribers read in the forecasts of these records of P0, but for the times that answering took."""
+        found = map(self.forecasts().__getitem__, offsets)
+        return [(f.forecast_id, f.window, f.status, f.cache, f.next, f.horizons) for f in found]
+
+    def windows(self, *offsets: int) -> list[int]:
+        """How many fixes of their entities the forecasts of these records of P0 had seen."""
+        found = self.forecasts()
+        return [found[offset].window.n for offset in offsets]
+
 
 class Member:
     """One worker's consumer. It shares the log and the offsets with the others; it is a member of the generation that
@@ -152,29 +167,9 @@ class Member:
         await self.confirm_membership()
         await self._kafka.commit_offsets(marks)
 
-    async def committed(self, partition: Partition) -> CommittedOffset | None:
-        return await self._kafka.committed(partition)
-
-    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
-        return await self._kafka.describe_log(partition, leader_epoch)
-
-    async def first_offset(self, partition: Partition) -> int:
-        return await self._kafka.first_offset(partition)
-
-    def leader_epoch(self, partition: Partition) -> int:
-        return self._kafka.leader_epoch(partition)
-
-    def rejoin(self) -> None:
-        self._kafka.rejoin()
-
-    def pause(self, partition: Partition) -> None:
-        self._kafka.pause(partition)
-
-    def resume(self, partition: Partition) -> None:
-        self._kafka.resume(partition)
-
-    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
-        return self._kafka.reread(partition, start, end)
+    def __getattr__(self, name: str) -> Any:
+        """All else is the log's own."""
+        return getattr(self._kafka, name)
 
 
 class FlakyStore(MemoryStore):
@@ -255,8 +250,29 @@ async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[a
         await asyncio.gather(pump, return_exceptions=True)
 
 
+@asynccontextmanager
+async def live_worker(
+    kafka: Kafka, store: MemoryStore, *partitions: Partition, settings: Settings = SETTINGS
+) -> AsyncIterator[Delivery]:
+    """Runs a new worker on these partitions: on P0 if none is named."""
+    delivery = worker(kafka, store, settings)
+    async with running(delivery, *(partitions or (P0,))):
+        yield delivery
+
+
+@asynccontextmanager
+async def mortal_worker(
+    kafka: Kafka, store: MemoryStore, *partitions: Partition, settings: Settings = SETTINGS
+) -> AsyncIterator[Delivery]:
+    """Runs a new worker like `live_worker`, and kills it in the end."""
+    delivery = worker(kafka, store, settings)
+    async with running(delivery, *(partitions or (P0,))) as pump:
+        yield delivery
+        await crash(delivery, pump)
+
+
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):  # the first batch of a process loads every kernel, or compiles it
+    async with asyncio.timeout(600):  # the first batch of a process loads every kernel, or compiles it
         while not true():  # noqa: ASYNC110 - the condition is somebody else's state, there is no event to wait for
             await asyncio.sleep(0.001)
 
@@ -270,6 +286,26 @@ async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list
     polled = replace(Records.of(some), leader_epoch=kafka.leader_epoch(partition))
     await delivery.put({partition: polled}, 0.0, lambda: retired.extend(some))
     return retired
+
+
+async def answer(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> None:
+    """Hands one poll over, and waits until it is retired."""
+    retired = await feed(delivery, kafka, some)
+    await until(lambda: len(retired) == len(some))
+
+
+async def settle(delivery: Delivery, kafka: Kafka, store: FlakyStore, some: Sequence[Record]) -> None:
+    """Hands one poll over, and waits until it is answered and in a checkpoint."""
+    await answer(delivery, kafka, some)
+    await until(lambda: store.checkpoint((some[0].topic, some[0].partition)).next_offset == some[-1].offset + 1)
+
+
+async def answer_undisturbed(some: Sequence[Record]) -> tuple[Kafka, FlakyStore]:
+    """What a worker to which nothing happens makes of these records."""
+    kafka, store = Kafka(), FlakyStore()
+    async with live_worker(kafka, store) as calm:
+        await settle(calm, kafka, store, some)
+    return kafka, store
 
 
 async def crash(delivery: Delivery, pump: asyncio.Task[None]) -> None:

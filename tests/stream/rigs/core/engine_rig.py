@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from model.api import Predictor
 from stream.config.settings import Settings
@@ -40,6 +41,32 @@ def ping(entity_id: str, seconds: float, north_m: float | None = None, **more: A
     north_m = 8 * seconds if north_m is None else north_m
     lon = -97.0 + 40 * math.sin(seconds / 90) / M_PER_DEG
     return Ping(entity_id=entity_id, ts=T0 + round(seconds * 1000), lat=30.0 + north_m / M_PER_DEG, lon=lon, **more)
+
+
+# Whose ping, how long after its last one, and where if that is impossible; whatever goes wrong is frequent.
+STEPS = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from([-400, -30, -10, -5, 0, 1, 10, 10, 10, 10, 20, 70, 200, 4_000]),
+    st.sampled_from([None, None, None, None, 90_000.0]),
+)
+
+
+@st.composite
+def journeys(draw: st.DrawFn, between: Sequence[Sequence[bytes | str]], most: int = 50) -> list[Ping | bytes | str]:
+    """Pings of three entities with everything that goes wrong, and some of `between` behind each."""
+    now = dict.fromkeys("abc", 0.0)
+    items: list[Ping | bytes | str] = []
+    for entity_id, step_s, north_m in draw(st.lists(STEPS, min_size=1, max_size=most)):
+        now[entity_id] += step_s
+        items += [ping(entity_id, now[entity_id], north_m), *draw(st.sampled_from(between))]
+    return items
+
+
+def flip(raw: bytes, bit: int) -> bytes:
+    """The bytes with one bit that is another."""
+    flipped = bytearray(raw)
+    flipped[bit // 8] ^= 1 << bit % 8
+    return bytes(flipped)
 
 
 def steady(entity_id: str, count: int, start_s: float = 0.0) -> list[Ping]:
@@ -142,6 +169,14 @@ class Rig:
             self.leg.give_up()
         self.leg, self.dumped = None, False
 
+    async def tamper(self, change: Callable[[bytes], bytes]) -> None:
+        """A checkpoint, another record of bus-1 in the store, and a crash."""
+        await self.checkpoint()
+        (raw,) = await self.store.get_many(self.partition, ["bus-1"])
+        assert raw is not None
+        await self.store.put_many(self.partition, self.epoch, None, {"bus-1": change(raw)})
+        await self.crash()
+
     async def crash(self) -> None:
         """Lose everything in memory; take over as delivery does: claim, replay silently, go on."""
         self.leg, self.dumped = None, False
@@ -213,9 +248,16 @@ def assert_same_answers(ones: Sequence[Outgoing], others: Sequence[Outgoing]) ->
             assert_close(json.loads(a.value or b""), json.loads(b.value or b""))
 
 
-def written(entity_id: str, track: Track, state: bytes, *, of: bytes) -> bytes:
-    """A sound record of this track and state, as wide as the record `of`."""
-    tracks = TrackTable(Policy(int(np.frombuffer(of, stored_entity.HEAD, count=1)["places"][0])))
+def table_with(track: Track, places: int) -> TrackTable:
+    """A table of windows of so many fixes, with this track in slot 0."""
+    tracks = TrackTable(Policy(places))
     tracks.clear(np.arange(1))
     tracks.write(0, track)
-    return stored_entity.dumps([entity_id], tracks, np.array([0]), [state])[0]
+    return tracks
+
+
+def written(entity_id: str, track: Track, state: bytes, *, of: bytes | None = None, places: int = 12) -> bytes:
+    """A sound record of this track and state, as wide as the record `of`, or with so many places."""
+    if of is not None:
+        places = int(np.frombuffer(of, stored_entity.HEAD, count=1)["places"][0])
+    return stored_entity.dumps([entity_id], table_with(track, places), np.array([0]), [state])[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -97,3 +97,9 @@ class Worker(Rig):
         self.epoch, start = await self.store.claim(self.partition)
         replayed = self.log[start or 0 : committed]
         assert not await self.engine.process(replayed, started_ms=0, fetched_ms=0, silent=True, careful=True)
+
+    async def restart(self, make: Callable[[], Predictor] | None = None) -> None:
+        """Another process, of another model if one is given, takes over at the end of the log."""
+        self.make = make or self.make
+        self.engine = self.started()
+        await self.take_over(len(self.log))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from forecast_rig import forecast_of
 from scipy import stats
 
 from stream.kafka.records.record_columns import Records
@@ -24,14 +25,12 @@ from stream.wire import (
     AtlasRef,
     Forecast,
     Horizon,
-    Latency,
     ModelRef,
     NextStep,
     Outcome,
     Record,
     Score,
     Src,
-    Window,
     dumps,
     loads_forecast,
 )
@@ -84,20 +83,16 @@ class Fleet:
 
         step_s = round(step_s * self.rng.uniform(0.7, 1.5), 3)
         lat, lon = at(step_s)
-        return Forecast(
+        d_lat, d_lon = lat - fix.lat, lon - fix.lon
+        return forecast_of(
+            fix.entity_id,
+            Anchor(fix.ts, fix.lat, fix.lon),
+            NextStep(dt_s=step_s, d_east_m=0, d_north_m=0, d_lat=d_lat, d_lon=d_lon, cov_m2=cov(step_s)),
+            [Horizon(h_s, *at(h_s), cov(h_s)) for h_s in HORIZONS_S],
             forecast_id=forecast_id(fix.entity_id, fix.ts, version, atlas),
-            entity_id=fix.entity_id,
-            anchor=Anchor(fix.ts, fix.lat, fix.lon),
-            next=NextStep(
-                dt_s=step_s, d_east_m=0, d_north_m=0, d_lat=lat - fix.lat, d_lon=lon - fix.lon, cov_m2=cov(step_s)
-            ),
-            horizons=tuple(Horizon(h_s, *at(h_s), cov(h_s)) for h_s in HORIZONS_S),
             model=ModelRef("made-up", version),
             atlas=None if atlas is None else AtlasRef(atlas, 7, False),
             status=self.rng.choice(["ok", "ok", "ok", "warmup"]),
-            window=Window(1, fix.ts, fix.ts),
-            cache="hit",
-            latency_ms=Latency(1, 1, 1),
             src=Src("pathcast.pings.v1", 0, source),
         )
 

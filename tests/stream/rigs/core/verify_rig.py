@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from engine_rig import SETTINGS, T0, A, Rig
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from stream.verify.judging.doubts import Place
 from stream.verify.judging.judge import Judge, Rules
 from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
-from stream.verify.report import Report
+from stream.verify.report import VERDICTS, Report
 from stream.verify.stored_states import Replayed, States
 from stream.verify.versions import Announced
 from stream.verify.weights import AnnouncedWeights, Loaded
@@ -92,6 +93,19 @@ async def verdict(
 
     await replay.again(anew)
     return report
+
+
+async def sound_verdict(rig: Rig, published: Sequence[Outgoing] | None = None, **more: Any) -> Report:
+    """The same report, which finds nothing wrong."""
+    report = await verdict(rig, published, **more)
+    assert report.ok, report.examples
+    assert wrong(report) == {}, report.examples
+    return report
+
+
+def wrong(report: Report) -> dict[str, int]:
+    """How many findings of each kind there are."""
+    return {name: count for name in VERDICTS if (count := getattr(report.total, name))}
 
 
 def as_records(answers: Sequence[Outgoing]) -> list[Record]:
