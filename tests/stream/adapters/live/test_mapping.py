@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_rig import only_code, only_ping, pings
 
 from stream.adapters.live.mapping import MapError, MapReader, load, parse
 from stream.adapters.live.mapping.units import UNITS
@@ -30,9 +31,7 @@ def read(text: str, message: Any) -> list[Parsed]:
 
 
 def ping(text: str, message: Any) -> Ping:
-    (found,) = read(text, message)
-    assert isinstance(found, Ping), found
-    return found
+    return only_ping(read(text, message))
 
 
 def rejected(text: str, message: Any) -> Reject:
@@ -182,16 +181,12 @@ def test_positions_lie_in_arrays_and_ids_above_them() -> None:
     gps = [{"fix": 1, "pos.lat": 1.5, "pos": {"lon": 2.5}}, {"fix": None}, {"fix": 3, "pos": {"lat": 3.5, "lon": 4.5}}]
     data = [{"id": "a", "driver.name": "Jo", "vehicle": {"gps": gps}}, {"id": "b", "vehicle.gps": gps[0]}]
     message = {"event": {"type": "moved"}, "at": TS, "driver": "Flo", "data": data}
-    first, skipped, third, other = read(NESTED, message)
-    assert isinstance(first, Ping)
-    assert isinstance(third, Ping)
-    assert isinstance(other, Ping)
-    assert (first.entity_id, first.ts, first.lat, first.lon) == ("a", TS, 1.5, 2.5), (
-        "with dots or nested, it is the same"
-    )
+    found = read(NESTED, message)
+    first, third, other = pings([*found[:1], *found[2:]])
+    assert (first.entity_id, first.ts, first.lat, first.lon) == ("a", TS, 1.5, 2.5), "with dots or nested is the same"
     assert (first.category, first.attrs) == ("truck", {"driver": "Jo", "fix": 1})
     assert (other.entity_id, other.attrs) == ("b", {"driver": "Flo", "fix": 1}), "an object counts as an array of one"
-    assert skipped == Skip("no_position")
+    assert found[1] == Skip("no_position")
     assert third.lon == 4.5
 
 
@@ -240,9 +235,7 @@ def test_what_is_wrong_with_a_position_names_our_field(change: dict[str, Any], c
     ],
 )
 def test_bytes_that_are_no_message(raw: bytes, code: str) -> None:
-    (found,) = reader(HEAD + FIELDS)(raw, CAME_MS)
-    assert isinstance(found, Reject)
-    assert found.code == code, found
+    assert only_code(reader(HEAD + FIELDS)(raw, CAME_MS)) == code
 
 
 @pytest.mark.parametrize(
