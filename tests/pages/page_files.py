@@ -193,11 +193,3 @@ def served(folder: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def in_order(*makers: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    def make(scene: Scene) -> None:
-        for one in makers:
-            one(scene)
-
-    return make

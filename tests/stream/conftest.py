@@ -34,6 +34,12 @@ def speaking(seed: int) -> Parameters:
 
 
 @pytest.fixture(scope="session")
+def fuzzed_inputs(pytestconfig: pytest.Config) -> int:
+    """How many changed messages a reader gets in one test: with --all as many as a search for faults needs."""
+    return 10_000 if pytestconfig.getoption("--all", default=False) else 500
+
+
+@pytest.fixture(scope="session")
 def make_predictor() -> Callable[..., Predictor]:
     """A fresh predictor; the same seed is the same model, of whatever kind."""
     return lambda seed=1, kind=Predictor: kind(speaking(seed), name=f"tiny-{seed}", capacity=4)

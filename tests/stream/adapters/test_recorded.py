@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from google.transit.gtfs_realtime_pb2 import FeedMessage
+from live_rig import gtfs_feed
 
 from stream.adapters.files import Row
 from stream.adapters.recorded import recording
@@ -55,25 +55,28 @@ CLOCKS: dict[str, Callable[[int], Any]] = {
 }
 
 
+def write_table(path: Path, columns: dict[str, Any]) -> Path:
+    """A file of the format of its name."""
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+        return path
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    text = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.parquet"])
 def test_columns_have_any_name_and_unit(tmp_path: Path, clock: str, name: str) -> None:
-    columns = {
-        "vehicle": [who for who, *_ in PINGS],
-        "when": [CLOCKS[clock](ts + 123) for _, ts, *_ in PINGS],
-        "y": [lat for *_, lat, _ in PINGS],
-        "x": [lon for *_, lon in PINGS],
-        "hacc": [5.0] * len(PINGS),
-        "ts": [0] * len(PINGS),  # somebody else's
-    }
-    path = tmp_path / name
-    if name.endswith("parquet"):
-        pq.write_table(pa.table(columns), path)
-    else:
-        lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
-        text = "\n".join(lines).encode()
-        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-    found = recording(path, f"t:{clock}=when,lat=y,lon=x,entity_id=vehicle,accuracy_m=hacc")
+    vehicle, ts, y, x = zip(*PINGS, strict=True)
+    when = [CLOCKS[clock](ms + 123) for ms in ts]
+    somebody_elses = [0] * len(PINGS)
+    hacc = [5.0] * len(PINGS)
+    columns = {"vehicle": vehicle, "when": when, "y": y, "x": x, "hacc": hacc, "ts": somebody_elses}
+    found = recording(
+        write_table(tmp_path / name, columns), f"t:{clock}=when,lat=y,lon=x,entity_id=vehicle,accuracy_m=hacc"
+    )
     for rows in (list(found.rows()), list(found.in_order())):
         assert places(rows) == [(who, ts + 123, lat, lon) for who, ts, lat, lon in PINGS]
         assert {judged(row).accuracy_m for row in rows} == {5.0}  # type: ignore[union-attr]
@@ -83,27 +86,17 @@ def test_columns_have_any_name_and_unit(tmp_path: Path, clock: str, name: str) -
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_seconds_are_the_millisecond_next_to_them(tmp_path: Path, name: str) -> None:
     """Times 1000 these are 1081560907895.9999."""
-    path = tmp_path / name
-    if name.endswith("parquet"):
-        pq.write_table(pa.table({"id": ["7"], "when": [1_081_560_907.896], "lat": [39.9], "lon": [116.5]}), path)
-    else:
-        path.write_text("id,when,lat,lon\n7,1081560907.896,39.9,116.5\n")
+    path = write_table(tmp_path / name, {"id": ["7"], "when": [1_081_560_907.896], "lat": [39.9], "lon": [116.5]})
     (row,) = recording(path, "entity_id=id,t:s=when").rows()
     assert row.ts_ms == 1_081_560_907_896
     assert places([row]) == [("7", 1_081_560_907_896, 39.9, 116.5)]
 
 
 def test_a_timestamp_column_has_a_unit_of_its_own(tmp_path: Path) -> None:
-    table = pa.table(
-        {
-            "entity_id": [who for who, *_ in PINGS],
-            "when": pa.array([ts for _, ts, *_ in PINGS], pa.int64()).cast(pa.timestamp("ms", "UTC")),
-            "lat": [lat for *_, lat, _ in PINGS],
-            "lon": [lon for *_, lon in PINGS],
-        }
-    )
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert places(recording(tmp_path / "a.parquet", "t:s=when").rows()) == PINGS
+    who, ts, lat, lon = zip(*PINGS, strict=True)
+    when = pa.array(ts, pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    path = write_table(tmp_path / "a.parquet", {"entity_id": who, "when": when, "lat": lat, "lon": lon})
+    assert places(recording(path, "t:s=when").rows()) == PINGS
 
 
 def test_a_row_that_is_no_ping_is_a_record_under_other_names_too(tmp_path: Path) -> None:
@@ -195,13 +188,9 @@ def write_gpx(folder: Path) -> None:
 
 
 def write_gtfs(folder: Path) -> None:
-    for number, (who, ts, lat, lon) in enumerate(PINGS):
-        message = FeedMessage()
-        message.header.gtfs_realtime_version = "2.0"
-        item = message.entity.add(id="1")
-        item.vehicle.vehicle.id, item.vehicle.timestamp = who, ts // 1000
-        item.vehicle.position.latitude, item.vehicle.position.longitude = lat, lon
-        (folder / f"{number}.pb").write_bytes(message.SerializeToString())
+    for number, (who, ts, *at) in enumerate(PINGS):
+        feed = gtfs_feed({"id": who, "ts": ts // 1000, "at": at}, header_s=0)
+        (folder / f"{number}.pb").write_bytes(feed.SerializeToString())
 
 
 WRITERS = {

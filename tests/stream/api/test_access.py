@@ -7,15 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from api_rig import SECRET, InMemory, Served, asker_of, newest_of, served
-from engine_rig import Rig
+import raw_client
+from api_rig import SECRET, Served
 
 from stream.api.http import connections
 
 
-async def test_the_token_guards_all_but_the_document_and_the_probes(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest_of(), token=SECRET) as api:
+async def test_the_token_guards_all_but_the_document_and_the_probes(serve: Any) -> None:
+    async with serve(token=SECRET) as api:
         guarded = (
             "/v1/entities",
             "/v1/entities/x",
@@ -40,7 +39,10 @@ async def test_the_token_guards_all_but_the_document_and_the_probes(make_predict
         assert 'pathcast_serve_seconds_count{operation="listEntities"} 7.0' in text
 
 
-async def test_every_answer_has_the_security_headers_and_no_page_of_another_origin_may_read_it(api: Served) -> None:
+@pytest.mark.asyncio(loop_scope="session")
+async def test_every_answer_has_the_security_headers_and_no_page_of_another_origin_may_read_it(
+    api: Served,
+) -> None:
     for path in ("/v1/entities", "/nowhere", "/openapi.json", "/v1/stream"):
         async with api.client.get(api.base + path, headers={"Origin": "https://evil.example"}) as said:
             assert said.headers["Server"] == "pathcast"
@@ -53,10 +55,9 @@ async def test_every_answer_has_the_security_headers_and_no_page_of_another_orig
         assert (said.status, said.headers["Allow"]) == (405, "POST")
 
 
-async def test_an_allowed_origin_may_read_and_ask(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
+async def test_an_allowed_origin_may_read_and_ask(serve: Any) -> None:
     ours = "https://maps.example"
-    async with served(asker, make_predictor(), newest_of(), token=SECRET, origins=(ours,)) as api:
+    async with serve(token=SECRET, origins=(ours,)) as api:
         preflight = {"Origin": ours, "Access-Control-Request-Method": "POST"}
         async with api.client.options(f"{api.base}/v1/eta", headers=preflight) as said:
             assert (said.status, said.headers["Access-Control-Allow-Origin"]) == (204, ours)
@@ -67,10 +68,9 @@ async def test_an_allowed_origin_may_read_and_ask(make_predictor: Any, rig: Rig)
                 assert said.headers["Vary"] == "Origin"
 
 
-async def test_a_client_that_asks_too_much_is_told_when_to_come_back(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
+async def test_a_client_that_asks_too_much_is_told_when_to_come_back(serve: Any) -> None:
     how = {"rate_per_s": 0.01, "burst": 3, "behind_proxy": True}
-    async with served(asker, make_predictor(), newest_of(), **how) as api:
+    async with serve(**how) as api:
         one, other = {"X-Forwarded-For": "6.6.6.6, 10.0.0.1"}, {"X-Forwarded-For": "6.6.6.6, 10.0.0.2"}
         assert [(await api.get("/v1/entities", headers=one))[0] for _ in range(4)] == [200, 200, 200, 429]
         async with api.client.get(f"{api.base}/v1/entities", headers=one) as said:
@@ -79,10 +79,9 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back(make_predic
         assert (await api.get("/healthz", headers=one))[0] == 200
 
 
-async def test_connections_that_say_nothing_are_closed(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_that_say_nothing_are_closed(own_api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "QUIET_S", 0.0)
-    host, port = api.base.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await raw_client.connect(own_api.base)
     writer.write(b"GET /v1/ent")
     async with asyncio.timeout(20):
         with suppress(ConnectionResetError):
@@ -90,11 +89,9 @@ async def test_connections_that_say_nothing_are_closed(api: Served, monkeypatch:
     writer.close()
 
 
-async def test_connections_beyond_the_limit_are_closed(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest_of(), most_connections=4) as api:
-        host, port = api.base.removeprefix("http://").split(":")
-        opened = [await asyncio.open_connection(host, int(port)) for _ in range(10)]
+async def test_connections_beyond_the_limit_are_closed(serve: Any) -> None:
+    async with serve(most_connections=4) as api:
+        opened = [await raw_client.connect(api.base) for _ in range(10)]
         async with asyncio.timeout(20):
             while api.gate.connections.closed < 6:  # noqa: ASYNC110 - it counts, and tells nobody
                 await asyncio.sleep(0.05)

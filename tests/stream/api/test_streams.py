@@ -8,7 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import SERVER_ID, InMemory, Served, asker_of, kind, newest_of, publish, served
+import raw_client
+from api_rig import SERVER_ID, Served, kind, publish
 from engine_rig import T0, Rig, ping
 
 from stream.api.live import sending
@@ -27,32 +28,34 @@ async def events_of(said: aiohttp.ClientResponse, count: int) -> list[dict[str, 
     return found
 
 
-async def test_events_are_a_snapshot_then_what_comes_and_go_on_after_the_last_id(api: Served, rig: Rig) -> None:
-    async with api.client.get(f"{api.base}/v1/stream?bbox=-98,29,-96,31") as said:
+async def test_events_are_a_snapshot_then_what_comes_and_go_on_after_the_last_id(own_api: Served, rig: Rig) -> None:
+    async with own_api.client.get(f"{own_api.base}/v1/stream?bbox=-98,29,-96,31") as said:
         assert (said.status, said.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
         first = await events_of(said, 4)
         assert [one["event"] for one in first] == ["snapshot", "forecast", "forecast", "live"]
         assert {one["forecast"]["entity_id"] for one in first[1:3]} == {"bus-1", "bus-2"}
-        publish(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(own_api.handlers._newest, await rig.feed(ping("bus-2", 40)))
         (news,) = await events_of(said, 1)
         assert (news["event"], news["forecast"]["anchor"]["ts"]) == ("forecast", T0 + 40_000)
-    publish(api.handlers._newest, await rig.feed(ping("bus-1", 300)))
+    publish(own_api.handlers._newest, await rig.feed(ping("bus-1", 300)))
     for how in ({"headers": {"Last-Event-ID": news["id"]}}, {"params": {"last_event_id": news["id"]}}):
-        async with api.client.get(f"{api.base}/v1/stream", **how) as said:
+        async with own_api.client.get(f"{own_api.base}/v1/stream", **how) as said:
             again = await events_of(said, 2)
         assert [one["event"] for one in again] == ["forecast", "live"]
         assert again[0]["forecast"]["anchor"]["ts"] == T0 + 300_000
 
 
-async def test_an_idle_stream_has_a_heartbeat(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_stream_has_a_heartbeat(own_api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "HEARTBEAT_S", 0.05)
-    async with api.client.get(f"{api.base}/v1/stream?entity=nobody") as said, asyncio.timeout(20):
+    async with own_api.client.get(f"{own_api.base}/v1/stream?entity=nobody") as said, asyncio.timeout(20):
         await events_of(said, 2)
         assert await said.content.readline() == b": nothing new\n"
 
 
-async def test_a_socket_has_the_same_messages_and_watches_something_else_when_told_so(api: Served, rig: Rig) -> None:
-    async with api.client.ws_connect(f"{api.base}/v1/ws?entity=bus-1") as socket:
+async def test_a_socket_has_the_same_messages_and_watches_something_else_when_told_so(
+    own_api: Served, rig: Rig
+) -> None:
+    async with own_api.client.ws_connect(f"{own_api.base}/v1/ws?entity=bus-1") as socket:
         first = [await socket.receive_json(timeout=20) for _ in range(3)]
         assert [one["type"] for one in first] == ["snapshot", "forecast", "live"]
         assert first[2]["id"].startswith(f"{SERVER_ID}-")
@@ -64,35 +67,34 @@ async def test_a_socket_has_the_same_messages_and_watches_something_else_when_to
             await socket.send_str(bad)
             said = await socket.receive_json(timeout=20)
             assert (said["type"], kind(said["problem"])[:4]) == ("problem", "bad_")
-        publish(api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(own_api.handlers._newest, await rig.feed(ping("bus-2", 40)))
         assert (await socket.receive_json(timeout=20))["forecast"]["anchor"]["ts"] == T0 + 40_000
-    async with api.client.ws_connect(f"{api.base}/v1/ws") as socket:
+    async with own_api.client.ws_connect(f"{own_api.base}/v1/ws") as socket:
         await socket.send_bytes(b"x" * (sending.MAX_SAID_BYTES + 1))
         while not (said := await socket.receive(timeout=20)).type.name.startswith("CLOSE"):
             pass
 
 
-async def test_a_client_that_takes_nothing_is_dropped(api: Served, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_takes_nothing_is_dropped(
+    own_api: Served, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It reads nothing, while more is sent than the kernel's buffers hold."""
     monkeypatch.setattr(sending, "SLOW_S", 0.3)
     monkeypatch.setattr(sending, "GATHER_S", 0.0)
-    host, port = api.base.removeprefix("http://").split(":")
-    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
-    writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer = await raw_client.watch_without_reading(own_api.base, own_api.listening)
     (answer,) = [one for one in await rig.feed(ping("bus-1", 300)) if one.topic.endswith("forecasts.v1")]
     async with asyncio.timeout(60):
-        while b'streams_dropped_total{kind="events"} 1.0' not in api.handlers._metrics.page():
+        while b'streams_dropped_total{kind="events"} 1.0' not in own_api.handlers._metrics.page():
             for _ in range(200):
-                publish(api.handlers._newest, [answer])
+                publish(own_api.handlers._newest, [answer])
                 await asyncio.sleep(0)
-    assert not api.handlers._streams
+    assert not own_api.handlers._streams
     writer.close()
 
 
-async def test_more_streams_than_the_limit_are_refused(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
+async def test_more_streams_than_the_limit_are_refused(serve: Any) -> None:
     async with (
-        served(asker, make_predictor(), newest_of(), most_streams=1) as api,
+        serve(most_streams=1) as api,
         api.client.get(f"{api.base}/v1/stream") as said,
     ):
         assert said.status == 200

@@ -6,17 +6,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import SECRET, InMemory, asker_of, kind, newest_of, served
-from engine_rig import Rig
+from api_rig import SECRET, kind
 
 from stream.api.http import application
 
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
 
-async def test_a_ticket_opens_one_stream_or_socket_and_nothing_else(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest_of(), token=SECRET) as api:
+async def test_a_ticket_opens_one_stream_or_socket_and_nothing_else(serve: Any) -> None:
+    async with serve(token=SECRET) as api:
 
         async def ticket() -> str:
             status, said = await api.post("/v1/tickets", None, headers=BEARER)
@@ -42,20 +40,16 @@ async def test_a_ticket_opens_one_stream_or_socket_and_nothing_else(make_predict
             await api.client.ws_connect(f"{api.base}/v1/ws?ticket={one}")
 
 
-async def test_a_ticket_that_is_too_old_opens_nothing(
-    make_predictor: Any, rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest_of(), token=SECRET) as api:
+async def test_a_ticket_that_is_too_old_opens_nothing(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve(token=SECRET) as api:
         _, said = await api.post("/v1/tickets", None, headers=BEARER)
         now_s = application.time.monotonic
         monkeypatch.setattr(application.time, "monotonic", lambda: now_s() + 31.0)
         assert (await api.get(f"/v1/stream?ticket={said['ticket']}"))[0] == 401
 
 
-async def test_where_no_token_is_needed_a_page_may_be_the_same(make_predictor: Any, rig: Rig) -> None:
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest_of()) as api:
+async def test_where_no_token_is_needed_a_page_may_be_the_same(serve: Any) -> None:
+    async with serve() as api:
         _, said = await api.post("/v1/tickets", None)
         async with api.client.get(f"{api.base}/v1/stream?ticket={said['ticket']}") as stream:
             assert stream.status == 200

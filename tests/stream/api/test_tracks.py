@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
+import raw_client
 from api_rig import Served, kind
 from engine_rig import T0, Rig, gap_fills, steady
 
@@ -16,6 +16,8 @@ from stream.api import messages as m
 from stream.api.http import reading
 from stream.wire import Ping
 from stream.wire.scoring import distance_m
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # of the server that they share
 
 
 def points(pings: list[Ping]) -> list[dict[str, Any]]:
@@ -127,8 +129,7 @@ async def test_bodies_of_other_types_and_sizes_are_refused(api: Served, monkeypa
     async with api.client.post(f"{api.base}/v1/gapfill", data=chunks(), headers=json_) as said:
         assert said.status == 413
     monkeypatch.setattr(reading, "BODY_S", 0.05)
-    host, port = api.base.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await raw_client.connect(api.base)
     writer.write(
         b"POST /v1/gapfill HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
     )
@@ -136,7 +137,7 @@ async def test_bodies_of_other_types_and_sizes_are_refused(api: Served, monkeypa
     writer.close()
 
 
-async def test_an_arrival_has_an_interval_and_a_track_is_as_good_as_its_entity(api: Served, rig: Rig) -> None:
+async def test_an_arrival_has_an_interval_and_a_track_is_as_good_as_its_entity(api: Served) -> None:
     place = {"lat": 30.05, "lon": -97.0}
     status, said = await api.post("/v1/eta", {"entity_id": "bus-1", "destination": place})
     assert status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import aiohttp
@@ -74,8 +75,6 @@ def test_the_ships_are_positions_and_types() -> None:
 
 
 async def test_ships_come_in_order_and_the_connection_stays() -> None:
-    import asyncio
-
     at = Address("127.0.0.1", free_port())
     async with await ships.serve(at, speedup=100_000.0):
         reader, writer = await asyncio.open_connection(at.host, at.port)

@@ -4,7 +4,8 @@ when brokers do not answer. tests/system/ingest/test_sink_kafka_away.py has a re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -107,18 +108,14 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return found
 
 
-class Opened:
-    """A started outbox."""
-
-    def __init__(self, ack_s: float = 30.0) -> None:
-        self._outbox = Outbox("kafka:9092", TOPICS[:1], ack_s=ack_s)
-
-    async def __aenter__(self) -> Outbox:
-        await self._outbox.start()
-        return self._outbox
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._outbox.close()
+@asynccontextmanager
+async def opened(ack_s: float = 30.0) -> AsyncIterator[Outbox]:
+    box = Outbox("kafka:9092", TOPICS[:1], ack_s=ack_s)
+    await box.start()
+    try:
+        yield box
+    finally:
+        await box.close()
 
 
 def items(*keys: str) -> list[Item]:
@@ -132,7 +129,7 @@ async def settle() -> None:
 
 async def test_put_returns_when_all_are_acknowledged_and_not_before(broker: Broker) -> None:
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         putting = asyncio.create_task(box.put(items("a", "b", "c")))
         await settle()
         assert not putting.done()
@@ -144,7 +141,7 @@ async def test_put_returns_when_all_are_acknowledged_and_not_before(broker: Brok
 
 async def test_what_comes_while_a_round_is_on_its_way_leaves_together_and_in_order(broker: Broker) -> None:
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         putting = [asyncio.create_task(box.put(items("a")))]
         await settle()
         putting += [asyncio.create_task(box.put([Item(TOPICS.pings, b"a", str(n).encode())])) for n in range(10)]
@@ -161,7 +158,7 @@ async def test_a_key_goes_to_the_partition_to_which_kafkas_clients_send_it(broke
     # murmur2 of Kafka's own tests (UtilsTest.testMurmur2): -973932308 of "21", -790332482 of "foobar".
     assert hashed(b"21") == -973932308 & 0x7FFFFFFF
     assert hashed(b"foobar") == -790332482 & 0x7FFFFFFF
-    async with Opened() as box:
+    async with opened() as box:
         await box.put(items("21", "foobar"))
     assert {one["key"]: partition for _, partition, batch in broker.batches for one in batch.records} == {
         b"21": (-973932308 & 0x7FFFFFFF) % PARTITIONS,
@@ -170,7 +167,7 @@ async def test_a_key_goes_to_the_partition_to_which_kafkas_clients_send_it(broke
 
 
 async def test_a_silent_broker_is_away_after_a_time_and_then_nothing_is_taken_at_once(broker: Broker) -> None:
-    async with Opened(ack_s=0.05) as box:
+    async with opened(ack_s=0.05) as box:
         broker.silent = broker.away = True
         first = asyncio.create_task(box.put(items("a")))
         await settle()
@@ -195,7 +192,7 @@ async def test_a_silent_broker_is_away_after_a_time_and_then_nothing_is_taken_at
 
 
 async def test_a_broker_that_denies_access_is_not_waited_for_by_those_who_asked(broker: Broker) -> None:
-    async with Opened() as box:
+    async with opened() as box:
         broker.error = TopicAuthorizationFailedError("t.pings.v1")
         with pytest.raises(Refused, match="does not let us"):
             await box.put(items("a"))
@@ -206,7 +203,7 @@ async def test_a_broker_that_denies_access_is_not_waited_for_by_those_who_asked(
 
 async def test_more_than_may_wait_is_refused_at_once_and_room_is_waited_for(broker: Broker) -> None:
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         much = asyncio.create_task(box.put(items(*(["a"] * MAX_WAITING))))
         await settle()
         assert box.is_available, "just as many as may wait"
@@ -220,7 +217,7 @@ async def test_more_than_may_wait_is_refused_at_once_and_room_is_waited_for(brok
 async def test_values_may_wait_up_to_a_size(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 100)
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         large = asyncio.create_task(box.put([Item(TOPICS.pings, b"a", bytes(101))]))  # alone it may be larger
         await settle()
         assert not box.is_available
@@ -235,7 +232,7 @@ async def test_values_may_wait_up_to_a_size(broker: Broker, monkeypatch: pytest.
 
 async def test_closing_tells_those_who_wait_that_nothing_was_taken(broker: Broker) -> None:
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         on_its_way = asyncio.create_task(box.put(items("a")))
         await settle()
         gathering = asyncio.create_task(box.put(items("b")))
@@ -247,7 +244,7 @@ async def test_closing_tells_those_who_wait_that_nothing_was_taken(broker: Broke
 
 async def test_a_caller_that_gives_up_disturbs_no_other(broker: Broker) -> None:
     broker.silent = True
-    async with Opened() as box:
+    async with opened() as box:
         putting = [asyncio.create_task(box.put(items(name))) for name in "ab"]
         await settle()
         putting[0].cancel()

@@ -11,6 +11,7 @@ from stream.map.fleet.moments import MAX_HORIZONS
 from stream.wire import Outcome, loads_forecast
 from stream.wire.scoring import DAMPING_S
 
+FIRST_S = (SLOT_MS - T0 % SLOT_MS) / 1000  # the first in a slot is kept: T0 is not the begin of a slot
 LAT, LON = 0.0, 10.0  # on the equator a degree to the east is as long as one to the north
 
 
@@ -25,18 +26,15 @@ def at(ts_s: float, north_m: float, *, to_m: float = 0.0, cov_m2: float = 100.0,
 def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_does() -> None:
     """At 10 m/s: pings at 0, 20, 40, 58 and 70 s. The forecast of 20 s says 830 m for 80 s; nearest to that is the ping
     at 82 s, 820 m. Read at 82 s, two seconds beyond its end, it goes on as between its last two places."""
-    fleet = fleet_of()
-    # The first in a slot is kept: T0 is not the begin of a slot.
-    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    publish(fleet, at(first_s - 20, 0.0))
-    publish(fleet, at(first_s, 200.0, to_m=830.0, dt_s=20.0))
-    publish(fleet, at(first_s + 30, 500.0), at(first_s + 55, 750.0))
+    fleet = fleet_of(at(FIRST_S - 20, 0.0))
+    publish(fleet, at(FIRST_S, 200.0, to_m=830.0, dt_s=20.0))
+    publish(fleet, at(FIRST_S + 30, 500.0), at(FIRST_S + 55, 750.0))
     entity = fleet.get("e")
     assert entity is not None
-    assert [one for one in entity.compared() if one.at == T0 + first_s * 1000] == [], "its end has not come"
-    publish(fleet, at(first_s + 62, 820.0))
-    (found,) = [one for one in entity.compared() if one.at == T0 + first_s * 1000]
-    assert (found.h_s, found.true_ts) == (60.0, T0 + (first_s + 62) * 1000), "2 s after its end, and not 5 s before"
+    assert [one for one in entity.compared() if one.at == T0 + FIRST_S * 1000] == [], "its end has not come"
+    publish(fleet, at(FIRST_S + 62, 820.0))
+    (found,) = [one for one in entity.compared() if one.at == T0 + FIRST_S * 1000]
+    assert (found.h_s, found.true_ts) == (60.0, T0 + (FIRST_S + 62) * 1000), "2 s after its end, and not 5 s before"
     # It goes from 11.1 m beyond the anchor at 20 s (d_lat) to 830 m at 60 s, and on at that speed.
     step_m = 200.0 + 1e-4 * M_PER_DEG
     read_m = 830.0 + (830.0 - step_m) / 40 * 2
@@ -50,9 +48,7 @@ def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_d
 
 
 def test_a_region_holds_what_is_within_it() -> None:
-    fleet = fleet_of()
-    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    publish(fleet, at(first_s, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(first_s + 60, 610.0))
+    fleet = fleet_of(at(FIRST_S, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(FIRST_S + 60, 610.0))
     (found,) = fleet.get("e").compared()  # type: ignore[union-attr]
     # Student's t with 4 degrees of freedom: half is within 4 (sqrt 2 - 1) / 1.878 = 0.88, nine tenths within 4.6.
     assert found.error_m == pytest.approx(10.0, abs=0.01)
@@ -61,16 +57,12 @@ def test_a_region_holds_what_is_within_it() -> None:
 
 
 def test_no_ping_near_the_end_is_no_comparison() -> None:
-    fleet = fleet_of()
-    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    publish(fleet, at(first_s, 0.0, to_m=600.0), at(first_s + 40, 400.0), at(first_s + 80, 800.0))
+    fleet = fleet_of(at(FIRST_S, 0.0, to_m=600.0), at(FIRST_S + 40, 400.0), at(FIRST_S + 80, 800.0))
     assert fleet.get("e").compared() == [], "20 s off is more than 20 % of 60 s"  # type: ignore[union-attr]
 
 
 def test_the_fleet_sums_up_what_its_entities_were_off_by() -> None:
-    fleet = fleet_of()
-    first_s = (SLOT_MS - T0 % SLOT_MS) / 1000
-    publish(fleet, at(first_s - 20, -100.0), at(first_s, 100.0, to_m=700.0, dt_s=1.0), at(first_s + 60, 650.0))
+    fleet = fleet_of(at(FIRST_S - 20, -100.0), at(FIRST_S, 100.0, to_m=700.0, dt_s=1.0), at(FIRST_S + 60, 650.0))
     told = fleet.summary(T0)
     (row,) = [one for one in told["errors"] if one["h_s"] == 60.0]
     assert row["n"] == 1, "of the one before, no ping is near its end"
@@ -111,8 +103,7 @@ def test_a_minute_says_how_many_each_of_its_means_is_of() -> None:
 
 
 def test_a_clock_that_was_ahead_is_forgotten() -> None:
-    fleet = fleet_of()
-    publish(fleet, at(0, 0.0), at(10, 100.0), at(500, 0.0))
+    fleet = fleet_of(at(0, 0.0), at(10, 100.0), at(500, 0.0))
     publish(fleet, at(20, 200.0, status="warmup"))
     entity = fleet.get("e")
     assert entity is not None

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
 from stream.api.live import sending as api_sending
@@ -66,10 +67,7 @@ async def test_a_slow_page_loses_updates_and_nothing_is_kept_for_it(
     """A page that reads nothing is not written to beyond what its socket takes, and is dropped in the end."""
     monkeypatch.setattr(api_sending, "SLOW_S", 1.0)
     publish(shown.fleet, *(forecast(f"e{n}", T0) for n in range(1_000)))
-    _, writer = await asyncio.open_connection("127.0.0.1", int(shown.base.rpartition(":")[2]), limit=1024)
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
-    await writer.drain()
+    writer = await raw_client.watch_without_reading(shown.base, shown.listening)
     most, step = 0, 0
     async with asyncio.timeout(PATIENCE_S):
         while b'streams_dropped_total{kind="events"} 1.0' not in shown.gate.metrics.page():
@@ -178,7 +176,7 @@ async def test_files_are_those_of_the_page_alone(shown: Served) -> None:
     async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js", headers={"If-None-Match": tag}) as said:
         assert said.status == 304
     for path in ("../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "/etc/passwd", "vendor", "nothing.js"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(shown.base.rpartition(":")[2]))
+        reader, writer = await raw_client.connect(shown.base)
         writer.write(f"GET /static/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         raw = await reader.read()
         writer.close()
@@ -257,8 +255,7 @@ async def test_metrics_have_names_of_their_own(shown: Served) -> None:
 
 
 def test_the_contract_with_the_page_names_what_is_told() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0, atlas="f" * 16))
+    fleet = fleet_of(forecast("a", T0, atlas="f" * 16))
     told: dict[str, Any] = fleet.summary(T0)
     names = (
         "now_ms entities stale pings_s forecasts_s fills_s rejects_s lag p50_ms p99_ms versions rebuilt_share errors"

@@ -56,16 +56,14 @@ class Screen:
 
 
 def test_a_snapshot_has_tracks_and_the_box_alone() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("in", T0), forecast("in", T0 + 5_000, 30.1), forecast("out", T0, 40.0))
+    fleet = fleet_of(forecast("in", T0), forecast("in", T0 + 5_000, 30.1), forecast("out", T0, 40.0))
     screen = Screen(View(fleet, BOX))
     assert list(screen.entities) == ["in"]
     assert screen.entities["in"]["track"] == [[T0, 30.0, -97.0], [T0 + 5_000, 30.1, -97.0]]
 
 
 def test_however_often_it_moved_an_entity_is_in_one_update() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0))
+    fleet = fleet_of(forecast("a", T0))
     screen = Screen(View(fleet, BOX))
     assert screen.look() == 0, "nothing is new"
     for second in range(1, 51):
@@ -76,8 +74,7 @@ def test_however_often_it_moved_an_entity_is_in_one_update() -> None:
 
 
 def test_who_leaves_the_box_is_gone_but_the_one_that_is_followed() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0), forecast("b", T0))
+    fleet = fleet_of(forecast("a", T0), forecast("b", T0))
     one, other = Screen(View(fleet, BOX)), Screen(View(fleet, BOX, "a"))
     publish(fleet, forecast("a", T0 + 1000, 45.0), forecast("b", T0 + 1000, 45.0))
     one.look()
@@ -91,8 +88,7 @@ def test_who_leaves_the_box_is_gone_but_the_one_that_is_followed() -> None:
 
 
 def test_a_tombstone_ends_an_entity_and_its_row_may_be_another_ones_at_once() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0), forecast("b", T0))
+    fleet = fleet_of(forecast("a", T0), forecast("b", T0))
     row = fleet.newest.row("a")
     screen = Screen(View(fleet, BOX))
     fleet.end("a")
@@ -122,8 +118,7 @@ def test_a_silent_one_becomes_stale_by_its_fleets_time_and_then_goes() -> None:
 
 
 def test_no_more_than_the_most_are_told_and_the_rest_is_counted() -> None:
-    fleet = fleet_of()
-    publish(fleet, *(forecast(f"e{n}", T0) for n in range(12)))
+    fleet = fleet_of(*(forecast(f"e{n}", T0) for n in range(12)))
     screen = Screen(View(fleet, BOX, most=5))
     assert (len(screen.entities), screen.more) == (5, 7)
     publish(fleet, *(forecast(f"e{n}", T0 + 1000, 30.1) for n in range(12)))
@@ -132,8 +127,7 @@ def test_no_more_than_the_most_are_told_and_the_rest_is_counted() -> None:
 
 
 def test_a_fill_is_told_once_and_a_retracted_one_without_points() -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0), forecast("out", T0, 50.0))
+    fleet = fleet_of(forecast("a", T0), forecast("out", T0, 50.0))
     fleet.fill(gapfill("a", T0 - 100_000, T0))
     screen = Screen(View(fleet, BOX))
     assert [(one["id"], one["final"], len(one["points"])) for one in screen.fills] == [("a", False, 3)]
@@ -148,8 +142,7 @@ def test_a_fill_is_told_once_and_a_retracted_one_without_points() -> None:
 
 
 def test_what_is_told_of_fills_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = fleet_of()
-    publish(fleet, forecast("a", T0))
+    fleet = fleet_of(forecast("a", T0))
     screen = Screen(View(fleet, BOX))
     for n in range(fills.MOST_NEWS + 10):
         fleet.fill(gapfill("a", T0 + n, T0 + n + 10))
@@ -160,8 +153,7 @@ def test_what_is_told_of_fills_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_page_that_slept_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newest, "MAX_GONE", 3)
-    fleet = fleet_of()
-    publish(fleet, *(forecast(f"e{n}", T0) for n in range(10)))
+    fleet = fleet_of(*(forecast(f"e{n}", T0) for n in range(10)))
     seen = View(fleet, BOX)
     screen = Screen(seen)
     for n in range(8):
@@ -173,8 +165,7 @@ def test_a_page_that_slept_for_too_long_begins_anew(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_piece_is_small_whatever_is_told() -> None:
-    fleet = fleet_of()
-    publish(fleet, *(forecast(f"e{n}", T0) for n in range(500)))
+    fleet = fleet_of(*(forecast(f"e{n}", T0) for n in range(500)))
     pieces = list(View(fleet, BOX).snapshot(T0))
     assert max(map(len, pieces)) < 2 * view.PIECE_BYTES
     assert len(pieces) > 4

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import random
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import feed_fuzz
 import pytest
+from live_rig import CAME_MS, LIVE, only_code, only_ping
 
 from stream.adapters.live.formats import adsb
 from stream.adapters.live.parsed import Skip
 from stream.adapters.live.snapshots import Seen
-from stream.wire import Ping, Reject
+from stream.wire import Ping
 
-CAME_MS = feed_fuzz.CAME_MS
 NOW_S = 1_764_489_999.9
-RECORDED = (Path(__file__).with_name("recorded") / "aircraft.json").read_bytes()
+RECORDED = (LIVE / "recorded" / "aircraft.json").read_bytes()
 ONE = {"hex": "a2fcf2", "lat": 47.1, "lon": -122.3, "seen_pos": 0.5}
 
 
@@ -51,8 +47,7 @@ def test_the_recorded_snapshot_is_four_pings_and_one_without_a_position() -> Non
 
 
 def test_an_aircraft_on_the_ground_has_no_altitude() -> None:
-    found = adsb.read(RECORDED, CAME_MS)[2]
-    assert isinstance(found, Ping)
+    found = only_ping(adsb.read(RECORDED, CAME_MS)[2:3])
     assert found.alt_m is None
     assert found.heading_deg is None, "the direction of the nose is not that of the movement"
     assert found.attrs is not None
@@ -81,9 +76,7 @@ def test_a_position_whose_age_is_rounded_is_sent_once() -> None:
 
 def test_the_api_of_readsb_has_milliseconds_and_another_name() -> None:
     raw = json.dumps({"now": NOW_S * 1000, "ac": [ONE]}).encode()
-    (found,) = adsb.read(raw, CAME_MS)
-    assert isinstance(found, Ping)
-    assert found.ts == 1_764_489_999_400
+    assert only_ping(adsb.read(raw, CAME_MS)).ts == 1_764_489_999_400
 
 
 @pytest.mark.parametrize(
@@ -102,11 +95,10 @@ def test_the_api_of_readsb_has_milliseconds_and_another_name() -> None:
 )
 def test_a_bad_aircraft_is_a_reject_with_its_own_part(given: dict[str, Any], code: str) -> None:
     raw = json.dumps({"now": NOW_S, "aircraft": [{**ONE, **given}, ONE]}).encode()
-    found = adsb.sightings(raw, CAME_MS)
-    assert isinstance(found[0].parsed, Reject)
-    assert found[0].parsed.code == code
-    assert isinstance(found[1].parsed, Ping)
-    assert adsb.read(found[0].raw, CAME_MS) == [found[0].parsed], "its dead letter can be read again"
+    bad, good = adsb.sightings(raw, CAME_MS)
+    assert only_code([bad.parsed]) == code
+    assert isinstance(good.parsed, Ping)
+    assert adsb.read(bad.raw, CAME_MS) == [bad.parsed], "its dead letter can be read again"
 
 
 @pytest.mark.parametrize(
@@ -122,50 +114,4 @@ def test_a_bad_aircraft_is_a_reject_with_its_own_part(given: dict[str, Any], cod
     ],
 )
 def test_what_is_no_snapshot_is_one_reject(raw: bytes, code: str) -> None:
-    (found,) = adsb.read(raw, CAME_MS)
-    assert isinstance(found, Reject)
-    assert found.code == code
-
-
-def test_no_bytes_raise() -> None:
-    counts = feed_fuzz.survives(
-        adsb.read, [RECORDED, json.dumps({"now": NOW_S, "aircraft": [ONE]}).encode()], seed=35_3
-    )
-    assert counts["Ping"] > 1_000
-    assert counts["Reject"] > 1_000
-
-
-def test_no_values_raise() -> None:
-    """Documents that are whole, with odd values."""
-    seed, counts = 35_30, Counter[str]()
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    aircraft = json.loads(RECORDED)["aircraft"]
-    odd = (
-        None,
-        True,
-        0,
-        -1,
-        91,
-        1e30,
-        10**30,
-        -(10**300),
-        "",
-        " ",
-        "x" * 300,
-        "\x00",
-        "\u2028",
-        [],
-        {},
-        "ground",
-        "1e999",
-    )
-    for _ in range(feed_fuzz.COUNT):
-        one = dict(rng.choice(aircraft))
-        for _ in range(rng.choice((0, 1, 2, 4))):
-            one[rng.choice(list(one))] = rng.choice(odd)
-        now = NOW_S if rng.random() < 0.9 else rng.choice((0, -1, 1e300, 1.7e12, 1e9))
-        document = {"now": now, "aircraft": [one if rng.random() < 0.98 else rng.choice(odd)]}
-        counts += feed_fuzz.check(adsb.read(json.dumps(document).encode(), CAME_MS))
-    assert counts["Ping"] > 1_000
-    assert counts["Reject"] > 1_000
+    assert only_code(adsb.read(raw, CAME_MS)) == code

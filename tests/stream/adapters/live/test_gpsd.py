@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
-from collections import Counter
 from typing import Any
 
-import feed_fuzz
 import pytest
+from live_rig import CAME_MS, SKY, TPV, only_code
 
 from stream.adapters.live.formats.gpsd import Receiver
 from stream.adapters.live.parsed import Skip
-from stream.wire import Ping, Reject
-
-CAME_MS = feed_fuzz.CAME_MS
-TPV = {
-    "class": "TPV",
-    "device": "/dev/ttyACM0",
-    "status": 2,
-    "mode": 3,
-    "time": "2025-11-30T08:06:38.000Z",
-    "ept": 0.005,
-    "lat": 51.49776,
-    "lon": -0.13124,
-    "altHAE": 78.1,
-    "altMSL": 31.2,
-    "alt": 31.2,
-    "track": 271.3,
-    "magtrack": 270.9,
-    "speed": 5.91,
-    "climb": -0.1,
-    "eph": 7.6,
-}
-SKY = {"class": "SKY", "device": "/dev/ttyACM0", "hdop": 0.98, "nSat": 14, "uSat": 9, "satellites": []}
+from stream.wire import Ping
 
 
 def read(*reports: Any) -> list[Any]:
@@ -79,58 +56,15 @@ def test_a_receiver_without_a_fix_sends_no_pings(changed: dict[str, Any]) -> Non
     ],
 )
 def test_a_bad_report_is_a_reject(changed: dict[str, Any], code: str) -> None:
-    (found,) = read({**TPV, **changed})
-    assert isinstance(found, Reject)
-    assert found.code == code
+    assert only_code(read({**TPV, **changed})) == code
 
 
 def test_other_reports_are_skipped() -> None:
     version = {"class": "VERSION", "release": "3.22", "rev": "3.22", "proto_major": 3, "proto_minor": 14}
-    assert (
-        read(version, {"class": "DEVICES", "devices": []}, {"class": "WATCH", "enable": True})
-        == [Skip("other_report")] * 3
-    )
+    others = read(version, {"class": "DEVICES", "devices": []}, {"class": "WATCH", "enable": True})
+    assert others == [Skip("other_report")] * 3
 
 
 @pytest.mark.parametrize("raw", [b"", b"nothing", b"[]", b"7", b"\xff", b"{"])
 def test_what_is_no_report_is_a_reject(raw: bytes) -> None:
-    (found,) = Receiver("boat").read(raw, CAME_MS)
-    assert isinstance(found, Reject)
-    assert found.code == "invalid_json"
-
-
-def test_no_bytes_raise() -> None:
-    examples = [json.dumps(one).encode() for one in (TPV, SKY)]
-    counts = feed_fuzz.survives(Receiver("boat").read, examples, seed=35_5)
-    assert counts["Reject"] > 1_000
-
-
-def test_no_values_raise() -> None:
-    """Reports that are whole, with odd values."""
-    seed, counts = 35_50, Counter[str]()
-    print(f"seed {seed}")
-    rng, receiver = random.Random(seed), Receiver("boat")
-    odd = (
-        None,
-        True,
-        0,
-        -1,
-        91,
-        1e30,
-        10**30,
-        "",
-        " ",
-        "x" * 300,
-        "\u2028",
-        [],
-        {},
-        "2025-11-30T08:06:38Z",
-        "TPV",
-        "SKY",
-    )
-    for _ in range(feed_fuzz.COUNT):
-        one: dict[str, Any] = dict(rng.choice((TPV, TPV, SKY)))
-        for _ in range(rng.choice((0, 1, 2, 4))):
-            one[rng.choice(list(one))] = rng.choice(odd)
-        counts += feed_fuzz.check(receiver.read(json.dumps(one).encode(), CAME_MS))
-    assert min(counts[kind] for kind in ("Ping", "Reject", "Skip")) > 500
+    assert only_code(Receiver("boat").read(raw, CAME_MS)) == "invalid_json"

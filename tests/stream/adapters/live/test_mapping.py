@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_rig import only_code, only_ping, pings
 
 from stream.adapters.live.mapping import MapError, MapReader, load, parse
 from stream.adapters.live.mapping.units import UNITS
@@ -16,6 +17,7 @@ from stream.wire import Ping, Reject
 
 CAME_MS = 1_796_029_500_000
 TS = 1_796_029_450_000
+AT = 1_796_027_050_000  # 2026-11-30T08:24:10Z
 HEAD = 'name = "mine"\n'
 FIELDS = '[fields]\nentity_id = "id"\nts = "t"\nlat = "y"\nlon = "x"\n'
 ONE = {"id": "van 1", "t": TS, "y": 47.5, "x": 8.25}
@@ -29,10 +31,15 @@ def read(text: str, message: Any) -> list[Parsed]:
     return reader(text)(json.dumps(message).encode(), CAME_MS)
 
 
+def with_unit(field: str, unit: str | None) -> str:
+    """The least map, with this field at "v" and in this unit."""
+    places = {"entity_id": '"id"', "ts": '"t"', "lat": '"y"', "lon": '"x"'}
+    places[field] = f'{{path = "v", unit = "{unit}"}}' if unit else '"v"'
+    return HEAD + "[fields]\n" + "".join(f"{name} = {place}\n" for name, place in places.items())
+
+
 def ping(text: str, message: Any) -> Ping:
-    (found,) = read(text, message)
-    assert isinstance(found, Ping), found
-    return found
+    return only_ping(read(text, message))
 
 
 def rejected(text: str, message: Any) -> Reject:
@@ -72,11 +79,23 @@ def test_json_is_as_good_as_toml(tmp_path: Path) -> None:
         ("received_ts", "s", TS / 1000, TS),
         ("trip_id", None, 4711, "4711"),
         ("valid", None, 1, True),
+        ("ts", "auto", TS, TS),
+        ("ts", "auto", TS // 1000, TS),
+        ("ts", "auto", "2026-11-30T08:24:10Z", AT),
+        ("ts", "s", TS / 1000, TS),
+        ("ts", "s", str(TS // 1000), TS),
+        ("ts", "ms", TS, TS),
+        ("ts", "us", TS * 1000, TS),
+        ("ts", "ns", TS * 1_000_000, TS),
+        ("ts", "rfc3339", "2026-11-30T10:24:10+02:00", AT),
+        ("ts", "rfc3339", "2026-11-30T10:24:10.000+0200", AT),
+        ("ts", "utc", "2026-11-30 08:24:10", AT),
+        ("ts", "utc", "2026-11-30T08:24:10.000", AT),
+        ("ts", "utc", "2026-11-30T10:24:10+02:00", AT),
     ],
 )
 def test_units_are_converted_at_the_door(field: str, unit: str | None, given: Any, expected: Any) -> None:
-    place = f'{{path = "v", unit = "{unit}"}}' if unit else '"v"'
-    found = getattr(ping(f"{HEAD}{FIELDS}{field} = {place}\n", {**ONE, "v": given}), field)
+    found = getattr(ping(with_unit(field, unit), {**ONE, "v": given}), field)
     assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
 
 
@@ -100,32 +119,7 @@ def test_every_unit_of_every_field_takes_any_json_value() -> None:
     ],
 )
 def test_whole_numbers_of_degrees_are_the_nearest_fraction(unit: str, given: Any, expected: float) -> None:
-    text = f'{HEAD}[fields]\nentity_id = "id"\nts = "t"\nlon = "x"\nlat = {{path = "y", unit = "{unit}"}}\n'
-    assert ping(text, {**ONE, "y": given}).lat == expected, "to the last bit"
-
-
-@pytest.mark.parametrize(
-    ("unit", "given"),
-    [
-        ("auto", TS),
-        ("auto", TS // 1000),
-        ("auto", "2026-11-30T08:24:10Z"),
-        ("s", TS / 1000),
-        ("s", str(TS // 1000)),
-        ("ms", TS),
-        ("us", TS * 1000),
-        ("ns", TS * 1_000_000),
-        ("rfc3339", "2026-11-30T10:24:10+02:00"),
-        ("rfc3339", "2026-11-30T10:24:10.000+0200"),
-        ("utc", "2026-11-30 08:24:10"),
-        ("utc", "2026-11-30T08:24:10.000"),
-        ("utc", "2026-11-30T10:24:10+02:00"),
-    ],
-)
-def test_times_become_milliseconds(unit: str, given: Any) -> None:
-    ts = 1_796_027_050_000 if (isinstance(given, str) and "T" in given) or " " in str(given) else TS
-    text = f'{HEAD}[fields]\nentity_id = "id"\nlat = "y"\nlon = "x"\nts = {{path = "t", unit = "{unit}"}}\n'
-    assert ping(text, {**ONE, "t": given}).ts == ts
+    assert ping(with_unit("lat", unit), {**ONE, "v": given}).lat == expected, "to the last bit"
 
 
 @pytest.mark.parametrize(
@@ -141,8 +135,7 @@ def test_times_become_milliseconds(unit: str, given: Any) -> None:
     ],
 )
 def test_a_time_in_another_unit_than_stated_is_a_reject(unit: str, given: Any, code: str) -> None:
-    text = f'{HEAD}[fields]\nentity_id = "id"\nlat = "y"\nlon = "x"\nts = {{path = "t", unit = "{unit}"}}\n'
-    assert rejected(text, {**ONE, "t": given}).code == code
+    assert rejected(with_unit("ts", unit), {**ONE, "v": given}).code == code
 
 
 def test_a_value_that_means_absent_is_not_taken() -> None:
@@ -182,16 +175,12 @@ def test_positions_lie_in_arrays_and_ids_above_them() -> None:
     gps = [{"fix": 1, "pos.lat": 1.5, "pos": {"lon": 2.5}}, {"fix": None}, {"fix": 3, "pos": {"lat": 3.5, "lon": 4.5}}]
     data = [{"id": "a", "driver.name": "Jo", "vehicle": {"gps": gps}}, {"id": "b", "vehicle.gps": gps[0]}]
     message = {"event": {"type": "moved"}, "at": TS, "driver": "Flo", "data": data}
-    first, skipped, third, other = read(NESTED, message)
-    assert isinstance(first, Ping)
-    assert isinstance(third, Ping)
-    assert isinstance(other, Ping)
-    assert (first.entity_id, first.ts, first.lat, first.lon) == ("a", TS, 1.5, 2.5), (
-        "with dots or nested, it is the same"
-    )
+    found = read(NESTED, message)
+    first, third, other = pings([*found[:1], *found[2:]])
+    assert (first.entity_id, first.ts, first.lat, first.lon) == ("a", TS, 1.5, 2.5), "with dots or nested is the same"
     assert (first.category, first.attrs) == ("truck", {"driver": "Jo", "fix": 1})
     assert (other.entity_id, other.attrs) == ("b", {"driver": "Flo", "fix": 1}), "an object counts as an array of one"
-    assert skipped == Skip("no_position")
+    assert found[1] == Skip("no_position")
     assert third.lon == 4.5
 
 
@@ -240,9 +229,7 @@ def test_what_is_wrong_with_a_position_names_our_field(change: dict[str, Any], c
     ],
 )
 def test_bytes_that_are_no_message(raw: bytes, code: str) -> None:
-    (found,) = reader(HEAD + FIELDS)(raw, CAME_MS)
-    assert isinstance(found, Reject)
-    assert found.code == code, found
+    assert only_code(reader(HEAD + FIELDS)(raw, CAME_MS)) == code
 
 
 @pytest.mark.parametrize(

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import feed_fuzz
 import pytest
+from live_rig import CAME_MS, GGA, RMC, only_code, only_ping, sentence
 
 from stream.adapters.live.formats.nmea import Receiver
 from stream.adapters.live.parsed import KNOT_MPS, Skip
-from stream.wire import Ping, Reject
-
-CAME_MS = feed_fuzz.CAME_MS
-
-
-def sentence(body: str) -> bytes:
-    checksum = 0
-    for byte in body.encode():
-        checksum ^= byte
-    return f"${body}*{checksum:02X}\r\n".encode()
-
-
-RMC = "GNRMC,080638.00,A,3751.6500,S,14507.3600,E,011.5,084.4,301125,,,A"
-GGA = "GNGGA,080638.00,3751.6500,S,14507.3600,E,1,08,0.94,42.7,M,2.1,M,,"
+from stream.wire import Ping
 
 
 def read(*bodies: str) -> list[Any]:
@@ -44,8 +31,7 @@ def test_an_rmc_is_a_ping_with_date_time_and_speed() -> None:
 
 
 def test_fractions_of_a_second_are_kept() -> None:
-    (found,) = read(RMC.replace("080638.00", "080638.250"))
-    assert found.ts == 1_764_489_998_250
+    assert only_ping(read(RMC.replace("080638.00", "080638.250"))).ts == 1_764_489_998_250
 
 
 def test_altitude_dilution_and_satellites_come_from_the_gga_of_the_same_second() -> None:
@@ -68,12 +54,8 @@ def test_receivers_of_all_systems_are_read(talker: str) -> None:
 
 
 def test_the_oldest_form_without_a_mode_is_read() -> None:
-    (found,) = read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130998,011.3,E")
-    assert isinstance(found, Reject)
-    assert found.code == "ts_too_old"
-    (found,) = read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130925,011.3,E")
-    assert isinstance(found, Ping)
-    assert found.heading_deg == 0.0
+    assert only_code(read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130998,011.3,E")) == "ts_too_old"
+    assert only_ping(read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130925,011.3,E")).heading_deg == 0.0
 
 
 @pytest.mark.parametrize(
@@ -104,18 +86,14 @@ def test_a_receiver_without_a_fix_sends_no_pings(body: str) -> None:
     ],
 )
 def test_a_bad_rmc_is_a_reject(body: str, code: str) -> None:
-    (found,) = read(body)
-    assert isinstance(found, Reject)
-    assert found.code == code
+    assert only_code(read(body)) == code
 
 
 @pytest.mark.parametrize(
     "raw", [sentence(RMC)[:30], sentence(RMC).replace(b"11.5", b"21.5"), b"$GNRMC", b"\xb5b\x01\x07\\", b"noise"]
 )
 def test_a_damaged_sentence_is_a_reject(raw: bytes) -> None:
-    (found,) = Receiver("van-7").read(raw, CAME_MS)
-    assert isinstance(found, Reject)
-    assert found.code == "bad_message"
+    assert only_code(Receiver("van-7").read(raw, CAME_MS)) == "bad_message"
 
 
 @pytest.mark.parametrize(
@@ -123,28 +101,3 @@ def test_a_damaged_sentence_is_a_reject(raw: bytes) -> None:
 )
 def test_other_sentences_are_skipped(body: str) -> None:
     assert read(body) == [Skip("other_sentence")]
-
-
-def test_no_bytes_raise() -> None:
-    counts = feed_fuzz.survives(
-        Receiver("van-7").read, [sentence(RMC), sentence(GGA), sentence("GPGSV,1,1,00")], seed=35_4
-    )
-    assert counts["Reject"] > 1_000
-
-
-def test_no_values_raise() -> None:
-    """With right checksums: a changed byte does not get past them."""
-    import random
-
-    seed, counts = 35_40, {"Ping": 0, "Reject": 0, "Skip": 0}
-    print(f"seed {seed}")
-    rng, receiver = random.Random(seed), Receiver("van-7")
-    strange = ("", "0", "-1", "1e999", "NaN", "99999999", "A", "V", "N", "S", "é", " ", "24:00", "300299", "235960.99")
-    for _ in range(feed_fuzz.COUNT):
-        cells = rng.choice((RMC, GGA)).split(",")
-        for _ in range(rng.choice((0, 1, 1, 2, 4))):
-            cells[rng.randrange(1, len(cells))] = rng.choice(strange)
-        body = ",".join(cells[: rng.choice((99, 99, 99, rng.randrange(1, 14)))])
-        for name, number in feed_fuzz.check(receiver.read(sentence(body), CAME_MS)).items():
-            counts[name] += number
-    assert min(counts.values()) > 500, counts

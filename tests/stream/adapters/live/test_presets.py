@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from live_rig import FIXTURES, only_code, only_ping, pings
 
 from stream.adapters.live import presets
 from stream.adapters.live.parsed import Parsed, Skip
-from stream.wire import Ping, Reject
+from stream.wire import Ping
 
-FIXTURES = Path(__file__).parent / "fixtures"
 CAME_MS = 1_796_029_500_000
 
 
@@ -24,9 +24,7 @@ def read(preset: str, fixture: str) -> list[Parsed]:
 
 
 def test_samsara_is_in_miles_an_hour_and_an_object_or_an_array() -> None:
-    big, little = read("samsara", "samsara_snapshot.json")
-    assert isinstance(big, Ping)
-    assert isinstance(little, Ping)
+    big, little = pings(read("samsara", "samsara_snapshot.json"))
     assert (big.entity_id, big.ts, big.lat, big.lon) == (
         "212014918732717",
         ms("2026-11-30T09:04:10"),
@@ -37,20 +35,16 @@ def test_samsara_is_in_miles_an_hour_and_an_object_or_an_array() -> None:
     assert (big.heading_deg, big.source, big.attrs) == (91.5, "samsara", {"name": "Big Red", "ecu_speed": False})
     assert (little.ts, little.speed_mps) == (ms("2026-11-30T09:04:02.500"), 0.0)
 
-    first, second = read("samsara", "samsara_feed.json")
-    assert isinstance(first, Ping)
-    assert isinstance(second, Ping)
+    first, second = pings(read("samsara", "samsara_feed.json"))
     assert [first.entity_id, second.entity_id] == ["212014918732717"] * 2, "the id is above the array"
     assert second.ts - first.ts == 5_000
 
-    (location,) = read("samsara", "samsara_locations.json")
-    assert isinstance(location, Ping)
+    location = only_ping(read("samsara", "samsara_locations.json"))
     assert (location.speed_mps, location.heading_deg) == (pytest.approx(29.8 * 1609.344 / 3600), 91.0)
 
 
 def test_motive_takes_its_locations_and_skips_its_other_actions() -> None:
-    (ping,) = read("motive", "motive.json")
-    assert isinstance(ping, Ping)
+    ping = only_ping(read("motive", "motive.json"))
     assert (ping.entity_id, ping.ts, ping.heading_deg) == ("4213", ms("2026-11-30T09:04:10"), 182.4)
     assert ping.speed_mps == pytest.approx(54.1 * 1609.344 / 3600)
     assert ping.attrs == {"number": "0031", "type": "vehicle_moving"}
@@ -58,8 +52,7 @@ def test_motive_takes_its_locations_and_skips_its_other_actions() -> None:
 
 
 def test_the_array_of_actions_with_which_motive_tests_an_address_is_no_ping() -> None:
-    (found,) = presets.known("motive").read(b'["vehicle_location_updated"]', CAME_MS)
-    assert isinstance(found, Reject)
+    assert only_code(presets.known("motive").read(b'["vehicle_location_updated"]', CAME_MS)) == "wrong_type"
 
 
 def test_flespi_has_flat_names_kilometres_an_hour_and_many_messages_at_once() -> None:
@@ -69,8 +62,7 @@ def test_flespi_has_flat_names_kilometres_an_hour_and_many_messages_at_once() ->
     assert ping.speed_mps == pytest.approx(61 / 3.6)
     assert (ping.alt_m, ping.heading_deg, ping.sats, ping.hdop, ping.valid) == (165.0, 186.0, 14, 0.7, True)
     assert ping.attrs == {"device": "van 7"}
-    assert isinstance(invalid, Reject)
-    assert invalid.code == "null_island"
+    assert only_code([invalid]) == "null_island"
     assert battery == Skip("no_position"), "a message about a battery is no error"
 
 

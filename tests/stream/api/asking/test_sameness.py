@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import pytest
-from api_rig import InMemory, asker_of, newest_of, publish, running, served
+from api_rig import InMemory, asker_of, newest_of, publish, running
 from atlas_rig import Stated, version_of
 from engine_rig import CHECKPOINT, SETTINGS, T0, A, Rig, forecasts, ping, steady
 from yarl import URL
@@ -40,15 +40,12 @@ def bare(published: Any) -> Any:
     return {name: value for name, value in published.items() if name not in ("latency_ms", "src", "state")}
 
 
-async def test_an_answer_has_the_numbers_of_the_forecast_that_was_published_of_its_state(
-    rig: Rig, make_predictor: Any
-) -> None:
+async def test_an_answer_has_the_numbers_of_the_forecast_that_was_published_of_its_state(rig: Rig, serve: Any) -> None:
     """Checkpoints leave the stored states up to eight fixes behind their windows: the answer folds them in. The rows of
     one batch ask for different numbers of horizons."""
     seen = set()
     newest = newest_of()
-    asker = asker_of(InMemory(rig.store), make_predictor(), newest=newest)
-    async with served(asker, make_predictor(), newest) as api:
+    async with serve(newest) as api:
         for turn in range(12):
             moments = [ping(name, 10 * turn + n, speed_mps=8.0) for n, name in enumerate(("bus-1", "bus-2", "é/ü"))]
             told = await rig.feed(*moments, CHECKPOINT)
@@ -89,7 +86,7 @@ async def test_who_else_is_asked_and_how_many_horizons_others_have_changes_no_bi
         assert one.forecast.horizons == other.forecast.horizons[: len(one.forecast.horizons)]
 
 
-async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig, make_predictor: Any) -> None:
+async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig, serve: Any) -> None:
     rig.choice = Choice(Stated([0, 20], [None, NORTH]))
     await rig.feed(*steady("bus-1", 30), CHECKPOINT)
     due = forecasts(rig.out)[-1]
@@ -100,9 +97,7 @@ async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig,
             assert (number, offset) == (0, 29), "the ping that the forecast answers"
             return Asked(NORTH.version, NORTH), False
 
-    newest = newest_of(rig.out)
-    asker = asker_of(InMemory(rig.store), make_predictor(), atlases=OneVersion(), newest=newest)
-    async with served(asker, make_predictor(), newest) as api:
+    async with serve(newest_of(rig.out), asks={"atlases": OneVersion()}) as api:
         _, said = await api.get("/v1/entities/bus-1/forecast")
     assert bare(said) == {**bare(due), "cache": "hit"}
 
@@ -149,14 +144,12 @@ async def test_a_state_of_weights_that_cannot_be_had_is_rebuilt_from_its_window(
     assert ModelRef(ours.name, ours.version) == ModelRef(**due["model"])
 
 
-async def test_a_damaged_state_is_rebuilt_and_a_damaged_record_is_refused(rig: Rig, make_predictor: Any) -> None:
+async def test_a_damaged_state_is_rebuilt_and_a_damaged_record_is_refused(rig: Rig, serve: Any) -> None:
     await rig.feed(*steady("bus-1", 20), *steady("bus-2", 20), CHECKPOINT)
     records = rig.store._records[A]  # type: ignore[union-attr]
     records["bus-1"] = records["bus-1"][:-1] + bytes([records["bus-1"][-1] ^ 1])
     records["bus-2"] = records["bus-2"][:100] + b"\xff" + records["bus-2"][101:]
-    newest = newest_of()
-    asker = asker_of(InMemory(rig.store), make_predictor())
-    async with served(asker, make_predictor(), newest) as api:
+    async with serve() as api:
         status, said = await api.get("/v1/entities/bus-1/forecast")
         assert (status, said["cache"], said["horizons"]) == (200, "rebuilt", forecasts(rig.out)[19]["horizons"])
         status, said = await api.get("/v1/entities/bus-2/forecast")

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,7 @@ def exported(lines: Path, what: str, *options: object) -> dict[str, Any]:
 
 
 def kinds(found: dict[str, Any]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for feature in found["features"]:
-        kind = feature["properties"]["kind"]
-        counted[kind] = counted.get(kind, 0) + 1
-    return counted
+    return Counter(feature["properties"]["kind"] for feature in found["features"])
 
 
 def test_geojson_is_valid_for_two_libraries(lines: Path) -> None:
@@ -142,13 +139,9 @@ def test_moving_features_are_read_by_meos(lines: Path) -> None:
     """The library under MobilityDB. It ends its process at an error, so that it gets one of its own."""
     pytest.importorskip("pymeos_cffi")
     geometries = [one["temporalGeometry"] for one in exported(lines, "mf-json")["features"]]
+    command = [sys.executable, "-c", MEOS]
     told = subprocess.run(
-        [sys.executable, "-c", MEOS],
-        input=json.dumps(geometries),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, input=json.dumps(geometries), capture_output=True, text=True, timeout=60, check=False
     )
     assert told.returncode == 0, told.stderr
     # It leaves out what lies on a straight line between its neighbours.
@@ -179,8 +172,7 @@ def test_csv_has_a_row_for_each_position(lines: Path) -> None:
     told = run("csv", lines)
     assert told.exit_code == 0, told.output
     rows = list(csv.DictReader(io.StringIO(told.stdout)))
-    counted = {kind: sum(row["kind"] == kind for row in rows) for kind in ("track", "next", "forecast", "gap_fill")}
-    assert counted == {"track": 8, "next": 5, "forecast": 15, "gap_fill": 4}
+    assert Counter(row["kind"] for row in rows) == {"track": 8, "next": 5, "forecast": 15, "gap_fill": 4}
     (row,) = [one for one in rows if one["id"] == forecast("bus-1", 2).forecast_id and one["h_s"] == "300.0"]
     assert (row["lat"], row["lon"], row["cov_nn_m2"], row["ts"]) == ("30.005", "-96.994", "1500.0", str(T0 + 420_000))
 

@@ -22,10 +22,8 @@ NONE = Source("files")
 
 
 def row(number: int) -> bytes:
-    return (
-        json.dumps({"entity_id": f"bus-{number % 3}", "ts": T0 + number * 1000, "lat": 1.0, "lon": 2.0}).encode()
-        + b"\n"
-    )
+    fields = {"entity_id": f"bus-{number % 3}", "ts": T0 + number * 1000, "lat": 1.0, "lon": 2.0}
+    return json.dumps(fields).encode() + b"\n"
 
 
 def csv(number: int) -> bytes:
@@ -62,14 +60,13 @@ async def test_a_row_that_is_no_ping_is_a_dead_letter_at_once(tmp_path: Path) ->
 async def test_it_goes_on_where_it_was_when_kafka_is_back(tmp_path: Path) -> None:
     sink, path = SinkInMemory(), tmp_path / "a.ndjson"
     path.write_bytes(b"".join(map(row, range(9_000))))
-    work = await feeds_rig.running(send(sink, path))
-    await feeds_rig.until(lambda: sink.pings)
-    sink.go_away()
-    await feeds_rig.until(lambda: sink.refused)
-    before = len(sink.pings)
-    assert before < 9_000
-    sink.come_back()
-    await work
+    async with feeds_rig.running(send(sink, path)) as work:
+        await feeds_rig.until(lambda: sink.pings)
+        sink.go_away()
+        await feeds_rig.until(lambda: sink.refused)
+        assert len(sink.pings) < 9_000
+        sink.come_back()
+        await work
     assert numbers(sink) == list(range(9_000))
 
 
@@ -82,22 +79,24 @@ async def test_a_file_that_is_none_is_an_error_that_names_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(("name", "head", "line"), [("a.ndjson", b"", row), ("a.csv", b"entity_id,t,lat,lon\n", csv)])
 async def test_what_is_appended_is_sent(tmp_path: Path, name: str, head: bytes, line: Any) -> None:
     sink, path = SinkInMemory(), tmp_path / name
+
+    def follow() -> Any:
+        return feeds_rig.running(files.follow([path], None, None, Places(tmp_path / "kept"), sink, NONE))  # type: ignore[arg-type]
+
     path.write_bytes(head + line(0) + line(1)[:9])
-    work = await feeds_rig.running(files.follow([path], None, None, Places(tmp_path / "kept"), sink, NONE))  # type: ignore[arg-type]
-    await feeds_rig.until(lambda: len(sink.pings) == 1)
-    sink.go_away()
-    with path.open("ab") as file:
-        file.write(line(1)[9:] + line(2))
-    await feeds_rig.until(lambda: sink.refused)
-    sink.come_back()
-    await feeds_rig.until(lambda: len(sink.pings) == 3)
-    await feeds_rig.until(lambda: Places(tmp_path / "kept").of(path) == (path.stat().st_ino, path.stat().st_size))
-    await feeds_rig.ended(work)
+    async with follow():
+        await feeds_rig.until(lambda: len(sink.pings) == 1)
+        sink.go_away()
+        with path.open("ab") as file:
+            file.write(line(1)[9:] + line(2))
+        await feeds_rig.until(lambda: sink.refused)
+        sink.come_back()
+        await feeds_rig.until(lambda: len(sink.pings) == 3)
+        await feeds_rig.until(lambda: Places(tmp_path / "kept").of(path) == (path.stat().st_ino, path.stat().st_size))
     with path.open("ab") as file:
         file.write(line(3))
-    work = await feeds_rig.running(files.follow([path], None, None, Places(tmp_path / "kept"), sink, NONE))  # type: ignore[arg-type]
-    await feeds_rig.until(lambda: len(sink.pings) == 4)
-    await feeds_rig.ended(work)
+    async with follow():
+        await feeds_rig.until(lambda: len(sink.pings) == 4)
     assert numbers(sink) == [0, 1, 2, 3], "a new process goes on"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from feeds_rig import SinkInMemory
+from live_rig import gtfs_feed
 
 from stream.adapters.live.formats import gtfs_realtime
 from stream.adapters.live.parsed import Skip
@@ -18,21 +19,11 @@ from stream.ingest.feeds import polling
 from stream.ingest.feeds.polling import Feed, Poller, parse_headers
 from stream.ingest.source import Source
 
-Answer = Callable[[web.Request], Awaitable[web.Response]]
 T0_S = 1_700_000_000
 
 
 def snapshot(**times_s: int) -> bytes:
-    from google.transit.gtfs_realtime_pb2 import FeedMessage
-
-    message = FeedMessage()
-    message.header.gtfs_realtime_version = "2.0"
-    message.header.timestamp = T0_S
-    for who, ts in times_s.items():
-        vehicle = message.entity.add(id=who).vehicle
-        vehicle.vehicle.id, vehicle.timestamp = who, ts
-        vehicle.position.latitude, vehicle.position.longitude = 30.25, -97.75
-    return bytes(message.SerializeToString())
+    return bytes(gtfs_feed(*({"id": who, "ts": ts} for who, ts in times_s.items()), header_s=T0_S).SerializeToString())
 
 
 class Server:
@@ -55,13 +46,9 @@ class Server:
 
 @asynccontextmanager
 async def polled(
-    server: Server,
-    sink: SinkInMemory,
-    headers: dict[str, str] | None = None,
-    path: str = "/v.pb",
-    every_s: float = 15.0,
-) -> AsyncIterator[Poller]:
-    app = web.Application()
+    headers: dict[str, str] | None = None, *, path: str = "/v.pb", every_s: float = 15.0
+) -> AsyncIterator[tuple[Server, SinkInMemory, Poller]]:
+    server, sink, app = Server(), SinkInMemory(), web.Application()
     app.router.add_get("/v.pb", server.answer)
 
     async def elsewhere(request: web.Request) -> web.Response:
@@ -70,12 +57,11 @@ async def polled(
     app.router.add_get("/moved", elsewhere)
     async with TestServer(app) as running, aiohttp.ClientSession(headers=headers) as session:
         feed = Feed(str(running.make_url(path)), every_s, gtfs_realtime.sightings, headers or {})
-        yield Poller(feed, session, sink, Source("gtfs-rt"))  # type: ignore[arg-type]
+        yield server, sink, Poller(feed, session, sink, Source("gtfs-rt"))  # type: ignore[arg-type]
 
 
 async def test_only_what_is_new_is_sent() -> None:
-    server, sink = Server(), SinkInMemory()
-    async with polled(server, sink) as poller:
+    async with polled() as (server, sink, poller):
         server.body = snapshot(a=T0_S, b=T0_S)
         assert await poller.once() == 15.0
         server.body = snapshot(a=T0_S, b=T0_S + 15)
@@ -86,9 +72,9 @@ async def test_only_what_is_new_is_sent() -> None:
 
 
 async def test_a_poll_asks_whether_the_last_answer_has_changed() -> None:
-    server, sink = Server(), SinkInMemory()
-    server.body, server.headers = snapshot(a=T0_S), {"ETag": '"one"', "Last-Modified": "Sun, 30 Nov 2025 08:00:00 GMT"}
-    async with polled(server, sink) as poller:
+    async with polled() as (server, sink, poller):
+        server.body = snapshot(a=T0_S)
+        server.headers = {"ETag": '"one"', "Last-Modified": "Sun, 30 Nov 2025 08:00:00 GMT"}
         for _ in range(3):
             await poller.once()
     assert "If-None-Match" not in server.asked[0]
@@ -98,14 +84,13 @@ async def test_a_poll_asks_whether_the_last_answer_has_changed() -> None:
 
 
 async def test_nothing_counts_as_seen_until_kafka_has_it() -> None:
-    server, sink = Server(), SinkInMemory()
-    server.body, server.headers = snapshot(a=T0_S, b=T0_S), {"ETag": '"one"'}
-    sink.go_away()
-    async with polled(server, sink) as poller:
-        poll = await feeds_rig.running(poller.once())
-        await feeds_rig.until(lambda: sink.refused)
-        assert len(poller.seen) == 0
-        await feeds_rig.ended(poll)  # the process is stopped, say; the next poll brings the same
+    async with polled() as (server, sink, poller):
+        server.body, server.headers = snapshot(a=T0_S, b=T0_S), {"ETag": '"one"'}
+        sink.go_away()
+        async with feeds_rig.running(poller.once()):
+            await feeds_rig.until(lambda: sink.refused)
+            assert len(poller.seen) == 0
+        # the process was stopped, say; the next poll brings the same
         sink.come_back()
         await poller.once()
         assert "If-None-Match" not in server.asked[1], "the answer that Kafka does not have is asked for again"
@@ -113,22 +98,20 @@ async def test_nothing_counts_as_seen_until_kafka_has_it() -> None:
 
 
 async def test_a_snapshot_that_kafka_did_not_take_is_sent_when_it_is_back() -> None:
-    server, sink = Server(), SinkInMemory()
-    server.body = snapshot(a=T0_S)
-    sink.go_away()
-    async with polled(server, sink) as poller:
-        poll = await feeds_rig.running(poller.once())
-        await feeds_rig.until(lambda: sink.refused)
-        sink.come_back()
-        await poll
+    async with polled() as (server, sink, poller):
+        server.body = snapshot(a=T0_S)
+        sink.go_away()
+        async with feeds_rig.running(poller.once()) as poll:
+            await feeds_rig.until(lambda: sink.refused)
+            sink.come_back()
+            await poll
     assert len(sink.pings) == 1
     assert len(server.asked) == 1, "it was not polled meanwhile"
 
 
 async def test_one_letter_for_a_vehicle_that_stays_bad() -> None:
-    server, sink = Server(), SinkInMemory()
-    server.body = snapshot(a=T0_S, old=7)
-    async with polled(server, sink) as poller:
+    async with polled() as (server, sink, poller):
+        server.body = snapshot(a=T0_S, old=7)
         for _ in range(4):
             await poller.once()
     ((found, raw),) = sink.letters
@@ -142,9 +125,8 @@ async def test_one_letter_for_a_vehicle_that_stays_bad() -> None:
 async def test_a_server_that_refuses_is_away_and_asked_again_later(
     status: int, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server, sink = Server(), SinkInMemory()
-    server.status = status
-    async with polled(server, sink, every_s=1.0) as poller:
+    async with polled(every_s=1.0) as (server, sink, poller):
+        server.status = status
         assert [await poller.once() for _ in range(7)] == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
         assert why in caplog.text
         server.status, server.body = 200, snapshot(a=T0_S)
@@ -153,9 +135,8 @@ async def test_a_server_that_refuses_is_away_and_asked_again_later(
 
 
 async def test_a_server_may_ask_for_patience() -> None:
-    server, sink = Server(), SinkInMemory()
-    server.status, server.headers = 429, {"Retry-After": "120"}
-    async with polled(server, sink) as poller:
+    async with polled() as (server, _, poller):
+        server.status, server.headers = 429, {"Retry-After": "120"}
         assert await poller.once() == 120.0
         server.headers = {"Retry-After": "999999999"}
         assert await poller.once() == polling.MAX_RETRY_AFTER_S
@@ -173,24 +154,19 @@ async def test_a_server_that_is_not_there_is_away() -> None:
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "MAX_ANSWER_BYTES", 1_000)
-    server, sink = Server(), SinkInMemory()
-    server.body = b"x" * 100_000
-    async with polled(server, sink) as poller:
+    async with polled() as (server, sink, poller):
+        server.body = b"x" * 100_000
         await poller.once()
     assert sink.letters == []
 
 
 async def test_a_key_goes_to_the_feed_and_nowhere_else() -> None:
-    server, sink = Server(), SinkInMemory()
-    async with polled(server, sink, headers={"X-Api-Key": "secret"}) as poller:
-        await poller.once()
-    assert server.asked[0]["X-Api-Key"] == "secret"
-    async with polled(server, sink, headers={"X-Api-Key": "secret"}, path="/moved") as poller:
-        await poller.once()
-    assert len(server.asked) == 1, "a redirect is not followed with a key"
-    async with polled(server, sink, path="/moved") as poller:
-        await poller.once()
-    assert len(server.asked) == 2
+    """A redirect is not followed with a key."""
+    key = {"X-Api-Key": "secret"}
+    for headers, path, seen in ((key, "/v.pb", ["secret"]), (key, "/moved", []), (None, "/moved", [None])):
+        async with polled(headers, path=path) as (server, _, poller):
+            await poller.once()
+            assert [asked.get("X-Api-Key") for asked in server.asked] == seen
 
 
 async def test_no_secret_is_in_the_origin_or_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import feeds_rig
 import pytest
 from feeds_rig import SinkInMemory
+from live_rig import RMC, sentence
 
 from stream.adapters.live.formats import gpsd as reports
 from stream.adapters.live.formats import nmea
@@ -28,11 +29,7 @@ T0_S = 1_764_489_960  # 2025-11-30T08:06:00Z
 
 
 def rmc(second: int) -> bytes:
-    body = f"GNRMC,0806{second:02}.00,A,3751.6500,S,14507.3600,E,011.5,084.4,301125,,,A"
-    checksum = 0
-    for byte in body.encode():
-        checksum ^= byte
-    return f"${body}*{checksum:02X}\r\n".encode()
+    return sentence(RMC.replace("080638", f"0806{second:02}"))
 
 
 def tpv(second: int) -> bytes:
@@ -63,15 +60,14 @@ async def test_a_receiver_that_was_unplugged_is_read_again(tmp_path: Path, monke
     sink, source, port = SinkInMemory(), Source("nmea"), tmp_path / "ttyUSB0"
     read = by_line(nmea.Receiver("van-7").read)
     work = serial_port.serial_port(str(port), 9600, read, sink, source, most=100)  # type: ignore[arg-type]
-    running = await feeds_rig.running(work)
-    await feeds_rig.until(lambda: source.is_away)
-    for second in (1, 3):
-        with plugged(port) as line:
-            await feeds_rig.until(lambda: not source.is_away)
-            os.write(line, rmc(second)[25:] + rmc(second) + rmc(second + 1))  # we come in the middle of a sentence
-            await feeds_rig.until(lambda second=second: len(sink.pings) == second + 1)
+    async with feeds_rig.running(work):
         await feeds_rig.until(lambda: source.is_away)
-    await feeds_rig.ended(running)
+        for second in (1, 3):
+            with plugged(port) as line:
+                await feeds_rig.until(lambda: not source.is_away)
+                os.write(line, rmc(second)[25:] + rmc(second) + rmc(second + 1))  # we come in the middle of a sentence
+                await feeds_rig.until(lambda second=second: len(sink.pings) == second + 1)
+            await feeds_rig.until(lambda: source.is_away)
     assert seconds(sink) == [1, 2, 3, 4]
     assert sink.letters == [], "half a sentence at the beginning is no error"
     assert sink.origins == {f"serial:{port}"}
@@ -81,8 +77,6 @@ async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gpsd, "RETRY_S", 0.05)
     sink, source, at = SinkInMemory(), Source("gpsd"), Address("127.0.0.1", free_port())
     read = by_line(reports.Receiver("boat").read)
-    running = await feeds_rig.running(gpsd.gpsd(at, "/dev/x", read, sink, source, most=100))  # type: ignore[arg-type]
-    await feeds_rig.until(lambda: source.is_away)
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,9 +86,10 @@ async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyP
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, at.host, at.port):
-        await feeds_rig.until(lambda: len(sink.pings) >= 4)
-        await feeds_rig.ended(running)
+    async with feeds_rig.running(gpsd.gpsd(at, "/dev/x", read, sink, source, most=100)):  # type: ignore[arg-type]
+        await feeds_rig.until(lambda: source.is_away)
+        async with await asyncio.start_server(serve, at.host, at.port):
+            await feeds_rig.until(lambda: len(sink.pings) >= 4)
     assert seconds(sink)[:4] == [1, 11, 2, 12]
     assert asked[0] == b'?WATCH={"enable":true,"json":true,"device":"/dev/x"}\n'
 
@@ -103,13 +98,12 @@ async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> No
     sink, source = SinkInMemory(), Source("nmea")
     held = Held(source, most=3)
     sink.go_away()
-    sending = await feeds_rig.running(held.send(by_line(nmea.Receiver("van-7").read), sink, "x"))  # type: ignore[arg-type]
-    held.put(rmc(0))
-    await feeds_rig.until(lambda: sink.refused)
-    for second in range(1, 8):
-        held.put(rmc(second))
-    assert (len(held), source.lost) == (3, 4)
-    await feeds_rig.ended(sending)
+    async with feeds_rig.running(held.send(by_line(nmea.Receiver("van-7").read), sink, "x")):  # type: ignore[arg-type]
+        held.put(rmc(0))
+        await feeds_rig.until(lambda: sink.refused)
+        for second in range(1, 8):
+            held.put(rmc(second))
+        assert (len(held), source.lost) == (3, 4)
     assert source.lost == 8, "all of them: Kafka never had one"
 
 

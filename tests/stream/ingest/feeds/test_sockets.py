@@ -68,39 +68,35 @@ class Peer:
 
 async def test_a_client_takes_lines_however_they_are_cut(at: Address) -> None:
     sink, source, peer = SinkInMemory(), Source("ais"), Peer()
-    async with await peer.serve(at):
-        client = await feeds_rig.running(sockets.tcp_client(at, read, sink, source))  # type: ignore[arg-type]
+    async with await peer.serve(at), feeds_rig.running(sockets.tcp_client(at, read, sink, source)):  # type: ignore[arg-type]
         await feeds_rig.until(lambda: peer.writers)
         for byte in line(1) + b"\r\n" + line(2):
             peer.writers[0].write(bytes([byte]))
             await peer.writers[0].drain()
         await feeds_rig.until(lambda: len(sink.pings) == 2)
-        await feeds_rig.ended(client)
     assert numbers(sink) == [1, 2]
     assert sink.origins == {f"tcp:{at}"}
 
 
 async def test_a_client_connects_again(at: Address) -> None:
     sink, source, peer = SinkInMemory(), Source("ais"), Peer()
-    client = await feeds_rig.running(sockets.tcp_client(at, read, sink, source))  # type: ignore[arg-type]
-    await feeds_rig.until(lambda: source.is_away)
-    async with await peer.serve(at):
-        for number in range(2):
-            await feeds_rig.until(lambda number=number: len(peer.writers) > number)
-            peer.writers[number].write(line(number))
-            await feeds_rig.until(lambda number=number: len(sink.pings) > number)
-            assert not source.is_away
-            peer.writers[number].close()
-            await feeds_rig.until(lambda: source.is_away)
-        await feeds_rig.ended(client)
+    async with feeds_rig.running(sockets.tcp_client(at, read, sink, source)):  # type: ignore[arg-type]
+        await feeds_rig.until(lambda: source.is_away)
+        async with await peer.serve(at):
+            for number in range(2):
+                await feeds_rig.until(lambda number=number: len(peer.writers) > number)
+                peer.writers[number].write(line(number))
+                await feeds_rig.until(lambda number=number: len(sink.pings) > number)
+                assert not source.is_away
+                peer.writers[number].close()
+                await feeds_rig.until(lambda: source.is_away)
     assert numbers(sink) == [0, 1]
 
 
 async def test_tcp_is_not_read_while_kafka_is_away_and_nothing_is_lost(at: Address) -> None:
     sink, source, peer = SinkInMemory(), Source("ais"), Peer()
     count = 30_000  # 2 MB: more than all buffers on the way
-    async with await peer.serve(at):
-        client = await feeds_rig.running(sockets.tcp_client(at, read, sink, source))  # type: ignore[arg-type]
+    async with await peer.serve(at), feeds_rig.running(sockets.tcp_client(at, read, sink, source)):  # type: ignore[arg-type]
         await feeds_rig.until(lambda: peer.writers)
         (writer,) = peer.writers
         own = writer.get_extra_info("socket")
@@ -108,7 +104,7 @@ async def test_tcp_is_not_read_while_kafka_is_away_and_nothing_is_lost(at: Addre
         sink.go_away()
         for number in range(count):
             writer.write(line(number))
-        drained = await feeds_rig.running(writer.drain())
+        drained = asyncio.create_task(writer.drain())
         await feeds_rig.until(lambda: sink.refused)
         await asyncio.sleep(0.3)
         held = writer.transport.get_write_buffer_size()
@@ -117,22 +113,20 @@ async def test_tcp_is_not_read_while_kafka_is_away_and_nothing_is_lost(at: Addre
         sink.come_back()
         await drained
         await feeds_rig.until(lambda: len(sink.pings) == count)
-        await feeds_rig.ended(client)
     assert numbers(sink) == list(range(count))
 
 
 async def test_a_server_takes_several_receivers(at: Address, listens: Listens) -> None:
     sink = SinkInMemory()
-    server = await feeds_rig.running(sockets.tcp_server(at, read, sink, Source("ais")))  # type: ignore[arg-type]
-    await listens()
-    writers = [(await asyncio.open_connection(at.host, at.port))[1] for _ in range(3)]
-    for number, writer in enumerate(writers):
-        writer.write(line(number)[:20])
-    for number, writer in enumerate(writers):
-        writer.write(line(number)[20:].strip())  # nothing ends the last line but the connection
-        writer.close()
-    await feeds_rig.until(lambda: len(sink.pings) == 3)
-    await feeds_rig.ended(server)
+    async with feeds_rig.running(sockets.tcp_server(at, read, sink, Source("ais"))):  # type: ignore[arg-type]
+        await listens()
+        writers = [(await asyncio.open_connection(at.host, at.port))[1] for _ in range(3)]
+        for number, writer in enumerate(writers):
+            writer.write(line(number)[:20])
+        for number, writer in enumerate(writers):
+            writer.write(line(number)[20:].strip())  # nothing ends the last line but the connection
+            writer.close()
+        await feeds_rig.until(lambda: len(sink.pings) == 3)
     assert sorted(numbers(sink)) == [0, 1, 2]
     assert len(sink.origins) == 3
 
@@ -141,13 +135,13 @@ async def test_a_broken_reader_ends_the_server_and_not_one_connection_alone(at: 
     def broken(came: Came) -> Iterable[Piece]:
         raise RuntimeError("our own bug")
 
-    server = await feeds_rig.running(sockets.tcp_server(at, broken, SinkInMemory(), Source("ais")))  # type: ignore[arg-type]
-    await listens()
-    _, writer = await asyncio.open_connection(at.host, at.port)
-    writer.write(line(1))
-    with pytest.raises(RuntimeError, match="our own bug"):
-        await asyncio.wait_for(server, feeds_rig.PATIENCE_S)
-    writer.close()
+    async with feeds_rig.running(sockets.tcp_server(at, broken, SinkInMemory(), Source("ais"))) as server:  # type: ignore[arg-type]
+        await listens()
+        _, writer = await asyncio.open_connection(at.host, at.port)
+        writer.write(line(1))
+        with pytest.raises(RuntimeError, match="our own bug"):
+            await asyncio.wait_for(server, feeds_rig.PATIENCE_S)
+        writer.close()
 
 
 @pytest.fixture
@@ -158,32 +152,30 @@ def sender() -> Iterator[socket.socket]:
 
 async def test_a_datagram_may_hold_several_lines(at: Address, sender: socket.socket, listens: Listens) -> None:
     sink = SinkInMemory()
-    listener = await feeds_rig.running(sockets.udp(at, read, sink, Source("ais"), most=100))  # type: ignore[arg-type]
-    await listens()
-    sender.sendto(line(1) + line(2), at)
-    sender.sendto(line(3).strip(), at)
-    await feeds_rig.until(lambda: len(sink.pings) == 3)
-    await feeds_rig.ended(listener)
+    async with feeds_rig.running(sockets.udp(at, read, sink, Source("ais"), most=100)):  # type: ignore[arg-type]
+        await listens()
+        sender.sendto(line(1) + line(2), at)
+        sender.sendto(line(3).strip(), at)
+        await feeds_rig.until(lambda: len(sink.pings) == 3)
     assert numbers(sink) == [1, 2, 3]
 
 
 async def test_what_is_lost_of_udp_is_counted_and_said(
     at: Address, sender: socket.socket, listens: Listens, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink, source, most = SinkInMemory(), Source("ais"), 50
-    listener = await feeds_rig.running(sockets.udp(at, read, sink, source, most=most))  # type: ignore[arg-type]
-    await listens()
-    sink.go_away()
-    sender.sendto(line(0), at)
-    await feeds_rig.until(lambda: sink.refused)  # it waits for Kafka, outside of what is held
-    for number in range(1, 201):
-        sender.sendto(line(number), at)
-        if number % 20 == 0:
-            await asyncio.sleep(0.01)  # the kernel's buffer is not what is tested
-    await feeds_rig.until(lambda: source.lost == 150)
-    sink.come_back()
-    await feeds_rig.until(lambda: len(sink.pings) == 51)
-    await feeds_rig.ended(listener)
+    sink, source = SinkInMemory(), Source("ais")
+    async with feeds_rig.running(sockets.udp(at, read, sink, source, most=50)):  # type: ignore[arg-type]
+        await listens()
+        sink.go_away()
+        sender.sendto(line(0), at)
+        await feeds_rig.until(lambda: sink.refused)  # it waits for Kafka, outside of what is held
+        for number in range(1, 201):
+            sender.sendto(line(number), at)
+            if number % 20 == 0:
+                await asyncio.sleep(0.01)  # the kernel's buffer is not what is tested
+        await feeds_rig.until(lambda: source.lost == 150)
+        sink.come_back()
+        await feeds_rig.until(lambda: len(sink.pings) == 51)
     assert numbers(sink) == [0, *range(151, 201)], "the oldest are lost"
     assert "messages lost so far" in caplog.text
 

@@ -116,8 +116,11 @@ async def running(asker: Asker) -> AsyncIterator[Asker]:
 class Served:
     """A server, and a client of it."""
 
-    def __init__(self, base: str, client: aiohttp.ClientSession, gate: Gate, handlers: Handlers) -> None:
-        self.base, self.client, self.gate, self.handlers = base, client, gate, handlers
+    def __init__(
+        self, base: str, client: aiohttp.ClientSession, gate: Gate, handlers: Handlers, listening: Listening
+    ) -> None:
+        self.base, self.client = base, client
+        self.gate, self.handlers, self.listening = gate, handlers, listening
 
     async def get(self, path: str, **more: Any) -> tuple[int, Any]:
         async with self.client.get(self.base + path, **more) as said:
@@ -158,7 +161,7 @@ async def served(
     address = await listening.start(Address("127.0.0.1", 0))
     try:
         async with running(asker), aiohttp.ClientSession() as client:
-            yield Served(f"http://{address}", client, gate, handlers)
+            yield Served(f"http://{address}", client, gate, handlers, listening)
             await handlers.close()
     finally:
         await listening.stop()

@@ -1,112 +1,127 @@
-"""Messages of live formats for the tests: recorded ones, and 10,000 like them with values, names and bytes changed.
-
-Tests import this; it tests nothing itself.
-"""
+"""Messages of live formats, as receivers and feeds send them, and what a reader made of one. Tests import this; it
+tests nothing itself."""
 
 from __future__ import annotations
 
-import copy
-import json
-import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import reduce
+from operator import xor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from stream.adapters.live.parsed import Parsed, Reader
-from stream.tracks.clean import parse
-from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dumps
+from google.transit.gtfs_realtime_pb2 import FeedMessage, VehiclePosition
+from pyais import encode_dict
 
-RECORDED = Path(__file__).parents[2] / "adapters" / "live" / "recorded"
-COUNT = 10_000
-STRANGE: Sequence[Any] = (
-    None, True, False, 0, -1, 1, 0.0, -0.0, 90.0, 91, -181, 1e308, -1e308, 1e-320, 2**53, 2**63, 2**64, -(2**63),
-    10**400, "", "0", "12.5", "NaN", "x" * 129, "x" * 5_000, "\x00", "\u2028", "é", "\ud800", "1970-01-01T00:00:00Z",
-    "2026-11-30T08:15:02.000+0000", "9999-12-31T23:59:59Z", "2026-02-30T00:00:00Z", [], {}, [[]], [None] * 40,
-    {"a": {"b": [1, {"c": None}]}}, {str(number): number for number in range(50)}, float("nan"), float("inf"),
-)  # fmt: skip
-BYTES = (
-    b"",
-    b" ",
-    b"null",
-    b"[]",
-    b"{}",
-    b"{",
-    b'"',
-    b"\xff\xfe",
-    b"\x00" * 9,
-    b"[" * 100_000,
-    b'{"a":' * 5_000,
-    b"1" * 5_000,
-)
+from stream.adapters.live.parsed import Parsed
+from stream.wire import Ping, Reject
 
+CAME_MS: Final = 1_764_490_000_000  # 2025-11-30T08:06:40Z
+NOW_S: Final = CAME_MS // 1000
+LIVE: Final = Path(__file__).parents[2] / "adapters" / "live"
+FIXTURES: Final = LIVE / "fixtures"
 
-def inputs(examples: Sequence[bytes], seed: int, count: int = COUNT) -> Iterator[bytes]:
-    """Yields messages like the examples with values, names, members and bytes changed, and some that are none."""
-    print(f"fuzz seed {seed}")
-    rng = random.Random(seed)
-    yield from BYTES
-    messages = [json.loads(one) for one in examples]
-    for _ in range(count - len(BYTES)):
-        message = json.loads(json.dumps(rng.choice(messages)))
-        for _ in range(rng.randint(1, 4)):
-            message = _changed(message, rng)
-        raw = json.dumps(message, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass")
-        yield _damaged(raw, rng) if rng.random() < 0.2 else raw
-
-
-def _changed(message: Any, rng: random.Random) -> Any:
-    if not isinstance(message, dict) or not message or rng.random() < 0.02:
-        return copy.deepcopy(rng.choice(STRANGE))
-    name = rng.choice(list(message))
-    if isinstance(message[name], dict) and rng.random() < 0.8:
-        message[name] = _changed(message[name], rng)
-    elif rng.random() < 0.2:
-        del message[name]
-    elif rng.random() < 0.1:
-        message[rng.choice(["", "x", name + "x", "lat", "attributes"])] = message.pop(name)
-    else:
-        message[name] = copy.deepcopy(rng.choice(STRANGE))
-    return message
-
-
-def _damaged(raw: bytes, rng: random.Random) -> bytes:
-    at = rng.randrange(len(raw) + 1)
-    how = rng.randrange(3)
-    if how == 0:
-        return raw[:at]
-    if how == 1:
-        return raw[:at] + rng.randbytes(rng.randint(1, 3)) + raw[at:]
-    return raw[:at] + rng.randbytes(1) + raw[at + 1 :]
+RMC: Final = "GNRMC,080638.00,A,3751.6500,S,14507.3600,E,011.5,084.4,301125,,,A"
+GGA: Final = "GNGGA,080638.00,3751.6500,S,14507.3600,E,1,08,0.94,42.7,M,2.1,M,,"
+SHIP: Final = {
+    "type": 1,
+    "mmsi": 366_123_456,
+    "lat": 29.5,
+    "lon": -94.75,
+    "speed": 12.3,
+    "course": 187.4,
+    "heading": 190,
+}
+TPV: Final = {
+    "class": "TPV",
+    "device": "/dev/ttyACM0",
+    "status": 2,
+    "mode": 3,
+    "time": "2025-11-30T08:06:38.000Z",
+    "ept": 0.005,
+    "lat": 51.49776,
+    "lon": -0.13124,
+    "altHAE": 78.1,
+    "altMSL": 31.2,
+    "alt": 31.2,
+    "track": 271.3,
+    "magtrack": 270.9,
+    "speed": 5.91,
+    "climb": -0.1,
+    "eph": 7.6,
+}
+SKY: Final = {"class": "SKY", "device": "/dev/ttyACM0", "hdop": 0.98, "nSat": 14, "uSat": 9, "satellites": []}
+BUS: Final = {
+    "id": "1234",
+    "ts": NOW_S - 20,
+    "speed": 12.5,
+    "bearing": 271.5,
+    "trip_id": "trip-7",
+    "route_id": "801",
+    "direction_id": 1,
+    "start_date": "20251130",
+    "label": "North Lamar",
+    "status": VehiclePosition.IN_TRANSIT_TO,
+}
 
 
 def recorded(name: str) -> list[tuple[str, bytes]]:
     """What a file of `recorded` has before the tab and after it, line by line."""
-    lines = (RECORDED / name).read_bytes().splitlines()
+    lines = (LIVE / "recorded" / name).read_bytes().splitlines()
     return [(before.decode(), after) for before, _, after in (line.partition(b"\t") for line in lines)]
 
 
-def check_any_bytes(read: Reader, examples: Sequence[bytes], seed: int) -> Counter[str]:
-    """Checks a reader with COUNT messages like the examples; counts what came of them."""
-    came_ms = 1_796_026_505_000  # 2026-11-30
-    counts: Counter[str] = Counter()
-    for raw in inputs(examples, seed):
-        for one in read(raw, came_ms):
-            _check_one(one, came_ms)
-            counts[type(one).__name__] += 1
-    return counts
+def sentence(body: str, begin: str = "$") -> bytes:
+    """A sentence of NMEA 0183 with its checksum; those of AIS begin with an exclamation mark."""
+    return f"{begin}{body}*{_checksum(body.encode()):02X}\r\n".encode()
 
 
-def _check_one(one: Parsed, came_ms: int) -> None:
-    if isinstance(one, Ping):
-        value = dumps(one)
-        assert len(value) <= MAX_RECORD_BYTES
-        # A worker must take what an adapter publishes, and find every field in it.
-        again = parse(Record("pings", 0, 0, came_ms, one.entity_id.encode(), value))
-        assert again == one
-    elif isinstance(one, Reject):
-        assert one.code in CODES
-        assert one.stage == "adapter"
-        assert one.message.isprintable()
-    else:
-        assert one.why.isidentifier()
+def ais_lines(**given: Any) -> list[bytes]:
+    return [line.encode() for line in encode_dict({**SHIP, "second": 38, **given}, talker_id="AI")]
+
+
+def tagged(line: bytes, tags: bytes) -> bytes:
+    """A sentence of AIS with a TAG block before it."""
+    return b"\\%s*%02X\\%s" % (tags, _checksum(tags), line)
+
+
+def _checksum(raw: bytes) -> int:
+    return reduce(xor, raw, 0)
+
+
+def gtfs_feed(*vehicles: dict[str, Any], header_s: int = NOW_S) -> FeedMessage:
+    """A feed of vehicles such as BUS; `entity` is the place in the feed, `at` latitude and longitude, or None."""
+    message = FeedMessage()
+    message.header.gtfs_realtime_version = "2.0"
+    if header_s:
+        message.header.timestamp = header_s
+    for number, given in enumerate(vehicles):
+        vehicle = message.entity.add(id=given.get("entity", f"e{number}")).vehicle
+        if at := given.get("at", (30.25, -97.75)):
+            vehicle.position.latitude, vehicle.position.longitude = at
+        for part, names in (
+            (vehicle.position, {"speed": "speed", "bearing": "bearing"}),
+            (vehicle.vehicle, {"id": "id", "label": "label"}),
+            (vehicle.trip, {name: name for name in ("trip_id", "route_id", "direction_id", "start_date")}),
+            (vehicle, {"ts": "timestamp", "status": "current_status"}),
+        ):
+            for name in names.keys() & given.keys():
+                setattr(part, names[name], given[name])
+    return message
+
+
+def pings(found: Sequence[Parsed]) -> list[Ping]:
+    """What came of a message, which is nothing but pings."""
+    assert all(isinstance(one, Ping) for one in found), found
+    return list(found)  # type: ignore[arg-type]
+
+
+def only_ping(found: Sequence[Parsed]) -> Ping:
+    (one,) = pings(found)
+    return one
+
+
+def only_code(found: Sequence[Parsed]) -> str:
+    """The code of the reject to which a message came."""
+    (one,) = found
+    assert isinstance(one, Reject), one
+    return one.code

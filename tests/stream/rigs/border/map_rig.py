@@ -99,10 +99,12 @@ def gapfill(entity_id: str, start: int, end: int, *, revision: int = 0, status: 
     )
 
 
-def fleet_of(
-    *, most: int = 1_000, keep_ms: int = 600_000, stale_ms: int = 300_000, expire_ms: int = 3_600_000
-) -> Fleet:
-    return Fleet(most, keep_ms=keep_ms, stale_ms=stale_ms, expire_ms=expire_ms)
+def fleet_of(*records: bytes, most: int = 1_000, stale_ms: int = 300_000, expire_ms: int = 3_600_000) -> Fleet:
+    """A fleet that has heard these forecasts."""
+    fleet = Fleet(most, keep_ms=600_000, stale_ms=stale_ms, expire_ms=expire_ms)
+    if records:
+        publish(fleet, *records)
+    return fleet
 
 
 def publish(fleet: Fleet, *records: bytes, now_ms: int = T0) -> None:
