@@ -15,8 +15,6 @@ from train_worlds import MakeCorpus, WriteFile, fleet, track, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
-from model.network.checkpoint import save_pretrained
-from model.network.network import build
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.sources import FORMATS, parse
 from train.data.corpus import load
@@ -255,7 +253,9 @@ def invoke(*args: str) -> dict[str, Any]:
 def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) -> None:
     (taxis / "readme.txt").write_text("hello\n")
     data = ("--data", f"tdrive:{taxis}", "--cache", str(tmp_path / "cache"), "--json")
-    trained = invoke("train", *data, "--out", str(tmp_path / "run"), "--steps", "2")
+    (tmp_path / "size.json").write_text(ModelConfig(name="tiny", d=16, heads=2, window=16).dumps())
+    small = ("--steps", "2", "--size", str(tmp_path / "size.json"), "--set", "rows=4", "--set", "tokens=40")
+    trained = invoke("train", *data, "--out", str(tmp_path / "run"), *small)
     assert trained["steps"] == 2
     assert trained["train"]["tracks"] > trained["val"]["tracks"] > 0
     assert trained["dropped"]["unreadable_file"] == 1
@@ -266,12 +266,11 @@ def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) ->
 
 
 def test_evaluate_takes_a_column_map_beside_another_format(taxis: Path, tmp_path: Path, write_file: WriteFile) -> None:
-    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), tmp_path / "weights", "a card")
     columns = fleet(12, 50)
     columns["t"] = [t // 1000 for t in columns["t"]]
     path = write_file(renamed(columns, t="timestamp", lat="y", lon="x", entity_id="vehicle"), "trucks.csv")
     given = ("--columns", "t:s=timestamp,lat=y,lon=x,entity_id=vehicle", "--split", "all", "--json")
-    where = ("--weights", str(tmp_path / "weights"), "--cache", str(tmp_path / "cache"))
+    where = ("--weights", "none", "--cache", str(tmp_path / "cache"))
     judged = invoke("evaluate", *given, *where, "--data", str(path), f"tdrive:{taxis}")["data"]
     assert [(report["file"], report["entities"]) for report in judged] == [("trucks.csv", 12), ("tdrive:taxis", 30)]
 
