@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from model.api import ABSENT, FIX, Predictor
@@ -18,6 +20,10 @@ from model.kinematics.map_cells import most_visited
 from model.network import network
 from model.network.checkpoint import from_pretrained, served
 from model.parameters.reading import BUNDLED
+
+# No test fails because the machine is busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # Every way of ModelConfig that can be served, on top of the default.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -86,13 +92,7 @@ def predictor(request: pytest.FixtureRequest) -> Predictor:
 @pytest.fixture(params=[*WEIGHTS, *VARIANTS])
 def any_predictor(request: pytest.FixtureRequest) -> Predictor:
     """The same, and a random one of every variant that can be served."""
-    if request.param in WEIGHTS:
-        return _by_name(request.param)
-    net = random_network(replace(SMALL, d=64, **VARIANTS[request.param]))
-    if net.trunk.places is not None:
-        fixes = wandering(8, 120)
-        net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
-    return following(net, name=request.param)
+    return _by_name(request.param)
 
 
 @pytest.fixture
@@ -109,6 +109,16 @@ def unsettled() -> Callable[..., network.Network]:
 
 def _by_name(name: str) -> Predictor:
     """A predictor of bundled weights, or of random ones."""
-    if name == "random":
-        return following(random_network(), name="random")
-    return following(from_pretrained(name), name=name)
+    return following(_network(name), name=name)
+
+
+@cache
+def _network(name: str) -> network.Network:
+    """The network of that name: read or drawn once, and only asked."""
+    if name in VARIANTS:
+        net = random_network(replace(SMALL, d=64, **VARIANTS[name]))
+        if net.trunk.places is not None:
+            fixes = wandering(8, 120)
+            net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
+        return net
+    return random_network() if name == "random" else from_pretrained(name)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from train_worlds import Columns, MakeCorpus, WriteFile
+from train_worlds import Columns, MakeCorpus, MakeSample, WriteFile
 
+from stream.adapters.column_names import ColumnMap
+from stream.adapters.sources import parse
 from train.data.corpus import Corpus, load
-from train.data.cutting import Cut
+from train.data.cutting import EVALUATION, TRAINING, Cut
 from train.evaluation.baselines import fitted_filters
+from train.evaluation.forecasts import Sample
 
 
 @pytest.fixture
@@ -32,10 +36,28 @@ def write_file(tmp_path: Path) -> WriteFile:
 
 @pytest.fixture
 def make_corpus(write_file: WriteFile, tmp_path: Path) -> MakeCorpus:
-    """make_corpus(columns, cut=..., name=...) -> the corpus of one file."""
+    """make_corpus(columns, cut=..., name=..., mapped="lat=y") -> the corpus of one file."""
 
-    def make(columns: Columns, *, cut: Cut | None = None, name: str = "tracks.parquet") -> Corpus:
-        return load([write_file(columns, name)], tmp_path / "cache", cut=cut or Cut())
+    def make(columns: Columns, *, cut: Cut = TRAINING, name: str = "tracks.parquet", mapped: str = "") -> Corpus:
+        file = parse(write_file(columns, name), ColumnMap.parse(mapped) if mapped else None)
+        return load([file], tmp_path / "cache", cut=cut)
+
+    return make
+
+
+@pytest.fixture
+def open_corpus(tmp_path: Path) -> Callable[..., Corpus]:
+    """open_corpus(given, ...) -> the corpus of what a user may give to --data."""
+    return lambda *given: load(given, tmp_path / "cache")
+
+
+@pytest.fixture
+def make_sample(make_corpus: MakeCorpus) -> MakeSample:
+    """make_sample(columns) -> all tracks of one file, as they are cut for the judge."""
+
+    def make(columns: Columns, *, name: str = "tracks.parquet") -> Sample:
+        corpus = make_corpus(columns, cut=EVALUATION, name=name)
+        return Sample("world", "all", "-", corpus, len(corpus), 1)
 
     return make
 

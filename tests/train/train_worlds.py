@@ -14,6 +14,8 @@ from model.kinematics.geo import M_PER_DEG
 from model.network.checkpoint import served
 from model.network.network import Network, build
 from train.data.corpus import Corpus
+from train.evaluation.forecasts import Sample
+from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, write
 
 START_MS = 1_211_018_404_000
@@ -21,6 +23,8 @@ START_MS = 1_211_018_404_000
 Columns = Mapping[str, Sequence[Any]]
 WriteFile = Callable[..., Path]
 MakeCorpus = Callable[..., Corpus]
+MakeSample = Callable[..., Sample]
+LabOf = Callable[..., Lab]
 
 
 def track(
@@ -57,6 +61,16 @@ def wander(entity: str, pings: int, seed: int, *, cadence_s: float = 30.0, **pla
     speed_mps = np.where(rng.random(pings) < 0.2, 0.0, rng.uniform(3, 15, pings))
     east, north = np.cumsum(speed_mps * dt_s * np.sin(heading)), np.cumsum(speed_mps * dt_s * np.cos(heading))
     return track(entity, np.cumsum(dt_s).tolist(), east.tolist(), north.tolist(), **place)
+
+
+def fleet(vehicles: int, pings: int, *, name: str = "v", seed: int = 0, **more: Any) -> dict[str, list[Any]]:
+    """So many vehicles that wander, each by a seed of its own: v0, v1 and so on."""
+    return together(*(wander(f"{name}{i}", pings, seed + i, **more) for i in range(vehicles)))
+
+
+def reasons(corpus: Corpus) -> dict[str, int]:
+    """Why rows were left out, and how many."""
+    return {reason: count for reason, count in corpus.dropped.items() if count}
 
 
 def lively(config: ModelConfig, *, precision: str = "int8") -> Predictor:

@@ -6,6 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
+from atlas_worlds import same
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -155,13 +156,6 @@ def test_no_pings_have_no_outcomes() -> None:
 # -- sums
 
 
-def assert_same(one: Sums, other: Sums) -> None:
-    for name in ("row", "n", "off_cm", "off_cm2"):
-        mine, theirs = getattr(one, name), getattr(other, name)
-        assert mine.dtype == theirs.dtype
-        assert mine.tobytes() == theirs.tobytes(), name
-
-
 OFFSET = st.integers(-8_000_000, 8_000_000)
 MANY = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, H - 1), OFFSET, OFFSET, st.integers(0, BUCKETS - 1)), max_size=30
@@ -180,10 +174,10 @@ def test_the_same_outcomes_give_the_same_bytes_in_any_order_and_in_any_parts(row
     whole = added(rows)
     mixed = list(rows)
     random.shuffle(mixed)
-    assert_same(added(mixed), whole)
-    assert_same(added(mixed[:cut]).plus(added(mixed[cut:])), whole)
-    assert_same(added(mixed[cut:]).plus(added(mixed[:cut])), whole)
-    assert_same(Sums.total([added([one]) for one in mixed]), whole)
+    assert same(added(mixed), whole)
+    assert same(added(mixed[:cut]).plus(added(mixed[cut:])), whole)
+    assert same(added(mixed[cut:]).plus(added(mixed[:cut])), whole)
+    assert same(Sums.total([added([one]) for one in mixed]), whole)
 
 
 def test_sums_are_those_of_a_loop() -> None:

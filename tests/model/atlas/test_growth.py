@@ -7,22 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from atlas_worlds import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from model.atlas import growth, outcomes, sums
 from model.atlas.cells import LEVELS
 from model.atlas.days import DAY_MS, Day, by_day
 from model.atlas.growth import Growth
-from model.atlas.outcomes import HORIZONS_MS, NEVER
+from model.atlas.outcomes import NEVER
 from model.atlas.sums import Sums
 from model.kinematics.features import FIX
 
 START_MS = 19_700 * DAY_MS - 1_800_000  # half an hour before midnight
 NAMES = ["a", "b", "c"]
-COLUMNS = ("row", "n", "off_cm", "off_cm2")
-
 # Pings: of whom, how long after its last one, whether it begins a track, and where.
 STEP_S = st.sampled_from([1, 5, 20, 30, 59, 60, 61, 120, 299, 300, 590, 600, 601, 899, 900, 901, 3_000])
 PING = st.tuples(
@@ -71,10 +69,6 @@ def added_up(pieces: Iterable[tuple[int, Day]]) -> dict[int, Day]:
     return found
 
 
-def same(one: Sums, other: Sums) -> bool:
-    return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in COLUMNS)
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PING, max_size=60), st.data())
 def test_in_any_portions_and_over_restarts_outcomes_are_those_of_whole_tracks(drawn: Any, data: Any) -> None:
@@ -97,26 +91,6 @@ def random_pings(many: int, seed: int = 3) -> Pings:
     draw = lambda low, high: rng.integers(low, high, many).tolist()  # noqa: E731
     steps = rng.choice([20, 30, 60, 61, 300], many).tolist()
     return Pings(list(zip(draw(0, 3), steps, [False] * many, draw(-300, 300), draw(-300, 300), strict=True)))
-
-
-@pytest.mark.parametrize("broken", ["waits too short", "forgets what counted"])
-def test_a_growth_that_keeps_too_little_is_found_out(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    """So the test above can fail."""
-    pings = random_pings(300)
-    whole = pings.of_whole_tracks()
-    cuts = list(range(10, 300, 10))
-    assert all(same(one.sums, whole[day]) for day, one in pings.grown(cuts).items())
-    if broken == "waits too short":
-        monkeypatch.setattr(growth, "_still_waiting", lambda rows: waits(rows, HORIZONS_MS[-2]))
-    else:
-        monkeypatch.setattr(growth, "SLOT_MS", 10_000)
-    assert not all(same(one.sums, whole[day]) for day, one in pings.grown(cuts).items())
-
-
-def waits(rows: NDArray[Any], longest_ms: int) -> NDArray[np.bool_]:
-    last = np.append(np.flatnonzero(sums.firsts(rows["id"]))[1:], len(rows)) - 1
-    newest = np.repeat(rows["fix"]["ts_ms"][last], np.diff(np.append(-1, last)))
-    return np.asarray(rows["fix"]["ts_ms"] > newest - longest_ms)
 
 
 def test_what_many_pings_at_once_make_due_comes_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

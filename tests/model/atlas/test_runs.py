@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from atlas_worlds import same
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.atlas.runs import gathered, in_blocks, merged
 from model.atlas.sums import BUCKETS, Sums, keys_of, rows_of
 
-COLUMNS = ("row", "n", "off_cm", "off_cm2")
 # A run: keys, buckets and offsets. Keys are few, so that runs share them, and the first ones are of the largest cells.
 RUN = st.lists(st.tuples(st.integers(0, 12), st.integers(0, BUCKETS - 1), st.integers(-(10**7), 10**7)), max_size=80)
 
@@ -21,10 +21,6 @@ RUN = st.lists(st.tuples(st.integers(0, 12), st.integers(0, BUCKETS - 1), st.int
 def sums_of(drawn: list[tuple[int, int, int]]) -> Sums:
     key, bucket, off = np.array(drawn, np.int64).reshape(-1, 3).T
     return Sums.of(rows_of(key << 57 | key << 20, bucket), key % 5, np.stack([off, -off], axis=1))
-
-
-def same(one: Sums, other: Sums) -> bool:
-    return all(getattr(one, name).tobytes() == getattr(other, name).tobytes() for name in COLUMNS)
 
 
 def each_key_is_in_one(blocks: list[Sums]) -> bool:

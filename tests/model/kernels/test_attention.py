@@ -189,22 +189,6 @@ def test_rounding_moves_a_forecast_by_less_than_two_percent_of_its_way(tracks: T
     np.testing.assert_allclose(said[0].cov_m2[..., ::2], said[1].cov_m2[..., ::2], rtol=0.15)
 
 
-def test_int8_states_survive_their_bytes_bit_for_bit(tracks: Tracks) -> None:
-    predictor, fixes = Predictor.load("small", capacity=16), tracks(6, 210, seed=6)
-    went_on, loaded = predictor.acquire(6), predictor.acquire(6)
-    predictor.rebuild(loaded, list(tracks(6, 100, seed=7)))  # rings full of someone else
-    for age in (1, 5, 30, 140):
-        predictor.rebuild(went_on, list(fixes[:, :age]))
-        blobs = predictor.dumps(went_on)
-        predictor.loads(loaded, blobs)
-        assert predictor.dumps(loaded) == blobs
-        for t in range(age, age + 70):
-            predictor.advance(went_on, fixes[:, t])
-            predictor.advance(loaded, fixes[:, t])
-        assert predictor.dumps(loaded) == predictor.dumps(went_on)
-    assert len(blobs[0]) == 8_144
-
-
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 def test_states_of_any_ages_are_loaded_together_or_not_at_all(tracks: Tracks, precision: str) -> None:
     """A takeover finds old entities and young ones: in slots that held someone else, full rings and others."""

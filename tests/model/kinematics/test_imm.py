@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from textbook import dynamics
 
-from model.config import SMALL, ModelConfig
+from model.config import SMALL
 from model.kinematics.geo import F64
 from model.kinematics.imm import IMM, Imm
 
 FILTER = Imm.around(SMALL)
-
-
-def dynamics(dt: float, config: ModelConfig, pieces: int = 4000) -> tuple[F64, F64]:
-    """Φ and Q of one axis; Q by the midpoint rule, so that no closed form can be wrong twice."""
-    tau = config.damping_s
-    s = (np.arange(pieces) + 0.5) * dt / pieces
-    carry = np.exp(-s / tau)
-    column = np.stack([tau * (1 - carry), carry])
-    end = np.exp(-dt / tau)
-    return np.array([[1, tau * (1 - end)], [0, end]]), config.accel_psd * (column @ column.T) * dt / pieces
 
 
 def switching(dt: float) -> F64:

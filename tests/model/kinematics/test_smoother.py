@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from textbook import dynamics
 
 from model.config import SMALL, ModelConfig
 from model.kinematics import baselines
@@ -39,16 +40,13 @@ def textbook(before: Fixes, after: Fixes, t_s: float) -> tuple[F64, float]:
     times = (at["ts_ms"] - before["ts_ms"][-1]) / 1000.0
     seen = seen - seen[len(before) - 1]
     events = sorted([*((t, place) for t, place in zip(times, seen, strict=True)), (t_s, None)], key=lambda e: e[0])
-    tau, psd, noise = SMALL.damping_s, SMALL.accel_psd, SMALL.fix_sigma_m**2
+    noise = SMALL.fix_sigma_m**2
     mean = np.stack([seen[0], [0, 0]])  # rows: position, velocity; columns: east, north
     cov = np.diag([noise, SMALL.start_speed_mps**2])
     filtered, predicted, carried = [(mean, cov)], [], []
     for (was, _), (now, place) in pairwise(events):
-        s = (np.arange(4000) + 0.5) * (now - was) / 4000
-        column = np.stack([tau * (1 - np.exp(-s / tau)), np.exp(-s / tau)])
-        end = np.exp(-(now - was) / tau)
-        phi = np.array([[1, tau * (1 - end)], [0, end]])
-        mean, cov = phi @ mean, phi @ cov @ phi.T + psd * (column @ column.T) * (now - was) / 4000
+        phi, q = dynamics(now - was, SMALL)
+        mean, cov = phi @ mean, phi @ cov @ phi.T + q
         predicted.append((mean, cov))
         carried.append(phi)
         if place is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from model.config import SMALL, ModelConfig
 from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_OF_VERSION
 from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
-from model.parameters.reading import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
+from model.parameters.reading import BUNDLED, WEIGHTS_FILE
 from model.parameters.writing import HALVED
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
@@ -79,27 +78,6 @@ def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
             from_pretrained(saved)
 
 
-def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
-    path = saved / WEIGHTS_FILE
-    good = safetensors.torch.load_file(path)
-    name = "trunk.embed.weight"
-
-    def refused(tensors: dict[str, torch.Tensor]) -> str:
-        safetensors.torch.save_file(tensors, path)
-        with pytest.raises(WeightsError) as caught:
-            from_pretrained(saved)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    bad = good[name].clone()
-    bad[0, 0] = float("nan")
-    assert "not finite" in refused({**good, name: bad})
-    assert "shape [16, 3]" in refused({**good, name: good[name][:, :3].contiguous()})
-    assert name in refused({key: value for key, value in good.items() if key != name})
-    assert "stranger" in refused({**good, "stranger": bad})
-    assert "type int32" in refused({**good, name: good[name].to(torch.int32)})
-
-
 def test_an_atlas_head_of_before_it_read_the_version_gets_zeros_for_that_and_no_other_is_mended(saved: Path) -> None:
     path, name = saved / WEIGHTS_FILE, "atlas.first.weight"
     good = safetensors.torch.load_file(path)
@@ -116,24 +94,6 @@ def test_an_atlas_head_of_before_it_read_the_version_gets_zeros_for_that_and_no_
         wrong = torch.zeros(len(good[name]), width)
         safetensors.torch.save_file({**good, name: wrong}, path)
         with pytest.raises(WeightsError, match=rf"{name} has shape \[32, {width}\]"):
-            from_pretrained(saved)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"d": 17}, {"d": "16"}, {"heads": 0}, {"kv_heads": 2}, {"window": -1}, {"damping_s": 0.0}, {"stranger": 1}],
-)
-def test_a_wrong_config_is_refused(saved: Path, change: dict[str, object]) -> None:
-    config = json.loads((saved / CONFIG_FILE).read_text())
-    (saved / CONFIG_FILE).write_text(json.dumps(config | change))
-    with pytest.raises(WeightsError):
-        from_pretrained(saved)
-
-
-def test_a_config_that_is_not_json_is_refused(saved: Path) -> None:
-    for text in ("", "[]", "{", '{"d": 1e999}'):
-        (saved / CONFIG_FILE).write_text(text)
-        with pytest.raises(WeightsError):
             from_pretrained(saved)
 
 

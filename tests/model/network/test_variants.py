@@ -25,22 +25,6 @@ Tracks = Callable[..., NDArray[Any]]
 Unsettled = Callable[..., Network]
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"positions": "alphabetical"},
-        {"target": "relative"},
-        {"kv_heads": 3},
-        {"places": -1},
-        {"patch": 0},
-        {"region_m": 0.0},
-    ],
-)
-def test_an_impossible_config_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong)) if "kv" not in next(iter(wrong)) else "keys"):
-        ModelConfig(**wrong)
-
-
 @pytest.mark.parametrize("way", [{"patch": 4}, {"positions": "learned"}, {"positions": "sinusoidal"}])
 def test_what_cannot_be_served_is_refused_with_its_reason(way: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="cannot be served: "):

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from atlas_worlds import atlas_of
 from numpy.typing import NDArray
 
 from model.api import FIX, Atlas, Guide, Predictor
 from model.atlas import head, outcomes
 from model.atlas.cells import keys
-from model.atlas.published import UNIT, published
-from model.atlas.sums import Sums, counted, entity_ids
 from model.config import SMALL
 from model.kinematics import motion
 from model.network.atlas_head import AtlasHead
@@ -43,12 +42,7 @@ def fixes() -> NDArray[np.void]:
 
 @pytest.fixture(scope="module")
 def atlas(fixes: NDArray[np.void]) -> Atlas:
-    found = outcomes.of_tracks(fixes.reshape(-1), np.arange(ENTITIES) * PINGS)
-    entity = found.row // PINGS
-    counts = counted(entity, found.key, fixes.reshape(-1)["ts_ms"][found.row])
-    ids = entity_ids([f"e{n}" for n in range(ENTITIES)])[entity]
-    sums = Sums.of_outcomes(found, counts, ids, *np.nonzero(found.known_ms < outcomes.NEVER))
-    return Atlas(published([(sums, UNIT)], 2), CONTAINS, "v")
+    return atlas_of(fixes, CONTAINS)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from atlas_worlds import atlas_of
 from numpy.typing import NDArray
 
 from model.api import FIX, Atlas, Gap, Guide, Predictor
 from model.atlas import bend, outcomes
-from model.atlas.published import UNIT, Published, published
-from model.atlas.sums import Sums, counted, entity_ids
+from model.atlas.published import Published
 from model.serving import atlas_compiled, gaps
 
 ENTITIES, PINGS, STEP_S = 12, 120, 30
@@ -31,11 +31,7 @@ def fixes() -> NDArray[np.void]:
 
 @pytest.fixture(scope="module")
 def atlas(fixes: NDArray[np.void]) -> Atlas:
-    found = outcomes.of_tracks(fixes.reshape(-1), np.arange(ENTITIES) * PINGS)
-    counts = counted(found.row // PINGS, found.key, fixes.reshape(-1)["ts_ms"][found.row])
-    ids = entity_ids([f"e{n}" for n in range(ENTITIES)])[found.row // PINGS]
-    sums = Sums.of_outcomes(found, counts, ids, *np.nonzero(found.known_ms < outcomes.NEVER))
-    return Atlas(published([(sums, UNIT)], 2), {}, "v")
+    return atlas_of(fixes, {})
 
 
 def asked(fixes: NDArray[np.void]) -> list[Gap]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fit_worlds import circling
+from fit_worlds import circling, corpus_of
 
 from model.config import SMALL
 from model.kinematics.answer_bounds import MAX_GAP_AGE, TRAVEL_MPS
@@ -29,26 +29,13 @@ SPEED = 10.0  # m/s of everyone below, one ping a 10 s
 
 def driving(tracks: int = 4, pings: int = 200) -> Corpus:
     """Straight lines at one speed, each track another bearing."""
-    t = np.arange(pings) * 10.0
-    bearing = np.arange(tracks)[:, None] * 1.1
-    rows, start = tracks * pings, np.arange(tracks, dtype=np.int64) * pings
-    return Corpus(
-        ts_ms=np.tile(1_480_000_000_000 + (1000 * t).astype(np.int64), tracks),
-        lat=(SPEED * t * np.cos(bearing) / 111_195).reshape(rows),
-        lon=(SPEED * t * np.sin(bearing) / 111_195).reshape(rows),
-        speed_mps=np.full(rows, SPEED, np.float32),
+    t, bearing = np.arange(pings) * 10.0, np.arange(tracks)[:, None] * 1.1
+    ts_ms = np.tile(1_480_000_000_000 + (1000 * t).astype(np.int64), (tracks, 1))
+    lat, lon = (SPEED * t * part(bearing) / 111_195 for part in (np.cos, np.sin))
+    return replace(
+        corpus_of(ts_ms, lat, lon, "lines"),
+        speed_mps=np.full(tracks * pings, SPEED, np.float32),
         heading_deg=np.repeat(np.degrees(bearing) % 360, pings).astype(np.float32),
-        tracks=np.stack([start, start + pings], axis=1),
-        entity=np.arange(tracks, dtype=np.int32),
-        file=np.zeros(tracks, np.int32),
-        mode=np.full(tracks, -1, np.int32),
-        file_start=np.array([0, rows], dtype=np.int64),
-        file_entities=np.array([tracks]),
-        names=tuple("abcdefgh"[:tracks]),
-        files=("lines.parquet",),
-        modes=(),
-        fingerprint="lines",
-        dropped={},
     )
 
 
@@ -185,18 +172,14 @@ def test_a_steady_cadence_leaves_nothing_to_say_of_the_next_interval() -> None:
     np.testing.assert_allclose(batch.log_next[:, 1:][batch.log_next_mask[:, 1:]], 0.0, atol=1e-9)
 
 
-def test_a_reported_speed_is_stretched_with_the_row() -> None:
+def test_a_reported_speed_is_stretched_with_the_row_and_leads_along_a_straight_line() -> None:
+    """Turned, mirrored and stretched as the row is."""
     batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
     said = np.expm1(batch.x_BTF[..., 0].astype(np.float64))
     gone = np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0)) / np.maximum(batch.ahead_s[..., 0], 1.0)
     reported = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 1] > 0)
     assert np.ptp(said[reported]) > SPEED / 2
     np.testing.assert_allclose(said[reported], gone[reported], rtol=2e-3)
-
-
-def test_a_reported_velocity_leads_along_a_straight_line() -> None:
-    """Turned, mirrored and stretched as the row is."""
-    batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
     led, asks = batch.ahead.others_en[..., -1, :][batch.ahead_mask], batch.ahead_en[batch.ahead_mask]
     np.testing.assert_allclose(led, asks, rtol=5e-3, atol=0.5)
 

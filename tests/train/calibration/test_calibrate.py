@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_worlds import MakeCorpus, following, lively, together, wander
+from train_worlds import MakeCorpus, MakeSample, fleet, following, lively, together, wander
 
 from model.api import ModelConfig, Predictor
 from model.config import SMALL
@@ -82,9 +82,9 @@ def test_no_factor_leaves_its_bounds() -> None:
 
 
 def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weights(
-    make_corpus: MakeCorpus, tmp_path: Path
+    make_sample: MakeSample, tmp_path: Path
 ) -> None:
-    sample, predictor = world(make_corpus), lively(TINY)
+    sample, predictor = make_sample(fleet(12, 90)), lively(TINY)
     before = judge_forecasts(sample, predictor)["horizons"]
     calibrate(predictor.net, [sample])
     after = judge_forecasts(sample, following(predictor.net))["horizons"]
@@ -96,8 +96,8 @@ def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weight
     torch.testing.assert_close(from_pretrained(tmp_path / "w").calibration.forecast, predictor.net.calibration.forecast)
 
 
-def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
-    sample, predictor = world(make_corpus), lively(TINY)
+def test_what_was_held_is_what_the_judge_sees(make_sample: MakeSample) -> None:
+    sample, predictor = make_sample(fleet(12, 90)), lively(TINY)
 
     def judged() -> float:
         blocks = judge_forecasts(sample, following(predictor.net), horizons_s=HORIZONS_S)["horizons"].values()
@@ -124,15 +124,13 @@ def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
     ],
 )
 def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
-    make_corpus: MakeCorpus, vehicles: int, pings: int, cadence_s: float, fitted: int
+    make_sample: MakeSample, vehicles: int, pings: int, cadence_s: float, fitted: int
 ) -> None:
     """One vehicle's 24 pings, none of them in a gap over 5 minutes, made the covariance at 15 minutes a seventh."""
-    tracks = (wander(f"v{i}", pings, i, cadence_s=cadence_s) for i in range(vehicles))
-    corpus = make_corpus(together(*tracks), cut=EVALUATION)
     predictor, said = lively(TINY), list[str]()
     gap = predictor.net.calibration.gap
     gap.fill_(0.25)
-    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    held = calibrate(predictor.net, [make_sample(fleet(vehicles, pings, cadence_s=cadence_s))], say=said.append)
     assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
     assert int((gap != 0.25).sum()) == fitted
     assert [one.of for one in held if one.of != "travel times"] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
@@ -141,12 +139,10 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
         assert hidden.after == pytest.approx(0.9, abs=0.03)
 
 
-def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCorpus) -> None:
+def test_a_calibration_does_not_depend_on_the_one_of_before(make_sample: MakeSample) -> None:
     """The errors that it is fitted to are those of the bare network. Fitted to answers that an old factor has widened,
     the new one would be too narrow by just that factor."""
-    tracks = (wander(f"v{i}", 240, i, cadence_s=9.0) for i in range(40))
-    corpus = make_corpus(together(*tracks), cut=EVALUATION)
-    sample, predictor = Sample("world", "all", "-", corpus, len(corpus), 1), lively(TINY)
+    sample, predictor = make_sample(fleet(40, 240, cadence_s=9.0)), lively(TINY)
     calibration = predictor.net.calibration
     fits = []
     for before in (0.0, 0.7):
@@ -158,9 +154,9 @@ def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCor
     assert fits[0][-GAP_TERMS:].all()
 
 
-def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
+def test_a_region_left_out_widens_what_the_others_ask_for(make_sample: MakeSample) -> None:
     """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
-    sample, predictor, other = world(make_corpus), lively(TINY), lively(TINY)
+    sample, predictor, other = make_sample(fleet(12, 90)), lively(TINY), lively(TINY)
     with torch.no_grad():
         other.net.forecast.last.bias[4] -= 0.7  # of the log of the variance
         other.net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
@@ -176,18 +172,16 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
     assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
 
 
-def test_added_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_courses_are_calibrated_beyond_the_rest(make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of pings so dense that most of the thinned ones get a course; what reports none is held as if nothing did."""
-    tracks = (wander(f"v{i}", 450, i, cadence_s=5.5) for i in range(12))
-    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    sample, predictor = make_sample(fleet(12, 450, cadence_s=5.5)), lively(TINY)
     forecast = predictor.net.calibration.forecast
-    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
     held = {one.file: one for one in calibrate(predictor.net, [sample]) if one.of == "forecasts"}
     assert list(held) == ["world", "world, with added speed and course"]
     added = held["world, with added speed and course"]
     asked = 0
     for cadence_s in CADENCES_S:
-        thin = thinned(corpus, cadence_s)
+        thin = thinned(sample.corpus, cadence_s)
         anchors = find(thin, HORIZONS_S)
         asked += int((anchors.target >= 0).sum(1)[~np.isnan(thin.heading_deg[anchors.row])].sum())
     assert 0.97 * asked < added.n < asked  # some are in doubt
@@ -207,27 +201,24 @@ def test_added_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, m
     assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nothing reports any: they stay as they were
 
 
-def test_what_reports_its_own_course_gets_none(make_corpus: MakeCorpus) -> None:
+def test_what_reports_its_own_course_gets_none(make_sample: MakeSample) -> None:
     """And what it reports is held by its own terms."""
-    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
-    dense = make_corpus(together(*tracks), cut=EVALUATION)
-    corpus, predictor = thinned(dense, 1.0), lively(TINY)
-    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
-    ahead, *rest = calibrate(predictor.net, [sample])
+    sample, predictor = make_sample(fleet(12, 600, cadence_s=3.0)), lively(TINY)
+    ahead, *rest = calibrate(predictor.net, [replace(sample, corpus=thinned(sample.corpus, 1.0))])
     assert [one.of for one in rest] == ["hidden pings"]
     assert ahead.after == pytest.approx(0.9, abs=0.01)
     assert predictor.net.calibration.forecast[-COURSE_TERMS:].all()
 
 
 @pytest.mark.parametrize(("dense", "sparse"), [(1, 0), (0, 40), (4, 40)])
-def test_too_few_reported_courses_change_nothing(make_corpus: MakeCorpus, dense: int, sparse: int) -> None:
+def test_too_few_reported_courses_change_nothing(make_sample: MakeSample, dense: int, sparse: int) -> None:
     """Those of one vehicle; none, of a fleet whose pings are too far apart to know any; and of a few of a fleet."""
     tracks = [wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(dense)]
     tracks += [wander(f"w{i}", 90, i) for i in range(sparse)]
-    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    predictor = lively(TINY)
     forecast = predictor.net.calibration.forecast
     forecast.fill_(0.25)
-    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    held = calibrate(predictor.net, [make_sample(together(*tracks))])
     assert "world, with added speed and course" not in {one.file for one in held}
     assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
 
@@ -247,18 +238,12 @@ def test_who_gets_a_course_is_counted_among_tracks_of_any_length(make_corpus: Ma
     assert (ahead.entities, added.entities) == (208, 8)
 
 
-def test_where_some_drive_only_they_get_a_course(make_corpus: MakeCorpus) -> None:
-    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
-    corpus = make_corpus(together(*tracks), cut=EVALUATION)
-    everyone = Sample("world", "all", "-", corpus, len(corpus), 1)
-    driven = replace(everyone, file="world by road", corpus=corpus.select(np.arange(len(corpus)) % 2 == 0))
+def test_where_some_drive_only_they_get_a_course(make_sample: MakeSample) -> None:
+    everyone = make_sample(fleet(12, 600, cadence_s=3.0))
+    driven = everyone.corpus.select(np.arange(len(everyone.corpus)) % 2 == 0)
+    driven = replace(everyone, file="world by road", corpus=driven)
     files = {one.file for one in calibrate(lively(TINY).net, [everyone, driven]) if one.of == "forecasts"}
     assert files == {"world", "world by road", "world by road, with added speed and course"}
-
-
-def world(make_corpus: MakeCorpus) -> Sample:
-    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
-    return Sample("world", "all", "-", corpus, len(corpus), 1)
 
 
 def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_way(make_corpus: MakeCorpus) -> None:
@@ -295,11 +280,10 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
     np.testing.assert_array_equal(now[1], medians[1])
 
 
-def test_times_of_few_trips_stay_as_they_were(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 40, i) for i in range(20))), cut=EVALUATION)
+def test_times_of_few_trips_stay_as_they_were(make_sample: MakeSample) -> None:
     predictor, said = lively(TINY), list[str]()
     predictor.net.calibration.travel.fill_(0.25)
-    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    held = calibrate(predictor.net, [make_sample(fleet(20, 40))], say=said.append)
     assert any(line.startswith("travel times stay as they were") for line in said)
     assert (predictor.net.calibration.travel == 0.25).all()
     assert "travel times" not in {one.of for one in held}

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import Columns, WriteFile, lively, together, track, wander
+from train_worlds import Columns, WriteFile, fleet, lively, together, track, wander
 from typer.testing import CliRunner
 
 from model.api import FIX, ModelConfig, Predictor
@@ -30,7 +31,7 @@ TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
 
 @pytest.fixture
 def data(write_file: WriteFile) -> Path:
-    return write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(30))))
+    return write_file(fleet(30, 60))
 
 
 @pytest.fixture
@@ -44,6 +45,18 @@ def run(tmp_path: Path, weights: Path, *more: str) -> Result:
     return CliRunner().invoke(APP, args)
 
 
+def found(tmp_path: Path, weights: Path, *more: str) -> dict[str, Any]:
+    """What it tells of a run that succeeds."""
+    result = run(tmp_path, weights, *more, "--json")
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def ahead(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """What forecasts were fitted to."""
+    return [one for one in told["fitted_to"] if one["of"] == "forecasts"]
+
+
 def renamed(columns: Columns) -> Columns:
     """The same under a name that nobody asks for by itself."""
     return {"latitude" if name == "lat" else name: column for name, column in columns.items()}
@@ -51,9 +64,7 @@ def renamed(columns: Columns) -> Columns:
 
 def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weights: Path, data: Path) -> None:
     out = tmp_path / "mine"
-    result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
-    assert result.exit_code == 0, result.output
-    (held, gaps) = json.loads(result.stdout)["fitted_to"]
+    (held, gaps) = found(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out))["fitted_to"]
     assert (held["file"], held["of"], gaps["of"]) == ("tracks.parquet", "forecasts", "hidden pings")
     assert held["after"] == pytest.approx(0.9, abs=0.01)
     assert abs(held["before"] - 0.9) > 0.02
@@ -101,14 +112,13 @@ def test_forecasts_are_shrunk_to_physics_where_that_is_asked_for(tmp_path: Path,
     """A network of random weights knows nothing. One left out is shrunk as these are: the same network and tracks err
     the same."""
     out = tmp_path / "mine"
-    more = ("--shrink-to-physics", "--left-out", f"{data}={weights}", "--out", str(out), "--json")
-    result = run(tmp_path, weights, "--data", str(data), "--split", "train", *more)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    share = found["shrunk_by"]
+    more = ("--shrink-to-physics", "--left-out", f"{data}={weights}", "--out", str(out))
+    told = found(tmp_path, weights, "--data", str(data), "--split", "train", *more)
+    share = told["shrunk_by"]
     assert share >= 0.5
-    own, left_out = (one for one in found["fitted_to"] if one["of"] == "forecasts")
+    own, left_out = ahead(told)
     assert left_out["file"] == "tracks.parquet, left out"
+    assert own["n"] == left_out["n"], "of neither the test split"
     assert (own["before"], own["after"]) == (left_out["before"], left_out["after"])
     card = (out / "README.md").read_text()
     assert f"Forecasts are shrunk by {share:g} of the way to damped velocity." in card
@@ -134,8 +144,8 @@ def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file:
     assert result.exit_code == 0, result.output
     assert "forecasts are as they were: no share" in result.stdout
     assert f"As in `{tmp_path / 'ship'}`: positions of forecasts, " in (tmp_path / "mine" / "README.md").read_text()
-    far = ("--left-out", f"{data}={tmp_path / 'north'}", "--out", str(tmp_path / "far"), "--json")
-    assert json.loads(run(tmp_path, tmp_path / "ship", *args, *far).stdout)["shrunk_by"] == 1.0
+    far = ("--left-out", f"{data}={tmp_path / 'north'}", "--out", str(tmp_path / "far"))
+    assert found(tmp_path, tmp_path / "ship", *args, *far)["shrunk_by"] == 1.0
 
 
 def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:
@@ -148,14 +158,15 @@ def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_rea
 
 
 def test_what_is_to_be_run_next_reads_the_same_columns(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
-    """It was printed without --columns, so it failed."""
-    columns = renamed(together(*(wander(f"v{i:02}", 60, i) for i in range(30))))
-    data, mapped = write_file(columns, "our tracks.csv"), "lat=latitude"
+    """It was printed without --columns, so it failed. And weights without a card get one."""
+    (weights / "README.md").unlink()
+    data, mapped = write_file(renamed(fleet(30, 60)), "our tracks.csv"), "lat=latitude"
     result = run(tmp_path, weights, "--data", str(data), "--columns", mapped, "--out", str(tmp_path / "mine"))
     (hint,) = [line for line in result.stdout.splitlines() if "pathcast evaluate" in line]
     words = shlex.split(hint.partition(": ")[2])
     assert words[words.index("--columns") + 1] == mapped
     assert words[words.index("--data") + 1 :] == [str(data)]
+    assert (tmp_path / "mine" / "README.md").read_text().endswith(f"`{weights}` has no card.\n")
 
 
 def test_nothing_is_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
@@ -168,13 +179,6 @@ def test_nothing_is_written_over(tmp_path: Path, weights: Path, data: Path) -> N
         assert result.exit_code == 2
         assert "name another directory" in " ".join(result.output.split())
         assert {path: path.read_bytes() for path in out.iterdir()} == before
-
-
-def test_weights_without_a_card_get_one(tmp_path: Path, weights: Path, data: Path) -> None:
-    (weights / "README.md").unlink()
-    result = run(tmp_path, weights, "--data", str(data), "--out", str(tmp_path / "mine"))
-    assert result.exit_code == 0, result.output
-    assert (tmp_path / "mine" / "README.md").read_text().endswith(f"`{weights}` has no card.\n")
 
 
 def test_a_file_without_tracks_to_judge_is_one_clear_error(
@@ -202,24 +206,21 @@ def test_a_file_that_cannot_be_read_is_an_error_beside_others_too(
 def test_those_who_drive_count_once_more_where_others_walk(
     tmp_path: Path, weights: Path, write_file: WriteFile
 ) -> None:
-    columns = together(*(wander(f"v{i:02}", 60, i) for i in range(30)))
+    columns = fleet(30, 60)
     rows = len(columns["t"])
     for name, modes, added in (
         ("mixed.parquet", ["walk" if row // 60 % 3 else "car" for row in range(rows)], ["", " by road"]),
         ("buses.parquet", ["bus"] * rows, [""]),
     ):
         data = write_file({**columns, "mode": modes}, name)
-        out = tmp_path / f"of-{name}"
-        result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
-        assert result.exit_code == 0, result.output
-        ahead = [one["file"] for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts"]
-        assert ahead == [name + more for more in added]
+        args = ("--data", str(data), "--split", "train", "--out", str(tmp_path / f"of-{name}"))
+        assert [one["file"] for one in ahead(found(tmp_path, weights, *args))] == [name + more for more in added]
 
 
 def test_a_region_left_out_is_answered_for_by_weights_without_it(
     tmp_path: Path, weights: Path, data: Path, write_file: WriteFile
 ) -> None:
-    far = write_file(renamed(together(*(wander(f"w{i:02}", 60, i, lat=-10.9) for i in range(30)))), "far.csv")
+    far = write_file(renamed(fleet(30, 60, name="w", lat=-10.9)), "far.csv")
     near = write_file(renamed(pq.read_table(data).to_pydict()), "near.csv")
     surer = lively(TINY).net
     with torch.no_grad():
@@ -229,22 +230,13 @@ def test_a_region_left_out_is_answered_for_by_weights_without_it(
     for without in ("weights", "surer"):
         out = tmp_path / f"against-{without}"
         files = ("--data", str(near), "--columns", "lat=latitude", "--left-out", f"{far}={tmp_path / without}")
-        result = run(tmp_path, weights, *files, "--out", str(out), "--json")
-        assert result.exit_code == 0, result.output
-        ahead = [one for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts"]
-        assert [one["file"] for one in ahead] == ["near.csv", "far.csv, left out"]
-        shares[without] = ahead[1]["before"]
+        near_by, left_out = ahead(found(tmp_path, weights, *files, "--out", str(out)))
+        assert (near_by["file"], left_out["file"]) == ("near.csv", "far.csv, left out")
+        shares[without] = left_out["before"]
         assert (
             f"far.csv, left out: its train split, as it is to {tmp_path / without}" in (out / "README.md").read_text()
         )
     assert shares["surer"] < shares["weights"] - 0.05
-
-
-def test_a_region_left_out_leaves_its_test_split(tmp_path: Path, weights: Path, data: Path) -> None:
-    files = ("--data", str(data), "--left-out", f"{data}={weights}", "--split", "train")
-    result = run(tmp_path, weights, *files, "--out", str(tmp_path / "mine"), "--json")
-    own, far = (one for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts")
-    assert own["n"] == far["n"]
 
 
 def test_what_is_left_out_has_to_be_named(tmp_path: Path, weights: Path, data: Path) -> None:

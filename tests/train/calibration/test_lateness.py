@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, lively, together, track
+from train_worlds import MakeSample, lively, together, track
 
 from model.api import ModelConfig
 from model.kinematics import lateness
 from train.calibration.lateness import fit, main
 from train.data import anchors as anchoring
-from train.data.cutting import EVALUATION
-from train.evaluation.forecasts import Sample
 from train.evaluation.rollout import walk
 
 TINY = ModelConfig(d=16, heads=2, window=16)
@@ -27,11 +25,11 @@ def uneven(entity: str, seed: int, spread: float) -> dict[str, list[object]]:
 
 
 def test_nine_in_ten_pings_come_between_the_fitted_ends(
-    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
+    make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracks = [uneven(f"v{i}", i, spread=0.02 if i % 2 else 0.4) for i in range(40)]
-    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
-    early, late = fit([Sample("world", "all", "-", corpus, len(corpus), 1)], predictor)
+    sample, predictor = make_sample(together(*tracks)), lively(TINY)
+    corpus, (early, late) = sample.corpus, fit([sample], predictor)
     monkeypatch.setattr(lateness, "EARLY", early)
     monkeypatch.setattr(lateness, "LATE", late)
     anchors = anchoring.find(corpus)

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from train_worlds import MakeCorpus, lively, together, track, wander
+from train_worlds import MakeCorpus, MakeSample, fleet, lively, together, track
 
 from model.api import ModelConfig, Predictor
 from model.kinematics.answer_bounds import MAX_LEAN, OUT
 from model.network.checkpoint import from_pretrained, served
 from model.network.network import Network, build
 from train.calibration.shrinkage import fit_share, shrink
-from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample, answers_of
 from train.evaluation.rollout import Answers
 
@@ -23,16 +22,15 @@ TINY = ModelConfig(d=16, heads=2, window=16)
 
 
 @pytest.fixture
-def sample(make_corpus: MakeCorpus) -> Sample:
-    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
-    return Sample("world", "all", "-", corpus, len(corpus), 1)
+def sample(make_sample: MakeSample) -> Sample:
+    return make_sample(fleet(12, 90))
 
 
 def answers(sample: Sample, network: Network) -> dict[str, Answers]:
     return answers_of(sample, Predictor(served(network), name="x")).answers
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
 @pytest.mark.parametrize("weights", ["random", "small"])
 def test_forecasts_lie_that_far_on_the_way_to_damped_velocity(sample: Sample, weights: str, share: float) -> None:
     """At each horizon, within `combine`'s bounds, which trained weights do reach here and there."""
@@ -76,18 +74,17 @@ def test_a_network_that_errs_is_shrunk_all_the_way(sample: Sample) -> None:
 
 @pytest.mark.parametrize(("lean", "share"), [(1.0, 0.0), (1.6, 0.4)])
 def test_errors_to_both_sides_are_weighed_against_each_other(
-    make_corpus: MakeCorpus, lean: float, share: float
+    make_sample: MakeSample, lean: float, share: float
 ) -> None:
     """Ships that go straight on. Damped velocity falls short of where they get; a network that leans to undamped
     velocity is there, and one that leans 1.6 times as far is 0.6 of that beyond: they are 0.6 / 1.6 of the way back, so
     0.4 on the grid."""
     times_s = [30.0 * i for i in range(60)]
     ships = (track(f"s{i}", times_s, [(5.0 + i) * t for t in times_s]) for i in range(4))
-    corpus = make_corpus(together(*ships), cut=EVALUATION)
     network = build(TINY, 0)
     with torch.no_grad():
         network.forecast.last.bias[OUT + 1] = MAX_LEAN * math.atanh(lean / MAX_LEAN)
-    assert fit_share([(network, Sample("ships", "all", "-", corpus, len(corpus), 1))]) == share
+    assert fit_share([(network, make_sample(together(*ships)))]) == share
 
 
 def test_what_does_not_stand_on_physics_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, together, track, wander
+from train_worlds import MakeCorpus, fleet, together, track, wander
 
 from train.data.anchors import EARLIER_PINGS, TOLERANCE, cadence, find, motion, thin, usable
 from train.data.corpus import Corpus
@@ -65,18 +65,6 @@ def test_of_two_targets_as_near_the_earlier_is_meant(make_corpus: MakeCorpus) ->
     assert find(corpus, (300.0,)).target[0].tolist() == [9, 8 + 7]
 
 
-def test_no_target_is_in_another_track(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(
-        together(
-            track("a", [6.0 * i for i in range(12)], [0.0] * 12), track("b", [6.0 * i for i in range(400)], [0.0] * 400)
-        )
-    )
-    anchors = find(corpus)
-    of_a = anchors.track == 0
-    assert of_a.sum() == 3
-    assert (anchors.target[of_a, 1:] == -1).all()
-
-
 def test_strata_say_what_the_entity_was_doing(make_corpus: MakeCorpus) -> None:
     # east at 10 m/s until 80 s, then north, then at rest: the last two steps of each anchor are known by heart
     east = [100.0 * i for i in range(9)] + [800.0] * 4
@@ -134,7 +122,7 @@ def test_thinning_takes_every_nth_track_and_says_n(make_corpus: MakeCorpus) -> N
 
 
 def test_chosen_anchors_are_what_they_were(make_corpus: MakeCorpus) -> None:
-    anchors = find(make_corpus(together(*(wander(f"v{i}", 30, i) for i in range(3))), cut=EVALUATION))
+    anchors = find(make_corpus(fleet(3, 30), cut=EVALUATION))
     mask = np.random.default_rng(0).random(len(anchors.row)) < 0.5
     assert 0 < mask.sum() < len(mask)
     for column, chosen in zip(anchors, anchors.chosen(mask), strict=True):

@@ -27,10 +27,10 @@ def ranges(corpus: Corpus) -> list[tuple[int, int]]:
     return [(int(first), int(last)) for first, last in corpus.tracks]
 
 
-def test_parquet_and_csv_of_the_same_rows_are_the_same_corpus(write_file: WriteFile, tmp_path: Path) -> None:
+def test_parquet_and_csv_of_the_same_rows_are_the_same_corpus(make_corpus: MakeCorpus) -> None:
     columns = {**track("007", MINUTE, ROAD), "speed_mps": [8.25] * 11 + [None], "heading_deg": [90.0] * 12}
-    one = load([write_file(columns, "a.parquet")], tmp_path / "cache")
-    other = load([write_file(columns, "a.csv")], tmp_path / "cache")
+    one = make_corpus(columns, name="a.parquet")
+    other = make_corpus(columns, name="a.csv")
     assert one.names == other.names == ("007",)  # not the number 7
     for column in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg", "tracks"):
         np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
@@ -61,11 +61,11 @@ def test_the_time_column_may_be_called_ts_and_may_be_a_timestamp(make_corpus: Ma
 
 @pytest.mark.parametrize("gone", ["entity_id", "t", "lat", "lon"])
 @pytest.mark.parametrize("name", ["gone.parquet", "gone.csv"])
-def test_a_missing_column_is_named_with_its_file(write_file: WriteFile, tmp_path: Path, gone: str, name: str) -> None:
+def test_a_missing_column_is_named_with_its_file(make_corpus: MakeCorpus, gone: str, name: str) -> None:
     columns = track("a", MINUTE, ROAD)
     del columns[gone]
     with pytest.raises(ValueError, match=rf"gone\.(parquet|csv): no column {gone}"):
-        load([write_file(columns, name)], tmp_path)
+        make_corpus(columns, name=name)
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_a_missing_column_is_named_with_its_file(write_file: WriteFile, tmp_path
     ],
 )
 def test_a_column_of_the_wrong_type_is_named_with_its_file(
-    write_file: WriteFile, tmp_path: Path, column: str, values: list[Any], name: str
+    make_corpus: MakeCorpus, column: str, values: list[Any], name: str
 ) -> None:
     columns = {**track("a", MINUTE, ROAD), column: values}
     came = f"'{values[0]}'" if name.endswith("csv") else "(string|double)"
     said = rf"wrong\.(parquet|csv): column {column} (has|is) {came}, expected (a number|int64)"
     with pytest.raises(ValueError, match=said):
-        load([write_file(columns, name)], tmp_path)
+        make_corpus(columns, name=name)
 
 
 @pytest.mark.parametrize("name", ["tracks.parquet", "tracks.csv"])
@@ -93,7 +93,7 @@ def test_a_column_of_the_wrong_type_is_named_with_its_file(
     [(0.001, "seconds", "s"), (1000, "microseconds", "us"), (1_000_000, "nanoseconds", "ns")],
 )
 def test_other_units_in_place_of_milliseconds_are_refused(
-    write_file: WriteFile, tmp_path: Path, name: str, factor: float, unit: str, mark: str
+    make_corpus: MakeCorpus, name: str, factor: float, unit: str, mark: str
 ) -> None:
     """Microseconds were taken for milliseconds of the year 40,352, without a word."""
     columns = track("a", MINUTE, ROAD)
@@ -101,14 +101,14 @@ def test_other_units_in_place_of_milliseconds_are_refused(
     came = str(columns["t"][0])[:4]
     said = rf"{name}: column t has {came}\d+, expected milliseconds .* {unit}\? \(--columns t:{mark}=t\)"
     with pytest.raises(ValueError, match=said):
-        load([write_file(columns, name)], tmp_path)
+        make_corpus(columns, name=name)
 
 
-def test_zeros_for_unknown_do_not_hide_that_times_are_microseconds(write_file: WriteFile, tmp_path: Path) -> None:
+def test_zeros_for_unknown_do_not_hide_that_times_are_microseconds(make_corpus: MakeCorpus) -> None:
     columns = track("a", MINUTE, ROAD)
     columns["t"] = [0, *(1000 * t for t in columns["t"][1:])]
     with pytest.raises(ValueError, match="microseconds\\?"):
-        load([write_file(columns)], tmp_path)
+        make_corpus(columns)
 
 
 def test_milliseconds_may_begin_at_0(make_corpus: MakeCorpus) -> None:
@@ -353,9 +353,9 @@ def test_columns_are_mapped_read_only_and_written_once(write_file: WriteFile, tm
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.npy")} == files
 
 
-def test_other_contents_under_the_same_name_are_another_corpus(write_file: WriteFile, tmp_path: Path) -> None:
-    first = load([write_file(wander("a", 50, 0))], tmp_path / "cache")
-    second = load([write_file(wander("a", 50, 1))], tmp_path / "cache")
+def test_other_contents_under_the_same_name_are_another_corpus(make_corpus: MakeCorpus) -> None:
+    first = make_corpus(wander("a", 50, 0))
+    second = make_corpus(wander("a", 50, 1))
     assert first.fingerprint != second.fingerprint
     assert first.lat[1] != second.lat[1]
 
@@ -391,14 +391,14 @@ def test_a_corpus_whose_times_were_microseconds_is_read_again(write_file: WriteF
     np.testing.assert_array_equal(load([path], tmp_path / "cache").ts_ms, wanted)
 
 
-def test_a_file_without_one_ping_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+def test_a_file_without_one_ping_is_refused(make_corpus: MakeCorpus) -> None:
     right = track("a", MINUTE, ROAD)
     swapped = {**right, "lat": right["lon"], "lon": right["lat"]}
     with pytest.raises(ValueError, match=r"tracks\.parquet: .* 12 at an impossible position; are lat and lon swapped"):
-        load([write_file(swapped)], tmp_path / "cache")
+        make_corpus(swapped)
     nobody = {**swapped, "entity_id": [*right["entity_id"][:11], None]}
     with pytest.raises(ValueError, match=r": 1 without an entity or a time, 11 at an impossible position$"):
-        load([write_file(nobody)], tmp_path / "cache")
+        make_corpus(nobody)
 
 
 def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from google.transit.gtfs_realtime_pb2 import FeedMessage
+from train_worlds import reasons
 
-from train.data.corpus import Corpus, load
+from train.data.corpus import Corpus
 
 START_S = 1_700_000_000  # 2023-11-14T22:13:20Z
 
@@ -37,15 +38,6 @@ def tracks(corpus: Corpus) -> list[tuple[str, list[int]]]:
         (corpus.names[entity], ((corpus.ts_ms[first:last] - 1000 * START_S) // 1000).tolist())
         for (first, last), entity in zip(corpus.tracks, corpus.entity, strict=True)
     ]
-
-
-def reasons(corpus: Corpus) -> dict[str, int]:
-    return {reason: count for reason, count in corpus.dropped.items() if count}
-
-
-@pytest.fixture
-def open_corpus(tmp_path: Path) -> Any:
-    return lambda *given: load(given, tmp_path / "cache")
 
 
 # -- GPX --------------------------------------------------------------------------------------------------------------

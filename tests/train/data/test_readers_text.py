@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from train_worlds import reasons
 
 from stream.adapters import text
 from train.data.corpus import Corpus, load
@@ -37,20 +38,11 @@ def porto_row(trip: str, taxi: str, start_s: int | str, polyline: str, missing: 
     return f'"{trip}","C","","","{taxi}","{start_s}","A","{missing}","{polyline}"\n'
 
 
-def reasons(corpus: Corpus) -> dict[str, int]:
-    return {reason: count for reason, count in corpus.dropped.items() if count}
-
-
 def tracks(corpus: Corpus) -> list[tuple[str, list[int]]]:
     return [
         (corpus.names[entity], corpus.ts_ms[first:last].tolist())
         for (first, last), entity in zip(corpus.tracks, corpus.entity, strict=True)
     ]
-
-
-@pytest.fixture
-def open_corpus(tmp_path: Path) -> Any:
-    return lambda *given: load(given, tmp_path / "cache")
 
 
 # -- GeoLife ----------------------------------------------------------------------------------------------------------
@@ -232,9 +224,9 @@ def test_a_porto_trip_is_a_track_of_points_15_s_apart(porto: Path, open_corpus: 
     assert reasons(corpus) == {"missing_data": 1, "empty_trip": 1, "repeated_time": 3}
 
 
-@pytest.mark.parametrize(
-    "polyline",
-    [
+TWO_POINTS = "[[-8.1,41.1],[-8.1001,41.1]]"
+UNREADABLE = [  # how many rows each costs: points that have a place are counted one by one
+    *((polyline, 1372638000, 1) for polyline in (
         "[[-8.6,41.1],[-8.6",
         "[[-8.6,41.1,3.0],[-8.6]]",
         "[[-8.61,41.14,5],[-8.62,41.15,6]]",  # six numbers, and not three points
@@ -245,28 +237,22 @@ def test_a_porto_trip_is_a_track_of_points_15_s_apart(porto: Path, open_corpus: 
         "7",
         "[[",
         "[" * 50_000,
-    ],
-    ids=range(10),
-)
-def test_a_porto_trip_that_cannot_be_read_costs_itself_alone(porto: Path, open_corpus: Any, polyline: str) -> None:
-    with porto.open("a") as file:
-        file.write(porto_row("T6", "20000403", 1372638000, polyline))
-    corpus = open_corpus(f"porto:{porto}")
-    assert len(corpus) == 3
-    assert reasons(corpus)["unreadable_row"] == 1
-    assert (corpus.lat[2], corpus.lon[2]) == (41.141412, -8.618643)
+    )),
+    *((TWO_POINTS, start_s, 2) for start_s in ("noon", "", "1e300", "-1e300", "inf", "253402300800")),
+]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("start_s", ["noon", "", "1e300", "-1e300", "inf", "253402300800"])
-def test_a_porto_trip_whose_time_no_calendar_has_costs_itself_alone(
-    porto: Path, open_corpus: Any, start_s: str
+@pytest.mark.parametrize(("polyline", "start_s", "rows"), UNREADABLE, ids=range(len(UNREADABLE)))
+def test_a_porto_trip_that_cannot_be_read_or_whose_time_no_calendar_has_costs_itself_alone(
+    porto: Path, open_corpus: Any, polyline: str, start_s: int | str, rows: int
 ) -> None:
     with porto.open("a") as file:
-        file.write(porto_row("T6", "20000403", start_s, "[[-8.1,41.1],[-8.1001,41.1]]"))
+        file.write(porto_row("T6", "20000403", start_s, polyline))
     corpus = open_corpus(f"porto:{porto}")
     assert len(corpus) == 3
-    assert reasons(corpus)["unreadable_row"] == 2  # of points, as they have a place
+    assert reasons(corpus)["unreadable_row"] == rows
+    assert (corpus.lat[2], corpus.lon[2]) == (41.141412, -8.618643)
 
 
 def test_a_file_of_another_format_is_refused_with_the_columns_it_lacks(tmp_path: Path, open_corpus: Any) -> None:
@@ -298,9 +284,19 @@ def assert_ais(corpus: Corpus) -> None:
     assert reasons(corpus) == {"impossible_position": 1, "unreadable_row": 1, "no_entity_or_time": 1}
 
 
-def test_ais_is_in_knots_and_unknown_is_absent(tmp_path: Path, open_corpus: Any) -> None:
+HEAD_OF_2025 = "mmsi,base_date_time,latitude,longitude,sog,cog,heading,vessel_name,imo,call_sign\n"
+ALIKE = {
+    "as it was": AIS_HEAD + AIS_ROWS,
+    "under the names of 2025": HEAD_OF_2025 + AIS_ROWS.replace("T", " "),
+    # A quote within a cell is a character: a file of which each row has one was refused.
+    **{f"of {name}": AIS_HEAD + AIS_ROWS.replace("SEA LARK", name) for name in ('O"NEIL', 'LARK"', '5" GUN 3"')},
+}
+
+
+@pytest.mark.parametrize("written", ALIKE.values(), ids=ALIKE)
+def test_ais_is_in_knots_and_unknown_is_absent(tmp_path: Path, open_corpus: Any, written: str) -> None:
     path = tmp_path / "AIS_2022_01_02.csv"
-    path.write_text(AIS_HEAD + AIS_ROWS)
+    path.write_text(written)
     assert_ais(open_corpus(f"ais:{path}"))
 
 
@@ -351,13 +347,6 @@ def test_what_macos_lays_beside_a_file_is_not_read(tmp_path: Path, open_corpus: 
         (folder / name).write_bytes(b"\0\5\x16\7")
     assert_ais(open_corpus(f"ais:{folder}"))
     assert_ais(open_corpus(f"ais:{folder / 'a.zip'}"))
-
-
-def test_ais_under_the_names_of_2025_is_the_same(tmp_path: Path, open_corpus: Any) -> None:
-    path = tmp_path / "ais-2025-01-01.csv"
-    head = "mmsi,base_date_time,latitude,longitude,sog,cog,heading,vessel_name,imo,call_sign\n"
-    path.write_text(head + AIS_ROWS.replace("T", " "))
-    assert_ais(open_corpus(f"ais:{path}"))
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path, open_corpus: Any) -> None:
@@ -429,14 +418,6 @@ def arrows_last_row(plain: str) -> str | None:
     parsing = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
     cells = pa.csv.read_csv(pa.BufferReader(plain.encode()), reading, parsing)["cell"].to_pylist()
     return cells[-1] if cells else None
-
-
-def test_a_quote_within_a_cell_is_a_character(tmp_path: Path, open_corpus: Any) -> None:
-    """A file of which each row has one was refused."""
-    path = tmp_path / "ais.csv"
-    for name in ('O"NEIL', 'LARK"', '5" GUN 3"'):
-        path.write_text(AIS_HEAD + AIS_ROWS.replace("SEA LARK", name))
-        assert_ais(open_corpus(f"ais:{path}"))
 
 
 @pytest.mark.parametrize("name", ["x" * 700, f'"{"x" * 700}"', f'"{"x" * 900}'])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
-from train_worlds import WriteFile, together, track, wander
+from train_worlds import MakeCorpus, WriteFile, fleet, track, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
-from model.network.checkpoint import save_pretrained
-from model.network.network import build
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.sources import FORMATS, parse
 from train.data.corpus import load
@@ -131,55 +130,46 @@ def test_a_fingerprint_is_of_contents_and_of_names_below_the_folder(tmp_path: Pa
 # -- column maps ------------------------------------------------------------------------------------------------------
 
 
-def test_a_map_says_what_a_file_calls_our_columns(write_file: WriteFile, tmp_path: Path) -> None:
+def test_a_map_says_what_a_file_calls_our_columns(make_corpus: MakeCorpus) -> None:
     columns = {**track("007", MINUTE, ROAD), "mode": ["bus"] * 12}
-    plain = load([write_file(columns, "plain.parquet")], tmp_path / "cache")
+    plain = make_corpus(columns, name="plain.parquet")
     theirs = renamed(columns, t="when", lat="y", lon="x", entity_id="car", mode="how")
     for name in ("theirs.parquet", "theirs.csv"):
-        mapped = parse(write_file(theirs, name), ColumnMap.parse("t=when, lat=y,lon=x,entity_id=car,mode=how"))
-        corpus = load([mapped], tmp_path / "cache")
+        corpus = make_corpus(theirs, name=name, mapped="t=when, lat=y,lon=x,entity_id=car,mode=how")
         np.testing.assert_array_equal(corpus.ts_ms, plain.ts_ms)
         np.testing.assert_array_equal(corpus.lon, plain.lon)
         assert (corpus.names, corpus.modes) == (("007",), ("bus",))
 
 
-@pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_epoch_seconds_are_taken_when_declared(write_file: WriteFile, tmp_path: Path, name: str, whole: bool) -> None:
-    # Times 1000 the fraction is 1081560907895.9999.
-    columns = track("a", MINUTE, ROAD, start_ms=1_211_018_404_000 if whole else 1_081_560_907_896)
-    wanted = list(columns["t"])
-    columns["t"] = [t // 1000 if whole else t / 1000 for t in wanted]
-    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
-    assert corpus.ts_ms.tolist() == wanted
+CLOCKS: dict[str, tuple[str, int, Callable[[int], float]]] = {
+    "whole seconds": ("s", 1_211_018_404_000, lambda t: t // 1000),
+    "seconds": ("s", 1_081_560_907_896, lambda t: t / 1000),  # which times 1000 are 1081560907895.9999
+    "microseconds": ("us", 1_211_018_404_000, lambda t: 1000 * t + 999),
+    "nanoseconds": ("ns", 1_211_018_404_000, lambda t: 1_000_000 * t + 999_999),
+}
 
 
-@pytest.mark.parametrize("name", ["fine.parquet", "fine.csv"])
-@pytest.mark.parametrize(("unit", "per_ms"), [("us", 1000), ("ns", 1_000_000)])
-def test_micro_and_nanoseconds_are_taken_when_declared(
-    write_file: WriteFile, tmp_path: Path, name: str, unit: str, per_ms: int
-) -> None:
-    columns = track("a", MINUTE, ROAD)
-    wanted = list(columns["t"])
-    columns["t"] = [per_ms * t + per_ms - 1 for t in wanted]
-    corpus = load([parse(write_file(columns, name), ColumnMap.parse(f"t:{unit}=t"))], tmp_path / "cache")
-    assert corpus.ts_ms.tolist() == wanted
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_times_in_other_units_are_taken_when_declared(make_corpus: MakeCorpus, name: str, clock: str) -> None:
+    unit, start_ms, written = CLOCKS[clock]
+    columns = track("a", MINUTE, ROAD, start_ms=start_ms)
+    corpus = make_corpus({**columns, "t": list(map(written, columns["t"]))}, name=name, mapped=f"t:{unit}=t")
+    assert corpus.ts_ms.tolist() == columns["t"]
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
-def test_seconds_that_no_calendar_has_are_no_time(write_file: WriteFile, tmp_path: Path, name: str) -> None:
+def test_seconds_that_no_calendar_has_are_no_time(make_corpus: MakeCorpus, name: str) -> None:
     columns = track("a", MINUTE, ROAD)
     columns["t"] = [t / 1000 for t in columns["t"][:-3]] + [1e300, -1e300, 253_402_300_800.0]
-    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
+    corpus = make_corpus(columns, name=name, mapped="t:s=t")
     assert len(corpus.ts_ms) == 9
     assert corpus.dropped["no_entity_or_time"] == 3
 
 
 @pytest.mark.parametrize("name", ["text.parquet", "text.csv"])
-def test_rfc_3339_text_is_taken_when_declared_and_its_zone_counts(
-    write_file: WriteFile, tmp_path: Path, name: str
-) -> None:
+def test_rfc_3339_text_is_taken_when_declared_and_its_zone_counts(make_corpus: MakeCorpus, name: str) -> None:
     columns = track("a", MINUTE[:5], ROAD[:5])
     start = columns["t"][0]
     columns["t"] = [
@@ -189,7 +179,7 @@ def test_rfc_3339_text_is_taken_when_declared_and_its_zone_counts(
         "at noon",
         str(utc(start + 240_000)),  # whose time?
     ]
-    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:rfc3339=t"))], tmp_path / "cache")
+    corpus = make_corpus(columns, name=name, mapped="t:rfc3339=t")
     assert corpus.ts_ms.tolist() == [start, start + 60_000, start + 120_000]
     assert corpus.dropped["no_entity_or_time"] == 2
 
@@ -232,11 +222,10 @@ def test_a_map_that_makes_no_sense_shows_the_part(spec: str, said: str) -> None:
     ],
 )
 def test_a_map_that_does_not_fit_names_file_and_column(
-    write_file: WriteFile, tmp_path: Path, name: str, spec: str, said: str
+    make_corpus: MakeCorpus, name: str, spec: str, said: str
 ) -> None:
-    source = parse(write_file(track("a", MINUTE, ROAD), name), ColumnMap.parse(spec))
     with pytest.raises(ValueError, match=rf"odd\.(parquet|csv): {said}"):
-        load([source], tmp_path / "cache")
+        make_corpus(track("a", MINUTE, ROAD), name=name, mapped=spec)
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
@@ -264,7 +253,10 @@ def invoke(*args: str) -> dict[str, Any]:
 def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) -> None:
     (taxis / "readme.txt").write_text("hello\n")
     data = ("--data", f"tdrive:{taxis}", "--cache", str(tmp_path / "cache"), "--json")
-    trained = invoke("train", *data, "--out", str(tmp_path / "run"), "--steps", "2")
+    (tmp_path / "size.json").write_text(ModelConfig(name="tiny", d=16, heads=2, window=16).dumps())
+    small = ("--steps", "2", "--size", str(tmp_path / "size.json"), "--set", "rows=4", "--set", "tokens=40")
+    trained = invoke("train", *data, "--out", str(tmp_path / "run"), *small)
+    assert trained["steps"] == 2
     assert trained["train"]["tracks"] > trained["val"]["tracks"] > 0
     assert trained["dropped"]["unreadable_file"] == 1
     assert trained["first_unreadable"] == ["tdrive:taxis/readme.txt"]
@@ -274,12 +266,11 @@ def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) ->
 
 
 def test_evaluate_takes_a_column_map_beside_another_format(taxis: Path, tmp_path: Path, write_file: WriteFile) -> None:
-    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), tmp_path / "weights", "a card")
-    columns = together(*(wander(f"v{i}", 50, i) for i in range(12)))
+    columns = fleet(12, 50)
     columns["t"] = [t // 1000 for t in columns["t"]]
     path = write_file(renamed(columns, t="timestamp", lat="y", lon="x", entity_id="vehicle"), "trucks.csv")
     given = ("--columns", "t:s=timestamp,lat=y,lon=x,entity_id=vehicle", "--split", "all", "--json")
-    where = ("--weights", str(tmp_path / "weights"), "--cache", str(tmp_path / "cache"))
+    where = ("--weights", "none", "--cache", str(tmp_path / "cache"))
     judged = invoke("evaluate", *given, *where, "--data", str(path), f"tdrive:{taxis}")["data"]
     assert [(report["file"], report["entities"]) for report in judged] == [("trucks.csv", 12), ("tdrive:taxis", 30)]
 

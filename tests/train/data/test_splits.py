@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.csv
 import pytest
-from train_worlds import MakeCorpus, WriteFile, together, track, wander
+from train_worlds import MakeCorpus, WriteFile, fleet, together, track, wander
 
 from train.data.corpus import Corpus, load
 from train.data.cutting import EVALUATION, TRAINING, Cut
@@ -21,8 +21,8 @@ SAMPLE = Path(str(files("stream.demo"))) / "sample" / "austin_buses.csv.gz"
 HISTORY = SAMPLE.with_name("austin_day.csv.gz")
 
 
-def fleet(make_corpus: MakeCorpus, vehicles: int, *, cut: Cut = TRAINING) -> Corpus:
-    # Vehicles start at different hours, so that the cutoff goes through some and misses others.
+def by_turns(make_corpus: MakeCorpus, vehicles: int, *, cut: Cut = TRAINING) -> Corpus:
+    """Vehicles that start at different times, so that the cutoff goes through some and misses others."""
     tracks = [wander(f"v{i}", 60, i, start_ms=1_211_018_404_000 + 600_000 * (i % 7)) for i in range(vehicles)]
     return make_corpus(together(*tracks), cut=cut)
 
@@ -37,7 +37,7 @@ def names(corpus: Corpus) -> set[str]:
 
 @pytest.mark.parametrize("vehicles", [4, 60])
 def test_no_ping_is_in_two_splits_and_hardly_one_in_none(make_corpus: MakeCorpus, vehicles: int) -> None:
-    corpus = fleet(make_corpus, vehicles)
+    corpus = by_turns(make_corpus, vehicles)
     splits = split(corpus, NOBODY)
     parts = (*splits[:3], splits.final)
     assert [len(part) > 0 for part in parts] == [True, True, True, vehicles >= 10]
@@ -48,14 +48,14 @@ def test_no_ping_is_in_two_splits_and_hardly_one_in_none(make_corpus: MakeCorpus
 
 
 def test_entities_of_validation_are_never_trained_on(make_corpus: MakeCorpus) -> None:
-    splits = split(fleet(make_corpus, 60), NOBODY)
+    splits = split(by_turns(make_corpus, 60), NOBODY)
     assert not names(splits.train) & names(splits.val)
     assert names(splits.test) - names(splits.train) - names(splits.val) - names(splits.final)  # the test's alone
 
 
 def test_the_final_split_is_of_entities_of_its_own(make_corpus: MakeCorpus) -> None:
     """Until now they were validated with; so no weights of before were trained on them, and the test is as it was."""
-    corpus = fleet(make_corpus, 60)
+    corpus = by_turns(make_corpus, 60)
     splits = split(corpus, NOBODY)
     final = {"v12", "v28", "v29", "v36", "v38", "v42"}
     assert names(splits.final) == final
@@ -71,25 +71,25 @@ def test_the_final_split_is_of_entities_of_its_own(make_corpus: MakeCorpus) -> N
 
 def test_what_the_demo_shows_is_in_no_final_split(make_corpus: MakeCorpus) -> None:
     held = Holdout(-90, -180, 90, 180, frozenset({"v12"}), ())
-    splits = split(fleet(make_corpus, 60), held)
+    splits = split(by_turns(make_corpus, 60), held)
     assert "v12" in names(splits.test) - names(splits.final)
     assert names(splits.final) == {"v28", "v29", "v36", "v38", "v42"}
 
 
-def test_what_is_elsewhere_under_another_id_is_in_no_final_split(write_file: WriteFile, tmp_path: Path) -> None:
+def test_what_is_elsewhere_under_another_id_is_in_no_final_split(make_corpus: MakeCorpus) -> None:
     tracks = {f"v{i}": wander(f"v{i}", 60, i) for i in range(60)}
-    alone = split(load([write_file(together(*tracks.values()))], tmp_path / "cache"), NOBODY)
+    alone = split(make_corpus(together(*tracks.values())), NOBODY)
     held = min(names(alone.final))
     for kind in ("train", "val", "test"):
         one = min(names(getattr(alone, kind)) - (names(alone.train) if kind == "test" else set()) - names(alone.final))
         twice = tracks | {held: tracks[one] | {"entity_id": tracks[held]["entity_id"]}}
-        copied = split(load([write_file(together(*twice.values()), f"{kind}.parquet")], tmp_path / "cache"), NOBODY)
+        copied = split(make_corpus(together(*twice.values()), name=f"{kind}.parquet"), NOBODY)
         assert held not in names(copied.final)
         assert names(copied.final) == names(alone.final) - {held}
 
 
 def test_nothing_trained_on_is_as_late_as_the_tests_seen_entities(make_corpus: MakeCorpus) -> None:
-    corpus = fleet(make_corpus, 60)
+    corpus = by_turns(make_corpus, 60)
     splits = split(corpus, NOBODY)
     cutoff_ms = np.quantile(corpus.ts_ms, 0.9)
     assert max(corpus.ts_ms[list(rows(splits.train) | rows(splits.val))]) < cutoff_ms
@@ -101,7 +101,7 @@ def test_nothing_trained_on_is_as_late_as_the_tests_seen_entities(make_corpus: M
 
 
 def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None:
-    corpus = fleet(make_corpus, 4)
+    corpus = by_turns(make_corpus, 4)
     train, val, test, *_ = split(corpus, NOBODY)
     assert names(train) == {"v0", "v1", "v2", "v3"}
     last_trained, first_val = max(corpus.ts_ms[list(rows(train))]), min(corpus.ts_ms[list(rows(val))])
@@ -112,7 +112,7 @@ def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None
 def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tmp_path: Path) -> None:
     """Weights that were trained on several files are judged and calibrated on them one by one: 6 vehicles are few, and
     are split by time, beside 60 others, too."""
-    many, few = together(*(wander(f"v{i}", 60, i) for i in range(60))), [wander(f"w{i}", 60, 100 + i) for i in range(6)]
+    many, few = fleet(60, 60), [wander(f"w{i}", 60, 100 + i) for i in range(6)]
     paths = [write_file(many, "many.parquet"), write_file(together(*few), "few.parquet")]
     beside = split(load(paths, tmp_path / "cache"), NOBODY)
     for path in paths:
@@ -123,7 +123,7 @@ def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tm
 
 def test_from_ten_entities_on_a_file_is_split_by_entity(make_corpus: MakeCorpus) -> None:
     for vehicles in (9, 10):
-        train = split(make_corpus(together(*(wander(f"v{i}", 60, i) for i in range(vehicles)))), NOBODY).train
+        train = split(make_corpus(fleet(vehicles, 60)), NOBODY).train
         assert (len(names(train)) == vehicles) == (vehicles < 10)
 
 
@@ -198,7 +198,7 @@ def test_vehicles_of_one_id_at_different_times_leave_each_others_training_alone(
 
 
 def test_invented_tracks_all_train_and_none_is_judged(write_file: WriteFile, tmp_path: Path) -> None:
-    real = together(*(wander(f"v{i}", 60, i) for i in range(60)))
+    real = fleet(60, 60)
     paths = [write_file(real, "real.parquet"), write_file(real, "towns.parquet")]  # ids and times as in the real one
     corpus = load(paths, tmp_path / "cache")
     train, val, test, _, _, final = split(corpus, NOBODY, invented=["towns.parquet"])
@@ -207,17 +207,15 @@ def test_invented_tracks_all_train_and_none_is_judged(write_file: WriteFile, tmp
         assert told(part.select(part.of_files(["real.parquet"]))) == told(alone)
 
 
-def test_what_was_recorded_under_two_ids_is_not_tested_on_where_it_trains(
-    write_file: WriteFile, tmp_path: Path
-) -> None:
+def test_what_was_recorded_under_two_ids_is_not_tested_on_where_it_trains(make_corpus: MakeCorpus) -> None:
     """GoTrack Aracaju has three trips twice, GeoLife a person twice: the hash put one of each pair into training and
     the other into the test, where the model knew a tenth of Aracaju's pings by heart."""
     tracks = {f"v{i}": wander(f"v{i}", 60, i) for i in range(60)}
-    alone = split(load([write_file(together(*tracks.values()))], tmp_path / "cache"), NOBODY)
+    alone = split(make_corpus(together(*tracks.values())), NOBODY)
     held = min(names(alone.test) - names(alone.train) - names(alone.val) - names(alone.final))
     for kind, one in (("trained", min(names(alone.train))), ("validated", min(names(alone.val)))):
         twice = tracks | {held: tracks[one] | {"entity_id": tracks[held]["entity_id"]}}
-        copied = split(load([write_file(together(*twice.values()), f"{kind}.parquet")], tmp_path / "cache"), NOBODY)
+        copied = split(make_corpus(together(*twice.values()), name=f"{kind}.parquet"), NOBODY)
         assert names(copied.copies) == {held}
         assert recorded(copied.copies)
         assert not recorded(copied.test) & (recorded(copied.train) | recorded(copied.val))
@@ -245,24 +243,24 @@ def told(corpus: Corpus) -> set[tuple[str, int, int]]:
 
 
 def test_both_cuts_of_a_file_are_split_alike(make_corpus: MakeCorpus) -> None:
-    trained = split(fleet(make_corpus, 60, cut=TRAINING), NOBODY)
-    judged = split(fleet(make_corpus, 60, cut=EVALUATION), NOBODY)
+    trained = split(by_turns(make_corpus, 60, cut=TRAINING), NOBODY)
+    judged = split(by_turns(make_corpus, 60, cut=EVALUATION), NOBODY)
     assert rows(judged.test)
     assert not rows(judged.test) & (rows(trained.train) | rows(trained.val))
 
 
 def test_a_split_is_the_same_every_time_and_its_fingerprint_says_so(make_corpus: MakeCorpus) -> None:
-    corpus = fleet(make_corpus, 60)
+    corpus = by_turns(make_corpus, 60)
     one, again = split(corpus, NOBODY), split(corpus, NOBODY)
     assert one.fingerprint == again.fingerprint
     np.testing.assert_array_equal(one.test.tracks, again.test.tracks)
-    assert split(fleet(make_corpus, 61), NOBODY).fingerprint != one.fingerprint
+    assert split(by_turns(make_corpus, 61), NOBODY).fingerprint != one.fingerprint
     held = Holdout(-90, -180, 90, 180, frozenset(names(one.train)), ())
     assert split(corpus, held).fingerprint != one.fingerprint
 
 
 def test_more_vehicles_move_nobody_to_another_column(make_corpus: MakeCorpus) -> None:
-    few, many = split(fleet(make_corpus, 30), NOBODY), split(fleet(make_corpus, 60), NOBODY)
+    few, many = split(by_turns(make_corpus, 30), NOBODY), split(by_turns(make_corpus, 60), NOBODY)
     first_thirty = {f"v{i}" for i in range(30)}
     assert names(few.train) == names(many.train) & first_thirty
     assert names(few.val) == names(many.val) & first_thirty
@@ -271,7 +269,7 @@ def test_more_vehicles_move_nobody_to_another_column(make_corpus: MakeCorpus) ->
 def test_nobody_s_column_ever_changes(make_corpus: MakeCorpus) -> None:
     """Bundled weights are judged on what their training left out: by another hash they would be judged on what they
     were trained on, and nothing else would tell."""
-    splits = split(fleet(make_corpus, 60), NOBODY)
+    splits = split(by_turns(make_corpus, 60), NOBODY)
     assert names(splits.val) == {f"v{i}" for i in (15, 24)}
     assert names(splits.final) == {f"v{i}" for i in (12, 28, 29, 36, 38, 42)}
     assert names(splits.test) - names(splits.train) - names(splits.val) - names(splits.final) == {
@@ -368,7 +366,7 @@ def test_a_ping_at_the_cutoff_is_after_it_though_its_track_ends_there(make_corpu
 
 def test_the_last_tenth_can_be_so_long_at_least(make_corpus: MakeCorpus) -> None:
     """30 minutes of an hour and a half of pings: a third is the most, so a longer time changes nothing more."""
-    corpus = fleet(make_corpus, 60)
+    corpus = by_turns(make_corpus, 60)
     newest_ms = corpus.ts_ms.max()
     plain, half, day = (late_from_ms(corpus, late_ms)[0] for late_ms in (0, 20 * 60_000, DAY_MS))
     assert day <= half < plain

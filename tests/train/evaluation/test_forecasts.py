@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, WriteFile, lively, together, track, wander
+from train_worlds import MakeCorpus, MakeSample, WriteFile, fleet, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
 from model.kinematics.baselines import FORECASTS
@@ -33,14 +33,9 @@ SMALL = ModelConfig(d=16, heads=2, window=16)
 FOLLOWERS = [Kinematic(SMALL), FittedKalman(replace(SMALL, accel_psd=2.0)), Imm.around(SMALL)]
 
 
-def sample(make_corpus: MakeCorpus, *tracks: dict[str, list[object]]) -> Sample:
-    corpus = make_corpus(together(*tracks), cut=EVALUATION)
-    return Sample("world", "all", "-", corpus, len(corpus), 1)
-
-
-def test_on_a_straight_road_constant_velocity_is_exact_and_staying_is_off_by_the_way(make_corpus: MakeCorpus) -> None:
+def test_on_a_straight_road_constant_velocity_is_exact_and_staying_is_off_by_the_way(make_sample: MakeSample) -> None:
     minutes = [60.0 * i for i in range(40)]
-    report = judge_forecasts(sample(make_corpus, track("a", minutes, [10.0 * t for t in minutes])), None)
+    report = judge_forecasts(make_sample(track("a", minutes, [10.0 * t for t in minutes])), None)
     # Of 300 s, 27 targets are exact and the last is as near as a fifth allows: the real time counts.
     for horizon, mean_s in (("next", 60.0), ("60", 60.0), ("300", (27 * 300 + 240) / 28)):
         block = report["horizons"][horizon]
@@ -53,20 +48,18 @@ def test_on_a_straight_road_constant_velocity_is_exact_and_staying_is_off_by_the
     assert far["stay"]["mean_m"] == pytest.approx(10 * np.mean([900] * 17 + [840, 780, 720]), rel=1e-4)
 
 
-def test_a_covariance_is_held_against_metres_at_any_latitude(make_corpus: MakeCorpus) -> None:
+def test_a_covariance_is_held_against_metres_at_any_latitude(make_sample: MakeSample) -> None:
     minutes = [60.0 * i for i in range(20)]
     tracks = [
         track("a", minutes, [4.0 * t + 90 * (-1) ** i for i, t in enumerate(minutes)], lat=lat) for lat in (1, 65)
     ]
-    low, high = (
-        judge_forecasts(sample(make_corpus, each), None)["horizons"]["next"]["constant_velocity"] for each in tracks
-    )
+    low, high = (judge_forecasts(make_sample(each), None)["horizons"]["next"]["constant_velocity"] for each in tracks)
     assert high["crps_m"] == pytest.approx(low["crps_m"], rel=0.005)
     assert high["mean_m"] == pytest.approx(low["mean_m"], rel=0.005)
 
 
-def test_an_untrained_model_scores_as_the_kalman_filter(make_corpus: MakeCorpus) -> None:
-    judged = sample(make_corpus, wander("a", 60, 1), wander("b", 45, 2))
+def test_an_untrained_model_scores_as_the_kalman_filter(make_sample: MakeSample) -> None:
+    judged = make_sample(together(wander("a", 60, 1), wander("b", 45, 2)))
     report = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4))
     assert report["fallbacks"] == 0
     for block in report["horizons"].values():
@@ -76,8 +69,8 @@ def test_an_untrained_model_scores_as_the_kalman_filter(make_corpus: MakeCorpus)
     assert json.loads(json.dumps(report)) == report
 
 
-def test_strata_are_parts_of_the_whole(make_corpus: MakeCorpus) -> None:
-    report = judge_forecasts(sample(make_corpus, wander("a", 80, 1), wander("b", 80, 2, cadence_s=4.0)), None)
+def test_strata_are_parts_of_the_whole(make_sample: MakeSample) -> None:
+    report = judge_forecasts(make_sample(together(wander("a", 80, 1), wander("b", 80, 2, cadence_s=4.0))), None)
     block = report["horizons"]["next"]
     motions = [block["strata"][name]["stay"] for name in ("moving", "turning", "stopped")]
     cadences = [block["strata"][name]["stay"] for name in ("cadence 0-10 s", "cadence 10-45 s")]
@@ -140,14 +133,14 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     assert "next_interval" not in judge_forecasts(Sample("f", "all", "", corpus, 3, 1), None)
 
 
-def test_a_record_is_read_at_the_time_when_the_next_ping_came(make_corpus: MakeCorpus) -> None:
+def test_a_record_is_read_at_the_time_when_the_next_ping_came(make_sample: MakeSample) -> None:
     """A thing that goes straight and reports when it likes: the position of `next` is for another time."""
     rng = np.random.default_rng(0)
     tracks = []
     for i in range(4):
         times_s = np.cumsum(10.0 * np.exp(rng.normal(0, 0.4, 120))).tolist()
         tracks.append(track(f"v{i}", times_s, [10.0 * t for t in times_s]))
-    judged = sample(make_corpus, *tracks)
+    judged = make_sample(together(*tracks))
     predictor = Predictor.untrained(SMALL, capacity=4)
     report = judge_forecasts(judged, predictor)
     read, exact = report["next_from_record"], report["horizons"]["next"][MODEL]
@@ -216,10 +209,10 @@ def test_who_is_said_to_stay_is_off_by_the_way_east_and_north(make_corpus: MakeC
     np.testing.assert_allclose(error, anchors.dt_s[row, column][:, None] * [10.0, -4.0], rtol=2e-3)
 
 
-def test_two_tracks_of_one_vehicle_are_one_entity(make_corpus: MakeCorpus) -> None:
+def test_two_tracks_of_one_vehicle_are_one_entity(make_sample: MakeSample) -> None:
     """The interval is by vehicle, wherever its day was cut."""
     minutes = [60.0 * i for i in range(20)]
-    judged = sample(make_corpus, track("a", [*minutes, *(7_200.0 + t for t in minutes)], [0.0] * 40))
+    judged = make_sample(track("a", [*minutes, *(7_200.0 + t for t in minutes)], [0.0] * 40))
     assert len(judged.corpus) == 2
     assert judge_forecasts(judged, None)["horizons"]["next"]["stay"]["entities"] == 1
 
@@ -251,13 +244,13 @@ def test_modes_choose_among_the_tracks_of_a_split_and_move_none_to_another(
 
 
 def test_a_file_without_a_track_to_judge_says_so(write_file: WriteFile, tmp_path: Path) -> None:
-    path = write_file(together(*(wander(f"v{i}", 9, i) for i in range(3))))
+    path = write_file(fleet(3, 9))
     with pytest.raises(ValueError, match=r"tracks\.parquet: no track in split test is long enough"):
         open_samples([path], "test", cache_dir=tmp_path / "cache")
 
 
-def test_the_model_is_held_against_the_best_baseline_case_by_case(make_corpus: MakeCorpus) -> None:
-    judged = sample(make_corpus, *(wander(f"v{i}", 60, i) for i in range(4)))
+def test_the_model_is_held_against_the_best_baseline_case_by_case(make_sample: MakeSample) -> None:
+    judged = make_sample(fleet(4, 60))
     report = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4))
     for block in report["horizons"].values():
         scores = {
@@ -307,8 +300,8 @@ def test_a_stratum_where_a_baseline_is_better_is_listed_unless_it_is_small() -> 
     assert listed == [("60", "cadence 0-10 s", "kalman"), ("60", "stopped", "trees")]
 
 
-def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(make_corpus: MakeCorpus) -> None:
-    judged = sample(make_corpus, wander("a", 60, 1))
+def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(make_sample: MakeSample) -> None:
+    judged = make_sample(wander("a", 60, 1))
     plain = judge_forecasts(judged, None)["horizons"]["60"]
     other = Imm.around(replace(SMALL, accel_psd=50.0))
     fitted = judge_forecasts(judged, None, fitted=[FittedKalman(SMALL), other])["horizons"]["60"]
@@ -317,8 +310,8 @@ def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(ma
     assert fitted["stay"] == plain["stay"]
 
 
-def test_the_model_s_crps_is_held_against_the_fitted_filter_where_there_is_one(make_corpus: MakeCorpus) -> None:
-    judged, poor = sample(make_corpus, wander("a", 60, 1)), FittedKalman(replace(SMALL, accel_psd=50.0))
+def test_the_model_s_crps_is_held_against_the_fitted_filter_where_there_is_one(make_sample: MakeSample) -> None:
+    judged, poor = make_sample(wander("a", 60, 1)), FittedKalman(replace(SMALL, accel_psd=50.0))
     for fitted, reference in (((), "kalman"), ((poor,), FITTED)):
         block = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4), fitted=fitted)["horizons"]["300"]
         assert block["crps_vs_kalman"]["reference"] == reference

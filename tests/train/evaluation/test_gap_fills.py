@@ -6,22 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, lively, together, track, wander
+from train_worlds import MakeCorpus, MakeSample, fleet, lively, together, track, wander
 
 from model.api import Gap, ModelConfig, Predictor
-from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
 from train.evaluation.atlas import BESIDE
-from train.evaluation.forecasts import Sample
 from train.evaluation.gap_fills import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.evaluation.rollout import MODEL
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
 MINUTES = [60.0 * i for i in range(40)]
-
-
-def sample(corpus: Corpus) -> Sample:
-    return Sample("world", "all", "-", corpus, len(corpus), 1)
 
 
 def test_a_block_is_the_pings_inside_its_span(make_corpus: MakeCorpus) -> None:
@@ -58,7 +52,7 @@ def test_half_of_the_pings_are_hidden_between_known_ones(make_corpus: MakeCorpus
 
 
 def test_the_first_nine_pings_and_the_last_two_are_never_hidden(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 20, i) for i in range(12))), cut=EVALUATION)
+    corpus = make_corpus(fleet(12, 20), cut=EVALUATION)
     known = hide_half(corpus).known
     for first, last in corpus.tracks:
         assert known[first : first + 9].all()
@@ -66,9 +60,8 @@ def test_the_first_nine_pings_and_the_last_two_are_never_hidden(make_corpus: Mak
     assert not known.all()
 
 
-def test_a_straight_road_is_filled_without_error(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(track("a", MINUTES, [12.0 * t for t in MINUTES]), cut=EVALUATION)
-    report = judge_gap_fills(sample(corpus), Predictor.untrained(SMALL))
+def test_a_straight_road_is_filled_without_error(make_sample: MakeSample) -> None:
+    report = judge_gap_fills(make_sample(track("a", MINUTES, [12.0 * t for t in MINUTES])), Predictor.untrained(SMALL))
     assert list(report["blocks"]) == ["120", "300", "900", HALF]
     assert report["blocks"]["300"]["n"] == 4 * report["blocks"]["300"]["gaps"]
     for block in report["blocks"].values():
@@ -81,11 +74,11 @@ def test_a_straight_road_is_filled_without_error(make_corpus: MakeCorpus) -> Non
         assert block["linear"]["coverage_90"] is None
 
 
-def test_a_detour_is_off_by_its_width_for_linear(make_corpus: MakeCorpus) -> None:
+def test_a_detour_is_off_by_its_width_for_linear(make_sample: MakeSample) -> None:
     # one minute at 100 m to the side, hidden: linear goes straight past it
     north = [0.0] * 9 + [100.0] + [0.0] * 30
-    corpus = make_corpus(track("a", MINUTES, [5.0 * t for t in MINUTES], north), cut=EVALUATION)
-    report = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,))
+    judged = make_sample(track("a", MINUTES, [5.0 * t for t in MINUTES], north))
+    report = judge_gap_fills(judged, None, blocks_s=(120.0,))
     linear = report["blocks"]["120"]["linear"]
     assert linear["n"] == 3
     assert linear["mean_m"] == pytest.approx(100 / 3, rel=1e-3)
@@ -107,9 +100,9 @@ def test_hermite_knows_positions_alone_and_another_what_is_reported(make_corpus:
     assert np.abs(off_m).max() == pytest.approx(2.7 * 120 * 0.0962, rel=0.15)  # of u(1-u)² - u²(1-u), at most
 
 
-def test_an_untrained_model_fills_as_hermite(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(wander("a", 90, 1), wander("b", 90, 2)), cut=EVALUATION)
-    for block in judge_gap_fills(sample(corpus), Predictor.untrained(SMALL))["blocks"].values():
+def test_an_untrained_model_fills_as_hermite(make_sample: MakeSample) -> None:
+    judged = make_sample(fleet(2, 90))
+    for block in judge_gap_fills(judged, Predictor.untrained(SMALL))["blocks"].values():
         assert block[MODEL]["mean_m"] == pytest.approx(block["hermite"]["mean_m"], rel=1e-4)
 
 
@@ -149,38 +142,37 @@ def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, h
 
 
 def test_the_gaps_that_are_judged_are_of_all_vehicles_not_of_the_first_few(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 80, i) for i in range(5))), cut=EVALUATION)
+    corpus = make_corpus(fleet(5, 80), cut=EVALUATION)
     assert np.unique(evenly(hide_blocks(corpus, 120.0), 7).track).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_two_tracks_of_one_vehicle_are_one_entity(make_corpus: MakeCorpus) -> None:
+def test_two_tracks_of_one_vehicle_are_one_entity(make_sample: MakeSample) -> None:
     times = [*MINUTES, *(7_200.0 + t for t in MINUTES)]
-    corpus = make_corpus(track("a", times, [0.0] * len(times)), cut=EVALUATION)
-    assert len(corpus) == 2
-    block = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,))["blocks"]["120"]
+    judged = make_sample(track("a", times, [0.0] * len(times)))
+    assert len(judged.corpus) == 2
+    block = judge_gap_fills(judged, None, blocks_s=(120.0,))["blocks"]["120"]
     assert (block["gaps"], block["linear"]["entities"]) == (6, 1)
 
 
-def test_at_most_the_asked_number_of_gaps_is_judged_and_said(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 80, i) for i in range(5))), cut=EVALUATION)
-    block = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,), most=7)["blocks"]["120"]
+def test_at_most_the_asked_number_of_gaps_is_judged_and_said(make_sample: MakeSample) -> None:
+    block = judge_gap_fills(make_sample(fleet(5, 80)), None, blocks_s=(120.0,), most=7)["blocks"]["120"]
     assert block["gaps"] == 7
     assert block["gaps_in_split"] > 7
 
 
-def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(wander("a", 90, 1), wander("b", 90, 2)), cut=EVALUATION)
-    same = judge_gap_fills(sample(corpus), None, smoother=ModelConfig())["blocks"]["300"]
-    other = judge_gap_fills(sample(corpus), None, smoother=ModelConfig(accel_psd=30.0))["blocks"]["300"]
+def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_sample: MakeSample) -> None:
+    judged = make_sample(together(wander("a", 90, 1), wander("b", 90, 2)))
+    same = judge_gap_fills(judged, None, smoother=ModelConfig())["blocks"]["300"]
+    other = judge_gap_fills(judged, None, smoother=ModelConfig(accel_psd=30.0))["blocks"]["300"]
     assert same["rts_fitted"] == same["rts"] == other["rts"]
     assert other["rts_fitted"] != other["rts"]
     assert "model_vs_best" not in same
 
 
-def test_the_atlas_of_a_fleet_that_goes_a_detour_bends_fills_towards_it(make_corpus: MakeCorpus) -> None:
+def test_the_atlas_of_a_fleet_that_goes_a_detour_bends_fills_towards_it(make_sample: MakeSample) -> None:
     """And knows nothing before its first version, so that nothing is moved then."""
-    corpus = make_corpus(together(*(detours(f"bus-{n}", n) for n in range(6))), cut=EVALUATION)
-    judged, predictor = replace(sample(corpus), fleet=corpus), Predictor.untrained(SMALL)
+    buses, predictor = make_sample(together(*(detours(f"bus-{n}", n) for n in range(6)))), Predictor.untrained(SMALL)
+    judged = replace(buses, fleet=buses.corpus)
     found = judge_gap_fills(judged, predictor, blocks_s=[300.0], atlas_ms=3_600_000)["blocks"]["300"]
     assert found[BESIDE]["mean_m"] < 0.97 * found[MODEL]["mean_m"]
     assert found["atlas_vs_model"]["high_m"] < 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, together, wander
+from train_worlds import MakeCorpus, fleet
 
 from model.kinematics.geo import haversine_m
 from train.data.anchors import motion
@@ -18,7 +17,7 @@ from train.evaluation.forecasts import Judged, Sample, answers_of, report_of
 
 @pytest.fixture
 def sample(make_corpus: MakeCorpus) -> Sample:
-    corpus = make_corpus(together(*(wander(f"v{i}", 80, i) for i in range(3))), cut=EVALUATION)
+    corpus = make_corpus(fleet(3, 80), cut=EVALUATION)
     return Sample("world.parquet", "all", "-", corpus, len(corpus), 1)
 
 
@@ -79,11 +78,3 @@ def test_errors_of_zero_have_a_place_in_the_picture(sample: Sample, judged: Judg
         plots._draw_errors(axis, horizons, ["stay", "kalman"])
         assert axis.get_yscale() == scale
         assert all(np.isfinite(axis.transData.transform(line.get_xydata())).all() for line in axis.get_lines())
-
-
-def test_without_matplotlib_the_extra_is_named(
-    sample: Sample, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"pip install 'pathcast\[pictures\]'"):
-        plots.draw(tmp_path / "a.png", sample, report_of(sample, judged), judged, "no model")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from train_worlds import MakeCorpus, together, track
@@ -65,9 +63,3 @@ def test_the_same_tracks_grow_the_same_trees_and_fewer_rows_other_ones(make_corp
     )
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
-
-
-def test_without_lightgbm_the_extra_is_named(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(ValueError, match=r"pip install 'pathcast\[trees\]'"):
-        train_trees(make_corpus(zigzag("v", 0), cut=EVALUATION))

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import Columns, MakeCorpus, WriteFile, assert_it_becomes_a_report, together, track
+from train_worlds import Columns, LabOf, MakeCorpus, assert_it_becomes_a_report, together, track
 
-from stream.adapters.sources import parse
 from train.data.cutting import EVALUATION
-from train.experiments.lab.lab import Lab
 from train.experiments.lab.passages import Fleet
 from train.experiments.questions import between
 
@@ -56,26 +54,13 @@ def test_a_number_is_chosen_by_some_entities_and_judged_by_the_others() -> None:
     assert gain.ratio == pytest.approx(9 / 5)
 
 
-def test_of_a_large_fleet_the_newest_pings_are_known_and_their_last_quarter_is_judged(
-    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    corpus = make_corpus(together(*(corner(f"car-{i}", day=i) for i in range(8))), cut=EVALUATION)
-    assert between.newest(corpus, corpus) == (corpus, corpus)
-    monkeypatch.setattr(between, "MOST_PINGS", corpus.pings // 2)
-    fleet, asked = between.newest(corpus, corpus)
-    begins = np.sort(corpus.ts_ms[corpus.tracks[:, 0]])
-    assert sorted(fleet.ts_ms[fleet.tracks[:, 0]]) == list(begins[4:])
-    assert list(asked.ts_ms[asked.tracks[:, 0]]) == list(begins[7:])
-
-
 def test_it_leads_from_files_to_a_report_and_knows_the_corner_that_others_took(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab_of: LabOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(between, "BLOCKS_S", (300.0,))
     # At any moment of the day, so that gaps begin anywhere.
     cars = together(*(corner(f"car-{i}", day=day, late_s=977.0 * (7 * i + day)) for i in range(24) for day in range(6)))
-    lab = Lab((parse(write_file(cars, "cars.parquet")),), tmp_path / "scratch", cache=tmp_path / "cache")
-    finding = between.run(lab)
+    finding = between.run(lab_of({"cars": cars}))
     assert_it_becomes_a_report(finding, "between", tmp_path)
     (row,) = finding.tables[0].rows
     found = dict(zip(finding.tables[0].columns, row, strict=False))
@@ -86,8 +71,7 @@ def test_it_leads_from_files_to_a_report_and_knows_the_corner_that_others_took(
     assert like_min < 0.1, "every trip takes as long as those before"
 
 
-def test_a_file_without_room_for_a_gap_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+def test_a_file_without_room_for_a_gap_is_refused(lab_of: LabOf) -> None:
     cars = together(*(corner(f"car-{i}", day=day, cadence_s=130.0) for i in range(24) for day in range(6)))
-    lab = Lab((parse(write_file(cars, "cars.parquet")),), tmp_path / "scratch", cache=tmp_path / "cache")
     with pytest.raises(ValueError, match=r"no track"):
-        between.run(lab)
+        between.run(lab_of({"cars": cars}))

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, lively, together, track, wander
+from train_worlds import LabOf, MakeCorpus, assert_it_becomes_a_report, fleet, track
 
 from model.config import ModelConfig
-from stream.adapters.sources import parse
 from train.data.cutting import EVALUATION
-from train.evaluation.forecasts import Sample, answers_of, errors_en_m
-from train.experiments.lab.lab import Lab
 from train.experiments.questions import cadence
 from train.experiments.questions.cadence import Row, Usual
 
@@ -37,15 +34,12 @@ def test_cadences_take_turns_and_each_ping_knows_how_many_of_the_new_it_has_seen
         assert steps[at - seen[at] - 1] == 10
 
 
-def test_it_leads_from_files_to_a_report(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_leads_from_files_to_a_report(lab_of: LabOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cadence, "WEIGHTS", {"small": "test"})
     monkeypatch.setattr(cadence, "CHANGES_S", ((6.0, 18.0),))
     monkeypatch.setattr(cadence, "PHASE_S", 240.0)
     monkeypatch.setattr(cadence, "FEW", 1)
-    cars = write_file(together(*(wander(f"car-{i}", 400, i, cadence_s=3.0) for i in range(24))), "cars.parquet")
-    finding = cadence.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
+    finding = cadence.run(lab_of({"cars": fleet(24, 400, cadence_s=3.0)}))
     assert_it_becomes_a_report(finding, "cadence", tmp_path)
     changes, files = finding.tables
     assert [row[2] for row in changes.rows] == ["0", "1", "2 to 3", "4 to 8", "9 to 15"]
@@ -56,57 +50,12 @@ def test_it_leads_from_files_to_a_report(
     assert files.rows[0][-2] != files.rows[0][-1]
 
 
-def test_a_file_without_a_change_that_can_be_judged_is_refused(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_without_a_change_that_can_be_judged_is_refused(lab_of: LabOf, monkeypatch: pytest.MonkeyPatch) -> None:
     """It once concluded that the next ping's time is missed "by factors of nan, nan, nan, nan"."""
     monkeypatch.setattr(cadence, "WEIGHTS", {"small": "all"})
-    cars = write_file(together(*(wander(f"car-{i}", 90, i, cadence_s=5.0) for i in range(3))), "cars.parquet")
-    with pytest.raises(
-        ValueError, match=r"cars\.parquet: fewer than 30 pings come 1, 2 to 3, 4 to 8, 9 to 15 intervals"
-    ):
-        cadence.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
-
-
-def test_of_each_track_as_it_is_only_the_first_pings_are_asked(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cars = write_file(together(*(wander(f"car-{i}", 60, i) for i in range(24))), "cars.parquet")
-    lab = Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache")
-    whole = cadence._usual(lively(TINY), "tiny", lab.data[0], lab)
-    monkeypatch.setattr(cadence, "LONGEST", 20)
-    first = cadence._usual(lively(TINY), "tiny", lab.data[0], lab)
-    assert first.n % (20 - 9) == 0, "of twenty pings the first eight have too few before them, and the last has no next"
-    assert 0 < first.n < whole.n / 2
-
-
-def test_errors_are_those_of_the_anchors_of_the_bin(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each horizon's own, over the best physics' on the same anchors; and times of the pings of the bin."""
-    monkeypatch.setattr(cadence, "PHASE_S", 240.0)
-    monkeypatch.setattr(cadence, "FEW", 1)
-    whole = make_corpus(together(*(wander(f"e{i}", 400, i, cadence_s=3.0) for i in range(6))), cut=EVALUATION)
-    corpus, seen = cadence.alternating(whole, 6.0, 18.0)
-    predictor = lively(TINY)
-    sample = Sample("f", "test", "", corpus, len(corpus), 1)
-    rows = cadence._judge(predictor, "tiny", "change", sample, seen)
-    judged = answers_of(sample, predictor)
-    assert judged.next_s is not None
-    for row, (low, high) in zip(rows, cadence.BINS.values(), strict=True):
-        mine = (low <= seen[judged.anchors.row]) & (seen[judged.anchors.row] <= high)
-        for share, column in zip(row.ahead, (1, 2), strict=True):
-            asked = np.flatnonzero(mine & (judged.anchors.target[:, column] >= 0))
-            errors = {
-                name: np.hypot(*errors_en_m(corpus, judged.anchors, answer, asked, column).T).mean()
-                for name, answer in judged.answers.items()
-            }
-            assert share == pytest.approx(errors.pop("model") / min(errors.values()))
-        assert row.n == mine.sum() > 0
-        at = judged.anchors.row[mine]
-        last, true = ((corpus.ts_ms[at + offset] - corpus.ts_ms[at + offset - 1]) / 1000.0 for offset in (0, 1))
-        eight = np.array([np.median(np.diff(corpus.ts_ms[one - 8 : one + 1])) for one in at]) / 1000.0
-        for factor, told in ((row.off, judged.next_s[mine]), (row.repeated, last), (row.typical, eight)):
-            assert factor == pytest.approx(np.exp(np.abs(np.log(told / true)).mean()))
-        assert row.off != row.repeated
+    said = r"cars\.parquet: fewer than 30 pings come 1, 2 to 3, 4 to 8, 9 to 15 intervals"
+    with pytest.raises(ValueError, match=said):
+        cadence.run(lab_of({"cars": fleet(3, 90, cadence_s=5.0)}))
 
 
 def row(seen: str, off: float, ahead: float) -> Row:

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 import typer
-from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, wander
+from click.testing import Result
+from train_worlds import LabOf, WriteFile, assert_it_becomes_a_report, fleet, lively, wander
 from typer.testing import CliRunner
 
 from model.config import ModelConfig
-from model.kinematics import features
 from stream.adapters.sources import TABLE, Source, parse
 from train.data.corpus import load
 from train.evaluation.forecasts import judge_forecasts, open_samples
 from train.experiments import cli
 from train.experiments.lab import full_pass as ex
 from train.experiments.lab import inversion, kv_cost, seeds
-from train.experiments.lab.lab import Lab, Trained
+from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Table
 from train.experiments.questions import ablation, autoencoder, overfit, positions, targets
 
@@ -32,13 +32,10 @@ NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
 
 
 @pytest.fixture
-def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+def lab(lab_of: LabOf) -> Lab:
     """A sitting over a town to train in and another one, a fiftieth of the steps."""
-    town = write_file(together(*(wander(f"car-{i}", 90, i) for i in range(40))), "town.parquet")
-    away = write_file(together(*(wander(f"bus-{i}", 60, 50 + i, lat=10.0) for i in range(20))), "away.parquet")
-    return Lab(
-        (parse(town), parse(away)), tmp_path / "scratch", effort=0.02, cache=tmp_path / "cache", most_anchors=500
-    )
+    files = {"town": fleet(40, 90, name="car-"), "away": fleet(20, 60, name="bus-", seed=50, lat=10.0)}
+    return lab_of(files, effort=0.02, most_anchors=500)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,20 +52,26 @@ def test_an_experiment_leads_from_files_to_a_report(
     assert_it_becomes_a_report(finding, name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "all"])
-def test_the_command_writes_a_report_that_names_it(
-    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever reads the report can run it again: with every option that it was run with but where things lie."""
+def experiment(lab: Lab, out: Path, *given: str) -> Result:
+    app = typer.Typer()
+    app.command()(cli.experiment)
+    return CliRunner().invoke(app, [*given, "--out", str(out), "--cache", str(lab.cache)])
+
+
+@pytest.fixture
+def tiny_autoencoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "CONFIG", TINY)
     monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
+
+
+@pytest.mark.usefixtures("tiny_autoencoder")
+def test_the_command_writes_a_report_that_names_it(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the report can run it again: with every option that it was run with but where things lie."""
     monkeypatch.setattr(cli, "EXPERIMENTS", {"autoencoder": cli.EXPERIMENTS["autoencoder"]})
-    app, out, before = typer.Typer(), tmp_path / "out", torch.get_num_threads()
-    app.command()(cli.experiment)
+    out, before = tmp_path / "out", torch.get_num_threads()
     town, away = map(str, lab.data)
-    places = ["--out", str(out), "--cache", str(lab.cache)]
     options = ["--effort", "0.01", "--seed", "3", "--threads", "2", "--jobs", "2"]
-    result = CliRunner().invoke(app, [name, "--data", town, away, *options, *places], catch_exceptions=False)
+    result = experiment(lab, out, "all", "--data", town, away, *options)
     torch.set_num_threads(before)
     assert result.exit_code == 0, result.output
     facts = json.loads((out / "autoencoder.json").read_text())
@@ -95,30 +98,24 @@ def test_the_command_takes_what_train_and_evaluate_take(
     for i in range(2):
         lines = [f"{i},2008-02-02 15:{minute}:00,{116.5 + 0.001 * minute},39.9" for minute in range(10, 20)]
         (taxis / f"{i}.txt").write_text("\n".join(lines) + "\n")
-    app, out = typer.Typer(), tmp_path / "out"
-    app.command()(cli.experiment)
-    columns = ["--columns", "entity_id=vehicle,lat=y,lon=x"]
-    given = ["overfit", "--data", f"tdrive:{taxis}", str(theirs), *columns, "--out", str(out)]
-    result = CliRunner().invoke(app, [*given, "--cache", str(lab.cache)], catch_exceptions=False)
+    out, columns = tmp_path / "out", "entity_id=vehicle,lat=y,lon=x"
+    result = experiment(lab, out, "overfit", "--data", f"tdrive:{taxis}", str(theirs), "--columns", columns)
     assert result.exit_code == 0, result.output
     assert seen == [(["tdrive:release", "theirs.csv"], [2, 1])]
     command = "`pathcast experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
     assert command in (out / "overfit.md").read_text()
-    result = CliRunner().invoke(app, ["overfit", "--data", "nonsense:file"])
+    result = experiment(lab, out, "overfit", "--data", "nonsense:file")
     assert result.exit_code == 2
     assert "unknown format" in result.stderr
 
 
+@pytest.mark.usefixtures("tiny_autoencoder")
 def test_all_goes_on_where_one_fails(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that `transfer` has no region for once cost the reports of all that come after it."""
-    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
-    monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
     monkeypatch.setattr(overfit, "run", lambda lab: {}["a fault of ours"])
     monkeypatch.setattr(cli, "EXPERIMENTS", dict.fromkeys(("transfer", "overfit", "autoencoder"), ""))
-    app, out = typer.Typer(), tmp_path / "out"
-    app.command()(cli.experiment)
-    places = ["--out", str(out), "--cache", str(lab.cache), "--effort", "0.01"]
-    result = CliRunner().invoke(app, ["all", "--data", str(lab.data[0]), *places])
+    out = tmp_path / "out"
+    result = experiment(lab, out, "all", "--data", str(lab.data[0]), "--effort", "0.01")
     assert isinstance(result.exception, RuntimeError)  # which `pathcast` makes a line and exit code 1
     assert str(result.exception).startswith("no report of transfer, overfit;")
     assert "\ntransfer failed: transfer needs two files, one of them among" in f"\n{result.stderr}"
@@ -137,9 +134,7 @@ def test_an_extra_that_is_missing_is_said_before_anything_is_read_or_trained(
 ) -> None:
     """`overfit` trained to its last step, and then could not draw its picture: nothing was saved."""
     monkeypatch.setitem(sys.modules, missing, None)
-    app, places = typer.Typer(), ["--out", str(tmp_path / "out"), "--cache", str(lab.cache)]
-    app.command()(cli.experiment)
-    result = CliRunner().invoke(app, [name, "--data", str(lab.data[0]), *places])
+    result = experiment(lab, tmp_path / "out", name, "--data", str(lab.data[0]))
     assert isinstance(result.exception, ValueError)
     assert says in str(result.exception)
     assert "step" not in result.stderr
@@ -152,7 +147,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
     """Of vehicles that report nothing, and of such that say something of how fast they go and where to."""
     predictor, file = lively(TINY), lab.data[0]
     if tell:
-        town = together(*(wander(f"car-{i}", 90, i) for i in range(40)))
+        town = fleet(40, 90)
         speed, heading = np.random.default_rng(1).uniform([[0], [0]], [[20], [360]], (2, len(town["t"]))).tolist()
         file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
     sample = open_samples([file], "test", cache_dir=lab.cache)[0]
@@ -161,24 +156,6 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
     for column, name in enumerate(["next", "60", "300", "900"]):
         assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
         assert marks.coverage_90()[column] == pytest.approx(judged[name]["model"]["coverage_90"], abs=0.01)
-
-
-def test_tokens_that_are_not_shown_have_no_marks(lab: Lab) -> None:
-    exam = ex.ask(ex.judged_tracks(lab, lab.data[0], None))
-    network = lively(TINY).net
-    whole, short = ex.sit(network, exam), ex.sit(network, exam, longest=20)
-    late = exam.token >= 20
-    assert late.any()
-    assert np.isnan(short.error_m[late]).all()
-    np.testing.assert_allclose(short.error_m[~late], whole.error_m[~late], rtol=1e-4)
-
-
-def test_irregular_tracks_are_the_same_tracks_with_fewer_pings(lab: Lab) -> None:
-    corpus = ex.judged_tracks(lab, lab.data[0], None)
-    fewer = ex.irregular(corpus)
-    assert 0.3 < fewer.pings / corpus.pings < 0.7
-    for (first, last), (was_first, was_last) in zip(fewer.tracks, corpus.tracks, strict=True):
-        assert set(fewer.ts_ms[first:last]) <= set(corpus.ts_ms[was_first:was_last])
 
 
 def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
@@ -284,11 +261,6 @@ def test_targets_are_compared_at_what_the_tracks_reach() -> None:
     assert "nan" not in words
 
 
-def test_a_trial_of_two_steps_has_an_unsteadiness() -> None:
-    trained = Trained("two", lively(TINY).net, [2.0, 1.0], [], 1.0, 2, [0.5, 2.0])
-    assert targets._outcome(trained, [1.0] * 4).unsteadiness == pytest.approx(np.sqrt(0.5) / 1.5)
-
-
 def test_targets_that_diverge_are_said_to() -> None:
     fine = outcome(100.0, [50.0])
     words = targets.conclude({"delta": [fine, fine], "absolute": [fine]}, {"delta": 0, "absolute": 1})
@@ -319,21 +291,3 @@ def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
     assert "int8 rings change the error by +0.1 %" in words
     even = {name: [100.0, 100.5] for name in own}
     assert "grows with no change and falls with no change" in ablation.conclude({"own": even}, costs)
-
-
-def test_int8_rings_round_keys_and_values_alone() -> None:
-    network = lively(TINY).net
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    x = torch.randn(2, 30, features.width(TINY), generator=torch.Generator().manual_seed(0))
-    plain, rounded = network.trunk(x), kv_cost.with_int8_rings(network).trunk(x)
-    assert 0 < (plain[0] - rounded[0]).abs().max() < 0.05
-    for exact, coarse in zip(plain[1][0], rounded[1][0], strict=True):
-        step = exact.abs().amax(-1, keepdim=True) / kv_cost.LEVELS
-        assert ((exact - coarse).abs() <= 0.52 * step).all()
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-
-
-def test_int8_rings_take_a_byte_per_number_and_two_per_vector() -> None:
-    config = ModelConfig()  # two blocks, keys and values of 32 numbers, 64 pings
-    assert kv_cost.ring_bytes(config, 32) == 2 * 2 * 64 * 32 * 4
-    assert kv_cost.ring_bytes(config, 8) == 2 * 2 * 64 * (32 + 2)

@@ -13,22 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, track, wander
+from train_worlds import LabOf, assert_it_becomes_a_report, fleet, lively
 
 from model.config import ModelConfig
-from stream.adapters.sources import parse
-from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data import synth
 from train.data.corpus import Corpus, load
 from train.data.splits import split
 from train.evaluation.forecasts import judge_forecasts, open_samples
-from train.evaluation.travel import trips as evaluated
 from train.experiments import cli
-from train.experiments.lab import cell_model, h3_cells, windows
+from train.experiments.lab import cell_model, windows
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.paths import PathScore, judge_paths
+from train.experiments.lab.paths import PathScore
 from train.experiments.questions import masking, patching, regions, transfer
 from train.experiments.questions.masking import ALL, NEXT, SHARE
 from train.experiments.questions.transfer import Against, Compared
@@ -37,14 +32,11 @@ TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
 
 @pytest.fixture
-def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+def lab(lab_of: LabOf) -> Lab:
     """A sitting over two of the regions and another file; two steps of each training."""
-    files = [
-        write_file(together(*(wander(f"{name}-{i}", 60, 100 * n + i, lat=lat) for i in range(24))), f"{name}.parquet")
-        for n, (name, lat) in enumerate({"cabspotting_sf": 37.75, "gotrack_aracaju": -10.9, "buses": 10.0}.items())
-    ]
-    cache, scratch = tmp_path / "cache", tmp_path / "scratch"
-    return Lab(tuple(map(parse, files)), scratch, effort=0.004, cache=cache, most_anchors=300, config=TINY)
+    places = enumerate({"cabspotting_sf": 37.75, "gotrack_aracaju": -10.9, "buses": 10.0}.items())
+    files = {name: fleet(24, 60, name=f"{name}-", seed=100 * n, lat=lat) for n, (name, lat) in places}
+    return lab_of(files, effort=0.004, most_anchors=300, config=TINY)
 
 
 @pytest.fixture
@@ -96,14 +88,13 @@ def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
     assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
 
 
-def test_no_experiment_reads_the_final_split(write_file: WriteFile, tmp_path: Path) -> None:
+def test_no_experiment_reads_the_final_split(lab_of: LabOf) -> None:
     """Not even where it judges a file as a whole: what is learned from it leads to choices."""
-    path = write_file(together(*(wander(f"v{i}", 60, i) for i in range(60))))
-    lab = Lab((parse(path),), tmp_path / "scratch", cache=tmp_path / "cache")
-    final = split(load([path], tmp_path / "cache")).final
+    lab = lab_of({"cars": fleet(60, 60)})
+    final = split(load(lab.data, lab.cache)).final
     held = {final.names[entity] for entity in final.entity}
     assert held
-    whole = lab.sample(path.name, "all").corpus
+    whole = lab.sample("cars.parquet", "all").corpus
     assert not held & {whole.names[entity] for entity in whole.entity}
     assert len(whole) == 60 - len(held)
     assert len(lab.splits().final) == 0
@@ -130,18 +121,6 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
     assert np.isfinite(error[:, 0]).sum() == served["next"]["n"]
     # A window of 9 pings starts the filter afresh, which it has not quite forgotten by then.
     assert np.nanmean(error[:, 0]) == pytest.approx(served["next"]["model"]["mean_m"], rel=0.15)
-
-
-@pytest.mark.usefixtures("small")
-def test_what_lies_halfway_is_shrunk_to_damped_velocity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All the way it is that, and the model itself is judged before."""
-    monkeypatch.setattr(transfer, "HALF", 1.0)
-    synth.write(lab.scratch / transfer.TOWNS, entities=8)
-    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)))
-    judged = transfer._judge(lab, "cabspotting_sf.parquet", transfer.NORMALISED)
-    blocks = [judged[name]["horizons"]["60"] for name in (transfer.NORMALISED, transfer.HALFWAY)]
-    assert blocks[1]["model"]["mean_m"] == pytest.approx(blocks[1]["damped_velocity"]["mean_m"], rel=1e-4)
-    assert blocks[0]["model"]["mean_m"] != pytest.approx(blocks[1]["model"]["mean_m"], rel=1e-3)
 
 
 def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
@@ -190,24 +169,11 @@ def test_transfer_gives_no_verdict_on_coordinates_where_horizons_disagree() -> N
     assert "travel neither better nor worse. " in transfer.conclude([middle])
 
 
-def test_a_line_of_transfer_goes_forward_in_time() -> None:
-    """A bus reports every two minutes, so its next ping comes after what was asked for at 60 s."""
-    rows = [replace(compared(0.9, 1.1, name), dt_s=dt_s) for name, dt_s in (("next", 120.0), ("60", 60.0))]
-    for model, share in (("normalised", 0.9), ("halfway", 0.8), ("absolute", 1.1)):
-        line = transfer._picture([rows[0], replace(rows[1], physics_m=200.0)], model).lines[0]
-        assert line.x == [60.0, 120.0]
-        assert line.y == pytest.approx([share / 2, share])
-
-
-def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
-    synth.write(lab.scratch / transfer.TOWNS, entities=8)
-    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)), say=cli._Say("transfer", 0.0))
-    asked = [("cabspotting_sf.parquet", transfer.NORMALISED), ("gotrack_aracaju.parquet", transfer.ABSOLUTE)]
-    in_turn = lab.each(transfer._judge, asked)
-    aside = replace(lab, jobs=2)
-    assert aside.each(transfer._judge, asked) == in_turn
-    assert in_turn[0] != in_turn[1]
-    assert os.getpid() not in aside.each(_process, [(0,), (1,)])
+def test_what_is_done_side_by_side_is_done_in_other_processes_and_comes_in_order(lab: Lab) -> None:
+    lab = replace(lab, say=cli._Say("transfer", 0.0))
+    here, aside = (replace(lab, jobs=jobs).each(_process, [(0,), (1,), (2,)]) for jobs in (1, 2))
+    assert [number for number, _ in here] == [number for number, _ in aside] == [0, 1, 2]
+    assert os.getpid() not in {process for _, process in aside}
 
 
 def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
@@ -216,8 +182,8 @@ def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
     assert not multiprocessing.active_children()
 
 
-def _process(lab: Lab, _: int) -> int:
-    return os.getpid()
+def _process(lab: Lab, number: int) -> tuple[int, int]:
+    return number, os.getpid()
 
 
 def _hang_or_fail(lab: Lab, what: str) -> None:
@@ -325,58 +291,3 @@ def test_patching_says_what_is_free() -> None:
     assert "8.0 times as cheap" in cheap
     assert "+40.0 % (60 s)" in cheap
     assert "already 2 pings per token cost up to 30.0 %" in patching.conclude([patched(1, 100), patched(2, 130)])
-
-
-def test_a_path_is_judged_by_what_lies_between_its_ends(lab: Lab, make_corpus: Callable[..., Corpus]) -> None:
-    """At constant speed on a straight road the line is exact, and an untrained model is nearly so."""
-    minutes = [60.0 * i for i in range(20)]
-    trips = make_corpus(together(*(track(f"car-{i}", minutes, [9.0 * t for t in minutes]) for i in range(3))))
-    predictor = lively(TINY)
-    found = judge_paths(predictor, evaluated.long_enough(trips), 2)
-    assert found is not None
-    assert (found.paths, found.points) == (2, 36)
-    assert found.line_m < 1.0 < found.model_m
-    assert judge_paths(predictor, trips.select(np.zeros(3, bool)), 2) is None
-
-
-def cells_of_a_town(corpus: Corpus) -> h3_cells.Vocabulary:
-    return h3_cells.Vocabulary.visited(corpus, 7)
-
-
-def test_a_place_in_no_cell_is_unknown(make_corpus: Callable[..., Corpus]) -> None:
-    words = cells_of_a_town(make_corpus(together(*(wander(f"car-{i}", 200, i) for i in range(3)))))
-    numbers = words.number(np.array([words.lat[3], -33.0, np.nan]), np.array([words.lon[3], 151.0, np.nan]))
-    assert numbers[0] == 3
-    assert numbers[1:].tolist() == [len(words)] * 2
-    np.testing.assert_array_equal(words.number(words.lat, words.lon), np.arange(len(words)))
-
-
-def test_positions_out_of_a_distribution() -> None:
-    """Three cells on a line, most of the mass at one end: the mean lies between, the median in the cell."""
-    share = np.array([[[0.6, 0.2, 0.2]]])
-    centre = np.array([[[0.0, 0.0], [100.0, 0.0], [1000.0, 0.0]]])
-    np.testing.assert_allclose(h3_cells.expected(share, centre), [[[220.0, 0.0]]])
-    assert h3_cells.median(share, centre)[0, 0, 0] < 20.0
-
-
-def test_a_region_holds_the_fewest_cells_that_suffice() -> None:
-    share = np.array([[[0.5, 0.3, 0.15, 0.05]]]).repeat(5, axis=0)
-    truth = np.arange(5)[:, None]  # the last is in no cell
-    assert h3_cells.within(share, truth, 0.9)[:, 0].tolist() == [True, True, True, False, False]
-
-
-def test_a_model_of_cells_learns_where_things_go(lab: Lab) -> None:
-    """It gets far better than all cells alike in a few dozen steps, and unknown targets teach it nothing."""
-    train = lab.splits(without=["gotrack_aracaju.parquet", "buses.parquet"]).train
-    words = cells_of_a_town(train)
-    batches = Batches(train, cell_model.shows_place(TINY), replace(cell_model.PLACED, rows=4, tokens=24), 0)
-    net = cell_model.build(TINY, len(words), 0)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    losses = []
-    for step in range(40):
-        loss = cell_model.cell_loss(net, batches.draw(step), words, seed=step)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])

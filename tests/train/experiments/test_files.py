@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from train_worlds import Columns, MakeCorpus, WriteFile, together, track, wander
+from train_worlds import Columns, LabOf, MakeCorpus, fleet, together, track, wander
 
-from stream.adapters.sources import parse
 from train.experiments import cli
 from train.experiments.lab.lab import Lab
 from train.experiments.questions import autoencoder, masking, overfit, spreads, transfer
 
 ONE_PING = together(*(track(f"car-{i}", [10.0 * i], [10.0 * i]) for i in range(30)))
 PARKED = together(*(track(f"car-{i}", [30.0 * t for t in range(60)], [100.0 * i] * 60) for i in range(30)))
-SHORT = together(*(wander(f"car-{i}", 9, i) for i in range(40)))
-TOWN = together(*(wander(f"bus-{i}", 60, i) for i in range(40)))
+SHORT = fleet(40, 9)
+TOWN = fleet(40, 60)
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +25,6 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("trained before it looked at what there is to judge")
 
     monkeypatch.setattr(Lab, "train", train)
-
-
-@pytest.fixture
-def lab_of(write_file: WriteFile, tmp_path: Path) -> Any:
-    def lab_of(**files: Columns) -> Lab:
-        sources = tuple(parse(write_file(columns, f"{name}.parquet")) for name, columns in files.items())
-        return Lab(sources, tmp_path / "scratch", cache=tmp_path / "cache")
-
-    return lab_of
 
 
 @pytest.mark.parametrize("name", [name for name in cli.EXPERIMENTS if name != "transfer"])
@@ -50,33 +39,35 @@ def lab_of(write_file: WriteFile, tmp_path: Path) -> Any:
     ],
     ids=["one ping", "parked"],
 )
-def test_what_cannot_be_learned_or_judged_is_said_plainly(name: str, columns: Columns, says: str, lab_of: Any) -> None:
+def test_what_cannot_be_learned_or_judged_is_said_plainly(
+    name: str, columns: Columns, says: str, lab_of: LabOf
+) -> None:
     """They once said "zero-size array to reduction operation maximum which has no identity", or had a traceback."""
     files = {"cars": columns} | ({"more": columns} if name == "spreads" else {})
     with pytest.raises(ValueError, match=says):
-        importlib.import_module(f"train.experiments.questions.{name}").run(lab_of(**files))
+        importlib.import_module(f"train.experiments.questions.{name}").run(lab_of(files))
 
 
-def test_transfer_looks_at_what_it_judges_before_it_trains(lab_of: Any) -> None:
+def test_transfer_looks_at_what_it_judges_before_it_trains(lab_of: LabOf) -> None:
     with pytest.raises(ValueError, match="no track moves"):
-        transfer.run(lab_of(cabspotting_sf=PARKED, buses=TOWN))
+        transfer.run(lab_of({"cabspotting_sf": PARKED, "buses": TOWN}))
     with pytest.raises(ValueError, match="no track in split all is long enough"):
-        transfer.run(lab_of(cabspotting_sf=SHORT, buses=TOWN))
+        transfer.run(lab_of({"cabspotting_sf": SHORT, "buses": TOWN}))
 
 
-def test_masking_looks_for_gaps_and_trips_before_it_trains(lab_of: Any) -> None:
+def test_masking_looks_for_gaps_and_trips_before_it_trains(lab_of: LabOf) -> None:
     yard = together(
         *(track(f"c{i}", [30.0 * t for t in range(60)], [float(t % 2) for t in range(60)]) for i in range(30))
     )
     with pytest.raises(ValueError, match="no track in split test is long enough"):
-        masking.run(lab_of(cars=yard))
+        masking.run(lab_of({"cars": yard}))
     with pytest.raises(ValueError, match="no test track has room for a gap to fill"):
-        masking.run(lab_of(brief=together(*(wander(f"car-{i}", 10, i) for i in range(40)))))
+        masking.run(lab_of({"brief": fleet(40, 10, name="car-")}))
 
 
-def test_spreads_needs_files_to_learn_from_beside_the_one_left_out(lab_of: Any) -> None:
+def test_spreads_needs_files_to_learn_from_beside_the_one_left_out(lab_of: LabOf) -> None:
     with pytest.raises(ValueError, match="spreads needs two files"):
-        spreads.run(lab_of(cars=TOWN))
+        spreads.run(lab_of({"cars": TOWN}))
 
 
 def test_overfit_takes_a_track_that_goes_somewhere(make_corpus: MakeCorpus) -> None:
@@ -85,7 +76,7 @@ def test_overfit_takes_a_track_that_goes_somewhere(make_corpus: MakeCorpus) -> N
     still = [track(f"p{i}", [30.0 * t for t in range(60)], [100.0 * i] * 60) for i in range(3)]
     with pytest.raises(ValueError, match="half of the tracks of 60 pings stay at one place"):
         overfit.ordinary(make_corpus(together(wander("a", 60, 1), *still)))
-    assert len(overfit.ordinary(make_corpus(together(*(wander(f"c{i}", 60, i) for i in range(3)), *still[:2])))) == 1
+    assert len(overfit.ordinary(make_corpus(together(fleet(3, 60), *still[:2])))) == 1
 
 
 def test_a_part_that_is_lost_everywhere_has_no_error() -> None:

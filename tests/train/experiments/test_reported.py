@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, wander
+from train_worlds import LabOf, MakeCorpus, assert_it_becomes_a_report, fleet, wander
 
-from stream.adapters.sources import TABLE, Source, parse
 from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
-from train.experiments.lab.lab import Lab
 from train.experiments.questions import reported
 from train.experiments.questions.reported import BOTH, NOTHING, SPEED, STILL, TURNED, UNIT, Row
 
@@ -41,13 +39,13 @@ def test_a_receiver_that_errs_does_so_in_one_way(make_corpus: MakeCorpus) -> Non
         assert not np.isfinite(asked.speed_mps[~known]).any()
 
 
-def test_it_leads_from_files_to_a_report(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_leads_from_files_to_a_report(lab_of: LabOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which says which file it is of, as its command names all that were given: the dense one, or the first."""
     monkeypatch.setattr(reported, "WEIGHTS", {"small": "test"})
     monkeypatch.setattr(reported, "GAPS", 5)
-    cars = write_file(together(*(wander(f"car-{i}", 700, i, cadence_s=3.0) for i in range(24))), "cars.parquet")
-    finding = reported.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
+    cars, said = fleet(24, 700, cadence_s=3.0), list[str]()
+    finding = reported.run(lab_of({"cars": cars, "more": cars}, say=said.append))
+    assert finding.notes[0] == said[0] == "Only cars.parquet is judged on, not more.parquet"
     assert_it_becomes_a_report(finding, "reported", tmp_path)
     forecasts, _ = finding.tables
     assert [row[1:3] for row in forecasts.rows] == [
@@ -66,40 +64,15 @@ def test_it_leads_from_files_to_a_report(
     ],
 )
 def test_a_file_that_tells_nothing_is_refused(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pings: int, cadence_s: float, says: str
+    lab_of: LabOf, monkeypatch: pytest.MonkeyPatch, pings: int, cadence_s: float, says: str
 ) -> None:
     """It once wrote NaN, and concluded from numbers that were all alike that whoever knows them should send them."""
     monkeypatch.setattr(reported, "WEIGHTS", {"small": "all"})
     monkeypatch.setattr(reported, "BLOCKS_S", (120.0,))
     monkeypatch.setattr(reported, "RIGHT", (NOTHING,))
     monkeypatch.setattr(reported, "WRONG", ())
-    cars = (wander(f"car-{i}", pings, i, cadence_s=cadence_s) for i in range(3))
-    path = write_file(together(*cars), "cars.parquet")
     with pytest.raises(ValueError, match=f"cars.parquet: thinned to a ping {says}"):
-        reported.run(Lab((parse(path),), tmp_path / "scratch", cache=tmp_path / "cache"))
-
-
-def test_a_report_says_which_file_it_is_of(
-    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its command names all that were given, of which one is judged on: the dense one that is known, or the first."""
-    monkeypatch.setattr(reported, "WEIGHTS", {"small": "test"})
-    monkeypatch.setattr(reported, "CADENCES_S", (15.0,))
-    monkeypatch.setattr(reported, "BLOCKS_S", (120.0,))
-    monkeypatch.setattr(reported, "GAPS", 5)
-    cars = together(*(wander(f"car-{i}", 200, i, cadence_s=3.0) for i in range(24)))
-    said: list[str] = []
-    files = (write_file(cars, "cars.parquet"), write_file(cars, "more.parquet"))
-    finding = reported.run(
-        Lab(tuple(map(parse, files)), tmp_path / "scratch", cache=tmp_path / "cache", say=said.append)
-    )
-    assert finding.notes[0] == said[0] == "Only cars.parquet is judged on, not more.parquet"
-    assert (
-        Lab((parse(files[0]), Source(TABLE, Path(reported.FILE))), tmp_path).file_or_first(reported.FILE).name
-        == reported.FILE
-    )
-    gaps = finding.tables[1].rows
-    assert all(cell is None or np.isfinite(cell) for row in gaps for cell in row[3:])
+        reported.run(lab_of({"cars": fleet(3, pings, cadence_s=cadence_s)}))
 
 
 def row(way: str, next_m: float, fill_m: float) -> Row:

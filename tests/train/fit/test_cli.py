@@ -6,24 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import WriteFile, together, track, wander
+from train_worlds import WriteFile, fleet, together, track, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
 from model.network.checkpoint import from_pretrained, save_pretrained
-from model.network.network import build
+from model.network.network import Network, build
 from model.network.places import UNUSED
-from train.calibration.calibrate import Held
 from train.data.synth import write
 from train.evaluation.cli import evaluate as evaluate_command
-from train.evaluation.forecasts import Sample
 from train.fit.cli import train as train_command
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -31,17 +31,29 @@ APP.command(name="train")(train_command)
 APP.command(name="evaluate")(evaluate_command)
 
 RUN = CliRunner()
+TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
 
 
 @pytest.fixture
 def data(write_file: WriteFile) -> Path:
-    return write_file(together(*(wander(f"v{i:02}", 50, i) for i in range(30))))
+    return write_file(fleet(30, 50))
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), tmp_path / "weights", "a card")
+    save_pretrained(build(TINY, 0), tmp_path / "weights", "a card")
     return tmp_path / "weights"
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What `evaluate` says of all tracks of thirty vehicles, as JSON and as a table, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("judged")
+    save_pretrained(build(TINY, 0), folder / "weights", "a card")
+    pq.write_table(pa.table(fleet(30, 50)), folder / "tracks.parquet")
+    args = "--data", str(folder / "tracks.parquet"), "--split", "all"
+    report = json.loads(evaluate(folder, folder / "weights", *args, "--json"))
+    return report, evaluate(folder, folder / "weights", *args)
 
 
 def said(result: Result) -> str:
@@ -56,13 +68,37 @@ def evaluate(tmp_path: Path, weights: Path, *more: str) -> str:
     return result.stdout
 
 
-def test_evaluate_prints_model_and_baselines_per_horizon_as_json(tmp_path: Path, weights: Path, data: Path) -> None:
-    report = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--json"))
-    assert (report["task"], report["split"], report["model"]["name"]) == ("forecast", "test", "tiny")
-    (judged,) = report["data"]
-    assert judged["file"] == "tracks.parquet"
-    assert list(judged["horizons"]) == ["next", "60", "300", "900"]
-    scores = judged["horizons"]["60"]
+def train(tmp_path: Path, data: Path, *more: str, out: str = "run") -> Result:
+    """Trains a tiny model for two steps of small batches, if nothing else is asked for."""
+    size = tmp_path / "size.json"
+    size.write_text(TINY.dumps())
+    small = [
+        "--steps",
+        "2",
+        "--set",
+        "rows=4",
+        "--set",
+        "tokens=40",
+        *([] if "--init" in more else ["--size", str(size)]),
+    ]
+    where = ["--out", str(tmp_path / out), "--cache", str(tmp_path / "cache")]
+    return RUN.invoke(APP, ["train", "--data", str(data), *small, *where, *more])
+
+
+def trained(tmp_path: Path, data: Path, *more: str, out: str = "run") -> Network:
+    """What `train` wrote."""
+    result = train(tmp_path, data, *more, out=out)
+    assert result.exit_code == 0, result.output
+    return from_pretrained(tmp_path / out)
+
+
+def test_evaluate_prints_model_and_baselines_per_horizon_as_json(judged: tuple[dict[str, Any], str]) -> None:
+    report, _ = judged
+    assert (report["task"], report["split"], report["model"]["name"]) == ("forecast", "all", "tiny")
+    (of_file,) = report["data"]
+    assert of_file["file"] == "tracks.parquet"
+    assert list(of_file["horizons"]) == ["next", "60", "300", "900"]
+    scores = of_file["horizons"]["60"]
     for predictor in ("model", "stay", "constant_velocity", "damped_velocity", "kalman"):
         assert scores[predictor]["mean_m"] > 0
         assert 0 <= scores[predictor]["coverage_90"] <= 1
@@ -77,20 +113,20 @@ def test_evaluate_judges_what_is_served_or_what_is_exact(tmp_path: Path, data: P
     assert rounded == pytest.approx(whole, rel=0.005)
 
 
-def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: Path, data: Path) -> None:
-    out = evaluate(tmp_path, weights, "--data", str(data), "--split", "all")
+def test_evaluate_prints_a_table_that_fits_80_columns(judged: tuple[dict[str, Any], str]) -> None:
+    report, out = judged
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
     for text in ("tracks.parquet", "next", "900 s", "constant_velocity", "30 entities", "tiny"):
         assert text in out
-    judged = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--split", "all", "--json"))["data"][0]
-    out = " ".join(out.split())  # sentences are wrapped
+    assert "30 entities; intervals" not in out, "that is not few"
+    of_file, out = report["data"][0], " ".join(out.split())  # sentences are wrapped
     for name in ("model", "last interval again"):
-        factor, low, high = (f"{judged['next_interval'][name][key]:.3f}" for key in ("factor", "low", "high"))
+        factor, low, high = (f"{of_file['next_interval'][name][key]:.3f}" for key in ("factor", "low", "high"))
         assert f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})" in out
     assert low < factor < high
-    assert f"; its 90 % interval holds {100 * judged['next_interval']['model']['holds_90']:.1f} %" in out
-    assert f"next ping, as read from the record at its time: {judged['next_from_record']['mean_m']:.0f} m (" in out
+    assert f"; its 90 % interval holds {100 * of_file['next_interval']['model']['holds_90']:.1f} %" in out
+    assert f"next ping, as read from the record at its time: {of_file['next_from_record']['mean_m']:.0f} m (" in out
 
 
 @pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("eta", "all")])
@@ -98,15 +134,11 @@ def test_intervals_of_few_entities_are_not_shown_without_a_warning(
     tmp_path: Path, weights: Path, write_file: WriteFile, task: str, row: str
 ) -> None:
     """Where 95 % are promised, intervals by entity of four that are alike hold the truth 80 times in 100."""
-    said = []
-    other = write_file(together(*(wander(f"w{i}", 60, 50 + i, cadence_s=60.0) for i in range(30))), "other.parquet")
-    for vehicles in (4, 30):
-        tracks = together(*(wander(f"v{i}", 60, i, cadence_s=60.0) for i in range(vehicles)))
-        args = ("--data", str(write_file(tracks, f"{vehicles}.parquet")), "--split", "all", "--fit-on", str(other))
-        said.append(evaluate(tmp_path, weights, *args, "--task", task))
-    assert f"{row}: 4 entities; intervals of fewer than 20 say little" in said[0]
-    assert f"{row}: 30 entities; " not in said[1]
-    assert max(map(len, said[0].splitlines())) <= 80
+    other = write_file(fleet(30, 60, name="w", seed=50, cadence_s=60.0), "other.parquet")
+    args = ("--data", str(write_file(fleet(4, 60, cadence_s=60.0), "few.parquet")), "--fit-on", str(other))
+    out = evaluate(tmp_path, weights, *args, "--split", "all", "--task", task)
+    assert f"{row}: 4 entities; intervals of fewer than 20 say little" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_thinned_evaluation_says_so(tmp_path: Path, weights: Path, data: Path) -> None:
@@ -118,13 +150,17 @@ def test_what_is_left_out_of_the_test_as_a_copy_is_counted(tmp_path: Path, write
     """v5 trains and v0 would be tested on, by the hashes of their ids; here v5 is v0 by another name."""
     tracks = [wander(f"v{i}", 50, 0 if i == 5 else i) for i in range(30)]
     args = ("--data", str(write_file(together(*tracks))))
-    (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, "--json"))["data"]
+    report = json.loads(evaluate(tmp_path, Path("none"), *args, "--json"))
+    (judged,) = report["data"]
     assert judged["copies_left_out"] == 1
     out = evaluate(tmp_path, Path("none"), *args)
     assert "1 left out as copies" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     everything = json.loads(evaluate(tmp_path, Path("none"), *args, "--split", "all", "--json"))["data"][0]
     assert (everything["copies_left_out"], everything["entities"]) == (0, 30)
+    assert report["model"] is None, "without weights the baselines are judged alone"
+    assert "model" not in judged["horizons"]["60"]
+    assert judged["horizons"]["60"]["imm"]["mean_m"] > 0
 
 
 def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Path) -> None:
@@ -177,27 +213,23 @@ def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: Wri
     """--fit-on took files of our own columns alone, and no folder."""
     files = []
     for name, seed in (("data.csv", 0), ("other.csv", 90)):
-        columns = together(*(wander(f"{name}{i:02}", 50, seed + i) for i in range(30)))
+        columns = fleet(30, 50, name=name, seed=seed)
         files.append(
             str(write_file({"y" if ours == "lat" else ours: column for ours, column in columns.items()}, name))
         )
-    args = ("--data", files[0], "--columns", "lat=y", "--split", "all", "--fit-on")
-    (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, files[1], "--fit", "--json"))["data"]
-    assert "kalman_fitted" in judged["fitted"]
-    assert set(judged["fitted"]) == set(judged["fitted_on"]["baselines"])
-    of_one = ("--data", *files, "--columns", "lat=y", "--fit-on", files[1], "--json")
-    both = json.loads(evaluate(tmp_path, Path("none"), *of_one, "--fit"))["data"]
+    args = ("--data", *files, "--columns", "lat=y", "--fit-on")
+    both = json.loads(evaluate(tmp_path, Path("none"), *args, files[1], "--fit", "--json"))["data"]
     assert ["kalman_fitted" in one["fitted"] for one in both] == [True, True], "one of those judged fits all"
+    assert set(both[0]["fitted"]) == set(both[0]["fitted_on"]["baselines"])
     (tmp_path / "empty").mkdir()
     refused = RUN.invoke(APP, ["evaluate", "--weights", "none", *args, f"geolife:{tmp_path / 'empty'}"])
     assert "no *.plt in it or below it" in str(refused.exception)
 
 
-def test_verdicts_are_in_plain_words(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ("--data", str(data), "--split", "all")
-    (judged,) = json.loads(evaluate(tmp_path, weights, *args, "--json"))["data"]
-    lines = evaluate(tmp_path, weights, *args).splitlines()
-    block = judged["horizons"]["60"]
+def test_verdicts_are_in_plain_words(judged: tuple[dict[str, Any], str]) -> None:
+    report, out = judged
+    (of_file,), lines = report["data"], out.splitlines()
+    block = of_file["horizons"]["60"]
     against, model = block["model_vs_best"], block["model"]
     (said_of_mean, said_of_spread, said_of_regions) = (line for line in lines if line.startswith("  60 s: "))
     how = "farther off" if against["difference_m"] > 0 else "nearer"
@@ -207,7 +239,7 @@ def test_verdicts_are_in_plain_words(tmp_path: Path, weights: Path, data: Path) 
     assert f"than {block['crps_vs_best']['baseline']} (the best)" in said_of_spread
     assert said_of_regions.startswith(f"  60 s: {100 * model['coverage_90']:.1f} % (")
     worse = "mean error, where a baseline is better, by stratum:" in lines
-    assert worse == bool(judged["worse_than_best_baseline"])
+    assert worse == bool(of_file["worse_than_best_baseline"])
     assert worse != ("mean error: no stratum of 1,000 anchors or more is worse than the best baseline" in lines)
 
 
@@ -224,8 +256,7 @@ def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None
 
 def test_every_file_has_a_picture_of_its_own(tmp_path: Path, write_file: WriteFile) -> None:
     """Only the name up to its first dot told pictures apart, so the second of these was drawn over the first."""
-    columns = together(*(wander(f"v{i}", 20, i) for i in range(3)))
-    files = [str(write_file(columns, f"taxis.{year}.parquet")) for year in (2019, 2020)]
+    files = [str(write_file(fleet(3, 20), f"taxis.{year}.parquet")) for year in (2019, 2020)]
     args = ("--data", *files, "--split", "all", "--picture", str(tmp_path / "a.svg"))
     evaluate(tmp_path, Path("none"), *args)
     assert {path.name for path in tmp_path.glob("*.svg")} == {"a-taxis.2019.svg", "a-taxis.2020.svg"}
@@ -256,16 +287,8 @@ def test_trees_without_anything_to_learn_from_are_refused_before_anything_is_rea
     assert not (tmp_path / "none").exists()
 
 
-def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
-    report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
-    assert report["model"] is None
-    assert "model" not in report["data"][0]["horizons"]["60"]
-    assert report["data"][0]["horizons"]["60"]["imm"]["mean_m"] > 0
-
-
 def test_only_the_asked_modes_are_judged(tmp_path: Path, write_file: WriteFile) -> None:
-    drives = together(*(wander(f"v{i:02}", 40, i) for i in range(4)))
-    path = write_file({**drives, "mode": ["walk"] * 40 + ["car"] * 80 + ["bus"] * 40})
+    path = write_file({**fleet(4, 40), "mode": ["walk"] * 40 + ["car"] * 80 + ["bus"] * 40})
     args = ("--data", str(path), "--split", "all", "--json", "--mode")
     assert json.loads(evaluate(tmp_path, Path("none"), *args, "car, bus"))["data"][0]["tracks"] == 3
     result = RUN.invoke(APP, ["evaluate", "--weights", "none", "--cache", str(tmp_path / "cache"), *args, "car,boat"])
@@ -273,23 +296,9 @@ def test_only_the_asked_modes_are_judged(tmp_path: Path, write_file: WriteFile) 
 
 
 def test_files_may_follow_data_as_a_shell_glob_gives_them(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
-    files = [
-        write_file(together(*(wander(f"v{i}", 50, i) for i in range(12))), name) for name in ("a.csv", "b.parquet")
-    ]
+    files = [write_file(fleet(12, 50), name) for name in ("a.csv", "b.parquet")]
     report = json.loads(evaluate(tmp_path, weights, "--data", *map(str, files), "--split", "all", "--json"))
     assert [judged["file"] for judged in report["data"]] == ["a.csv", "b.parquet"]
-
-
-def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--steps", "2", "--seed", "5", "--json"]
-    result = RUN.invoke(APP, [*args, "--cache", str(tmp_path / "cache")])
-    assert result.exit_code == 0, result.output
-    outcome = json.loads(result.stdout)
-    assert outcome["steps"] == 2
-    assert outcome["train"]["tracks"] > outcome["val"]["tracks"] > 0
-    assert outcome["split"] in result.stderr
-    judged = json.loads(evaluate(tmp_path, tmp_path / "run", "--data", str(data), "--json"))
-    assert judged["data"][0]["anchors"] > 0
 
 
 def test_a_run_killed_while_it_calibrates_goes_on_there(
@@ -300,15 +309,14 @@ def test_a_run_killed_while_it_calibrates_goes_on_there(
     def killed(*args: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    def train(name: str) -> Result:
-        args = ["train", "--data", str(data), "--out", str(tmp_path / name), "--steps", "4", "--seed", "5"]
-        return RUN.invoke(APP, [*args, "--set", "validate_every=2", "--cache", str(tmp_path / "cache")])
+    def run(name: str) -> Result:
+        return train(tmp_path, data, "--steps", "4", "--seed", "5", "--set", "validate_every=2", out=name)
 
     with monkeypatch.context() as patch:
         patch.setattr("train.calibration.calibrate.calibrate", killed)
-        assert train("killed").exit_code != 0
+        assert run("killed").exit_code != 0
     assert not from_pretrained(tmp_path / "killed").calibration.forecast.any()
-    resumed, unbroken = train("killed"), train("unbroken")
+    resumed, unbroken = run("killed"), run("unbroken")
     assert resumed.exit_code == unbroken.exit_code == 0, resumed.output
     assert ("step 2: validation" in unbroken.stderr, "step 2: validation" in resumed.stderr) == (True, False)
     assert ("going on from" in unbroken.stderr, "going on from step 4 of 4" in resumed.stderr) == (False, True)
@@ -320,25 +328,23 @@ def test_a_run_killed_while_it_calibrates_goes_on_there(
 
 def test_finished_weights_are_replaced_only_where_that_is_asked_for(tmp_path: Path, data: Path) -> None:
     """The checkpoint of a finished run is gone, so the same command began anew and replaced an hour's work."""
-    out = tmp_path / "run"
-    args = ["train", "--data", str(data), "--out", str(out), "--steps", "1", "--cache", str(tmp_path / "cache")]
-    assert RUN.invoke(APP, args).exit_code == 0
-    made = (out / "model.safetensors").read_bytes()
+    weights = tmp_path / "run" / "model.safetensors"
+    assert train(tmp_path, data).exit_code == 0
+    made = weights.read_bytes()
     for more in ([], ["--seed", "1"]):
-        refused = RUN.invoke(APP, [*args, *more])
+        refused = train(tmp_path, data, *more)
         assert refused.exit_code == 2
         assert "holds finished weights" in said(refused)
-        assert (out / "model.safetensors").read_bytes() == made
-    assert RUN.invoke(APP, [*args, "--seed", "1", "--no-resume"]).exit_code == 0
-    assert (out / "model.safetensors").read_bytes() != made
+        assert weights.read_bytes() == made
+    assert train(tmp_path, data, "--seed", "1", "--no-resume").exit_code == 0
+    assert weights.read_bytes() != made
 
 
 def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "2", "--out", str(tmp_path / "run")]
-    result = RUN.invoke(APP, [*args, "--set", "positions=learned", "--cache", str(tmp_path / "cache")])
+    result = train(tmp_path, data, "--set", "positions=learned")
     assert result.exit_code == 0, result.output
     assert "no worker will serve these weights" in result.stderr
-    refused = RUN.invoke(APP, [*args, "--set", "cells=50", "--cache", str(tmp_path / "cache")])
+    refused = train(tmp_path, data, "--set", "cells=50")
     assert refused.exit_code == 1
     assert "only `pathcast experiment regions` trains such a model" in str(refused.exception)
 
@@ -352,13 +358,12 @@ def test_ranks_do_not_read_a_live_topic(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
-    more = ["--steps", "2", "--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]
-    result = RUN.invoke(APP, [*args, *more])
+    more = ["--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]
+    result = train(tmp_path, data, *more)
     assert result.exit_code == 0, result.output
     assert "step 2: validation loss" in result.stderr
     assert result.stderr.count("metres of validation are of batches that are thinned") == 1
-    assert "2 × 32 × 128 pings" in (tmp_path / "run" / "README.md").read_text()
+    assert "2 × 4 × 40 pings" in (tmp_path / "run" / "README.md").read_text()
     assert len(list((tmp_path / "board").glob("events*"))) == 1
 
 
@@ -366,57 +371,45 @@ def test_a_log_tells_in_sentences_what_is_trained_on_and_how_far_training_is(
     tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There was one line of JSON, and then nothing until step 500."""
-    tracks = together(*(wander(f"v{i:02}", 50, i) for i in range(30)))
-    nowhere = {name: [0.0, *tracks[name][1:]] for name in ("lat", "lon")}
-    args = ["train", "--data", str(write_file({**tracks, **nowhere})), "--steps", "3", "--set", "validate_every=1"]
-    args += ["--cache", str(tmp_path / "cache"), "--out"]
-    lines = RUN.invoke(APP, [*args, str(tmp_path / "quick")]).stderr.splitlines()
+    tracks, more = (
+        together(*(wander(f"v{i:02}", 50, i) for i in range(30))),
+        ("--steps", "3", "--set", "validate_every=1"),
+    )
+    data = write_file({**tracks, **{name: [0.0, *tracks[name][1:]] for name in ("lat", "lon")}})
+    lines = train(tmp_path, data, *more, out="quick").stderr.splitlines()
     assert lines[0].startswith("training on 21 tracks of 944 pings; 2 tracks of 91 pings to validate with, ")
     assert lines[1] == "rows left out: 1 at an impossible position"
     assert ", 4 tracks of 180 pings for its --split final (split " in lines[0]
     assert sum("evaluate" in line for line in lines) == 2  # of the test split, and of validation's metres
     assert not any("pings/s" in line for line in lines)  # in seconds there is nothing to wait for
     monkeypatch.setattr("train.fit.progress.LOG_EVERY_S", 0.0)
-    slow = RUN.invoke(APP, [*args, str(tmp_path / "slow")]).stderr.splitlines()
+    slow = train(tmp_path, data, *more, out="slow").stderr.splitlines()
     assert [line.partition(":")[0] for line in slow if "pings/s" in line] == [f"step {n} of 3" for n in (1, 2, 3)]
 
 
 def test_too_few_pings_to_train_on_are_told_as_that(tmp_path: Path, write_file: WriteFile) -> None:
     """They were said to be the bundled sample's."""
     path = write_file({**wander("v", 3, 0), "entity_id": ["a", "b", "c"]})
-    args = ["train", "--data", str(path), "--steps", "1", "--out", str(tmp_path / "run"), "--cache", str(tmp_path)]
-    assert "no track is long enough to train on: 3 pings" in str(RUN.invoke(APP, args).exception)
+    assert "no track is long enough to train on: 3 pings" in str(train(tmp_path, path).exception)
 
 
-def test_invented_tracks_train_and_are_never_calibrated_on(tmp_path: Path, data: Path) -> None:
+def test_invented_tracks_train_and_are_neither_calibrated_on_nor_on_a_map(tmp_path: Path, data: Path) -> None:
     write(tmp_path / "towns.parquet", entities=16, seed=2)
-    args = ["train", "--data", str(data), "--invented", str(tmp_path / "towns.parquet"), "--steps", "2"]
-    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    without = trained(tmp_path, data, "--set", "places=3000", out="without").trunk.places
+    result = train(tmp_path, data, "--set", "places=3000", "--invented", str(tmp_path / "towns.parquet"))
     assert result.exit_code == 0, result.output
     assert "towns.parquet" in (tmp_path / "run" / "README.md").read_text()
     assert "calibrating on tracks.parquet" in result.stderr
     assert "calibrating on towns.parquet" not in result.stderr
-
-
-def test_no_map_holds_a_place_of_invented_tracks(tmp_path: Path, data: Path) -> None:
-    write(tmp_path / "towns.parquet", entities=16, seed=2)
-    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=3000", "--cache", str(tmp_path / "cache")]
-    keys = {}
-    for name, more in (("without", []), ("with", ["--invented", str(tmp_path / "towns.parquet")])):
-        result = RUN.invoke(APP, [*args, *more, "--out", str(tmp_path / name)])
-        assert result.exit_code == 0, result.output
-        places = from_pretrained(tmp_path / name).trunk.places
-        assert places is not None
-        keys[name] = places.keys
-    assert torch.equal(keys["with"], keys["without"])
-    assert (keys["with"] != UNUSED).any()
+    places = from_pretrained(tmp_path / "run").trunk.places
+    assert without is not None
+    assert places is not None
+    assert torch.equal(places.keys, without.keys)
+    assert (places.keys != UNUSED).any()
 
 
 def test_a_real_file_may_be_of_no_place_as_well(tmp_path: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=30", "--set", f"invented={data.name}"]
-    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
-    assert result.exit_code == 0, result.output
-    places = from_pretrained(tmp_path / "run").trunk.places
+    places = trained(tmp_path, data, "--set", "places=30", "--set", f"invented={data.name}").trunk.places
     assert places is not None
     assert (places.keys == UNUSED).all()
 
@@ -426,14 +419,6 @@ def test_an_invented_file_with_the_name_of_a_real_one_is_refused(tmp_path: Path,
     result = RUN.invoke(APP, args)
     assert result.exit_code == 2
     assert "cannot have one name" in result.output
-
-
-def test_any_field_of_the_model_can_be_set(tmp_path: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=300", "--set", "blocks=1"]
-    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
-    assert result.exit_code == 0, result.output
-    config = from_pretrained(tmp_path / "run").config
-    assert (config.places, config.blocks) == (300, 1)
 
 
 def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None:
@@ -457,8 +442,7 @@ def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None
 
 def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    args = ["--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), "--steps", "1"]
-    result = RUN.invoke(APP, ["train", *args, "--device", "cuda"])
+    result = train(tmp_path, data, "--device", "cuda")
     assert isinstance(result.exception, ValueError)
     assert "GPU 0 was asked for and torch" in str(result.exception)
 
@@ -498,9 +482,7 @@ def test_bad_usage_exits_with_2(args: list[str], data: Path) -> None:
 
 def test_a_file_with_the_wrong_columns_is_named_in_the_error(tmp_path: Path, write_file: WriteFile) -> None:
     path = write_file({"id": ["a"], "time": [1]}, "odd.csv")
-    result = RUN.invoke(
-        APP, ["train", "--data", str(path), "--out", str(tmp_path / "run"), "--steps", "1", "--cache", str(tmp_path)]
-    )
+    result = train(tmp_path, path)
     assert isinstance(result.exception, ValueError)  # the root command prints it as one line
     assert "odd.csv: no column entity_id, lat, lon, t (or ts)" in str(result.exception)
 
@@ -518,12 +500,9 @@ def test_loading_the_commands_imports_nothing_heavy() -> None:
 
 
 def test_weights_can_be_refreshed_and_keep_their_config(tmp_path: Path, data: Path) -> None:
-    first = ["train", "--data", str(data), "--steps", "2", "--set", "places=300", "--out", str(tmp_path / "first")]
-    again = ["train", "--data", str(data), "--steps", "1", "--init", str(tmp_path / "first"), "--lr", "1e-6"]
-    for args in (first, [*again, "--out", str(tmp_path / "again")]):
-        result = RUN.invoke(APP, [*args, "--cache", str(tmp_path / "cache")])
-        assert result.exit_code == 0, result.output
-    old, new = (from_pretrained(tmp_path / name) for name in ("first", "again"))
+    old = trained(tmp_path, data, "--set", "places=300", "--set", "blocks=1", out="first")
+    assert (old.config.places, old.config.blocks) == (300, 1), "any field of the model can be set"
+    new = trained(tmp_path, data, "--init", str(tmp_path / "first"), "--lr", "1e-6")
     assert new.config == old.config
     assert old.trunk.places is not None
     assert new.trunk.places is not None
@@ -532,17 +511,13 @@ def test_weights_can_be_refreshed_and_keep_their_config(tmp_path: Path, data: Pa
 
 
 def test_a_part_can_be_trained_alone(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "2", "--init", str(weights), "--only", "gap"]
-    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
-    assert result.exit_code == 0, result.output
-    old, new = (from_pretrained(at) for at in (weights, tmp_path / "run"))
+    old, new = from_pretrained(weights), trained(tmp_path, data, "--init", str(weights), "--only", "gap")
     assert torch.equal(new.forecast.last.weight, old.forecast.last.weight)
     assert not torch.equal(new.gap.last.weight, old.gap.last.weight)
 
 
 def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "blocks=3"]
-    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    result = train(tmp_path, data, "--init", str(weights), "--set", "blocks=3")
     assert result.exit_code == 1
     assert "blocks=3 was asked for" in str(result.exception)
     assert "keep their config, which has blocks=2" in str(result.exception)
@@ -550,33 +525,7 @@ def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Pat
 
 
 def test_weights_without_a_map_can_get_one_and_others_keep_theirs(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "1", "--cache", str(tmp_path / "cache")]
-    mine = ["--init", str(weights), "--set", "places=3000", "--out", str(tmp_path / "run")]
-    result = RUN.invoke(APP, [*args, *mine])
-    assert result.exit_code == 0, result.output
-    assert from_pretrained(tmp_path / "run").config.places == 3000
-    other = ["--init", str(tmp_path / "run"), "--set", "places=500", "--out", str(tmp_path / "other")]
-    result = RUN.invoke(APP, [*args, *other])
+    assert trained(tmp_path, data, "--init", str(weights), "--set", "places=3000").config.places == 3000
+    result = train(tmp_path, data, "--init", str(tmp_path / "run"), "--set", "places=500", out="other")
     assert result.exit_code == 1
     assert "keep their config, which has places=3000" in str(result.exception)
-
-
-def test_what_drives_is_also_calibrated_by_itself(
-    tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    columns = together(*(wander(f"v{i:02}", 50, i) for i in range(30)))
-    rows = len(columns["t"])
-    data = write_file({**columns, "mode": ["walk" if row // 50 % 2 else "car" for row in range(rows)]})
-    asked: list[set[str]] = []
-
-    def note(network: object, samples: Sequence[Sample], **_: object) -> list[Held]:
-        asked.extend({sample.corpus.modes[code] for code in sample.corpus.mode} for sample in samples)
-        return []
-
-    monkeypatch.setattr("train.calibration.calibrate.calibrate", note)
-    size = tmp_path / "size.json"
-    size.write_text(ModelConfig(name="tiny", d=16, heads=2, window=16).dumps())
-    options = ("--steps", "1", "--size", str(size), "--set", "rows=2", "--set", "tokens=20", "--cache", str(tmp_path))
-    made = RUN.invoke(APP, ["train", "--data", str(data), "--out", str(tmp_path / "out"), *options])
-    assert made.exit_code == 0, made.output
-    assert asked == [{"walk", "car"}, {"car"}]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
+from fit_worlds import BATCH, TINY, circling, options
 
 from model.kinematics import motion, queries
 from model.kinematics.answer_bounds import TRAVEL_SPREAD
@@ -172,26 +172,6 @@ def test_a_step_of_micro_batches_learns_from_all_of_them(tmp_path: Path) -> None
     whole = objective.measure(build(TINY, 0), joined([drawn.draw(0), drawn.draw(1)]))
     report = fit(circling(), None, TINY, options(tmp_path, steps=1, accumulate=2, bfloat16=False))
     assert report.losses[0] == pytest.approx(float(whole.total.detach()), rel=1e-5)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path, optimizer: str) -> None:
-    train = circling()
-    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2, optimizer=optimizer))
-    killed = options(tmp_path / "killed", accumulate=2, optimizer=optimizer)
-    with pytest.raises(Crash):
-        fit(train, None, TINY, killed, watch=crash_after(13))
-    resumed = fit(train, None, TINY, killed)
-    assert resumed.losses == straight.losses
-    for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Crash):
-        fit(circling(), None, TINY, options(tmp_path, accumulate=2), watch=crash_after(7))
-    with pytest.raises(ValueError, match="other data, model or options"):
-        fit(circling(), None, TINY, options(tmp_path))
 
 
 def test_accumulating_nothing_is_refused() -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
+from fit_worlds import BATCH, TINY, Crash, assert_same, circling, crash_after, options
 from train_worlds import MakeCorpus, lively, together, track
 
 from model.api import Predictor
@@ -76,10 +76,7 @@ def test_a_killed_run_that_keeps_what_it_knew_goes_on_to_the_bit(tmp_path: Path,
     whole = fit(circling(), None, PLACED, replace(how, out=tmp_path / "whole"))
     with pytest.raises(Crash):
         fit(circling(), None, PLACED, how, watch=crash_after(13))
-    resumed = fit(circling(), None, PLACED, how)
-    assert resumed.losses == whole.losses
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    assert_same(fit(circling(), None, PLACED, how), whole)
 
 
 def test_weights_with_a_map_keep_it(tmp_path: Path, weights: str) -> None:

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_worlds import TINY, Crash, circling, crash_after, options
+from fit_worlds import SPOILT, TINY, Crash, circling, crash_after, options
 
 from model.network.checkpoint import from_pretrained
 from model.network.network import build
 from model.parameters.writing import HALVED
 from train.fit.run_state import CHECKPOINT_FILE, Best
 from train.fit.trainer import Report, fit
-
-# A rate that rises until it spoils the weights.
-SPOILT = {"steps": 60, "lr": 0.3, "warmup": 30, "validate_every": 3, "optimizer": "adamw", "bfloat16": False}
 
 
 def totals(report: Report) -> list[float]:
@@ -43,17 +40,6 @@ def test_a_run_that_gains_nothing_stops_and_keeps_its_best_weights(tmp_path: Pat
 def test_without_patience_a_run_has_its_length(tmp_path: Path) -> None:
     report = fit(circling(), circling(3, seed=1), TINY, options(tmp_path, **SPOILT | {"steps": 30}))
     assert report.steps == 30
-
-
-def test_patience_survives_a_kill_to_the_bit(tmp_path: Path) -> None:
-    train, val = circling(), circling(3, seed=1)
-    straight = fit(train, val, TINY, options(tmp_path / "a", patience=3, **SPOILT))
-    with pytest.raises(Crash):
-        fit(train, val, TINY, options(tmp_path / "b", patience=3, **SPOILT), watch=crash_after(straight.steps - 2))
-    resumed = fit(train, val, TINY, options(tmp_path / "b", patience=3, **SPOILT))
-    assert (resumed.steps, resumed.losses) == (straight.steps, straight.losses)
-    for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
-        assert torch.equal(a, b)
 
 
 def test_small_gains_move_the_best_but_not_the_patience() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
+from fit_worlds import BATCH, SPOILT, TINY, Crash, assert_same, circling, crash_after, options
 
 from model.api import Gap, Predictor
 from model.network.checkpoint import from_pretrained
@@ -20,24 +21,28 @@ from train.fit import loss, run_state
 from train.fit.run_state import CHECKPOINT_FILE
 from train.fit.trainer import Interrupted, Tick, TrainingDiverged, fit, learning_rate
 
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "micro-batches of AdamW": {"accumulate": 2, "optimizer": "adamw"},
+    "micro-batches of Muon": {"accumulate": 2, "optimizer": "muon"},
+    "early stop": {"patience": 3, **SPOILT},
+}
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
-    """Ten steps, a crash in the middle between two checkpoints, and on: the losses the weights of twenty."""
+
+@pytest.mark.parametrize("how", RUNS.values(), ids=RUNS)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, how: dict[str, Any]) -> None:
+    """To the bit, in losses, validations and weights, from the last checkpoint on, of which there is one in five."""
     train, val = circling(), circling(3, seed=1)
-    straight = fit(train, val, TINY, options(tmp_path / "straight"))
+    straight, killed = fit(train, val, TINY, options(tmp_path / "straight", **how)), options(tmp_path / "killed", **how)
     with pytest.raises(Crash):
-        fit(train, val, TINY, options(tmp_path / "killed"), watch=crash_after(13))
+        fit(train, val, TINY, killed, watch=crash_after(straight.steps - 2))
     seen: list[int] = []
     lines: list[str] = []
-    resumed = fit(
-        train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step), say=lines.append
-    )
-    assert lines == ["going on from step 10 of 20"]
-    assert seen == list(range(11, 21))
-    assert resumed.losses == straight.losses
-    assert resumed.validations == straight.validations
-    for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
-        assert torch.equal(a, b)
+    resumed = fit(train, val, TINY, killed, watch=lambda tick: seen.append(tick.step), say=lines.append)
+    kept = (straight.steps - 2) // 5 * 5
+    assert lines[0] == f"going on from step {kept} of {killed.steps}"
+    assert seen == list(range(kept + 1, straight.steps + 1))
+    assert_same(resumed, straight)
     assert not (tmp_path / "killed" / CHECKPOINT_FILE).exists()
 
 
@@ -82,7 +87,7 @@ def test_what_was_trained_can_be_served(tmp_path: Path) -> None:
 
 def test_gradients_are_clipped_to_what_is_asked_for(tmp_path: Path) -> None:
     """Steps of unlike norms weigh alike when all are clipped; neither optimiser minds the size of all of them."""
-    losses = [fit(circling(), None, TINY, options(tmp_path, clip=clip)).losses for clip in (1e9, 1e8, 0.01)]
+    losses = [fit(circling(), None, TINY, options(tmp_path, steps=6, clip=clip)).losses for clip in (1e9, 1e8, 0.01)]
     assert losses[0] == losses[1]
     assert losses[2][0] == losses[0][0]
     assert losses[2][-1] != losses[0][-1]
@@ -112,10 +117,10 @@ def test_divergence_names_the_step_the_rate_and_the_last_good_checkpoint(tmp_pat
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))
-    with pytest.raises(ValueError, match="other data, model or options"):
-        fit(circling(), None, TINY, options(tmp_path, lr=1e-4))
-    with pytest.raises(ValueError, match="other data, model or options"):
-        fit(circling(seed=5), None, TINY, options(tmp_path))
+    others = (circling(), {"lr": 1e-4}), (circling(), {"accumulate": 2}), (circling(seed=5), {})
+    for train, changes in others:
+        with pytest.raises(ValueError, match="other data, model or options"):
+            fit(train, None, TINY, options(tmp_path, **changes))
     anew = fit(circling(), None, TINY, options(tmp_path, lr=1e-4, steps=2), resume=False)
     assert anew.steps == 2
 
@@ -185,10 +190,10 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
 def test_what_reports_teach_leaves_those_alone_that_report_nothing(tmp_path: Path) -> None:
     """To the bit, in forecasts and fills; and it does something where they do."""
     parts = ("trunk.report", "forecast.from_report", "forecast.beside", "gap.from_report")
-    fit(circling(), None, TINY, options(tmp_path / "mute", steps=20))
+    fit(circling(), None, TINY, options(tmp_path / "mute", steps=8))
     dense = replace(circling(), ts_ms=circling().ts_ms // 3)  # a ping every 3 s: each knows how fast it goes
     reported = replace(BATCH, reported=1.0, misreported=0.0, drop_reported=0.0)
-    more = options(tmp_path / "reported", steps=20, init=str(tmp_path / "mute"), only=parts, batch=reported)
+    more = options(tmp_path / "reported", steps=8, init=str(tmp_path / "mute"), only=parts, batch=reported)
     fit(dense, None, TINY, more)
 
     def asked(weights: Path, fixes: np.ndarray) -> list[np.ndarray]:

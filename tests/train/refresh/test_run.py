@@ -105,11 +105,6 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     assert said.files[0].to_ms < kept["hours"][0]["from_ms"]
     assert "pathcast refresh --steps 200" in (options.out / "README.md").read_text()
 
-    # and the same command makes the same weights
-    again = replace(options, out=tmp_path / "again")
-    refresh([data], again, command)
-    assert (again.out / "model.safetensors").read_bytes() == (options.out / "model.safetensors").read_bytes()
-
     # each sabotage of them is refused for its own reason
     def refused(name: str, change: Callable[[Network], None]) -> str:
         bad = changed(options.out, tmp_path / name, change)
@@ -129,13 +124,14 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
     data: Source, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in training, after it, and between each two things that are written at the end."""
+    options = replace(options, steps=30)
     refresh([data], replace(options, out=tmp_path / "whole"), command)
 
     def kill(tick: Tick) -> None:
-        if tick.step == 50:
+        if tick.step == 25:
             raise Crash
 
-    monkeypatch.setattr(run.training, "CHECKPOINT_EVERY", 20)
+    monkeypatch.setattr(run.training, "CHECKPOINT_EVERY", 10)
     with pytest.raises(Crash):
         refresh([data], options, command, Watch(tick=kill))
     assert not options.out.exists()
@@ -150,10 +146,10 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
             with pytest.raises(Crash):
                 refresh([data], options, command, Watch(say=said.append))
         assert not options.out.exists()
-    assert "going on from step 40 of 200" in said
+    assert "going on from step 20 of 30" in said
     refresh([data], options, command)
     assert files(options.out) == files(tmp_path / "whole")
-    same = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
+    same = [next((tmp_path / name).rglob("model.safetensors")).read_bytes() for name in ("out", "whole")]
     assert same[0] == same[1]
     assert not (tmp_path / ".out.unfinished").exists()
 
