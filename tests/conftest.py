@@ -1,4 +1,4 @@
-"""Real servers for the tests, and which they were, in pytest's summary."""
+"""Options, the selection of tests (`suite`), and real servers for them, which pytest's summary names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,29 @@ import kafka_server
 import pytest
 import redis
 import redis_server
+import seconds
+import selection
 from missing_servers import skip_unless_required
+from run_report import RunReport
+
+# Python may keep the code that it compiles: with PYTHONDONTWRITEBYTECODE, each of the many processes that tests start
+# compiles some 300 modules of ours anew, and each process of pytest rewrites all assertions again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _CHOICES = pytest.StashKey[list[str]]()
-TESTS = Path(__file__).parent
+_STOPWATCH = pytest.StashKey[seconds.Stopwatch]()
 # Of processes that run the tests side by side. Each starts servers of its own, so that more would want much memory.
 MOST_PROCESSES = 4
-# What takes longest begins first, so that at the end no process waits long for another.
-FIRST = (TESTS / "chaos", TESTS / "system", TESTS / "train")
-# What shares the stack and the browser of a session runs in one process: else each would start them.
-TOGETHER = ("tests/system/api/", "tests/system/map/test_page")
-# `-m quick`: an answer within four minutes on two cores, without servers of other programs but Redis.
-QUICK = (TESTS / "stream", TESTS / "model")
-SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, as pytest reads no options from the conftest of a folder further down."""
-    parser.addoption("--long", action="store_true", help="fresh installs, and workers of the last release, too")
+    parser.addoption("--all", action="store_true", help="every test, and a report (tests/suite/REPORT.md)")
+    parser.addoption("--record-seconds", action="store_true", help="of each file (tests/suite/seconds.tsv)")
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="the files in a random order")
     group = parser.getgroup("chaos", "the chaos suite (tests/chaos)")
-    group.addoption("--chaos-all", action="store_true", help="every fault; without it the selection for CI")
+    group.addoption("--chaos-all", action="store_true", help="every fault with both guarantees, at full size")
     group.addoption("--chaos-seeds", default="1", metavar="N,N,...", help="run every fault with each of these")
     group.addoption("--chaos-pings", type=int, default=45_000, metavar="N", help="of each fault and seed")
     group.addoption("--chaos-haste", type=float, default=1.0, metavar="N", help="feed so many times faster")
@@ -57,37 +61,48 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives each process a file after the other, as `--dist loadfile` does, and the files of TOGETHER as one."""
+    """Gives each process a file after the other, as `--dist loadfile` does, and files that belong together as one."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+            return selection.scope_of(nodeid)
 
     return Together(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        return next((n for n, folder in enumerate(FIRST) if folder in item.path.parents), len(FIRST))
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return (collection_path.is_file() and selection.has_none(collection_path, config)) or None
 
-    items.sort(key=place)
-    for item in items:
-        quick = item.path.parent == TESTS or any(folder in item.path.parents for folder in QUICK)
-        if quick and item.path.name not in SLOW:
-            item.add_marker(pytest.mark.quick)
+
+@pytest.hookimpl(trylast=True)  # after the marks that folders give their tests
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selection.choose(items, config)
+    recorded = {file: entry.seconds for file, entry in seconds.read().items()}
+    selection.order(items, recorded, config.option.shuffle)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICES] = []
+    option = config.option
+    hears_of_all = not hasattr(config, "workerinput") and not option.collectonly
+    if hears_of_all and (option.all or option.record_seconds) and not selection.names_a_part(config):
+        config.stash[_STOPWATCH] = RunReport() if option.all else seconds.Stopwatch()
+        config.pluginmanager.register(config.stash[_STOPWATCH])
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Sends the lines about servers along with the results, where this process runs tests for another."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["said"] = session.config.stash[_CHOICES]
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Sends the lines about servers along with the results, where this process runs tests for another. The process
+    that hears of all tests writes what was asked for."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["said"] = config.stash[_CHOICES]
+    elif isinstance(stopwatch := config.stash.get(_STOPWATCH, None), RunReport):
+        stopwatch.write(" ".join(["pytest", *config.invocation_params.args]), config.stash[_CHOICES])
+    elif stopwatch is not None and exitstatus == 0:
+        seconds.write(stopwatch.seconds, date.today())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -126,9 +141,9 @@ def priority() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> None:
-    """Skips what takes minutes, unless it is asked for."""
-    if not pytestconfig.getoption("--long"):
-        pytest.skip("takes minutes: --long")
+    """Skips what installs into fresh environments or takes minutes, where only its folder was named."""
+    if not pytestconfig.option.all:
+        pytest.skip("takes minutes: --all")
 
 
 @pytest.fixture(scope="session")

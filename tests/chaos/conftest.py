@@ -22,32 +22,38 @@ SEED = 4
 PINGS, HASTE = 4_000, 2.0  # in CI: each fault then takes some 20 s
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.chaos)
-    if not config.getoption("chaos_all"):  # the sabotages take as long as faults, and no day changes what they show
-        left_out = [item for item in ours if item.path.name == "test_chaos_sabotage.py"]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each fault with each seed and each guarantee. Not the whole unless it is asked for: it takes an hour a seed."""
+    """Gives the test its cases: each fault once and those of SELECTION with both guarantees, of which the default
+    selection takes the marked ones; with `--chaos-all` each fault with each seed and each guarantee, which takes an
+    hour a seed."""
     if "fault" not in metafunc.fixturenames:
         return
     option = metafunc.config.getoption
-    chosen = list(FAULTS.values()) if option("chaos_all") else [FAULTS[name] for name in SELECTION]
     seeds = [int(seed) for seed in option("chaos_seeds").split(",")] if option("chaos_all") else [SEED]
-    cases = [(*case, seed) for seed in seeds for fault in chosen for case in _runs(fault, option("chaos_delivery"))]
-    ids = [f"{fault.name}-{delivery}-{seed}" for fault, delivery, seed in cases]
-    metafunc.parametrize(("fault", "delivery", "seed"), cases, ids=ids)
+    cases = [
+        pytest.param(fault, delivery, seed, id=f"{fault.name}-{delivery}-{seed}", marks=_marks(fault, delivery))
+        for seed in seeds
+        for fault in FAULTS.values()
+        for delivery in _deliveries(fault, option("chaos_delivery"), each=option("chaos_all"))
+    ]
+    metafunc.parametrize(("fault", "delivery", "seed"), cases)
 
 
-def _runs(fault: Fault, wanted: str) -> list[tuple[Fault, str]]:
-    """The fault with each guarantee that is `wanted` and that it is about; one about no pings runs once."""
+def _deliveries(fault: Fault, wanted: str, *, each: bool) -> list[str]:
+    """Returns the guarantees that are `wanted` and that the fault is about; one about no pings runs once."""
     deliveries = [delivery for delivery in fault.deliveries if wanted in ("both", delivery)]
-    return [(fault, delivery) for delivery in (deliveries if fault.streams else deliveries[:1])]
+    return deliveries if fault.streams and (each or fault.name in SELECTION) else deliveries[:1]
+
+
+def _marks(fault: Fault, delivery: str) -> list[pytest.MarkDecorator]:
+    text = SELECTION.get(fault.name, {}).get(delivery)
+    return [] if text is None else [pytest.mark.promise(text)]
 
 
 @pytest.fixture(scope="session")

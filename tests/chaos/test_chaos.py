@@ -1,8 +1,8 @@
 """The promise, fault by fault: no ping lost, none forecast twice to a `read_committed` reader, every state as if
 nothing had happened. The verifier judges (`pathcast verify`); it shares no line with delivery.
 
-    pytest -m chaos                                     the selection that CI runs, with both guarantees
-    pytest -m chaos --chaos-all --chaos-seeds 1,2,3 \\
+    pytest tests/chaos                                  each fault once
+    pytest tests/chaos --chaos-all --chaos-seeds 1,2,3 \\
         --chaos-report tests/chaos/REPORT.md            everything with both guarantees, and the report
     ... --chaos-delivery exactly_once                   with one guarantee, in half the time
 """

@@ -70,7 +70,7 @@ class Run:
     says: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()  # files
     fresh: bool = False  # in a copy of this tree, with no pathcast on the path
-    long: bool = False  # minutes: only with --long
+    long: bool = False  # minutes: only with --all
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ".venv/bin/pytest      ": Run(
             before=operators.tests_here("--collect-only", "-q"), changes={" ...": ""}, long=True
         ),
-        ".venv/bin/pytest -m chaos": Run(before=operators.chaos_report, makes=("REPORT.md",), long=True),
+        ".venv/bin/pytest tests/chaos --chaos-all": Run(before=operators.chaos_report, makes=("REPORT.md",), long=True),
         "python tests/stream/fuzz/fuzz_clean.py": Run(
             fresh=True,
             changes={

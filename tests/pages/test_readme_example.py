@@ -18,6 +18,8 @@ from model.kernels.tiles import multiplies_halves
 from stream.wire import Forecast, loads_forecast
 from stream.wire.positions import position_at
 
+pytestmark = pytest.mark.promise("the example of the README is what pathcast answers")
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The forecast was made with bfloat16. Other processors round elsewhere, and differ from the third digit on.
 RELATIVE = 1e-5 if multiplies_halves() else 0.05

@@ -22,6 +22,8 @@ from schemathesis.checks import CHECKS
 from stream.api.openapi import document
 from stream.api.operations import OPERATIONS
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 25  # of each operation: some 10 s in all
 SEED = 35
 STREAMS = ("/v1/stream", "/v1/ws")

@@ -79,6 +79,7 @@ def blocks() -> list[str]:
     ]
 
 
+@pytest.mark.promise("the HTTP API answers with the published numbers, by the commands of its page")
 def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
     if shutil.which("curl") is None:
         skip_unless_required("needs curl")
@@ -108,6 +109,7 @@ def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
         assert (kinds[0], kinds[-1]) == ("snapshot", "live")
 
 
+@pytest.mark.promise("the HTTP API answers with the published numbers, by the commands of its page")
 def test_every_entity_has_the_published_numbers_to_the_bit(scene: Scene) -> None:
     def answered() -> dict[str, Any]:
         return {one: ask(scene, f"/v1/entities/{quote(one, safe='')}/forecast") for one in scene.published}

@@ -147,12 +147,14 @@ def installed(commands: list[str], folder: Path) -> None:
             skip_unless_required(f"{command} failed: {(told.stderr or told.stdout)[-500:]}")
 
 
+@pytest.mark.promise("the recipes in kcat and Python show every forecast")
 def test_kcat(scene: Scene, tmp_path: Path) -> None:
     needs("kcat")
     (command,) = recipe("kcat", "sh", scene.bootstrap)
     check(command.strip(), tmp_path, scene)
 
 
+@pytest.mark.promise("the recipes in kcat and Python show every forecast")
 @pytest.mark.parametrize("section", ["Python", "aiokafka", "kafka-python"])
 def test_python(scene: Scene, tmp_path: Path, section: str) -> None:
     (program,) = recipe(section, "python", scene.bootstrap)

@@ -170,6 +170,7 @@ def test_a_user_whom_the_database_does_not_know_is_one_line(kafka: str, topics: 
 # -- Redis
 
 
+@pytest.mark.promise("a sink has the newest of each entity, although it was killed")
 def test_redis_has_the_newest_of_each_although_the_sink_was_killed(kafka: str, topics: Topics, redis_url: str) -> None:
     where = ("redis", "--redis", redis_url)
     killed_and_then_whole(kafka, topics, *where, points=WITHIN, group="redis")

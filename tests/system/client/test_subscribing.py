@@ -58,6 +58,7 @@ def all_of(bootstrap: str, topics: Topics, **how: Any) -> list[Forecast]:
         return list(found)
 
 
+@pytest.mark.promise("`Forecasts` gives every forecast once, in its entity's order")
 def test_every_forecast_comes_once_and_in_its_entitys_order(kafka: str, topics: Topics) -> None:
     """All are published twice, as after a crash of a worker."""
     sent = fleet(60)
@@ -137,6 +138,7 @@ def test_what_was_aborted_is_not_seen_and_an_end_behind_it_is_found(kafka: str, 
     assert ids(all_of(kafka, topics)) == ids(sent)
 
 
+@pytest.mark.promise("a group goes on where its loop was")
 def test_a_group_goes_on_where_the_loop_was(kafka: str, topics: Topics) -> None:
     """A record is done when the loop asks for the next one: what it had in hand comes again, and nothing is missed."""
     sent = fleet(30)

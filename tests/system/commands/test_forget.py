@@ -100,6 +100,7 @@ def scene(kafka: str, redis_url: str, topic_prefix: str, weights: Path) -> Scene
     return made
 
 
+@pytest.mark.promise("a running worker forgets an entity, and it may come again")
 def test_a_running_worker_forgets_and_the_entity_may_come_again(scene: Scene, tmp_path: Path) -> None:
     with Worker(tmp_path / "log", **scene.options) as worker:
         worker.wait_until_ready()

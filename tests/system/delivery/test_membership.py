@@ -15,6 +15,8 @@ from stream.kafka.log import Rebalanced
 from stream.kafka.membership import confirm
 from stream.wire import Topics
 
+pytestmark = pytest.mark.promise("a worker takes partitions over only while the group confirms it")
+
 SESSION_MS = 6_000  # the shortest that brokers allow
 PATIENCE_S = 120.0
 

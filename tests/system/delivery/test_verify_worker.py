@@ -88,6 +88,7 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
     return made
 
 
+@pytest.mark.promise("`verify` finds every sabotage of the outputs")
 def test_after_a_crash_nothing_is_wrong_and_every_sabotage_is_found(scene: Scene) -> None:
     report = scene.verify(f"--redis={scene.redis_url}")
     assert report["ok"], report["examples"]

@@ -51,6 +51,7 @@ def start(home: Path, *arguments: object, has_map: bool = False, **variables: st
     )
 
 
+@pytest.mark.promise("the demo brings its own servers, replays buses, and prints errors")
 def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
     """With the bundled weights and the bundled buses: the promise of the README."""
     demo = start(home, "--seconds", 8, "--speedup", 450, "--json")  # an hour of Austin
@@ -101,6 +102,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
+@pytest.mark.promise("a plain install serves without torch and Arrow")
 def test_it_serves_where_there_is_neither_torch_nor_arrow(home: Path, untrained: Path, plain: str) -> None:
     options = ("--seconds", 3, "--speedup", 240, "--weights", untrained, "--json")
     demo = start(home, *options, PYTHONPATH=plain)

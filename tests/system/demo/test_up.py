@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bus_feed
+import pytest
 import worker_pages
 from pathcast_process import COMMAND, eventually, pathcast, processes_of
 from worker_process import Worker, assert_all_live
@@ -95,6 +96,7 @@ def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options:
     )
 
 
+@pytest.mark.promise("`up` runs every part, starts a dead worker again, and leaves nothing at its end")
 def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
     apache_kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:

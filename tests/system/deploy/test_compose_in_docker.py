@@ -1,4 +1,4 @@
-"""deploy/compose.yaml as it is meant: with a Docker engine, its images and its network. `--long`, as images of 7 GB are
+"""deploy/compose.yaml as it is meant: with a Docker engine, its images and its network. `--all`, as images of 7 GB are
 built; where they are there already, the containers are healthy after some two minutes.
 
 `PATHCAST_COMPOSE_WITHOUT="grafana refresh"` leaves services out whose images cannot be had.

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import bus_feed
 import ingest_process
+import pytest
 from mortal_kafka import MortalKafka, values_of
 
 from stream.wire import Topics
@@ -60,6 +61,7 @@ class Load:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.promise("what was acknowledged is in Kafka, although that was killed")
 async def test_what_was_acknowledged_is_there_after_kafka_was_killed(
     mortal: MortalKafka, topic_prefix: str, tmp_path: Path
 ) -> None:

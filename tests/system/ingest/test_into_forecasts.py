@@ -33,6 +33,8 @@ from worker_process import Worker, assert_all_live
 from stream.demo.embedded import HOST, free_port
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, Ping, Topics, loads_forecast
 
+pytestmark = pytest.mark.promise("each door leads to forecasts")
+
 COUNT = 4  # pings of each vehicle
 STEP_S = 10
 SECRET = "d9d36bea41c44ae49d1bfc4a48ba2abe"

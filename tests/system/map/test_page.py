@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from map_browser import Opened
 from playwright.sync_api import Browser
 from shared_stack import HOSTILE
@@ -20,6 +21,7 @@ def some_bus(opened: Opened) -> str:
     return str(max(drawn, key=lambda one: one["ts"])["id"])
 
 
+@pytest.mark.promise("the live map draws each entity where the server says it is, and asks no other host")
 def test_it_loads_without_an_error_and_asks_no_other_host(opened: Opened) -> None:
     opened.until("pathcast.state().fleet !== null")
     opened.choose(some_bus(opened))
@@ -29,6 +31,7 @@ def test_it_loads_without_an_error_and_asks_no_other_host(opened: Opened) -> Non
     assert any("/v1/stream" in url for url in opened.asked), "the requests were seen"
 
 
+@pytest.mark.promise("the live map draws each entity where the server says it is, and asks no other host")
 def test_it_draws_each_entity_where_the_server_says_it_is(opened: Opened, scene: Any) -> None:
     state = opened.state()
     assert len(state["drawn"]) >= 10
@@ -175,6 +178,7 @@ def test_a_click_on_an_entity_chooses_it(opened: Opened) -> None:
     opened.until("pathcast.state().chosen === argument", alone["id"])
 
 
+@pytest.mark.promise("the map is for those who have its token, and shows hostile ids as text")
 def test_a_hostile_id_is_shown_as_text(opened: Opened) -> None:
     opened.until("pathcast.state().drawn.length > 0")
     opened.choose(HOSTILE)

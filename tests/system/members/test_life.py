@@ -19,6 +19,8 @@ from forked_process import ForkedProcess
 from member_kinds import KINDS, STANDS_STILL, Kind, run
 from pathcast_process import PATIENCE_S
 
+pytestmark = pytest.mark.promise("members beside the workers publish or store each record once, whatever dies")
+
 PAUSE_S = 0.1  # between two slices that are sent
 FENCED = "taken over again"  # in the log of a member that was, or whose store or transaction failed
 

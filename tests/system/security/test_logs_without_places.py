@@ -56,6 +56,7 @@ def bodies() -> Iterator[tuple[bytes | None, bytes | None]]:
     yield None, f"$GPGGA,{LAT},N,{LON},E".encode()
 
 
+@pytest.mark.promise("no log line has a position")
 def test_a_worker_logs_no_position(options: dict[str, Any], redis_url: str, tmp_path: Path, weights: Path) -> None:
     topics = Topics.of(options["prefix"])
     more = {"redis": redis_url, "weights": weights, "group": options["prefix"], "log_format": "json"}

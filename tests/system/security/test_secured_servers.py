@@ -69,6 +69,7 @@ def nobody_is_waited_for(secured: Secured) -> Iterator[None]:
     bury(secured.plain, PREFIX)
 
 
+@pytest.mark.promise("all commands run with the rights that the page lists, over TLS and SCRAM, and no secret is seen")
 def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
     secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +284,7 @@ def refusal(secured: Secured, password_file: Path, *command: object, **other: st
     return line
 
 
+@pytest.mark.promise("a wrong password, an unknown CA and a missing right are one line and exit code 1")
 @pytest.mark.parametrize("command", ["worker", "topics"])
 def test_a_wrong_kafka_password_is_one_line(secured: Secured, command: str, tmp_path: Path) -> None:
     wrong = {"KAFKA_PASSWORD_FILE": "", "KAFKA_PASSWORD": "no secret"}
@@ -357,6 +359,7 @@ def test_a_worker_without_a_certificate_that_the_brokers_trust_is_told_so(
     assert "want a certificate of ours?" in line
 
 
+@pytest.mark.promise("a wrong password, an unknown CA and a missing right are one line and exit code 1")
 @pytest.mark.parametrize("command", [("worker",), ("feed", "-")])
 def test_a_broker_whose_ca_is_unknown_is_not_trusted(
     secured: Secured, command: tuple[str, ...], tmp_path: Path

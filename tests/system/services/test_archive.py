@@ -141,6 +141,7 @@ def fleet(apache_kafka: str, topic_prefix: str, tmp_path: Path) -> Fleet:
     return Fleet(apache_kafka, topic_prefix, tmp_path)
 
 
+@pytest.mark.promise("the archive has every ping once, although a member was killed at a write")
 def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Fleet) -> None:
     """The writes are its own; what else can happen to a member is tested in tests/system/members."""
     fleet.feed(600)

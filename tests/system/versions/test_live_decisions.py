@@ -46,6 +46,7 @@ def test_a_rollback_of_the_first_promotion_says_what_it_needs_and_goes_back_to_w
     assert weights.decisions() == [("promote", promoted, None), ("rollback", own, promoted)]
 
 
+@pytest.mark.promise("weights that are worse are rolled back, a canary that is no worse is promoted")
 def test_worse_weights_are_rolled_back_and_a_canary_that_is_no_worse_is_promoted(
     weights: WeightsScene, tmp_path: Path
 ) -> None:

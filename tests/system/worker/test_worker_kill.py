@@ -20,6 +20,7 @@ SLICE = PINGS // (KILLS + 1)  # records; a worker is killed in the middle of eac
 SEED = 20_170_321
 
 
+@pytest.mark.promise("each ping has its forecast and each other record its dead letter, whichever worker is killed")
 @pytest.mark.usefixtures("apache_kafka")
 def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and_again(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path

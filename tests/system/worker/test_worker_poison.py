@@ -80,6 +80,7 @@ async def astray(bootstrap: str, topic: str) -> None:
     await producer.stop()
 
 
+@pytest.mark.promise("no record stops a worker: each becomes a dead letter as it came")
 async def test_no_record_stops_a_worker(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import arrivals_rig
 import bus_feed
+import pytest
 from dead_members import bury
 from kafka import KafkaProducer
 from pathcast_process import COMMAND, environment
@@ -81,6 +82,7 @@ def goals(rows: list[Row]) -> Iterator[Destination]:
             )
 
 
+@pytest.mark.promise("arrivals are estimated and told")
 def test_a_bus_that_is_sent_somewhere_gets_estimates_and_arrives(
     apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
 ) -> None:
