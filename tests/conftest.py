@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -17,15 +20,22 @@ import redis
 import redis_server
 import seconds
 import selection
+import shared_broker
 from missing_servers import skip_unless_required
 from run_report import RunReport
+from shared_broker import SharedBroker
 
 # Python may keep the code that it compiles: with PYTHONDONTWRITEBYTECODE, each of the many processes that tests start
 # compiles some 300 modules of ours anew, and each process of pytest rewrites all assertions again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# A shell lets what it starts in the background ignore SIGINT, and tests of Ctrl-C would wait for nothing.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _CHOICES = pytest.StashKey[list[str]]()
+_BROKER_FOLDER = pytest.StashKey[str]()
 _STOPWATCH = pytest.StashKey[seconds.Stopwatch]()
 # Of processes that run the tests side by side. Each starts servers of its own, so that more would want much memory.
 MOST_PROCESSES = 4
@@ -106,6 +116,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a process that runs tests for this one where to ask for the broker that all of them share."""
+    stash = node.config.stash
+    if _BROKER_FOLDER not in stash:
+        stash[_BROKER_FOLDER] = tempfile.mkdtemp(prefix="broker")
+        node.config.add_cleanup(lambda: shutil.rmtree(stash[_BROKER_FOLDER], ignore_errors=True))
+        shared = SharedBroker(Path(stash[_BROKER_FOLDER]), stash[_CHOICES].append)
+        shared.__enter__()
+        node.config.add_cleanup(lambda: shared.__exit__(None, None, None))
+    node.workerinput["broker_folder"] = stash[_BROKER_FOLDER]
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Takes those lines when such a process has ended; one that died has none."""
     said = getattr(node, "workeroutput", {}).get("said", [])
@@ -164,11 +187,15 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def broker(say: Callable[[str], None]) -> Iterator[kafka_server.Broker]:
+def broker(pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[kafka_server.Broker]:
     """A real broker, shared by all tests."""
+    folder = getattr(pytestconfig, "workerinput", {}).get("broker_folder")
     try:
-        with kafka_server.running(say) as found:
-            yield found
+        if folder is not None:
+            yield shared_broker.ask(Path(folder))
+        else:
+            with kafka_server.running(say) as found:
+                yield found
     except kafka_server.Unavailable as reason:
         pytest.fail(str(reason), pytrace=False)
 

@@ -56,7 +56,7 @@ def _marks(fault: Fault, delivery: str) -> list[pytest.MarkDecorator]:
     return [] if text is None else [pytest.mark.promise(text)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers(pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[Servers]:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # brokers die here: its complaints would bury all else
     proxies = Proxies()

@@ -98,6 +98,7 @@ def started(program: str, root: Path, **more: str) -> tuple[list[str], str]:
     return run.stdout.split(), run.stderr
 
 
+@pytest.mark.slow
 def test_who_compiles_the_kernels_forecasts_to_the_bit_as_who_loads_them(tmp_path: Path) -> None:
     """Or a replay would not equal the worker that was the first to start after an installation."""
     hits, *compiled_here = started(FORECAST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))[0]
@@ -120,6 +121,7 @@ def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -
     assert started(FOLD, tmp_path)[0] == ["1", "True", *then]
 
 
+@pytest.mark.slow
 def test_numba_alone_would_run_the_release_before_and_end_at_a_damaged_file(tmp_path: Path) -> None:
     """This is why `model.machine_code` has a cache of its own. If numba learns either, a part of it can go."""
     program, number = "from kernel import number; print(number())", tmp_path / "number.py"
@@ -142,6 +144,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0.0, 0.5])
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 def test_what_is_damaged_costs_one_start_its_compiling(kind: str, left: float, whole: Path, tmp_path: Path) -> None:
@@ -157,6 +160,7 @@ def test_what_is_damaged_costs_one_start_its_compiling(kind: str, left: float, w
     assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path)) == (["2", "1"], "")
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_costs_the_compiling_of_each_start(tmp_path: Path) -> None:
     """A limit on files stands in for the disk: to open them works, as does what numba tries beforehand."""
     for room in (64, 4096, 4096):  # 4096: an index can be written, and no code

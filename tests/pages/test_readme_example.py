@@ -21,8 +21,9 @@ from stream.wire.positions import position_at
 pytestmark = pytest.mark.promise("the example of the README is what pathcast answers")
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# The forecast was made with bfloat16. Other processors round elsewhere, and differ from the third digit on.
-RELATIVE = 1e-5 if multiplies_halves() else 0.05
+# The forecast was made with bfloat16 on an AMD EPYC. Intel's bfloat16 rounds elsewhere, and a variance differs by 1 %;
+# processors without bfloat16 differ more.
+RELATIVE = 0.02 if multiplies_halves() else 0.05
 METRES_PER_DEG = 111_195.0
 
 

@@ -32,9 +32,10 @@ def names_a_part(config: pytest.Config) -> bool:
 
 def is_default(item: pytest.Item) -> bool:
     """Returns whether a test runs when nothing is named."""
-    if any(folder in item.path.parents for folder in WHOLE_COMMANDS):
-        return item.get_closest_marker("promise") is not None
-    return item.get_closest_marker("slow") is None
+    if item.get_closest_marker("slow") is not None:
+        return False
+    whole = any(folder in item.path.parents for folder in WHOLE_COMMANDS)
+    return not whole or item.get_closest_marker("promise") is not None
 
 
 def is_everything(config: pytest.Config) -> bool:

@@ -89,6 +89,7 @@ def peak_bytes(times: int, max_cells: int) -> tuple[int, int, Published]:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_memory_does_not_grow_with_what_is_counted() -> None:
     """So many rows are counted that a quarter of the larger number alone would be more than either may take."""

@@ -22,6 +22,7 @@ def warm(*arguments: object, **variables: str) -> subprocess.CompletedProcess[st
     return subprocess.run([*WARM, *map(str, arguments)], env={**os.environ, **variables}, **how)
 
 
+@pytest.mark.slow
 def test_what_it_has_compiled_the_next_start_loads(weights: str, tmp_path: Path) -> None:
     first = warm("--weights", weights, "--json", NUMBA_CACHE_DIR=str(tmp_path))
     assert first.returncode == 0, first.stderr

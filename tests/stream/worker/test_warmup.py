@@ -49,6 +49,7 @@ def compiled_after(rootpath: str, *, warmed: bool) -> str:
     return run.stdout.strip()
 
 
+@pytest.mark.slow
 def test_no_kernel_is_compiled_after_the_warm_up(pytestconfig: pytest.Config) -> None:
     assert compiled_after(str(pytestconfig.rootpath), warmed=True) == "{}"
     assert "_observe_plain" in compiled_after(str(pytestconfig.rootpath), warmed=False), "what the warm-up is for"

@@ -46,7 +46,6 @@ def findings(options: dict[str, object]) -> dict[str, int]:
 NOTHING = dict.fromkeys(("lost", "duplicated", "different", "unexpected", "states_different"), 0)
 
 
-@pytest.mark.promise("under `exactly_once`, a crash within a transaction shows no answer twice")
 def test_a_crash_within_a_transaction_shows_no_answer_twice(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

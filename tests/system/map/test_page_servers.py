@@ -44,7 +44,6 @@ def test_it_survives_the_servers_restart(browser: Browser, server: MapServer) ->
         opened.until("pathcast.state().drawn.some((one) => one.ts > argument)", newest)
 
 
-@pytest.mark.promise("the map is for those who have its token, and shows hostile ids as text")
 def test_without_the_token_it_asks_for_it_and_with_it_draws(browser: Browser, scene: Any) -> None:
     with MapServer(scene.folder, scene.kafka, scene.prefix, token=SECRET) as server:
         with Opened(browser, server.base, wait=False) as opened:

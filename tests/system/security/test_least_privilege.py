@@ -53,7 +53,6 @@ def scratch(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.promise("a worker needs no right of the system and no file system but `/tmp`")
 def test_a_worker_needs_no_right_and_no_file_system_but_a_tmp(
     scratch: Path, kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
 ) -> None:

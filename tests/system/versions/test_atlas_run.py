@@ -100,7 +100,6 @@ def fleet(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
     return Fleet(apache_kafka, redis_url, topic_prefix, tmp_path)
 
 
-@pytest.mark.promise("the fleet's atlas is that of the log, although its maker was killed")
 def test_a_version_is_that_of_the_log_although_its_maker_was_killed(fleet: Fleet) -> None:
     """What else can happen to a member is tested in tests/system/members."""
     fleet.feed(0, 2_000)

@@ -20,6 +20,8 @@ from train.evaluation.baselines.fitted_filters import Windows, fit_followers, fi
 from train.evaluation.forecasts import open_samples
 from train.evaluation.metrics import energy_score
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_search_comes_to_the_bottom_of_a_bowl() -> None:
     def bowl(values: dict[str, float]) -> float:

@@ -38,6 +38,7 @@ def lab(lab_of: LabOf) -> Lab:
     return lab_of(files, effort=0.02, most_anchors=500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_leads_from_files_to_a_report(
     name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regions, "RESOLUTIONS", (6, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transfer", "masking", "regions", "patching"])
 @pytest.mark.usefixtures("small")
 def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
@@ -169,6 +170,7 @@ def test_transfer_gives_no_verdict_on_coordinates_where_horizons_disagree() -> N
     assert "travel neither better nor worse. " in transfer.conclude([middle])
 
 
+@pytest.mark.slow
 def test_what_is_done_side_by_side_is_done_in_other_processes_and_comes_in_order(lab: Lab) -> None:
     lab = replace(lab, say=cli._Say("transfer", 0.0))
     here, aside = (replace(lab, jobs=jobs).each(_process, [(0,), (1,), (2,)]) for jobs in (1, 2))
@@ -176,6 +178,7 @@ def test_what_is_done_side_by_side_is_done_in_other_processes_and_comes_in_order
     assert os.getpid() not in {process for _, process in aside}
 
 
+@pytest.mark.slow
 def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
     with pytest.raises(ValueError, match="the second"):
         replace(lab, jobs=2).each(_hang_or_fail, [("hang",), ("fail",), ("hang",), ("hang",)])

@@ -39,6 +39,7 @@ def test_a_receiver_that_errs_does_so_in_one_way(make_corpus: MakeCorpus) -> Non
         assert not np.isfinite(asked.speed_mps[~known]).any()
 
 
+@pytest.mark.slow
 def test_it_leads_from_files_to_a_report(lab_of: LabOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which says which file it is of, as its command names all that were given: the dense one, or the first."""
     monkeypatch.setattr(reported, "WEIGHTS", {"small": "test"})

@@ -172,6 +172,7 @@ def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Pa
     assert "hermite" in evaluate(tmp_path, weights, *args)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_fit")
 @pytest.mark.parametrize(("task", "name"), [("forecast", "kalman_fitted"), ("gapfill", "rts_fitted")])
 def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
@@ -208,6 +209,7 @@ def test_tracks_that_go_nowhere_are_told_to_be_no_trips(tmp_path: Path, write_fi
     assert "a trip has 9 pings or more and ends 1000 m or more from where it began" in str(refused.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_fit")
 def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: WriteFile) -> None:
     """--fit-on took files of our own columns alone, and no folder."""
@@ -421,6 +423,7 @@ def test_an_invented_file_with_the_name_of_a_real_one_is_refused(tmp_path: Path,
     assert "cannot have one name" in result.output
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None:
     """Two ranks as torchrun starts them: one voice, one set of weights."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

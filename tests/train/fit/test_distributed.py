@@ -18,6 +18,8 @@ from train.fit.distributed import Peers
 from train.fit.run_state import CHECKPOINT_FILE
 from train.fit.trainer import fit
 
+pytestmark = pytest.mark.slow
+
 MAIN = Path(__file__).parents[1] / "rank_main.py"
 LIMIT_S = 240  # a bound for a busy machine; alone it takes some ten seconds
 

@@ -61,6 +61,7 @@ def change(weights: str, network: torch.nn.Module, lat_deg: float) -> float:
     return float(np.abs(asked(now, lat_deg) - asked(Predictor.load(weights, precision="float32"), lat_deg)).mean())
 
 
+@pytest.mark.slow
 def test_retention_keeps_what_was_known_of_elsewhere(tmp_path: Path, weights: str) -> None:
     """All weights learn, and yet what changes elsewhere is a fraction of what changes without it."""
     free = fit(circling(), None, PLACED, more(tmp_path, weights, steps=60), resume=False).network
@@ -71,6 +72,7 @@ def test_retention_keeps_what_was_known_of_elsewhere(tmp_path: Path, weights: st
     assert there < 0.3 * change(weights, free, ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_keeps_what_it_knew_goes_on_to_the_bit(tmp_path: Path, weights: str) -> None:
     how = more(tmp_path, weights, steps=20, retain=1.0, old_lr=0.5)
     whole = fit(circling(), None, PLACED, replace(how, out=tmp_path / "whole"))

@@ -23,6 +23,8 @@ from train.refresh import golden, run, statement
 from train.refresh.decision import Decision, Rules
 from train.refresh.run import Options, Watch, refresh
 
+pytestmark = pytest.mark.slow
+
 TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
 
 

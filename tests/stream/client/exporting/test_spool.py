@@ -87,6 +87,7 @@ def peak_kib(what: str, lines: Path, out: Path, *more: str) -> int:
     return int(run.stderr.split()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what a process took")
 @pytest.mark.parametrize("what", ["csv", "geojson"])
 def test_ten_times_the_forecasts_take_the_same_memory(tmp_path: Path, what: str) -> None:

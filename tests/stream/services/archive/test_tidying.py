@@ -79,6 +79,7 @@ def test_days_before_the_retention_go(root: str) -> None:
         assert len([name for name in catalog.storage.folders() if name.startswith("day=")]) == 2
 
 
+@pytest.mark.slow
 def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every_ping_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

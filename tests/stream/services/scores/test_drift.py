@@ -21,6 +21,8 @@ from stream.services.scores.scoring.drift import BLOCK, REFERENCE, State, Watch,
 from stream.services.scores.scoring.scorer import Scorer
 from stream.wire import Drift, Ping, Record, dumps, dumps_scored, loads_scored
 
+pytestmark = pytest.mark.slow
+
 PINGS, CHANGE = 10_500, 5_000  # of the fleet, and when it changes
 SOON = 500  # pings of the partition: stream/services/scores/README.md states it
 SETTINGS = Settings(max_stored_entities=UNLIMITED)
