@@ -44,7 +44,7 @@ def test_chances_are_the_shares_of_draws() -> None:
     rng = np.random.default_rng(seed)
     ring = np.array([(-300.0, -80.0), (150.0, -260.0), (90.0, 40.0), (400.0, 300.0), (-120.0, 120.0)])  # not convex
     hole = 0.3 * ring
-    for _ in range(20):
+    for _ in range(6):
         mean = rng.normal(size=2) * 250
         east, north = np.exp(rng.uniform(2, 6, 2))
         cov = np.array([east**2, rng.uniform(-0.95, 0.95) * east * north, north**2])

@@ -92,8 +92,11 @@ def test_the_targets_name_every_process_once() -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [("check", "rules", RULES), ("test", "rules", CASES), ("check", "config", CONFIG)],
-    ids=["rules", "cases", "config"],
+    [
+        pytest.param(("check", "rules", RULES), id="rules"),
+        pytest.param(("test", "rules", CASES), id="cases", marks=pytest.mark.slow),
+        pytest.param(("check", "config", CONFIG), id="config"),
+    ],
 )
 def test_prometheus_reads_the_rules_and_they_fire_when_they_should(what: tuple[str, str, Path]) -> None:
     promtool = shutil.which("promtool")

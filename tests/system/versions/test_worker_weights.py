@@ -35,7 +35,7 @@ def weights(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
 
 
 @pytest.mark.promise("each forecast is of the weights that the models topic says, whoever is killed")
-@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("delivery", [pytest.param("at_least_once", marks=pytest.mark.slow), "exactly_once"])
 def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(
     weights: WeightsScene, delivery: str
 ) -> None:

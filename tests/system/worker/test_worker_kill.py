@@ -15,7 +15,7 @@ from worker_process import Worker, assert_all_live
 from model.api import Predictor
 from stream.wire import Topics, loads_forecast, loads_gapfill
 
-PINGS, KILLS = 60_000, 3
+PINGS, KILLS = 30_000, 2
 SLICE = PINGS // (KILLS + 1)  # records; a worker is killed in the middle of each but the last, while both are busy
 SEED = 20_170_321
 
