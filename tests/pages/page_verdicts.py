@@ -37,9 +37,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             ready={".venv/bin/pathcast up": UP, ".venv/bin/pathcast tail": files.BUSES[0]},
             says=("stopped; nothing is left running",),
         ),
-        "python3.11 -m venv .venv && .venv/bin/pip install -q -c deploy/constraints.txt -e '.[dev]'": Elsewhere(
-            ".ci/run"
-        ),
+        "python3.11 -m venv .venv && .venv/bin/pip install -q uv": Elsewhere(".ci/run"),
     },
     "CONTRIBUTING.md": {
         "python3.11 -m venv .venv\n": Run(fresh=True, long=True, makes=(".git/hooks/pre-commit",)),

@@ -62,6 +62,7 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, made_once: page_
 
 
 @pytest.mark.system
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "run"), RUN, ids=[block.name for block, _ in RUN])
 def test_the_block_does_what_it_says(block: Block, run: Run, scene: Scene, request: pytest.FixtureRequest) -> None:
     if run.long:
@@ -69,6 +70,7 @@ def test_the_block_does_what_it_says(block: Block, run: Run, scene: Scene, reque
     execute(block, run, scene)
 
 
+@pytest.mark.slow
 def test_a_line_that_fails_fails_the_block(scene: Scene) -> None:
     with pytest.raises(AssertionError, match="ended with 3"):
         execute(Block("page.md", 1, "true\nexit 3\n"), Run(), scene)

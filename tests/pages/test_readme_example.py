@@ -18,8 +18,6 @@ from model.kernels.tiles import multiplies_halves
 from stream.wire import Forecast, loads_forecast
 from stream.wire.positions import position_at
 
-pytestmark = pytest.mark.promise("the example of the README is what pathcast answers")
-
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The forecast was made with bfloat16 on an AMD EPYC. Intel's bfloat16 rounds elsewhere, and a variance differs by 1 %;
 # processors without bfloat16 differ more.

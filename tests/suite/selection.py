@@ -1,7 +1,7 @@
 """Which tests `pytest` runs when nothing is named, in which order, and what only `pytest --all` adds.
 
-Tests of whole commands take long, so of `tests/system`, `tests/chaos` and `tests/pages` the default selection has only
-those that are marked with the promise that they stand for:
+Tests of whole commands take long, so of `tests/system` and `tests/chaos` the default selection has only those that are
+marked with the promise that they stand for:
 
     @pytest.mark.promise("a ping that breaks the model becomes a dead letter, and the others are answered")
 
@@ -19,7 +19,7 @@ from typing import Final
 import pytest
 
 TESTS: Final = Path(__file__).parent.parent
-WHOLE_COMMANDS: Final = tuple(TESTS / name for name in ("system", "chaos", "pages"))
+WHOLE_COMMANDS: Final = tuple(TESTS / name for name in ("system", "chaos"))
 
 # What shares the stack and the browser of a session runs in one process: else each would start them.
 TOGETHER: Final = ("tests/system/api/", "tests/system/map/test_page")
