@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 _CHOICES = pytest.StashKey[list[str]]()
 _BROKER_FOLDER = pytest.StashKey[str]()
 _STOPWATCH = pytest.StashKey[seconds.Stopwatch]()
-# Of processes that run the tests side by side. Each starts servers of its own, so that more would want much memory.
+# Of processes that run the tests side by side. Each starts a Redis and more of its own, so that more would want much
+# memory.
 MOST_PROCESSES = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Here, as pytest reads no options from the conftest of a folder further down."""
     parser.addoption("--all", action="store_true", help="every test, and a report (tests/suite/REPORT.md)")
-    parser.addoption("--record-seconds", action="store_true", help="of each file (tests/suite/seconds.tsv)")
+    parser.addoption("--record-seconds", action="store_true", help="write the seconds of each file (tests/suite)")
     parser.addoption("--shuffle", type=int, metavar="SEED", help="the files in a random order")
     group = parser.getgroup("chaos", "the chaos suite (tests/chaos)")
     group.addoption("--chaos-all", action="store_true", help="every fault with both guarantees, at full size")
@@ -120,11 +121,10 @@ def pytest_configure_node(node: Any) -> None:
     """Tells a process that runs tests for this one where to ask for the broker that all of them share."""
     stash = node.config.stash
     if _BROKER_FOLDER not in stash:
-        stash[_BROKER_FOLDER] = tempfile.mkdtemp(prefix="broker")
-        node.config.add_cleanup(lambda: shutil.rmtree(stash[_BROKER_FOLDER], ignore_errors=True))
-        shared = SharedBroker(Path(stash[_BROKER_FOLDER]), stash[_CHOICES].append)
-        shared.__enter__()
-        node.config.add_cleanup(lambda: shared.__exit__(None, None, None))
+        with ExitStack() as stack:
+            stash[_BROKER_FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="broker"))
+            stack.enter_context(SharedBroker(Path(stash[_BROKER_FOLDER]), stash[_CHOICES].append))
+            node.config.add_cleanup(stack.pop_all().close)
     node.workerinput["broker_folder"] = stash[_BROKER_FOLDER]
 
 
