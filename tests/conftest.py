@@ -22,7 +22,7 @@ import seconds
 import selection
 import shared_broker
 from missing_servers import skip_unless_required
-from run_report import RunReport
+from run_report import REPORT, RunReport
 from shared_broker import SharedBroker
 
 # Python may keep the code that it compiles: with PYTHONDONTWRITEBYTECODE, each of the many processes that tests start
@@ -111,7 +111,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if hasattr(config, "workeroutput"):
         config.workeroutput["said"] = config.stash[_CHOICES]
     elif isinstance(stopwatch := config.stash.get(_STOPWATCH, None), RunReport):
-        stopwatch.write(" ".join(["pytest", *config.invocation_params.args]), config.stash[_CHOICES])
+        command = " ".join(["pytest", *config.invocation_params.args])
+        REPORT.write_text(stopwatch.render(command, config.stash[_CHOICES]))
     elif stopwatch is not None and exitstatus == 0:
         seconds.write(stopwatch.seconds, date.today())
 

@@ -1,4 +1,4 @@
-"""What the tests of atlases share: atlases of fleets that a test writes itself, and when two sums are the same."""
+"""Makes atlases of fleets that a test writes itself, and compares sums; several tests of atlases share this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a textbook says of the filters' motion: a velocity that decays, driven by white acceleration."""
+"""Computes the filters' motion as a textbook does: a velocity that decays, driven by white acceleration."""
 
 from __future__ import annotations
 

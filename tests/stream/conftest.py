@@ -35,7 +35,7 @@ def speaking(seed: int) -> Parameters:
 
 @pytest.fixture(scope="session")
 def fuzzed_inputs(pytestconfig: pytest.Config) -> int:
-    """How many changed messages a reader gets in one test: with --all as many as a search for faults needs."""
+    """Returns how many changed messages a reader gets in one test: with --all as many as a search for faults needs."""
     return 10_000 if pytestconfig.getoption("--all", default=False) else 500
 
 

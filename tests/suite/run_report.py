@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from seconds import Stopwatch
-from selection import TESTS, name_of
+from seconds import Stopwatch, file_of
+from selection import TESTS
 
-FILE: Final = Path(__file__).with_name("REPORT.md")
+REPORT: Final = Path(__file__).with_name("REPORT.md")
 
 
 class RunReport(Stopwatch):
@@ -40,12 +40,7 @@ class RunReport(Stopwatch):
             self._add(report, "passed")
 
     def _add(self, report: pytest.TestReport, outcome: str) -> None:
-        file = name_of(TESTS.parent / report.nodeid.partition("::")[0])
-        self._outcomes.setdefault(file, Counter())[outcome] += 1
-
-    def write(self, command: str, servers: Iterable[str], path: Path = FILE) -> None:
-        """Writes the report to a file."""
-        path.write_text(self.render(command, servers))
+        self._outcomes.setdefault(file_of(report), Counter())[outcome] += 1
 
     def render(self, command: str, servers: Iterable[str]) -> str:
         """Returns the report as Markdown."""

@@ -63,6 +63,11 @@ def excess(entries: Mapping[str, Entry], budget_s: float = BUDGET_S) -> str:
     )
 
 
+def file_of(report: pytest.TestReport) -> str:
+    """Returns the name below `tests` of the file whose test a report is about."""
+    return name_of(TESTS.parent / report.nodeid.partition("::")[0])
+
+
 class Stopwatch:
     """Adds up what each file takes in one run, in the process that hears of all tests."""
 
@@ -70,5 +75,4 @@ class Stopwatch:
         self.seconds: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        file = TESTS.parent / report.nodeid.partition("::")[0]
-        self.seconds[name_of(file)] += report.duration  # type: ignore[assignment]  # a Counter may hold floats
+        self.seconds[file_of(report)] += report.duration  # type: ignore[assignment]  # a Counter may hold floats

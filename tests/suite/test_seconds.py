@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import seconds
+from run_report import RunReport
 from seconds import Entry, excess
 from selection import TESTS, is_default, name_of
 
@@ -42,3 +43,24 @@ def test_a_file_that_was_recorded_before_keeps_its_date(tmp_path: Path, monkeypa
         Entry("a.py", 3.0, date(2026, 1, 1)),
         Entry("b.py", 2.0, date(2026, 2, 1)),
     ]
+
+
+def test_a_report_counts_each_test_once_and_names_what_failed_and_why_something_was_skipped() -> None:
+    report = RunReport()
+    for name, when, outcome, reason in (
+        ("test_a", "setup", "passed", None),
+        ("test_a", "call", "passed", None),
+        ("test_b", "call", "failed", "wrong"),
+        ("test_c", "setup", "skipped", ("file", 1, "Skipped: needs helm")),
+    ):
+        where = f"tests/suite/test_x.py::{name}"
+        report.pytest_runtest_logreport(
+            pytest.TestReport(where, ("file", 1, name), {}, outcome, reason, when, duration=2.0)  # type: ignore[arg-type]
+        )
+    page = report.render("pytest --all", ["kafka: a broker"])
+    assert "`pytest --all`" in page
+    assert "**1 passed, 1 failed, 1 skipped**" in page
+    assert "- tests/suite/test_x.py::test_b (call)" in page
+    assert "- 1: needs helm" in page
+    assert "- kafka: a broker" in page
+    assert "| suite | 1 | 1 | 1 | 8 |" in page

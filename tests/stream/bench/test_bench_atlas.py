@@ -1,4 +1,4 @@
-"""What the benchmark of an atlas's versions measures: all pings of a fleet whose streets are shared."""
+"""Tests what the benchmark of an atlas's versions measures: all pings of a fleet whose streets are shared."""
 
 from __future__ import annotations
 

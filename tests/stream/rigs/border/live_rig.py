@@ -110,7 +110,7 @@ def gtfs_feed(*vehicles: dict[str, Any], header_s: int = NOW_S) -> FeedMessage:
 
 
 def pings(found: Sequence[Parsed]) -> list[Ping]:
-    """What came of a message, which is nothing but pings."""
+    """Returns what came of a message, which must be nothing but pings."""
     assert all(isinstance(one, Ping) for one in found), found
     return list(found)  # type: ignore[arg-type]
 

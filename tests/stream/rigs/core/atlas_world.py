@@ -110,7 +110,7 @@ class World:
         return Ledger(TOPIC)
 
     def answer(self, known: Any, number: int, offset: int) -> str | None:
-        """What a ping asks, by this ledger."""
+        """Returns the version that a ping asks, by this ledger."""
         found: str | None = known.version_at(number, offset)
         return found
 
