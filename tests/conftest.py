@@ -144,13 +144,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(autouse=True)
-def levels_of_the_clients_loggers() -> Iterator[None]:
-    """Restores the levels after each test, because a command that runs in this process silences these loggers."""
-    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
-    before = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
+def levels_of_the_clients_loggers() -> None:
+    """Sets the levels before each test, because a command that runs in this process silences these loggers: within the
+    test before, or for a fixture of a whole file or session, or on a thread that a test left behind."""
+    for name in ("kafka", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session", autouse=True)

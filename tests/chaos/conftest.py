@@ -56,9 +56,14 @@ def _marks(fault: Fault, delivery: str) -> list[pytest.MarkDecorator]:
     return [] if text is None else [pytest.mark.promise(text)]
 
 
+@pytest.fixture(autouse=True)
+def silent_client(levels_of_the_clients_loggers: None) -> None:
+    """Silences the client of brokers that die here, whose complaints would bury all else."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+
+
 @pytest.fixture(scope="module")
 def servers(pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[Servers]:
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # brokers die here: its complaints would bury all else
     proxies = Proxies()
     try:
         with chaos_redis.running() as redis, chaos_kafka.running(say, proxies) as cluster:
