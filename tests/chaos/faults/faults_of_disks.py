@@ -21,7 +21,7 @@ from model.parameters import reading
 TRAIN_S: Final = 300.0
 ROOM: Final = 64 * 1024  # beside the old weights: less than new ones need
 MOST: Final = 1024 * 1024  # of one file, where nothing can be mounted: more than the data has, less than weights
-FULL: Final = ("No space left on device", "File too large")  # of a full tmpfs; of a limit, where nothing can be mounted
+FULL: Final = ("no space left on device", "file too large")  # of a full tmpfs; of a limit, where nothing can be mounted
 
 
 def weights_disk_full(rig: Rig) -> None:
@@ -51,7 +51,7 @@ def weights_disk_full(rig: Rig) -> None:
             assert run.returncode == 1, f"it ended with {run.returncode}: {run.stderr[-500:]}"
             last = run.stderr.strip().splitlines()[-1]
             assert last.startswith("error:"), f"no clear error: {run.stderr[-500:]}"
-            assert any(text in last for text in FULL), f"the error does not say why: {last}"
+            assert any(text in last.lower() for text in FULL), f"the error does not say why: {last}"
             rig.say(last)
             assert _digests(out) == before, "what was there before has changed"
             reading.from_pretrained(out)

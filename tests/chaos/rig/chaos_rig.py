@@ -124,7 +124,7 @@ class Rig:
             "group": self.prefix,
             "session_timeout_s": SESSION_S,
             "delivery": self.delivery,
-            **({} if self.atlases is None else {"atlases": self.atlases, "atlas_lead_s": LEAD_S}),
+            **({} if self.atlases is None else {"atlases": self.atlases, "lead_s": LEAD_S}),
             **options,
         }
         added = []
