@@ -149,7 +149,7 @@ def test_tail_shows_forecasts_of_one_entity(kafka: str, topics: Topics, topic_pr
     assert len(pathcast("tail", "forecasts", "--json", "--limit", 1, *options).stdout.splitlines()) == 1
     (line,) = pathcast("tail", "forecasts", "--entity", "b", *options).stdout.decode().splitlines()
     assert line.startswith("2017-03-21 11:00:06  b ")
-    assert "  next in 60 s: 100 m NE ±10 m  5 min: 30.60000,-97.70000 ±20 m  ok hit n=3" in line
+    assert "  next in 60 s: 100 m NE ±10 m  5 min: 30.60000,-97.70000 ±20 m  ok hit n=8" in line
 
 
 def test_tail_shows_gap_fills(kafka: str, topics: Topics, topic_prefix: str) -> None:
