@@ -53,7 +53,7 @@ class Handlers:
         *,
         tickets: Tickets,
         server_id: str,
-        most_streams: int,
+        streams: OpenStreams,
     ) -> None:
         """Takes `reasons`, which returns why it cannot answer now, and the id of this process, eight hex digits."""
         assert SERVER_ID.fullmatch(server_id), "resumed streams know it by that"
@@ -64,7 +64,7 @@ class Handlers:
         self._reasons = reasons
         self._tickets = tickets
         self._server_id = server_id
-        self._streams = OpenStreams(most_streams, metrics)
+        self._streams = streams
         self._document = as_json()
 
     @property

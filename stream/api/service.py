@@ -38,6 +38,7 @@ from stream.api.http.limits import Buckets
 from stream.api.http.tickets import Tickets
 from stream.api.live.following import Following
 from stream.api.live.newest import Newest
+from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import now_ms
 from stream.api.metrics import Metrics
 from stream.api.running import run_parts
@@ -123,6 +124,8 @@ class Service:
         )
         self.tracks = Tracks(networks[1])
         metrics, connections, tickets = Metrics(), Connections(how.most_connections), Tickets()
+        access, buckets = Access(how.token, how.origins), Buckets(how.rate_per_s, how.burst)
+        gate = Gate(access, buckets, how.behind_proxy, connections, metrics, tickets, tracer)
         self.handlers = Handlers(
             self.asker,
             self.tracks,
@@ -131,10 +134,8 @@ class Service:
             self.reasons,
             tickets=tickets,
             server_id=secrets.token_hex(4),
-            most_streams=how.most_streams,
+            streams=OpenStreams(how.most_streams, metrics, gate.client),
         )
-        access, buckets = Access(how.token, how.origins), Buckets(how.rate_per_s, how.burst)
-        gate = Gate(access, buckets, how.behind_proxy, connections, metrics, tickets, tracer)
         self.listening = Listening(application(self.handlers.by_operation, gate), gate)
         metrics.watch(
             {

@@ -94,7 +94,7 @@ class Service:
         access = MapAccess(how.token)
         gate = Gate(access, Buckets(how.rate_per_s, how.burst), how.behind_proxy, connections, metrics)
         shown = Shown(how.title, kind, how.keep_s, how.stale_s, secrets.token_hex(4), how.folder.resolve(), how.basemap)
-        self.streams = OpenStreams(how.most_streams, metrics)
+        self.streams = OpenStreams(how.most_streams, metrics, gate.client)
         handlers = Handlers(shown, self.fleet, self.streets, gate, access, self.streams, self.reasons)
         self.listening = Listening(application(handlers.by_route, gate, PAGES), gate)
         metrics.watch(

@@ -1,9 +1,10 @@
-"""The streams that are open: how many, and how each ends."""
+"""The streams that are open: how many, of whom, and how each ends."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -15,12 +16,16 @@ from stream.api.metrics import Metrics
 
 
 class OpenStreams:
-    """The streams of one server."""
+    """The streams of one server. One client may have half of them, so that it leaves some to others."""
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
+    def __init__(self, most: int, metrics: Metrics, client: Callable[[web.BaseRequest], str]) -> None:
+        """Takes `client`, which returns whose a request is."""
         self._most = most
+        self._client = client
+        self._most_of_one = max(1, most // 2)
         self._metrics = metrics
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._of_client: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -28,11 +33,14 @@ class OpenStreams:
     async def run(self, request: web.Request, kind: str, stream: Coroutine[Any, Any, None]) -> None:
         """Runs a stream until its client goes, or is dropped because it takes nothing, or the server stops. Raises
         Refusal if too many are open."""
-        if len(self._tasks) >= self._most:
+        client = self._client(request)
+        if len(self._tasks) >= self._most or self._of_client[client] >= self._most_of_one:
             stream.close()
-            raise Refusal("busy", f"{self._most} streams are open", headers={hdrs.RETRY_AFTER: "30"})
+            whose = f"{self._most} streams" if len(self._tasks) >= self._most else f"{self._most_of_one} of yours"
+            raise Refusal("busy", f"{whose} are open", headers={hdrs.RETRY_AFTER: "30"})
         task = asyncio.ensure_future(stream)
         self._tasks.add(task)
+        self._of_client[client] += 1
         self._metrics.opened(kind)
         dropped = False
         try:
@@ -44,6 +52,8 @@ class OpenStreams:
         finally:
             task.cancel()
             self._tasks.discard(task)
+            self._of_client[client] -= 1
+            self._of_client += Counter()  # forgets those that have none
             self._metrics.closed(kind, dropped=dropped)
 
     async def close(self) -> None:

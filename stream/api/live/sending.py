@@ -42,6 +42,7 @@ async def follow(newest: Newest, watch: Watch, send: Send, beat: Callable[[], Aw
         looked_s = time.monotonic()
         while messages := watch.next():
             await in_time(send(messages))
+            await asyncio.sleep(0)  # a write that the socket takes at once lets nobody else work
         try:
             async with asyncio.timeout(HEARTBEAT_S):
                 await newest.changed(watch.sent_change)

@@ -13,6 +13,7 @@ says exactly what the client has.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -22,6 +23,8 @@ import numpy as np
 from stream.api.live.newest import Box, Gone, Newest
 
 PAGE: Final = 64  # messages, some 60 KB: what one client may have in the server's memory and the kernel's at a time
+# That are found by one look through the table, which takes 2 ms for 100,000 entities; 0.2 MB while they wait.
+LOOK: Final = 16 * PAGE
 _ID: Final = re.compile(r"([0-9a-f]{8})-([0-9]{1,18})")
 Kind = Literal["snapshot", "forecast", "gone", "live"]
 
@@ -62,6 +65,8 @@ class Watch:
         self._begun = 0  # the change at the begin of its snapshot: who left before is in none of its messages
         self._inside = np.zeros(0, np.bool_)  # by row: whether the client has its entity
         self._is_live = False
+        self._ahead: deque[_News] = deque()  # found by the last look, and not sent yet
+        self._looked = 0  # up to which change that look found everything
         sent = resumed(server, last_id)
         self.is_resumed = sent is not None and newest.forgotten <= sent <= newest.change
         if self.is_resumed and sent is not None:
@@ -78,6 +83,7 @@ class Watch:
         newest = self._newest
         if max(self._sent_change, self._begun) < newest.forgotten and not self._begins:
             self._sent_change, self._begins, self._is_live = 0, True, False  # it slept for too long
+            self._ahead.clear()
         messages = []
         if self._begins:
             self._begins, self._begun = False, newest.change
@@ -92,15 +98,37 @@ class Watch:
         return messages
 
     def _page(self) -> list[Message]:
+        page: list[_News] = []
+        while len(page) < PAGE and self._sent_change < self._newest.change:
+            if not self._ahead:
+                self._look()
+            page += self._taken(PAGE - len(page))
+        return [self._message(one) for one in page]
+
+    def _look(self) -> None:
+        """Finds the next LOOK news, in the order of their changes."""
         newest = self._newest
         if len(self._inside) < newest.rows:
             self._inside = np.concatenate([self._inside, np.zeros(newest.rows - len(self._inside), np.bool_)])
-        found = sorted([*self._departures(), *self._arrivals()])
-        page = found[:PAGE]
-        self._sent_change = page[-1].change if len(found) > PAGE else newest.change
-        for one in page:
+        arrivals, self._looked = self._arrivals()
+        found = sorted([*(one for one in self._departures() if one.change <= self._looked), *arrivals])
+        if len(found) > LOOK:
+            self._looked = found[LOOK - 1].change
+        self._ahead.extend(found[:LOOK])
+
+    def _taken(self, most: int) -> list[_News]:
+        """Takes the next news out of `_ahead`, as far as they still are any: who has changed since is found again."""
+        page = []
+        while self._ahead and len(page) < most:
+            one = self._ahead.popleft()
+            if one.is_there and self._newest.changes[one.row] != one.change:
+                continue
+            page.append(one)
             self._inside[one.row] = one.is_there
-        return [self._message(one) for one in page]
+            self._sent_change = one.change
+        if not self._ahead:
+            self._sent_change = self._looked
+        return page
 
     def _departures(self) -> list[_News]:
         """Returns who left the table."""
@@ -113,8 +141,9 @@ class Watch:
     def _gone(self) -> list[Gone]:
         return self._newest.gone_since(max(self._sent_change, self._begun))
 
-    def _arrivals(self) -> list[_News]:
-        """Returns who changed and is to be told of, or has left the box."""
+    def _arrivals(self) -> tuple[list[_News], int]:
+        """Returns the first LOOK of those that changed and are to be told of, or have left the box; and up to which
+        change these are all."""
         newest = self._newest
         if self._entities:
             rows = np.array([row for one in self._entities if (row := newest.row(one)) is not None], np.int64)
@@ -128,8 +157,15 @@ class Watch:
                 [row not in freed for row in rows.tolist()], np.bool_
             )  # the client had the entity that was there before
         some = matches | had
-        columns = rows[some].tolist(), newest.changes[rows[some]].tolist(), matches[some].tolist()
-        return [_News(change, row, is_there, newest.name(row)) for row, change, is_there in zip(*columns, strict=True)]
+        rows, matches, looked = rows[some], matches[some], newest.change
+        if len(rows) > LOOK:
+            first = np.argpartition(newest.changes[rows], LOOK - 1)[:LOOK]
+            rows, matches = rows[first], matches[first]
+            looked = int(newest.changes[rows].max())
+        columns = rows.tolist(), newest.changes[rows].tolist(), matches.tolist()
+        return [
+            _News(change, row, is_in, newest.name(row)) for row, change, is_in in zip(*columns, strict=True)
+        ], looked
 
     def _message(self, one: _News) -> Message:
         name = self._id(one.change)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -100,3 +101,21 @@ async def test_more_streams_than_the_limit_are_refused(serve: Any) -> None:
         assert said.status == 200
         status, problem = await api.get("/v1/stream")
         assert (status, kind(problem)) == (503, "busy")
+
+
+async def test_one_client_leaves_half_of_the_streams_to_others(serve: Any) -> None:
+    """As after a restart of the server, when all streams of a client come back at once."""
+    async with serve(most_streams=4, behind_proxy=True) as api, AsyncExitStack() as stack:
+
+        async def opened(client: str) -> aiohttp.ClientResponse:
+            headers = {"X-Forwarded-For": client}
+            return await stack.enter_async_context(api.client.get(f"{api.base}/v1/stream", headers=headers))
+
+        greedy = [await opened("10.0.0.1") for _ in range(3)]
+        assert [one.status for one in greedy] == [200, 200, 503]
+        assert "2 of yours are open" in await greedy[2].text()
+        assert (await opened("10.0.0.2")).status == 200
+        greedy[0].close()
+        async with asyncio.timeout(60):
+            while (await opened("10.0.0.1")).status != 200:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.01)

@@ -3,16 +3,18 @@ their newest forecasts: however slow it is, and however often it comes back."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.api.live import newest as table
-from stream.api.live import watching
+from stream.api.live import sending, watching
 from stream.api.live.newest import Box, Newest, Published
-from stream.api.live.watching import Watch
+from stream.api.live.watching import Message, Watch
 
 SERVER = "00c0ffee"
 BOX = Box(0.0, 0.0, 10.0, 10.0)
@@ -100,8 +102,8 @@ def test_a_client_has_what_the_table_has(
     steps: list[Any], box: Box | None, entities: tuple[str, ...], page: int, most_gone: int, most: int
 ) -> None:
     """Small pages, few remembered departures and a small table, so that every edge is met."""
-    before = watching.PAGE, table.MAX_GONE
-    watching.PAGE, table.MAX_GONE = page, most_gone  # type: ignore[misc]
+    before = watching.PAGE, watching.LOOK, table.MAX_GONE
+    watching.PAGE, watching.LOOK, table.MAX_GONE = page, page + 1, most_gone  # type: ignore[misc]
     try:
         now_ms, newest, client = 1_000_000, Newest(most, KEEP_MS), Client()
         watch = Watch(newest, SERVER, box, entities)
@@ -123,7 +125,7 @@ def test_a_client_has_what_the_table_has(
         client.take_all(watch)
         assert client.has == due(newest, box, entities)
     finally:
-        watching.PAGE, table.MAX_GONE = before  # type: ignore[misc]
+        watching.PAGE, watching.LOOK, table.MAX_GONE = before  # type: ignore[misc]
 
 
 def test_a_client_that_comes_back_gets_what_has_changed_and_no_snapshot() -> None:
@@ -135,6 +137,50 @@ def test_a_client_that_comes_back_gets_what_has_changed_and_no_snapshot() -> Non
     assert again.is_resumed
     assert [message.kind for message in again.next()] == ["forecast", "live"]
     assert client.snapshots == 1
+
+
+def test_a_snapshot_looks_through_the_table_a_few_times_and_not_for_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For 100,000 entities each look takes milliseconds, in which nobody else is answered; there are 1,600 pages."""
+    newest, client, looks = Newest(10_000, KEEP_MS), Client(), 0
+    newest.update([Published(forecast(f"e{n}", n, 1.0), 1_000) for n in range(5_000)], 1_000)
+    inside = Newest.inside
+
+    def counted(table: Newest, box: Box | None) -> Any:
+        nonlocal looks
+        looks += 1
+        return inside(table, box)
+
+    monkeypatch.setattr(Newest, "inside", counted)
+    watch = Watch(newest, SERVER)
+    for n in range(20):  # what comes meanwhile is sent in its turn
+        assert client.take(watch)
+        newest.update([Published(forecast(f"e{n}", 9_000, 1.0), 1_000)], 1_000)
+    client.take_all(watch)
+    assert client.has == due(newest, None, ())
+    assert looks <= 8
+
+
+async def test_clients_whose_sockets_take_all_get_their_snapshots_side_by_side() -> None:
+    """A write that need not wait would let nobody else work: 260 streams that began at once left /healthz without an
+    answer."""
+    newest, turns = Newest(10_000, KEEP_MS), list[str]()
+    newest.update([Published(forecast(f"e{n}", n, 1.0), 1_000) for n in range(1_000)], 1_000)
+
+    def follow(name: str) -> asyncio.Task[None]:
+        async def beat() -> None:
+            pass
+
+        async def send(messages: list[Message]) -> None:
+            turns.append(name)
+
+        return asyncio.create_task(sending.follow(newest, Watch(newest, SERVER), send, beat))
+
+    tasks = [follow("a"), follow("b")]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    assert turns[:10] == ["a", "b"] * 5
 
 
 def test_an_id_of_another_server_or_of_nothing_begins_with_a_snapshot() -> None:

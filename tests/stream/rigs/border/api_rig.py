@@ -26,6 +26,7 @@ from stream.api.http.limits import Buckets
 from stream.api.http.problems import PREFIX
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
+from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
 from stream.store.base import Partition, Store
@@ -152,11 +153,10 @@ async def served(
     metrics = Metrics()
     filler = Tracks(tracks)
     tickets = Tickets()
-    handlers = Handlers(
-        asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, most_streams=most_streams
-    )
     connections = Connections(most_connections)
     gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics, tickets)
+    streams = OpenStreams(most_streams, metrics, gate.client)
+    handlers = Handlers(asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, streams=streams)
     listening = Listening(application(handlers.by_operation, gate), gate)
     address = await listening.start(Address("127.0.0.1", 0))
     try:

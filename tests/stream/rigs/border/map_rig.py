@@ -147,7 +147,7 @@ async def served(
     metrics, access = Metrics(PREFIX, SIZES, COUNTS), MapAccess(token)
     gate = Gate(access, Buckets(rate_per_s, burst), False, Connections(64), metrics)
     shown = Shown("a fleet", "forecasts", 600.0, 300.0, SERVER_ID, folder, basemap)
-    streams = OpenStreams(most_streams, metrics)
+    streams = OpenStreams(most_streams, metrics, gate.client)
     handlers = Handlers(shown, fleet, streets or Streets(None, None), gate, access, streams, lambda: [], lambda: T0)
     listening = Listening(application(handlers.by_route, gate, PAGES), gate)
     address = await listening.start(Address("127.0.0.1", 0))
