@@ -130,9 +130,8 @@ def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_late() -
     assert said == ["in 21 s", "21 s late", "–"]
 
 
-def minute(number: int, n: int, mean_m: float, damped_m: float | None, compared: int | None = None) -> dict[str, Any]:
-    told = (0 if damped_m is None else n) if compared is None else compared
-    return {"ts": number * 60_000, "n": n, "mean_m": mean_m, "damped_m": damped_m, "compared": told}
+def minute(number: int, n: int, mean_m: float, damped_m: float | None) -> dict[str, Any]:
+    return {"ts": number * 60_000, "n": n, "mean_m": mean_m, "damped_m": damped_m}
 
 
 def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
@@ -146,11 +145,14 @@ def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
     assert (said[0]["from"], said[-1]["to"]) == (0, 26 * 60_000), "all minutes are in it"
 
 
-def test_a_mean_of_damped_velocity_counts_those_alone_that_were_compared() -> None:
-    minutes = [minute(0, 30, 10.0, 900.0, 2), minute(1, 30, 10.0, 100.0, 30), minute(2, 1, 10.0, 900.0, 1)]
-    first, second = run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")
-    assert first["damped_m"] is None, "two cases are no mean"
-    assert second["damped_m"] == pytest.approx((30 * 100.0 + 900.0) / 31)
+def test_both_curves_of_the_chart_are_of_the_same_cases() -> None:
+    """Once the forecasts' curve was of all cases, and damped velocity's of those alone that it had an error for."""
+    few = [minute(0, 28, 10.0, None), minute(1, 2, 40.0, 900.0)]
+    some = [minute(2, 14, 10.0, None), minute(3, 16, 30.0, 100.0), minute(4, 1, 47.0, 900.0)]
+    first, second = run(f"chart.bins({json.dumps([*few, *some])})", "panels/chart.js")
+    assert (first["mean_m"], first["damped_m"]) == (12.0, None), "two cases are no mean of damped velocity"
+    assert (second["n"], second["mean_m"]) == (17, 31.0), "the 14 have no error of damped velocity"
+    assert second["damped_m"] == pytest.approx((16 * 100.0 + 900.0) / 17)
 
 
 def test_half_a_day_of_minutes_is_drawn_as_few_enough_bins() -> None:
