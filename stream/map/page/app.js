@@ -51,11 +51,24 @@ async function start() {
   app.forecasts = true;
   app.ids = true;
   configure(app, config);
-  connect(app);
-  const { entity } = fromHash(window.location.hash);
-  if (entity !== null) app.choice.choose(entity, { move: false });
+  const { place, entity } = fromHash(window.location.hash);
+  if (entity !== null) app.choice.choose(entity, { move: place === null });
+  connect(app); // from here on, the address says what is shown
+  window.addEventListener("hashchange", ({ newURL }) => followLink(app, new URL(newURL).hash));
   window.pathcast = hook(app);
   requestAnimationFrame((at) => frame(app, at));
+}
+
+/** Shows the place and the entity of a link that came into the address; by now, there may be what is shown again. */
+function followLink(app, hash) {
+  const { place, entity } = fromHash(hash);
+  if (place === null && entity === null) {
+    app.camera.keepInAddress(app.choice.id); // it was the one to the search
+    return;
+  }
+  app.choice.clear();
+  if (place !== null) app.camera.show(place);
+  if (entity !== null) app.choice.choose(entity, { move: place === null });
 }
 
 async function configured() {

@@ -47,7 +47,7 @@ export class Notices {
   _giveToken(event) {
     event.preventDefault();
     const token = byId("token").value.trim();
-    if (token !== "") window.location.assign(`?token=${encodeURIComponent(token)}`);
+    if (token !== "") window.location.assign(`?token=${encodeURIComponent(token)}${window.location.hash}`);
   }
 
   _show() {
