@@ -47,7 +47,7 @@ export class Shown {
     return boxText(this._box ?? WORLD);
   }
 
-  /** Whether another chosen entity needs another stream: one of all has it anyway, and one that is not yet asked for will. */
+  /** Whether another chosen entity needs another stream: one of all has it, and the first one will. */
   needsChosen() {
     return this._box !== null && !(this._box === WORLD && this.live.more === 0);
   }

@@ -160,6 +160,65 @@ def test_half_a_day_of_minutes_is_drawn_as_few_enough_bins() -> None:
     assert len(run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")) == 60
 
 
+def test_a_map_whose_first_picture_is_on_its_way_is_connecting_and_not_away() -> None:
+    """A large fleet's first snapshot takes seconds, and the page once said "Not connected" meanwhile."""
+    said = run(
+        """(() => {
+            const parts = {};
+            const part = () => ({ dataset: {}, addEventListener() {}, hidden: true });
+            globalThis.document = { body: { dataset: {} }, getElementById: (id) => (parts[id] ??= part()) };
+            globalThis.setInterval = () => 0;
+            let at = 0;
+            performance.now = () => at;
+            const seen = new notices.Notices({});
+            const told = (kind, laterMs) => {
+                seen.connection({ kind, retryAt: null });
+                at += laterMs;
+                seen.connection({ kind, retryAt: null });
+                const names = ["away", "connecting", "denied", "empty"];
+                const shown = names.filter((name) => !parts[`notice-${name}`].hidden);
+                return [parts.status.textContent, parts.notice.hidden, ...shown];
+            };
+            return [told("connecting", 100), told("connecting", 9_000), told("away", 0), told("live", 0)];
+        })()""",
+        "panels/notices.js",
+    )
+    assert said == [
+        ["connecting", True],
+        ["connecting", False, "connecting"],
+        ["not connected", False, "away"],
+        ["live", True],
+    ]
+
+
+def test_a_server_that_answers_again_is_connecting_until_its_first_event() -> None:
+    kinds = run(
+        """(() => {
+            const sources = [];
+            globalThis.EventSource = class {
+                constructor() { this.heard = {}; sources.push(this); }
+                addEventListener(name, hear) { this.heard[name] = hear; }
+                close() {}
+            };
+            globalThis.setTimeout = () => 0;
+            const kinds = [];
+            const hear = { state: ({ kind }) => kinds.push(kind), snapshot() {}, delta() {}, fleet() {} };
+            const told = new link.Link(hear);
+            told.open("box", null);
+            sources[0].heard.error();
+            told.retry();
+            sources[1].heard.open?.();
+            sources[1].heard.snapshot({ data: "{}" });
+            told.open("another", null);
+            sources[1].heard.open?.();
+            sources[2].heard.open?.();
+            return kinds;
+        })()""",
+        "state/link.js",
+    )
+    assert kinds == ["away", "connecting", "live"], "and another box is no new connection"
+
+
 def test_a_way_has_the_name_of_its_cells_wherever_in_them_it_lies() -> None:
     """An atlas's smallest cells are tiles of zoom 18:."""
     side, lat = 360 / 2**18, 30.27
