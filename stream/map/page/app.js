@@ -22,12 +22,13 @@ import { Streets } from "./state/streets.js";
 const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
 const LEARNING_EVERY_MS = 15_000;
 const FIT_EVERY_MS = 2_000;
+const beside = (path) => new URL(path, import.meta.url).href; // a file of the page
 const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
 
 async function start() {
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
   const config = await configured();
-  const coast = coastFeatures(await (await fetch("static/vendor/coast.json")).json());
+  const coast = coastFeatures(await (await fetch(beside("vendor/coast.json"))).json());
   const basemap = config.basemap ? await withBasemap().catch(() => null) : null;
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
@@ -83,7 +84,7 @@ async function configured() {
 /** Makes MapLibre read PMTiles, whose reader is loaded for those alone who have a basemap. It is no module. */
 async function withBasemap() {
   const script = document.createElement("script");
-  script.src = "static/vendor/pmtiles.js";
+  script.src = beside("vendor/pmtiles.js");
   await new Promise((loaded, failed) => {
     [script.onload, script.onerror] = [loaded, failed];
     document.head.append(script);
