@@ -16,6 +16,7 @@ import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
 from stream.api.live import sending as api_sending
+from stream.map.access import COOKIE
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -287,6 +288,9 @@ async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) ->
         assert (await shown.get("/v1/config"))[0] == 200, "the client has the cookie"
         shown.client.cookie_jar.clear()
         assert (await shown.get("/v1/config"))[0] == 401
+        for other in ("", "wrong", SECRET[:-1]):
+            assert (await shown.get("/v1/config", headers={"Cookie": f"{COOKIE}={other}"}))[0] == 401, other
+        assert (await shown.get("/v1/config", headers={"Cookie": f"{COOKIE}={SECRET}"}))[0] == 200
         headers = {"Authorization": f"Bearer {SECRET}"}
         assert (await shown.get("/v1/config", headers=headers))[0] == 200, "programs send it"
 
