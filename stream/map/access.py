@@ -27,7 +27,6 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
     )
 )
 PAGE_HEADERS: Final = {**HEADERS, "Content-Security-Policy": CONTENT_SECURITY_POLICY}
-FILES: Final = ("/static/", "/basemap.pmtiles")  # that a browser may keep, and asks whether they have changed
 
 
 class MapAccess(Access):
@@ -40,9 +39,10 @@ class MapAccess(Access):
         return super().knows(request) or self.is_token(request.cookies.get(COOKIE, ""))
 
     def sign(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
+        kept = headers.get(hdrs.CACHE_CONTROL)  # of files: how long a browser may keep them
         super().sign(request, headers)
-        if request.path.startswith(FILES):
-            headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+        if kept is not None:
+            headers[hdrs.CACHE_CONTROL] = kept
 
     @staticmethod
     def remember(response: web.Response, token: str) -> None:

@@ -19,6 +19,7 @@ from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import now_ms
 from stream.api.metrics import CONTENT_TYPE
 from stream.map.access import MapAccess
+from stream.map.files import INDEX, Files, takes_gzip
 from stream.map.fleet.entity import Entity
 from stream.map.fleet.errors import rows
 from stream.map.fleet.fleet import Fleet
@@ -32,6 +33,8 @@ from stream.map.streaming.view import MOST, View
 JSON: Final = "application/json"
 REGIONS: Final = (0.5, 0.9)
 FORMERS: Final = 30  # that are told of an entity
+FOR_GOOD: Final = "private, max-age=31536000, immutable"  # a year: the most that browsers understand
+IF_UNCHANGED: Final = "private, no-cache"  # a browser may keep it, and asks each time
 FIGURES_S: Final = 0.5  # for which the fleet's figures count: all pages get the same
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -72,12 +75,7 @@ class Handlers:
         self._streams = streams
         self._reasons = reasons
         self._clock_ms = clock_ms
-        # Only these are answered, so that no path leads out of the folder.
-        self._files = {
-            str(file.relative_to(shown.folder).as_posix()): file
-            for file in shown.folder.rglob("*")
-            if file.is_file() and not file.is_symlink()
-        }
+        self._files = Files(shown.folder)
         self._figures: tuple[float, bytes] = (-FIGURES_S, b"")
 
     @property
@@ -103,7 +101,7 @@ class Handlers:
     async def page(self, request: web.Request) -> web.StreamResponse:
         token = request.query.get("token")
         if token is None:
-            return self._file("index.html")
+            return self._file(request, INDEX)
         self._gate.count(request)  # a guess
         if not self._access.is_token(token):
             raise Refusal("no_token", "the token is not ours", expected="/?token=TOKEN")
@@ -112,19 +110,36 @@ class Handlers:
         return response
 
     async def static(self, request: web.Request) -> web.StreamResponse:
-        return self._file(request.match_info["path"])
+        digest, path = request.match_info["digest"], request.match_info["path"]
+        if digest != self._files.digest:
+            raise Refusal("not_found", "the page's files are others now: load it again", came=digest)
+        response = self._file(request, path)
+        response.headers[hdrs.CACHE_CONTROL] = FOR_GOOD
+        return response
 
-    def _file(self, name: str) -> web.FileResponse:
+    def _file(self, request: web.Request, name: str) -> web.Response:
         file = self._files.get(name)
         if file is None:
             raise Refusal("not_found", "the page has no such file", came=name)
-        return web.FileResponse(file)
+        is_gzipped = takes_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
+        tag = f"{file.tag}-gzip" if is_gzipped else file.tag
+        if any(one.value in (tag, "*") for one in request.if_none_match or ()):
+            response = web.Response(status=304)
+        else:
+            body = file.gzipped if is_gzipped else file.body
+            response = web.Response(body=body, content_type=file.content_type, charset="utf-8")
+            if is_gzipped:
+                response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+        response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+        response.etag = tag
+        return response
 
     async def basemap(self, request: web.Request) -> web.StreamResponse:
         if self._shown.basemap is None:
             raise Refusal("not_found", "there is no base map: start pathcast map with --basemap FILE")
         response = web.FileResponse(self._shown.basemap)
         response.content_type = "application/octet-stream"
+        response.headers[hdrs.CACHE_CONTROL] = IF_UNCHANGED
         return response
 
     # -- the fleet ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ class MapRoute(NamedTuple):
 
 ROUTES: Final = (
     MapRoute("page", "/", is_open=True),
-    MapRoute("static", "/static/{path:.+}", is_open=True),
+    MapRoute("static", "/static/{digest}/{path:.+}", is_open=True),
     MapRoute("config", "/v1/config"),
     MapRoute("stream", "/v1/stream"),
     MapRoute("entity", "/v1/entities/{id}"),

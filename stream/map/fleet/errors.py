@@ -15,31 +15,28 @@ MOST_HORIZONS: Final = 16  # that have sums of their own; a fleet's workers shar
 
 @dataclass(slots=True)
 class Sum:
-    """What came of one horizon of some forecasts."""
+    """What came of one horizon of some forecasts. Once damped velocity has an error for one of them, those that it has
+    none for no longer count, so that all figures are of the same cases."""
 
-    n: int = 0
-    error_m: float = 0.0
-    compared: int = 0  # those that damped velocity has an error for, too
-    beside_m: float = 0.0  # the errors of these
-    damped_m: float = 0.0
-    in50: int = 0
-    in90: int = 0
+    is_compared: bool
+    n: int
+    error_m: float
+    damped_m: float
+    in50: int
+    in90: int
 
-    def add(self, one: Outcome) -> None:
-        """Takes an outcome that has an error."""
+    @classmethod
+    def of(cls, one: Outcome) -> Sum:
+        """Returns the sum of an outcome that has an error."""
         assert one.error_m is not None
-        self.n += 1
-        self.error_m += one.error_m
-        self.in50 += bool(one.inside50)
-        self.in90 += bool(one.inside90)
-        if one.damped_error_m is not None:
-            self.compared += 1
-            self.beside_m += one.error_m
-            self.damped_m += one.damped_error_m
+        is_compared = one.damped_error_m is not None
+        return cls(is_compared, 1, one.error_m, one.damped_error_m or 0.0, bool(one.inside50), bool(one.inside90))
 
-    def join(self, other: Sum) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    def joined(self, other: Sum) -> Sum:
+        if self.is_compared != other.is_compared:
+            return self if self.is_compared else other
+        summed = (getattr(self, name) + getattr(other, name) for name in ("n", "error_m", "damped_m", "in50", "in90"))
+        return Sum(self.is_compared, *summed)
 
     def row(self, h_s: float) -> dict[str, Any]:
         """Returns the figures. `skill` is 1 - error / damped velocity's error, as in `services.scores.summaries`."""
@@ -47,8 +44,8 @@ class Sum:
             "h_s": h_s,
             "n": self.n,
             "mean_m": round(self.error_m / self.n, 2),
-            "damped_m": round(self.damped_m / self.compared, 2) if self.compared else None,
-            "skill": round(1 - self.beside_m / self.damped_m, 4) if self.damped_m > 0 else None,
+            "damped_m": round(self.damped_m / self.n, 2) if self.is_compared else None,
+            "skill": round(1 - self.error_m / self.damped_m, 4) if self.damped_m > 0 else None,
             "in50": round(self.in50 / self.n, 4),
             "in90": round(self.in90 / self.n, 4),
         }
@@ -59,8 +56,13 @@ def rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
     sums: dict[float, Sum] = {}
     for one in outcomes:
         if one.h_s is not None and one.error_m is not None:
-            sums.setdefault(one.h_s, Sum()).add(one)
+            _join(sums, one.h_s, Sum.of(one))
     return _rows(sums)
+
+
+def _join(sums: dict[float, Sum], h_s: float, more: Sum) -> None:
+    before = sums.get(h_s)
+    sums[h_s] = more if before is None else before.joined(more)
 
 
 def _rows(sums: Mapping[float, Sum]) -> list[dict[str, Any]]:
@@ -87,7 +89,7 @@ class ByMinute:
                 del self._minutes[min(self._minutes)]
         sums = self._minutes.get(minute)
         if sums is not None and (outcome.h_s in sums or len(sums) < MOST_HORIZONS):
-            sums.setdefault(outcome.h_s, Sum()).add(outcome)
+            _join(sums, outcome.h_s, Sum.of(outcome))
 
     def since(self, ts_ms: int) -> list[dict[str, Any]]:
         """Returns the figures of all minutes from this time on, a row for each horizon."""
@@ -95,14 +97,14 @@ class ByMinute:
         for minute, sums in self._minutes.items():
             if (minute + 1) * MINUTE_MS > ts_ms:
                 for h_s, one in sums.items():
-                    total.setdefault(h_s, Sum()).join(one)
+                    _join(total, h_s, one)
         return _rows(total)
 
     def points(self) -> list[dict[str, Any]]:
-        """Returns the learning curve: the mean errors of each minute and horizon, and how many each is the mean of, so
+        """Returns the learning curve: the mean errors of each minute and horizon, and how many cases they are of, so
         that minutes can be joined."""
         return [
-            {"ts": minute * MINUTE_MS, "compared": sums[h_s].compared, **{name: row[name] for name in POINT}}
+            {"ts": minute * MINUTE_MS, **{name: row[name] for name in POINT}}
             for minute, sums in sorted(self._minutes.items())
             for h_s in sorted(sums)
             for row in [sums[h_s].row(h_s)]

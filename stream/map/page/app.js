@@ -22,12 +22,13 @@ import { Streets } from "./state/streets.js";
 const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
 const LEARNING_EVERY_MS = 15_000;
 const FIT_EVERY_MS = 2_000;
+const beside = (path) => new URL(path, import.meta.url).href; // a file of the page
 const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
 
 async function start() {
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
   const config = await configured();
-  const coast = coastFeatures(await (await fetch("static/vendor/coast.json")).json());
+  const coast = coastFeatures(await (await fetch(beside("vendor/coast.json"))).json());
   const basemap = config.basemap ? await withBasemap().catch(() => null) : null;
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
@@ -51,11 +52,24 @@ async function start() {
   app.forecasts = true;
   app.ids = true;
   configure(app, config);
-  connect(app);
-  const { entity } = fromHash(window.location.hash);
-  if (entity !== null) app.choice.choose(entity, { move: false });
+  const { place, entity } = fromHash(window.location.hash);
+  if (entity !== null) app.choice.choose(entity, { move: place === null });
+  connect(app); // from here on, the address says what is shown
+  window.addEventListener("hashchange", ({ newURL }) => followLink(app, new URL(newURL).hash));
   window.pathcast = hook(app);
   requestAnimationFrame((at) => frame(app, at));
+}
+
+/** Shows the place and the entity of a link that came into the address; by now, there may be what is shown again. */
+function followLink(app, hash) {
+  const { place, entity } = fromHash(hash);
+  if (place === null && entity === null) {
+    app.camera.keepInAddress(app.choice.id); // it was the one to the search
+    return;
+  }
+  app.choice.clear();
+  if (place !== null) app.camera.show(place);
+  if (entity !== null) app.choice.choose(entity, { move: place === null });
 }
 
 async function configured() {
@@ -70,7 +84,7 @@ async function configured() {
 /** Makes MapLibre read PMTiles, whose reader is loaded for those alone who have a basemap. It is no module. */
 async function withBasemap() {
   const script = document.createElement("script");
-  script.src = "static/vendor/pmtiles.js";
+  script.src = beside("vendor/pmtiles.js");
   await new Promise((loaded, failed) => {
     [script.onload, script.onerror] = [loaded, failed];
     document.head.append(script);

@@ -72,15 +72,25 @@ def test_the_fleet_sums_up_what_its_entities_were_off_by() -> None:
     assert row["skill"] == pytest.approx(1 - 50.0 / damped_m, abs=0.002)
 
 
-def test_rows_of_outcomes_are_those_of_the_scorer() -> None:
-    outcomes = [
-        Outcome(60.0, 60.0, 10.0, 20.0, True, True),
-        Outcome(60.0, 60.0, 30.0, None, False, True),
-        Outcome(300.0),
-    ]
-    assert rows(outcomes) == [
-        {"h_s": 60.0, "n": 2, "mean_m": 20.0, "damped_m": 20.0, "skill": 0.5, "in50": 0.5, "in90": 1.0}
-    ]
+COMPARED = (Outcome(60.0, 60.0, 10.0, 20.0, False, True), Outcome(60.0, 60.0, 20.0, 40.0, False, False))
+ALONE = Outcome(60.0, 60.0, 9_000.0, None, True, True)  # the first forecast of an entity: nothing is known from before
+
+
+@pytest.mark.parametrize("outcomes", [(ALONE, *COMPARED), (*COMPARED, ALONE), (COMPARED[0], ALONE, COMPARED[1])])
+def test_all_figures_of_a_row_are_of_the_same_cases(outcomes: tuple[Outcome, ...]) -> None:
+    """The error was once of all, and damped velocity's and the skill of those that this has an error for: the error was
+    larger than damped velocity's, and the skill above 0."""
+    (row,) = rows([*outcomes, Outcome(300.0)])
+    assert row == {"h_s": 60.0, "n": 2, "mean_m": 15.0, "damped_m": 30.0, "skill": 0.5, "in50": 0.0, "in90": 0.5}
+    kept = ByMinute()
+    for minute, one in enumerate(outcomes):
+        kept.add(minute * 60_000, one)
+    assert kept.since(0) == [row], "and so are those of minutes that are joined"
+
+
+def test_a_row_of_what_damped_velocity_has_no_error_for_is_of_all() -> None:
+    (row,) = rows([ALONE, ALONE])
+    assert row == {"h_s": 60.0, "n": 2, "mean_m": 9_000.0, "damped_m": None, "skill": None, "in50": 1.0, "in90": 1.0}
 
 
 def test_minutes_are_bounded_and_the_oldest_goes() -> None:
@@ -93,13 +103,15 @@ def test_minutes_are_bounded_and_the_oldest_goes() -> None:
     assert points[0]["mean_m"] == 5.0
 
 
-def test_a_minute_says_how_many_each_of_its_means_is_of() -> None:
+def test_a_minute_says_of_how_many_its_means_are() -> None:
     """So that the page can join minutes: a mean of one case must not count as much as one of a hundred."""
     kept = ByMinute()
-    kept.add(0, Outcome(60.0, 60.0, 10.0, 20.0, True, True))
-    kept.add(1, Outcome(60.0, 60.0, 30.0, None, False, True))
-    (point,) = kept.points()
-    assert point == {"ts": 0, "h_s": 60.0, "n": 2, "mean_m": 20.0, "compared": 1, "damped_m": 20.0}
+    for one in (*COMPARED, ALONE):
+        kept.add(0, one)
+    kept.add(60_000, ALONE)
+    first, second = kept.points()
+    assert first == {"ts": 0, "h_s": 60.0, "n": 2, "mean_m": 15.0, "damped_m": 30.0}
+    assert second == {"ts": 60_000, "h_s": 60.0, "n": 1, "mean_m": 9_000.0, "damped_m": None}
 
 
 def test_a_clock_that_was_ahead_is_forgotten() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
 from stream.api.live import sending as api_sending
+from stream.map.access import COOKIE
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -23,6 +26,7 @@ HOSTILE = (
     "🚌" * 100,
     " {} ",
 )
+SCRIPT = "export const version = 1;" * 50
 PATIENCE_S = 60.0
 
 
@@ -30,9 +34,11 @@ PATIENCE_S = 60.0
 def folder(tmp_path: Path) -> Path:
     page = tmp_path / "page"
     (page / "vendor").mkdir(parents=True)
-    (page / "index.html").write_text("<!doctype html><title>a map</title>")
-    (page / "vendor" / "maplibre.js").write_text("export const version = 1;")
+    (page / "index.html").write_text('<!doctype html><title>a map</title><script src="static/vendor/maplibre.js">')
+    (page / "vendor" / "maplibre.js").write_text(SCRIPT)
     (tmp_path / "secret.txt").write_text("not for pages")
+    (page / "linked.txt").symlink_to(tmp_path / "secret.txt")
+    (page / "outside").symlink_to(tmp_path)
     return page
 
 
@@ -113,7 +119,8 @@ async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown
         assert one["error_m"] == pytest.approx(0.0, abs=0.02), "it went as forecast"
         assert one["lat"] == pytest.approx(one["true_lat"], abs=1e-6)
     (row,) = said["errors"]
-    assert (row["h_s"], row["n"], row["in90"]) == (60.0, len(said["former"]), 1.0)
+    compared = [one for one in said["former"] if one["damped_m"] is not None]
+    assert (row["h_s"], row["n"], row["in90"]) == (60.0, len(compared), 1.0)
     assert len(said["fills"]) == 1
     status, problem = await shown.get("/v1/entities/nobody")
     assert (status, problem["type"]) == (404, "urn:pathcast:problem:unknown_entity")
@@ -164,24 +171,81 @@ async def test_what_cannot_be_used_is_told(shown: Served, path: str) -> None:
     assert problem["detail"]
 
 
+async def script_url(shown: Served) -> str:
+    """As the page names it."""
+    async with shown.client.get(f"{shown.base}/") as said:
+        (path,) = re.findall(r'src="(.+?)"', await said.text())
+    return f"{shown.base}/{path}"
+
+
 async def test_files_are_those_of_the_page_alone(shown: Served) -> None:
     async with shown.client.get(f"{shown.base}/") as said:
         assert "a map" in await said.text()
+        assert said.headers["Cache-Control"] == "no-store"
         policy = said.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
-    async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js") as said:
-        assert said.status == 200
-        assert said.content_type in ("text/javascript", "application/javascript")
-        tag = said.headers["ETag"]
-    async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js", headers={"If-None-Match": tag}) as said:
-        assert said.status == 304
-    for path in ("../secret.txt", "%2e%2e/secret.txt", "..%2fsecret.txt", "/etc/passwd", "vendor", "nothing.js"):
+    url = await script_url(shown)
+    async with shown.client.get(url) as said:
+        assert (said.status, await said.text()) == (200, SCRIPT)
+        assert said.content_type == "text/javascript"
+    within = url.removeprefix(shown.base).removesuffix("vendor/maplibre.js")
+    outside = (
+        "../secret.txt",
+        "%2e%2e/secret.txt",
+        "..%2fsecret.txt",
+        "../../secret.txt",
+        "%2fetc/passwd",
+        "/etc/passwd",
+    )
+    linked = ("linked.txt", "outside/secret.txt", "outside/page/index.html")
+    for path in (*outside, *linked, "vendor", "nothing.js", "vendor/../index.html"):
         reader, writer = await raw_client.connect(shown.base)
-        writer.write(f"GET /static/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {within}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         raw = await reader.read()
         writer.close()
         assert b" 404 " in raw.split(b"\r\n")[0], path
         assert b"not for pages" not in raw
+
+
+async def test_a_browser_keeps_the_files_for_good_until_one_of_them_changes(folder: Path) -> None:
+    async with served(fleet_of(), folder) as shown:
+        url = await script_url(shown)
+        async with shown.client.get(url) as said:
+            assert said.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+            tag = said.headers["ETag"]
+        async with shown.client.get(url, headers={"If-None-Match": tag}) as said:
+            assert (said.status, await said.read()) == (304, b"")
+            assert (said.headers["ETag"], said.headers["Vary"]) == (tag, "Accept-Encoding")
+    path = url.removeprefix(shown.base)
+    (folder / "style.css").write_text("body { color: red }")
+    async with served(fleet_of(), folder) as shown:
+        async with shown.client.get(shown.base + path) as said:
+            assert (said.status, said.headers["Cache-Control"]) == (404, "no-store"), "it is not mixed with other files"
+        assert (await script_url(shown)).removeprefix(shown.base) != path
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzipped"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, GZIP;q=0.8", True),
+        ("*", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+        ("", False),
+    ],
+)
+async def test_files_are_compressed_for_who_takes_that(shown: Served, accepted: str, is_gzipped: bool) -> None:
+    url = await script_url(shown)
+    async with shown.client.get(url, headers={"Accept-Encoding": accepted}, auto_decompress=False) as said:
+        body = await said.read()
+    assert said.headers.get("Content-Encoding") == ("gzip" if is_gzipped else None)
+    assert (gzip.decompress(body) if is_gzipped else body).decode() == SCRIPT
+    assert (len(body) < len(SCRIPT), said.headers["Vary"]) == (is_gzipped, "Accept-Encoding")
+    other = {"Accept-Encoding": "identity" if is_gzipped else "gzip", "If-None-Match": said.headers["ETag"]}
+    async with shown.client.get(url, headers=other) as said:
+        assert said.status == 200, "it is another representation"
 
 
 async def test_a_base_map_comes_in_parts(folder: Path, tmp_path: Path) -> None:
@@ -191,6 +255,7 @@ async def test_a_base_map_comes_in_parts(folder: Path, tmp_path: Path) -> None:
         url = f"{shown.base}/basemap.pmtiles"
         async with shown.client.get(url, headers={"Range": "bytes=256-259"}) as said:
             assert (said.status, said.headers["Content-Range"]) == (206, "bytes 256-259/10240")
+            assert said.headers["Cache-Control"] == "private, no-cache"
             assert await said.read() == bytes([0, 1, 2, 3])
         async with shown.client.get(url, headers={"Range": "bytes=99999-"}) as said:
             assert said.status == 416
@@ -209,7 +274,8 @@ async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) ->
         publish(shown.fleet, forecast("a", T0))
         for path in ("/v1/config", "/v1/stream", "/v1/entities/a", "/v1/search?q=a", "/v1/learning", "/metrics"):
             assert (await shown.get(path))[0] == 401, path
-        for path in ("/", "/static/vendor/maplibre.js", "/healthz", "/readyz"):
+        script = (await script_url(shown)).removeprefix(shown.base)
+        for path in ("/", script, "/healthz", "/readyz"):
             async with shown.client.get(shown.base + path) as said:
                 assert said.status == 200, path
                 assert "a map" in await said.text() or path != "/"
@@ -222,6 +288,9 @@ async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) ->
         assert (await shown.get("/v1/config"))[0] == 200, "the client has the cookie"
         shown.client.cookie_jar.clear()
         assert (await shown.get("/v1/config"))[0] == 401
+        for other in ("", "wrong", SECRET[:-1]):
+            assert (await shown.get("/v1/config", headers={"Cookie": f"{COOKIE}={other}"}))[0] == 401, other
+        assert (await shown.get("/v1/config", headers={"Cookie": f"{COOKIE}={SECRET}"}))[0] == 200
         headers = {"Authorization": f"Bearer {SECRET}"}
         assert (await shown.get("/v1/config", headers=headers))[0] == 200, "programs send it"
 
@@ -232,7 +301,7 @@ async def test_guesses_and_questions_are_limited(folder: Path) -> None:
         assert guesses == [401] * 5 + [429] * 3
         async with shown.client.get(f"{shown.base}/?token={SECRET}") as said:
             assert said.status == 429, "not the right one either"
-        async with shown.client.get(f"{shown.base}/static/vendor/maplibre.js") as said:
+        async with shown.client.get(await script_url(shown)) as said:
             assert said.status == 200, "a page has many files, which say nothing"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from map_browser import Opened
@@ -176,6 +177,32 @@ def test_a_click_on_an_entity_chooses_it(opened: Opened) -> None:
     assert box is not None
     opened.page.mouse.click(box["x"] + alone["x"], box["y"] + alone["y"])
     opened.until("pathcast.state().chosen === argument", alone["id"])
+
+
+def test_a_link_leads_to_its_place_and_its_entity(browser: Browser, scene: Any) -> None:
+    """When the page is opened with it, and when it is pasted into an open one. The entity was once lost: the page wrote
+    into the address what it showed before it had read who was chosen there."""
+    shown = "pathcast.state().chosen === argument"
+    with Opened(browser, scene.server.base, path=f"/#map=10/30.3/-97.7&entity={quote(HOSTILE, safe='')}") as opened:
+        opened.until(shown, HOSTILE)
+        bus = some_bus(opened)
+        state = opened.state()
+        assert (state["zoom"], state["center"]) == (10, [pytest.approx(30.3), pytest.approx(-97.7)])
+        opened.page.evaluate("(link) => { window.location.hash = link; }", f"map=12/30.2/-97.8&entity={bus}")
+        opened.until(shown, bus)
+        state = opened.state()
+        assert (state["zoom"], state["center"]) == (12, [pytest.approx(30.2), pytest.approx(-97.8)])
+        opened.page.evaluate("document.querySelector('.skip').click()")
+        opened.until("window.location.hash.startsWith('#map=')")
+        assert opened.state()["chosen"] == bus, "the link to the search is none to a place"
+        opened.page.evaluate("window.location.hash = 'map=11/30.3/-97.7'")
+        opened.until(shown, None)
+        opened.until("window.location.hash.startsWith('#map=11.00/')")
+        opened.page.go_back()
+        opened.until(shown, bus)
+        assert opened.said == []
+    with Opened(browser, scene.server.base, path=f"/#entity={bus}") as opened:
+        opened.until("pathcast.state().chosen === argument && pathcast.state().zoom >= 12", bus)
 
 
 @pytest.mark.promise("the map is for those who have its token, and shows hostile ids as text")

@@ -33,9 +33,10 @@ APART_PX = """(() => {
 })()"""
 # The colour in the middle of some entities that are all at one place.
 DRAWN = """async ({ movers, chosen }) => {
-    const { Sprites } = await import("/static/drawing/sprites.js");
-    const { Layer } = await import("/static/drawing/layer.js");
-    const { COLOURS } = await import("/static/drawing/colours.js");
+    const page = document.querySelector("script[type=module]").src;
+    const { Sprites } = await import(new URL("drawing/sprites.js", page));
+    const { Layer } = await import(new URL("drawing/layer.js", page));
+    const { COLOURS } = await import(new URL("drawing/colours.js", page));
     const layer = new Layer(document.createElement("div"), "probe");
     const placed = movers.map(({ id, stale, heading }) =>
         [{ id, heading, moving: heading !== null, entity: { stale } }, 20, 20]);
@@ -148,7 +149,8 @@ def test_the_chosen_entity_is_on_top(opened: Opened) -> None:
 def test_a_region_that_is_wider_than_the_map_does_not_tint_all_of_it(opened: Opened) -> None:
     parts = opened.page.evaluate(
         """async () => {
-            const { opacity } = await import("/static/drawing/forecasts.js");
+            const page = document.querySelector("script[type=module]").src;
+            const { opacity } = await import(new URL("drawing/forecasts.js", page));
             return [10, 200, 400, 4000].map((px) => opacity({ width: 800, height: 400 }, px));
         }"""
     )

@@ -158,6 +158,7 @@ def test_on_a_narrow_screen_it_is_told_what_is_drawn_and_the_fleets_panel_is_rea
 
 @pytest.mark.parametrize("wide", [360, 800, 1030, 1280])
 def test_no_table_is_wider_than_its_panel(browser: Browser, scene: Any, wide: int) -> None:
+    """Whatever the figures: a table of errors of ten million forecasts takes the fleet's own one's place, and fits."""
     with Opened(browser, scene.server.base, viewport={"width": wide, "height": 800}) as opened:
         opened.page.keyboard.press("n")
         opened.page.wait_for_selector("#entity-errors table")
@@ -165,3 +166,15 @@ def test_no_table_is_wider_than_its_panel(browser: Browser, scene: Any, wide: in
         cut_off = """[...document.querySelectorAll("aside .wide")]
             .filter((one) => one.offsetParent !== null && one.scrollWidth > one.clientWidth).map((one) => one.id)"""
         assert opened.page.evaluate(cut_off) == []
+        errors = opened.page.evaluate(
+            """async () => {
+                const script = document.querySelector("script[type=module]").src;
+                const { errorTable } = await import(new URL("panels/errors.js", script));
+                const row = { h_s: 900, n: 9_999_999, mean_m: 9_999, damped_m: 9_999, skill: -0.99, in50: 1, in90: 1 };
+                const box = document.querySelector("#entity-errors");
+                box.replaceChildren(errorTable("Errors", [row]));
+                return [box.innerText, box.scrollWidth - box.clientWidth];
+            }"""
+        )
+        assert "9,999,999" in errors[0]
+        assert errors[1] == 0

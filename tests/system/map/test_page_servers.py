@@ -46,13 +46,14 @@ def test_it_survives_the_servers_restart(browser: Browser, server: MapServer) ->
 
 def test_without_the_token_it_asks_for_it_and_with_it_draws(browser: Browser, scene: Any) -> None:
     with MapServer(scene.folder, scene.kafka, scene.prefix, token=SECRET) as server:
-        with Opened(browser, server.base, wait=False) as opened:
+        with Opened(browser, server.base, wait=False, path="/#map=3/30/-97") as opened:
             opened.page.wait_for_selector("#notice-denied")
             assert opened.state()["drawn"] == []
             opened.page.fill("#token", SECRET)
             opened.page.keyboard.press("Enter")
             opened.page.wait_for_url(lambda url: "token" not in url)
             opened.until("window.pathcast !== undefined && pathcast.state().drawn.length > 0")
+            assert opened.state()["zoom"] == 3, "the link with which it was opened holds"
             assert opened.page.evaluate("document.cookie") == "", "scripts cannot read it"
         with Opened(browser, server.base, path=f"/?token={SECRET}") as opened:
             assert SECRET not in opened.page.url

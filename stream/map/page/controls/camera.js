@@ -9,12 +9,12 @@ const GLIDE_MS = 700;
 const CLOSEST_FIT_ZOOM = 14;
 const CHOSEN_ZOOM = 12; // a chosen one is looked at from here or nearer
 
-/** `#map=zoom/lat/lon`, and the chosen entity, so that an address can be kept or sent. */
+/** `#map=zoom/lat/lon`, and the chosen entity, so that an address can be kept or sent. Null is what it does not say. */
 export function fromHash(hash) {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));
-  const numbers = (fields.get("map") ?? "").split("/").map(Number);
-  const whole = numbers.length === 3 && numbers.every(Number.isFinite);
-  return { place: whole ? numbers : null, entity: fields.get("entity") };
+  const [zoom, lat, lon, ...more] = (fields.get("map") ?? "").split("/").map(Number);
+  const whole = [zoom, lat, lon].every(Number.isFinite) && !more.length && Math.abs(lat) <= 90;
+  return { place: whole ? { zoom, center: [lon, lat] } : null, entity: fields.get("entity") || null };
 }
 
 export class Camera {
@@ -26,8 +26,7 @@ export class Camera {
     this.map = new MapLibre({
       container: "map",
       style: style(theme, parts),
-      center: place ? [place[2], place[1]] : [0, 25],
-      zoom: place ? place[0] : 1.4,
+      ...(place ?? { center: [0, 25], zoom: 1.4 }),
       dragRotate: false,
       pitchWithRotate: false,
       touchPitch: false,
@@ -76,6 +75,12 @@ export class Camera {
     if (inside && (wellUsed || this.map.getZoom() >= CLOSEST_FIT_ZOOM)) return;
     const [a, b, c, d] = padded([west, south, east, north], 0.06);
     this.map.fitBounds([[a, b], [c, d]], { padding: 24, maxZoom: CLOSEST_FIT_ZOOM, animate: false });
+  }
+
+  /** Shows the place of a link. */
+  show(place) {
+    this.taken();
+    this.map.jumpTo(place);
   }
 
   /** Goes to a place, near enough to see a track. */

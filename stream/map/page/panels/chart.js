@@ -23,7 +23,7 @@ export function ticks(most) {
 }
 
 /** Joins minutes, the oldest first, until each bin has enough cases: {from, to, n, mean_m, damped_m}. What is left over
- * at the end joins the last bin. Damped velocity has a mean where half as many cases were compared with it. */
+ * at the end joins the last bin. */
 export function bins(points) {
   const total = points.reduce((sum, point) => sum + point.n, 0);
   const enough = Math.max(ENOUGH, total / MOST_BINS);
@@ -42,15 +42,17 @@ export function bins(points) {
   return found.map(joined);
 }
 
+/** Both means are of the minutes whose cases were compared with damped velocity, where these have half as many cases as
+ * are enough; else there is none of damped velocity. So one curve is above the other for no reason but its errors. */
 function joined(points) {
-  const mean = (field, weight) => {
-    const weights = points.reduce((sum, point) => sum + point[weight], 0);
-    return [weights, points.reduce((sum, point) => sum + (point[field] ?? 0) * point[weight], 0) / (weights || 1)];
-  };
-  const [n, mean_m] = mean("mean_m", "n");
-  const [compared, damped_m] = mean("damped_m", "compared");
+  const cases = (some) => some.reduce((sum, point) => sum + point.n, 0);
+  const compared = points.filter((point) => point.damped_m !== null);
+  const isCompared = cases(compared) >= ENOUGH / 2;
+  const meant = isCompared ? compared : points;
+  const n = cases(meant);
+  const mean = (field) => meant.reduce((sum, point) => sum + point[field] * point.n, 0) / n;
   const [from, to] = [points[0].ts, points[points.length - 1].ts + MINUTE_MS];
-  return { from, to, n, mean_m, damped_m: compared >= ENOUGH / 2 ? damped_m : null };
+  return { from, to, n, mean_m: mean("mean_m"), damped_m: isCompared ? mean("damped_m") : null };
 }
 
 function axes(marks, y, first, last) {
@@ -65,7 +67,7 @@ function axes(marks, y, first, last) {
   return [...lines, ...times];
 }
 
-/** `points` of one horizon, oldest first: {ts, n, mean_m, compared, damped_m}. */
+/** `points` of one horizon, oldest first: {ts, n, mean_m, damped_m}. */
 export function errorChart(points, title) {
   const drawn = bins(points);
   const root = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", class: "chart" });

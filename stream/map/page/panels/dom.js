@@ -35,12 +35,14 @@ export function figure(field, name, text, value) {
   );
 }
 
-/** A table with a caption, one row for each of `rows`; a column is [heading, cell text, title of the heading]. */
+/** A table with a caption, one row for each of `rows`; a column is [heading, cell text, title of the heading, text of a
+ * smaller line below]. */
 export function table(caption, columns, rows, name) {
   const head = element("tr", {}, ...columns.map(([heading, , title]) => element("th", { scope: "col", text: heading, title })));
   const body = rows.map((row) =>
-    element("tr", {}, ...columns.map(([, cell], index) =>
-      element(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, text: cell(row) }),
+    element("tr", {}, ...columns.map(([, cell, , below], index) =>
+      element(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null, text: cell(row) },
+        ...(below ? [element("small", { text: below(row) })] : [])),
     )),
   );
   return element("table", { data: { table: name } },

@@ -47,7 +47,7 @@ export class Notices {
   _giveToken(event) {
     event.preventDefault();
     const token = byId("token").value.trim();
-    if (token !== "") window.location.assign(`?token=${encodeURIComponent(token)}`);
+    if (token !== "") window.location.assign(`?token=${encodeURIComponent(token)}${window.location.hash}`);
   }
 
   _show() {
@@ -57,16 +57,15 @@ export class Notices {
     if (status.textContent !== line) status.textContent = line;
     status.dataset.kind = this._kind === "live" ? mode : this._kind;
     const notice = this._notice();
-    for (const name of ["away", "denied", "empty"]) byId(`notice-${name}`).hidden = notice !== name;
+    for (const name of ["away", "connecting", "denied", "empty"]) byId(`notice-${name}`).hidden = notice !== name;
     byId("notice").hidden = notice === null;
     if (notice === "away") byId("retry-in").textContent = this._retryText();
   }
 
   _notice() {
-    if (this._kind === "denied") return "denied";
-    const long = performance.now() - this._since > GRACE_MS;
-    if (this._kind === "away" || (this._kind === "connecting" && long)) return "away";
-    return this._kind === "live" && this._empty ? "empty" : null;
+    if (this._kind === "live") return this._empty ? "empty" : null;
+    const isShort = performance.now() - this._since <= GRACE_MS;
+    return this._kind === "connecting" && isShort ? null : this._kind;
   }
 
   _retryText() {

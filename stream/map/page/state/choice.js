@@ -55,10 +55,10 @@ export class Choice {
     this._app.painter.hurry();
   }
 
-  /** The stream has the chosen one, wherever it is; a stream of all has it anyway. */
+  /** The stream has the chosen one, wherever it is. */
   _stream() {
     const { link, shown } = this._app;
-    if (!shown.hasAll()) link.open(shown.boxText(), this.id);
+    if (shown.needsChosen()) link.open(shown.boxText(), this.id);
   }
 
   /** The one after the chosen one, in the order of ids in view; so that a keyboard reaches all. */

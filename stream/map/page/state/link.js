@@ -50,6 +50,9 @@ export class Link {
         this._hear[name](JSON.parse(event.data));
       });
     }
+    source.addEventListener("open", () => {
+      if (this._source === source && this.kind !== "live") this._say("connecting"); // the first events are on their way
+    });
     source.addEventListener("error", () => {
       if (this._source === source) this._lost();
     });

@@ -47,9 +47,9 @@ export class Shown {
     return boxText(this._box ?? WORLD);
   }
 
-  /** Whether the stream has every entity of the fleet. */
-  hasAll() {
-    return this._box === WORLD && this.live.more === 0;
+  /** Whether another chosen entity needs another stream: one of all has it, and the first one will. */
+  needsChosen() {
+    return this._box !== null && !(this._box === WORLD && this.live.more === 0);
   }
 
   /** Shows all entities, and follows them until somebody moves the map. */

@@ -2,7 +2,8 @@
 //
 //   {"degrees_per_unit": 0.001, "land": [[ring, ...], ...], "borders": [line, ...]}
 //
-// A ring or line is [lon, lat, step east, step north, step east, ...] in whole units.
+// A ring or line is [lon, lat, step east, step north, step east, ...] in whole units. One that crosses 180 degrees goes
+// on beyond it, as GeoJSON is drawn: back at -180 degrees, it would be a line around the globe.
 
 import { readFileSync, writeFileSync } from "node:fs";
 
@@ -22,6 +23,45 @@ function arc(topology, number) {
 }
 
 const joined = (topology, numbers) => numbers.flatMap((number, i) => arc(topology, number).slice(i ? 1 : 0));
+
+/** Longitudes that go on across 180 degrees: no two neighbours are further apart than that. */
+function unwrapped(points) {
+  let turn = 0;
+  return points.map(([lon, lat], i) => {
+    const step = i ? lon - points[i - 1][0] : 0;
+    if (Math.abs(step) > 180) turn -= 360 * Math.sign(step);
+    return [lon + turn, lat];
+  });
+}
+
+/** A ring around the South Pole, which does not end where it begins, closed by way of the pole. It is cut where it is
+ * southernmost: Mercator's map ends before. */
+function closedAtPole(ring) {
+  const south = ring.reduce((found, point, i) => (point[1] < ring[found][1] ? i : found), 0);
+  const around = unwrapped([...ring.slice(south), ...ring.slice(1, south + 1)]);
+  const [from, to] = [around[around.length - 1][0], around[0][0]];
+  const pole = [0, 1, 2, 3].map((third) => [from + ((to - from) * third) / 3, -90]);
+  return [...around, ...pole, around[0]];
+}
+
+function unwrappedRing(ring) {
+  const found = unwrapped(ring);
+  return Math.abs(found[0][0] - found[found.length - 1][0]) > 180 ? closedAtPole(ring) : found;
+}
+
+/** The middle of a ring's longitudes. */
+const middle = (ring) => (Math.min(...ring.map(([lon]) => lon)) + Math.max(...ring.map(([lon]) => lon))) / 2;
+
+const shifted = (ring, by) => ring.map(([lon, lat]) => [lon + by, lat]);
+
+/** The rings of a polygon, the outer one around 0 degrees and its holes within it. One of them is the pole, which has no
+ * area. */
+function unwrappedPolygon(rings) {
+  const found = rings.filter((ring) => ring.some(([, lat]) => lat > -89.9)).map(unwrappedRing);
+  const outer = shifted(found[0], -360 * Math.round(middle(found[0]) / 360));
+  const near = (ring) => shifted(ring, 360 * Math.round((middle(outer) - middle(ring)) / 360));
+  return [outer, ...found.slice(1).map(near)];
+}
 
 function steps(points) {
   let [x, y] = [0, 0];
@@ -50,6 +90,6 @@ const polygons = land.objects.land.geometries.flatMap((one) => (one.type === "Po
 const countries = read(bordersPath);
 writeFileSync(out, JSON.stringify({
   degrees_per_unit: UNIT,
-  land: polygons.map((rings) => rings.map((ring) => steps(joined(land, ring)))),
-  borders: shared(countries).map((number) => steps(arc(countries, number))),
+  land: polygons.map((rings) => unwrappedPolygon(rings.map((ring) => joined(land, ring))).map(steps)),
+  borders: shared(countries).map((number) => steps(unwrapped(arc(countries, number)))),
 }));

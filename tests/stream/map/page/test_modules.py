@@ -130,9 +130,8 @@ def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_late() -
     assert said == ["in 21 s", "21 s late", "–"]
 
 
-def minute(number: int, n: int, mean_m: float, damped_m: float | None, compared: int | None = None) -> dict[str, Any]:
-    told = (0 if damped_m is None else n) if compared is None else compared
-    return {"ts": number * 60_000, "n": n, "mean_m": mean_m, "damped_m": damped_m, "compared": told}
+def minute(number: int, n: int, mean_m: float, damped_m: float | None) -> dict[str, Any]:
+    return {"ts": number * 60_000, "n": n, "mean_m": mean_m, "damped_m": damped_m}
 
 
 def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
@@ -146,16 +145,78 @@ def test_the_chart_joins_minutes_until_a_bin_has_enough_cases() -> None:
     assert (said[0]["from"], said[-1]["to"]) == (0, 26 * 60_000), "all minutes are in it"
 
 
-def test_a_mean_of_damped_velocity_counts_those_alone_that_were_compared() -> None:
-    minutes = [minute(0, 30, 10.0, 900.0, 2), minute(1, 30, 10.0, 100.0, 30), minute(2, 1, 10.0, 900.0, 1)]
-    first, second = run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")
-    assert first["damped_m"] is None, "two cases are no mean"
-    assert second["damped_m"] == pytest.approx((30 * 100.0 + 900.0) / 31)
+def test_both_curves_of_the_chart_are_of_the_same_cases() -> None:
+    """Once the forecasts' curve was of all cases, and damped velocity's of those alone that it had an error for."""
+    few = [minute(0, 28, 10.0, None), minute(1, 2, 40.0, 900.0)]
+    some = [minute(2, 14, 10.0, None), minute(3, 16, 30.0, 100.0), minute(4, 1, 47.0, 900.0)]
+    first, second = run(f"chart.bins({json.dumps([*few, *some])})", "panels/chart.js")
+    assert (first["mean_m"], first["damped_m"]) == (12.0, None), "two cases are no mean of damped velocity"
+    assert (second["n"], second["mean_m"]) == (17, 31.0), "the 14 have no error of damped velocity"
+    assert second["damped_m"] == pytest.approx((16 * 100.0 + 900.0) / 17)
 
 
 def test_half_a_day_of_minutes_is_drawn_as_few_enough_bins() -> None:
     minutes = [minute(m, 50, 10.0, 20.0) for m in range(720)]
     assert len(run(f"chart.bins({json.dumps(minutes)})", "panels/chart.js")) == 60
+
+
+def test_a_map_whose_first_picture_is_on_its_way_is_connecting_and_not_away() -> None:
+    """A large fleet's first snapshot takes seconds, and the page once said "Not connected" meanwhile."""
+    said = run(
+        """(() => {
+            const parts = {};
+            const part = () => ({ dataset: {}, addEventListener() {}, hidden: true });
+            globalThis.document = { body: { dataset: {} }, getElementById: (id) => (parts[id] ??= part()) };
+            globalThis.setInterval = () => 0;
+            let at = 0;
+            performance.now = () => at;
+            const seen = new notices.Notices({});
+            const told = (kind, laterMs) => {
+                seen.connection({ kind, retryAt: null });
+                at += laterMs;
+                seen.connection({ kind, retryAt: null });
+                const names = ["away", "connecting", "denied", "empty"];
+                const shown = names.filter((name) => !parts[`notice-${name}`].hidden);
+                return [parts.status.textContent, parts.notice.hidden, ...shown];
+            };
+            return [told("connecting", 100), told("connecting", 9_000), told("away", 0), told("live", 0)];
+        })()""",
+        "panels/notices.js",
+    )
+    assert said == [
+        ["connecting", True],
+        ["connecting", False, "connecting"],
+        ["not connected", False, "away"],
+        ["live", True],
+    ]
+
+
+def test_a_server_that_answers_again_is_connecting_until_its_first_event() -> None:
+    kinds = run(
+        """(() => {
+            const sources = [];
+            globalThis.EventSource = class {
+                constructor() { this.heard = {}; sources.push(this); }
+                addEventListener(name, hear) { this.heard[name] = hear; }
+                close() {}
+            };
+            globalThis.setTimeout = () => 0;
+            const kinds = [];
+            const hear = { state: ({ kind }) => kinds.push(kind), snapshot() {}, delta() {}, fleet() {} };
+            const told = new link.Link(hear);
+            told.open("box", null);
+            sources[0].heard.error();
+            told.retry();
+            sources[1].heard.open?.();
+            sources[1].heard.snapshot({ data: "{}" });
+            told.open("another", null);
+            sources[1].heard.open?.();
+            sources[2].heard.open?.();
+            return kinds;
+        })()""",
+        "state/link.js",
+    )
+    assert kinds == ["away", "connecting", "live"], "and another box is no new connection"
 
 
 def test_a_way_has_the_name_of_its_cells_wherever_in_them_it_lies() -> None:
