@@ -75,6 +75,18 @@ async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
     assert new.next_offset == 7
 
 
+async def test_a_zombie_writes_nothing_to_an_older_copy_with_as_many_writes(store: SumsStore, redis: Redis) -> None:
+    held, _ = await store.claim(A)
+    older = await redis.dump(f"{KEY}sums")
+    old = await store.put(A, held, 7, b"old", {1: Part(b"old")})
+    await redis.restore(f"{KEY}sums", 0, older, replace=True)  # type: ignore[arg-type]
+    new, _ = await store.claim(A)
+    assert new.writes == old.writes
+    with pytest.raises(Fenced):
+        await store.put(A, old, 9, b"zombie", {1: Part(b"zombie")})
+    assert await store.held(A) == new
+
+
 async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: SumsStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
