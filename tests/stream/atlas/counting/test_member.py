@@ -98,3 +98,26 @@ async def test_of_a_version_that_was_not_announced_no_file_stays(
         await maker.version(1)
     assert len(made) == 1
     assert not files(tmp_path)
+
+
+async def test_a_version_is_announced_once_until_more_is_counted(
+    store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = await owning(store)
+    maker = Maker(replace(SETTINGS, atlases=tmp_path), store, cast(Any, None))
+    announced = []
+
+    async def announce(made: Any, includes: object) -> dict[int, int]:
+        announced.append(made.version)
+        return {}
+
+    monkeypatch.setattr(maker, "_announced", announce)
+    await maker.version(1)
+    await maker.version(1)
+    assert len(announced) == 1, "nothing was counted between the two"
+    await add(runner, drive(10, 20))
+    await runner._write_some([0])
+    await maker.version(1)
+    assert len(set(announced)) == len(announced) == 2
+    assert maker.last is not None
+    assert maker.last.versions == 2
