@@ -76,6 +76,18 @@ class Scores:
     def of(self, version: str) -> list[Score]:
         return list(self._by_version.get(version, ()))
 
+    def take(self, raw: bytes) -> bool:
+        """Keeps a record of the scores topic if it is the score of a published forecast: that of a shadow is shown, and
+        decides nothing. Returns whether it is."""
+        try:
+            one = loads_scored(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if not isinstance(one, Score) or one.shadow:
+            return False
+        self.add(one)
+        return True
+
     def add(self, score: Score) -> None:
         version = score.model.version
         kept = self._by_version.pop(version, None) or deque(maxlen=self._last)
@@ -98,13 +110,7 @@ class Scores:
             async for records in reread(servers, (topic, number), start, end, access=access):
                 alive()
                 for raw, ts_ms in zip(records.values.each(), records.timestamps_ms.tolist(), strict=True):
-                    if ts_ms < since_ms:
-                        continue
-                    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-                        one = loads_scored(raw or b"")
-                        if isinstance(one, Score) and not one.shadow:  # a shadow is shown, and decides nothing
-                            self.add(one)
-                            found += 1
+                    found += ts_ms >= since_ms and self.take(raw or b"")
             self._next[number] = end
         return found
 

@@ -46,12 +46,14 @@ def test_a_late_pings_forecast_is_no_news_and_an_earlier_anchor_of_another_kind_
         raw("e", status="fine"),
         raw("e").replace(b":7", b":-1"),
         raw("e").replace(b'"x"', b'"\n"'),
+        raw("e").replace(b'"x",', b'"x",\n'),  # sound JSON, and two lines of an event
+        raw("e").replace(b'"x",', b'"x",\r'),
         raw("e").replace(b'"x"', b'"\xff"'),
         raw("e").replace(b'"x"', b'"' + b"x" * MAX_FORECAST_BYTES + b'"'),
         raw("e", ts=10**18),
         raw("e").replace(b'"x"', b"[" * 5_000),
     ],
-    ids=range(16),
+    ids=range(18),
 )
 def test_what_is_no_forecast_is_counted_and_changes_nothing(bad: bytes) -> None:
     newest = Newest(10, 1_000)

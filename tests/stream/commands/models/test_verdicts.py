@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from stream.commands.models.guarding import MOST_VERSIONS, Scores
+from stream.commands.models.guarding import MOST_VERSIONS, Scores, pending
 from stream.commands.models.verdicts import Rules, verdict
-from stream.wire import ModelRef, Outcome, Score
+from stream.registry import Decision
+from stream.wire import ModelRef, Outcome, Score, dumps
 
 RULES = Rules()
 HORIZONS_S = (60.0, 300.0)
@@ -110,6 +114,24 @@ def test_only_the_newest_scores_count() -> None:
     newer = scores("b", 3_000, seed=1, ratio=lambda h: 1.5) + scores("b", 3_000, seed=3)
     assert finding(newer, scores("a", 3_000, seed=2)) == "no worse"
     assert finding(newer[::-1], scores("a", 3_000, seed=2)) == "worse"
+
+
+def test_a_shadows_score_decides_nothing_and_what_is_no_score_is_passed_over() -> None:
+    kept = Scores(100)
+    (one,) = scores("b", 1, seed=1)
+    assert not kept.take(dumps(replace(one, shadow=True)))
+    assert not any(map(kept.take, (b"", b"{", b"null", b"\xff", b'{"type":"another"}')))
+    assert kept.of("b") == []
+    assert kept.take(dumps(one))
+    assert kept.of("b") == [one]
+
+
+@pytest.mark.parametrize(("what", "judged"), [("promote", [("rollback", "b", "a")]), ("rollback", [])])
+def test_weights_to_which_it_rolled_back_are_not_judged_against_those_that_failed(what: Any, judged: list[Any]) -> None:
+    decision = Decision(what=what, kind="weights", version="b", instead_of="a", ts=0, by="guard", reason="")
+    decider: Any = SimpleNamespace(serving=SimpleNamespace(version="b"), beside=[])
+    registry: Any = SimpleNamespace(decisions=lambda: [decision])
+    assert list(pending(decider, registry)) == judged
 
 
 def test_what_is_kept_is_bounded_by_versions_and_scores() -> None:

@@ -10,7 +10,8 @@ import pytest
 from multidict import CIMultiDict
 
 from stream.adapters.live.mapping import Signed
-from stream.ingest.http.guards import Anybody, Bearer, Hmac, guards_of
+from stream.config.http_access import Address
+from stream.ingest.http.guards import Anybody, Bearer, Hmac, check_closed, guards_of
 from stream.ingest.http.webhooks import webhooks_of
 
 TOKEN = "0123456789abcdef"
@@ -81,6 +82,15 @@ def test_a_secret_of_the_sender_counts_before_the_token_and_nothing_lets_everybo
     assert isinstance(guards["/webhook/motive"], Hmac)
     assert isinstance(guards["/webhook/flespi"], Bearer)
     assert all(isinstance(guard, Anybody) and guard.is_open for guard in guards_of(webhooks, {}).values())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_what_lets_everybody_send_is_reached_from_this_machine_alone(host: str) -> None:
+    webhooks = webhooks_of(["motive", "flespi"])
+    check_closed(guards_of(webhooks, {}), Address("127.0.0.1", 8080))
+    check_closed(guards_of(webhooks, {"PATHCAST_INGEST_TOKEN": TOKEN}), Address(host, 8080))
+    with pytest.raises(ValueError, match="could send to /webhook/flespi: set PATHCAST_INGEST_TOKEN"):
+        check_closed(guards_of(webhooks, {"PATHCAST_INGEST_HMAC_MOTIVE": "12345678"}), Address(host, 8080))
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,17 @@ async def test_only_json_is_taken_by_post(method: str, path: str, headers: dict[
         assert bool(sink.pings) == (status == 200)
 
 
+async def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_S", 0.2)
+    async with door() as (url, sink):
+        reader, writer = await raw_client.connect(url)
+        writer.write(b"POST /webhook/flespi HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        async with asyncio.timeout(PATIENCE_S):
+            assert b" 408 " in (await reader.readline())
+        writer.close()
+        assert not sink.came.is_set()
+
+
 async def test_a_body_that_is_too_large_is_refused_with_and_without_its_length() -> None:
     async with door(limits=Limits(body_bytes=1_000)) as (url, sink):
         assert (await post(url, b"x" * 1_001))[0] == 413
