@@ -21,7 +21,7 @@ from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.map_view import record_of
 from stream.services.latest.stream_time import StreamTime
 from stream.services.plan import answer
-from stream.wire import Anchor, GapFill, GapPoint, Outgoing, Topics, loads_forecast, loads_gapfill
+from stream.wire import Anchor, Forecast, GapFill, GapPoint, Outgoing, Topics, loads_forecast, loads_gapfill
 from stream.wire.ids import EVENT_ID, event_headers
 from stream.wire.latest import Gap
 
@@ -110,6 +110,8 @@ class LatestUnit:
         self._changed[entity_id] = None
         if found.status == "stale":
             return "stale"
+        if _is_first(found) and entity.silence is not None and entity.silence.end_ms < found.anchor.ts:
+            entity.silence = None  # it is of the entity before, which may have been forgotten
         entity.newest = Newest((raw or b"").rstrip(), offset, found.anchor.ts, found.src)
         self._orphans.pop(entity_id, None)
         return "newest"
@@ -197,6 +199,11 @@ def time_of(metadata: str) -> StreamTime | None:
     except (msgspec.MsgspecError, UnicodeError):
         return None
     return decoded.time if decoded.version == VERSION else None
+
+
+def _is_first(found: Forecast) -> bool:
+    """Returns whether nothing is known of the entity before this ping: it is new, was forgotten, or is another trip."""
+    return found.cache == "none" and found.window.n == 1
 
 
 def _repeats(entity: Entity, found: GapFill) -> bool:
