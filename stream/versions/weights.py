@@ -108,7 +108,7 @@ class WeightsLedger:
             return None, None
         try:
             record = None if value is None else loads_weights(value)
-        except (ValueError, RecursionError):  # the latter for what is nested deeply
+        except ValueError:
             record = None
         if record is not None and (record.topic != self._topic or record.key.decode() != name):
             record = None

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from stream.wire.messages import decoded
+
 VERSION_KEY: Final = "atlas:"
 WEIGHTS_KEY: Final = "weights:"
 ALL: Final = 10_000  # parts of the fleet
@@ -78,15 +80,15 @@ _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 
 def loads_version(raw: bytes) -> VersionRecord:
-    """Raises msgspec.MsgspecError (a ValueError) for bytes that are no such record, and RecursionError for some."""
-    record = _DECODER.decode(_bounded(raw))
+    """Raises msgspec.DecodeError (a ValueError) for bytes that are no such record."""
+    record = decoded(_DECODER, _bounded(raw))
     _check(record.first, record.includes)
     return record
 
 
 def loads_weights(raw: bytes) -> WeightsRecord:
     """Raises as `loads_version`."""
-    record = _WEIGHTS.decode(_bounded(raw))
+    record = decoded(_WEIGHTS, _bounded(raw))
     _check(record.first, record.ramp, record.until or {})
     return record
 

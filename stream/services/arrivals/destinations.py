@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Final, NamedTuple
 
-import msgspec
-
 from stream.services.arrivals.estimate import Area
 from stream.wire import MAX_RECORD_BYTES, NO_TIME_MS
 from stream.wire.arrivals import Destination, DestinationRecord, Geofence, Reached, loads_destination
@@ -63,7 +61,7 @@ class InForce:
                 if len(value) > MAX_RECORD_BYTES:
                     raise ValueError(f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
                 found = loads_destination(value)
-            except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            except ValueError as error:
                 self._refuse(f"{key[:80]!r}: {error}")
         if isinstance(found, Reached):
             place = (found.entity_id, found.destination_id)

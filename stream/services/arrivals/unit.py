@@ -72,7 +72,7 @@ class ArrivalUnit:
                 continue
             try:
                 forecast = loads_forecast(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):  # nothing that a worker has written
+            except msgspec.DecodeError:  # nothing that a worker has written
                 self._counts["unread"] += 1
                 continue
             self._tell(forecast, at_ms)

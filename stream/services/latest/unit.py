@@ -32,7 +32,6 @@ OUTCOMES: Final = (
     *("gap", "gap_copy", "gap_unreadable"),  # gap fills
     *("updates", "expired", "evicted"),  # published
 )
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 TICKS: Final = 60  # in the time after which a silent entity ends: it ends at most one of them later
 VERSION: Final = 1  # of the metadata
 
@@ -95,7 +94,7 @@ class LatestUnit:
     def _forecast(self, offset: int, published_ms: int, raw: bytes | None) -> str:
         try:
             found = loads_forecast(raw or b"")
-        except _UNREADABLE:
+        except msgspec.DecodeError:
             return "unreadable"
         entity_id = found.entity_id
         known = self.entities.get(entity_id)
@@ -119,7 +118,7 @@ class LatestUnit:
     def _gap(self, offset: int, published_ms: int, raw: bytes | None) -> str:
         try:
             found = loads_gapfill(raw or b"")
-        except _UNREADABLE:
+        except msgspec.DecodeError:
             return "gap_unreadable"
         entity_id = found.entity_id
         end_ms = min(found.end.ts, published_ms) if published_ms >= 0 else found.end.ts
@@ -196,7 +195,7 @@ def time_of(metadata: str) -> StreamTime | None:
     """Returns the stream's time at a commit; None if the metadata is not ours."""
     try:
         decoded: Any = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return decoded.time if decoded.version == VERSION else None
 

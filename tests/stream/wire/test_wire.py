@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from hashlib import blake2b
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -29,8 +30,17 @@ from stream.wire import (
     ids,
     loads_forecast,
     loads_gapfill,
+    loads_version,
+    loads_weights,
 )
+from stream.wire.arrivals import loads_arrival, loads_destination
+from stream.wire.latest import loads_latest
+from stream.wire.scores import loads_scored
 
+LOADS = (
+    *(loads_forecast, loads_gapfill, loads_latest, loads_scored, loads_arrival, loads_destination, loads_version),
+    loads_weights,
+)
 TOPIC = "pathcast.pings.v1.dlq"
 REJECT = Reject("invalid_json", "not JSON")
 
@@ -167,6 +177,29 @@ def test_an_id_is_the_same_in_every_release() -> None:
     """Consumers drop duplicates by it, also those that two releases published. These are what `b2sum -l 128` prints."""
     assert ids.forecast_id("bus-1", 1_700_000_000_000, "ab") == "bac4a7ceb0b264555536b1ed82da0024"
     assert ids.gap_id("bus-1", 1_700_000_000_000) == "8c69fe13864a06fae7f7fa36cc687ae8"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"kind":"destination","x":' + b"[" * 100_000,
+        b'{"x":' * 100_000,
+        b'{"kind":"reached","entity_id":"\xff\xff"',
+        b'{"kind":"\xff"}',
+        b'{"entity_id":"\\ud800"}',
+        b'{"issued_ts":1e400}',
+        b'{"anchor":{"ts":NaN}}',
+        b"",
+    ],
+    ids=["list", "object", "not UTF-8", "kind", "surrogate", "beyond floats", "no number", "empty"],
+)
+@pytest.mark.parametrize("loads", LOADS)
+def test_whatever_lies_in_a_topic_its_reader_gets_one_kind_of_error(
+    loads: Callable[[bytes], object], raw: bytes
+) -> None:
+    """RecursionError is no ValueError, and one nested record ended `arrivals run` and `scores run` at each start."""
+    with pytest.raises(msgspec.DecodeError):
+        loads(raw)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8))

@@ -51,6 +51,16 @@ def told(of: ArrivalUnit, *forecasts: Forecast, published_ms: int = NOON_MS) -> 
     return [loads_arrival(one.value or b"") for one in of.made(None) if one.topic == TOPICS.arrivals]
 
 
+def test_what_is_no_forecast_or_no_destination_is_left_out() -> None:
+    deep, known = b'{"kind":"destination","x":' + b"[" * 100_000, in_force()
+    known.put(b"13", deep)
+    odd = record(forecast(), 0, published_ms=NOON_MS)._replace(value=deep)
+    of = unit(known)
+    of.fold(Records.of([odd]))
+    assert of.counts["unread"] == 1
+    assert len(told(of, forecast())) == 1
+
+
 def test_an_entity_on_its_way_gets_an_estimate() -> None:
     (one,) = told(unit(in_force(deadline_ts=NOON_MS + 900_000)), forecast())
     assert isinstance(one, Arrival)
