@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from stream.services.arrivals.estimate import Area
 from stream.wire import MAX_RECORD_BYTES, NO_TIME_MS
 from stream.wire.arrivals import Destination, DestinationRecord, Geofence, Reached, loads_destination
+from stream.wire.escape import escaped
 
 log: Final = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class InForce:
         self.refused += 1
         self._warned += 1
         if self._warned <= MOST_WARNED:
-            log.warning("the destinations topic has what cannot be used: %s", why[:300])
+            log.warning("the destinations topic has what cannot be used: %s", escaped(why[:300]))
 
 
 def _counts(since_ms: int, at_ms: int) -> bool:
