@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.commands.dlq.dead_letters import letter_of
+from stream.ingest.traccar_back import newest_of
 from stream.wire import (
     CODES,
     ERROR_HEADER_PREFIX,
@@ -200,6 +201,14 @@ def test_whatever_lies_in_a_topic_its_reader_gets_one_kind_of_error(
     """RecursionError is no ValueError, and one nested record ended `arrivals run` and `scores run` at each start."""
     with pytest.raises(msgspec.DecodeError):
         loads(raw)
+
+
+def test_what_goes_back_to_traccar_leaves_out_what_is_no_forecast() -> None:
+    """Its offset is committed after the batch, so that one such record ended `ingest traccar` at each start."""
+    good = dumps(msgspec.convert(EXAMPLE, Forecast))
+    values = {b"a": good, b"b": b"{}", b"c": b'{"x":' * 100_000, b"d": b"\xff", b"e": None}
+    records = [Record("pathcast.forecasts.v1", 0, 0, 5, key, value) for key, value in values.items()]
+    assert [dumps(one) for one in newest_of(records, since_ms=0)] == [good]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8))
