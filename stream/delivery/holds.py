@@ -45,6 +45,10 @@ class Versions(Protocol):
         """Returns the versions that are due and cannot be loaded, and why."""
 
     @property
+    def announcements_refused(self) -> int:
+        """Returns how many records of the models topic were refused."""
+
+    @property
     def in_use(self) -> Mapping[int, str]:
         """Returns the version of the atlas that answered last, by the number of the partition; empty for none."""
 

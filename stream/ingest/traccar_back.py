@@ -30,6 +30,7 @@ from math import hypot, sqrt
 from typing import Final, NamedTuple
 
 import aiohttp
+import msgspec
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.formats.traccar import OWN
@@ -91,9 +92,14 @@ async def run(settings: BackSettings) -> None:
 
 
 def newest_of(records: Iterable[Record], since_ms: int) -> list[Forecast]:
-    """Returns the last forecast of each entity, without those of records older than `since_ms`."""
+    """Returns the last forecast of each entity, without those of records older than `since_ms`, and without what is
+    none."""
     newest = {one.key: one.value for one in records if one.value is not None and one.timestamp_ms >= since_ms}
-    return [loads_forecast(value) for value in newest.values()]
+    found = []
+    for value in newest.values():
+        with suppress(msgspec.DecodeError):
+            found.append(loads_forecast(value))
+    return found
 
 
 def form_of(forecast: Forecast, horizon_s: float, device: str = DEVICE) -> dict[str, str]:

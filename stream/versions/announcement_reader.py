@@ -18,6 +18,8 @@ from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
 
+MAX_SHOWN_BYTES: Final = 60  # of a key in the log
+
 
 class AnnouncementReader:
     """Knows what the models topic says, up to the last look.
@@ -34,6 +36,7 @@ class AnnouncementReader:
         self._topics = topics
         self._asker = asker
         self.next_offset = 0  # that follows what was read
+        self.refused = 0  # records that say nothing of a version
         self._one_at_a_time = asyncio.Lock()
         self.ledger, self.weights = Ledger(topics.pings), WeightsLedger(topics.pings)
 
@@ -69,7 +72,16 @@ class AnnouncementReader:
             # after a look that was cancelled.
             if anew:
                 self.ledger, self.weights = Ledger(self._topics.pings), WeightsLedger(self._topics.pings)
+            odd = [key for key, value in found if self._is_odd(key, value)]
+            if odd:
+                text = "%d records of %s are refused, and their versions withdrawn, the last with the key %r"
+                log.warning(text, len(odd), partition[0], (odd[-1] or b"")[:MAX_SHOWN_BYTES])
+            self.refused += len(odd)
             for key, value in found:
                 self.ledger.add(key, value)
                 self.weights.add(key, value)
             self.next_offset = end
+
+    def _is_odd(self, key: bytes | None, value: bytes | None) -> bool:
+        """Returns whether a record has a value, of which neither ledger can make anything."""
+        return value is not None and all(one.read(key, value)[1] is None for one in (self.ledger, self.weights))

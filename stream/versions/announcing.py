@@ -27,7 +27,7 @@ from stream.kafka.producer import retrieve_end
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.versions.weights import WeightsLedger, ended
-from stream.wire import ALL, VERSION_KEY, Topics, VersionRecord, WeightsRecord, dumps
+from stream.wire import ALL, LAST_SERIAL, VERSION_KEY, WEIGHTS_KEY, Topics, VersionRecord, WeightsRecord, dumps
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T", VersionRecord, WeightsRecord)
@@ -41,7 +41,7 @@ PAUSE_S: Final = 0.02
 
 
 class NotAnnounced(RuntimeError):
-    """Pings came faster than announcements could be made."""
+    """Pings came faster than announcements could be made, or there is no number for one."""
 
 
 class Plan(NamedTuple):
@@ -168,6 +168,11 @@ class Announcer:
         """
         await self.settle()
         serial = self.weights.next_serial
+        if serial > LAST_SERIAL:
+            raise NotAnnounced(
+                f"the models topic has an announcement with the last number that there is, {LAST_SERIAL}: write a null "
+                f"value for its key, {WEIGHTS_KEY}{LAST_SERIAL:010}"
+            )
 
         def record(plan: Plan) -> WeightsRecord:
             return WeightsRecord(

@@ -84,7 +84,7 @@ class Ledger:
         version = name.removeprefix(VERSION_KEY)
         try:
             record = None if value is None else loads_version(value)
-        except (ValueError, RecursionError):  # the latter for what is nested deeply
+        except ValueError:
             record = None
         if record is not None and (record.topic != self._topic or record.version != version):
             record = None

@@ -137,6 +137,11 @@ class Versions:
         """Returns the versions that are needed and cannot be loaded, and why."""
         return {version: why for side in self._sides for version, why in side.loader.refused.items()}
 
+    @property
+    def announcements_refused(self) -> int:
+        """Returns how many records of the models topic were refused."""
+        return self._announcements.refused
+
     async def choose(self, spans: Mapping[int, tuple[int, int]]) -> Chosen:
         """Returns the versions for pings of these partitions, and the partitions that must wait.
 

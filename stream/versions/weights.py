@@ -24,6 +24,7 @@ from stream.wire import ALL, WEIGHTS_KEY, WeightsRecord, loads_weights
 
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
+SERIAL_DIGITS: Final = 10  # of a key: int() raises for a number of thousands of digits
 NEVER: Final = np.iinfo(np.int64).max
 OWN: Final = -1  # a worker's own weights
 _PLACES: Final = 1 << 32  # an entity's place is a whole number below this
@@ -103,11 +104,11 @@ class WeightsLedger:
         """Returns of which announcement a record of the topic is, None if of none, and what it says from then on."""
         name = (key or b"").decode(errors="replace")
         number = name.removeprefix(WEIGHTS_KEY)
-        if number == name or not (number.isascii() and number.isdigit()):
+        if number == name or not (number.isascii() and number.isdigit() and len(number) <= SERIAL_DIGITS):
             return None, None
         try:
             record = None if value is None else loads_weights(value)
-        except (ValueError, RecursionError):  # the latter for what is nested deeply
+        except ValueError:
             record = None
         if record is not None and (record.topic != self._topic or record.key.decode() != name):
             record = None
@@ -165,6 +166,8 @@ def _rule(record: WeightsRecord, number: int) -> Rule | None:
     """Returns what a record says of a partition for certain; None if nothing."""
     first = record.first.get(number)
     if record.role == "shadow" or first is None or (record.state == "announced" and record.until is None):
+        return None
+    if first == NEVER:  # no log reaches it, and no ramp can follow it
         return None
     until = NEVER
     if record.until is not None and record.state == "serving":

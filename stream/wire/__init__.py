@@ -56,6 +56,7 @@ from stream.wire.record import (
 from stream.wire.scores import MEASURED, Drift, Measured, Outcome, Score, drift_id, dumps_scored, loads_scored
 from stream.wire.versions import (
     ALL,
+    LAST_SERIAL,
     VERSION_KEY,
     WEIGHTS_KEY,
     VersionRecord,
@@ -71,6 +72,7 @@ __all__ = [
     "E7",
     "ERROR_HEADER_PREFIX",
     "JSON_PINGS",
+    "LAST_SERIAL",
     "MAX_ATTRS",
     "MAX_CONTEXT_BYTES",
     "MAX_DEAD_LETTER_BYTES",

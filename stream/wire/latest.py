@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from stream.wire.messages import Forecast
+from stream.wire.messages import Forecast, decoded
 
 _MAP: Final = b',"map":'  # cannot occur in a JSON string, in which quotes are escaped
 
@@ -81,7 +81,7 @@ def dumps_latest(forecast: bytes, view: MapView) -> bytes:
 
 def loads_latest(raw: bytes) -> Latest:
     """Parses a record of the latest topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return _DECODER.decode(raw)
+    return decoded(_DECODER, raw)
 
 
 def forecast_of(latest: bytes) -> bytes:

@@ -30,7 +30,7 @@ A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -215,6 +215,7 @@ class GapFill(_Wire, frozen=True, kw_only=True):
     issued_ts: int
 
 
+T = TypeVar("T")
 _ENCODER: Final = msgspec.json.Encoder()
 _FORECAST_DECODER: Final = msgspec.json.Decoder(Forecast)
 _GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
@@ -226,8 +227,21 @@ def dumps(record: msgspec.Struct) -> bytes:
 
 
 def loads_forecast(raw: bytes) -> Forecast:
-    return _FORECAST_DECODER.decode(raw)
+    """Raises msgspec.DecodeError (a ValueError) for anything else."""
+    return decoded(_FORECAST_DECODER, raw)
 
 
 def loads_gapfill(raw: bytes) -> GapFill:
-    return _GAPFILL_DECODER.decode(raw)
+    """Raises as `loads_forecast`."""
+    return decoded(_GAPFILL_DECODER, raw)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    """Decodes bytes that others may have written. Raises msgspec.DecodeError alone, also for those of which msgspec
+    says something else."""
+    try:
+        return decoder.decode(raw)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"it is no UTF-8: {error.reason}") from error

@@ -15,12 +15,13 @@ import math
 from bisect import bisect_right
 from typing import Any, Final, Protocol
 
-from stream.wire.messages import Anchor, Horizon, NextStep
+from stream.wire.messages import MAX_TS_MS, Anchor, Horizon, NextStep
 
 Cov = tuple[float, float, float]  # ee, en, nn in m²
 EARTH_RADIUS_M: Final = 6_371_008.8  # mean radius (IUGG)
 FREEDOM: Final = 4  # degrees of freedom of the Student's t that a covariance stands for (README.md)
 COV_OF_SCALE: Final = 1.878  # the covariance that is published, over the t's scale matrix
+MOST: Final = 1e15  # of metres, seconds, degrees and m²: the sphere is 4e7 m around, and squares stay far below 1e308
 MIN_VARIANCE_M2: Final = 1e-4  # one centimetre, as in the evaluation
 
 
@@ -127,3 +128,13 @@ def _between(low: float, high: float, share: float) -> float:
 def _correlation(cov_m2: Cov) -> float:
     spread = math.sqrt(max(cov_m2[0] * cov_m2[2], 0.0))
     return cov_m2[1] / spread if spread else 0.0
+
+
+def is_possible(forecast: Ahead) -> bool:
+    """Returns whether a worker may have written these numbers: so that what is reckoned of them stays finite."""
+    anchor, step = forecast.anchor, forecast.next
+    numbers = [anchor.lat, anchor.lon, step.dt_s, step.d_east_m, step.d_north_m, step.d_lat, step.d_lon, *step.cov_m2]
+    for one in forecast.horizons:
+        numbers += (one.h_s, one.lat, one.lon, *one.cov_m2)
+    ahead = step.dt_s >= 0 and all(one.h_s > 0 for one in forecast.horizons)
+    return ahead and abs(anchor.ts) <= MAX_TS_MS and max(map(abs, numbers)) <= MOST

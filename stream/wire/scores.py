@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import AtlasRef, ModelRef, Status
+from stream.wire.messages import AtlasRef, ModelRef, Status, decoded
 
 Measured = Literal["error", "skill", "coverage", "cadence"]
 MEASURED: Final[tuple[Measured, ...]] = ("error", "skill", "coverage", "cadence")
@@ -91,5 +91,5 @@ def dumps_scored(record: Score | Drift) -> bytes:
 
 def loads_scored(raw: bytes) -> Score | Drift:
     """Parses a record of the scores topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    found: Score | Drift = _DECODER.decode(raw)
+    found: Score | Drift = decoded(_DECODER, raw)
     return found

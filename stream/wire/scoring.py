@@ -76,11 +76,12 @@ def damped_s(ahead_s: float) -> float:
 
 
 def distance_m(lat0: float, lon0: float, lat1: float, lon1: float) -> float:
-    """Returns the great-circle distance (haversine) in metres between two points in degrees."""
+    """Returns the great-circle distance (haversine) in metres between two points in degrees. A latitude may lie beyond
+    a pole, as that of a forecast does."""
     phi0, phi1 = math.radians(lat0), math.radians(lat1)
     a = math.sin((phi1 - phi0) / 2) ** 2
     a += math.cos(phi0) * math.cos(phi1) * math.sin(math.radians(lon1 - lon0) / 2) ** 2
-    return 2 * EARTH_RADIUS_M * math.asin(math.sqrt(min(1.0, a)))
+    return 2 * EARTH_RADIUS_M * math.asin(math.sqrt(min(1.0, max(0.0, a))))
 
 
 def _targets(track: Sequence[Anchor], ts: Sequence[int], anchor_ts: int) -> Iterable[tuple[str, Anchor]]:

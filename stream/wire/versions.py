@@ -7,13 +7,20 @@ value withdraws it or retires it. `stream.versions.ledger` and `stream.versions.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from stream.wire.messages import decoded
+
 VERSION_KEY: Final = "atlas:"
 WEIGHTS_KEY: Final = "weights:"
 ALL: Final = 10_000  # parts of the fleet
+LAST_SERIAL: Final = 2**31 - 1
+# What a reader takes, so that no record costs it much.
+MAX_VERSION_BYTES: Final = 1 << 18
+MOST_PARTITIONS: Final = 4_096  # named by a record
 _Offsets = dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]  # int64, by partition of the pings topic
 
 
@@ -50,7 +57,7 @@ class WeightsRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": 
     """
 
     kind: Literal["weights"]
-    serial: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]  # of the announcement
+    serial: Annotated[int, msgspec.Meta(ge=1, le=LAST_SERIAL)]  # of the announcement
     version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
     name: str
     role: Literal["all", "canary", "shadow"]
@@ -73,10 +80,26 @@ _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 
 def loads_version(raw: bytes) -> VersionRecord:
-    """Raises msgspec.MsgspecError (a ValueError) for bytes that are no such record, and RecursionError for some."""
-    return _DECODER.decode(raw)
+    """Raises msgspec.DecodeError (a ValueError) for bytes that are no such record."""
+    record = decoded(_DECODER, _bounded(raw))
+    _check(record.first, record.includes)
+    return record
 
 
 def loads_weights(raw: bytes) -> WeightsRecord:
     """Raises as `loads_version`."""
-    return _WEIGHTS.decode(raw)
+    record = decoded(_WEIGHTS, _bounded(raw))
+    _check(record.first, record.ramp, record.until or {})
+    return record
+
+
+def _bounded(raw: bytes) -> bytes:
+    if len(raw) > MAX_VERSION_BYTES:
+        raise msgspec.ValidationError(f"{len(raw):,} bytes, of at most {MAX_VERSION_BYTES:,}")
+    return raw
+
+
+def _check(*by_partition: Sized) -> None:
+    most = max(map(len, by_partition))
+    if most > MOST_PARTITIONS:
+        raise msgspec.ValidationError(f"{most:,} partitions, of at most {MOST_PARTITIONS:,}")

@@ -23,6 +23,7 @@ from stream.client.reader import Reader
 from stream.config.security import KafkaSecurity
 from stream.wire import Forecast, GapFill, Topics, loads_forecast, loads_gapfill
 from stream.wire.escape import shown
+from stream.wire.messages import decoded
 
 STDIN: Final = "-"
 POLL_S: Final = 1.0
@@ -74,14 +75,14 @@ def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Want
 
 
 def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str]:
-    fields = _FIELDS.decode(line)
+    fields = decoded(_FIELDS, line)
     if "forecast_id" in fields:
         forecast = loads_forecast(line)
         return forecast, forecast.entity_id
     if "gap_id" in fields:
         fill = loads_gapfill(line)
         return fill, fill.entity_id
-    ping = _PING.decode(line)
+    ping = decoded(_PING, line)
     return Fix(ping.ts, ping.lat, ping.lon, ping.alt_m), str(ping.entity_id)
 
 

@@ -5,7 +5,7 @@ gone from them.
     run        the order of the steps
     pings      the record by which workers hear of it (`stream.wire.forgetting`), in every partition of the pings topic
     states     Redis: whether the workers have removed its states
-    latest     its newest forecast in the compacted topic
+    latest     its newest forecast in the compacted topic, and whether its writer has come to it
     archived   the archive of pings
     remaining  what nobody can remove singly, and until when it stays
     findings   what was found and done in a place, as a row

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 HELP = """Forget an entity: its states, its newest forecast, and its pings in the archive.
 
 Workers that run hear of it by a record in the pings topic, and remove what they have in memory and in Redis; this
-command waits for them. If the entity still sends, it is a new one from then on. What Kafka holds stays until its
-retention deletes it, and what was counted or learnt of all stays: the table says what, and for how long. Give the
-command again if a place was not reached: it exits with 1 then.
+command waits for them, and for `latest run`, which might write it again. If the entity still sends, it is a new one
+from then on. What Kafka holds stays until its retention deletes it, and what was counted or learnt of all stays: the
+table says what, and for how long. Give the command again if a place was not reached, or waits: it exits with 1 then.
 
 [bold]Examples[/]
 
@@ -45,8 +45,13 @@ def forget(
         str | None,
         typer.Option("--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="of pings; default: none"),
     ] = None,
+    latest_group: Annotated[
+        str | None,
+        typer.Option("--latest-group", help="the consumer group of latest run; default: the prefix and -latest"),
+    ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait-s", min=0, max=86_400, help="for the workers, until they have come to it")
+        float,
+        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for latest run, to come to it"),
     ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
     security: KafkaSecurity = PLAIN_KAFKA,
@@ -62,7 +67,7 @@ def forget(
         bootstrap=bootstrap, redis_url=redis, group=group, prefix=prefix, kafka=security, redis=redis_security
     )
     with quiet():
-        found = asyncio.run(forgotten(What(entity, settings, archive, wait_s, dry_run)))
+        found = asyncio.run(forgotten(What(entity, settings, archive, latest_group, wait_s, dry_run)))
     if json:
         typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": found}))
     else:

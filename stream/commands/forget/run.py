@@ -24,6 +24,7 @@ class What:
     entity_id: str
     settings: Settings  # of the workers: Kafka, Redis, group and prefix
     archive: str | None = None
+    latest_group: str | None = None  # of `latest run`; None: its default
     wait_s: float = 60.0
     dry_run: bool = False
 
@@ -45,13 +46,11 @@ async def forget(what: What) -> list[Finding]:
         found += [failed("Kafka", error), failed(states.PLACE, ValueError("workers can only be told through Kafka"))]
     else:
         found += await _of_workers(what, partitions)
+        told = all(one.is_good for one in found)
         if newest.partitions is not None:
-            found.append(await _attempt(latest.PLACE, _latest(what, newest.partitions)))
+            found.append(await _attempt(latest.PLACE, _latest(what, newest.partitions, told=told)))
         elif hidden:
-            said = (
-                f"no right to see whether there is a topic {newest.name}: has this user what deploy/SECURITY.md lists?"
-            )
-            found.append(failed(latest.PLACE, ValueError(said)))
+            found.append(failed(latest.PLACE, ValueError(latest.hidden(newest.name))))
         found.append(in_topics)
     if what.archive is not None:
         found.append(await _attempt(archived.PLACE, _archived(what, what.archive)))
@@ -83,14 +82,12 @@ def _sent(sent_at: Mapping[int, int]) -> Finding:
     return Finding(PINGS, Outcome.SENT, f"a record in each partition, at {where}", "from there on it was never seen")
 
 
-def _latest(what: What, partitions: int) -> Callable[[], Awaitable[Finding]]:
-    where = what.settings.bootstrap, what.settings.topics.latest
-
-    async def work() -> Finding:
-        numbers = await latest.look(*where, partitions, what.entity_id, what.settings.kafka)
-        return await latest.removed(*where, numbers, what.entity_id, what.settings.kafka, dry_run=what.dry_run)
-
-    return work
+def _latest(what: What, partitions: int, *, told: bool) -> Callable[[], Awaitable[Finding]]:
+    group = what.latest_group or f"{what.settings.prefix}-latest"
+    newest = latest.Newest(what.settings, group, partitions)
+    if what.dry_run:
+        return lambda: newest.look(what.entity_id)
+    return lambda: newest.removed(what.entity_id, what.wait_s, told=told)
 
 
 def _archived(what: What, archive: str) -> Callable[[], Awaitable[Finding]]:

@@ -12,7 +12,7 @@ from typing import Final
 from stream.commands.forget.findings import Finding, Outcome
 from stream.config.settings import Settings
 from stream.engine.entities import quarantine, stored_entity
-from stream.store.base import Partition
+from stream.store.base import Partition, Store
 from stream.store.redis_store import RedisStore
 
 PLACE: Final = "states in Redis"
@@ -29,7 +29,7 @@ class _Left(StrEnum):
 class States:
     """The stored states of one group of workers."""
 
-    def __init__(self, store: RedisStore, topic: str, partitions: Sequence[int]) -> None:
+    def __init__(self, store: Store, topic: str, partitions: Sequence[int]) -> None:
         self._store = store
         self._partitions: list[Partition] = [(topic, number) for number in partitions]
 

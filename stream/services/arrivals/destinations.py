@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Final, NamedTuple
 
-import msgspec
-
 from stream.services.arrivals.estimate import Area
 from stream.wire import MAX_RECORD_BYTES, NO_TIME_MS
 from stream.wire.arrivals import Destination, DestinationRecord, Geofence, Reached, loads_destination
+from stream.wire.escape import escaped
 
 log: Final = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class InForce:
                 if len(value) > MAX_RECORD_BYTES:
                     raise ValueError(f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
                 found = loads_destination(value)
-            except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+            except ValueError as error:
                 self._refuse(f"{key[:80]!r}: {error}")
         if isinstance(found, Reached):
             place = (found.entity_id, found.destination_id)
@@ -124,7 +123,7 @@ class InForce:
         self.refused += 1
         self._warned += 1
         if self._warned <= MOST_WARNED:
-            log.warning("the destinations topic has what cannot be used: %s", why[:300])
+            log.warning("the destinations topic has what cannot be used: %s", escaped(why[:300]))
 
 
 def _counts(since_ms: int, at_ms: int) -> bool:

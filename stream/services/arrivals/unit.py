@@ -22,6 +22,7 @@ from stream.services.plan import answer
 from stream.wire import Forecast, Outgoing, Topics, loads_forecast
 from stream.wire.arrivals import Arrival, ArrivalRecord, Arrived, Inside, dumps_arrivals, reached_key
 from stream.wire.ids import EVENT_ID, Kind, event_headers
+from stream.wire.positions import is_possible
 
 MOST_ENTITIES: Final = 200_000  # of which is known when they were last spoken of; the others may be sooner
 KINDS: Final[dict[type[ArrivalRecord], Kind]] = {Arrival: "arrival", Arrived: "arrived", Inside: "inside"}
@@ -72,7 +73,10 @@ class ArrivalUnit:
                 continue
             try:
                 forecast = loads_forecast(raw)
-            except (msgspec.DecodeError, UnicodeDecodeError):  # nothing that a worker has written
+            except msgspec.DecodeError:  # nothing that a worker has written
+                self._counts["unread"] += 1
+                continue
+            if not is_possible(forecast):
                 self._counts["unread"] += 1
                 continue
             self._tell(forecast, at_ms)

@@ -57,7 +57,7 @@ def take(record: Record, held: dict[str, Entity]) -> None:
     if record.value is not None:
         try:
             held[entity_id] = _entity(record.value)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             log.warning("%s/%d:%d is none of ours: %s", *record[:3], error)
 
 

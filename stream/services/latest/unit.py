@@ -21,7 +21,7 @@ from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.map_view import record_of
 from stream.services.latest.stream_time import StreamTime
 from stream.services.plan import answer
-from stream.wire import Anchor, GapFill, GapPoint, Outgoing, Topics, loads_forecast, loads_gapfill
+from stream.wire import Anchor, Forecast, GapFill, GapPoint, Outgoing, Topics, loads_forecast, loads_gapfill
 from stream.wire.ids import EVENT_ID, event_headers
 from stream.wire.latest import Gap
 
@@ -32,7 +32,6 @@ OUTCOMES: Final = (
     *("gap", "gap_copy", "gap_unreadable"),  # gap fills
     *("updates", "expired", "evicted"),  # published
 )
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 TICKS: Final = 60  # in the time after which a silent entity ends: it ends at most one of them later
 VERSION: Final = 1  # of the metadata
 
@@ -95,7 +94,7 @@ class LatestUnit:
     def _forecast(self, offset: int, published_ms: int, raw: bytes | None) -> str:
         try:
             found = loads_forecast(raw or b"")
-        except _UNREADABLE:
+        except msgspec.DecodeError:
             return "unreadable"
         entity_id = found.entity_id
         known = self.entities.get(entity_id)
@@ -110,6 +109,8 @@ class LatestUnit:
         self._changed[entity_id] = None
         if found.status == "stale":
             return "stale"
+        if _is_first(found) and entity.silence is not None and entity.silence.end_ms < found.anchor.ts:
+            entity.silence = None  # it is of the entity before, which may have been forgotten
         entity.newest = Newest((raw or b"").rstrip(), offset, found.anchor.ts, found.src)
         self._orphans.pop(entity_id, None)
         return "newest"
@@ -117,7 +118,7 @@ class LatestUnit:
     def _gap(self, offset: int, published_ms: int, raw: bytes | None) -> str:
         try:
             found = loads_gapfill(raw or b"")
-        except _UNREADABLE:
+        except msgspec.DecodeError:
             return "gap_unreadable"
         entity_id = found.entity_id
         end_ms = min(found.end.ts, published_ms) if published_ms >= 0 else found.end.ts
@@ -194,9 +195,14 @@ def time_of(metadata: str) -> StreamTime | None:
     """Returns the stream's time at a commit; None if the metadata is not ours."""
     try:
         decoded: Any = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     return decoded.time if decoded.version == VERSION else None
+
+
+def _is_first(found: Forecast) -> bool:
+    """Returns whether nothing is known of the entity before this ping: it is new, was forgotten, or is another trip."""
+    return found.cache == "none" and found.window.n == 1
 
 
 def _repeats(entity: Entity, found: GapFill) -> bool:

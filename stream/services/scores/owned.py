@@ -123,7 +123,7 @@ def _decoded(metadata: str, settings: ScoreSettings) -> CommitMetadata | None:
     """Parses the metadata. None if it is not ours: an operator has moved the group, or other rules were in force."""
     try:
         metadata_before = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return (
         metadata_before

@@ -58,6 +58,7 @@ class Reading:
     store_away: bool
     networks: Sequence[tuple[str, str]]  # name and version of the weights in memory
     refused: Mapping[str, str]  # versions that are due and cannot be loaded, and why
+    announcements_refused: int  # records of the models topic
     silence: Silence  # how long Kafka has not answered
     batch_s: float  # how long a batch has been in the engine
     accounts: Mapping[int, Account]

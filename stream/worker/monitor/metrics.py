@@ -161,6 +161,10 @@ TABLE: Final = (
         *(("name", "version"), lambda r: [(one, 1) for one in r.networks]),
     ),
     Row(GAUGE, "versions_refused", "Due, and cannot be loaded: see the log.", (), _one(lambda r: len(r.refused))),
+    Row(
+        *(COUNTER, "announcements_refused", "Records of the models topic that say nothing of a version."),
+        *((), _one(lambda r: r.announcements_refused)),
+    ),
     Row(COUNTER, "states_moved", "Rebuilt by the weights that are due.", PARTITION, _counts(lambda c: c.moved)),
     Row(
         *(COUNTER, "weights_late_forecasts", "Other weights may have been due, for which nobody could wait."),

@@ -93,6 +93,7 @@ class Monitor:
             store_away=bool(status.away),
             networks=[(one.name, one.version) for one in self._engine.networks],
             refused={} if self._versions is None else self._versions.refused,
+            announcements_refused=0 if self._versions is None else self._versions.announcements_refused,
             silence=silence,
             batch_s=status.batch_s,
             accounts={number: replace(account) for (_, number), account in accounts.accounts.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from model.api import FIX, Parameters, Predictor, StateCorrupt, load_weights
 from model.serving.layers import Compiled, Exact
 from stream.registry import Damaged, golden
-from stream.registry.golden import LENGTH, check_golden, made_up, make_golden
+from stream.registry.golden import LENGTH, Answers, ask, check_golden, loads_golden, made_up, make_golden
 
 SERVED = ["float32", "int8"]
 
@@ -51,6 +53,21 @@ def test_so_do_rounded_layers_of_a_processor_without_bfloat16(published: tuple[P
     for layers in (Compiled(weights, halves=False), Exact(weights)):
         found._layers = layers
         assert check_golden(found, raw) is None
+
+
+def test_answers_of_physics_are_refused_although_they_are_as_expected(
+    published: tuple[Parameters, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, raw = published
+    found = predictor(weights, "float32")
+    answers = ask(found, [np.array(window, dtype=FIX) for window in loads_golden(raw).windows])
+    for fallbacks, reason in ((0, None), (2, "2 golden forecasts are not finite numbers")):
+        monkeypatch.setattr(golden, "ask", partial(_said, answers._replace(fallbacks=fallbacks)))
+        assert check_golden(found, raw) == reason
+
+
+def _said(answers: Answers, *of: object) -> Answers:
+    return answers
 
 
 @pytest.mark.parametrize("precision", SERVED)

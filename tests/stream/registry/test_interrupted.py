@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import fsspec
 import pytest
 from registry_rig import FETCH, PUBLISH, ended, run, weights_copy
 
-from stream.registry import About, NotFound, Registry
+from stream.registry import About, NotFound, Registry, local
 from stream.registry.registry import STALE_S
 
 FILES = 3
@@ -46,6 +47,29 @@ def test_a_local_publication_that_is_killed_before_its_rename_shows_nothing(tmp_
     registry = Registry.opened(url)
     assert registry.manifests("weights") == []
     registry.fetch("weights", registry.publish_weights(Path(weights), About()).version)
+
+
+def test_all_files_of_a_version_are_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves a version with an empty manifest, which a kill does not: the page cache outlives it."""
+    synced: set[int] = set()
+    named: list[set[str]] = []  # what was not on the disk, by rename
+    sync, rename = os.fsync, local._rename
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def checked(source: Path, target: Path) -> None:
+        named.append({path.name for path in source.rglob("*") if path.stat().st_ino not in synced})
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(local, "_rename", checked)
+    Registry.opened(str(tmp_path / "registry")).publish_weights(Path(weights), About())
+    assert named
+    assert not set.union(*named)
 
 
 def test_a_publication_that_is_killed_at_its_end_is_there(shared_url: str, weights: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from stream.registry import (
     NotFound,
     Registry,
     RegistryError,
+    content,
     standings,
 )
 from stream.registry.manifest import dumps_manifest
@@ -41,6 +42,15 @@ ABOUT = About(
 @pytest.fixture
 def registry(url: str, tmp_path: Path) -> Registry:
     return Registry.opened(url, tmp_path / "cache")
+
+
+def test_no_more_is_written_than_a_file_may_have(tmp_path: Path) -> None:
+    """Of an archive that unpacks to more than it says."""
+    parts = iter([b"x" * 10] * 1_000)
+    with pytest.raises(RegistryError, match="more than 25 bytes"):
+        content.written(parts, tmp_path / "file", 25)
+    assert (tmp_path / "file").stat().st_size <= 25
+    assert len(list(parts)) == 997, "the rest was not read"
 
 
 def test_published_weights_are_fetched_as_they_were_and_serve(registry: Registry, weights: str) -> None:

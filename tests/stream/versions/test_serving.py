@@ -52,9 +52,10 @@ class Rig:
         return list(zip(names, late.tolist(), strict=True))
 
     async def until_asked(self, first: int, last: int, number: int = 0) -> list[tuple[str | None, bool]]:
-        """The same, asked again at each piece of news, as delivery does."""
-        while (found := await self.asked(first, last, number)) is None:
-            await self.more_news()
+        """The same, asked again at each piece of news, as delivery does. There may be news without end."""
+        async with asyncio.timeout(60):
+            while (found := await self.asked(first, last, number)) is None:
+                await self.more_news()
         return found
 
     async def more_news(self) -> None:

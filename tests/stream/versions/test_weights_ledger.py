@@ -93,10 +93,31 @@ def test_what_is_announced_answers_nothing_and_leaves_open_what_it_may() -> None
     assert (said(found, 0, 60)[0], found.undecided_from(0)) == (name(3), 50), "it serves until its end is certain"
 
 
+@pytest.mark.parametrize("first", [2**63 - 1, 2**63 - 2, 2**63 - 3, 2**62])
+def test_a_ramp_at_an_offset_that_no_log_reaches_changes_nothing(first: int) -> None:
+    """It ended before it began, by arithmetic, and each worker raised at each batch until the record was gone."""
+    found = ledger(record(1, {0: 10}), record(2, {0: first}, ramp={0: 2**31 - 1}), record(3, {0: 20}, ramp={0: 1}))
+    assert [said(found, 0, offset)[0] for offset in (9, 10, 20, 2**62 - 1)] == [None, name(1), name(3), name(3)]
+    assert found.rules(0).among(30, NEVER - 1)
+
+
+DEEP = b"[" * 100_000
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         (b"weights:0000000002", b"{}"),
+        (b"weights:0000000002", DEEP),
+        (b"weights:0000000002", dumps(record(2, {0: 1})).replace(b'"0":1', b'"0":NaN')),
+        (b"weights:0000000002", dumps(record(2, {0: 1})).replace(b'"0":1', b'"0":1e400')),
+        (b"weights:0000000002", dumps(record(2, {0: 1})).replace(b'"0":1', b'"0":"x"')),
+        (b"weights:0000000002", dumps(record(2, {0: 1})).replace(b'"0":1', b'"0":1,"%s":1' % (b"9" * 5_000))),
+        (b"weights:0000000002", dumps(record(2, {0: 1}, ramp=dict.fromkeys(range(5_000), 1)))),
+        (b"weights:0000000002", dumps(record(2, dict.fromkeys(range(5_000), 1)))),
+        (b"weights:0000000002", dumps(record(2, {0: 1}, reason="x" * 500_000))),
+        (b"weights:0000000002", dumps(record(2, {0: 1}, version="../../../etc/pw"))),
+        (b"weights:0000000002", dumps(record(2, {0: 1}, version="\x1b[2J" + "a" * 12))),
         (b"weights:0000000002", b"\xff"),
         (b"weights:0000000002", dumps(record(3, {0: 1}))),
         (b"weights:0000000002", dumps(replace(record(2, {0: 1}), topic="other"))),
@@ -112,7 +133,11 @@ def test_what_is_no_record_of_its_number_withdraws_it(key: bytes, value: bytes |
 
 
 @pytest.mark.parametrize(
-    "key", [None, b"", b"atlas:0000000000000002", b"weights:", b"weights:x", b"weights:-2", b"\xff"]
+    "key",
+    [
+        *(None, b"", b"atlas:0000000000000002", b"weights:", b"weights:x", b"weights:-2", b"\xff"),
+        *(b"weights:" + b"9" * 5_000, b"weights:\xd9\xa2", b"weights:\x1b[2J/../2", b"weights:0" + b"0" * 9 + b"2"),
+    ],
 )
 def test_other_records_change_nothing(key: bytes | None) -> None:
     found = ledger(record(1, {0: 0}), record(2, {0: 5}))

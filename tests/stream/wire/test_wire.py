@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from hashlib import blake2b
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.commands.dlq.dead_letters import letter_of
+from stream.ingest.traccar_back import newest_of
 from stream.wire import (
     CODES,
     ERROR_HEADER_PREFIX,
@@ -29,8 +31,17 @@ from stream.wire import (
     ids,
     loads_forecast,
     loads_gapfill,
+    loads_version,
+    loads_weights,
 )
+from stream.wire.arrivals import loads_arrival, loads_destination
+from stream.wire.latest import loads_latest
+from stream.wire.scores import loads_scored
 
+LOADS = (
+    *(loads_forecast, loads_gapfill, loads_latest, loads_scored, loads_arrival, loads_destination, loads_version),
+    loads_weights,
+)
 TOPIC = "pathcast.pings.v1.dlq"
 REJECT = Reject("invalid_json", "not JSON")
 
@@ -167,6 +178,37 @@ def test_an_id_is_the_same_in_every_release() -> None:
     """Consumers drop duplicates by it, also those that two releases published. These are what `b2sum -l 128` prints."""
     assert ids.forecast_id("bus-1", 1_700_000_000_000, "ab") == "bac4a7ceb0b264555536b1ed82da0024"
     assert ids.gap_id("bus-1", 1_700_000_000_000) == "8c69fe13864a06fae7f7fa36cc687ae8"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"kind":"destination","x":' + b"[" * 100_000,
+        b'{"x":' * 100_000,
+        b'{"kind":"reached","entity_id":"\xff\xff"',
+        b'{"kind":"\xff"}',
+        b'{"entity_id":"\\ud800"}',
+        b'{"issued_ts":1e400}',
+        b'{"anchor":{"ts":NaN}}',
+        b"",
+    ],
+    ids=["list", "object", "not UTF-8", "kind", "surrogate", "beyond floats", "no number", "empty"],
+)
+@pytest.mark.parametrize("loads", LOADS)
+def test_whatever_lies_in_a_topic_its_reader_gets_one_kind_of_error(
+    loads: Callable[[bytes], object], raw: bytes
+) -> None:
+    """RecursionError is no ValueError, and one nested record ended `arrivals run` and `scores run` at each start."""
+    with pytest.raises(msgspec.DecodeError):
+        loads(raw)
+
+
+def test_what_goes_back_to_traccar_leaves_out_what_is_no_forecast() -> None:
+    """Its offset is committed after the batch, so that one such record ended `ingest traccar` at each start."""
+    good = dumps(msgspec.convert(EXAMPLE, Forecast))
+    values = {b"a": good, b"b": b"{}", b"c": b'{"x":' * 100_000, b"d": b"\xff", b"e": None}
+    records = [Record("pathcast.forecasts.v1", 0, 0, 5, key, value) for key, value in values.items()]
+    assert [dumps(one) for one in newest_of(records, since_ms=0)] == [good]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8))

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,9 @@ import bus_feed
 import pytest
 import redis
 import typer
+from dead_members import bury
 from kafka import KafkaProducer
+from pathcast_process import eventually
 from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
@@ -29,6 +33,9 @@ BUSES = ["bus-3", WHO, "bus-9"]
 T0 = 1_700_000_000_000
 PATIENCE_S = 300  # a bound on waiting
 
+# The root command with `latest` alone, whatever is installed.
+ROOT = "from stream.commands import main; from stream.services.latest.cli import app; main.build = lambda: app"
+LATEST = [sys.executable, "-c", f"{ROOT}; main.main()"]
 FORGET, VERIFY = (typer.Typer(pretty_exceptions_enable=False) for _ in range(2))
 FORGET.command()(forget)
 VERIFY.command()(verify)
@@ -83,6 +90,19 @@ class Scene(NamedTuple):
     def forecasts(self, of: str) -> list[Forecast]:
         found = [loads_forecast(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.forecasts)]
         return sorted((one for one in found if one.entity_id == of), key=lambda one: one.anchor.ts)
+
+    def latest(self, log: Path) -> Worker:
+        """A member of `pathcast latest run`."""
+        given = {"bootstrap": self.kafka, "prefix": self.prefix, "max-rate": 5}
+        options = [f"--{name}={value}" for name, value in given.items()]
+        return Worker(log, program=LATEST, command=("run", *options))
+
+    def newest(self) -> dict[str, bytes | None]:
+        """What the latest topic says last of each."""
+        topic, committed = self.topics.latest, "read_committed"
+        return {
+            (one.key or b"").decode(): one.value for one in bus_feed.read(self.kafka, topic, isolation_level=committed)
+        }
 
     def verified(self) -> dict[str, Any]:
         servers = {"bootstrap": self.kafka, "redis": self.redis_url, "weights": self.weights}
@@ -180,6 +200,56 @@ def test_the_newest_forecast_is_cleared(scene: Scene) -> None:
     newest = {one.key: one.value for one in bus_feed.read(scene.kafka, scene.topics.latest)}
     assert newest == {b"bus-3": b"{}", b"bus-9": b"{}", WHO.encode(): None}
     assert scene.forget()["newest forecasts"]["outcome"] == "absent"
+
+
+@pytest.mark.usefixtures("apache_kafka")
+def test_a_latest_run_that_is_stopped_or_killed_does_not_bring_it_back(scene: Scene, tmp_path: Path) -> None:
+    """It read the last forecasts later than the null value was written, wrote the entity again, and nobody was told."""
+    with admin.connected(scene.kafka) as client:
+        admin.create_other(client, scene.topics, scene.topics.latest, partitions=3)
+    with Worker(tmp_path / "worker.log", **scene.options) as worker:
+        worker.wait_until_ready()
+        with scene.latest(tmp_path / "stopped.log") as member:
+            scene.feed(range(20))
+            scene.consumed(worker)
+            assert eventually(lambda: scene.newest().keys() == set(BUSES)), member.log()
+            member.send_signal(signal.SIGSTOP)
+            scene.feed(range(20, 22))
+            said = scene.forget("--wait-s=5", code=1)
+            assert said["states in Redis"]["outcome"] == "removed"
+            assert said["newest forecasts"]["outcome"] == "waits"
+            assert f"(group {scene.prefix}-latest) has not read all" in said["newest forecasts"]["note"]
+            assert scene.newest()[WHO] is None, "what is there goes at once"
+            member.send_signal(signal.SIGCONT)
+            assert scene.forget()["newest forecasts"]["outcome"] == "removed", "it had come back"
+            assert scene.newest()[WHO] is None
+
+            scene.feed(range(22, 24))  # of a new entity
+            scene.consumed(worker)
+            assert eventually(lambda: scene.newest()[WHO] is not None), member.log()
+            member.kill()
+        bury(scene.kafka, f"{scene.prefix}-latest")
+        scene.feed(range(24, 26))
+        assert scene.forget("--wait-s=5", code=1)["newest forecasts"]["outcome"] == "waits"
+        with scene.latest(tmp_path / "next.log") as member:
+            assert scene.forget()["newest forecasts"]["outcome"] == "removed"
+            assert member.stop() == 0, member.log()
+        assert scene.newest()[WHO] is None
+        assert worker.stop() == 0, worker.log()
+
+
+def test_a_worker_that_is_stopped_is_waited_for(scene: Scene, tmp_path: Path) -> None:
+    with Worker(tmp_path / "log", **scene.options) as worker:
+        worker.wait_until_ready()
+        scene.feed(range(20))
+        scene.consumed(worker)
+        worker.send_signal(signal.SIGSTOP)
+        assert scene.forget("--wait-s=1", code=1)["states in Redis"]["outcome"] == "waits"
+        assert scene.states() == set(BUSES)
+        worker.send_signal(signal.SIGCONT)
+        assert scene.forget()["states in Redis"]["outcome"] in ("removed", "absent")
+        assert scene.states() == {"bus-3", "bus-9"}
+        assert worker.stop() == 0, worker.log()
 
 
 def test_a_place_that_is_not_reached_is_named_and_the_others_are_gone_through(scene: Scene, tmp_path: Path) -> None:

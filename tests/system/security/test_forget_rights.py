@@ -14,7 +14,7 @@ from typing import Any
 import bus_feed
 import pytest
 import secured_commands
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import (
     ACL,
     ACLFilter,
@@ -34,6 +34,8 @@ from stream.kafka import admin
 from stream.wire import Ping, dumps
 
 USER, WHO = "forgetter", "bus-7"
+GROUP = f"{PREFIX}-latest"
+DESCRIBED = GROUP, TOPICS.forecasts, TOPICS.gapfills
 T0 = 1_700_000_000_000
 PINGS = 20
 PATIENCE_S = 300  # a bound on waiting
@@ -48,8 +50,9 @@ def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 
 
 def rows() -> list[tuple[str, str]]:
-    """The rights of the page: a topic, and an operation on it."""
-    found = re.findall(rf"^\| {USER} \| Topic \| `pathcast(\S+)` \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE)
+    """The rights of the page: a topic or a group, and an operation on it."""
+    right = rf"^\| {USER} \| (?:Topic|Group) \| `pathcast(\S+)` \| ([^|]+) \|"
+    found = re.findall(right, PAGE.read_text(), re.MULTILINE)
     return [(PREFIX + name, one.strip()) for name, operations in found for one in operations.split(",")]
 
 
@@ -69,11 +72,12 @@ def put_newest(secured: Secured) -> None:
 
 
 @contextmanager
-def without(secured: Secured, topic: str, operation: str) -> Iterator[None]:
+def without(secured: Secured, name: str, operation: str) -> Iterator[None]:
     """Takes one right away, and gives it back."""
+    resource_type = ResourceType.GROUP if name == GROUP else ResourceType.TOPIC
     kind = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()]
     with KafkaAdminClient(bootstrap_servers=secured.plain) as client:
-        pattern = ResourcePatternFilter(ResourceType.TOPIC, topic, ACLResourcePatternType.LITERAL)
+        pattern = ResourcePatternFilter(resource_type, name, ACLResourcePatternType.LITERAL)
         right = ACLFilter(f"User:{USER}", "*", kind, ACLPermissionType.ALLOW, pattern)
 
         def there() -> bool:
@@ -85,7 +89,7 @@ def without(secured: Secured, topic: str, operation: str) -> Iterator[None]:
         try:
             yield
         finally:
-            resource = ResourcePattern(ResourceType.TOPIC, topic)
+            resource = ResourcePattern(resource_type, name)
             made = client.create_acls([ACL(f"User:{USER}", "*", kind, ACLPermissionType.ALLOW, resource)])
             assert not made["failed"]
             assert eventually(there)
@@ -102,9 +106,19 @@ def test_an_entity_is_forgotten_with_the_rights_that_the_page_lists_and_no_more(
         bus_feed.send(secured.plain, TOPICS.pings, ((WHO.encode(), dumps(one), ()) for one in pings))
         bus_feed.wait_until_consumed(secured.plain, PREFIX, TOPICS.pings, partial(assert_all_live, worker))
         put_newest(secured)
+        for name in DESCRIBED:  # asked for only where the workers have forgotten it
+            with without(secured, name, "Describe"):
+                code, said = forget(secured, tmp_path, f"--wait-s={PATIENCE_S}")
+            assert (code, said["newest forecasts"]["outcome"]) == (1, "failed")
+            assert re.search(
+                "AuthorizationFailed.*SECURITY.md|no right to see.*SECURITY.md", said["newest forecasts"]["note"]
+            )
+        with KafkaConsumer(bootstrap_servers=secured.plain) as asked:
+            ends = asked.end_offsets([TopicPartition(TOPICS.forecasts, number) for number in range(2)])
+        read = {tp.partition: end for tp, end in ends.items()}
+        bus_feed.commit(secured.plain, GROUP, TOPICS.forecasts, read)
         code, said = forget(secured, tmp_path, f"--wait-s={PATIENCE_S}")
         assert code == 0, said
-        assert said["states in Redis"]["outcome"] == "removed"
         assert said["newest forecasts"]["outcome"] == "removed"
         assert TOPICS.pings in said["records in Kafka"]["found"], "how long Kafka keeps them"
         assert worker.stop() == 0, worker.log()
@@ -160,5 +174,6 @@ def test_these_are_all_the_rights_of_the_page() -> None:
             (TOPICS.pings, "DescribeConfigs"),
             (TOPICS.latest, "Read"),
             (TOPICS.latest, "Write"),
+            *((name, "Describe") for name in DESCRIBED),
         ]
     )

@@ -15,6 +15,7 @@ import msgspec
 from stream.services.scores.scoring.clock import NEVER_MS, Clock, Mark
 from stream.services.scores.scoring.waiting import Entity, Rules
 from stream.wire import Score, loads_forecast
+from stream.wire.positions import is_possible
 
 # Of a partition. 100,000 whose cadence is a minute have 23 forecasts of 1.7 KB each that wait, 4 GB together.
 MAX_ENTITIES: Final = 100_000
@@ -45,7 +46,10 @@ class Scorer:
         """
         try:
             forecast = loads_forecast(raw or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except msgspec.DecodeError:
+            self.counts["unreadable"] += 1
+            return []
+        if not is_possible(forecast):
             self.counts["unreadable"] += 1
             return []
         assert raw is not None

@@ -36,6 +36,7 @@ from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.fetching import fetched
 from stream.versions.loading import Loader
 from stream.wire import Src, WeightsRecord
+from stream.wire.messages import decoded
 
 log: Final = logging.getLogger(__name__)
 
@@ -265,8 +266,8 @@ def begin_of(first: int, low: int) -> int:
 def _source(raw: bytes | None, topic: str, number: int) -> int | None:
     """Returns the offset of a forecast's ping; None for what is no forecast, or of a ping of another partition."""
     try:
-        src = _SOURCE.decode(raw or b"").src
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        src = decoded(_SOURCE, raw or b"").src
+    except msgspec.DecodeError:
         return None
     return src.offset if (src.topic, src.partition) == (topic, number) else None
 

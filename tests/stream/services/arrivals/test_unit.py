@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from arrivals_rig import NOON_MS, forecast, place, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,35 @@ def unit(known: InForce, every_s: float = 15.0) -> ArrivalUnit:
 def told(of: ArrivalUnit, *forecasts: Forecast, published_ms: int = NOON_MS) -> list[ArrivalRecord]:
     of.fold(Records.of([record(one, n, published_ms=published_ms) for n, one in enumerate(forecasts)]))
     return [loads_arrival(one.value or b"") for one in of.made(None) if one.topic == TOPICS.arrivals]
+
+
+def test_what_is_no_forecast_or_no_destination_is_left_out() -> None:
+    deep, known = b'{"kind":"destination","x":' + b"[" * 100_000, in_force()
+    known.put(b"13", deep)
+    odd = record(forecast(), 0, published_ms=NOON_MS)._replace(value=deep)
+    of = unit(known)
+    of.fold(Records.of([odd]))
+    assert of.counts["unread"] == 1
+    assert len(told(of, forecast())) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"h_s":900.0', b'"h_s":-1e15'),
+        (b'"h_s":900.0', b'"h_s":1e308'),
+        (b'"lat":30.2672', b'"lat":1e308'),
+        (b'"dt_s":30.0', b'"dt_s":-1e308'),
+        (b'"d_lat":0.0', b'"d_lat":1e308'),
+        (b'"ts":1490119200000', b'"ts":1000000000000000000000'),
+    ],
+)
+def test_numbers_that_no_worker_writes_are_left_out(old: bytes, new: bytes) -> None:
+    """Some ended as NaN in an estimate's time, and the member at each start."""
+    good, of = record(forecast(), 0, published_ms=NOON_MS), unit(in_force())
+    assert old in (good.value or b"")
+    of.fold(Records.of([good._replace(value=(good.value or b"").replace(old, new))]))
+    assert (of.counts["unread"], of.made(None)) == (1, [])
 
 
 def test_an_entity_on_its_way_gets_an_estimate() -> None:

@@ -11,8 +11,8 @@ from services_rig import LAG_MS, NUMBER, TOPICS, Latest, forecast, gap, logs, ne
 
 from stream.services.latest.map_view import ellipse
 from stream.services.latest.unit import Rules
-from stream.wire import loads_forecast
-from stream.wire.latest import loads_latest
+from stream.wire import Window, loads_forecast
+from stream.wire.latest import Gap, loads_latest
 from stream.wire.positions import mahalanobis2, radius2
 
 T0 = 1_700_000_000_000
@@ -51,6 +51,26 @@ def test_copies_and_late_pings_change_no_forecast() -> None:
     assert newest(latest.values) == {"a": loads_forecast(second)}
     counts = latest.unit.counts
     assert (counts["newest"], counts["stale"], counts["copy"]) == (2, 1, 2)
+
+
+def test_a_silence_from_before_it_was_forgotten_is_not_drawn_when_the_entity_comes_again() -> None:
+    """`pathcast forget` writes a null value, of which this member hears nothing: it has the path still in memory."""
+    latest, first = Latest(), Window(n=1, from_ts=T0 + 2 * MINUTE, to_ts=T0 + 2 * MINUTE)
+    latest.take([record(FORECASTS, 0, forecast("a", T0 + MINUTE, 0)), record(GAPFILLS, 0, gap("a", T0, T0 + MINUTE))])
+    assert _drawn(latest) is not None
+    latest.take([record(FORECASTS, 1, forecast("a", T0 + 2 * MINUTE, 2, cache="none", window=first))])
+    assert _drawn(latest) is None
+
+
+def test_a_silence_that_ends_with_the_first_ping_of_a_session_is_drawn() -> None:
+    latest, first = Latest(), Window(n=1, from_ts=T0 + MINUTE, to_ts=T0 + MINUTE)
+    latest.take([record(GAPFILLS, 0, gap("a", T0, T0 + MINUTE))])
+    latest.take([record(FORECASTS, 0, forecast("a", T0 + MINUTE, 0, cache="none", window=first))])
+    assert _drawn(latest) is not None
+
+
+def _drawn(latest: Latest) -> Gap | None:
+    return loads_latest(latest.values["a"]).map.gap
 
 
 def test_an_entity_expires_when_the_fleet_has_gone_on_without_it() -> None:

@@ -13,6 +13,7 @@ from stream.services.scores.scoring.clock import Clock
 from stream.services.scores.scoring.scorer import Scorer
 from stream.services.scores.scoring.waiting import SLOT_MS
 from stream.wire import Score, dumps, loads_forecast
+from stream.wire.scoring import distance_m
 
 SEEDS = range(6)
 
@@ -160,3 +161,17 @@ def test_a_forecast_at_the_date_line_is_not_on_the_other_side_of_the_world() -> 
         straight.append(dumps(replace(one, next=replace(one.next, d_lon=d_lon))))
     found = scored(straight)
     assert max(score.next.damped_error_m or 0.0 for score in found) < 10_000
+
+
+@pytest.mark.parametrize("change", [{"lat": 1e308}, {"lon": -1e308}, {"lat": 1e16}, {"ts": 10**30}])
+def test_numbers_that_no_worker_writes_are_no_forecast(change: dict[str, float]) -> None:
+    """A sine of infinity ended the member at each start."""
+    log, scorer = records(3, entities=2, minutes=60), Scorer(RULES)
+    broken = loads_forecast(log[10])
+    log[10] = dumps(replace(broken, anchor=replace(broken.anchor, **change)))
+    assert [one for offset, raw in enumerate(log) for one in scorer.fold(offset, raw)]
+    assert scorer.counts["unreadable"] == 1
+
+
+def test_a_place_beyond_a_pole_has_a_distance() -> None:
+    assert distance_m(90.7662166205815, 0.0, 89.2337833794185, 180.0) < 1, "the same place, but for rounding"

@@ -47,6 +47,7 @@ WELL = Reading(
     checkpoints_failed=1,
     batches_failed=2,
     fenced=3,
+    announcements_refused=27,
     rejects={"invalid_json": 24, "too_late": 25},
     fields_dropped={"speed_mps": 26},
     times={name: Histogram(SECONDS).read() for name in HISTOGRAMS},
