@@ -24,7 +24,7 @@ UNFRAMED = "Records.unframed (stream/kafka/records/record_columns.py)"
 # What the worker imports and no ping goes through, by folder: its start and end, and what is asked of it from outside.
 ASIDE_BY_FOLDER: Final = {
     "commands": "main",
-    "config": "environment failpoints http_access http_log options security settings traces",
+    "config": "environment failpoints http_access http_log options security settings traces wording",
     "delivery": "outages ownership partitions",
     "delivery/ownership": "takeover takeover_plan",
     "engine": "counts entities",
