@@ -29,7 +29,7 @@ ASIDE_BY_FOLDER: Final = {
     "delivery/ownership": "takeover takeover_plan",
     "engine": "counts entities",
     "engine/entities": "quarantine",
-    "kafka": "admin log_facts membership patches records",
+    "kafka": "admin log_facts membership partitioner patches records",
     "kafka/records": "columns record_columns",  # they count for whoever calls them
     "probes": "http_server",
     "registry": "content decisions golden local manifest registry",
