@@ -72,6 +72,7 @@ ERRORS = [
     Refusal("replay {files}/nowhere.csv --out {tmp}/out", 1, NO_PINGS),
     Refusal("replay ais:{files}/ais.csv --out {tmp}/out", 1, "ais.csv: no row is a ping; left out: 1 at an impossible"),
     Refusal("feed {files}/nowhere.csv --bootstrap {nobody}", 1, NO_PINGS),
+    Refusal("atlas build --data {files}/nowhere.csv --out {tmp}/out", 1, NO_PINGS),
     Refusal("fill {files}/nowhere.csv --out {tmp}/out.csv", 1, NO_PINGS),
 ]  # fmt: skip
 
