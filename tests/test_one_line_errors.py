@@ -40,6 +40,7 @@ BAD_USAGE = [
 ]  # fmt: skip
 NO_KAFKA = "no Kafka broker answers at {nobody} ... PATHCAST_BOOTSTRAP"
 NO_REDIS = "no Redis answers at redis://:***@{nobody} ... PATHCAST_REDIS"
+NO_PINGS = "{files}/nowhere.csv: none of 2 rows is a ping; the first: lat_out_of_range: ... (--columns maps names"
 NO_POSTGRES = "PostgreSQL at 127.0.0.1, database db is not to be used"
 ERRORS = [
     # The weights are judged before a server is asked, and the port before that: what cannot start creates no topics.
@@ -68,6 +69,11 @@ ERRORS = [
     Refusal("sink postgis --postgres postgresql://me:{secret}@{nobody}/db", 1, NO_POSTGRES),
     Refusal("sink postgis --postgres nonsense://", 1, "--postgres cannot be read"),
     Refusal("replay {files}/none.ndjson --out {files}", 1, "{files}: is a directory"),
+    Refusal("replay {files}/nowhere.csv --out {tmp}/out", 1, NO_PINGS),
+    Refusal("replay ais:{files}/ais.csv --out {tmp}/out", 1, "ais.csv: no row is a ping; left out: 1 at an impossible"),
+    Refusal("feed {files}/nowhere.csv --bootstrap {nobody}", 1, NO_PINGS),
+    Refusal("atlas build --data {files}/nowhere.csv --out {tmp}/out", 1, NO_PINGS),
+    Refusal("fill {files}/nowhere.csv --out {tmp}/out.csv", 1, NO_PINGS),
 ]  # fmt: skip
 
 
@@ -76,6 +82,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files, most of which are wrong: each is named for what is the matter with it."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "pings.csv").write_text("entity_id,t,lat,lon\ncar,1700000000000,52,13\n")
+    (folder / "nowhere.csv").write_text("entity_id,t,lat,lon\n" + "car,1700000000000,152,13\n" * 2)
+    (folder / "ais.csv").write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG\n8,2023-11-14T22:13:20,91,13,1,1\n")
     (folder / "none.ndjson").touch()
     (folder / "fitted.json").write_text('{"alone": [[1]], "with_passages": []}')
     for name, way in {"patch": {"patch": 2}, "learned": {"positions": "learned"}, "cut": {}}.items():

@@ -53,6 +53,12 @@ class Recording:
         changed = None if self.reader is None else partial(mapped, reader=self.reader)
         return files.read_in_order(self.path, self.columns, changed)
 
+    def without_pings(self, rows: int, code: str, message: str) -> ValueError:
+        """Returns the error that none of so many rows is a ping; code and message are those of the first."""
+        has_columns = self.archive is None and files.has_columns(Path(self.path))
+        hint = " (--columns maps names, and the unit of times)" if has_columns else ""
+        return ValueError(f"{self.path}: none of {rows:,} rows is a ping; the first: {code}: {message}{hint}")
+
 
 def recording(given: str | Path, columns: str | None = None, map_: str | None = None) -> Recording:
     """Returns the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map that `ColumnMap` parses,

@@ -19,6 +19,7 @@ from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, sec
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
+from stream.wire import NO_TIME_MS, Record, Reject
 
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
@@ -69,6 +70,7 @@ def build(
     days = seconds(half_life, "--half-life") / DAY_S
     from model.atlas.version import pieces
     from stream.atlas import building
+    from stream.tracks.clean import parse
     from stream.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
@@ -79,6 +81,11 @@ def build(
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, advance, nobody, map_))
     published, contains = built.published(rules)
+    if recorded is not None and built.left_out and not contains["pings"]:
+        first = next(iter(rows))
+        found = parse(Record("", 0, 0, NO_TIME_MS, first.key, first.value))
+        if isinstance(found, Reject):
+            raise recorded.without_pings(built.left_out, found.code, found.message)
     raw = pieces(published, contains)
     write_whole(out, raw)
     summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": sum(map(len, raw))}

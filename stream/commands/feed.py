@@ -16,7 +16,7 @@ from stream.adapters.options import Columns, recording_of
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.wording import counted
-from stream.wire import Topics
+from stream.wire import Record, Reject, Topics
 
 if TYPE_CHECKING:
     from stream.adapters.files import Row
@@ -30,7 +30,8 @@ train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or g
 
 Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
 Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic
-with the reason. Rows of archives in another format that are no valid pings are left out and counted.
+with the reason. Rows of archives in another format that are no valid pings are left out and counted. A file without any
+valid ping is an error, and nothing of it is sent; standard input is sent as it comes.
 
 [bold]Examples[/]
 
@@ -59,6 +60,7 @@ def feed(
     found = recording_of(file, columns)
     from stream.commands.feeder import paced, publisher, replay
 
+    _refuse_without_pings(found)
     topic = Topics.of(prefix).pings
     began = time.monotonic()
     with quiet(), publisher(bootstrap, topic, security, linger_ms=5 if speedup else 50) as out:
@@ -109,6 +111,24 @@ class Interrupt:
         return sent
 
 
+def _refuse_without_pings(found: Recording) -> None:
+    """Raises ValueError if a file has rows, and none is a ping. It reads up to the first ping, or to the end."""
+    from stream.adapters.files import STDIN
+    from stream.tracks.clean import parse
+
+    if found.path == STDIN or found.archive:  # the first cannot be read twice, and the second has pings alone
+        return
+    first: Reject | None = None
+    rows, now_ms = 0, int(time.time() * 1000)
+    for row in found.rows():
+        ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
+        if not isinstance(ping, Reject):
+            return
+        first, rows = first or ping, rows + 1
+    if first is not None:
+        raise found.without_pings(rows, first.code, first.message)
+
+
 def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
     """Returns the number of rows, if it is known, and the rows. With a pace, entities are merged by event time; at full
     speed the file's own order is enough, and is read lazily."""
@@ -117,6 +137,8 @@ def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
     if found.path == STDIN or (speedup == 0 and not found.archive):
         return None, found.rows()
     ordered = found.in_order()
+    if ordered.left_out and not len(ordered):
+        raise ValueError(f"{found.path}: no row is a ping; left out: {ordered.left_out}")
     if ordered.left_out:
         typer.echo(f"left out: {ordered.left_out}", err=True)
     return len(ordered), iter(ordered)

@@ -86,6 +86,8 @@ def replay(
     console = Console(stderr=True)
     found = recording_of(file, columns, map_)
     rows = found.in_order()
+    if rows.left_out and not len(rows):
+        raise ValueError(f"{found.path}: no row is a ping; left out: {rows.left_out}")
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
     engine = engine_of(settings)
@@ -93,6 +95,8 @@ def replay(
     summary = None
     with _opened(out, found.path) as sink:
         summary = asyncio.run(_replayed(engine, rows, growing, sink, settings, console))
+        if summary["rejects"] and not summary["forecasts"]:
+            raise found.without_pings(summary["pings"], *next(iter(summary["reject_examples"].items())))
     if summary is None:
         return
     if as_json:
@@ -141,8 +145,13 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
         return
     if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
         raise ValueError(f"--out {out} is the input itself")
-    with Path(out).open("wb") as sink:
-        yield sink
+    try:
+        with Path(out).open("wb") as sink:
+            yield sink
+    except ValueError:
+        if Path(out).is_file() and not Path(out).stat().st_size:
+            Path(out).unlink()  # an empty file would pass for an answer
+        raise
 
 
 async def _replayed(

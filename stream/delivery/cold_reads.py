@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from stream.config.wording import place
 from stream.delivery.checkpointer import AWAY, delays
 from stream.delivery.outages import Outages
 from stream.delivery.partitions import Owned
@@ -42,7 +43,7 @@ class Waits(Exception):
     """Nothing of this partition's records was folded: they wait for the store."""
 
     def __init__(self, owned: Owned) -> None:
-        super().__init__(f"{owned.partition} waits for the stored records of its entities")
+        super().__init__(f"{place(owned.partition)} waits for the stored records of its entities")
         self.owned = owned
 
 

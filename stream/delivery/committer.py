@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stream.config import failpoints
+from stream.config.wording import place
 from stream.delivery.accounts import Accounts
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.partitions import Guarantee, Owned, Piece
@@ -174,7 +175,7 @@ class Committer:
         for owned, offset in next_offsets.items():
             if owned.partition in fenced:
                 # Another worker has it and a rebalance will follow, or a zombie took it for a moment.
-                log.warning("%s was fenced: what was not committed is taken back", owned.partition)
+                log.warning("%s was fenced: what was not committed is taken back", place(owned.partition))
                 self._accounts.fenced += 1
                 result.fenced.append(owned)
             else:

@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from stream.config.settings import Settings
+from stream.config.wording import place
 from stream.delivery.accounts import Accounts
 from stream.delivery.checkpointer import Checkpointer
 from stream.delivery.cold_reads import ColdReads
@@ -170,7 +171,9 @@ class Delivery:
         for owned in self._cold_reads.read_after_all():
             count = self._cold_reads.unread(owned)
             log.warning(
-                "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
+                "Redis is back: %s is taken over anew, for %d entities were taken for new",
+                place(owned.partition),
+                count,
             )
             await self.ownership.take_over_anew([owned])
 
@@ -180,7 +183,7 @@ class Delivery:
             # Usually we are a zombie and a rebalance will follow. But a late claim of another worker can fence the
             # rightful owner, too. So ask the group, which knows the owner, and claim again if it still says "yours".
             owned, error = refusal
-            log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
+            log.warning("checkpoint of %s refused (%s): forgetting its states", place(owned.partition), error)
             self.accounts.fenced += 1
             await self.ownership.take_over_anew([owned])
 

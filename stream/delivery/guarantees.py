@@ -26,6 +26,7 @@ from typing import Final, Protocol
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from stream.config import failpoints
+from stream.config.wording import place
 from stream.delivery.partitions import InputLog, Output
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import NONE, Answers
@@ -163,7 +164,7 @@ class ExactlyOnce:
                 away = isinstance(error, OSError) or (isinstance(error, KafkaError) and error.retriable)
                 if (attempt >= TRIES and not away) or time.monotonic() - began_s > PATIENCE_S:
                     raise
-                log.warning("a transaction of %s failed (%r): asking what became of it", partition, error)
+                log.warning("a transaction of %s failed (%r): asking what became of it", place(partition), error)
                 in_doubt = True
                 await asyncio.sleep(min(attempt * RETRY_S, LONGEST_S))
             else:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from stream.config.wording import place
 from stream.delivery import checkpointer
 from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece, Poll
@@ -70,7 +71,7 @@ class Inbox:
             return
         sizes = [len(piece.records) for piece in self._waiting if piece.owned is owned]
         if sum(sizes) >= self._limits.max_records or len(sizes) >= MAX_HELD_PIECES:
-            log.info("%s is shut: no more of it is fetched until it opens", owned.partition)
+            log.info("%s is shut: no more of it is fetched until it opens", place(owned.partition))
             owned.paused = True
             self._input.pause(owned.partition)
 

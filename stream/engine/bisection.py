@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from stream.config.wording import place
 from stream.engine.asks import Choice, NoAtlas
 from stream.engine.batch import EngineBatch
 from stream.engine.entities.quarantine import Versions, begun
@@ -68,7 +69,7 @@ class Bisection:
             log.warning(
                 "%r in %s is let out of quarantine, where it was since offset %d",
                 entity_id,
-                shard.partition,
+                place(shard.partition),
                 found.offset,
             )
             self._table.lift(shard, entity_id)
@@ -135,7 +136,7 @@ class Bisection:
         log.error(
             "%r in %s raised at offset %d and is in quarantine",
             entity_id,
-            shard.partition,
+            place(shard.partition),
             record.offset,
             exc_info=error,
         )

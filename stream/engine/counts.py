@@ -26,6 +26,7 @@ class Counts:
     moved: int = 0  # states that other weights rebuilt from the window, as these were due
     damaged: int = 0  # stored records that were refused: the entity started anew
     evicted: int = 0  # stored states that the store lost before they expired
+    misplaced: int = 0  # entities that came into memory, and whose key murmur2 puts into another partition
     over_quota: int = 0  # pings of new entities that exceed the quota of stored entities
     # Dropped optional fields of pings, by name. Never changed in place, because copies of this object share it.
     fields_dropped: Counter[str] = field(default_factory=Counter)

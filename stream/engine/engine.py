@@ -30,6 +30,7 @@ from stream.engine.batch import (
 from stream.engine.bisection import Bisection
 from stream.engine.counts import Counts
 from stream.engine.entities import quarantine, stored_entity
+from stream.engine.entities.placement import Placement
 from stream.engine.entities.predictors import Predictors
 from stream.engine.entities.quarantine import Versions, program_version
 from stream.engine.entities.quota import Quota
@@ -83,6 +84,7 @@ class Engine:
         self._foreign = reader_of(settings.map)
         self._table = EntityTable(predictors, policy, max_resident or settings.max_entities)
         self._restorer = Restorer(self._table, predictors, quota)
+        self.placement = Placement()
         render = Renderer(self._version, settings)
         self._bisection = Bisection(self._table, self._versions, settings.state_ttl_s * 1000, render.reject)
         self._stepper = Stepper(predictors, self._table, policy, quota, self._bisection, render, clock_ms)
@@ -301,6 +303,7 @@ class Engine:
     def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
         self._table.sweep()
         self._restorer.admit(shard, stored, ceiling)
+        self.placement.check(shard, [entity_id for entity_id in stored if entity_id in shard.entities])
 
 
 async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:

@@ -17,6 +17,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.parsed import Parsed, Reader, reject
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
+from stream.config.wording import place
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.ingest.source import Source
 from stream.kafka import admin
@@ -100,7 +101,8 @@ async def _commit(consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Re
     try:
         await consumer.commit(offsets)
     except (KafkaError, IllegalStateError) as error:
-        log.warning("offsets of %s are not committed, and may be read again: %s", offsets, in_words(error))
+        at = ", ".join(f"{offset} in {place(tp)}" for tp, offset in offsets.items())
+        log.warning("offset %s is not committed, and may be read again: %s", at, in_words(error))
 
 
 def _has_topic(settings: ForwardSettings) -> bool:

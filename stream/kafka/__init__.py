@@ -7,6 +7,8 @@ Records come in as columns (`records.record_columns.Records`) and go out as enco
     patches          `patch_aiokafka()`: the one place that changes aiokafka
     fetcher          reads a fetch in columns, and the records at which aiokafka raises an error
     pacing           lets pings gather while many come
+    partitioner      where Kafka's default partitioner puts a key
+    entity_places    which entities lie in several partitions, or elsewhere than there
     producer         Publisher: sends batches and offsets, in transactions or without
     group_consumer   a consumer whose process commits offsets itself
     log              the input topic as a log: committed offsets, bounds, reading it again

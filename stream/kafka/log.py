@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from stream.config.wording import place
 from stream.kafka import fetcher
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.records.record_columns import Records
@@ -143,7 +144,9 @@ async def reread(
             if await consumer.position(tp) > position:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > STALL_S:
-                raise RuntimeError(f"cannot read {partition} back from {position} to {end}: no record for {STALL_S} s")
+                raise RuntimeError(
+                    f"cannot read {place(partition)} back from {position} to {end}: no record for {STALL_S} s"
+                )
 
 
 async def bounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ from stream.up.parts import Doors, Part, ports
 
 METRICS: Final = "--metrics"
 SERVE_PORT: Final = 9480  # of `pathcast serve`, too
+LOOK_S: Final = 0.25  # between two looks whether a part listens
 
 
 class _Use(NamedTuple):
@@ -60,6 +62,18 @@ def check_senders(address: Address, maps: Iterable[str]) -> None:
         check_closed(guards, address)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--ingest") from None
+
+
+async def opened(address: Address) -> None:
+    """Returns once something listens there, however long that takes."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+        except OSError:
+            await asyncio.sleep(LOOK_S)
+        else:
+            writer.close()
+            return
 
 
 def check(parts: Sequence[Part]) -> None:

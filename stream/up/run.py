@@ -18,7 +18,7 @@ from typing import Final
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.up import logs, servers
+from stream.up import doors, logs, servers
 from stream.up.child import Child, Running
 from stream.up.home import Home
 from stream.up.keeper import Keeper
@@ -92,6 +92,7 @@ class Supervisor:
         self._servers: list[Keeper] = []
         self._workers: list[Keeper] = []
         self._rest: list[Keeper] = []
+        self._doors: list[asyncio.Task[None]] = []
 
     @property
     def keepers(self) -> list[Keeper]:
@@ -120,17 +121,23 @@ class Supervisor:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)
             keeper.begin()
-        self._say_doors()
+        self.watch_doors()
         topics = settings.topics
         self._screen.say("", f"{len(options.parts)} parts are started; pings go to {topics.pings} at {bootstrap}")
         self._screen.say("", f"forecasts come on {topics.forecasts}; the logs are in {options.home.logs}")
 
-    def _say_doors(self) -> None:
-        for part in self._options.parts:
-            if part.listens is not None:
-                self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
+    def watch_doors(self) -> None:
+        """Begins to watch where parts listen, and says of each that it does, once it does: serve compiles first."""
+        self._doors = [asyncio.create_task(self._say_door(part)) for part in self._options.parts if part.listens]
+
+    async def _say_door(self, part: Part) -> None:
+        assert part.listens is not None
+        await doors.opened(part.listens)
+        self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
 
     async def stop(self) -> None:
+        for task in self._doors:
+            task.cancel()
         for group in (self._workers, self._rest, self._servers):
             await asyncio.gather(*(keeper.stop() for keeper in group))
 

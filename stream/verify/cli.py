@@ -221,6 +221,7 @@ def show(report: Report) -> None:
     """Prints a table for people, the findings under it, and a last line with the result."""
     from rich.console import Console
 
+    from stream.kafka.partitioner import ADVICE
     from stream.verify.report import MEANING, NAMES, VERDICTS
 
     console, total = Console(), report.total
@@ -228,6 +229,8 @@ def show(report: Report) -> None:
     beside = [f"{count:,} {what}" for name, what in BESIDE if (count := getattr(total, name))]
     for line in ([", ".join(beside)] if beside else []) + report.notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in filter(None, (report.entities.split_in_words(), report.entities.elsewhere_in_words())):
+        console.print(escaped(f"{line}: {ADVICE}"), markup=False, highlight=False, soft_wrap=True)
     for verdict in VERDICTS:
         if count := getattr(total, verdict):
             style = None if verdict in report.allowed else "red"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from stream.kafka.entity_places import EntityPlaces
+
 EXAMPLES: Final = 5  # of each verdict: enough to see the pattern
 
 Verdict = Literal[
@@ -95,6 +97,7 @@ class Report:
     strays: Tally = field(default_factory=Tally)  # answers to no partition that exists
     examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    entities: EntityPlaces = field(default_factory=EntityPlaces)
     allowed: frozenset[Verdict] = frozenset()  # counted and shown, but not wrong
     seconds: float = 0.0
     _shown: Counter[Verdict] = field(default_factory=Counter)
@@ -135,5 +138,6 @@ class Report:
             "partitions": {str(number): asdict(tally) for number, tally in sorted(self.tallies.items())},
             "examples": [example._asdict() for example in self.examples],
             "notes": self.notes,
+            "entities": self.entities.as_json(),
             "seconds": round(self.seconds, 3),
         }

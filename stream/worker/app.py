@@ -129,7 +129,7 @@ async def build(settings: Settings, announcements: AnnouncementReader | None = N
         tracer=tracing.tracer(settings, app.ends),
     )
     app.watch = Monitor(app.delivery, engine, consumer, app.versions)
-    _connect(app, settings)
+    _connect(app, settings, engine)
     return app
 
 
@@ -179,7 +179,7 @@ def _credentials(security: KafkaSecurity) -> faust.auth.Credentials | None:
     return None if context is None else faust.SSLCredentials(context)
 
 
-def _connect(app: App, settings: Settings) -> None:
+def _connect(app: App, settings: Settings, engine: Engine) -> None:
     delivery, consumer, counts = app.delivery, cast(Consumer, app.consumer), PartitionCounts()
     pings = app.topic(settings.topics.pings, schema=Untouched())
 
@@ -194,7 +194,8 @@ def _connect(app: App, settings: Settings) -> None:
     async def on_assigned(*args: Any, **_: Any) -> None:
         given = partitions(args[1])
         log.info("assigned: partitions %s", ", ".join(str(number) for _, number in sorted(given)) or "none")
-        if more := counts.changed(consumer.partitions_of(settings.topics.pings)):
+        engine.placement.partitions = consumer.partitions_of(settings.topics.pings)
+        if more := counts.changed(engine.placement.partitions):
             log.warning("%s: %s", settings.topics.pings, more)
         delivery.ownership.assigned(given)
 

@@ -32,6 +32,7 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
+from stream.config.wording import place
 from stream.kafka import log_facts, membership
 from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced, reread
 from stream.kafka.records.record_columns import Records
@@ -143,7 +144,8 @@ class Consumer(driver.Consumer):
         try:
             await self._inside(self._kafka.commit(wanted))
         except (CommitFailedError, IllegalStateError) as error:
-            raise Rebalanced(f"cannot commit {dict(offsets)}: {error}") from error
+            marks = ", ".join(f"{one.offset} in {place(tp)}" for tp, one in offsets.items())
+            raise Rebalanced(f"cannot commit {marks}: {error}") from error
 
     async def confirm_membership(self) -> None:
         """Asks the group's coordinator whether our assignment is still the current one.

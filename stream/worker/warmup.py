@@ -31,6 +31,7 @@ async def warm(predictor: Predictor, settings: Settings) -> None:
     if settings.atlases is not None:
         predictor.warm_atlas()
     engine = Engine(predictor, MemoryStore(), settings)
+    engine.placement.partitions = 1
     pings = [
         Ping(entity_id=NOBODY, ts=THEN_MS + 1000 * s, lat=LAT_PER_S * s, lon=LON_PER_S * s, speed_mps=8.0)
         for s in SECONDS

@@ -112,7 +112,8 @@ def evaluate(
         typer.Option(
             "--max-anchors",
             min=1,
-            help=f"forecast, gapfill, arrivals: per file, by taking every n-th track; default: {MOST_ANCHORS:,}",
+            help="forecast, gapfill, arrivals: per file, by taking every n-th track, so perhaps not all entities; "
+            f"default: {MOST_ANCHORS:,}",
         ),
     ] = None,
     max_gaps: Annotated[

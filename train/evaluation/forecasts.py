@@ -56,6 +56,7 @@ class Sample:
     train: Corpus | None = None  # tracks to fit baselines to; None where they would overlap with the evaluated ones
     copies: int = 0  # duplicates left out of the test, because training or validation has them under another id
     fleet: Corpus | None = None  # all tracks of the file, judged or not: what an atlas is made of
+    entities: int | None = None  # number of entities in the split; None: all of them are evaluated
 
 
 def open_samples(
@@ -112,7 +113,8 @@ def _open_sample(
     if train is not None and len(long_enough(train)) == 0:
         train = None
     copies = len(long_enough(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
-    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train, copies, corpus)
+    entities, name = len(np.unique(chosen.entity)), corpus.files[0]
+    return Sample(name, part, splits.fingerprint, thinned, len(chosen), every, train, copies, corpus, entities)
 
 
 def _place(given: Path | str | Source) -> Path:
@@ -295,11 +297,13 @@ def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
 def about(sample: Sample) -> dict[str, Any]:
     """Returns what was evaluated, for the head of a report."""
     corpus = sample.corpus
+    entities = len(np.unique(corpus.entity))
     return {
         "file": sample.file,
         "split": sample.split,
         "split_fingerprint": sample.fingerprint,
-        "entities": len(np.unique(corpus.entity)),
+        "entities": entities,
+        "entities_in_split": sample.entities or entities,
         "tracks": len(corpus),
         "tracks_in_split": sample.tracks,
         "every_nth_track": sample.every,

@@ -37,7 +37,7 @@ def _show_times(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in (*_time_verdicts(bands), *_few(bands), *_reliable(report.get("geofences", {}))):
+    for line in (*_time_verdicts(bands), *_few(bands, report), *_reliable(report.get("geofences", {}))):
         console.print(line, highlight=False)
 
 
@@ -142,7 +142,7 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     if judged:
         yield "what 90 % regions hold (90 % is right; 95 % interval):"
         yield from (f"  {label}: {_held(block[MODEL])}" for label, block in judged.items())
-    yield from _few({_label(key): block for key, block in blocks.items()})
+    yield from _few({_label(key): block for key, block in blocks.items()}, report)
     for name, one in (report.get("next_interval") or {}).items():
         factor, low, high = (f"{one[key]:.3f}" for key in ("factor", "low", "high"))
         holds = f"; its 90 % interval holds {100 * one['holds_90']:.1f} %" if "holds_90" in one else ""
@@ -202,8 +202,11 @@ def _held(score: dict[str, Any]) -> str:
     return f"{holds:.1f} % ({low:.1f} to {high:.1f}; {score['entities']:,} entities)"
 
 
-def _few(blocks: dict[str, Any]) -> Iterator[str]:
-    """Warns where intervals come from so few entities that they are too narrow."""
+def _few(blocks: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
+    """Warns where not all entities are judged, and where intervals come from so few that they are too narrow."""
+    entities, among = report["entities"], report["entities_in_split"]
+    if entities < among:
+        yield f"--max-anchors left {entities:,} of {among:,} entities; on all of them, ratios may be others"
     for label, block in blocks.items():
         entities = max(score["entities"] for score in block.values() if isinstance(score, dict) and "entities" in score)
         if entities < FEW_ENTITIES:
@@ -233,7 +236,8 @@ def _counts(report: dict[str, Any]) -> str:
     tracks = f"{report['tracks']:,} tracks"
     if every > 1:
         tracks += f" (one in {every:,} of {report['tracks_in_split']:,})"
-    counts = [f"{report['entities']:,} entities", tracks]
+    entities, among = report["entities"], report["entities_in_split"]
+    counts = [f"{entities:,} entities" if entities == among else f"{entities:,} of {among:,} entities", tracks]
     if report["copies_left_out"]:
         counts.append(f"{report['copies_left_out']:,} left out as copies of others")
     counts += [f"{report[name]:,} {name}" for name in ("anchors", "trips", "fallbacks") if report.get(name)]

@@ -14,11 +14,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from aiokafka.partitioner import murmur2
 from redis.exceptions import RedisError
 
 from stream.api.http.problems import Refusal
 from stream.config.security import Refused
+from stream.kafka.partitioner import partition_of
 from stream.store.base import Partition
 
 MOST_CALLS: Final = 2
@@ -100,9 +100,4 @@ class States:
 
     def _home(self, entity_id: str) -> int:
         known = self._known(entity_id)
-        return default_partition(entity_id, self._partitions()) if known is None else known
-
-
-def default_partition(entity_id: str, partitions: int) -> int:
-    """Returns the partition that Kafka's default partitioner gives to pings of the entity."""
-    return int((murmur2(entity_id.encode()) & 0x7FFFFFFF) % partitions)
+        return partition_of(entity_id.encode(), self._partitions()) if known is None else known

@@ -14,6 +14,7 @@ from model.atlas.parts import Parts
 from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
+from stream.config.wording import place
 from stream.kafka.log import Bounds
 from stream.kafka.records.record_columns import Partition, Records
 from stream.members.group_member import AnotherLog
@@ -93,7 +94,7 @@ class Owned:
     async def add(self, records: Records) -> None:
         """Counts the next records. Raises AnotherLog."""
         if self.next_offset is not None and records.first_offset < self.next_offset:
-            raise AnotherLog(f"{self.partition} goes on at {records.first_offset} and not at {self.next_offset}")
+            raise AnotherLog(f"{place(self.partition)} goes on at {records.first_offset} and not at {self.next_offset}")
         for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records, self._foreign))):
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset

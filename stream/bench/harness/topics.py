@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
@@ -18,6 +17,7 @@ from kafka.structs import OffsetAndMetadata
 from stream.bench.harness.workload import Sent
 from stream.config.security import in_words
 from stream.kafka import admin
+from stream.kafka.partitioner import partition_of
 from stream.wire import Topics
 
 # The size of a batch of pings in the log. It is a Java producer's default, and must not be larger: a broker returns
@@ -55,11 +55,6 @@ def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes:
 
 def prefix_of(topics: Topics) -> str:
     return topics.pings.removesuffix(".pings.v1")
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """Returns the partition of a key by Kafka's default partitioner, which is the same in every client."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 def prefill(bootstrap: str, topic: str, partitions: int, pings: Iterable[Sent]) -> int:

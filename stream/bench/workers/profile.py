@@ -100,6 +100,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/asks.py", "", "engine"),
     ("stream/engine/bisection.py", "", "engine"),
     ("stream/engine/entities/quota.py", "", "engine"),
+    ("stream/engine/entities/placement.py", "", "engine"),
     ("stream/delivery/inbox.py", "", "delivery"),
     ("stream/delivery/delivery.py", "", "delivery"),
     ("stream/delivery/ownership/ownership.py", "", "delivery"),

@@ -218,7 +218,7 @@ def _forecasts(call: Call) -> int:
 def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:
     """Returns the pings in the batches of a worker that drains a full topic: FETCH_BYTES of each partition in turn, and
     `max_batch` of these in each poll, which is a batch."""
-    from stream.bench.harness.topics import partition_of
+    from stream.kafka.partitioner import partition_of
 
     logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ping in pings:

@@ -154,6 +154,7 @@ def _findings(name: str, part: Part[Any], asked: Asked) -> list[Finding]:
         return [
             *kafka_groups.check_brokers(value, asked.bootstrap),
             *kafka_topics.check_topics(value, topics, versions=asked.versions),
+            *kafka_topics.check_places(value.places, topics.pings),
             *kafka_groups.check_groups(value, _reads(asked), asked.group),
             *kafka_groups.check_transactions(value),
             *kafka_groups.check_newest(newest_ms, now_ms, topics.pings),

@@ -9,11 +9,14 @@ those that do not coordinate it say so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
+import aiokafka
+from aiokafka.errors import KafkaError as BrokerError
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, for_code
@@ -22,10 +25,14 @@ from kafka.protocol.consumer import OffsetSpec
 
 from stream.config.security import KafkaSecurity
 from stream.kafka import admin
+from stream.kafka.entity_places import EntityPlaces
+from stream.kafka.log import INPUT_ISOLATION, reader
 
 State = Literal["there", "absent", "hidden"]  # hidden: we may not know
 SETTINGS: Final = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")
 OFFSETS_RETENTION: Final = "offsets.retention.minutes"
+NEWEST: Final = 500  # records of a partition whose keys are looked at, some 100 KB
+MOST_PARTITIONS: Final = 64
 _NOTHING: Final[Mapping[str, Any]] = {}
 _ABSENT: Final = "UnknownTopicOrPartitionError"
 
@@ -61,6 +68,7 @@ class Kafka:
     groups: Mapping[str, Group] = field(default_factory=dict)
     transactions: Mapping[str, State] = field(default_factory=dict)  # "there": we may describe that id
     offsets_retention_min: int | None = None  # None: we may not know
+    places: EntityPlaces | None = None  # of the newest pings, by their keys; None: they could not be read
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,42 @@ def facts(bootstrap: str, security: KafkaSecurity, wanted: Wanted, timeout_s: fl
             },
             transactions={name: _transaction(client, brokers, name) for name in wanted.transactions},
             offsets_retention_min=_offsets_retention(client, brokers[0]),
+            places=_places(bootstrap, security, wanted.pings, topics[wanted.pings], timeout_s / 2),
         )
+
+
+def _places(bootstrap: str, security: KafkaSecurity, pings: str, topic: Topic, within_s: float) -> EntityPlaces | None:
+    """Reads the keys of the newest records. What does not come in this time is left out."""
+    found = EntityPlaces(topic.partitions)
+    spans = {
+        aiokafka.TopicPartition(pings, number): (max(topic.begins.get(number, 0), end - NEWEST), end)
+        for number, end in sorted(topic.ends.items())[:MOST_PARTITIONS]
+    }
+    left = {tp: end for tp, (begin, end) in spans.items() if begin < end}
+
+    async def read() -> None:
+        servers = bootstrap.split(",")
+        async with asyncio.timeout(within_s), reader(servers, security.arguments(), INPUT_ISOLATION) as consumer:
+            consumer.assign(list(left))
+            for tp in left:
+                consumer.seek(tp, spans[tp][0])
+            while left:
+                for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                    for key in records.keys.each():
+                        if key is not None:
+                            found.add(key.decode(errors="replace"), tp.partition)
+                for tp in [tp for tp, end in left.items() if await consumer.position(tp) >= end]:
+                    del left[tp]
+                    consumer.pause(tp)
+
+    try:
+        if left:
+            asyncio.run(read())
+    except TimeoutError:
+        pass
+    except (KafkaError, BrokerError, OSError):
+        return None
+    return found
 
 
 def _allowed(ask: Callable[[], Any], otherwise: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from stream.commands.doctor.finding import Finding, ok, problem, unknown, warning
 from stream.commands.doctor.kafka_facts import Kafka, Topic
 from stream.config.wording import counted
+from stream.kafka.entity_places import EntityPlaces
+from stream.kafka.partitioner import ADVICE
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 HOUR_MS: Final = 3_600_000
@@ -38,6 +40,21 @@ def check_topics(facts: Kafka, topics: Topics, *, versions: bool) -> list[Findin
         topic = facts.topics.get(name, Topic("absent"))
         found += list(_of_one(name, topic, role, facts, topics)) or [ok(f"topic {name}", _summary(topic))]
     return found
+
+
+def check_places(places: EntityPlaces | None, pings: str) -> list[Finding]:
+    """Returns what the keys of the newest pings say: an entity in two partitions is two, with half a track each."""
+    check = f"keys of {pings}"
+    if places is None:
+        return [unknown(check, "they cannot be read, so it is unknown whether all senders partition alike", RIGHTS)]
+    if not places.seen:
+        return []
+    found = []
+    if split := places.split_in_words():
+        found.append(problem(check, split, f"{ADVICE}; it is so, too, after the topic got more partitions"))
+    if elsewhere := places.elsewhere_in_words():
+        found.append(warning(check, elsewhere, ADVICE))
+    return found or [ok(check, f"{counted(places.seen, 'entity', 'entities')}, each where murmur2 puts it")]
 
 
 def _of_one(name: str, topic: Topic, role: Role, facts: Kafka, topics: Topics) -> Iterator[Finding]:

@@ -53,7 +53,4 @@ def raise_if_none(found: Recording, counts: Counts, rejects: Rejects) -> None:
     """Raises ValueError if a file has rows, and none is a ping."""
     if rejects.first and not counts.pings:
         one = rejects.first[0]
-        raise ValueError(
-            f"{found.path}: none of {counts.rows:,} rows is a ping; the first: {one.code}: {one.message} "
-            "(--columns maps names, and the unit of times)"
-        )
+        raise found.without_pings(counts.rows, one.code, one.message)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from aiokafka.errors import KafkaError
 
 from stream.config.security import Refused
+from stream.config.wording import place
 from stream.delivery.checkpointer import AWAY, Checkpointer, delays
 from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
@@ -181,7 +182,7 @@ class Ownership:
                 self._outages.forget(owned)
                 return
             except Rebalanced as error:
-                log.warning("%s is not taken over: %s", owned.partition, error)
+                log.warning("%s is not taken over: %s", place(owned.partition), error)
                 async with self._busy:
                     self._lose([owned])
                 return
@@ -191,14 +192,16 @@ class Ownership:
                 if isinstance(error, AWAY):
                     self._outages.failed(owned, "takeover", error)
                 pause = isinstance(error, Fenced)
-                log.warning("cannot take %s over yet: %r", owned.partition, error)
+                log.warning("cannot take %s over yet: %r", place(owned.partition), error)
             except Refused:
                 raise
             except Exception as error:  # a record that quarantined its entity, without a checkpoint after it
                 if careful:
                     raise
                 careful = True
-                log.error("taking %s over failed (%r): once more, carefully", owned.partition, error, exc_info=True)
+                log.error(
+                    "taking %s over failed (%r): once more, carefully", place(owned.partition), error, exc_info=True
+                )
             await asyncio.sleep(delay_s)
 
     def _took_over(self, task: asyncio.Task[None]) -> None:

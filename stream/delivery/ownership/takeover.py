@@ -28,6 +28,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from stream.config import failpoints
+from stream.config.wording import place
 from stream.delivery.accounts import Accounts
 from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.delivery.partitions import Guarantee, InputLog, Owned
@@ -108,7 +109,7 @@ class Takeover:
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
                 await self._fold(owned, records, careful, todo.start if rebuilds else None)
-            log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
+            log.info("%s: replayed [%d, %d)", place(partition), todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.history = history
         owned.ready = True

@@ -7,5 +7,6 @@ restore         loads stored entities: the track as it is, the model state if it
 snapshot        makes one partition's checkpoint, leg by leg, while the engine works on
 stored_entity   the bytes that the store keeps of one entity
 quarantine      entities that were given up, and until when
+placement       notices entities that lie where murmur2 does not put them
 quota           limits how many entities a partition may have in the store
 """

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model.api import StateError
+from stream.config.wording import place
 from stream.engine.entities import quarantine, stored_entity
 from stream.engine.entities.predictors import Predictors
 from stream.engine.entities.quarantine import Quarantine
@@ -87,7 +88,8 @@ class Restorer:
 
     def _refuse(self, shard: Shard, entity_id: str, why: str) -> None:
         shard.counts.damaged += 1
-        log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, shard.partition, why)
+        where = place(shard.partition)
+        log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, where, why)
 
     def _load(self, shard: Shard, states: Sequence[StoredState]) -> None:
         if not states:
@@ -139,4 +141,4 @@ class Restorer:
     def _say_rebuilt(self, shard: Shard, entity: Entity, why: str) -> None:
         shard.counts.rebuilt += 1
         if why:
-            log.warning("state of %r in %s refused (%s): rebuilding", entity.id, shard.partition, why)
+            log.warning("state of %r in %s refused (%s): rebuilding", entity.id, place(shard.partition), why)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX
+from stream.config.wording import place
 from stream.engine.counts import Counts
 from stream.engine.entities import quarantine, stored_entity
 from stream.engine.entities.predictors import Predictors
@@ -298,8 +299,8 @@ class EntityTable:
 
 def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> ValueError:
     return ValueError(
-        f"a checkpoint of {shard.partition} at {next_offset} would include offset {includes - 1} of {entity_id!r}: "
-        "commit first"
+        f"a checkpoint of {place(shard.partition)} at {next_offset} would include offset {includes - 1} of "
+        f"{entity_id!r}: commit first"
     )
 
 

@@ -83,6 +83,7 @@ class Connection:
         self._connections = 0
         self._since_s = 0.0  # when the connection was made
         self._short = 0  # connections in a row that were lost at once
+        self._closing = False
         self._client = self._made()
 
     @classmethod
@@ -102,6 +103,7 @@ class Connection:
 
     async def close(self) -> None:
         """Ends the connection. The broker keeps the session, and in it what is not acknowledged."""
+        self._closing = True
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
 
@@ -182,6 +184,8 @@ class Connection:
 
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._connected = 0
+        if self._closing:  # it is we who end it, and nothing is lost
+            return
         name = self._settings.client_id
         self._short = self._short + 1 if time.monotonic() - self._since_s < SHORT_S else 0
         if reason.value == TAKEN_OVER:

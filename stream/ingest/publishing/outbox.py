@@ -23,9 +23,9 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.partitioner import murmur2
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, in_words, kafka_refusal
+from stream.kafka.partitioner import hashed
 from stream.wire import Headers
 
 log: Final = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # of their values
 BATCH_BYTES: Final = 256 * 1024  # a batch of one partition; a broker takes 1 MB unless it is told otherwise
 _NAMES: Final = 65_536  # of entities whose hash is remembered: 10 us each in Python, and 10 MB in all
 # What aiokafka raises when brokers are away or refuse; a connection that cannot be opened is an OSError.
+_hashed: Final = lru_cache(_NAMES)(hashed)
 _FAILURES: Final = (KafkaError, TimeoutError, OSError)
 
 
@@ -193,7 +194,7 @@ class Outbox:
         for number, item in enumerate(items):
             if item.topic not in counts:
                 counts[item.topic] = len(await self._producer.partitions_for(item.topic))
-            partition = (number if item.key is None else hashed(item.key)) % counts[item.topic]
+            partition = (number if item.key is None else _hashed(item.key)) % counts[item.topic]
             parts.setdefault((item.topic, partition), []).append(item)
         for (topic, partition), ours in parts.items():
             for batch in _batches(self._producer, ours):
@@ -270,9 +271,3 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
     """Asks for the error, which asyncio would complain about otherwise."""
     if not future.cancelled():
         future.exception()
-
-
-@lru_cache(_NAMES)
-def hashed(key: bytes) -> int:
-    """Returns the hash by which Kafka's clients choose the partition of a key."""
-    return int(murmur2(key)) & 0x7FFF_FFFF

@@ -108,6 +108,7 @@ class Judge:
         if (forgotten := forgets(record)) is not None:
             self._forecast_ms.pop(forgotten, None)
         if ping is not None:
+            self._report.entities.add(ping.entity_id, self._partition)
             may_repeat = known.may_repeat(ping.entity_id, ping.ts)
             known.note_time(ping.entity_id, ping.ts)
         judged = record.offset >= self.span.start

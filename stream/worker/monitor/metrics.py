@@ -146,6 +146,10 @@ TABLE: Final = (
     Row(GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _held(lambda h: h.unread)),
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),
     Row(COUNTER, "states_evicted", "Lost by Redis before they expired.", PARTITION, _counts(lambda c: c.evicted)),
+    Row(
+        *(COUNTER, "entities_misplaced", "Came into memory, and murmur2 puts their key into another partition."),
+        *(PARTITION, _counts(lambda c: c.misplaced)),
+    ),
     Row(COUNTER, "over_quota", "Rejected: of new entities over the quota.", PARTITION, _counts(lambda c: c.over_quota)),
     Row(
         *(GAUGE, "atlas_info", "1: the version of the atlas that answered last; empty: none serves yet."),

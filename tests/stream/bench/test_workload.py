@@ -8,12 +8,12 @@ from operator import attrgetter
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from stream.bench.harness import topics
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.bench.peers.drained import rate_behind, ratios
 from stream.bench.workers import scale, step, takeover
 from stream.config.settings import FETCH_BYTES
+from stream.kafka.partitioner import partition_of
 from stream.tracks.clean import parse
 from stream.tracks.fix import pack
 from stream.tracks.track import Accepted, Policy, Track, observe
@@ -51,7 +51,7 @@ def test_keys_go_where_kafkas_own_partitioner_puts_them() -> None:
     theirs = DefaultPartitioner()
     for number in range(200):
         key = f"e{number:06d}".encode()
-        assert topics.partition_of(key, 8) == theirs(key, list(range(8)), list(range(8)))
+        assert partition_of(key, 8) == theirs(key, list(range(8)), list(range(8)))
 
 
 def test_the_bare_step_plays_every_ping_that_the_engine_answered_and_counts_those_behind_the_warm_up() -> None:

@@ -82,6 +82,7 @@ async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
         await store.claim(P0)  # another's, which comes late
         store.takes.set()
         await until(lambda: "refused" in caplog.text)
+        assert f"checkpoint of partition {P0[1]} of {P0[0]} refused" in caplog.text
         assert takeovers() == []
         await delivery.ownership.revoked([P0])
         delivery.ownership.assigned([P0])

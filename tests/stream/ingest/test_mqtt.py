@@ -100,6 +100,22 @@ async def test_a_server_that_is_busy_is_away_and_not_a_refusal() -> None:
     assert found._refusal is None
 
 
+async def test_a_connection_that_we_end_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ctrl-C ended with a warning that the source is away: paho tells of our own disconnect as of any other."""
+    source = Source("mqtt")
+    found = Connection(settings(), source)
+    normal = reason(PacketTypes.DISCONNECT, 0)
+    monkeypatch.setattr(
+        found._client, "disconnect", lambda: found._on_disconnect(found._client, None, None, normal, None)
+    )
+    await found.close()
+    await asyncio.sleep(0)
+    assert not source.is_away
+    assert not caplog.messages
+
+
 def message(number: int, qos: int) -> MQTTMessage:
     found = MQTTMessage(number, b"owntracks/jo/pixel")
     found.payload, found.qos = b"{}", qos

@@ -14,8 +14,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorization
 from stream.adapters.live.parsed import Skip, reject
 from stream.config.security import Refused
 from stream.ingest.publishing import outbox
-from stream.ingest.publishing.outbox import MAX_WAITING, Item, Outbox, hashed
+from stream.ingest.publishing.outbox import MAX_WAITING, Item, Outbox
 from stream.ingest.publishing.sink import Sink, Unavailable
+from stream.kafka.partitioner import hashed
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics
 
 TOPICS = Topics.of("t")

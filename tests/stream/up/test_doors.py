@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import re
 import socket
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
 from stream.config.http_access import Address
 from stream.demo.embedded import free_port
 from stream.up import doors
 from stream.up.home import Home
 from stream.up.parts import Part, table
+from stream.up.run import Options, Supervisor
+from stream.up.screen import Screen
 
 
 def parts(metrics: str = "", serve: str = "0", ingest: str = "0", workers: int = 2) -> list[Part]:
@@ -74,3 +79,17 @@ def test_senders_must_say_who_they_are_on_a_network(monkeypatch: pytest.MonkeyPa
 def test_without_maps_all_presets_are_taken() -> None:
     assert {"/webhook/flespi", "/webhook/owntracks", "/webhook/traccar"} <= doors.maps_of(None).keys()
     assert doors.maps_of(["samsara"]) == {"/webhook/samsara": "samsara"}
+
+
+async def test_a_part_is_said_to_listen_once_it_does(tmp_path: Path) -> None:
+    """The API compiles for half a minute first, and who came at once was refused."""
+    said, at = io.StringIO(), Address("127.0.0.1", free_port())
+    api = Part("serve", "serve", ("serve",), listens=at, paths=("/openapi.json",))
+    supervisor = Supervisor(Options(Home(tmp_path), [api], "pathcast"), Screen(Console(file=said)), -1, -1)
+    supervisor.watch_doors()
+    await asyncio.sleep(2 * doors.LOOK_S)
+    assert not said.getvalue()
+    async with await asyncio.start_server(lambda _, writer: writer.close(), at.host, at.port):
+        await asyncio.wait(supervisor._doors, timeout=10)
+    assert said.getvalue() == f"serve | listens at http://{at}: /openapi.json\n"
+    await supervisor.stop()

@@ -506,6 +506,32 @@ async def test_a_fill_from_before_the_log_is_not_blamed_where_no_record_has_a_ti
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
+async def test_entities_in_two_partitions_or_in_another_one_are_told_and_are_no_findings(
+    history: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two senders with two partitioners made two entities of one, and verify found nothing to say."""
+    report = await sound_verdict(history)
+    assert report.as_json()["entities"] == {
+        "seen": 2, "in_several_partitions": 0, "elsewhere_than_murmur2": 0, "examples": []
+    }  # fmt: skip
+    report.entities.partitions = 2  # murmur2 puts bus-1 into the first, and bus-2 into the second
+    report.entities.add("bus-1", 1)
+    assert report.as_json()["entities"] == {
+        "seen": 2,
+        "in_several_partitions": 1,
+        "elsewhere_than_murmur2": 1,
+        "examples": [
+            {"entity": "bus-1", "partitions": [0, 1]},
+            {"entity": "bus-2", "partitions": [0], "murmur2": 1},
+        ],
+    }
+    show(report)
+    shown = capsys.readouterr().out
+    assert "1 entity lies in several partitions, each with a part of its pings (bus-1 in 0, 1)" in shown
+    assert "1 entity lies in another partition than murmur2 gives (bus-2 in 0 and not 1)" in shown
+    assert "nothing is wrong" in shown
+
+
 async def test_people_see_counts_findings_and_notes(history: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     moved = with_forecast(history.out[3], moved_north(5))
     report = await verdict(history, [moved, *without(history, 3)[1:]], store=MemoryStore())

@@ -31,6 +31,7 @@ async def main():
         await warm(predictor, Settings())
     before = ready()
     rig = Rig(lambda: predictor)
+    rig.engine.placement.partitions = 1
     await rig.batch(*steady("bus-1", 12), *steady("bus-2", 12))
     await rig.batch(ping("bus-1", 500), ping("bus-2", 505), ping("bus-2", 510), ping("bus-2", 507))
     await rig.checkpoint()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -115,8 +116,9 @@ def shown(line: str) -> tuple[str, float, float, float]:
     return head, h_s, lat, lon
 
 
-def check(command: list[str] | str, folder: Path, scene: Scene) -> None:
-    """The program shows every forecast, and nothing else."""
+def check(command: list[str] | str, folder: Path, scene: Scene, group: str = "") -> None:
+    """The program shows every forecast, and nothing else. Ctrl-C takes it out of its group, if it has one: the next one
+    would get nothing until its session expires, 45 s later."""
     deadline = time.monotonic() + PATIENCE_S
     with running(command, folder) as process:
         while True:
@@ -127,6 +129,12 @@ def check(command: list[str] | str, folder: Path, scene: Scene) -> None:
             time.sleep(0.05)
         # Whoever shows what was aborted last shows it now; the committed ones alone are not enough to wait for.
         time.sleep(0.5)
+        if group:
+            with admin.connected(scene.bootstrap) as client:
+                assert len(client.describe_groups([group])[group]["members"]) == 1
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE_S)
+                assert not client.describe_groups([group])[group]["members"]
     found = [shown(line) for line in (folder / "out").read_text().splitlines() if line]
     assert sorted(found) == scene.lines, (folder / "err").read_text()[-3_000:]
 
@@ -168,7 +176,7 @@ def test_node(scene: Scene, tmp_path: Path) -> None:
     (program,) = recipe("Node", "js", scene.bootstrap)
     (tmp_path / "subscribe.js").write_text(program)
     assert "`node subscribe.js`" in README.read_text()
-    check("node subscribe.js", tmp_path, scene)
+    check("node subscribe.js", tmp_path, scene, group="my-program-in-node")
 
 
 def test_java(scene: Scene, tmp_path: Path) -> None:
@@ -177,7 +185,7 @@ def test_java(scene: Scene, tmp_path: Path) -> None:
     (program,) = recipe("Java", "java", scene.bootstrap)
     (tmp_path / "Subscribe.java").write_text(program)
     assert "`java -cp 'lib/*' Subscribe.java`" in README.read_text()
-    check("java -cp 'lib/*' Subscribe.java", tmp_path, scene)
+    check("java -cp 'lib/*' Subscribe.java", tmp_path, scene, group="my-program-in-java")
 
 
 def test_the_longer_example_runs(scene: Scene, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,16 +16,18 @@ import bus_feed
 import pytest
 import redis
 import redis_server
-from pathcast_process import eventually
+from kafka import KafkaProducer
+from pathcast_process import PATIENCE_S, VERIFY, environment, eventually
 from worker_pages import Scrape, ask, base_of, readiness
 from worker_process import Worker, assert_all_live
 
 from stream.config.http_access import TOKEN
-from stream.wire import Topics
+from stream.wire import Ping, Topics, dumps
 
 PINGS = 3_000
 SEED = 23
 SECRET = "0123456789abcdef"
+TWICE = ("two", "both", "split")  # entities whose pings come by two partitioners
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +88,33 @@ def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
         consumed()
         assert eventually(lambda: scrape().sum("checkpoint_behind_records") == 0)
         assert_adds_up(scrape(), kafka, topics)
+
+        assert scrape().sum("entities_misplaced_total") == 0
+        assert "murmur2" not in worker.log()
+        send_to_both(kafka, topics.pings)
+        consumed()
+        assert eventually(lambda: scrape().sum("entities_misplaced_total") == len(TWICE))
         assert worker.stop() == 0, worker.log()
         assert SECRET not in worker.log()
+        assert worker.log().count("murmur2 gives partition") == 1
+    names["redis"] = own_redis
+    command = [*VERIFY, "--json", f"--bootstrap={kafka}", *(f"--{name}={value}" for name, value in names.items())]
+    run = subprocess.run(
+        [*command, f"--weights={weights}"], capture_output=True, timeout=PATIENCE_S, env=environment(), check=False
+    )
+    report = json.loads(run.stdout)
+    assert (run.returncode, report["ok"]) == (0, True), report["examples"]
+    assert report["entities"]["in_several_partitions"] == len(TWICE)
+    assert report["entities"]["elsewhere_than_murmur2"] == 0
+
+
+def send_to_both(bootstrap: str, topic: str) -> None:
+    """Pings of entities into both partitions, as kcat and a client of Java do: each becomes two."""
+    with KafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for name in TWICE:
+            for number in range(2):
+                ping = Ping(entity_id=name, ts=1_700_000_000_000 + number, lat=30.0, lon=-97.0)
+                producer.send(topic, key=name.encode(), value=dumps(ping), partition=number)
 
 
 def assert_adds_up(scrape: Scrape, kafka: str, topics: Topics) -> None:

@@ -27,6 +27,7 @@ from train.evaluation.forecasts import (
     worse_strata,
 )
 from train.evaluation.metrics import Cases
+from train.evaluation.report import show
 from train.evaluation.rollout import MODEL, Answers, walk
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
@@ -217,7 +218,10 @@ def test_two_tracks_of_one_vehicle_are_one_entity(make_sample: MakeSample) -> No
     assert judge_forecasts(judged, None)["horizons"]["next"]["stay"]["entities"] == 1
 
 
-def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file: WriteFile, tmp_path: Path) -> None:
+def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(
+    write_file: WriteFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 100 places, 22 were judged by --max-anchors, with other ratios than all have, and nothing said 22 of 100."""
     path = write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(40))))
     (everything,) = open_samples([path], "all", cache_dir=tmp_path / "cache")
     parts = [open_samples([path], part, cache_dir=tmp_path / "cache")[0] for part in ("train", "val", "test")]
@@ -226,7 +230,16 @@ def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file
     assert len({part.fingerprint for part in parts}) == 1
     (thinned,) = open_samples([path], "all", cache_dir=tmp_path / "cache", most=510)
     assert (thinned.every, len(thinned.corpus)) == (4, 10)
-    assert judge_forecasts(thinned, None)["tracks_in_split"] == 40
+    report = judge_forecasts(thinned, None)
+    assert (report["tracks_in_split"], report["entities"], report["entities_in_split"]) == (40, 10, 40)
+    show(report, "no model")
+    said = capsys.readouterr().out
+    assert "10 of 40 entities, 10 tracks (one in 4 of 40)" in said
+    assert "--max-anchors left 10 of 40 entities; on all of them, ratios may be others" in said
+    show(judge_forecasts(everything, None), "no model")
+    said = capsys.readouterr().out
+    assert "40 entities, 40 tracks," in said
+    assert "--max-anchors" not in said
 
 
 def test_modes_choose_among_the_tracks_of_a_split_and_move_none_to_another(

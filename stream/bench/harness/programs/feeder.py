@@ -20,8 +20,8 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from stream.bench.harness.stats import due
-from stream.bench.harness.topics import partition_of
 from stream.bench.harness.workload import Sent, Workload
+from stream.kafka.partitioner import partition_of
 
 READY: Final = "feeding"
 LEAD_S: Final = 0.3  # between READY and the first ping

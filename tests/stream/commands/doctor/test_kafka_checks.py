@@ -10,7 +10,8 @@ import pytest
 from stream.commands.doctor.finding import Finding, Level
 from stream.commands.doctor.kafka_facts import Group, Kafka, Topic
 from stream.commands.doctor.kafka_groups import check_brokers, check_groups, check_newest, check_transactions
-from stream.commands.doctor.kafka_topics import SHORT_MS, check_topics
+from stream.commands.doctor.kafka_topics import SHORT_MS, check_places, check_topics
+from stream.kafka.entity_places import EntityPlaces
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 OK, UNKNOWN, WARNING, PROBLEM = Level.OK, Level.UNKNOWN, Level.WARNING, Level.PROBLEM
@@ -145,3 +146,21 @@ def test_old_brokers_transactions_and_clocks() -> None:
     assert check_newest(None, 0.0, "p") == []
     assert check_newest(10**12, 10**12 + 5_000.0, "p")[0].found == "the newest record of p is 5 s old"
     assert check_newest(10**12 + 3_600_000, 10**12, "p")[0].level is WARNING
+
+
+def test_an_entity_in_two_partitions_is_a_problem_and_one_elsewhere_than_murmur2_a_warning() -> None:
+    """Of two senders with two partitioners doctor said nothing, and one entity became two."""
+    places, check = EntityPlaces(2), f"keys of {TOPICS.pings}"
+    assert check_places(places, TOPICS.pings) == [], "no pings yet"
+    places.add("bus-1", 0)
+    places.add("bus-2", 1)
+    assert check_places(places, TOPICS.pings) == [Finding(check, OK, "2 entities, each where murmur2 puts it")]
+    places.add("bus-1", 1)
+    places.add("bus-3", 0)
+    split, elsewhere = check_places(places, TOPICS.pings)
+    assert (split.level, elsewhere.level) == (PROBLEM, WARNING)
+    assert split.found == "1 entity lies in several partitions, each with a part of its pings (bus-1 in 0, 1)"
+    assert elsewhere.found == "1 entity lies in another partition than murmur2 gives (bus-3 in 0 and not 1)"
+    assert "partitioner=murmur2_random" in split.advice
+    assert "partitioner=murmur2_random" in elsewhere.advice
+    assert [one.level for one in check_places(None, TOPICS.pings)] == [UNKNOWN]

@@ -110,6 +110,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "shut_out_total": COUNTS.entity_quarantined,
         "states_evicted_total": COUNTS.evicted,
         "over_quota_total": COUNTS.over_quota,
+        "entities_misplaced_total": COUNTS.misplaced,
         "unknown_entities_answered_as_new_total": COUNTS.unread,
         "atlas_late_forecasts_total": COUNTS.late_atlas,
         "states_moved_total": COUNTS.moved,

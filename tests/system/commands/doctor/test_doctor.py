@@ -12,7 +12,7 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, environment, eventually, pathcast
 
@@ -179,6 +179,20 @@ def test_records_that_wait_for_nobody_are_found(healthy: Set) -> None:
     code, found = healthy.doctor("--without=redis,weights,machine")
     assert code == 0
     assert "no members, and 50 records wait" in odd(found, "warning")[f"group {healthy.prefix}"]
+
+
+def test_an_entity_of_two_partitioners_is_found(healthy: Set) -> None:
+    """As kcat and a client of Java send it: it lies in two partitions, with half its pings in each."""
+    check = f"keys of {healthy.topics.pings}"
+    bus_feed.send(healthy.kafka, healthy.topics.pings, list(bus_feed.fleet(50, seed=1)))
+    code, found = healthy.doctor("--without=redis,weights,machine")
+    assert (code, found[check][0]["level"]) == (0, "ok")
+    with KafkaProducer(bootstrap_servers=healthy.kafka) as producer:
+        for number in range(PARTITIONS):
+            producer.send(healthy.topics.pings, key=b"two", value=b"{}", partition=number)
+    code, found = healthy.doctor("--without=redis,weights,machine")
+    assert code == 1
+    assert "(two in 0, 1, 2) -> give all who send pings one partitioner" in odd(found)[check]
 
 
 def test_servers_that_are_away_are_found_in_time(healthy: Set) -> None:
