@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from train_worlds import WriteFile, together, track
 
 from model.api import ModelConfig
 from model.network.checkpoint import save_pretrained
 from model.network.network import Network, build
 from model.parameters.reading import WEIGHTS_FILE, from_pretrained
+from stream.adapters.sources import parse
 from train.refresh import statement
 from train.refresh.checks import faults
-from train.refresh.parts import Hours
+from train.refresh.parts import Hours, prepare
 from train.refresh.statement import Statement, Trained
 
 TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
@@ -114,3 +116,19 @@ def test_a_damaged_statement_is_a_fault(tmp_path: Path, text: str) -> None:
 def test_a_statement_becomes_one_entry_per_file() -> None:
     both = [Trained("b", 5, 6), Trained("a", 3, 4), Trained("b", 1, 2)]
     assert statement.joined(both) == (Trained("a", 3, 4), Trained("b", 1, 6))
+
+
+def test_the_newest_hours_alone_are_judged_also_of_things_that_never_train(write_file: WriteFile) -> None:
+    """All that some things ever did is kept from training, and only their newest hours are judged."""
+    steps = np.arange(60)
+    cars = [
+        track(f"car-{car:02}", trip * 7_200 + 30.0 * steps, 9.0 * car * steps, 500.0 * trip + 0 * steps)
+        for car in range(40)
+        for trip in range(10)
+    ]
+    parts = prepare([parse(write_file(together(*cars), "cars.parquet"))])
+    (hours,), (sample,) = parts.hours, parts.judged
+    judged_ms = sample.corpus.ts_ms[sample.corpus.tracks[:, 0]]
+    assert len(judged_ms) >= 40
+    assert judged_ms.min() >= hours.from_ms
+    assert parts.train.ts_ms[parts.train.tracks[:, 1] - 1].max() < hours.from_ms

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import typer
 from train_worlds import MakeCorpus, together, wander
 from typer.testing import CliRunner
 
+from model.parameters.reading import from_pretrained, resolve
 from stream.registry import Decision
 from stream.registry.decisions import What
 from stream.registry.golden import LENGTH
@@ -20,7 +24,7 @@ from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
 from train.refresh.live import deciding, rounds, service
-from train.refresh.live.champion import Live
+from train.refresh.live.champion import Live, put
 from train.refresh.live.cli import stopping
 from train.refresh.live.rounds import Ended, Round
 from train.refresh.live.service import Away, Patience
@@ -123,6 +127,53 @@ def test_only_decisions_since_a_round_began_are_its_own() -> None:
     decisions = [decision("canary", V1, ts=4), decision("stop", V1, ts=6), decision("refuse", V2, ts=9)]
     assert deciding.since(decisions, V1, 5) == decisions[1]
     assert deciding.since(decisions, V1, 7) is None
+
+
+@pytest.mark.parametrize(
+    ("serving", "earlier", "what", "reason", "noted"),
+    [
+        (V1, decision("refuse", V2, ts=9), "refuse", "worse", []),
+        (V1, decision("rollback", V1, V2, ts=1), "refuse", f"{V2} was rolled back before: worse", ["refuse"]),
+        ("3" * 16, None, "refuse", f"{'3' * 16} serves meanwhile, and it was compared with {V1}", ["refuse"]),
+        (V2, None, "promote", "14 % nearer", ["promote"]),
+    ],
+    ids=["decided before", "rolled back", "outrun", "announced before it was noted"],
+)
+async def test_a_challenger_is_published_only_where_nothing_speaks_against_it(
+    monkeypatch: pytest.MonkeyPatch, serving: str, earlier: Decision | None, what: str, reason: str, noted: list[str]
+) -> None:
+    """Whatever was killed half-way before: nothing is announced here that was announced, rolled back or outrun."""
+
+    def publish(*_: object) -> None:
+        pytest.fail("it was published")
+
+    @asynccontextmanager
+    async def decider() -> AsyncIterator[Any]:
+        yield SimpleNamespace(serving=SimpleNamespace(version=serving), beside=[])
+
+    monkeypatch.setattr(deciding, "publish", publish)
+    decided: list[Decision] = []
+    registry = SimpleNamespace(decisions=lambda: [] if earlier is None else [earlier], decide=decided.append)
+    live: Any = SimpleNamespace(registry=registry, decider=decider, percent=None)
+    found = {"promote": True, "sentence": "Promoted: 14 % nearer", "reasons": ["14 % nearer"]}
+    started = SimpleNamespace(champion=V1, started_ms=5)
+    round: Any = SimpleNamespace(decision=lambda: found, challenger=V2, started=started)
+    assert await deciding.decided(live, round) == Ended(what, reason, V2)
+    assert [one.what for one in decided] == noted
+
+
+def test_weights_of_the_registry_appear_whole_in_a_folder(tmp_path: Path) -> None:
+    fetched = tmp_path / "fetched"
+    shutil.copytree(resolve("small"), fetched)
+    registry = SimpleNamespace(
+        fetch=lambda kind, version: fetched, manifest=lambda kind, version: SimpleNamespace(metrics={})
+    )
+    live: Any = SimpleNamespace(registry=registry)
+    folder = tmp_path / "round" / "champion"
+    folder.parent.mkdir()
+    put(live, V1, folder)
+    assert list(folder.parent.iterdir()) == [folder], "it was written under another name, and renamed"
+    assert from_pretrained(folder).fingerprint() == from_pretrained("small").fingerprint()
 
 
 def test_golden_windows_are_the_newest_of_each_entity(make_corpus: MakeCorpus) -> None:
