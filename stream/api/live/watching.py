@@ -118,7 +118,7 @@ class Watch:
 
     def _taken(self, most: int) -> list[_News]:
         """Takes the next news out of `_ahead`, as far as they still are any: who has changed since is found again."""
-        page = []
+        page: list[_News] = []
         while self._ahead and len(page) < most:
             one = self._ahead.popleft()
             if one.is_there and self._newest.changes[one.row] != one.change:

@@ -116,7 +116,9 @@ async def test_one_client_leaves_half_of_the_streams_to_others(serve: Any) -> No
         assert "2 of yours are open" in await greedy[2].text()
         assert (await opened("10.0.0.2")).status == 200
         assert (await opened("10.0.0.3")).status == 200
-        assert "4 streams are open" in await (await opened("10.0.0.2")).text()
+        late = await opened("10.0.0.2")
+        assert late.status == 503
+        assert "4 streams are open" in await late.text()
         greedy[0].close()
         async with asyncio.timeout(60):
             while (await opened("10.0.0.1")).status != 200:  # noqa: ASYNC110 - the server has no event for it
