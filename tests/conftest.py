@@ -110,6 +110,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["said"] = config.stash[_CHOICES]
+    elif exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        pass  # it was ended before its end: what an earlier run wrote stays
     elif isinstance(stopwatch := config.stash.get(_STOPWATCH, None), RunReport):
         command = " ".join(["pytest", *config.invocation_params.args])
         REPORT.write_text(stopwatch.render(command, config.stash[_CHOICES]))
