@@ -21,6 +21,8 @@ import pytest
 TESTS: Final = Path(__file__).parent.parent
 WHOLE_COMMANDS: Final = tuple(TESTS / name for name in ("system", "chaos"))
 
+UNKNOWN_S: Final = 60.0  # of what a file has beyond the default selection
+
 # What shares the stack and the browser of a session runs in one process: else each would start them.
 TOGETHER: Final = ("tests/system/api/", "tests/system/map/test_page")
 
@@ -76,11 +78,12 @@ def scope_of(nodeid: str) -> str:
 def order(items: list[pytest.Item], seconds: Mapping[str, float], seed: int | None) -> None:
     """Sorts the files: what takes longest begins first, so that at the end no process waits long for another. What is
     trained comes before it, because it needs none of the kernels that one process of a fresh clone compiles meanwhile.
-    A file of which no time is recorded is a long one if it runs whole commands. With a seed the order is random."""
+    Of what only `--all` runs no time is recorded, and it is long. With a seed the order is random."""
+    longer = {item.path for item in items if not is_default(item)}
 
     def weight_s(path: Path) -> float:
-        unknown_s = 60.0 * any(folder in path.parents for folder in WHOLE_COMMANDS)
-        return seconds.get(name_of(path), unknown_s) * (2.0 if TESTS / "train" in path.parents else 1.0)
+        known_s = seconds.get(name_of(path), 0.0) * (2.0 if TESTS / "train" in path.parents else 1.0)
+        return known_s + UNKNOWN_S * (path in longer)
 
     files = list(dict.fromkeys(item.path for item in items))
     if seed is None:
