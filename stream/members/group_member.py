@@ -221,8 +221,10 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 await self._lose(number, error, RETRY_S)
 
     async def _take_over_one(self, number: int) -> None:
-        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`).
+        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`). So would
+        # one whose takeover before this one took so long that a newer generation has given the number away.
         await membership.confirm(self._consumer._coordinator, self._generation)
+        self._check_assigned(number)
         held = await self._begin(number)
         try:
             async with self._lock:
