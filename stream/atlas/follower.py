@@ -152,6 +152,10 @@ class Follower:
         self._restore(self._stored(others))
         return entity_ids([name])
 
+    def go_back(self, offset: int) -> None:
+        """Takes records from this offset on as new ones."""
+        self._tracks.go_back(offset)
+
     def dumps(self) -> bytes:
         return msgspec.msgpack.encode(self._stored(np.arange(len(self._numbers))))
 

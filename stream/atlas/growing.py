@@ -84,6 +84,10 @@ class PartitionGrowth:
                 begin = row
         yield from self._growth.add(*self._follower.fold(records[begin:] if begin else records, foreign))
 
+    def go_back(self, offset: int) -> None:
+        """Takes records from this offset on as new ones, after the log was cut there. What was counted stays."""
+        self._follower.go_back(offset)
+
     def dumps(self) -> bytes:
         """Returns it as bytes, without entities that were silent for long, which it forgets."""
         self._growth.forget(self._follower.forget())

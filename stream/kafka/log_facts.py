@@ -1,7 +1,7 @@
 """Asks brokers about a partition's log: its bounds, the id of its topic, and where the records of a leader epoch end.
 
-It contains the two requests that aiokafka's client lacks. `stream.delivery.ownership.takeover` decides what the answers
-mean.
+It contains the two requests that aiokafka's client lacks. What the answers mean, `stream.kafka.log` and
+`stream.delivery.ownership.takeover` decide.
 """
 
 from __future__ import annotations
@@ -173,11 +173,11 @@ async def ask(consumer: AIOKafkaConsumer, tp: TopicPartition, leader_epoch: int)
     """
     await consumer._client.force_metadata_update()  # a former leader would describe an old log
     begin, end = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
-    topic_id = await _if_known(_topic_id, consumer._client, tp)
+    topic_id, now_epoch = await _if_known(_topic, consumer._client, tp) or ("", UNDEFINED)
     kept = None if leader_epoch == UNDEFINED else await _if_known(_epoch_end, consumer._client, tp, leader_epoch)
     if kept is None or kept[1] == UNDEFINED:
-        return Log(begin[tp], end[tp], topic_id or "")
-    return Log(begin[tp], end[tp], topic_id or "", kept[1], kept[0])
+        return Log(begin[tp], end[tp], topic_id, leader_epoch=now_epoch)
+    return Log(begin[tp], end[tp], topic_id, kept[1], kept[0], now_epoch)
 
 
 async def _if_known(ask: Callable[..., Awaitable[T]], *what: Any) -> T | None:
@@ -188,11 +188,13 @@ async def _if_known(ask: Callable[..., Awaitable[T]], *what: Any) -> T | None:
         return None
 
 
-async def _topic_id(client: Any, tp: TopicPartition) -> str:
+async def _topic(client: Any, tp: TopicPartition) -> tuple[str, int]:
+    """Returns the topic's id, and the epoch of the partition's leader."""
     response = await client.send(_leader(client, tp), _MetadataRequest(tp.topic))
-    ((code, _, topic_id, *_),) = response.topics
+    ((code, _, topic_id, _, partitions, *_),) = response.topics
     _raise_for(code, tp)
-    return "" if topic_id == _NO_ID else uuid.UUID(bytes=topic_id).hex
+    epochs = {number: epoch for _, number, _, epoch, *_ in partitions}
+    return "" if topic_id == _NO_ID else uuid.UUID(bytes=topic_id).hex, epochs.get(tp.partition, UNDEFINED)
 
 
 async def _epoch_end(client: Any, tp: TopicPartition, leader_epoch: int) -> tuple[int, int]:

@@ -10,6 +10,10 @@ folds, writes or gives away holds one lock, so that a number that is given away 
 
 A number that failed is dropped, and taken over anew after a pause, from what is stored or committed. What was polled
 and not folded by then is nobody's loss: whoever takes over seeks.
+
+A log can get shorter: brokers lose its tail, or the topic is deleted and made anew. Then other records come at offsets
+that were read already. Beside each offset a subclass stores what is known of the log (`stream.kafka.log.Seen`), and
+each takeover compares that with what brokers say of it (`start_of`). `continuity` notices it between two takeovers.
 """
 
 from __future__ import annotations
@@ -28,11 +32,12 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
-from stream.kafka import admin, membership
+from stream.kafka import admin, log_facts, membership
 from stream.kafka.group_consumer import SESSION_S
-from stream.kafka.log import Rebalanced, bounds_by
+from stream.kafka.log import Rebalanced, Seen, Start, bounds_by, start_of
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.records.record_columns import Records
+from stream.members.continuity import AnotherLog, Holding, check_follows
 
 log: Final = logging.getLogger(__name__)
 
@@ -42,17 +47,6 @@ RETRY_S: Final = 2.0
 STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the partitions
 # Servers or disks that are away or full: nothing is lost, and it is tried again.
 AWAY: Final = (KafkaError, OSError, TimeoutError)
-
-
-class AnotherLog(RuntimeError):
-    """The records are not those that follow: the topic was created again."""
-
-
-@dataclass
-class Holding:
-    """A number that is ours. Subclasses add what they keep of it."""
-
-    folded: dict[str, int]  # the next offset, by topic
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         """Takes the group's consumer, which is not started."""
         self.read = 0  # records
         self.failures = 0  # takeovers and writes that are tried again
+        self.shortened = 0  # logs that lacked records that were read
         self.joined = False  # we are of the group, with partitions or none
         self._inputs = inputs
         self._consumer = consumer
@@ -104,12 +99,13 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     @abstractmethod
     async def _begin(self, number: int) -> H:
-        """Takes a number over from the owner before us, and returns it as it was at the offsets in `folded`, at which
-        the records go on. Raises FENCED, AWAY."""
+        """Takes a number over from the owner before us, and returns it as it was where its logs go on: `_start` says
+        where, of what is stored. What was made of records that a log lacks now is the subclass's to keep or to forget.
+        Raises FENCED, AWAY."""
 
     @abstractmethod
     async def _fold(self, number: int, held: H, records: Records) -> None:
-        """Takes the next records, under the lock. Raises AnotherLog; after any other error nobody writes the number."""
+        """Takes the next records, under the lock. After any error nobody writes the number."""
 
     @abstractmethod
     async def _after(self) -> None:
@@ -178,6 +174,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     async def _fold_one(self, tp: TopicPartition, held: H, records: Records) -> None:
         try:
+            await check_follows(self._consumer, tp, held, records)
             await self._fold(tp.partition, held, records)
         except AnotherLog as error:
             log.warning("%s", error)
@@ -186,7 +183,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
             await self._let_go(tp.partition)
             raise
         else:
-            held.folded[tp.topic] = records.next_offset
+            held.note(tp.topic, records)
             self.read += len(records)
 
     async def _move(self) -> None:
@@ -221,8 +218,10 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 await self._lose(number, error, RETRY_S)
 
     async def _take_over_one(self, number: int) -> None:
-        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`).
+        # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`). So would
+        # one whose takeover before this one took so long that a newer generation has given the number away.
         await membership.confirm(self._consumer._coordinator, self._generation)
+        self._check_assigned(number)
         held = await self._begin(number)
         try:
             async with self._lock:
@@ -233,6 +232,22 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         except BaseException:
             await self._drop(number, held)
             raise
+        self._tell(number, held)
+
+    async def _start(self, tp: TopicPartition, stored: int | None, seen: Seen) -> Start:
+        """Asks brokers where a log goes on of which all below `stored` was read. The owner before us must not be able
+        to change what is stored any more. Raises KafkaError."""
+        return start_of(stored, seen, await log_facts.ask(self._consumer, tp, seen.history.leader_epoch))
+
+    def _tell(self, number: int, held: H) -> None:
+        for topic, start in held.starts.items():
+            if start.why:
+                log.log(logging.ERROR if start.is_cut else logging.WARNING, "%s/%d: %s", topic, number, start.why)
+            if start.is_cut:
+                self.shortened += 1
+                tp = TopicPartition(topic, number)
+                if self._until is not None:  # else `once` would wait for records that nobody has
+                    self._until = {**self._until, tp: min(self._until.get(tp, 0), start.log.end)}
         where = ", ".join(f"{topic} {at}" for topic, at in held.folded.items())
         log.info("partition %d is ours, from %s on", number, where)
 

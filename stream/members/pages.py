@@ -4,6 +4,7 @@ Each metric is named after the command, `pathcast_<name>_...`:
 
     records_read_total           records that were folded, since the start
     failures_total               takeovers and writes that failed, and are tried again
+    log_shortened_total          logs that lacked records that were read, found at a takeover
     lag_records                  by `partition`: up to the logs' ends; absent if unknown
 """
 
@@ -23,6 +24,7 @@ class Watched(Protocol):
 
     read: int
     failures: int
+    shortened: int
     joined: bool
 
     def lags(self) -> Mapping[int, int | None]: ...
@@ -43,6 +45,7 @@ class MemberPages(ProbePages):
         """Yields every metric of the module's table."""
         yield self._counter("records_read", "Records that were read.", self._watched.read)
         yield self._counter("failures", "Takeovers and writes, tried again.", self._watched.failures)
+        yield self._counter("log_shortened", "Logs that lacked records that were read.", self._watched.shortened)
         text = "Up to the logs' ends; absent if unknown."
         yield self._by_partition("lag_records", text, self._watched.lags())
 

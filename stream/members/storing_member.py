@@ -20,8 +20,10 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.config.security import in_words
 from stream.kafka.group_consumer import SESSION_S
+from stream.kafka.log import Seen
 from stream.members import group_member
-from stream.members.group_member import STOP_S, GroupMember, Holding
+from stream.members.continuity import Holding
+from stream.members.group_member import STOP_S, GroupMember
 
 log: Final = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Owned(Protocol):
     """A partition that is ours, with what waits to be written."""
 
     next_offset: int | None  # all records before it are folded; None: none is
+    seen: Seen  # what is known of the log, to be written beside it
 
 
 O = TypeVar("O", bound=Owned)  # noqa: E741  # of `Owned`
@@ -74,6 +77,7 @@ class StoringMember(GroupMember[StoredHolding[O]]):
             held = self._held.get(number)
             if held is None:
                 continue
+            held.owned.seen = held.seen[self._topic]
             try:
                 if await self._write(number, held.owned):
                     await self._commit(number, held.owned.next_offset)

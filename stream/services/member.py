@@ -30,13 +30,14 @@ from aiokafka.structs import OffsetAndMetadata
 
 from stream.config import failpoints
 from stream.kafka.group_consumer import SESSION_S, group_consumer
-from stream.kafka.log import bounds_by
+from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
-from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember, Holding
-from stream.services.plan import Begin, Place, Plan, Taken, Unit
+from stream.members.continuity import Holding
+from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember
+from stream.services.plan import Begin, Place, Plan, Taken, Unit, committed_text, parts_of
 
 log: Final = logging.getLogger(__name__)
 
@@ -105,7 +106,10 @@ class Member(GroupMember[_Held]):
             held.done = folded
             return
         metadata = {self._plan.inputs[0]: held.unit.metadata()}
-        marks = {(topic, number): OffsetAndMetadata(at, metadata.get(topic, "")) for topic, at in offsets.items()}
+        marks = {
+            (topic, number): OffsetAndMetadata(at, committed_text(metadata.get(topic, ""), held.seen[topic]))
+            for topic, at in offsets.items()
+        }
         try:
             answers = Answers(others=list(enumerate(made)))
             await bounded(held.publisher.transact_all(answers, marks, self._plan.group))
@@ -146,23 +150,26 @@ class Member(GroupMember[_Held]):
         except BaseException:
             await closed(publisher)
             raise
-        return _Held(dict(starts), unit, publisher, dict(starts), starts)
+        offsets = {topic: one.offset for topic, one in starts.items()}
+        # After a cut the offsets are committed at once, so that no successor finds it again.
+        committed = {} if any(one.is_cut for one in starts.values()) else offsets
+        return _Held(starts, unit, publisher, dict(offsets), committed)
 
     async def _taken(self, number: int) -> Taken:
         tps = self._tps(number)
-        bounds = {topic: one for (topic, _), one in (await bounds_by(self._consumer, tps)).items()}
         # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
         found = await self._consumer._coordinator.fetch_committed_offsets(tps)
-        committed = {}
-        for tp, mark in found.items():
-            begin, end = bounds[tp.topic]
-            if mark.offset > end:
-                log.warning("%s/%d ends at %d, before %d: it is another log, read anew", *tp, end, mark.offset)
-            elif mark.offset >= 0:
-                committed[tp.topic] = (mark.offset, mark.metadata or "")
-                if mark.offset < begin:
-                    log.warning("%s/%d: retention took %d records unread", *tp, begin - mark.offset)
-        return Taken(number, bounds, committed)
+        starts, metadata = {}, None
+        for tp in tps:
+            mark = found.get(tp)
+            if mark is None or mark.offset < 0:
+                starts[tp.topic] = await self._start(tp, None, Seen())
+                continue
+            text, seen = parts_of(mark.metadata or "")
+            starts[tp.topic] = await self._start(tp, mark.offset, seen)
+            if tp.topic == self._plan.inputs[0]:
+                metadata = text
+        return Taken(number, starts, metadata)
 
     # -- where it stands
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.kafka.log import Bounds
+from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import Inputs
 from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
@@ -17,16 +17,8 @@ class Taken(NamedTuple):
     """What is known of a partition number that is about to be ours. The owner before us cannot change it any more."""
 
     number: int
-    bounds: Mapping[str, Bounds]  # of the inputs' logs, by topic
-    committed: Mapping[str, tuple[int, str]]  # offset and metadata, by topic; absent where nothing is committed
-
-    @property
-    def starts(self) -> dict[str, int]:
-        """The offsets at which the records go on that nobody has folded, by topic."""
-        return {
-            topic: max(self.committed[topic][0], one.begin) if topic in self.committed else one.begin
-            for topic, one in self.bounds.items()
-        }
+    starts: Mapping[str, Start]  # where the records go on that nobody has folded, by topic
+    metadata: str | None = None  # what the unit's `metadata` was where they go on; None: nothing is committed
 
 
 class Unit(Protocol):
@@ -57,7 +49,7 @@ class Unit(Protocol):
         """
 
     def metadata(self) -> str:
-        """Returns what a successor needs beside the offsets, at most 4,096 bytes: that of the first input's offset."""
+        """Returns what a successor needs beside the offsets, in one line of 3,900 bytes at most."""
 
 
 Begin = Callable[[Taken], Awaitable[Unit]]
@@ -85,6 +77,18 @@ class Place(NamedTuple):
 
     lag: int | None  # records of all inputs; None: unknown
     counts: Mapping[str, int]
+
+
+def committed_text(metadata: str, seen: Seen) -> str:
+    """Returns the metadata of a commit: the unit's, for its first input, and what is known of the log. A broker takes
+    4,096 bytes."""
+    return f"{metadata}\n{seen.text}"
+
+
+def parts_of(text: str) -> tuple[str, Seen]:
+    """Returns what `committed_text` was given. Earlier releases committed the unit's metadata alone."""
+    metadata, _, seen = text.partition("\n")
+    return metadata, Seen.of(seen)
 
 
 def answer(topic: str, number: int, key: str, value: bytes | None, headers: Headers = ()) -> Outgoing:

@@ -3,7 +3,8 @@
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
     key                                          type    holds
-    pathcast:{<group>|<topic>|<number>}:sums     hash    epoch, next_offset, writes, and the number of parts of each day
+    pathcast:{<group>|<topic>|<number>}:sums     hash    epoch, next_offset, seen (what is known of the log there),
+                                                         writes, and the number of parts of each day
     pathcast:{<group>|<topic>|<number>}:growth   string  what the records after next_offset are counted with
     pathcast:{<group>|<topic>|<number>}:day:<n>  list    the parts of day n since 1970: they add up to its sums
 
@@ -29,6 +30,7 @@ from stream.store.redis_store import CONNECT_TIMEOUT_S, KEY_PARTITION
 T = TypeVar("T")
 KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION
 KEY_GROWTH: Final = "growth"
+FIELD_SEEN: Final = "seen"  # of the hash: the offset, a semicolon, and what is known of the log there
 KEY_DAY: Final = "day:"  # followed by the day's number; and before it, in the hash
 CALL_TIMEOUT_S: Final = 30.0  # of a call that writes the growth of 100,000 entities, or reads a day
 MAX_BYTES: Final = 512 * 2**20  # of a value, by Redis's `proto-max-bulk-len`
@@ -43,9 +45,9 @@ return epoch
 """
 
 # ARGV: epoch, the value that `writes` must have, ttl in ms, next_offset, growth, how many parts and deleted days
-# follow, then for each part's day, in KEYS[3..], its field, '1' if the part takes the place of all others, and the
-# part, then the field of each deleted day, in the next KEYS. The remaining KEYS are the other days. Returns the stored
-# epoch, `writes`, and 1 if all was written.
+# follow, what is known of the log, then for each part's day, in KEYS[3..], its field, '1' if the part takes the place
+# of all others, and the part, then the field of each deleted day, in the next KEYS. The remaining KEYS are the other
+# days. Returns the stored epoch, `writes`, and 1 if all was written.
 _PUT: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
@@ -55,7 +57,7 @@ if stored == tonumber(ARGV[1]) and writes == tonumber(ARGV[2]) then
     writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
     local parts = tonumber(ARGV[6])
     for i = 1, parts do
-        local at = 5 + 3 * i
+        local at = 6 + 3 * i
         if ARGV[at + 1] == '1' then
             redis.call('HDEL', KEYS[1], ARGV[at])
         end
@@ -66,10 +68,10 @@ if stored == tonumber(ARGV[1]) and writes == tonumber(ARGV[2]) then
     end
     for i = 1, tonumber(ARGV[7]) do
         redis.call('UNLINK', KEYS[parts + 2 + i])
-        redis.call('HDEL', KEYS[1], ARGV[7 + 3 * parts + i])
+        redis.call('HDEL', KEYS[1], ARGV[8 + 3 * parts + i])
     end
     redis.call('SET', KEYS[2], ARGV[5])
-    redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4])
+    redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4], '{FIELD_SEEN}', ARGV[8])
     for i = 1, #KEYS do
         redis.call('PEXPIRE', KEYS[i], ARGV[3])
     end
@@ -117,6 +119,7 @@ class Held:
     next_offset: int | None  # None: nothing is counted
     writes: int
     parts: Mapping[int, int]  # by day, how many
+    seen: str = ""  # `stream.kafka.log.Seen`; empty: earlier releases wrote none
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> Held:
@@ -124,7 +127,9 @@ class Held:
         parts = {int(name[len(prefix) :]): int(n) for name, n in fields.items() if name.startswith(prefix)}
         offset = fields.get(FIELD_OFFSET.encode())
         epoch, writes = (int(fields.get(name.encode(), 0)) for name in (FIELD_EPOCH, FIELD_WRITES))
-        return cls(epoch, None if offset is None else int(offset), writes, parts)
+        # An earlier release that shares the group writes an offset and leaves what was known at another one.
+        at, _, seen = fields.get(FIELD_SEEN.encode(), b"").partition(b";")
+        return cls(epoch, None if offset is None else int(offset), writes, parts, seen.decode() if at == offset else "")
 
 
 class SumsLost(RuntimeError):
@@ -191,9 +196,10 @@ class SumsStore:
         growth: bytes,
         parts: Mapping[int, Part],
         gone: Sequence[int] = (),
+        seen: str = "",
     ) -> Held:
-        """Writes what was counted up to `next_offset`, and deletes the days `gone`, in one step. Returns what is held
-        then.
+        """Writes what was counted up to `next_offset`, and what is known of the log there, and deletes the days `gone`,
+        in one step. Returns what is held then.
 
         Raises:
             Fenced: another owner has claimed the partition; nothing was written.
@@ -211,7 +217,8 @@ class SumsStore:
         others = [day for day in held.parts if day not in parts and day not in gone]
         days = *(day for day, _, _ in each), *gone, *others
         keys = [*self._own(partition), *(self._day(partition, day) for day in days)]
-        values: list[Any] = [held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(each), len(gone)]
+        head = held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(each), len(gone)
+        values: list[Any] = [*head, f"{next_offset};{seen}"]
         for day, raw, instead in each:
             values += [f"{KEY_DAY}{day}", "1" if instead else "0", raw]
         values += [f"{KEY_DAY}{day}" for day in gone]
@@ -222,7 +229,7 @@ class SumsStore:
         before = {day: 0 if part.instead else held.parts.get(day, 0) for day, part in parts.items()}
         many = {day: before[day] + len(part.all) for day, part in parts.items()}
         left = {day: n for day, n in {**held.parts, **many}.items() if day not in gone}
-        return Held(held.epoch, next_offset, writes, left)
+        return Held(held.epoch, next_offset, writes, left, seen)
 
     async def forget(self, partition: Partition, held: Held) -> Held:
         """Deletes all that was counted of the partition, which has to be ours by `held`. Raises Fenced."""

@@ -202,6 +202,10 @@ class TrackTable:
     def sizes(self, slots: Rows) -> Rows:
         return self._column("size", slots)
 
+    def go_back(self, offset: int) -> None:
+        """Lets all tracks take records from this offset on: the log has others there than those that they include."""
+        np.minimum(self._book["next_offset"], offset, out=self._book["next_offset"])
+
     def next_offsets(self, slots: Rows) -> Rows:
         return self._column("next_offset", slots)
 

@@ -45,7 +45,7 @@ class File(msgspec.Struct, frozen=True):
 
     name: str  # relative to the topic's folder
     day: int
-    log: int  # increases when the topic is created anew, and its offsets begin again
+    log: int  # increases when the log was cut, or the topic created anew, and other records come at the same offsets
     first: int  # offsets, as in the name
     next: int
     rows: int
@@ -80,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     log: int = 0
     topic_id: str = ""  # Kafka's; empty: unknown
     next_offset: int | None = None  # of the first record that has not landed; None: nothing has
+    seen: str = ""  # what is known of the log below it (`stream.kafka.log.Seen`); empty: nothing
     landed_ms: int = 0  # when the newest records landed
     lost: int = 0  # records that retention in Kafka took before they landed
     counts: dict[str, int] = {}  # records that landed: "pings", and those left out, by reason

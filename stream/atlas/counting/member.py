@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,7 +24,6 @@ from stream.atlas.counting.pages import Pages
 from stream.atlas.counting.servers import consumer_of, reach
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import in_words
-from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S
@@ -83,14 +83,13 @@ class Runner(StoringMember[Owned]):
 
     async def _begin(self, number: int) -> StoredHolding[Owned]:
         tp = TopicPartition(self._topic, number)
-        (found,) = (await bounds_by(self._consumer, [tp])).values()
         how: dict[str, Any] = {"without": self._settings.without, "anew": number in self._anew}
         how["foreign"] = reader_of(self._settings.map)
-        owned = await Owned.taken_over(self._store, (self._topic, number), found, **how)
+        owned, start = await Owned.taken_over(self._store, (self._topic, number), partial(self._start, tp), **how)
         self._anew.discard(number)
         if number == 0:
             self._settle_s = 0.0
-        return StoredHolding({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
+        return StoredHolding({self._topic: start}, owned)
 
     async def _fold(self, number: int, held: StoredHolding[Owned], records: Records) -> None:
         await held.owned.add(records)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from model.atlas.days import Day, adding
@@ -14,10 +14,8 @@ from model.atlas.parts import Parts
 from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
-from stream.config.wording import place
-from stream.kafka.log import Bounds
+from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
-from stream.members.group_member import AnotherLog
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
 from stream.tracks.clean import Foreign
 
@@ -48,43 +46,47 @@ class Owned:
         # That of the next record to count; None: the first that there is. Its user may set it to a later one if all
         # records before that are counted.
         self.next_offset = held.next_offset
+        self.seen = Seen.of(held.seen)
 
     @classmethod
     async def taken_over(
         cls,
         store: SumsStore,
         partition: Partition,
-        log_bounds: Bounds,
+        start_of: Callable[[int | None, Seen], Awaitable[Start]],
         *,
         without: Collection[str] = (),
         anew: bool = False,
         foreign: Foreign | None = None,
-    ) -> Owned:
-        """Claims a partition, whose log has these bounds. What Redis has lost, or another program left, is counted anew
-        from the log; if `anew`, all is. Of the entities `without`, nothing is counted. `foreign` reads
+    ) -> tuple[Owned, Start]:
+        """Claims a partition, and asks `start_of` where its log goes on. What Redis has lost, or another program left,
+        is counted anew from the log; if `anew`, all is. Of the entities `without`, nothing is counted. `foreign` reads
         records that are no pings of ours.
 
-        Raises Fenced.
+        After a cut it counts on from there, and what was counted of records that are gone stays: days that retention
+        has deleted are nowhere else. If nobody can tell where the cut is, all is counted anew.
+
+        Raises Fenced, and as `start_of`.
         """
-        name = f"{partition[0]}/{partition[1]}"
+        name, growth, raw = f"{partition[0]}/{partition[1]}", PartitionGrowth(without), None
         try:
             held, raw = await store.claim(partition)
-            growth = PartitionGrowth(without)
             if raw is not None and not anew:
                 growth = await asyncio.to_thread(PartitionGrowth.loads, raw, without)
-            if (held.next_offset or 0) > log_bounds.end:
-                raise AnotherLog(f"{name} was counted up to {held.next_offset}, and ends at {log_bounds.end}")
-        except (SumsLost, NoGrowth, AnotherLog) as error:
+        except (SumsLost, NoGrowth) as error:
             log.warning("%s: %s is counted anew, from the first record that there is", error, name)
-            anew, growth = True, PartitionGrowth(without)
+            anew = True
             if isinstance(error, SumsLost):
                 held = error.held
-        if anew:
-            held = await store.forget(partition, held)
-        if held.next_offset is not None and held.next_offset < log_bounds.begin:
-            lost = log_bounds.begin - held.next_offset
-            log.warning("retention took %d records of %s before they were counted", lost, name)
-        return cls(store, partition, held, growth, foreign)
+        start = await start_of(held.next_offset, Seen.of(held.seen))
+        if anew or start.is_guess:
+            held, growth = await store.forget(partition, held), PartitionGrowth(without)
+            start = start._replace(offset=start.log.begin, seen=start.seen._replace(read=start.log.begin))
+        elif start.is_cut:
+            growth.go_back(start.offset)
+            raw = await asyncio.to_thread(growth.dumps)
+            held = await store.put(partition, held, start.offset, raw, {}, seen=start.seen.text)
+        return cls(store, partition, held, growth, foreign), start
 
     @property
     def fresh_rows(self) -> int:
@@ -92,9 +94,7 @@ class Owned:
         return sum(len(parts) for parts in self._fresh.values())
 
     async def add(self, records: Records) -> None:
-        """Counts the next records. Raises AnotherLog."""
-        if self.next_offset is not None and records.first_offset < self.next_offset:
-            raise AnotherLog(f"{place(self.partition)} goes on at {records.first_offset} and not at {self.next_offset}")
+        """Counts the next records."""
         for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records, self._foreign))):
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
@@ -114,7 +114,8 @@ class Owned:
         days = {*self._held.parts, *parts}
         gone = sorted(days)[:-retention_days]
         kept = {day: part for day, part in parts.items() if day not in gone}
-        self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone)
+        seen = self.seen.text
+        self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone, seen)
         self._fresh.clear()
         return True
 

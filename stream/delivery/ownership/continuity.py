@@ -3,7 +3,7 @@
 Most records do: they begin where the last ones ended, and have the same leader epoch. For all others a broker is asked,
 before the engine sees them:
 
-    they come from a new leader      its log may lack what we were given (`takeover_plan.cut_at`)
+    they come from a new leader      its log may lack what we were given (`stream.kafka.log.cut_at`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
 """
@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 from aiokafka.errors import KafkaError
 
 from stream.delivery.accounts import Accounts
-from stream.delivery.ownership.takeover_plan import cut_at
 from stream.delivery.partitions import InputLog, Owned, Piece
+from stream.kafka.log import cut_at
 
 log = logging.getLogger(__name__)
 

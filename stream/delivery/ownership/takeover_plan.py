@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log
+from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, cut_at
 
 # How far before the committed offset to start when no stored state can be used, or when the store has lost some: enough
 # for the windows of 300 entities per partition, in some 5 s. Entities that report less often start anew, which the
@@ -33,18 +33,6 @@ class Plan(NamedTuple):
     why: str  # for the log; empty in the ordinary case
     cut: bool = False  # the log is not the one that was answered, so the consumer's position is wrong, too
     lost: int = 0  # offsets that retention deleted before their records were answered; the records may be fewer
-
-
-def cut_at(offset: int, history: History, log: Log) -> int | None:
-    """Returns the offset at which the log was cut; None if it was not.
-
-    `history` is what the log's reader knows of it below `offset`.
-    """
-    if history.topic_id and log.topic_id and history.topic_id != log.topic_id:
-        return log.begin
-    if log.kept is not None:
-        return max(log.kept, log.begin) if log.kept < offset else None
-    return log.begin if offset > log.end else None
 
 
 def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *, evicted: int = 0) -> Plan:

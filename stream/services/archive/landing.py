@@ -20,9 +20,8 @@ from stream.adapters.archived.manifest import DAY_MS, File, Manifest
 from stream.adapters.archived.reading import SCHEMA
 from stream.adapters.live.on_topic import reader_of
 from stream.config import failpoints
-from stream.kafka.log import Log
+from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Records
-from stream.members.group_member import AnotherLog
 from stream.services.archive import commits, tidying, writing
 from stream.services.archive.commits import Outrun
 from stream.services.archive.forgetting import rows_of_others, settled
@@ -56,24 +55,20 @@ class Owned:
         # That of the next record to take; None: the first that there is. Its user may set it to a later one if all
         # records before that were taken.
         self.next_offset = manifest.next_offset
+        self.seen = Seen.of(manifest.seen)
         self.rows = 0  # pings that wait
 
     @classmethod
-    def taken_over(cls, catalog: Catalog, partition: int, found: Log, rules: Rules) -> Owned:
-        """Takes a partition over, whose log the brokers describe so, and deletes what an earlier owner left half done.
+    def taken_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: Rules) -> Owned:
+        """Takes a partition over whose valid manifest is `base`, and whose log goes on so (`seen_of` says what is known
+        of it). Deletes what an earlier owner left half done.
 
-        Raises Fenced, if others take it over at the same time, ArchiveDamaged, OSError.
+        Raises Outrun if the manifest is not valid any more, ArchiveDamaged, OSError.
         """
-        for _ in range(_TRIES):
-            base = catalog.manifest(partition)
-            left = commits.leftovers(catalog, base)
-            try:
-                made = commits.commit(catalog, base, epoch=base.epoch + 1, **_continued(base, found))
-            except Outrun:
-                continue
-            commits.delete(catalog, left)
-            return cls(catalog, made, rules)
-        raise Fenced(f"{catalog.head.topic}/{partition} changes hands too often")
+        left = commits.leftovers(catalog, base)
+        made = commits.commit(catalog, base, epoch=base.epoch + 1, **_continued(base, start))
+        commits.delete(catalog, left)
+        return cls(catalog, made, rules)
 
     @property
     def is_due(self) -> bool:
@@ -96,9 +91,7 @@ class Owned:
         return self._manifest.counts
 
     def add(self, records: Records) -> None:
-        """Takes the next records. Raises AnotherLog."""
-        if self.next_offset is not None and records.first_offset < self.next_offset:
-            raise AnotherLog(f"{records.partitions} goes on at {records.first_offset} and not at {self.next_offset}")
+        """Takes the next records."""
         if self.next_offset is None:
             self._first_offset = records.first_offset
         batch, left_out = parsed(records, self._rules.late_ms, self._foreign)
@@ -181,6 +174,7 @@ class Owned:
             self._catalog,
             base,
             next_offset=next_offset,
+            seen=self.seen.text,
             landed_ms=now_ms,
             counts=dict(Counter(base.counts) + counts),
             files=(*base.files, *files),
@@ -194,17 +188,17 @@ class Owned:
         return found
 
 
-def _continued(base: Manifest, found: Log) -> dict[str, Any]:
-    """Returns what a takeover changes: nothing, if the log is the one that has landed so far."""
-    name = f"{base.topic}/{base.partition}"
-    is_another = bool(base.topic_id and found.topic_id and base.topic_id != found.topic_id)
-    if is_another or (base.next_offset or 0) > found.end:
-        why = "is another topic than before" if is_another else f"ends at {found.end}, before {base.next_offset}"
-        log.warning("%s %s: it is archived from its first record on, beside what has landed", name, why)
-        return {"topic_id": found.topic_id, "log": base.log + 1, "next_offset": None}
-    topic_id = found.topic_id or base.topic_id
-    if base.next_offset is not None and base.next_offset < found.begin:
-        lost = found.begin - base.next_offset
-        log.warning("retention took %d records of %s before they landed", lost, name)
-        return {"topic_id": topic_id, "lost": base.lost + lost, "next_offset": found.begin}
-    return {"topic_id": topic_id}
+def seen_of(manifest: Manifest) -> Seen:
+    """Returns what is known of the log below the manifest's offset. Earlier releases noted the topic's id alone."""
+    seen = Seen.of(manifest.seen)
+    topic_id = seen.history.topic_id or manifest.topic_id
+    return seen._replace(history=seen.history._replace(topic_id=topic_id))
+
+
+def _continued(base: Manifest, start: Start) -> dict[str, Any]:
+    """Returns what a takeover changes. Rows of records that the log lacks stay, and new ones are of another log."""
+    known = {"topic_id": start.seen.history.topic_id, "seen": start.seen.text}
+    if base.next_offset is None:
+        return known
+    log = base.log + 1 if start.is_cut else base.log
+    return {**known, "log": log, "lost": base.lost + start.lost, "next_offset": start.offset}

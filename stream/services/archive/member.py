@@ -10,22 +10,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.adapters.archived.catalog import Catalog, of_topic
-from stream.kafka import log_facts
 from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live
 from stream.members.storing_member import StoredHolding, StoringMember
-from stream.services.archive.landing import Fenced, Owned
+from stream.services.archive.commits import Outrun
+from stream.services.archive.landing import Fenced, Owned, seen_of
 from stream.services.archive.pages import Pages, Standing
 from stream.services.archive.settings import ArchiveSettings
 
 log: Final = logging.getLogger(__name__)
+
+TRIES: Final = 10  # to take a partition over
 
 
 class Runner(StoringMember[Owned]):
@@ -54,11 +58,15 @@ class Runner(StoringMember[Owned]):
 
     async def _begin(self, number: int) -> StoredHolding[Owned]:
         tp = TopicPartition(self._topic, number)
-        found = await log_facts.ask(self._consumer, tp, log_facts.UNDEFINED)
-        async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
-            self._check_assigned(number)
-            owned = await asyncio.to_thread(Owned.taken_over, self._catalog, number, found, self._settings.rules)
-        return StoredHolding({self._topic: found.begin if owned.next_offset is None else owned.next_offset}, owned)
+        for _ in range(TRIES):
+            base = await asyncio.to_thread(self._catalog.manifest, number)
+            start = await self._start(tp, base.next_offset, seen_of(base))
+            async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
+                self._check_assigned(number)
+                take = partial(Owned.taken_over, self._catalog, base, start, self._settings.rules)
+                with suppress(Outrun):  # another member, or `archive forget`, has changed the partition meanwhile
+                    return StoredHolding({self._topic: start}, await asyncio.to_thread(take))
+        raise Fenced(f"{self._topic}/{number} changes hands too often")
 
     async def _fold(self, number: int, held: StoredHolding[Owned], records: Records) -> None:
         await asyncio.to_thread(held.owned.add, records)

@@ -28,7 +28,7 @@ _BLOCK: Final = 1 << 20
 
 
 class Range(NamedTuple):
-    """The records that a file has the pings of: some of a log, which increases when the topic is created anew."""
+    """The records that a file has the pings of: some of a log (`File.log`)."""
 
     partition: int
     log: int

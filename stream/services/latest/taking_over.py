@@ -1,7 +1,9 @@
 """Makes the unit of a partition again from the latest topic itself, which says where each entity stood.
 
-Records and offsets were written in one transaction, so the topic is what the unit was at the committed offsets. Offsets
-that were lost, or that somebody has set back, do no harm: an entity takes no forecast from before its own.
+Records and offsets were written in one transaction, so the topic is what the unit was at the committed offsets. That
+somebody has set these back does no harm: an entity takes no forecast from before its own. An offset that its log does
+not have (any more) is forgotten, so that another record at a lower one is taken; so are all of a topic of which nothing
+is committed, as brokers delete what is committed together with a topic. Then copies are told by their pings.
 """
 
 from __future__ import annotations
@@ -34,20 +36,24 @@ async def taken_over(plan: Plan, topics: Topics, rules: Rules, taken: Taken) -> 
 
 def rebuilt(topics: Topics, rules: Rules, taken: Taken, held: dict[str, Entity]) -> LatestUnit:
     """Returns the unit of the entities that the topic holds."""
-    _, metadata = taken.committed.get(topics.forecasts, (0, ""))
     for topic, offset_of, forget in (
         (topics.forecasts, _forecast_offset, _forget_forecast),
         (topics.gapfills, _gap_offset, _forget_gap),
     ):
-        if any(offset_of(one) >= taken.bounds[topic].end for one in held.values()):
-            log.warning("partition %d was made of another %s: its offsets are forgotten", taken.number, topic)
-            for one in held.values():
-                forget(one)
+        start = taken.starts[topic]
+        # Without a leader's epoch only an offset beyond the end tells that the log is another one, and not from where.
+        is_other = start.log.kept is None and any(offset_of(one) >= start.log.end for one in held.values())
+        kept = start.log.begin if is_other else start.kept
+        gone = [one for one in held.values() if offset_of(one) >= kept]
+        if gone and taken.metadata is not None:
+            log.warning("partition %d was made of another %s: %d offsets are forgotten", taken.number, topic, len(gone))
+        for one in gone:
+            forget(one)
     ordered = sorted(held.items(), key=lambda pair: _forecast_offset(pair[1]))
     entities = Entities()
     for entity_id, entity in ordered:
         entities.put(entity_id, entity)
-    return LatestUnit(topics, taken.number, rules, time_of(metadata) or _time(ordered), entities)
+    return LatestUnit(topics, taken.number, rules, time_of(taken.metadata or "") or _time(ordered), entities)
 
 
 def take(record: Record, held: dict[str, Entity]) -> None:

@@ -23,14 +23,15 @@ from aiokafka.structs import OffsetAndMetadata
 from stream.config import failpoints
 from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
-from stream.kafka.log import bounds_by
+from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
-from stream.members.group_member import AWAY, RETRY_S, GroupMember, Holding
+from stream.members.continuity import Holding
+from stream.members.group_member import AWAY, RETRY_S, GroupMember
 from stream.members.running import Door, kafka_named, live
 from stream.services.member import bounded, closed
-from stream.services.scores.owned import Beside, Decided, Owned
+from stream.services.scores.owned import Beside, Decided, Owned, seen_of
 from stream.services.scores.pages import Pages, Place
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.shadows.following import Shadows, check_partitions
@@ -97,15 +98,17 @@ class Runner(GroupMember[_Held]):
                 raise
             self._publisher = publisher
         tp = TopicPartition(self._topic, number)
-        bounds = (await bounds_by(self._consumer, [tp]))[self._topic, number]
         # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
         found = (await self._consumer._coordinator.fetch_committed_offsets([tp])).get(tp)
-        committed = None if found is None or found.offset < 0 else (found.offset, found.metadata)
-        owned = Owned.taken_over((self._topic, number), self._settings, committed, bounds)
-        begin = bounds.begin if owned.begin is None else max(owned.begin, bounds.begin)
+        committed = None if found is None or found.offset < 0 else (found.offset, found.metadata or "")
+        stored, seen = (None, Seen()) if committed is None else (committed[0], seen_of(committed[1]))
+        start = await self._start(tp, stored, seen)
+        owned = Owned.taken_over((self._topic, number), self._settings, committed, start)
+        begin = start.log.begin if owned.begin is None else max(owned.begin, start.log.begin)
         if owned.answered is not None:
             log.info("partition %d is scored up to %d", number, owned.answered)
-        return _Held({self._topic: begin}, owned, owned.answered)
+        # After a cut the offset is committed at once, so that no successor finds it again.
+        return _Held({self._topic: start._replace(offset=begin)}, owned, None if start.is_cut else owned.answered)
 
     async def _fold(self, number: int, held: _Held, records: Records) -> None:
         held.unsent += held.owned.fold(records, self._beside.get(number))
@@ -171,7 +174,7 @@ class Runner(GroupMember[_Held]):
         for number, part in held.items():
             offset = part.owned.next_offset = part.folded[self._topic]
             if part.owned.is_ready and offset != part.committed:
-                offsets[number] = OffsetAndMetadata(offset, part.owned.metadata(offset))
+                offsets[number] = OffsetAndMetadata(offset, part.owned.metadata(offset, part.seen[self._topic]))
         if not offsets:
             return
         try:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from stream.kafka.log import Bounds
+from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import State, Watches
@@ -28,12 +28,13 @@ VERSION: Final = 1  # of the metadata, and of the rules by which records become 
 
 
 class CommitMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The metadata of a committed offset. A broker takes 4,096 bytes of it, and it has 3,400 at most."""
+    """The metadata of a committed offset. A broker takes 4,096 bytes of it, and it has 3,600 at most."""
 
     version: int
     longest_s: float
     since: Mark
     watches: list[State] = []
+    seen: str = ""  # what is known of the log (`stream.kafka.log.Seen`)
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -68,25 +69,23 @@ class Owned:
 
     @classmethod
     def taken_over(
-        cls, partition: Partition, settings: ScoreSettings, committed: tuple[int, str] | None, bounds: Bounds
+        cls, partition: Partition, settings: ScoreSettings, committed: tuple[int, str] | None, start: Start
     ) -> Owned:
-        """Takes a partition over from where its group has committed, offset and metadata, in a log of these bounds."""
+        """Takes a partition over from where its group has committed, offset and metadata, in a log that goes on so.
+
+        Of a log that was cut, what waits in the rest is made again of that, and records from the cut on are new.
+        """
         name = f"{partition[0]}/{partition[1]}"
-        if committed is None:
+        if committed is None or (start.is_cut and start.offset == start.log.begin):
             return cls(partition, settings, None, None)
-        offset, metadata = committed
-        if offset > bounds.end:
-            log.warning(
-                "%s is scored up to %d and ends at %d: it is another log, scored anew", name, offset, bounds.end
-            )
-            return cls(partition, settings, None, None)
-        metadata_before = _decoded(metadata, settings)
+        offset, metadata_before = start.offset, _decoded(committed[1], settings)
         if metadata_before is None:
             log.warning("%s: the commit does not say what waited, so forecasts before %d get no score", name, offset)
-        elif metadata_before.since.offset < bounds.begin:
-            log.warning(
-                "%s: retention took %d records of what waits", name, bounds.begin - metadata_before.since.offset
-            )
+        elif metadata_before.since.offset > offset:
+            metadata_before = None  # all that waited is gone, and so is the event time
+        elif metadata_before.since.offset < start.log.begin:
+            lost = start.log.begin - metadata_before.since.offset
+            log.warning("%s: retention took %d records of what waits", name, lost)
         return cls(partition, settings, metadata_before, offset)
 
     @property
@@ -112,21 +111,31 @@ class Owned:
         self.next_offset = records.next_offset
         return found
 
-    def metadata(self, offset: int) -> str:
-        """Returns the metadata of a commit of `offset`, up to which all records were folded."""
+    def metadata(self, offset: int, seen: Seen) -> str:
+        """Returns the metadata of a commit of `offset`, up to which all records were folded, in a log of which this is
+        known."""
         since = self.scorer.oldest() or self.scorer.clock.at(offset)
         watches = [] if self._watches is None else self._watches.states()
-        return msgspec.json.encode(CommitMetadata(VERSION, self._settings.rules.longest_s, since, watches)).decode()
+        longest_s = self._settings.rules.longest_s
+        return msgspec.json.encode(CommitMetadata(VERSION, longest_s, since, watches, seen.text)).decode()
+
+
+def seen_of(metadata: str) -> Seen:
+    """Returns what the metadata of a commit says of the log."""
+    parsed = _parsed(metadata)
+    return Seen() if parsed is None else Seen.of(parsed.seen)
 
 
 def _decoded(metadata: str, settings: ScoreSettings) -> CommitMetadata | None:
-    """Parses the metadata. None if it is not ours: an operator has moved the group, or other rules were in force."""
+    """Returns what a commit says of what waited. None if other rules were in force."""
+    parsed = _parsed(metadata)
+    ours = (VERSION, settings.rules.longest_s)
+    return parsed if parsed is not None and (parsed.version, parsed.longest_s) == ours else None
+
+
+def _parsed(metadata: str) -> CommitMetadata | None:
+    """Parses the metadata. None if it is not ours: an operator has moved the group."""
     try:
-        metadata_before = msgspec.json.decode(metadata.encode(), type=CommitMetadata)
+        return msgspec.json.decode(metadata.encode(), type=CommitMetadata)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    return (
-        metadata_before
-        if (metadata_before.version, metadata_before.longest_s) == (VERSION, settings.rules.longest_s)
-        else None
-    )

@@ -41,6 +41,7 @@ class Place(NamedTuple):
 class Member(Protocol):
     sums: Sums
     shadows: Shadows | None
+    shortened: int
 
     def places(self) -> dict[int, Place]: ...
 
@@ -68,6 +69,8 @@ class Pages(ProbePages):
                 family.add_metric(labels, of(one))
             yield family
         yield _counter("scores_forecasts", "Scores published, by the forecast's status.", "status", sums.statuses)
+        text = "Logs that lacked records that were read."
+        yield CounterMetricFamily("pathcast_scores_log_shortened", text, value=self._member.shortened)
         drifts: dict[str, int] = {name: sums.drifts[name] for name in MEASURED}
         yield _counter("scores_drifts", "Lasting changes that were found.", "measured", drifts)
         yield _by_partition("scores_records", "Forecast records, by what they were.", "outcome", places, RECORDS)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from chaos_kafka import NUMBERS, Cluster
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from mortal_kafka import cut_log
 
 from stream.kafka import admin
 
@@ -60,13 +61,6 @@ def delete_records(cluster: Cluster, topic: str, before: Mapping[int, int]) -> N
 
 
 def cut_logs(cluster: Cluster, topic: str, partition: int) -> None:
-    """Half of what each replica has of the partition is gone, as after a power cut before the disks had it. The brokers
-    must be dead, and there must be one segment."""
+    """Half of what each replica has of the partition is gone. The brokers must be dead."""
     for number in NUMBERS:
-        folder = cluster.data(number) / f"{topic}-{partition}"
-        (log,) = folder.glob("*.log")
-        with log.open("r+b") as file:
-            file.truncate(log.stat().st_size // 2)
-        for derived in (*folder.glob("*index"), *folder.glob("*.snapshot")):
-            derived.unlink()
-        (cluster.data(number) / ".kafka_cleanshutdown").unlink(missing_ok=True)
+        cut_log(cluster.data(number), topic, partition)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, cut_at, history_after, plan
-from stream.kafka.log import CommittedOffset, History, Log
+from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
+from stream.kafka.log import CommittedOffset, History, Log, cut_at
 
 LOG = Log(100, 1_000_000)
 OFFSETS = st.one_of(st.none(), st.integers(0, 400_000))

@@ -64,7 +64,7 @@ class Broker:
 
 async def test_a_broker_understands_both_requests_and_is_understood() -> None:
     broker = Broker(VERSIONS)
-    assert await log_facts.ask(broker, TP, 4) == Log(5, 90, ID.hex, 70, 4)
+    assert await log_facts.ask(broker, TP, 4) == Log(5, 90, ID.hex, 70, 4, 4)
     metadata, epoch_end = broker.asked
     assert [topic.name for topic in metadata.topics] == [TP.topic]
     assert not metadata.allow_auto_topic_creation
@@ -75,9 +75,9 @@ async def test_a_broker_understands_both_requests_and_is_understood() -> None:
 
 async def test_who_has_read_nothing_asks_for_no_epoch_and_an_unknown_epoch_has_no_end() -> None:
     broker = Broker(VERSIONS)
-    assert await log_facts.ask(broker, TP, -1) == Log(5, 90, ID.hex)
+    assert await log_facts.ask(broker, TP, -1) == Log(5, 90, ID.hex, leader_epoch=4)
     assert len(broker.asked) == 1
-    assert await log_facts.ask(Broker(VERSIONS, epoch_end=-1), TP, 9) == Log(5, 90, ID.hex)
+    assert await log_facts.ask(Broker(VERSIONS, epoch_end=-1), TP, 9) == Log(5, 90, ID.hex, leader_epoch=4)
 
 
 @pytest.mark.parametrize("versions", [{}, {3: (0, 9), 23: (0, 1)}], ids=["other make", "too old"])

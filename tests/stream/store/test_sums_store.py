@@ -42,6 +42,17 @@ async def test_what_was_put_is_found_by_the_next_owner(store: SumsStore) -> None
     assert (await store.claim(B))[0].next_offset is None
 
 
+async def test_what_is_known_of_the_log_is_of_the_offset_that_is_stored(store: SumsStore, redis: Redis) -> None:
+    """An earlier release in the same group writes offsets alone: what was known at another one stays beside them."""
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")}, gone=[2], seen="read=6;leader_epoch=2")
+    found = await store.held(A)
+    assert (found, found.seen, found.parts) == (held, "read=6;leader_epoch=2", {1: 1})
+    await redis.hset(f"{KEY}sums", "next_offset", "9")  # type: ignore[misc]
+    assert ((await store.held(A)).next_offset, (await store.held(A)).seen) == (9, "")
+    assert (await store.forget(A, held)).seen == (await store.held(A)).seen == ""
+
+
 async def test_a_part_takes_the_place_of_others_and_old_days_go(store: SumsStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b"), 3: Part(b"c")})

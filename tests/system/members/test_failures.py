@@ -204,4 +204,5 @@ async def test_a_number_that_goes_to_another_member_while_it_is_taken_over_is_no
         for member in members:
             member.stop()
     assert first.failures == 0, "it goes on where the consumer has no such partition"
+    assert second.failures == 0, "it is the rightful owner, and was fenced"
     await assert_whole(kind)

@@ -29,7 +29,7 @@ from stream.config import failpoints
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.group_consumer import group_consumer
-from stream.kafka.log import bounds_by
+from stream.kafka.log import History, Log, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.members import storing_member
 from stream.members.group_member import GroupMember, Inputs
@@ -70,6 +70,9 @@ class Kind(ABC):
         self.kafka, self.redis_url, self.prefix, self.group = kafka, redis_url, prefix, f"{prefix}-life"
         self.topics = Topics.of(prefix)
         self.sent = 0  # records of each partition of each input
+        # Of each partition of each input the offsets and values that were sent, also of those that its log lost since.
+        self.logs: dict[tuple[str, int], list[tuple[int, bytes]]] = defaultdict(list)
+        self._lost: dict[tuple[str, int], int] = defaultdict(int)  # how much lower offsets are than records are many
         self._producer: KafkaProducer | None = None
         self._reader: KafkaConsumer | None = None
         self._published: list[Any] = []  # what the reader has read
@@ -90,7 +93,9 @@ class Kind(ABC):
         for n in range(self.sent, self.sent + records):
             for topic in self.inputs:
                 for number in range(PARTITIONS):
-                    self._producer.send(topic, partition=number, value=self.value(number, n))
+                    value, log = self.value(number, n), (topic, number)
+                    self._producer.send(topic, partition=number, value=value)
+                    self.logs[log].append((n - self._lost[log], value))
         self._producer.flush()
         self.sent += records
 
@@ -98,6 +103,18 @@ class Kind(ABC):
         for client in (self._producer, self._reader):
             if client is not None:
                 client.close()
+
+    @property
+    def made_anew(self) -> str:
+        """The input that a test may delete and make anew."""
+        return self.inputs[-1]
+
+    def cut(self, topic: str, number: int, end: int) -> None:
+        """Notes that a log of which all was sent and read ends there now."""
+        self._lost[topic, number] = self.sent - end
+        if self._producer is not None:  # it may know the log that was
+            self._producer.close()
+            self._producer = None
 
     def published(self) -> list[Any]:
         """Returns what a subscriber has seen so far that reads what is committed; of each partition in its order."""
@@ -175,8 +192,7 @@ class LinkUnit:
 
     def __init__(self, kind: Transactional, taken: Taken) -> None:
         self._kind, self._number = kind, taken.number
-        _, metadata = taken.committed.get(kind.inputs[0], (0, "{}"))
-        before = json.loads(metadata)
+        before = json.loads(taken.metadata or "{}")
         self._links = {topic: Links(*before.get(topic, ())) for topic in kind.inputs}
         self._made: list[Outgoing] = []
 
@@ -221,9 +237,11 @@ class Transactional(Kind):
         return Member(Plan("links", self.inputs, self.group, self.kafka, every_s=0.0, once=once), begin)
 
     def expected(self) -> dict[tuple[int, str], list[str]]:
-        links = Links()
-        made = [link for n in range(self.sent) for link in links.add(n, text(n))]
-        return {(number, topic): made for number in range(PARTITIONS) for topic in self.inputs}
+        found = {}
+        for (topic, number), log in self.logs.items():
+            links = Links()
+            found[number, topic] = [link for offset, value in log for link in links.add(offset, value)]
+        return found
 
     def left(self) -> dict[tuple[int, str], list[str]]:
         found = defaultdict(list)
@@ -243,6 +261,7 @@ class OwnedSum:
     next_offset: int | None
     records: int = 0
     checksum: int = 0
+    seen: Seen = field(default_factory=Seen)
     written: int | None = None  # the offset of the last write
 
 
@@ -257,12 +276,12 @@ class SumMember(StoringMember[OwnedSum]):
 
     async def _begin(self, number: int) -> StoredHolding[OwnedSum]:
         tp = aiokafka.TopicPartition(self._topic, number)
-        (bounds,) = (await bounds_by(self._consumer, [tp])).values()
         claim = await self._store.claim(tp)
-        (raw,) = await self._store.get_many(tp, ["sum"])
+        raw, seen = await self._store.get_many(tp, ["sum", "seen"])
         before = json.loads(raw) if raw else (0, 0)
-        owned = OwnedSum(claim.epoch, claim.next_offset, *before, claim.next_offset)
-        return StoredHolding({self._topic: claim.next_offset or bounds.begin}, owned)
+        start = await self._start(tp, claim.next_offset, Seen.of((seen or b"").decode()))
+        written = None if start.is_cut else claim.next_offset
+        return StoredHolding({self._topic: start}, OwnedSum(claim.epoch, start.offset, *before, written=written))
 
     async def _fold(self, number: int, held: StoredHolding[OwnedSum], records: Records) -> None:
         for one in records:
@@ -278,7 +297,8 @@ class SumMember(StoringMember[OwnedSum]):
             return False
         failpoints.reach("before_write")
         item = json.dumps((owned.records, owned.checksum)).encode()
-        await self._store.put_many((self._topic, number), owned.epoch, owned.next_offset, {"sum": item})
+        items = {"sum": item, "seen": owned.seen.text.encode()}
+        await self._store.put_many((self._topic, number), owned.epoch, owned.next_offset, items)
         failpoints.reach("after_write")
         owned.written = owned.next_offset
         return True
@@ -304,8 +324,9 @@ class Storing(Kind):
         return SumMember(self, Inputs(self.inputs, self.kafka, once=once))
 
     def expected(self) -> dict[int, list[int]]:
-        checksum = crc32(b"".join(text(n) for n in range(self.sent)))
-        return {number: [self.sent, checksum] for number in range(PARTITIONS)}
+        return {
+            number: [len(log), crc32(b"".join(value for _, value in log))] for (_, number), log in self.logs.items()
+        }
 
     def left(self) -> dict[int, list[int]]:
         async def ask() -> dict[int, list[int]]:
@@ -347,10 +368,23 @@ class Scores(Kind):
     def expected(self) -> dict[int, list[bytes]]:
         news = range(self._folded, self.sent)
         for number, owned in enumerate(self._owned if news else ()):
-            log = [Record(self.topics.forecasts, number, n, 0, None, self.value(number, n)) for n in news]
+            sent = self.logs[self.topics.forecasts, number][news.start :]
+            log = [Record(self.topics.forecasts, number, offset, 0, None, value) for offset, value in sent]
             self._decided[number] += [dumps_scored(one.record) for one in owned.fold(Records.of(log))]
         self._folded = self.sent
         return self._decided
+
+    def cut(self, topic: str, number: int, end: int) -> None:
+        """What waits in the rest of the log is made again of that, as `test_owned.py` has it."""
+        self.expected()
+        seen = Seen(self.sent, History(leader_epoch=0))
+        committed = self.sent, self._owned[number].metadata(self.sent, seen)
+        start = start_of(self.sent, seen, Log(0, end, kept=end))
+        again = self._owned[number] = OwnedScores.taken_over((topic, number), self.settings, committed, start)
+        rest = [Record(topic, number, n, 0, None, self.value(number, n)) for n in range(again.begin or 0, end)]
+        if rest:
+            assert again.fold(Records.of(rest)) == []
+        super().cut(topic, number, end)
 
     def left(self) -> dict[int, list[bytes]]:
         found = defaultdict(list)

@@ -28,13 +28,14 @@ PATIENCE_S = 180.0  # a bound on waiting; the start takes 4 s on two idle cores
 class MortalKafka:
     """Use `running`."""
 
-    def __init__(self, home: Path, java: str, jars: Path) -> None:
+    def __init__(self, home: Path, java: str, jars: Path, more: str = "") -> None:
         self._home = home
         self._config = home / "server.properties"
         self._run = [java, "-cp", f"{jars}/*", *JVM_QUICK, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         port = free_port()
         self.bootstrap = f"{HOST}:{port}"
-        self._config.write_text(PROPERTIES.format(port=port, controller=free_port(), data=home / "data"))
+        properties = PROPERTIES.format(port=port, controller=free_port(), data=home / "data")
+        self._config.write_text(f"{properties}\n{more}\n")
         command = ["kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(self._config)]
         done = subprocess.run([*self._run, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if done.returncode != 0:
@@ -54,6 +55,10 @@ class MortalKafka:
         self._server.stop()
         self._server = None
 
+    def cut_log(self, topic: str, number: int) -> None:
+        """Half of a partition is gone. It must be dead."""
+        cut_log(self._home / "data", topic, number)
+
     def ensure_up(self) -> None:
         if self._server is None:
             self.start()
@@ -63,13 +68,26 @@ class MortalKafka:
             self._server.stop()
 
 
+def cut_log(data: Path, topic: str, number: int) -> None:
+    """Half of what a broker has of a partition is gone, as after a power cut before its disk had it. The broker must be
+    dead, and there must be one segment."""
+    folder = data / f"{topic}-{number}"
+    (log,) = folder.glob("*.log")
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size // 2)
+    for derived in (*folder.glob("*index"), *folder.glob("*.snapshot")):
+        derived.unlink()
+    (data / ".kafka_cleanshutdown").unlink(missing_ok=True)
+
+
 @contextmanager
-def running(say: Say) -> Iterator[MortalKafka]:
-    """Skips the test, or fails it where the real Kafka is demanded, if it cannot run here."""
+def running(say: Say, more: str = "") -> Iterator[MortalKafka]:
+    """A broker with these further lines of properties. Skips the test, or fails it where the real Kafka is demanded, if
+    it cannot run here."""
     home = Path(tempfile.mkdtemp(prefix="pathcast-mortal-kafka-"))
     try:
         try:
-            kafka = MortalKafka(home, servers.java_command(), servers.kafka_jars(say))
+            kafka = MortalKafka(home, servers.java_command(), servers.kafka_jars(say), more)
             kafka.start()
         except Unavailable as reason:
             skip_unless_required(f"needs an Apache Kafka of its own: {reason}")

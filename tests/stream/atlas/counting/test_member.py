@@ -16,7 +16,7 @@ from stream.atlas.counting.making import Maker
 from stream.atlas.counting.member import Runner
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
-from stream.kafka.log import Bounds
+from stream.kafka.log import Log, Seen, Start, start_of
 from stream.kafka.records.record_columns import Records
 from stream.members.storing_member import StoredHolding
 from stream.store.sums_store import SumsStore
@@ -41,9 +41,13 @@ async def store(redis_url: str) -> AsyncIterator[SumsStore]:
     await made.close()
 
 
+async def described(stored: int | None, seen: Seen) -> Start:
+    return start_of(stored, seen, Log(0, 30))
+
+
 async def hold(runner: Runner, store: SumsStore) -> None:
-    owned = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
-    runner._held[0] = StoredHolding({TP.topic: owned.next_offset or 0}, owned)
+    owned, start = await Owned.taken_over(store, PARTITION, described)
+    runner._held[0] = StoredHolding({TP.topic: start}, owned)
 
 
 async def add(runner: Runner, records: list[Record]) -> None:
@@ -75,7 +79,7 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
     await add(runner, drive(10, 20))
     await runner._write_some([0])
     assert not runner._held
-    assert (await Owned.taken_over(store, PARTITION, Bounds(0, 30))).next_offset is None
+    assert (await Owned.taken_over(store, PARTITION, described))[0].next_offset is None
 
 
 def files(folder: Path) -> list[Path]:

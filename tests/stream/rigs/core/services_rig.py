@@ -11,12 +11,12 @@ from typing import Final
 import msgspec
 from scores_rig import Fix, Fleet, fixes
 
-from stream.kafka.log import Bounds
+from stream.kafka.log import History, Log, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.services.latest.entities import Entity
 from stream.services.latest.taking_over import rebuilt, take
 from stream.services.latest.unit import LatestUnit, Rules
-from stream.services.plan import Taken
+from stream.services.plan import Taken, committed_text, parts_of
 from stream.wire import Anchor, Forecast, GapFill, GapPoint, ModelRef, Outgoing, Record, Topics, dumps, loads_forecast
 from stream.wire.ids import gap_id
 
@@ -100,18 +100,24 @@ class Latest:
         self.committed: dict[str, tuple[int, str]] = {}
         self.records: list[Outgoing] = []
         self.ends = dict.fromkeys((TOPICS.forecasts, TOPICS.gapfills), 1 << 40)
+        self.history = History()  # of the records that come
+        self.logs: dict[str, Log] = {}  # what brokers say of a topic, if it is more than its end
         self.folded = dict.fromkeys(self.ends, 0)
         self._rules = rules
         self.unit = self.restarted()
 
     def restarted(self) -> LatestUnit:
         """A member takes over that knows the topic and the commit alone."""
-        bounds = {topic: Bounds(0, end) for topic, end in self.ends.items()}
+        starts = {}
+        for topic, end in self.ends.items():
+            at, text = self.committed.get(topic, (None, ""))
+            starts[topic] = start_of(at, parts_of(text)[1], self.logs.get(topic, Log(0, end)))
+        metadata = parts_of(self.committed[TOPICS.forecasts][1])[0] if TOPICS.forecasts in self.committed else None
         held: dict[str, Entity] = {}
         for key, value in self.values.items():
             take(Record(TOPICS.latest, NUMBER, 0, 0, key.encode(), value), held)
-        taken = Taken(NUMBER, bounds, dict(self.committed))
-        self.folded = taken.starts
+        taken = Taken(NUMBER, starts, metadata)
+        self.folded = {topic: one.offset for topic, one in starts.items()}
         self.unit = rebuilt(TOPICS, self._rules, taken, held)
         return self.unit
 
@@ -133,7 +139,10 @@ class Latest:
         needed = self.unit.needed
         marks = {topic: min(at, needed.get(topic, at)) for topic, at in self.folded.items()}
         metadata = {TOPICS.forecasts: self.unit.metadata()}
-        self.committed = {topic: (at, metadata.get(topic, "")) for topic, at in marks.items()}
+        seen = {topic: Seen(at, self.history) for topic, at in self.folded.items()}
+        self.committed = {
+            topic: (at, committed_text(metadata.get(topic, ""), seen[topic])) for topic, at in marks.items()
+        }
         self.records += made
         return made
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from services_rig import LAG_MS, NUMBER, TOPICS, Latest, forecast, gap, logs, newest, record, undisturbed
 
+from stream.kafka.log import History, Log
 from stream.services.latest.map_view import ellipse
 from stream.services.latest.unit import Rules
 from stream.wire import Window, loads_forecast
+from stream.wire.ids import gap_id
 from stream.wire.latest import Gap, loads_latest
 from stream.wire.positions import mahalanobis2, radius2
 
@@ -246,7 +248,7 @@ def test_offsets_that_somebody_has_set_back_bring_nothing_back() -> None:
     latest = Latest()
     latest.take(records)
     before = {key: loads_latest(value).forecast_id for key, value in latest.values.items()}
-    latest.committed = {}
+    latest.committed = dict.fromkeys(latest.committed, (0, ""))
     latest.restarted()
     latest.take(records[: len(records) // 2])
     after = {key: loads_latest(value).forecast_id for key, value in latest.values.items()}
@@ -258,7 +260,7 @@ def test_a_forecast_from_before_the_known_one_is_not_taken_whatever_its_time() -
     ahead, after = forecast("a", T0 + 5 * HOUR, 1), forecast("a", T0 + MINUTE, 2)
     latest = Latest()
     latest.take([record(FORECASTS, 0, ahead, published_ms=T0), record(FORECASTS, 1, after)])
-    latest.committed = {}
+    latest.committed = dict.fromkeys(latest.committed, (0, ""))
     latest.restarted()
     latest.take([record(FORECASTS, 0, ahead, published_ms=T0)])
     assert newest(latest.values) == {"a": loads_forecast(after)}
@@ -273,6 +275,39 @@ def test_a_topic_that_was_made_anew_is_followed_from_its_first_record() -> None:
     again = forecast("a", T0 + MINUTE, 0)
     latest.take([record(FORECASTS, 2, again)])
     assert newest(latest.values) == {"a": loads_forecast(again)}
+
+
+MADE_ANEW = Log(0, 1_000, "second", kept=1_000, kept_epoch=1, leader_epoch=1)
+CUT = Log(0, 1_000, "first", kept=2, kept_epoch=1, leader_epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("log", "is_committed"),
+    [(MADE_ANEW, True), (MADE_ANEW, False), (CUT, True)],
+    ids=["made anew", "made anew, and its offsets are deleted", "cut"],
+)
+def test_a_topic_that_has_other_records_now_is_followed_though_it_has_grown_past_what_was_read(
+    log: Log, is_committed: bool
+) -> None:
+    """The new records are at lower offsets than the entity's own, and were taken for older ones. Copies are told."""
+    latest = Latest()
+    latest.history = History("first", 1)
+    stays, old = forecast("b", T0, 899), forecast("a", T0, 900)
+    latest.take([record(FORECASTS, 0, stays), record(FORECASTS, 500, old)])
+    latest.take([record(GAPFILLS, 300, gap("a", T0 - HOUR, T0))])
+    latest.logs = {FORECASTS: log, GAPFILLS: log}
+    if not is_committed:
+        latest.committed = {}
+    latest.restarted()
+    assert latest.folded == {FORECASTS: log.kept if log is CUT else 0, GAPFILLS: log.kept if log is CUT else 0}
+    again = forecast("a", T0 + HOUR, 901)
+    filled = gap("a", T0, T0 + HOUR)
+    latest.take([record(GAPFILLS, 2, filled), record(FORECASTS, 2, old), record(FORECASTS, 3, again)])
+    assert latest.unit.counts["copy"] == 1
+    assert newest(latest.values) == {"a": loads_forecast(again), "b": loads_forecast(stays)}
+    shown = loads_latest(latest.values["a"]).map.gap
+    assert shown is not None
+    assert shown.gap_id == gap_id("a", T0)
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"{", b"[]", b"\xff\xfe", b'{"entity_id":"a"}', b"[" * 100_000])

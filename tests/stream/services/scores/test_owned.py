@@ -10,17 +10,22 @@ import msgspec
 import pytest
 from scores_rig import PARTITION, records, rows, score
 
-from stream.kafka.log import Bounds
-from stream.services.scores.owned import CommitMetadata, Decided, Owned
+from stream.kafka.log import History, Log, Seen, Start, start_of
+from stream.services.scores.owned import CommitMetadata, Decided, Owned, seen_of
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State
 from stream.services.scores.scoring.waiting import Rules
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.sums import MOST_HORIZONS, MOST_MODELS, OTHER, Sums
-from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, Outcome
+from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, Outcome, Score, loads_forecast
 
 SETTINGS = ScoreSettings()
 METADATA_BYTES = 4_096  # a broker's offset.metadata.max.bytes, as it is shipped
+
+
+def start(committed: tuple[int, str] | None, log: Log) -> Start:
+    stored, seen = (None, Seen()) if committed is None else (committed[0], seen_of(committed[1]))
+    return start_of(stored, seen, log)
 
 
 @pytest.mark.parametrize(("seed", "entities", "handovers"), [(11, 40, 12), (103, 6, 40)])
@@ -36,7 +41,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
     found: list[Decided] = []
     clock = whole.scorer.clock
     for low, high in pairwise(cuts):
-        owned = Owned.taken_over(PARTITION, SETTINGS, committed, Bounds(0, len(log)))
+        owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log))))
         assert owned.is_ready == (low in (0, owned.begin))
         begin = owned.begin or 0
         if begin < low:
@@ -45,7 +50,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
         found += owned.fold(rows(log, low, high))
         clock = owned.scorer.clock
         assert owned.is_ready
-        committed = high, owned.metadata(high)
+        committed = high, owned.metadata(high, Seen(high))
         assert len(committed[1].encode()) < METADATA_BYTES
     assert found == expected
     assert committed is not None
@@ -58,7 +63,8 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
 def test_the_longest_metadata_fits() -> None:
     full = State((63, -1234.5678901234567), [-0.12345678901234567] * (REFERENCE - 1), None, None)
     mark = Mark(2**62, 2**52, "\U0001f68d" * MAX_ENTITY_ID_CHARS, 2**52)
-    assert len(msgspec.json.encode(CommitMetadata(1, 900.0, mark, [full] * len(MEASURED)))) < METADATA_BYTES
+    seen = Seen(2**62, History("0" * 32, 2**31)).text
+    assert len(msgspec.json.encode(CommitMetadata(1, 900.0, mark, [full] * len(MEASURED), seen))) < METADATA_BYTES
 
 
 @pytest.mark.parametrize(
@@ -68,7 +74,7 @@ def test_metadata_that_is_not_ours_is_told_and_nothing_published_again(
     metadata: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        owned = Owned.taken_over(PARTITION, SETTINGS, (500, metadata), Bounds(0, 1_000))
+        owned = Owned.taken_over(PARTITION, SETTINGS, (500, metadata), start((500, metadata), Log(0, 1_000)))
     assert (owned.begin, owned.answered) == (500, 500)
     assert "does not say what waited" in caplog.text
 
@@ -77,17 +83,48 @@ def test_other_rules_begin_without_what_waited() -> None:
     log = records(1, minutes=60)
     owned = Owned(PARTITION, SETTINGS, None, None)
     owned.fold(rows(log, 0, len(log)))
-    committed = len(log), owned.metadata(len(log))
-    bounds = Bounds(0, len(log))
-    assert (Owned.taken_over(PARTITION, SETTINGS, committed, bounds).begin or 0) < len(log)
+    committed = len(log), owned.metadata(len(log), Seen(len(log)))
+    on = start(committed, Log(0, len(log)))
+    assert (Owned.taken_over(PARTITION, SETTINGS, committed, on).begin or 0) < len(log)
     longer = ScoreSettings(rules=Rules(1_800.0))
-    assert Owned.taken_over(PARTITION, longer, committed, bounds).begin == len(log)
+    assert Owned.taken_over(PARTITION, longer, committed, on).begin == len(log)
 
 
-def test_another_log_is_scored_anew(caplog: pytest.LogCaptureFixture) -> None:
-    owned = Owned.taken_over(PARTITION, SETTINGS, (500, ""), Bounds(0, 100))
+def test_another_log_is_scored_anew() -> None:
+    owned = Owned.taken_over(PARTITION, SETTINGS, (500, ""), start((500, ""), Log(0, 100)))
     assert (owned.begin, owned.answered) == (None, None)
-    assert "another log" in caplog.text
+    history = History("first", 2)
+    made_anew = Log(0, 1_000, "second", kept=1_000)
+    committed = 500, Owned(PARTITION, SETTINGS, None, None).metadata(500, Seen(500, history))
+    owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, made_anew))
+    assert (owned.begin, owned.answered) == (None, None)
+
+
+@pytest.mark.parametrize("lost", [0.9, 0.02], ids=["nothing that waited is left", "some of what waited is left"])
+def test_after_a_cut_new_records_are_scored_with_what_is_left_of_what_waited(lost: float) -> None:
+    """New records at offsets that were read were taken for read ones: nothing was published of them."""
+    log = records(3, entities=6, minutes=240)
+    stored = int(len(log) * 0.8)
+    cut = int(stored * (1 - lost))
+    before = Owned(PARTITION, SETTINGS, None, None)
+    before.fold(rows(log, 0, stored))
+    committed = stored, before.metadata(stored, Seen(stored, History("t", 1)))
+    owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log), "t", cut, 1, 2)))
+    since = msgspec.json.decode(committed[1], type=CommitMetadata).since.offset
+    assert (since > cut) == (lost > 0.5)
+    assert (owned.begin, owned.answered) == (min(since, cut), cut)
+    whole = Owned(PARTITION, SETTINGS, None, None)
+    whole.fold(rows(log, 0, cut))
+    expected, found = (
+        [one.record.forecast_id for one in decided if isinstance(one.record, Score)]
+        for decided in (whole.fold(rows(log, cut, len(log))), owned.fold(rows(log, owned.begin or 0, len(log))))
+    )
+    assert len(found) > 50
+    if since < cut:
+        assert found == expected
+    else:  # those before the cut were scored by the records that are gone
+        gone = {loads_forecast(raw).forecast_id for raw in log[:cut]}
+        assert set(found) == set(expected) - gone
 
 
 def test_labels_are_bounded_whatever_comes() -> None:

@@ -15,7 +15,7 @@ from scores_rig import PARTITION, RULES, T0, Fix, fixes, records, rows, scored
 from model.api import Predictor
 from stream.commands.replay import engine_of
 from stream.config.settings import UNLIMITED, Settings
-from stream.kafka.log import Bounds
+from stream.kafka.log import Log, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.services.scores.owned import Decided, Owned
 from stream.services.scores.scoring.scorer import Scorer
@@ -137,7 +137,7 @@ def test_a_shadow_changes_no_score_of_what_was_published_and_no_drift(log: list[
     found = both.fold(rows(log, 0, len(log)), beside(log, 0, len(log)))
     published = [one for one in found if not (isinstance(one.record, Score) and one.record.shadow)]
     assert published == expected
-    assert both.metadata(len(log)) == alone.metadata(len(log))
+    assert both.metadata(len(log), Seen()) == alone.metadata(len(log), Seen())
     shadows = [one.record for one in found if one not in published]
     assert len(shadows) > 250
     assert {one.model.version for one in shadows if isinstance(one, Score)} == {"s1"}
@@ -150,10 +150,11 @@ def test_members_that_follow_each_other_score_shadows_as_one_alone_does(log: lis
     committed: tuple[int, str] | None = None
     found: list[Decided] = []
     for high in cuts[1:]:
-        owned = Owned.taken_over(PARTITION, settings, committed, Bounds(0, len(log)))
+        start = start_of(committed and committed[0], Seen(), Log(0, len(log)))
+        owned = Owned.taken_over(PARTITION, settings, committed, start)
         begin = owned.begin or 0
         found += owned.fold(rows(log, begin, high), beside(log, begin, high))
-        committed = high, owned.metadata(high)
+        committed = high, owned.metadata(high, Seen(high))
     assert found == whole
 
 
