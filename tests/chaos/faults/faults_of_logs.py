@@ -16,6 +16,7 @@ SHORTENED = "the log was shortened to"
 MADE_ANEW = "was the topic made anew?"
 ORPHANS = "answers were published to records that the log has no more"
 LEADER, FOLLOWER = 1, 2
+SAY_S = 60.0  # until a worker has said what it learns from Kafka's metadata
 UNCLEAN = {"unclean.leader.election.enable": "true", "min.insync.replicas": "1"}
 
 
@@ -128,7 +129,10 @@ def partitions_added(rig: Rig) -> None:
     rig.feed(second, over_s=8)
     rig.consumed(range(PARTITIONS + 2))
     assert all(topics.ends(rig.servers.cluster, rig.topics.pings).values()), "a partition without pings shows nothing"
-    said = sum(log.count("keys hash to other partitions now") for log in rig.logs())
+    deadline, said = time.monotonic() + SAY_S, 0
+    while said < len(rig.workers) and time.monotonic() < deadline:  # who has none of the new ones may learn of it later
+        time.sleep(0.3)
+        said = sum("keys hash to other partitions now" in log for log in rig.logs())
     assert said == len(rig.workers), f"{said} workers of {len(rig.workers)} said that the partitions are more"
 
 
