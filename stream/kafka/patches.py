@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import google_crc32c
 from aiokafka.consumer import fetcher as theirs
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.record import default_records
 
 from stream.kafka import fetcher
 from stream.kafka.records import decompression
+
+_SEND: Final = GroupCoordinator._send_req
 
 
 def patch_aiokafka() -> None:
@@ -15,14 +22,33 @@ def patch_aiokafka() -> None:
 
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
     (`stream.kafka.records.decompression`), and checksums are google-crc32c's: aiokafka's own take nine times as long,
-    which would be 2.8 % of a ping's CPU (stream/bench/RESULTS.md).
+    which would be 2.8 % of a ping's CPU (stream/bench/RESULTS.md). An error of a whole answer about committed offsets
+    is one (`send_checked`).
     """
     decompression.bound()
     theirs.MemoryRecords = fetcher.TolerantRecords
     theirs.PartitionRecords = fetcher.PartitionRecords
     theirs.FetchResult = fetcher.FetchResult
     default_records.calc_crc32c = crc32c
+    GroupCoordinator._send_req = send_checked
 
 
 def crc32c(raw: bytes | bytearray) -> int:
     return int(google_crc32c.value(bytes(raw)))
+
+
+async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
+    """Sends a request to the group's coordinator, and returns its answer. Raises KafkaError, also for an error of the
+    whole answer about committed offsets.
+
+    aiokafka 0.14 looks at the errors of partitions alone. A broker that is the coordinator no longer, or has not loaded
+    the group yet, names no partition, and says why for the whole: so it read as if nothing was committed, and whoever
+    took a partition over then would have answered its log from the first record on.
+    """
+    answer = await _SEND(coordinator, request)
+    if isinstance(request, OffsetFetchRequest) and (code := getattr(answer, "error_code", 0)):
+        error = for_code(code)
+        if error is NotCoordinatorForGroupError:
+            coordinator.coordinator_dead()  # so that it is looked for again
+        raise error(coordinator.group_id)
+    return answer

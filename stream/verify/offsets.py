@@ -14,6 +14,7 @@ from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin, log_facts
 from stream.kafka.log import Bounds, CommittedOffset, Isolation, Log, Partition, bounds_by
+from stream.kafka.patches import patch_aiokafka
 from stream.verify.log_history import Past, past
 from stream.verify.published import Span
 
@@ -62,6 +63,7 @@ class Outlook(NamedTuple):
 @asynccontextmanager
 async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
     """Yields a consumer that only asks and never joins: the group keeps its partitions. Raises ConnectionError."""
+    patch_aiokafka()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap.split(","),
         **settings.kafka.arguments(),

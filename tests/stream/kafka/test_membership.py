@@ -6,6 +6,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     GroupLoadInProgressError,
@@ -15,10 +17,12 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
 from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1
 
 from stream.kafka.log import Rebalanced
 from stream.kafka.membership import confirm
+from stream.kafka.patches import patch_aiokafka
 
 GENERATION = 7
 
@@ -86,3 +90,41 @@ async def test_a_coordinator_that_does_not_say_is_asked_again_where_that_may_hel
     with pytest.raises(error) as raised:
         await ask(coordinator)
     assert (coordinator.known, raised.value.retriable) == (is_known, retriable)
+
+
+class ClientOfScript:
+    """Answers a request for committed offsets with the next of these: an error of the whole, or an offset."""
+
+    def __init__(self, *answers: type[KafkaError] | int) -> None:
+        self._answers = list(answers)
+
+    async def send(self, node: int, request: OffsetFetchRequest, group: object) -> OffsetFetchResponse_v3:
+        answer = self._answers.pop(0)
+        if isinstance(answer, int):
+            return OffsetFetchResponse_v3(0, [("pings", [(0, answer, "epoch=3", 0)])], 0)
+        return OffsetFetchResponse_v3(0, [], answer.errno)
+
+
+def coordinator_of(*answers: type[KafkaError] | int) -> GroupCoordinator:
+    patch_aiokafka()
+    made: Any = GroupCoordinator.__new__(GroupCoordinator)
+
+    async def find() -> None:
+        made.coordinator_id = 1
+
+    made.group_id, made.coordinator_id, made._retry_backoff_ms = "group", 1, 1
+    made._client, made.ensure_coordinator_known = ClientOfScript(*answers), find
+    made.coordinator_dead = lambda: setattr(made, "coordinator_id", None)
+    return made
+
+
+@pytest.mark.parametrize("error", [GroupLoadInProgressError, NotCoordinatorForGroupError])
+async def test_a_coordinator_that_knows_nothing_now_is_asked_again_about_offsets(error: type[KafkaError]) -> None:
+    """Apache Kafka names no partition then. It read as if nothing was committed: `verify` said so once, a moment after
+    the coordinator had moved, and a takeover would have answered the whole log again."""
+    pings = TopicPartition("pings", 0)
+    found = await coordinator_of(error, error, 1_363).fetch_committed_offsets([pings])
+    assert (found[pings].offset, found[pings].metadata) == (1_363, "epoch=3")
+    assert await coordinator_of(-1).fetch_committed_offsets([pings]) == {}, "nothing is committed"
+    with pytest.raises(GroupAuthorizationFailedError):
+        await coordinator_of(GroupAuthorizationFailedError).fetch_committed_offsets([pings])
