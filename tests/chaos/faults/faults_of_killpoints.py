@@ -14,8 +14,8 @@ from stream.config import failpoints
 TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
 CHECKPOINT: Final = ("before_checkpoint", "after_checkpoint")
 LARGE: Final = ("within_checkpoint", "between_legs")  # of a checkpoint of more than 1 MiB, or of more than 512 entities
-CROWD: Final = 40  # times as many entities as a feed of that size has
-CROWDED: Final = 20_000  # pings, so that a partition has a thousand entities
+CROWD: Final = 80  # times as many entities as a feed of that size has
+CROWDED: Final = 20_000  # pings, so that a partition has two thousand entities, of which half an interval has enough
 BATCHES: Final = 200  # of a whole feed at least: a victim has half of the partitions, and dies in its 20th or before
 ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
 
