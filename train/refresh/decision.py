@@ -4,7 +4,8 @@
                       trained on what they are judged by (train.refresh.checks)
     nearer            at one horizon or more nearer than the champion, beyond chance and by half a percent
     nowhere worse     at no horizon farther off, beyond chance or by half a percent; in no part of the file beyond
-                      chance and by one percent, or by five where that is how a thing moves just now
+                      chance and by one percent. Where the part is how a thing moves just now, by five; or by fifteen if
+                      all other things gain three times the metres that are lost there
     calibrated        50 and 90 % regions hold about that
     nothing forgotten on golden sets, which training had nothing of, not much farther off than the champion
 
@@ -62,6 +63,10 @@ class Rules:
     # The same for those that stand, turn or move on: nobody stays in such a part. A thing of one kind does, and a
     # tracker of one cadence, so that a loss there is somebody's loss at every ping.
     motion_share: float = 0.05
+    # Beyond that share metres count, too: 6.5 % of what a taxi that stands is off by are four metres, and those that
+    # drive may gain forty. So much the others have to gain in sum for each metre that is lost in sum ...
+    motion_gain: float = 3.0
+    motion_most: float = 0.15  # ... and up to this share
     fewest_entities: int = 5  # of a stratum: of fewer, the interval says nothing
     fewest_cases: int = 200
     # Farther off on a golden set than this share. It is a bound of the mean and not of chance, because the golden sets
@@ -98,7 +103,7 @@ def decide(
     if not faults:
         against += _too_little(whole, gains)
         against += [_worse(one) for one in whole if one.low_m > 0 or one.change > rules.horizon_share]
-        against += [_worse(one) for one in judged if one.stratum != ALL and _is_worse(one, rules)]
+        against += [_worse(one) for one in judged if one.stratum != ALL and _is_worse(one, judged, rules)]
         against += [line for one in whole for line in _off(one, rules)]
         against += [_forgotten(one) for one in golden if _is_forgotten(one, rules)]
     reasons = tuple(against) if against else tuple(_gain(one) for one in gains)
@@ -120,9 +125,24 @@ def _too_little(whole: Sequence[Compared], gains: Sequence[Compared]) -> list[st
     return [] if gains else ["nearer at no horizon beyond chance"]
 
 
-def _is_worse(one: Compared, rules: Rules) -> bool:
-    bound = rules.motion_share if one.stratum in MOTIONS else rules.stratum_share
+def _is_worse(one: Compared, judged: Sequence[Compared], rules: Rules) -> bool:
+    bound = rules.stratum_share
+    if one.stratum in MOTIONS:
+        bound = rules.motion_most if _is_outweighed(one, judged, rules) else rules.motion_share
     return _counts(one, rules) and one.low_m > 0 and one.change > bound
+
+
+def _is_outweighed(one: Compared, judged: Sequence[Compared], rules: Rules) -> bool:
+    """Returns whether things that move otherwise gain so much more, in metres over all their forecasts, than is lost
+    in this part."""
+    gained_m = sum(
+        (other.champion_m - other.challenger_m) * other.n
+        for other in judged
+        if other.stratum in MOTIONS
+        and other.stratum != one.stratum
+        and (other.file, other.horizon) == (one.file, one.horizon)
+    )
+    return gained_m >= rules.motion_gain * (one.challenger_m - one.champion_m) * one.n
 
 
 def _is_forgotten(one: Compared, rules: Rules) -> bool:

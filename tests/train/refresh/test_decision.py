@@ -84,6 +84,18 @@ def test_what_stands_now_may_lose_a_little_for_it_moves_on() -> None:
     assert not decide([], [*GOOD, standing._replace(challenger_m=212.0)], [same()]).promote
 
 
+def test_what_stands_may_lose_more_where_those_that_drive_gain_many_times_the_metres() -> None:
+    """A day of taxis was refused for four metres of those that stood, when those that drove were 14 % nearer."""
+    standing = one("stopped", champion_m=64.9, challenger_m=69.1, low_m=3.1, high_m=5.3)  # 6.5 %
+    driving = one("moving", champion_m=250.0, challenger_m=215.0)
+    assert decide([], [*GOOD, standing, driving], [same()]).promote
+    assert not decide([], [*GOOD, standing], [same()]).promote, "nobody gains as much"
+    assert not decide([], [*GOOD, standing, driving._replace(n=300)], [same()]).promote, "few gain it"
+    assert not decide([], [*GOOD, standing, driving._replace(horizon="300")], [same()]).promote, "at another horizon"
+    assert not decide([], [*GOOD, standing, driving._replace(file="b")], [same()]).promote, "of another fleet"
+    assert not decide([], [*GOOD, standing._replace(challenger_m=76.0), driving], [same()]).promote, "17 %"
+
+
 @pytest.mark.parametrize(("nominal", "held"), [("50", 0.30), ("50", 0.80), ("90", 0.70), ("90", 0.99)])
 def test_regions_that_hold_too_little_or_too_much_refuse(nominal: str, held: float) -> None:
     (reason,) = refused([*GOOD[:3], one(horizon="900", **{f"challenger_{nominal}": held})])
