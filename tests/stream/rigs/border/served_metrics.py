@@ -80,6 +80,7 @@ class NoShadows(Shadows):
 class NoScorer:
     """A scorer without partitions, which would run shadows."""
 
+    shortened = 0
     sums = Sums()
     joined = True
     shadows = NoShadows()
@@ -91,7 +92,7 @@ class NoScorer:
 class NoService:
     """A service without partitions."""
 
-    read = published = failures = 0
+    read = published = failures = shortened = 0
     joined = True
 
     def lags(self) -> dict[int, int | None]:
