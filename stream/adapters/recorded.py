@@ -53,6 +53,13 @@ class Recording:
         changed = None if self.reader is None else partial(mapped, reader=self.reader)
         return files.read_in_order(self.path, self.columns, changed)
 
+    def pings_in_order(self) -> Rows:
+        """Returns all rows in the order of their times. Raises ValueError if all were left out, too."""
+        rows = self.in_order()
+        if rows.left_out and not len(rows):
+            raise ValueError(f"{self.path}: no row is a ping; left out: {rows.left_out}")
+        return rows
+
     def without_pings(self, rows: int, code: str, message: str) -> ValueError:
         """Returns the error that none of so many rows is a ping; code and message are those of the first."""
         has_columns = self.archive is None and files.has_columns(Path(self.path))

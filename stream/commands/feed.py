@@ -136,9 +136,7 @@ def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
 
     if found.path == STDIN or (speedup == 0 and not found.archive):
         return None, found.rows()
-    ordered = found.in_order()
-    if ordered.left_out and not len(ordered):
-        raise ValueError(f"{found.path}: no row is a ping; left out: {ordered.left_out}")
+    ordered = found.pings_in_order()
     if ordered.left_out:
         typer.echo(f"left out: {ordered.left_out}", err=True)
     return len(ordered), iter(ordered)

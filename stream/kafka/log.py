@@ -37,7 +37,7 @@ class History(NamedTuple):
 
     @property
     def pairs(self) -> list[str]:
-        """What is known, as `name=value`."""
+        """Returns each value that is known, as `name=value`."""
         fields = zip(self._fields, self, strict=True)
         return [f"{name}={value}" for name, value in fields if value != self._field_defaults[name]]
 
@@ -143,7 +143,7 @@ class Seen(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where a member goes on in a log, and what has become of the log since."""
+    """Says where a member goes on in a log, and what has become of the log since."""
 
     offset: int
     seen: Seen

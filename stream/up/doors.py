@@ -64,7 +64,7 @@ def check_senders(address: Address, maps: Iterable[str]) -> None:
         raise typer.BadParameter(str(error), param_hint="--ingest") from None
 
 
-async def opened(address: Address) -> None:
+async def wait_until_open(address: Address) -> None:
     """Returns once something listens there, however long that takes."""
     while True:
         try:

@@ -132,7 +132,7 @@ class Supervisor:
 
     async def _say_door(self, part: Part) -> None:
         assert part.listens is not None
-        await doors.opened(part.listens)
+        await doors.wait_until_open(part.listens)
         self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
 
     async def stop(self) -> None:

@@ -39,7 +39,7 @@ class Newest:
 
     async def look(self, entity_id: str) -> Finding:
         """Returns where the entity has a value. Raises ConnectionError, Refused."""
-        return _found(Outcome.FOUND, self._topic, await self._holding(entity_id))
+        return _finding(Outcome.FOUND, self._topic, await self._holding(entity_id))
 
     async def removed(self, entity_id: str, wait_s: float, *, told: bool) -> Finding:
         """Writes a null value where the entity has one, when nobody will write it again, or after `wait_s`.
@@ -52,8 +52,8 @@ class Newest:
         if numbers:
             await pings.send(self.settings.bootstrap, self._topic, numbers, entity_id, (), self.settings.kafka)
         if later:
-            return _found(Outcome.WAITS, self._topic, numbers, f"{later}. Give the command again")
-        return _found(Outcome.REMOVED, self._topic, numbers, "earlier values stay until the topic is compacted")
+            return _finding(Outcome.WAITS, self._topic, numbers, f"{later}. Give the command again")
+        return _finding(Outcome.REMOVED, self._topic, numbers, "earlier values stay until the topic is compacted")
 
     @property
     def _topic(self) -> str:
@@ -144,7 +144,7 @@ def _committed(client: Any, group: str, places: list[TopicPartition]) -> dict[Pa
     return {(tp.topic, tp.partition): one.offset for tp, one in found.items() if one.offset >= 0}
 
 
-def _found(outcome: Outcome, topic: str, numbers: list[int], note: str = "") -> Finding:
+def _finding(outcome: Outcome, topic: str, numbers: list[int], note: str = "") -> Finding:
     """Returns the finding of these partitions; if there are none, there was nothing to remove."""
     if numbers:
         return Finding(PLACE, outcome, f"in {topic}, partition {', '.join(map(str, numbers))}", note)

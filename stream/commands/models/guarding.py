@@ -81,7 +81,7 @@ class Scores:
         decides nothing. Returns whether it is."""
         try:
             one = loads_scored(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except msgspec.DecodeError:
             return False
         if not isinstance(one, Score) or one.shadow:
             return False

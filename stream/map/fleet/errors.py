@@ -15,8 +15,8 @@ MOST_HORIZONS: Final = 16  # that have sums of their own; a fleet's workers shar
 
 @dataclass(slots=True)
 class Sum:
-    """What came of one horizon of some forecasts. Once damped velocity has an error for one of them, those that it has
-    none for no longer count, so that all figures are of the same cases."""
+    """Sums up how far off some forecasts were at one horizon. Once damped velocity has an error for one of them, those
+    that it has none for no longer count, so that all figures are of the same cases."""
 
     is_compared: bool
     n: int

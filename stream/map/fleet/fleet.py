@@ -24,7 +24,6 @@ from stream.services.latest.stream_time import NEVER_MS, StreamTime
 from stream.wire import Forecast, GapFill, Score, loads_forecast
 
 MOST_FOUND: Final = 20  # of a search
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class Fleet:
@@ -183,7 +182,7 @@ class Fleet:
 def _sound(raw: bytes) -> Forecast | None:
     try:
         forecast = loads_forecast(raw)
-    except _UNREADABLE:
+    except msgspec.DecodeError:
         return None
     return forecast if is_sound(forecast) else None
 

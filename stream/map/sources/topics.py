@@ -16,7 +16,6 @@ from stream.wire.latest import forecast_of
 Kind = Literal["latest", "forecasts"]
 KINDS: Final[tuple[Kind, ...]] = ("latest", "forecasts")
 SCORES_MS: Final = 6 * 3_600_000  # how far back the learning curve goes
-_UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class Reading:
@@ -59,14 +58,14 @@ class Reading:
         for value in records.values.each():
             try:
                 self._fleet.fill(loads_gapfill(value or b""))
-            except _UNREADABLE:
+            except msgspec.DecodeError:
                 self.unreadable += 1
 
     def _scores(self, records: Records) -> None:
         for value in records.values.each():
             try:
                 found = loads_scored(value or b"")
-            except _UNREADABLE:
+            except msgspec.DecodeError:
                 self.unreadable += 1
                 continue
             if isinstance(found, Score):

@@ -60,8 +60,8 @@ class Owned:
 
     @classmethod
     def taken_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: Rules) -> Owned:
-        """Takes a partition over whose valid manifest is `base`, and whose log goes on so (`seen_of` says what is known
-        of it). Deletes what an earlier owner left half done.
+        """Takes a partition over whose valid manifest is `base`, and whose log goes on so (`read_seen` says what is
+        known of it). Deletes what an earlier owner left half done.
 
         Raises Outrun if the manifest is not valid any more, ArchiveDamaged, OSError.
         """
@@ -188,7 +188,7 @@ class Owned:
         return found
 
 
-def seen_of(manifest: Manifest) -> Seen:
+def read_seen(manifest: Manifest) -> Seen:
     """Returns what is known of the log below the manifest's offset. Earlier releases noted the topic's id alone."""
     seen = Seen.of(manifest.seen)
     topic_id = seen.history.topic_id or manifest.topic_id

@@ -23,7 +23,7 @@ from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.services.archive.commits import Outrun
-from stream.services.archive.landing import Fenced, Owned, seen_of
+from stream.services.archive.landing import Fenced, Owned, read_seen
 from stream.services.archive.pages import Pages, Standing
 from stream.services.archive.settings import ArchiveSettings
 
@@ -60,7 +60,7 @@ class Runner(StoringMember[Owned]):
         tp = TopicPartition(self._topic, number)
         for _ in range(TRIES):
             base = await asyncio.to_thread(self._catalog.manifest, number)
-            start = await self._start(tp, base.next_offset, seen_of(base))
+            start = await self._start(tp, base.next_offset, read_seen(base))
             async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
                 self._check_assigned(number)
                 take = partial(Owned.taken_over, self._catalog, base, start, self._settings.rules)

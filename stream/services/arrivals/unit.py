@@ -71,15 +71,11 @@ class ArrivalUnit:
             if raw is None or not self._in_force.has(entity):
                 self._counts["unasked"] += 1
                 continue
-            try:
-                forecast = loads_forecast(raw)
-            except msgspec.DecodeError:  # nothing that a worker has written
+            forecast = _parse(raw)
+            if forecast is None:
                 self._counts["unread"] += 1
-                continue
-            if not is_possible(forecast):
-                self._counts["unread"] += 1
-                continue
-            self._tell(forecast, at_ms)
+            else:
+                self._tell(forecast, at_ms)
 
     def made(self, quiet_ms: int | None) -> list[Outgoing]:
         made, self._made = self._made, []
@@ -131,3 +127,12 @@ class ArrivalUnit:
         self._made.append(
             answer(self._topics.arrivals, self._number, record.entity_id, dumps_arrivals(record), (*headers, event))
         )
+
+
+def _parse(raw: bytes) -> Forecast | None:
+    """Returns a forecast; None if it is nothing that a worker has written."""
+    try:
+        forecast = loads_forecast(raw)
+    except msgspec.DecodeError:
+        return None
+    return forecast if is_possible(forecast) else None

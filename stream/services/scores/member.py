@@ -31,7 +31,7 @@ from stream.members.continuity import Holding
 from stream.members.group_member import AWAY, RETRY_S, GroupMember
 from stream.members.running import Door, kafka_named, live
 from stream.services.member import bounded, closed
-from stream.services.scores.owned import Beside, Decided, Owned, seen_of
+from stream.services.scores.owned import Beside, Decided, Owned, read_seen
 from stream.services.scores.pages import Pages, Place
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.shadows.following import Shadows, check_partitions
@@ -101,7 +101,7 @@ class Runner(GroupMember[_Held]):
         # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
         found = (await self._consumer._coordinator.fetch_committed_offsets([tp])).get(tp)
         committed = None if found is None or found.offset < 0 else (found.offset, found.metadata or "")
-        stored, seen = (None, Seen()) if committed is None else (committed[0], seen_of(committed[1]))
+        stored, seen = (None, Seen()) if committed is None else (committed[0], read_seen(committed[1]))
         start = await self._start(tp, stored, seen)
         owned = Owned.taken_over((self._topic, number), self._settings, committed, start)
         begin = start.log.begin if owned.begin is None else max(owned.begin, start.log.begin)

@@ -120,7 +120,7 @@ class Owned:
         return msgspec.json.encode(CommitMetadata(VERSION, longest_s, since, watches, seen.text)).decode()
 
 
-def seen_of(metadata: str) -> Seen:
+def read_seen(metadata: str) -> Seen:
     """Returns what the metadata of a commit says of the log."""
     parsed = _parsed(metadata)
     return Seen() if parsed is None else Seen.of(parsed.seen)

@@ -55,7 +55,7 @@ def _records(consumer: KafkaConsumer, tps: list[TopicPartition], since_ms: int |
                 if record.offset < ends[tp]:
                     try:
                         yield loads_scored(record.value or b"")
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except msgspec.DecodeError:
                         unreadable += 1
     if unreadable:
         log.warning("%d records of %s are no scores", unreadable, tps[0].topic)

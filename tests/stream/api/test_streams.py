@@ -104,7 +104,7 @@ async def test_more_streams_than_the_limit_are_refused(serve: Any) -> None:
 
 
 async def test_one_client_leaves_half_of_the_streams_to_others(serve: Any) -> None:
-    """As after a restart of the server, when all streams of a client come back at once."""
+    """After a restart of the server, all streams of a client come back at once."""
     async with serve(most_streams=4, behind_proxy=True) as api, AsyncExitStack() as stack:
 
         async def opened(client: str) -> aiohttp.ClientResponse:

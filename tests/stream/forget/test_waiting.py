@@ -1,4 +1,4 @@
-"""What `pathcast forget` waits for: the workers' checkpoints, and the member that writes the newest forecasts."""
+"""`pathcast forget` waits for the workers' checkpoints, and for the member that writes the newest forecasts."""
 
 from __future__ import annotations
 

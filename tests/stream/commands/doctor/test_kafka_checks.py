@@ -149,7 +149,7 @@ def test_old_brokers_transactions_and_clocks() -> None:
 
 
 def test_an_entity_in_two_partitions_is_a_problem_and_one_elsewhere_than_murmur2_a_warning() -> None:
-    """Of two senders with two partitioners doctor said nothing, and one entity became two."""
+    """Two senders had two partitioners, and one entity became two. Doctor said nothing of it."""
     places, check = EntityPlaces(2), f"keys of {TOPICS.pings}"
     assert check_places(places, TOPICS.pings) == [], "no pings yet"
     places.add("bus-1", 0)

@@ -13,7 +13,7 @@ from stream.adapters.archived.reading import read_batches
 from stream.adapters.archived.storage import Storage
 from stream.kafka.log import Log, start_of
 from stream.kafka.records.record_columns import Records
-from stream.services.archive.landing import Owned, seen_of
+from stream.services.archive.landing import Owned, read_seen
 from stream.services.archive.settings import Rules
 from stream.wire import Ping, Record, dumps
 
@@ -87,7 +87,7 @@ def day_of_buses(day: int, first: int, pings: int, buses: int = 5) -> list[Recor
 def owned(catalog: Catalog, log_end: int, rules: Rules = RULES, partition: int = 0, **log: Any) -> Owned:
     """Takes a partition over, as the member does."""
     base = catalog.manifest(partition)
-    start = start_of(base.next_offset, seen_of(base), Log(log.pop("begin", 0), log_end, **log))
+    start = start_of(base.next_offset, read_seen(base), Log(log.pop("begin", 0), log_end, **log))
     return Owned.taken_over(catalog, base, start, rules)
 
 

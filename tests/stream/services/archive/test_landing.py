@@ -28,7 +28,7 @@ from stream.adapters.archived.manifest import DAY_MS, KEPT, ArchiveDamaged, mani
 from stream.kafka.log import History, Seen
 from stream.services.archive import commits, forgetting, tidying
 from stream.services.archive.commits import Outrun
-from stream.services.archive.landing import MOST_DAYS, Fenced, seen_of
+from stream.services.archive.landing import MOST_DAYS, Fenced, read_seen
 from stream.services.archive.settings import Rules
 from stream.wire import Record
 
@@ -274,7 +274,7 @@ def test_a_manifest_of_an_earlier_release_knows_its_topic(root: str) -> None:
     one = owned(catalog, 10, topic_id="a")
     follow(one, log)
     one.land(NOW)
-    assert seen_of(replace(catalog.manifest(0), seen="")) == Seen(-1, History("a"))
+    assert read_seen(replace(catalog.manifest(0), seen="")) == Seen(-1, History("a"))
 
 
 def test_what_kafka_deleted_before_it_landed_is_counted(root: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from scores_rig import PARTITION, records, rows, score
 
 from stream.kafka.log import History, Log, Seen, Start, start_of
-from stream.services.scores.owned import CommitMetadata, Decided, Owned, seen_of
+from stream.services.scores.owned import CommitMetadata, Decided, Owned, read_seen
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State
 from stream.services.scores.scoring.waiting import Rules
@@ -24,7 +24,7 @@ METADATA_BYTES = 4_096  # a broker's offset.metadata.max.bytes, as it is shipped
 
 
 def start(committed: tuple[int, str] | None, log: Log) -> Start:
-    stored, seen = (None, Seen()) if committed is None else (committed[0], seen_of(committed[1]))
+    stored, seen = (None, Seen()) if committed is None else (committed[0], read_seen(committed[1]))
     return start_of(stored, seen, log)
 
 
