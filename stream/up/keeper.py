@@ -17,7 +17,7 @@ from typing import Final
 
 from stream.up.child import Running
 from stream.up.logs import tail
-from stream.worker.process_pool import how
+from stream.worker.process_pool import NO_HANDLER_YET, how
 
 FIRST_DELAY_S: Final = 1.0
 LONGEST_DELAY_S: Final = 60.0
@@ -110,8 +110,7 @@ class Keeper:
             self._now("stops", process.pid)
             ended.cancel()
             status = await process.stop()
-            # SIGTERM kills a process that has no handler yet.
-            if status not in (0, -15, 130, 143):
+            if status not in (0, *NO_HANDLER_YET, 130, 143):
                 self.stopped_well = False
                 self._say(f"it did not stop well, but with {how(status)}")
             return how(status)

@@ -35,6 +35,9 @@ FALSE_STARTS = 3  # in a row; one may be an accident, such as a lack of memory f
 # (stream.worker.app.STOP_S), as its end takes longer on an overloaded machine, and below the 30 s that most
 # orchestrators allow us.
 STOP_S = 25.0
+# How a process ends that has no handler yet: by our SIGTERM, or by the Ctrl-C of a terminal that meets it before it has
+# a session of its own.
+NO_HANDLER_YET = (-signal.SIGTERM, -signal.SIGINT)
 LINE_BYTES = 1024 * 1024  # a longer line is dropped
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process uses one core
 
@@ -137,8 +140,7 @@ class WorkerProcess:
         past = Past()
         while not self._stop.is_set():
             life = await self._live()
-            # SIGTERM kills a process that has no handler yet.
-            if life.asked_to_stop and life.status not in (0, -signal.SIGTERM):
+            if life.asked_to_stop and life.status not in (0, *NO_HANDLER_YET):
                 raise RuntimeError(f"{self._name} did not stop well, but with {how(life.status)}")
             if self._stop.is_set():
                 return

@@ -166,6 +166,15 @@ def test_a_signal_to_all_of_the_terminal_stops_them_one_after_the_other(start: S
     assert fleet.nobody_is_left()
 
 
+def test_one_that_ctrl_c_meets_before_it_has_a_session_of_its_own_stopped_well(start: Start) -> None:
+    dies = "signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))"
+    fleet = start(early=f"signal.signal(signal.SIGINT, signal.SIG_DFL); {dies}{SERVES}")
+    fleet.wait_until_serving("early")
+    fleet.process.send_signal(signal.SIGINT)
+    assert fleet.status() == 0, fleet.log()
+    assert fleet.lines("early")[-1] == "has stopped"
+
+
 def test_one_that_does_not_hear_sigterm_is_killed_and_the_exit_status_tells(start: Start) -> None:
     fleet = start(0.5, deaf=DEAF, other=SERVES)
     fleet.wait_until_serving("deaf", "other")
