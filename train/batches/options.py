@@ -101,6 +101,7 @@ class FitOptions:
     retain: float | None = None
     # With `init` and a map: a factor on the learning rates of all weights but the map's.
     old_lr: float = 1.0
+    table_lr: float = 4.0  # a factor on the learning rates of tables, such as the map
     visits: int = 8  # of a cell in training, before it is on the map: fewer teach it little
     seed: int = 0
     accumulate: int = 1  # micro-batches of each rank in one step; each has `batch.rows` rows
@@ -138,7 +139,7 @@ class FitOptions:
         _check_least(self, ("accumulate", "checkpoint_every", "validate_every"), 1)
         _check_least(self, ("seed", "warmup", "weight_decay", "min_gain"), 0)
         _check_shares(self, ("last_lr",))
-        for name in ("lr", "muon_lr", "old_lr"):
+        for name in ("lr", "muon_lr", "old_lr", "table_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, and finite, got {getattr(self, name)}")
         if not self.clip > 0:  # infinity: no clipping

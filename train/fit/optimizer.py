@@ -24,7 +24,6 @@ INPUTS: Final = (
 )  # not for Muon: their inputs are features of different meaning
 OUTPUTS: Final = ("last.weight",)  # zero before training
 TABLES: Final = ("places.table", "learned.weight")  # few batches use a row: each has to learn from those few
-TABLE_LR: Final = 4.0  # factor on the learning rate
 
 
 class Optimizer:
@@ -39,9 +38,11 @@ class Optimizer:
         muon_lr: float,
         weight_decay: float,
         bfloat16: bool,
-        old_lr: float = 1.0,
+        old_lr: float,
+        table_lr: float,
     ) -> None:
-        """`old_lr`: a factor on the learning rates of all weights but those of a new map (`is_new`)."""
+        """`old_lr`: a factor on the learning rates of all weights but those of a new map (`is_new`); `table_lr`: one on
+        those of TABLES."""
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.parts: list[torch.optim.Optimizer] = []
         for share, named in (
@@ -54,7 +55,7 @@ class Optimizer:
             tables = [p for name, p in named.items() if name.endswith(TABLES)]
             taken = {id(p) for p in (*hidden, *tables)}
             others = [p for p in named.values() if id(p) not in taken]
-            self.parts.append(_adamw(others, tables, lr * share, weight_decay))
+            self.parts.append(_adamw(others, tables, lr * share, weight_decay, table_lr))
             if hidden:
                 dtype = torch.bfloat16 if bfloat16 else torch.float32
                 self.parts.append(Muon(hidden, lr=muon_lr * share, weight_decay=weight_decay, dtype=dtype))
@@ -84,12 +85,14 @@ def _is_hidden(name: str, parameter: Parameter) -> bool:
     return parameter.ndim == 2 and not name.endswith(INPUTS + OUTPUTS + TABLES)
 
 
-def _adamw(parameters: list[Parameter], tables: list[Parameter], lr: float, weight_decay: float) -> torch.optim.AdamW:
+def _adamw(
+    parameters: list[Parameter], tables: list[Parameter], lr: float, weight_decay: float, table_lr: float
+) -> torch.optim.AdamW:
     matrices, others = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
     if tables:
-        groups.append({"params": tables, "weight_decay": 0.0, "lr": TABLE_LR * lr})
+        groups.append({"params": tables, "weight_decay": 0.0, "lr": table_lr * lr})
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS)

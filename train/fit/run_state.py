@@ -33,7 +33,7 @@ LAYOUT: Final = "pathcast-fit-2"
 # Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
 # micro-batches.
 ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "cpu_minutes")
-LATER: Final = ("visits", "retain", "old_lr")  # options since 30 November 2026
+LATER: Final = ("visits", "retain", "old_lr", "table_lr")  # options that came later
 
 
 @dataclass
@@ -128,6 +128,7 @@ def start(network: Network, options: FitOptions, device: torch.device) -> Run:
         weight_decay=options.weight_decay,
         bfloat16=uses_bfloat16(options, device),
         old_lr=options.old_lr,
+        table_lr=options.table_lr,
     )
     return Run(network.train(), average.eval().requires_grad_(False), optimizer)
 

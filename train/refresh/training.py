@@ -1,9 +1,9 @@
 """How a challenger is trained in minutes: what learns, how fast, and from what.
 
-The map learns fast, and the weights that came with the champion slowly. Rows of the fleet always show their place, and
-keep the cadence and the shape that they have, as the weights are for this fleet. Two things keep what is known of
-elsewhere: a loss of answers that change where no place is shown (train.fit.retention), and tracks of other places
-(train.refresh.rehearsal). Found by short runs on taxis: train/experiments/notes/refresh.md.
+The layers that read the map learn fast, the map itself and the weights that came with the champion slowly. Rows of the
+fleet always show their place, and keep the cadence and the shape that they have, as the weights are for this fleet. Two
+things keep what is known of elsewhere: a loss of answers that change where no place is shown (train.fit.retention), and
+tracks of other places (train.refresh.rehearsal). Found by short runs on taxis: train/experiments/notes/refresh.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from train.batches.options import BatchOptions, FitOptions, choose_device
 PLACES: Final = 60_000  # cells of a new map: 2 MB of weights, and more than a week of 500 taxis fills
 VISITS: Final = 4  # of a cell in training: with its neighbours' vectors beside it, four teach it something
 RETAIN: Final = 3.0  # weight of the loss of answers that change elsewhere; with 1 it was not enough
+# Of the table, which begins with what things did in each cell. A day is seen some twenty times in ten minutes: at the
+# usual rate, four, the table learns by heart where each thing that stood went, and others that stand there, which stay,
+# are told to go. At this rate nearly all is learned by the layers that read it.
+TABLE_LR: Final = 0.04
 OLD_LR: Final = 0.3  # of the weights that are not the map's; with 1 they forgot first, and came back in part
 # At least as many as the steps after which minutes become steps: until then the schedule must not depend on them.
 WARMUP: Final = 40
@@ -69,6 +73,7 @@ def options(
         init=champion,
         retain=RETAIN,
         old_lr=OLD_LR,
+        table_lr=TABLE_LR,
         visits=VISITS,
         seed=seed,
         lr=1.5e-3,

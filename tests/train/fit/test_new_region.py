@@ -21,6 +21,7 @@ from train.batches.options import FitOptions
 from train.fit import run_state, trainer
 from train.fit.first_map import first_table, known_places
 from train.fit.trainer import fit
+from train.refresh import training
 
 PLACED = replace(TINY, places=500)
 HERE, ELSEWHERE = 30.0, 45.0  # degrees north: on the map of these circles, and far from it
@@ -88,6 +89,18 @@ def test_weights_with_a_map_keep_it(tmp_path: Path, weights: str) -> None:
     assert first.trunk.places is not None
     assert second.trunk.places is not None
     assert torch.equal(first.trunk.places.keys, second.trunk.places.keys)
+
+
+def test_a_refresh_leaves_the_table_nearly_as_it_was_counted(tmp_path: Path, weights: str) -> None:
+    """At the usual rate it learned by heart where each thing went that stood, and others that stand were told to go."""
+    moved = []
+    for table_lr in (4.0, training.options(tmp_path, weights, {}, minutes=None, steps=1, seed=0).table_lr):
+        how = replace(more(tmp_path, weights, steps=12), out=tmp_path / str(table_lr), table_lr=table_lr)
+        places = fit(circling(), None, PLACED, how).network.trunk.places
+        assert places is not None
+        counted = torch.from_numpy(first_table(circling(), known_places(circling(), PLACED.places, how.visits)))
+        moved.append(float((places.table[: len(counted)] - counted).abs().max()))
+    assert moved[1] < 0.05 * moved[0]
 
 
 def test_only_weights_that_exist_can_be_kept(tmp_path: Path) -> None:

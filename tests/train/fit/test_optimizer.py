@@ -11,7 +11,8 @@ from train.fit.optimizer import Optimizer
 
 def make(kind: str) -> tuple[torch.nn.Module, Optimizer]:
     network = build(TINY, 0)
-    return network, Optimizer(network, kind=kind, lr=1e-3, muon_lr=0.02, weight_decay=0.1, bfloat16=False)
+    rates = {"lr": 1e-3, "muon_lr": 0.02, "old_lr": 1.0, "table_lr": 4.0}
+    return network, Optimizer(network, kind=kind, weight_decay=0.1, bfloat16=False, **rates)
 
 
 def names(network: torch.nn.Module, part: torch.optim.Optimizer) -> set[str]:
