@@ -1,0 +1,101 @@
+"""Keeps passages by bucket: a bounded number of each, chosen by hashes, so that the same pings leave the same passages
+in any order and however they are split.
+
+Of each bucket, the MOST_VEHICLES vehicles with the smallest hash are kept, and of each of these the MOST_OF_ONE
+passages with the smallest draw. So no vehicle takes the place of the others, however often it passes; and what is
+chosen of two parts together is what is chosen of the whole.
+
+Shapes: P passages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.passages.ways import I64, PASSAGE
+
+MOST_VEHICLES: Final = 64  # of a bucket
+MOST_OF_ONE: Final = 4  # of these, passages of one vehicle
+Ids = NDArray[np.uint64]  # of entities, by a hash of their names
+_STEP: Final = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64 (Steele, Lea and Flood, "Fast splittable ...", 2014)
+_MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
+_LAST: Final = np.uint64(31)
+
+
+@dataclass(frozen=True, eq=False)
+class Passages:
+    """The passages of one or more buckets, PASSAGE [P], in the order of their buckets."""
+
+    rows: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def none(cls) -> Passages:
+        return cls(np.empty(0, PASSAGE))
+
+    @classmethod
+    def of(cls, rows: NDArray[Any]) -> Passages:
+        """Chooses among passages, PASSAGE [N] in any order."""
+        bucket, vehicle = rows["bucket"], mixed(rows["id"] ^ mixed(rows["bucket"].astype(np.uint64)))
+        order = np.lexsort((rows["draw"], rows["id"], vehicle, bucket))
+        bucket, id_, draw = bucket[order], rows["id"][order], rows["draw"][order]
+        begins_bucket = firsts(bucket)
+        begins_vehicle = begins_bucket | firsts(id_)
+        again = ~begins_vehicle & ~firsts(draw)  # the same passage twice
+        vehicles = np.cumsum(begins_vehicle)
+        kept = (vehicles - _at_first(vehicles, begins_bucket) < MOST_VEHICLES) & ~again
+        count = np.cumsum(~again)
+        kept &= count - _at_first(count, begins_vehicle) < MOST_OF_ONE
+        return cls(rows[order[kept]])
+
+    @classmethod
+    def total(cls, parts: Iterable[Passages]) -> Passages:
+        """Returns what is chosen of all parts."""
+        some = [part.rows for part in parts if len(part)]
+        return cls.of(np.concatenate(some)) if len(some) > 1 else cls(some[0]) if some else cls.none()
+
+    def at(self, which: NDArray[Any] | slice) -> Passages:
+        """Returns the passages at these places, which rise."""
+        return Passages(self.rows[which])
+
+    def without(self, ids: Ids) -> Passages:
+        """Returns the passages of all other entities."""
+        return Passages(self.rows[~np.isin(self.rows["id"], ids)])
+
+
+def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Returns a hash of each integer: the output function of SplitMix64."""
+    found = values + _STEP
+    for shift, factor in _MIX:
+        found = (found ^ (found >> shift)) * factor
+    return np.asarray(found ^ (found >> _LAST))
+
+
+def draws(ids: Ids, ts_ms: I64) -> NDArray[np.uint64]:
+    """Returns by which passages are chosen [P]: a hash of the vehicle and of the time."""
+    return mixed(ids ^ mixed(ts_ms.astype(np.uint64)))
+
+
+def firsts(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns which of values [N], the equal ones of which are side by side, are the first of their kind."""
+    first = np.ones(len(values), np.bool_)
+    first[1:] = values[1:] != values[:-1]
+    return first
+
+
+def entity_ids(names: Sequence[str]) -> Ids:
+    """Returns a hash of each entity's name [E], which stands for it."""
+    return np.frombuffer(b"".join(blake2b(name.encode(), digest_size=8).digest() for name in names), "<u8")
+
+
+def _at_first(values: NDArray[Any], first: NDArray[np.bool_]) -> NDArray[Any]:
+    """Returns for each row the value at the first row of its kind."""
+    return np.asarray(values[np.maximum.accumulate(np.where(first, np.arange(len(values)), 0))])

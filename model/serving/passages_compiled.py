@@ -1,0 +1,205 @@
+"""Asks passages for pings, one row at a time: the fast version of `model.passages.buckets.around` and of
+`model.passages.asking`.
+
+tests/model/serving/test_passages_compiled.py holds this module to them: a change there needs a change here.
+
+Shapes: N rows, Q questions of each, I ways in, P passages, J = asking.NEAREST.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.jit import compiled
+from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
+from model.passages import asking
+from model.passages import buckets as at
+from model.passages.asking import Estimate
+from model.passages.published import Published
+from model.passages.ways import IN_M, IN_S, ON_M, ON_S, SPEED_MPS
+
+_I: Final = len(IN_S)
+_J: Final = asking.NEAREST
+_TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])
+_W: Final = len(_TIMES_S)
+_IN_WEIGHTS2: Final = np.array(asking.IN_WEIGHTS) ** 2
+_TILES: Final = float(1 << at.ZOOM)
+_MASK: Final = (1 << at.ZOOM) - 1
+_TURN: Final = 360 * E7
+_RAD: Final = np.pi / 180.0
+_M: Final = M_PER_DEG / E7
+_FAR: Final = np.inf
+
+
+def estimate(version: Published, fixes: NDArray[Any], in_m: F64, velocity_mps: F64, dt_s: F64) -> Estimate:
+    """Returns where pings, FIX [N], will be dt_s [N, Q] seconds later; in_m [N, I, 2] and velocity_mps [N, 2] as in
+    `asking.neighbours`.
+    """
+    shape = dt_s.shape
+    found = Estimate(np.zeros((*shape, 2)), np.zeros((*shape, 3)), np.zeros(shape))
+    _estimate(*version, fixes, in_m, velocity_mps, dt_s, *found)
+    return found
+
+
+@compiled
+def _estimate(  # type: ignore[no-untyped-def]
+    bucket, stop, lat_e7, lon_e7, ways_in, velocity, on, known, mark, fixes, in_m, velocity_mps, dt_s, mean, cov, n
+):
+    near, apart, weight = np.empty(_J, np.int64), np.empty(_J), np.empty(_J)
+    way, went, begin = np.empty((_J, _W, 2)), np.empty((_J, 2)), np.empty((_J, 3))
+    for i in range(len(fixes)):
+        count = _nearest(
+            bucket, stop, lat_e7, lon_e7, ways_in, velocity, mark, fixes[i], in_m[i], velocity_mps[i], near, apart
+        )
+        if count == 0:
+            continue
+        wide2 = max(apart[asking.RANK], asking.NEAR_M**2) if count > asking.RANK else asking.NEAR_M**2
+        for j in range(count):
+            weight[j] = np.exp(-0.5 * apart[j] / wide2) * np.exp(-0.5 * apart[j] / asking.KERNEL_M**2)
+            p = near[j]
+            for axis in range(2):
+                way[j, 0, axis], way[j, 1, axis] = ways_in[p, 0, axis] * IN_M, 0.0
+                for place in range(2, _W):
+                    way[j, place, axis] = on[p, place - 2, axis] * ON_M
+            e, north = _apart_m(fixes[i], _scale(fixes[i]), lat_e7[p], lon_e7[p])
+            _set_beside(way[j], known[p] + 1, -e, -north, begin[j])
+        for q in range(dt_s.shape[1]):
+            n[i, q] = _middle(way, known, near, begin, weight, count, dt_s[i, q], went, mean[i, q], cov[i, q])
+
+
+@compiled
+def _nearest(  # type: ignore[no-untyped-def]
+    bucket, stop, lat_e7, lon_e7, ways_in, velocity, mark, fix, in_m, velocity_mps, near, apart
+):
+    """Fills `near` and `apart` with the passages nearest to a ping, and returns how many there are."""
+    lat = min(max(fix.lat_e7 / E7, -at.MAX_LAT_DEG), at.MAX_LAT_DEG) * _RAD
+    column = (fix.lon_e7 / E7 / 360.0 + 0.5) * _TILES
+    row = (0.5 - np.arcsinh(np.tan(lat)) / (2 * np.pi)) * _TILES
+    x, y = np.int64(np.floor(column)), np.int64(np.floor(row))
+    beside_x, beside_y = x + (-1 if column - x < 0.5 else 1), y + (-1 if row - y < 0.5 else 1)
+    came_e, came_n = -in_m[0, 0], -in_m[0, 1]
+    if np.hypot(came_e, came_n) < at.CAME_M:
+        octant, other = np.int64(at.STILL), np.int64(at.STILL)
+    else:
+        turns = np.arctan2(came_e, came_n) * (4 / np.pi) + 0.5
+        octant = np.int64(np.floor(turns))
+        other = (octant + (-1 if turns - octant < 0.5 else 1)) % 8
+        octant = octant % 8
+    v_e, v_n = velocity_mps[0], velocity_mps[1]
+    scale_e = _scale(fix)
+    count = 0
+    for cell in range(4):
+        tile_x, tile_y = (beside_x if cell >= 2 else x) & _MASK, (beside_y if cell % 2 else y) & _MASK
+        for turn in range(2):
+            if turn == 1 and other == octant:
+                continue
+            wanted = (tile_x << at.COLUMN) | (tile_y << at.OCTANT_BITS) | (other if turn else octant)
+            place = np.searchsorted(bucket, wanted)
+            if place == len(bucket) or bucket[place] != wanted:
+                continue
+            for p in range(stop[place - 1] if place else 0, stop[place]):
+                e, north = _apart_m(fix, scale_e, lat_e7[p], lon_e7[p])
+                far = e * e + north * north
+                for way in range(_I):
+                    off_e = e + ways_in[p, way, 0] * IN_M - in_m[way, 0]
+                    off_n = north + ways_in[p, way, 1] * IN_M - in_m[way, 1]
+                    far += _IN_WEIGHTS2[way] * (off_e * off_e + off_n * off_n)
+                w_e, w_n = velocity[p, 0] * SPEED_MPS - v_e, velocity[p, 1] * SPEED_MPS - v_n
+                far += (w_e * w_e + w_n * w_n) * asking.SPEED_S**2
+                count = _put(near, apart, count, mark, p, far)
+    return count
+
+
+@compiled
+def _put(near, apart, count, mark, p, far):  # type: ignore[no-untyped-def]
+    """Puts a passage where it belongs among the nearest, of which there are `count`, and returns how many there are."""
+    if count == _J and far >= apart[_J - 1]:
+        return count
+    alike, last = 0, -1
+    for j in range(count):
+        if mark[near[j]] == mark[p]:
+            alike, last = alike + 1, j
+    if alike == asking.MOST_OF_ONE:
+        if far >= apart[last]:
+            return count
+        for j in range(last, count - 1):
+            near[j], apart[j] = near[j + 1], apart[j + 1]
+        count -= 1
+    j = min(count, _J - 1)
+    while j > 0 and apart[j - 1] > far:
+        near[j], apart[j] = near[j - 1], apart[j - 1]
+        j -= 1
+    near[j], apart[j] = p, far
+    return min(count + 1, _J)
+
+
+@compiled
+def _scale(fix):  # type: ignore[no-untyped-def]
+    """Returns the metres of 1e-7 degrees of longitude at a FIX record."""
+    return _M * max(np.cos(np.radians(fix.lat_e7 / E7)), MIN_COS_LAT)
+
+
+@compiled
+def _apart_m(fix, scale, lat_e7, lon_e7):  # type: ignore[no-untyped-def]
+    """`geo.displacement_m` from a FIX record to a place."""
+    d_lon = np.int64(lon_e7) - fix.lon_e7
+    if abs(d_lon) > _TURN // 2:
+        d_lon = (d_lon + _TURN // 2) % _TURN - _TURN // 2
+    return d_lon * scale, (np.int64(lat_e7) - fix.lat_e7) * _M
+
+
+@compiled
+def _set_beside(way, last, e, north, begin):  # type: ignore[no-untyped-def]
+    """Sets `begin` [3] to when a passage was nearest to the ping, e and north of its own, and where it was then."""
+    far = np.inf
+    for number in range(min(asking.BESIDE, last)):
+        a_e, a_n = way[number, 0], way[number, 1]
+        d_e, d_n = way[number + 1, 0] - a_e, way[number + 1, 1] - a_n
+        length2 = max(d_e * d_e + d_n * d_n, 1e-9)
+        share = min(max(((e - a_e) * d_e + (north - a_n) * d_n) / length2, 0.0), 1.0)
+        there_e, there_n = a_e + share * d_e, a_n + share * d_n
+        apart = (e - there_e) ** 2 + (north - there_n) ** 2
+        if apart < far:
+            far = apart
+            begin[0] = _TIMES_S[number] + share * (_TIMES_S[number + 1] - _TIMES_S[number])
+            begin[1], begin[2] = there_e, there_n
+
+
+@compiled
+def _middle(way, known, near, begin, weight, count, dt, went, mean, cov):  # type: ignore[no-untyped-def]
+    """Sets the mean [2] and covariance [3] of how far the nearest passages went in dt seconds, and returns the sum of
+    the weights of those of which that is known."""
+    total, sum_e, sum_n = 0.0, 0.0, 0.0
+    for j in range(count):
+        at_s, upper = begin[j, 0] + dt, 1
+        while upper < _W - 1 and _TIMES_S[upper] < at_s:
+            upper += 1
+        share = (at_s - _TIMES_S[upper - 1]) / (_TIMES_S[upper] - _TIMES_S[upper - 1])
+        if known[near[j]] + 1 < upper or share > 1:
+            went[j, 0] = _FAR
+            continue
+        for axis in range(2):
+            low = way[j, upper - 1, axis]
+            went[j, axis] = low + (way[j, upper, axis] - low) * share - begin[j, 1 + axis]
+        total += weight[j]
+        sum_e, sum_n = sum_e + weight[j] * went[j, 0], sum_n + weight[j] * went[j, 1]
+    if total < asking.LEAST:
+        return 0.0
+    mean[0], mean[1] = sum_e / total, sum_n / total
+    for _ in range(asking.ROUNDS):
+        pulls, sum_e, sum_n = 0.0, 0.0, 0.0
+        for j in range(count):
+            if went[j, 0] == _FAR:
+                continue
+            off_e, off_n = went[j, 0] - mean[0], went[j, 1] - mean[1]
+            pull = weight[j] / max(np.sqrt(off_e * off_e + off_n * off_n), asking.MIDDLE_M)
+            pulls, sum_e, sum_n = pulls + pull, sum_e + pull * went[j, 0], sum_n + pull * went[j, 1]
+        mean[0], mean[1] = sum_e / pulls, sum_n / pulls
+    for j in range(count):
+        if went[j, 0] != _FAR:
+            e, north, of = went[j, 0] - mean[0], went[j, 1] - mean[1], weight[j] / total
+            cov[0], cov[1], cov[2] = cov[0] + of * e * e, cov[1] + of * e * north, cov[2] + of * north * north
+    return total
