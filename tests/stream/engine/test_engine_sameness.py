@@ -254,6 +254,17 @@ async def test_records_that_come_again_are_not_folded_twice(rig: Rig) -> None:
     assert forecasts(await rig.feed(ping("bus-1", 100)))[0]["window"]["n"] == 11
 
 
+async def test_records_that_come_again_make_no_checkpoint_write_their_entity(rig: Rig) -> None:
+    await rig.batch(*steady("bus-1", 10), ping("bus-2", 0))
+    await rig.checkpoint()
+    assert not await rig.engine.process(rig.log, started_ms=0, fetched_ms=0)
+    await rig.batch(ping("bus-2", 10))
+    leg = rig.engine.begin_checkpoint(rig.partition, rig.epoch, len(rig.log))
+    await leg.dump(len(rig.log))
+    assert leg._dumped is not None
+    assert list(leg._dumped.items) == ["bus-2"]
+
+
 class AwayStore(MemoryStore):
     """A store that can be away, as Redis can."""
 
