@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from engine_rig import CHECKPOINT, CRASH, DUMP, FAIL, WRITE, A, Rig, assert_same_answers, ping
+from engine_rig import CHECKPOINT, CRASH, DUMP, FAIL, WRITE, A, Rig, assert_same_answers, forecasts, ping
 
 from model.api import Predictor
 from stream.engine.entities import snapshot
@@ -88,3 +88,14 @@ async def test_who_was_longest_without_a_ping_leaves_memory(make_predictor: Make
     assert store.looked_up == [], "both are in memory"
     await rig.feed(ping("second", 20))
     assert store.looked_up == ["second"]
+
+
+async def test_who_had_a_ping_while_a_checkpoint_was_written_stays_in_memory(make_predictor: Make) -> None:
+    """The store does not have that ping yet: who came back from there would have lost it."""
+    rig = Rig(make_predictor)
+    rig.max_resident = 1
+    rig.engine = rig.started()
+    both = ("a", "b")
+    await rig.feed(*(ping(name, 0) for name in both), DUMP, *(ping(name, 10) for name in both), WRITE)
+    answers = forecasts(await rig.feed(*(ping(name, 20) for name in both)))
+    assert [answer["window"]["n"] for answer in answers] == [3, 3]
