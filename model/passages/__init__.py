@@ -7,5 +7,6 @@ sums forget by which way each came; nothing asks it yet. No module here knows a 
     passages   keeps a bounded number of each bucket, the same ones in any order
     published  makes of them what may be published: what too few vehicles show is left out
     asking     asks them where a thing goes that came the same way
+    version    writes them as bytes that can be mapped, and reads them
     believing  says how far a forecast moves to that, and how wide it becomes, as each fleet finds out
 """

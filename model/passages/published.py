@@ -1,8 +1,9 @@
 """Makes of passages what may be published: what too few vehicles show is left out, and so is who they are.
 
-    buckets    of fewer than MIN_VEHICLES vehicles are left out: they could show where somebody lives
-    ways       end where fewer than so many vehicles of the bucket go along: from there on a way could be recognised.
-               They go along if they come through the same cell, which is larger the longer the way is
+    buckets    in whose cell fewer than MIN_VEHICLES vehicles passed are left out: they could show where somebody lives
+    ways       in and on end where fewer than so many vehicles went along: from there on a way could be recognised. A
+               vehicle went along if it passed the square where the way starts and the one where it is; squares are
+               larger the longer the way is
     choice     of a bucket with more than `most` passages, those with the smallest draw are taken
     vehicles   stay together by a mark, so that none speaks for many (`model.passages.asking`). It is another one in
                each square of some kilometres, so that nobody can be followed by it
@@ -20,16 +21,18 @@ from numpy.typing import NDArray
 from model.kinematics.geo import E7, F64, moved_deg, to_e7
 from model.passages.buckets import OCTANT_BITS, Keys, tiles
 from model.passages.passages import Ids, Passages, firsts, mixed
-from model.passages.ways import I64, IN_M, ON_M, ON_S
+from model.passages.ways import I64, IN_M, IN_S, ON_M, ON_S
 
 MIN_VEHICLES: Final = 3
 MOST: Final = 128
-# Cells by which ways go along: of 530 m in Austin up to so many seconds, and of 1,060 m beyond.
+# Squares by which ways go along: of 1,060 m in Austin up to so many seconds, and of 2,110 m beyond. In smaller ones the
+# ways of a young fleet end early.
 NEAR_S: Final = 180.0
 NEAR_ZOOM: Final = 15
 FAR_ZOOM: Final = 14
-START_ZOOM: Final = 15
 MARK_ZOOM: Final = 13  # squares of 4 km
+_I: Final = len(IN_S)
+_PLACES_S: Final = np.array([*IN_S, *ON_S])  # of a way in and on
 
 
 class Published(NamedTuple):
@@ -64,10 +67,8 @@ def published(passages: Passages, min_vehicles: int = MIN_VEHICLES, most: int = 
     """Returns what may be published of passages. `secret` is mixed into marks."""
     rows = passages.rows
     rows = rows[_vehicles(rows) >= min_vehicles]
-    on, known = _shortened(rows, min_vehicles)
-    rows = rows.copy()
-    rows["on"], rows["known"] = on, known
-    rows = rows[known > 0]
+    rows = _shortened(rows, min_vehicles)
+    rows = rows[rows["known"] > 0]
     order = np.lexsort((rows["draw"], rows["bucket"]))
     rows = rows[order]
     first = firsts(rows["bucket"])
@@ -85,40 +86,52 @@ def marks_of(ids: Ids, lat_e7: NDArray[Any], lon_e7: NDArray[Any], secret: int) 
 
 def _vehicles(rows: NDArray[Any]) -> I64:
     """Returns how many vehicles passed the cell of each passage [P], in whatever direction."""
-    return _counts(rows["bucket"] >> OCTANT_BITS, rows["id"])[0]
+    return _counts(rows["bucket"] >> OCTANT_BITS, rows["id"])
 
 
-def _counts(group: NDArray[Any], vehicle: Ids) -> tuple[I64, NDArray[Any]]:
-    """Returns how many vehicles there are in the group of each row [N], and the groups' places."""
+def _counts(group: NDArray[Any], vehicle: Ids) -> I64:
+    """Returns how many vehicles there are in the group of each row [N]."""
     groups, place = np.unique(group, return_inverse=True)
     first = np.unique(np.stack([place.astype(np.uint64), vehicle]), axis=1)[0]
-    return np.bincount(first.astype(np.int64), minlength=len(groups))[place], groups
+    return np.asarray(np.bincount(first.astype(np.int64), minlength=len(groups))[place])
 
 
-def _shortened(rows: NDArray[Any], min_vehicles: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Returns the ways on, and how much of them is known [P], as far as enough vehicles go along."""
-    reach = np.arange(len(ON_S)) < rows["known"][:, None]
-    near = np.array(ON_S) <= NEAR_S
-    along = np.zeros(reach.shape, np.bool_)
-    for zoom, of in ((NEAR_ZOOM, near), (FAR_ZOOM, ~near)):
-        along[:, of] = reach[:, of] & (_along(rows, rows["on"][:, of] * ON_M, reach[:, of], zoom) >= min_vehicles)
-    known = np.logical_and.accumulate(along, axis=1).sum(axis=1).astype(np.uint8)
-    on = np.where((np.arange(len(ON_S)) < known[:, None])[..., None], rows["on"], 0).astype(np.int16)
-    return on, known
+def _shortened(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
+    """Returns the passages with their ways as far as enough vehicles went along."""
+    near = _PLACES_S <= NEAR_S
+    ways_m = np.concatenate([rows["in_m"] * IN_M, rows["on"] * ON_M], axis=1)
+    reach = np.concatenate([np.ones((len(rows), _I), np.bool_), _first(rows["known"], len(ON_S))], axis=1)
+    count = np.where(near, _along(rows, ways_m, reach, NEAR_ZOOM), _along(rows, ways_m, reach, FAR_ZOOM))
+    along = reach & (count >= min_vehicles)
+    out, came = rows.copy(), _prefix(along[:, :_I])
+    out["known"] = _prefix(along[:, _I:])
+    out["on"] = np.where(_first(out["known"], len(ON_S))[..., None], rows["on"], 0)
+    last = np.maximum(came - 1, 0)[:, None, None]  # beyond it, the thing was there: so it is for a track that began
+    in_m = np.where(_first(came, _I)[..., None], rows["in_m"], np.take_along_axis(rows["in_m"], last, axis=1))
+    out["in_m"] = np.where((came > 0)[:, None, None], in_m, 0)
+    return out
+
+
+def _prefix(holds: NDArray[np.bool_]) -> I64:
+    """Returns how many of the first places [P, W] hold [P]."""
+    return np.asarray(np.logical_and.accumulate(holds, axis=1).sum(axis=1))
+
+
+def _first(count: NDArray[Any], places: int) -> NDArray[np.bool_]:
+    """Returns the mask [P, places] of the first so many [P] places."""
+    return np.arange(places) < count[:, None]
 
 
 def _along(rows: NDArray[Any], ways_m: F64, reach: NDArray[np.bool_], zoom: int) -> I64:
-    """Returns how many vehicles of the cell come through each place [P, W] of the ways on, or came through it."""
-    cells = [_cells(rows, way, zoom) for way in (ways_m, rows["in_m"] * IN_M)]
-    column, row = tiles(rows["lat_e7"], rows["lon_e7"], START_ZOOM)
-    here = mixed((column << START_ZOOM | row).astype(np.uint64))[:, None]
-    group = [mixed(cell ^ here) for cell in cells]  # of 64 bits: of a million groups, two are alike once in 40 million
-    vehicle = [np.broadcast_to(rows["id"][:, None], one.shape) for one in group]
-    taken = reach, np.ones(group[1].shape, np.bool_)
-    flat = [np.concatenate([one[where] for one, where in zip(some, taken, strict=True)]) for some in (group, vehicle)]
-    count, _ = _counts(*flat)
+    """Returns how many vehicles that passed the square of each passage came through the square of each place [P, W] of
+    its way, before or after."""
+    column, row = tiles(rows["lat_e7"], rows["lon_e7"], NEAR_ZOOM)
+    here = mixed((column << NEAR_ZOOM | row).astype(np.uint64))[:, None]
+    group = mixed(
+        _cells(rows, ways_m, zoom) ^ here
+    )  # of 64 bits: of a million groups, two are alike once in 40 million
     out = np.zeros(reach.shape, np.int64)
-    out[reach] = count[: int(reach.sum())]
+    out[reach] = _counts(group[reach], np.broadcast_to(rows["id"][:, None], group.shape)[reach])
     return out
 
 

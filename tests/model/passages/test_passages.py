@@ -137,7 +137,7 @@ def test_one_vehicle_takes_no_place_of_others_however_often_it_passes() -> None:
 
 
 def test_what_too_few_vehicles_show_is_not_published() -> None:
-    """Two vehicles turn where all others go on: the place is busy, and yet their way on ends there."""
+    """One vehicle comes and goes where no other does: the place is busy, and yet its ways end there."""
     assert len(published(grown(2)).known) == 0
     known = grown(12)
     whole = published(known)
@@ -145,11 +145,13 @@ def test_what_too_few_vehicles_show_is_not_published() -> None:
     lonely = known.rows[known.rows["id"] == known.rows["id"][0]].copy()
     lonely["id"] = 99
     lonely["on"][:, :, 0] = -lonely["on"][:, :, 0] - 4_000  # to where nobody else goes
+    lonely["in_m"][:, :, 1] = 15_000  # and from there
     lonely["draw"] = 0
     told = published(Passages.total([known, Passages.of(lonely)]))
     mark = marks_of(np.array([99], np.uint64), told.lat_e7[:1], told.lon_e7[:1], 0)
     assert (np.abs(told.on * ON_M).max(axis=(1, 2)) < 12_000).all()
     assert (told.known[told.mark == mark[0]] < len(ON_S)).all()
+    assert (told.in_m[..., 1] < 15_000).all()
     assert len(published(known, min_vehicles=1).known) >= len(whole.known)
 
 
