@@ -1,5 +1,5 @@
-"""Asks passages for pings, one row at a time: the fast version of `model.passages.buckets.around` and of
-`model.passages.asking`.
+"""Asks passages for pings, one row at a time: the fast version of `model.passages.buckets.around`, of `ways_in` and
+`velocities` in `model.passages.ways`, and of `model.passages.asking`.
 
 tests/model/serving/test_passages_compiled.py holds this module to them: a change there needs a change here.
 
@@ -19,9 +19,10 @@ from model.passages import asking
 from model.passages import buckets as at
 from model.passages.asking import Estimate
 from model.passages.published import Published
-from model.passages.ways import IN_M, IN_S, ON_M, ON_S, SPEED_MPS
+from model.passages.ways import FULL_MPS, I64, IN_M, IN_S, MAX_APART_MS, MAX_MPS, MIN_STEP_S, ON_M, ON_S, SPEED_MPS
 
 _I: Final = len(IN_S)
+_IN_MS: Final = np.round(1000 * np.array(IN_S)).astype(np.int64)
 _J: Final = asking.NEAREST
 _TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])
 _W: Final = len(_TIMES_S)
@@ -42,6 +43,49 @@ def estimate(version: Published, fixes: NDArray[Any], in_m: F64, velocity_mps: F
     found = Estimate(np.zeros((*shape, 2)), np.zeros((*shape, 3)), np.zeros(shape))
     _estimate(*version, fixes, in_m, velocity_mps, dt_s, *found)
     return found
+
+
+def ways(rings: NDArray[Any], row: I64, newest: I64, size: I64) -> tuple[F64, F64, NDArray[np.bool_]]:
+    """Returns by which ways pings came: in_m [N, I, 2] and velocity_mps [N, 2], as `estimate` takes them, and which
+    [N] came from anywhere. Each is the fix at newest [N] of the window of size [N] in a row [N] of rings, FIX [S, W],
+    which wrap.
+    """
+    n = len(row)
+    found = np.zeros((n, _I, 2)), np.zeros((n, 2)), np.zeros(n, np.bool_)
+    _ways(rings, row, newest, size, *found)
+    return found
+
+
+@compiled
+def _ways(rings, row, newest, size, in_m, velocity_mps, came):  # type: ignore[no-untyped-def]
+    places = rings.shape[1]
+    for i in range(len(row)):
+        ring, at_place = rings[row[i]], newest[i]
+        here = ring[at_place]
+        scale, later_ms, later_e, later_n, asked = _scale(here), here.ts_ms, 0.0, 0.0, 0
+        for back in range(1, size[i]):
+            fix = ring[(at_place - back) % places]
+            apart_ms = later_ms - fix.ts_ms
+            if apart_ms > MAX_APART_MS:
+                break
+            e, north = _apart_m(here, scale, fix.lat_e7, fix.lon_e7)
+            if back == 1:
+                came[i] = True
+                step_s = max(apart_ms / 1000.0, MIN_STEP_S)
+                v_e, v_n = _apart_m(fix, _scale(fix), here.lat_e7, here.lon_e7)
+                v_e, v_n = v_e / step_s, v_n / step_s
+                speed = np.hypot(v_e, v_n)
+                less = min(speed, MAX_MPS) / max(speed, FULL_MPS)
+                velocity_mps[i, 0], velocity_mps[i, 1] = v_e * less, v_n * less
+            while asked < _I and fix.ts_ms <= here.ts_ms - _IN_MS[asked]:
+                share = (here.ts_ms - _IN_MS[asked] - fix.ts_ms) / apart_ms
+                in_m[i, asked, 0], in_m[i, asked, 1] = e + (later_e - e) * share, north + (later_n - north) * share
+                asked += 1
+            if asked == _I:
+                break
+            later_ms, later_e, later_n = fix.ts_ms, e, north
+        for rest in range(asked, _I):  # the track began later
+            in_m[i, rest, 0], in_m[i, rest, 1] = later_e, later_n
 
 
 @compiled

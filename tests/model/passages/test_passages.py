@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.api import FIX
-from model.passages import asking, passages
+from model.passages import asking, passages, ways
 from model.passages.buckets import STILL, around, buckets
 from model.passages.growth import Growth
 from model.passages.passages import MOST_OF_ONE, MOST_VEHICLES, Passages, entity_ids
@@ -218,3 +218,28 @@ def test_what_serves_is_the_definition(vehicles: int) -> None:
         assert (wanted.n > 0.1).mean() > 0.1
     for one, other in zip(found, wanted, strict=True):
         assert one == pytest.approx(other, rel=1e-9, abs=1e-6)
+
+
+def test_the_way_that_a_window_shows_is_that_of_its_track() -> None:
+    """Windows wrap, have silences, pings at the very times that are asked for, and are shorter than the way in."""
+    rng = np.random.default_rng(6)
+    places, rows = 40, 200
+    rings, size = np.zeros((rows, places), FIX), rng.integers(1, places + 1, rows)
+    newest, whole = rng.integers(0, places, rows), []
+    for row in range(rows):
+        step_ms = rng.choice([20_000, 60_000, 110_500], size[row]) * rng.choice([1, 6], size[row], p=[0.97, 0.03])
+        track = drive(0.0, np.cumsum(rng.normal(0, 200, (size[row], 2)), axis=0))
+        track["ts_ms"] = np.cumsum(step_ms)
+        rings[row, (newest[row] - np.arange(size[row])) % places] = track[::-1]
+        whole.append(track)
+    in_m, velocity, came = passages_compiled.ways(rings, np.arange(rows), newest, size)
+    for row, track in enumerate(whole):
+        apart_ms = np.diff(track["ts_ms"])
+        begins = np.flatnonzero(np.append(True, apart_ms > ways.MAX_APART_MS))[-1]
+        line_ms, last = ways.one_line(track["ts_ms"][begins:], np.zeros(1, np.int64)), len(track) - 1 - begins
+        assert came[row] == (last > 0)
+        wanted = ways.ways_in(track[begins:], line_ms, np.array([last]), np.zeros(1, np.int64))
+        assert in_m[row] == pytest.approx(wanted[0], abs=1e-6)
+        if came[row]:
+            assert velocity[row] == pytest.approx(ways.velocities(track[-1:], track[-2:-1])[0], abs=1e-9)
+    assert 50 < came.sum() < rows
