@@ -18,6 +18,7 @@ FEED_HEADERS: Final = "PATHCAST_FEED_HEADERS"  # of the pollers: keys, a line ea
 TRACE_KEY: Final = "PATHCAST_TRACE_KEY"  # of the hashes that stand for entities in traces (stream.tracing)
 SECRETS: Final = (
     *("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN, http_access.SERVE_TOKEN),
+    http_access.MAP_TOKEN,
     TRACE_KEY,
 )
 # Our own tests and CI read these; they are no settings.

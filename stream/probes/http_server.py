@@ -81,10 +81,12 @@ class _Server(web.Server):
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        loop = asyncio.get_running_loop()
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
+            # aiohttp starts the handler's task only after this returns: aborted before, it fails, and is logged.
+            loop.call_soon(transport.abort)
         else:
-            asyncio.get_running_loop().call_later(CONNECTION_S, transport.abort)
+            loop.call_later(CONNECTION_S, transport.abort)
 
 
 class _RequestHandler:

@@ -95,6 +95,7 @@ class Newest:
         self.refused = 0  # records that are no forecasts
         self.crowded_out = 0  # entities that left because the table was full
         self._news = asyncio.Event()
+        self.paging = asyncio.Lock()  # held while a page of it is made: streams take turns
 
     def __len__(self) -> int:
         return len(self._rows)

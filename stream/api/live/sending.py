@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from stream.api.http.problems import Refusal
 from stream.api.live.newest import Newest
-from stream.api.live.watching import Message, Watch
+from stream.api.live.watching import PAGE, Message, Watch
 
 SLOW_S: Final = 10.0
 HEARTBEAT_S: Final = 15.0
@@ -40,14 +40,23 @@ async def follow(newest: Newest, watch: Watch, send: Send, beat: Callable[[], Aw
         if (wait_s := looked_s + GATHER_S - now_s) > 0:
             await asyncio.sleep(wait_s)
         looked_s = time.monotonic()
-        while messages := watch.next():
+        while messages := await _page(newest, watch):
             await in_time(send(messages))
-            await asyncio.sleep(0)  # a write that the socket takes at once lets nobody else work
         try:
             async with asyncio.timeout(HEARTBEAT_S):
                 await newest.changed(watch.sent_change)
         except TimeoutError:
             await in_time(beat())
+
+
+async def _page(newest: Newest, watch: Watch) -> list[Message]:
+    """Returns the next page. One full page is made in a turn of the loop, of whichever stream, so that a request waits
+    for a page in each of its turns, and not for one of every stream."""
+    async with newest.paging:
+        messages = watch.next()
+        if len(messages) >= PAGE:
+            await asyncio.sleep(0)
+    return messages
 
 
 async def in_time(sent: Awaitable[None]) -> None:
@@ -72,7 +81,6 @@ async def events(
     response.content_type = "text/event-stream"
     response.charset = "utf-8"
     response.headers["X-Accel-Buffering"] = "no"  # of proxies that would hold events back
-    await response.prepare(request)
 
     async def send(messages: list[Message]) -> None:
         await response.write(b"".join(map(as_event, messages)))
@@ -82,6 +90,7 @@ async def events(
         await response.write(b": nothing new\n\n")
 
     with suppress(ConnectionError):
+        await response.prepare(request)
         await follow(newest, watch, send, beat)
 
 
@@ -95,7 +104,10 @@ async def socket(
 ) -> None:
     """Sends the same through a WebSocket until the client goes. `rewatch` reads a message of the client, and returns
     what it wants to watch from then on, or raises Refusal. Raises Slow."""
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionError:
+        return  # the client has gone
 
     async def send(messages: list[Message]) -> None:
         for message in messages:

@@ -45,17 +45,22 @@ class LimitedServer(web.Server):
         super().connection_made(handler, transport)
         self._idle[handler] = transport
         if len(self.connections) > self._most:
-            next(iter(self._idle.values())).abort()
+            # Each further one closes another: a connection is counted until the loop's next turn, and many may come
+            # in one. Nor at once: aiohttp starts the task of a new one only after this returns.
+            oldest = next(iter(self._idle))
+            asyncio.get_running_loop().call_soon(self._idle.pop(oldest).abort)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         self._idle.pop(handler, None)
         super().connection_lost(handler, exc)
 
     def begin(self, handler: RequestHandler) -> None:
-        """Notes that a request has come on a connection."""
+        """Notes that a request has come whole on a connection. Until then it is as idle as one that sends nothing: else
+        slow bodies would keep out who sends a signature."""
         self._idle.pop(handler, None)
 
     def end(self, handler: RequestHandler) -> None:
         """Notes that it is answered."""
         if handler.transport is not None and handler in self._connections:
+            self._idle.pop(handler, None)  # it is the last in order now
             self._idle[handler] = handler.transport

@@ -118,7 +118,6 @@ class _Handler:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self.server is not None
-        self.server.begin(request.protocol)
         tracer = self._sink.tracer
         traced = None if tracer is None else tracer.begin(request.headers.get(TRACEPARENT))
         status = 0
@@ -151,6 +150,8 @@ class _Handler:
             raise Refusal(429, f"more than {self._limits.per_s:g} messages a second", Retry_After="1")
         _check_content(request)
         body = await self._body(request)
+        assert self.server is not None
+        self.server.begin(request.protocol)
         if not guard.signed(request.headers, body):
             raise _unknown()
         parsed = webhook.read(body, time.time_ns() // 1_000_000, request)
@@ -181,6 +182,8 @@ class _Handler:
                     parts.append(part)
         except TimeoutError:
             raise Refusal(408, f"the body did not come within {BODY_S:g} s") from None
+        except ConnectionError:
+            raise Refusal(400, "the client has gone") from None
         return b"".join(parts)
 
 

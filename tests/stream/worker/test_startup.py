@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from stream.config import environment
+from stream.config import environment, http_access
 from stream.config.security import unknown_host
 from stream.config.settings import Settings
 from stream.worker.log_format import LogFormat, formatter, relayed
@@ -126,6 +126,8 @@ def names() -> set[str]:
 
 def test_options_secrets_and_their_files_are_known(names: set[str]) -> None:
     assert {"PATHCAST_BOOTSTRAP", "PATHCAST_WAIT_S", "PATHCAST_KAFKA_PASSWORD_FILE", "PATHCAST_METRICS_TOKEN"} <= names
+    tokens = {name for constant, name in vars(http_access).items() if constant.endswith("TOKEN")}
+    assert tokens <= names, "the map said of its own that it has no effect"
     assert environment.unknown([*names, "HOME", "PATHCAST_TEST_KAFKA", "PATHCAST_REQUIRE_REDIS"], names) == []
 
 

@@ -202,3 +202,32 @@ def test_a_slow_client_gets_the_newest_forecast_alone() -> None:
         newest.update([Published(forecast("e", ts, 1.0), 1_000)], 1_000)
     messages = watch.next()
     assert [msgspec.json.decode(message.body)["forecast"]["anchor"]["ts"] for message in messages] == [999]
+
+
+async def test_streams_take_turns_page_by_page_so_that_a_request_waits_for_one_of_them() -> None:
+    """A hundred that connect at once, as after a restart, each made a page in every turn of the loop."""
+    streams, pages = 10, 20
+    newest = Newest(2 * pages * watching.PAGE, KEEP_MS)
+    newest.update([Published(forecast(f"e{n}", n, 1.0), 1_000) for n in range(pages * watching.PAGE)], 1_000)
+    turn, full = 0, list[int]()
+
+    class Counted(Watch):
+        def next(self) -> list[Message]:
+            messages = super().next()
+            full.extend([turn] * (len(messages) >= watching.PAGE))
+            return messages
+
+    async def send(messages: list[Message]) -> None:  # the socket takes it at once
+        assert messages
+
+    async def beat() -> None:
+        raise AssertionError("nothing is silent for so long")
+
+    tasks = [asyncio.create_task(sending.follow(newest, Counted(newest, SERVER), send, beat)) for _ in range(streams)]
+    while len(full) < streams * pages:
+        turn += 1
+        await asyncio.sleep(0)
+        assert turn < 10 * streams * pages
+    for task in tasks:
+        task.cancel()
+    assert max(map(full.count, set(full))) == 1

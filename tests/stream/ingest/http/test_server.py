@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -184,6 +186,56 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_long
         assert await asyncio.wait_for(idle[0][0].read(), PATIENCE_S) == b"", "the first of them was closed"
         for _, writer in idle:
             writer.close()
+
+
+async def test_as_many_come_at_once_as_may_stay_and_no_refusal_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Of several that the loop accepted in one turn, all closed the same idle one; and each logged a traceback."""
+    async with door(limits=Limits(connections=3)) as (url, _):
+        several = await asyncio.gather(*(raw_client.connect(url) for _ in range(12)))
+        ends = [asyncio.create_task(reader.read()) for reader, _ in several]
+        done: set[asyncio.Task[bytes]] = set()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(done) < 9:
+                done = {one for one in ends if one.done()}
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+        assert sum(not one.done() for one in ends) == 3
+        for _, writer in several:
+            writer.close()
+        await asyncio.gather(*ends, return_exceptions=True)
+    gc.collect()  # a task whose error nobody has seen is told when it goes
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_bodies_that_come_slowly_keep_out_nobody_who_sends_a_signature() -> None:
+    """Whose signature is wrong shows when the body is whole, and these never are."""
+    body, secret = (FIXTURES / "motive.json").read_bytes(), "d9d36bea41c44ae49d1bfc4a48ba2abe"
+    digest = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
+    head = b"POST /webhook/motive HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
+    environment = {"PATHCAST_INGEST_HMAC_MOTIVE": secret}
+    async with door("motive", environment, Limits(connections=4)) as (url, sink):
+        slow = [await raw_client.connect(url) for _ in range(4)]
+        for _, writer in slow:
+            writer.write(head + b"X-KT-Webhook-Signature: 00\r\n\r\n{")
+            await writer.drain()
+        await asyncio.sleep(0.2)
+        assert (await post(url, body, X_KT_Webhook_Signature=digest))[0] == 200
+        assert sink.pings
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_a_client_that_goes_within_its_body_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async with door() as (url, _):
+        _, writer = await raw_client.connect(url)
+        writer.write(b"POST /webhook/flespi HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 1000\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.sleep(0.2)
+        assert (await post(url))[0] == 200
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_requests_in_flight_are_answered_when_it_ends() -> None:
