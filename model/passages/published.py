@@ -86,14 +86,15 @@ def marks_of(ids: Ids, lat_e7: NDArray[Any], lon_e7: NDArray[Any], secret: int) 
 
 def _vehicles(rows: NDArray[Any]) -> I64:
     """Returns how many vehicles passed the cell of each passage [P], in whatever direction."""
-    return _counts(rows["bucket"] >> OCTANT_BITS, rows["id"])
+    return _counts((rows["bucket"] >> OCTANT_BITS).astype(np.uint64), rows["id"])
 
 
-def _counts(group: NDArray[Any], vehicle: Ids) -> I64:
-    """Returns how many vehicles there are in the group of each row [N]."""
-    groups, place = np.unique(group, return_inverse=True)
-    first = np.unique(np.stack([place.astype(np.uint64), vehicle]), axis=1)[0]
-    return np.asarray(np.bincount(first.astype(np.int64), minlength=len(groups))[place])
+def _counts(group: NDArray[np.uint64], vehicle: Ids) -> I64:
+    """Returns how many vehicles there are in the group of each row [N]. Pairs are told apart by 64 bits: of a million,
+    two are alike once in 40 million times."""
+    _, first = np.unique(mixed(group ^ mixed(vehicle)), return_index=True)
+    groups, count = np.unique(group[first], return_counts=True)
+    return np.asarray(count[np.searchsorted(groups, group)]) if len(groups) else np.zeros(len(group), np.int64)
 
 
 def _shortened(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
