@@ -26,6 +26,9 @@ _IN_MS: Final = np.round(1000 * np.array(IN_S)).astype(np.int64)
 _J: Final = asking.NEAREST
 _TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])
 _W: Final = len(_TIMES_S)
+_GRID_S: Final = 15.0
+# For each multiple of _GRID_S after the first place, the first place that is not before it; at least the second.
+_UPPER: Final = np.maximum(np.searchsorted(_TIMES_S, np.arange(_TIMES_S[0], _TIMES_S[-1], _GRID_S)), 1)
 _IN_WEIGHTS2: Final = np.array(asking.IN_WEIGHTS) ** 2
 _TILES: Final = float(1 << at.ZOOM)
 _MASK: Final = (1 << at.ZOOM) - 1
@@ -93,7 +96,7 @@ def _estimate(  # type: ignore[no-untyped-def]
     bucket, stop, lat_e7, lon_e7, ways_in, velocity, on, known, mark, fixes, in_m, velocity_mps, dt_s, mean, cov, n
 ):
     near, apart, weight = np.empty(_J, np.int64), np.empty(_J), np.empty(_J)
-    way, went, begin = np.empty((_J, _W, 2)), np.empty((_J, 2)), np.empty((_J, 3))
+    went, begin = np.empty((_J, 2)), np.empty((_J, 3))
     for i in range(len(fixes)):
         count = _nearest(
             bucket, stop, lat_e7, lon_e7, ways_in, velocity, mark, fixes[i], in_m[i], velocity_mps[i], near, apart
@@ -101,17 +104,14 @@ def _estimate(  # type: ignore[no-untyped-def]
         if count == 0:
             continue
         wide2 = max(apart[asking.RANK], asking.NEAR_M**2) if count > asking.RANK else asking.NEAR_M**2
+        scale = _scale(fixes[i])
         for j in range(count):
-            weight[j] = np.exp(-0.5 * apart[j] / wide2) * np.exp(-0.5 * apart[j] / asking.KERNEL_M**2)
             p = near[j]
-            for axis in range(2):
-                way[j, 0, axis], way[j, 1, axis] = ways_in[p, 0, axis] * IN_M, 0.0
-                for place in range(2, _W):
-                    way[j, place, axis] = on[p, place - 2, axis] * ON_M
-            e, north = _apart_m(fixes[i], _scale(fixes[i]), lat_e7[p], lon_e7[p])
-            _set_beside(way[j], known[p] + 1, -e, -north, begin[j])
+            weight[j] = np.exp(-0.5 * apart[j] * (1 / wide2 + 1 / asking.KERNEL_M**2))
+            e, north = _apart_m(fixes[i], scale, lat_e7[p], lon_e7[p])
+            _set_beside(ways_in, on, p, known[p] + 1, -e, -north, begin[j])
         for q in range(dt_s.shape[1]):
-            n[i, q] = _middle(way, known, near, begin, weight, count, dt_s[i, q], went, mean[i, q], cov[i, q])
+            n[i, q] = _middle(ways_in, on, known, near, begin, weight, count, dt_s[i, q], went, mean[i, q], cov[i, q])
 
 
 @compiled
@@ -196,12 +196,24 @@ def _apart_m(fix, scale, lat_e7, lon_e7):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _set_beside(way, last, e, north, begin):  # type: ignore[no-untyped-def]
+def _place(ways_in, on, p, number):  # type: ignore[no-untyped-def]
+    """Returns where a passage was at _TIMES_S[number]."""
+    if number == 0:
+        return ways_in[p, 0, 0] * IN_M, ways_in[p, 0, 1] * IN_M
+    if number == 1:
+        return 0.0, 0.0
+    return on[p, number - 2, 0] * ON_M, on[p, number - 2, 1] * ON_M
+
+
+@compiled
+def _set_beside(ways_in, on, p, last, e, north, begin):  # type: ignore[no-untyped-def]
     """Sets `begin` [3] to when a passage was nearest to the ping, e and north of its own, and where it was then."""
     far = np.inf
+    b_e, b_n = _place(ways_in, on, p, 0)
     for number in range(min(asking.BESIDE, last)):
-        a_e, a_n = way[number, 0], way[number, 1]
-        d_e, d_n = way[number + 1, 0] - a_e, way[number + 1, 1] - a_n
+        a_e, a_n = b_e, b_n
+        b_e, b_n = _place(ways_in, on, p, number + 1)
+        d_e, d_n = b_e - a_e, b_n - a_n
         length2 = max(d_e * d_e + d_n * d_n, 1e-9)
         share = min(max(((e - a_e) * d_e + (north - a_n) * d_n) / length2, 0.0), 1.0)
         there_e, there_n = a_e + share * d_e, a_n + share * d_n
@@ -213,21 +225,24 @@ def _set_beside(way, last, e, north, begin):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _middle(way, known, near, begin, weight, count, dt, went, mean, cov):  # type: ignore[no-untyped-def]
+def _middle(ways_in, on, known, near, begin, weight, count, dt, went, mean, cov):  # type: ignore[no-untyped-def]
     """Sets the mean [2] and covariance [3] of how far the nearest passages went in dt seconds, and returns the sum of
     the weights of those of which that is known."""
     total, sum_e, sum_n = 0.0, 0.0, 0.0
     for j in range(count):
-        at_s, upper = begin[j, 0] + dt, 1
+        at_s = begin[j, 0] + dt
+        step = np.int64((at_s - _TIMES_S[0]) / _GRID_S)
+        upper = _UPPER[step] if step < len(_UPPER) else _W - 1
         while upper < _W - 1 and _TIMES_S[upper] < at_s:
             upper += 1
         share = (at_s - _TIMES_S[upper - 1]) / (_TIMES_S[upper] - _TIMES_S[upper - 1])
         if known[near[j]] + 1 < upper or share > 1:
             went[j, 0] = _FAR
             continue
-        for axis in range(2):
-            low = way[j, upper - 1, axis]
-            went[j, axis] = low + (way[j, upper, axis] - low) * share - begin[j, 1 + axis]
+        low_e, low_n = _place(ways_in, on, near[j], upper - 1)
+        high_e, high_n = _place(ways_in, on, near[j], upper)
+        went[j, 0] = low_e + (high_e - low_e) * share - begin[j, 1]
+        went[j, 1] = low_n + (high_n - low_n) * share - begin[j, 2]
         total += weight[j]
         sum_e, sum_n = sum_e + weight[j] * went[j, 0], sum_n + weight[j] * went[j, 1]
     if total < asking.LEAST:
