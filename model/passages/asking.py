@@ -5,7 +5,7 @@ sum of squares, in metres: of the places now, of those before, which count the l
 step's velocities. Each has a weight by that, and is followed from where it was beside the ping. What became of them is
 a robust middle of their ways: near the geometric median (Weiszfeld, 1937).
 
-Shapes: N pings, Q questions of each, I ways in, C candidates, J = NEAREST, W = len(_TIMES_S) places of a way.
+Shapes: N pings, Q questions of each, I ways in, C candidates, J = NEAREST, W = len(TIMES_S) places of a way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.kinematics.geo import F64, displacement_m
 from model.passages.buckets import around
+from model.passages.passages import firsts, ranks
 from model.passages.published import Published
 from model.passages.ways import I64, IN_M, IN_S, ON_M, ON_S, SPEED_MPS
 
@@ -31,8 +32,8 @@ MIDDLE_M: Final = 50.0  # of the robust middle: what lies nearer to it counts th
 ROUNDS: Final = 3
 LEAST: Final = 1e-6  # of evidence: less is none
 BESIDE: Final = 7  # straight pieces of a way on which a passage may have been beside a ping: until 120 s later
-_TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])  # of the places of a way
-assert _TIMES_S[BESIDE] == IN_S[0]
+TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])  # of the places of a way
+assert TIMES_S[BESIDE] == IN_S[0]
 
 
 class Neighbours(NamedTuple):
@@ -43,7 +44,7 @@ class Neighbours(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Where passages say that pings will be."""
+    """Holds where passages say that pings will be."""
 
     mean_m: F64  # [N, Q, 2] east and north from the ping
     cov_m2: F64  # [N, Q, 3] ee, en, nn of what became of them, around the mean
@@ -74,8 +75,8 @@ def estimate(version: Published, near: Neighbours, fixes: NDArray[Any], dt_s: F6
     way, last = _ways(version, row), version.known[row] + 1  # [N, J, W, 2], [N, J]: the last place that is known
     begin_s, begin_m = _beside(way, last, -_here_m(version, row, fixes))
     at_s = begin_s[..., None] + dt_s[:, None]  # [N, J, Q]
-    upper = np.clip(np.searchsorted(_TIMES_S, at_s), 1, len(_TIMES_S) - 1)
-    share = (at_s - _TIMES_S[upper - 1]) / (_TIMES_S[upper] - _TIMES_S[upper - 1])
+    upper = np.clip(np.searchsorted(TIMES_S, at_s), 1, len(TIMES_S) - 1)
+    share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
     index = np.arange(len(row))[:, None, None], np.arange(NEAREST)[None, :, None]
     low, high = way[(*index, upper - 1)], way[(*index, upper)]
     went = low + (high - low) * share[..., None] - begin_m[:, :, None]
@@ -94,7 +95,7 @@ def estimate(version: Published, near: Neighbours, fixes: NDArray[Any], dt_s: F6
 
 
 def _ways(version: Published, row: I64) -> F64:
-    """Returns where passages [N, J] were at _TIMES_S, in metres [N, J, W, 2] from their own ping."""
+    """Returns where passages [N, J] were at TIMES_S, in metres [N, J, W, 2] from their own ping."""
     came, on = version.in_m[row][:, :, :1] * IN_M, version.on[row] * ON_M
     return np.concatenate([came, np.zeros_like(came), on], axis=2)
 
@@ -118,7 +119,7 @@ def _beside(way_m: F64, last: NDArray[Any], ping_m: F64) -> tuple[F64, F64]:
         there = a + share[..., None] * (b - a)
         apart = ((ping_m - there) ** 2).sum(-1)
         nearer = (number < last) & (apart < far)
-        at_s = _TIMES_S[number] + share * (_TIMES_S[number + 1] - _TIMES_S[number])
+        at_s = TIMES_S[number] + share * (TIMES_S[number + 1] - TIMES_S[number])
         far, seconds = np.where(nearer, apart, far), np.where(nearer, at_s, seconds)
         place = np.where(nearer[..., None], there, place)
     return seconds, place
@@ -155,10 +156,8 @@ def _apart_m2(version: Published, rows: I64, fix: Any, in_m: F64, velocity_mps: 
 def _at_most_two(marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Returns which of passages [C] are among the first two of their vehicle."""
     order = np.argsort(marks, kind="stable")
-    place = np.arange(len(marks))
-    first = np.append(True, marks[order][1:] != marks[order][:-1])[: len(marks)]
     out = np.empty(len(marks), np.bool_)
-    out[order] = place - np.maximum.accumulate(np.where(first, place, 0)) < MOST_OF_ONE
+    out[order] = ranks(firsts(marks[order])) < MOST_OF_ONE
     return out
 
 

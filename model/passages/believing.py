@@ -32,7 +32,7 @@ _LOG_HORIZONS: Final = np.log(np.array(HORIZONS_S))
 
 
 class Belief(NamedTuple):
-    """What a version's passages mean for its own fleet, at HORIZONS_S."""
+    """Says what a version's passages mean for its own fleet, at HORIZONS_S."""
 
     scale: F64  # [B] what their variance is multiplied by; NOTHING: they are not believed
     log_wide: F64  # [B] log of what the covariance of the mixture is multiplied by

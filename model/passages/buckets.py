@@ -21,7 +21,6 @@ ZOOM: Final = 17
 STILL: Final = 8
 CAME_M: Final = 60.0  # a thing that came a shorter way is still, and has no octant
 MAX_LAT_DEG: Final = 85.0  # the limit of the Mercator map
-AROUND: Final = 8  # buckets that a ping asks
 NOWHERE: Final = -1  # in place of a bucket that is asked once already
 _TILES: Final = 1 << ZOOM
 OCTANT_BITS: Final = 4  # a bucket without these is its cell
@@ -37,7 +36,7 @@ def buckets(lat_e7: NDArray[Any], lon_e7: NDArray[Any], came_m: F64) -> Keys:
 
 
 def around(lat_e7: NDArray[Any], lon_e7: NDArray[Any], came_m: F64) -> Keys:
-    """Returns the buckets [N, AROUND] that pings ask: of their own cell and the three nearest ones, each with their own
+    """Returns the buckets [N, 8] that pings ask: of their own cell and the three nearest ones, each with their own
     octant and the nearest other one. A still thing asks the four cells once.
     """
     column, row = _tiles(lat_e7, lon_e7)

@@ -62,14 +62,6 @@ class Passages:
         some = [part.rows for part in parts if len(part)]
         return cls.of(np.concatenate(some)) if len(some) > 1 else cls(some[0]) if some else cls.none()
 
-    def at(self, which: NDArray[Any] | slice) -> Passages:
-        """Returns the passages at these places, which rise."""
-        return Passages(self.rows[which])
-
-    def without(self, ids: Ids) -> Passages:
-        """Returns the passages of all other entities."""
-        return Passages(self.rows[~np.isin(self.rows["id"], ids)])
-
 
 def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Returns a hash of each integer: the output function of SplitMix64."""
@@ -89,6 +81,12 @@ def firsts(values: NDArray[Any]) -> NDArray[np.bool_]:
     first = np.ones(len(values), np.bool_)
     first[1:] = values[1:] != values[:-1]
     return first
+
+
+def ranks(first: NDArray[np.bool_]) -> I64:
+    """Returns the places [N] of rows among those of their kind, from 0 on; `first` [N] is as `firsts` returns it."""
+    place = np.arange(len(first))
+    return np.asarray(place - np.maximum.accumulate(np.where(first, place, 0)))
 
 
 def entity_ids(names: Sequence[str]) -> Ids:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.kinematics.geo import E7, F64, moved_deg, to_e7
 from model.passages.buckets import OCTANT_BITS, Keys, tiles
-from model.passages.passages import Ids, Passages, firsts, mixed
+from model.passages.passages import Ids, Passages, firsts, mixed, ranks
 from model.passages.ways import I64, IN_M, IN_S, ON_M, ON_S
 
 MIN_VEHICLES: Final = 3
@@ -71,9 +71,7 @@ def published(passages: Passages, min_vehicles: int = MIN_VEHICLES, most: int = 
     rows = rows[rows["known"] > 0]
     order = np.lexsort((rows["draw"], rows["bucket"]))
     rows = rows[order]
-    first = firsts(rows["bucket"])
-    place = np.arange(len(rows))
-    rows = rows[place - np.maximum.accumulate(np.where(first, place, 0)) < most]
+    rows = rows[ranks(firsts(rows["bucket"])) < most]
     return Published.of(Passages(rows), marks_of(rows["id"], rows["lat_e7"], rows["lon_e7"], secret))
 
 

@@ -72,7 +72,7 @@ class AtlasError(ValueError):
 
 
 class Contents(NamedTuple):
-    """What the bytes of a version hold."""
+    """Has what the bytes of a version hold."""
 
     passages: Published
     belief: Belief

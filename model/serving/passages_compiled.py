@@ -1,7 +1,7 @@
 """Asks passages for pings, one row at a time: the fast version of `model.passages.buckets.around`, of `ways_in` and
 `velocities` in `model.passages.ways`, and of `model.passages.asking`.
 
-tests/model/serving/test_passages_compiled.py holds this module to them: a change there needs a change here.
+tests/model/passages/test_passages.py holds this module to them: a change there needs a change here.
 
 Shapes: N rows, Q questions of each, I ways in, P passages, J = asking.NEAREST.
 """
@@ -19,12 +19,12 @@ from model.passages import asking
 from model.passages import buckets as at
 from model.passages.asking import Estimate
 from model.passages.published import Published
-from model.passages.ways import FULL_MPS, I64, IN_M, IN_S, MAX_APART_MS, MAX_MPS, MIN_STEP_S, ON_M, ON_S, SPEED_MPS
+from model.passages.ways import FULL_MPS, I64, IN_M, IN_S, MAX_APART_MS, MAX_MPS, MIN_STEP_S, ON_M, SPEED_MPS
 
 _I: Final = len(IN_S)
 _IN_MS: Final = np.round(1000 * np.array(IN_S)).astype(np.int64)
 _J: Final = asking.NEAREST
-_TIMES_S: Final = np.array([-IN_S[0], 0.0, *ON_S])
+_TIMES_S: Final = asking.TIMES_S
 _W: Final = len(_TIMES_S)
 _GRID_S: Final = 15.0
 # For each multiple of _GRID_S after the first place, the first place that is not before it; at least the second.
@@ -197,7 +197,7 @@ def _apart_m(fix, scale, lat_e7, lon_e7):  # type: ignore[no-untyped-def]
 
 @compiled
 def _place(ways_in, on, p, number):  # type: ignore[no-untyped-def]
-    """Returns where a passage was at _TIMES_S[number]."""
+    """Returns where a passage was at asking.TIMES_S[number]."""
     if number == 0:
         return ways_in[p, 0, 0] * IN_M, ways_in[p, 0, 1] * IN_M
     if number == 1:

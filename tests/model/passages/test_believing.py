@@ -1,4 +1,4 @@
-"""How far a forecast is moved, and that a fleet finds out by itself how far it should be."""
+"""Tests how far a forecast is moved, and that a fleet finds out by itself how far it should be."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def isotropic(sigma_m: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def world(seed: int, model_m: float, passages_m: float) -> tuple[Forecast, Estimate, NDArray[np.float64]]:
-    """What happened, and forecasts and passages that are off by so much, and say so."""
+    """Returns what happened, and forecasts and passages that are off by so much and say so."""
     rng = np.random.default_rng(seed)
     happened = rng.normal(0, 1_000, (N, B, 2))
     wide = np.full((N, B), model_m), np.full((N, B), passages_m)

@@ -189,7 +189,7 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_long
 
 
 async def test_as_many_come_at_once_as_may_stay_and_no_refusal_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
-    """Of several that the loop accepted in one turn, all closed the same idle one; and each logged a traceback."""
+    """Several that the loop accepted in one turn all closed the same idle one, and each logged a traceback."""
     async with door(limits=Limits(connections=3)) as (url, _):
         several = await asyncio.gather(*(raw_client.connect(url) for _ in range(12)))
         ends = [asyncio.create_task(reader.read()) for reader, _ in several]
