@@ -32,7 +32,6 @@ EXPERIMENTS = {
     "ablation": "what each part of the model is worth",
     "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
     "reported": "what pings are worth that report their speed and course",
-    "between": "do earlier pings of the fleet make gap fills and travel times nearer?",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
