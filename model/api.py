@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.atlas import Atlas
+from model.atlas.believing import UNFITTED
 from model.atlas.published import Published
 from model.atlas.version import AtlasError
+from model.atlas.ways import Approach
 from model.config import SMALL, ModelConfig
 from model.kernels import tiles
 from model.kinematics.features import ABSENT, FIX
@@ -27,9 +29,9 @@ from model.parameters.reading import Parameters, WeightsError, from_pretrained, 
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
-from model.serving.atlas_compiled import Weights
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
+from model.serving.passages_compiled import answer_questions, approaches, approaches_of, set_approach
 from model.serving.state_codec import StateCorrupt, StateError, StateMismatch
 from model.serving.state_pool import StatePool
 
@@ -38,6 +40,7 @@ __all__ = [
     "FINGERPRINT_AT",
     "FIX",
     "PRECISIONS",
+    "Approach",
     "Atlas",
     "AtlasError",
     "Fill",
@@ -53,9 +56,13 @@ __all__ = [
     "StateMismatch",
     "TravelTimes",
     "WeightsError",
+    "answer_questions",
+    "approaches",
+    "approaches_of",
     "check_weights",
     "load_weights",
     "processor",
+    "set_approach",
     "weights_folder",
 ]
 
@@ -156,11 +163,6 @@ class Predictor:
         return tiles.instructions()
 
     @property
-    def atlas_head(self) -> Weights:
-        """The weights with which it reads an atlas, for judging them."""
-        return self._layers.atlas_head
-
-    @property
     def capacity(self) -> int:
         """The number of slots in memory; it grows with `acquire`."""
         return self._pool.capacity
@@ -254,7 +256,8 @@ class Predictor:
         """Compiles what reads an atlas, so that the first version costs no time when it comes."""
         slots = self.acquire(1)
         self.advance(slots, np.zeros(1, dtype=FIX))
-        guide = Guide([Atlas(Published.none(), {}, "")], np.zeros(1, np.int64))
+        came = Approach.none(1)._replace(came=np.ones(1, np.bool_))
+        guide = Guide([Atlas(Published.none(), UNFITTED, {}, "")], np.zeros(1, np.int64), came)
         start, end = np.zeros((2, 1), dtype=FIX)
         end["ts_ms"] = 1000
         self.forecast(slots, (60.0,), guide)

@@ -63,6 +63,7 @@ ERRORS = [
     Refusal("latest run --once --bootstrap {nobody}", 1, NO_KAFKA),
     Refusal("archive run --once --archive {tmp} --late=forever --retention=forever --bootstrap {nobody}", 1, NO_KAFKA),
     Refusal("atlas run --once --atlases {tmp} --bootstrap {nobody}", 1, NO_KAFKA),
+    Refusal("atlas run --atlases {tmp}/new --weights {tmp}/no --bootstrap {nobody}", 1, "no weights at '{tmp}/no'"),
     Refusal("map --listen 0 --bootstrap {nobody}", 1, NO_KAFKA),
     Refusal("bench worker --bootstrap {nobody}", 1, "no Kafka broker answers at {nobody}"),
     Refusal("avro run --once --schema-registry http://{nobody}", 1, "no schema registry answers at http://{nobody}"),
@@ -73,6 +74,7 @@ ERRORS = [
     Refusal("replay ais:{files}/ais.csv --out {tmp}/out", 1, "ais.csv: no row is a ping; left out: 1 at an impossible"),
     Refusal("feed {files}/nowhere.csv --bootstrap {nobody}", 1, NO_PINGS),
     Refusal("atlas build --data {files}/nowhere.csv --out {tmp}/out", 1, NO_PINGS),
+    Refusal("atlas build --data {files}/pings.csv --weights {tmp}/no --out {tmp}/out", 1, "no weights at '{tmp}/no'"),
     Refusal("fill {files}/nowhere.csv --out {tmp}/out.csv", 1, NO_PINGS),
 ]  # fmt: skip
 

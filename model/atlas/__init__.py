@@ -1,19 +1,19 @@
-"""The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.
+"""The fleet's own map: its passages, and what they say of where a thing goes that came the same way.
 
-    cells      finds the keys of a ping: five cell sizes, each with direction and class of speed, and where it came from
-    outcomes   compares what happened after each ping of a track with what physics expected then
-    growth     finds them while pings come
-    sums       adds outcomes up by key and by buckets of entities: integers, so that the same pings give the same sums
-               in any order
+    buckets    finds the bucket of a ping: its map cell, and the octant in which it travels
+    ways       is a passage as integers: the way in, how it moved, and the way on
+    passages   keeps a bounded number of each bucket, the same ones in any order
+    questions  keeps pings of which it is known where the thing went then
+    growth     finds passages and questions while pings come
     parts      adds many large things up with few additions
-    runs       adds up sums of which not all can be in memory, block by block
-    days       keeps sums by day, and whose pings they are
-    published  makes of them what an atlas holds: old days fade, few entities say nothing, and none says too much
-    estimate   reads them for a ping, from the largest cells to the smallest
+    days       keeps both by day, and whose pings they are
+    published  makes of passages what may be published: what too few vehicles show is left out
+    asking     asks them where a thing goes that came the same way
+    filling    fills gaps along those that went from one end to the other
+    believing  says how far a forecast moves to that, and how wide it becomes
+    examining  finds out how far a version's passages are to be believed, by its fleet's own questions
+    version    writes a version as bytes that can be mapped, and reads them
     atlas      is one version as it is served: read only, named by its bytes
-    head       is what weights are asked of an estimate, and how far a forecast moves
-    bend       is how far an atlas bends a gap fill
-    version    writes them as bytes that can be mapped, and reads them
 
 No module here knows a file, a clock, a broker or the network.
 """

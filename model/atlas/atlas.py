@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from model.atlas.believing import Belief
 from model.atlas.published import Published
 from model.atlas.version import CHECKSUM_BYTES, AtlasError, loads
 
@@ -32,18 +33,19 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """The sums of one version, what they contain, and its name: a hash of its bytes."""
+    """The passages of one version, how far they are believed, what they contain, and its name: a hash of its bytes."""
 
-    sums: Published
+    passages: Published
+    belief: Belief
     contains: Mapping[str, Any]
     version: str
 
     @classmethod
     def of(cls, raw: bytes | memoryview) -> Self:
         """Returns the atlas that these bytes are, and shares them. Raises AtlasError."""
-        sums, contains = loads(raw)
-        Span.of(contains)
-        return cls(sums, contains, version_of(raw))
+        found = loads(raw)
+        Span.of(found.contains)
+        return cls(*found, version_of(raw))
 
     @property
     def span(self) -> Span:

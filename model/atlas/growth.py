@@ -1,76 +1,86 @@
-"""Counts outcomes while pings come: a ping makes outcomes of earlier ones due.
+"""Finds passages and questions while pings come: one is known when its way on is, or when its track has ended.
 
-It keeps the pings of each entity that something may still become of: those of the last horizon before its newest one.
-That is also all that the rule of `sums.counted` asks for, because a slot is no longer than that horizon. What it counts
-does not depend on how the pings are split, and is what `outcomes.of_tracks` finds in whole tracks.
+It keeps the pings of each entity from which one may still come: those of the last half-hour before its newest one. What
+it finds does not depend on how the pings are split.
 
-Shapes: P pings in an order in which each follows those before it in its track, K outcomes, L levels.
+Shapes: R pings, those of one entity one after the other in the order of their times; P passages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.cells import LEVELS, keys, levels_of
-from model.atlas.days import Day, by_day
-from model.atlas.outcomes import (
-    HORIZONS_MS,
-    HORIZONS_S,
+from model.atlas.buckets import NOWHERE, buckets
+from model.atlas.passages import Ids, Passages, draws, firsts
+from model.atlas.questions import COLUMNS, QUESTION, WINDOW, WINDOW_MS, Questions, is_question
+from model.atlas.ways import (
+    I64,
+    IN_M,
+    IN_S,
     MAX_APART_MS,
-    expected_m,
-    fade,
-    offsets_cm,
+    ON_M,
+    ON_S,
+    PASSAGE,
+    SPEED_MPS,
+    as_integers,
     one_line,
     velocities,
+    ways_in,
+    ways_on,
 )
-from model.atlas.sums import I64, SLOT_MS, Ids, Sums, firsts
 from model.kinematics.features import FIX
-from model.kinematics.geo import F64, displacement_m
 
-# One ping of which something may still become.
+# A ping from which a passage may still come, or by which its way in is known.
 WAITING: Final = np.dtype(
     [
         ("id", "<u8"),  # of its entity
         ("fix", FIX),
         ("begins", "u1"),  # a track; or ANEW
-        ("moves", "?"),  # it has a velocity: of the step from the ping before it in its track, if that is near enough
-        ("counts", "?", LEVELS),  # `sums.counted`
-        ("key", "<i8"),  # of the last level
-        ("velocity_mps", "<f8", 2),
-        ("came_m", "<f8", 2),  # `outcomes.ways_m`
+        ("bucket", "<i8"),  # NOWHERE for the first ping of a track
+        ("passes", "?"),  # it is a passage that is not known yet
+        ("asks", "?"),  # it is a question whose answer is not known yet
     ]
 )
-assert HORIZONS_MS[-1] >= SLOT_MS
-_SLICE: Final = 65_536  # pings: at all levels, 400,000 rows of sums, which take some 200 MB to add up
 ANEW: Final = 2  # in place of 1: the ping begins a track of an entity of which nothing is known any more
+# After a longer silence nobody remembers where the track before it ended: shorter than what a follower waits before it
+# forgets an entity, so that it does not matter whether anything was written meanwhile.
+LOST_MS: Final = 6 * 86_400_000
+KEEP_MS: Final = round(1000 * (ON_S[-1] + IN_S[-1])) + MAX_APART_MS
+assert round(1000 * ON_S[-1]) + WINDOW_MS <= KEEP_MS
+
+
+class Known(NamedTuple):
+    """What pings have made known, of all days: nothing is chosen yet (`model.atlas.days.days_of`)."""
+
+    passages: Passages
+    questions: Questions
 
 
 class Growth:
-    """Counts what becomes of the pings of one partition."""
+    """Finds the passages and the questions of one partition."""
 
     def __init__(self, waiting: NDArray[Any] = np.empty(0, WAITING)) -> None:  # noqa: B008 - it is never changed
         self._waiting = waiting  # in the order of their entities, and of each entity's pings
 
-    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Iterator[tuple[int, Day]]:
-        """Takes the next pings: the ids of their entities [P], FIX [P], and which begin a track [P]: 1 or ANEW, and 0
-        for the others. Returns what is new, in pieces, each of one day: these pings, and the outcomes that they made
-        due, on the day of the ping whose outcome it is. All pieces have to be read: a ping makes them once.
+    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Known:
+        """Takes the next pings: the ids of their entities [R], FIX [R], and which begin a track [R]: 1 or ANEW, and 0
+        for the others. Returns what they make known.
         """
         if not len(ids):
-            return iter(())
+            return Known(Passages.none(), Questions.none())
         rows, fresh, others = self._joined(ids, fixes, begins)
-        _set_velocities(rows, fresh)
-        _set_counts(rows, fresh)
-        kept = rows[_still_waiting(rows)]
+        tracks = _Tracks.of(rows)
+        _set_buckets(rows, fresh, tracks)
+        due = _due(rows, tracks)
+        passages = _passages(rows, due[rows["passes"][due]], tracks)
+        questions = _questions(rows, due[rows["asks"][due]], tracks)
+        rows["passes"][due], rows["asks"][due] = False, False
+        kept = rows[_still_waiting(rows, tracks)]
         self._waiting = np.insert(others, np.searchsorted(others["id"], kept["id"]), kept)
-        pings = ((day, Day.of_pings(ids[at], fixes["ts_ms"][at])) for day, at in by_day(fixes["ts_ms"]))
-        due = ((day, Day.of_sums(sums)) for day, sums in _due(rows, fresh))
-        return chain(pings, due)
+        return Known(Passages(passages), Questions(questions))
 
     def _joined(
         self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]
@@ -78,17 +88,16 @@ class Growth:
         """Returns the pings of these entities, the waiting ones of each before its new ones, which of them are new, and
         the waiting ones of the other entities.
         """
-        here = np.unique(ids)
-        touched = _among(self._waiting["id"], here)
+        touched = np.isin(self._waiting["id"], ids)
         new = np.zeros(len(ids), WAITING)
-        new["id"], new["fix"], new["begins"] = ids, fixes, begins
+        new["id"], new["fix"], new["begins"], new["bucket"] = ids, fixes, begins, NOWHERE
         rows = np.concatenate([self._waiting[touched], new])
         order = np.argsort(rows["id"], kind="stable")
         return rows[order], order >= len(rows) - len(new), self._waiting[~touched]
 
     def forget(self, ids: Ids) -> None:
-        """Keeps nothing of these entities, sorted; the next ping of any of them has to begin ANEW."""
-        self._waiting = self._waiting[~_among(self._waiting["id"], ids)]
+        """Keeps nothing of these entities; the next ping of any of them has to begin ANEW."""
+        self._waiting = self._waiting[~np.isin(self._waiting["id"], ids)]
 
     def dumps(self) -> bytes:
         return self._waiting.tobytes()
@@ -98,105 +107,79 @@ class Growth:
         return cls(np.frombuffer(raw, WAITING))
 
 
-def _among(ids: Ids, those: Ids) -> NDArray[np.bool_]:
-    """Returns which ids are among those, which are sorted."""
-    if not len(those):
-        return np.zeros(len(ids), np.bool_)
-    return np.asarray(those[np.minimum(np.searchsorted(those, ids), len(those) - 1)] == ids)
+class _Tracks:
+    """The tracks of R rows: they end where an entity does, at a long silence, and where the next one begins."""
+
+    def __init__(self, starts: I64, rows: NDArray[Any]) -> None:
+        lengths = np.diff(np.append(starts, len(rows)))
+        self.start: I64 = np.repeat(starts, lengths)  # [R] the first row of each row's track
+        self.last: I64 = np.repeat(starts + lengths - 1, lengths)  # [R] its last row
+        self.line_ms = one_line(rows["fix"]["ts_ms"], starts)  # [R]
+        ends_entity = np.append(firsts(rows["id"])[1:], True)
+        self.goes_on = ends_entity[self.last]  # [R] whether the track is the newest one of its entity
+        following = np.minimum(self.last + 1, len(rows) - 1)
+        silent_ms = rows["fix"]["ts_ms"][following] - rows["fix"]["ts_ms"][self.last]
+        # [R] whether it has ended, and its end is known.
+        self.has_ended = ~self.goes_on & (rows["begins"][following] != ANEW) & (silent_ms < LOST_MS)
+
+    @classmethod
+    def of(cls, rows: NDArray[Any]) -> _Tracks:
+        apart_ms = np.diff(rows["fix"]["ts_ms"], prepend=0)
+        begins = (rows["begins"] > 0) | firsts(rows["id"]) | (apart_ms > MAX_APART_MS) | (apart_ms <= 0)
+        return cls(np.flatnonzero(begins), rows)
 
 
-def _set_velocities(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
-    """Sets whether the fresh ones of P rows move, their velocities, the ways they came and their keys, in place."""
-    begins, fixes = _begins_track(rows), rows["fix"]
-    steps = np.zeros((len(rows), 2))
-    steps[1:] = displacement_m(
-        *(fixes[name][part] for part in (slice(-1), slice(1, None)) for name in ("lat_e7", "lon_e7"))
+def _set_buckets(rows: NDArray[Any], fresh: NDArray[np.bool_], tracks: _Tracks) -> None:
+    """Sets the buckets of the fresh ones of R rows, and which of them are passages and questions, in place. A passage's
+    bucket is not that of the ping before it. The first ping of a track came from nowhere, and is neither.
+    """
+    at = np.flatnonzero(fresh & (tracks.start < np.arange(len(rows))))
+    came_m = ways_in(rows["fix"], tracks.line_ms, at, tracks.start[at], IN_S[:1])[:, 0]
+    rows["bucket"][at] = buckets(rows["fix"]["lat_e7"][at], rows["fix"]["lon_e7"][at], -came_m)
+    rows["passes"][at] = rows["bucket"][at] != rows["bucket"][at - 1]
+    rows["asks"][at] = is_question(draws(rows["id"][at], rows["fix"]["ts_ms"][at]))
+
+
+def _due(rows: NDArray[Any], tracks: _Tracks) -> I64:
+    """Returns which of R rows are passages or questions that are known now."""
+    all_known = tracks.line_ms[tracks.last] >= tracks.line_ms + round(1000 * ON_S[-1])
+    return np.flatnonzero((rows["passes"] | rows["asks"]) & (all_known | tracks.has_ended))
+
+
+def _passages(rows: NDArray[Any], at: I64, tracks: _Tracks) -> NDArray[Any]:
+    """Returns the passages, PASSAGE [P], at some of the rows, without those whose track ends at once."""
+    fixes, start = rows["fix"], tracks.start[at]
+    on_m, known = ways_on(fixes, tracks.line_ms, at, tracks.last[at])
+    out = np.zeros(len(at), PASSAGE)
+    out["bucket"], out["id"], out["ts_ms"] = rows["bucket"][at], rows["id"][at], fixes["ts_ms"][at]
+    out["lat_e7"], out["lon_e7"], out["draw"] = (
+        fixes["lat_e7"][at],
+        fixes["lon_e7"][at],
+        draws(rows["id"][at], fixes["ts_ms"][at]),
     )
-    came = rows["came_m"].copy()
-    fade(steps, begins, fresh, came)
-    rows["came_m"] = came
-    at = np.flatnonzero(fresh & ~begins)
-    at = at[fixes["ts_ms"][at] - fixes["ts_ms"][at - 1] <= MAX_APART_MS]
-    velocity = velocities(fixes[at], fixes[at - 1])
-    rows["moves"][at], rows["velocity_mps"][at] = True, velocity
-    rows["key"][at] = keys(fixes["lat_e7"][at], fixes["lon_e7"][at], velocity, came[at])[:, -1]
+    out["in_m"] = as_integers(ways_in(fixes, tracks.line_ms, at, start), IN_M)
+    out["velocity"] = as_integers(velocities(fixes[at], fixes[at - 1]), SPEED_MPS)
+    out["on"], out["known"] = as_integers(on_m, ON_M), known
+    return out[known > 0]
 
 
-def _begins_track(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray((rows["begins"] > 0) | firsts(rows["id"]))
+def _questions(rows: NDArray[Any], at: I64, tracks: _Tracks) -> NDArray[Any]:
+    """Returns the questions, QUESTION [Q], at some of the rows, without those to which there is no answer."""
+    fixes, ts_ms = rows["fix"], rows["fix"]["ts_ms"]
+    on_m, known = ways_on(fixes, tracks.line_ms, at, tracks.last[at])
+    out = np.zeros(len(at), QUESTION)
+    out["id"], out["draw"] = rows["id"][at], draws(rows["id"][at], ts_ms[at])
+    out["went"], out["known"] = as_integers(on_m[:, COLUMNS], ON_M), np.searchsorted(COLUMNS, known)
+    oldest = np.searchsorted(tracks.line_ms, tracks.line_ms[at] - WINDOW_MS)
+    oldest = np.maximum(np.maximum(oldest, tracks.start[at]), at + 1 - WINDOW)
+    out["size"] = at + 1 - oldest
+    for place in range(WINDOW):
+        there = np.flatnonzero(place < out["size"])
+        out["fixes"][there, place] = fixes[oldest[there] + place]
+    return out[out["known"] > 0]
 
 
-def _goes_back(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns before which rows nothing of their entity counts any more: its first ones, and those that are earlier
-    than the row before, as a track can go back from a false time.
-    """
-    back = firsts(rows["id"]) | (rows["begins"] == ANEW)
-    back[1:] |= np.diff(rows["fix"]["ts_ms"]) < 0
-    return np.asarray(back)
-
-
-def _set_counts(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
-    """Sets at which levels the fresh ones of P rows count, in place."""
-    slot = rows["fix"]["ts_ms"] // SLOT_MS
-    new_run = _goes_back(rows)
-    new_run[1:] |= slot[1:] != slot[:-1]
-    run = np.cumsum(new_run)
-    with_fresh = np.zeros(int(run[-1]) + 1, np.bool_)
-    with_fresh[run[fresh]] = True
-    at = np.flatnonzero(rows["moves"] & with_fresh[run])
-    of_run, fresh = run[at], fresh[at]
-    for level, key in enumerate(levels_of(rows["key"][at])):
-        order = np.lexsort((key, of_run))  # which is stable
-        first = firsts(key[order]) | firsts(of_run[order])
-        chosen = order[first]
-        chosen = chosen[fresh[chosen]]
-        rows["counts"][at[chosen], level] = True
-
-
-def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Sums]]:
-    """Yields by day the sums of the outcomes that the fresh ones of P rows make due, _SLICE pings at a time."""
-    fixes, begins = rows["fix"], _begins_track(rows)
-    ts_ms = fixes["ts_ms"]
-    line_ms = one_line(ts_ms, np.flatnonzero(begins))
-    later = np.flatnonzero(fresh & ~begins)
-    later = later[ts_ms[later] - ts_ms[later - 1] <= MAX_APART_MS]
-    parts = [_due_after(rows, line_ms, later, h) for h in range(len(HORIZONS_MS))]
-    pings, ping = np.unique(np.concatenate([row for row, _ in parts]), return_inverse=True)
-    n, off_cm = np.zeros((len(pings), len(parts)), np.int32), np.zeros((len(pings), len(parts), 2), np.int64)
-    begin = 0
-    for h, (row, off) in enumerate(parts):
-        of_h = ping[begin : begin + len(row)]
-        n[of_h, h], off_cm[of_h, h] = 1, off
-        begin += len(row)
-    for day, of_day in by_day(ts_ms[pings]):
-        for at in np.split(of_day, range(_SLICE, len(of_day), _SLICE)):
-            some = rows[pings[at]]
-            key = np.stack(levels_of(some["key"]), axis=-1)
-            yield day, Sums.of_pings(key, some["counts"], some["id"], n[at], off_cm[at])
-
-
-def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I64, F64]:
-    """Returns the outcomes after one horizon that the pings at `later` make due: the rows of the pings whose outcomes
-    they are [K], each there once, and the offsets [K, 2] in cm.
-    """
-    horizon_ms = HORIZONS_MS[h]
-    low, high = (np.searchsorted(line_ms, line_ms[at] - horizon_ms, side="right") for at in (later - 1, later))
-    count = high - low
-    row = np.repeat(low - np.cumsum(count) + count, count) + np.arange(count.sum())
-    later = np.repeat(later, count)
-    some = rows["moves"][row]
-    row, later = row[some], later[some]
-    expected = expected_m(rows["velocity_mps"][row], np.full((len(row), 1), HORIZONS_S[h]))[:, 0]
-    off_cm, near = offsets_cm(rows["fix"], row, later, horizon_ms, expected)
-    return row[near], off_cm[near]
-
-
-def _still_waiting(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns which of P rows something may still become of, or are in the slot of their entity's last ping."""
-    back = np.flatnonzero(_goes_back(rows))
-    last = np.append(back[1:], len(rows)) - 1
-    ends_entity = np.append(firsts(rows["id"])[1:], True)
-    kept = ends_entity[last]
-    run = np.repeat(np.arange(len(back)), last - back + 1)
-    ts_ms = rows["fix"]["ts_ms"]
-    return np.asarray(kept[run] & (ts_ms > ts_ms[last][run] - HORIZONS_MS[-1]))
+def _still_waiting(rows: NDArray[Any], tracks: _Tracks) -> NDArray[np.bool_]:
+    """Returns which of R rows are of the newest track of their entity, and not too old to be asked for."""
+    newest_ms = tracks.line_ms[tracks.last]
+    return np.asarray(tracks.goes_on & (tracks.line_ms >= newest_ms - KEEP_MS))

@@ -1,227 +1,229 @@
-"""Makes of the sums of days what may be published: old days fade, few entities say nothing, and no entity says much
-more than the others.
+"""Makes of passages what may be published: what too few vehicles show is left out, and so is who they are.
 
-    fading    a day counts with the weight 2^(-age / half-life), in steps of 1/UNIT, and after FADED half-lives for
-              nothing. Its age is the number of later days on which the fleet was seen: while it rests, nothing fades
-    privacy   what fewer than min_entities buckets of entities show under a key, after a horizon, is left out: it could
-              be recognised, as where they live
-    lies      of the buckets under a key, after a horizon, none counts more than all others together, and one whose
-              outcomes lie more than REACH times as far from the middle as those of the middle bucket counts less, by
-              the square of that
+    buckets    in whose cell fewer than MIN_VEHICLES vehicles passed are left out: they could show where somebody lives
+    ways       in and on end where fewer than so many vehicles went along: from there on a way could be recognised. A
+               vehicle went along if it passed the square where the way starts and the one where it is; squares are
+               larger the longer the way is
+    choice     of a bucket with more than `most` passages, those with the smallest draw are taken
+    vehicles   stay together by a mark, so that none speaks for many (`model.atlas.asking`). It is another one in
+               each square of some kilometres, so that nobody can be followed by it
 
-The middle is the median of the means of the buckets, on each axis. So one receiver that lies, however far and often,
-hardly moves an estimate. All results are integers, and no sum of floats is taken, so that the same sums give the same
-bytes everywhere.
-
-Shapes: R rows, K keys, B = BUCKETS, H horizons.
+Shapes: K buckets, P passages, S = NUMBERS, I ways in, W places of a way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.cells import LEVEL_SHIFT, Keys
-from model.atlas.runs import BLOCK_ROWS, Run, gathered, in_blocks, merged
-from model.atlas.sums import BUCKETS, I64, Sums, bucket_of, firsts, keys_of
+from model.atlas.buckets import OCTANT_BITS, Keys, tiles
+from model.atlas.passages import Ids, Passages, firsts, mixed, ranks
+from model.atlas.ways import I64, IN_M, IN_S, ON_M, ON_S, as_integers
+from model.kinematics.geo import E7, moved_deg, to_e7
 
-UNIT: Final = 256  # so many units of n are one outcome
-HALF_LIFE_DAYS: Final = 14.0
-FADED: Final = 5  # half-lives, after which a day counts for nothing; the last weight is 8 units
-MIN_ENTITIES: Final = 3
-# On Austin's buses, 5 costs 0.2 % of accuracy. One more bus, on their streets, that reports all places 89 m/s away
-# costs them 0.7 %, and 40 % without the rule. With 3 the regions that should hold 90 % hold one point less.
-REACH: Final = 5.0
-NEAR_CM: Final = 2_000.0  # what receivers differ by, and nobody is made less of for
-_JUDGED: Final = 3  # buckets: of two that differ, nobody can tell which lies
-_SLICE: Final = 16_384  # keys, or rows, at a time: some 60 MB
-_ROOM: Final = 65_536  # keys more than are wanted, some 11 MB, so that they are rarely sorted
+MIN_VEHICLES: Final = 3
+MOST: Final = 128
+# Squares by which ways go along: of 1,060 m in Austin up to so many seconds, and of 2,110 m beyond. In smaller ones the
+# ways of a young fleet end early.
+NEAR_S: Final = 180.0
+NEAR_ZOOM: Final = 15
+FAR_ZOOM: Final = 14
+MARK_ZOOM: Final = 13  # squares of 4 km
+# Passages that are shortened at a time, in some 200 MB. A square of NEAR_ZOOM has 16 cells, which have 36,864 at
+# most (model.atlas.passages).
+SLICE: Final = 65_536
+_I: Final = len(IN_S)
+NUMBERS: Final = 2 + 2 * _I + 2  # of a signature: a place, the ways in, a velocity
+_TURN_E7: Final = 360 * E7
+_PLACES_S: Final = np.array([*IN_S, *ON_S])  # of a way in and on
 
 
-@dataclass(frozen=True, eq=False)
-class Published:
-    """Holds what an atlas says: K keys, which are sorted and each there once."""
+class Signatures(NamedTuple):
+    """What pings are compared by, of some passages [...]."""
 
-    key: Keys  # [K]
-    n: I64  # [K, H] outcomes, in 1 / UNIT
-    off_cm: I64  # [K, H, 2] the sum of the offsets east and north
-    off_cm2: I64  # [K, H] the sum of their squared lengths
+    lat_e7: NDArray[np.int32]  # [...]
+    lon_e7: NDArray[np.int32]
+    in_m: NDArray[np.int16]  # [..., I, 2] as in PASSAGE
+    velocity: NDArray[np.int16]  # [..., 2]
 
-    def __len__(self) -> int:
-        return len(self.key)
+
+class Published(NamedTuple):
+    """The passages of a version, as they lie in its file: those of bucket k are the rows before stop[k] that are not
+    before stop[k - 1].
+
+    What pings are compared by lies together: of a bucket's n passages, the signatures are S runs of n numbers, one for
+    each number. So a bucket is read at once, and its passages are compared several at a time.
+    """
+
+    bucket: Keys  # [K] sorted, each there once
+    stop: I64  # [K]
+    origin_e7: NDArray[np.int32]  # [K, 2] latitude and longitude of each bucket's first passage
+    # [P, S] in runs: the latitude and longitude from there in 1e-7 degrees, the ways in and the velocity as in PASSAGE
+    signature: NDArray[np.int16]
+    on: NDArray[np.int16]  # [P, K, 2] as in PASSAGE
+    known: NDArray[np.uint8]  # [P]
+    mark: NDArray[np.uint16]  # [P] alike for passages of one vehicle that are near each other
+
+    @classmethod
+    def of(cls, passages: Passages, marks: NDArray[np.uint16]) -> Published:
+        """Returns passages, which come in the order of their buckets. Where a bucket is larger than 16 bits reach, as
+        it may be beyond MAX_LAT_DEG, places are nearer to its first one than they were."""
+        rows = passages.rows
+        first = np.flatnonzero(firsts(rows["bucket"]))
+        stop = np.append(first, len(rows))[1:]
+        of, at, each = _runs(stop, np.arange(len(rows)))
+        lat_e7, lon_e7 = rows["lat_e7"].astype(np.int64), rows["lon_e7"].astype(np.int64)
+        off_lat_e7 = lat_e7 - lat_e7[first][of]
+        off_lon_e7 = (lon_e7 - lon_e7[first][of] + _TURN_E7 // 2) % _TURN_E7 - _TURN_E7 // 2
+        origin_e7 = np.stack([rows["lat_e7"][first], rows["lon_e7"][first]], axis=-1)
+        ways = (rows["in_m"][:, way, axis] for way in range(_I) for axis in range(2))
+        signature = np.empty(len(rows) * NUMBERS, np.int16)
+        for number, column in enumerate((off_lat_e7, off_lon_e7, *ways, *rows["velocity"].T)):
+            signature[at + number * each] = as_integers(column, 1)
+        on, known = np.ascontiguousarray(rows["on"]), np.ascontiguousarray(rows["known"])
+        return cls(rows["bucket"][first], stop, origin_e7, signature.reshape(-1, NUMBERS), on, known, marks)
 
     @classmethod
     def none(cls) -> Published:
-        none = Sums.none()
-        return cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
+        return cls.of(Passages.none(), np.empty(0, np.uint16))
 
-    @classmethod
-    def joined(cls, parts: list[Published]) -> Published:
-        """Returns the keys of all parts, each of which has later keys than the one before, and empties the list: so
-        only one column is in memory twice.
-        """
-        all_ = [cls.none(), *parts]
-        parts.clear()
-        columns = [[getattr(one, name) for one in all_] for name in ("key", "n", "off_cm", "off_cm2")]
-        del all_
-        return cls(*map(_joined_column, columns))
+    def signatures(self, row: I64) -> Signatures:
+        """Returns those of passages at `row` [...]."""
+        in_m = self._numbers(row, range(2, NUMBERS - 2)).reshape(*row.shape, _I, 2)
+        return Signatures(*self._places(row), in_m, self._numbers(row, range(NUMBERS - 2, NUMBERS)))
 
-    def at(self, which: NDArray[Any]) -> Published:
-        """Returns the keys at these places, which rise."""
-        return Published(self.key[which], self.n[which], self.off_cm[which], self.off_cm2[which])
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Returns the latitudes and longitudes of all passages [P], 1e-7 degrees."""
+        return self._places(np.arange(len(self.known)))
 
+    @property
+    def lat_e7(self) -> NDArray[np.int32]:
+        return self.places()[0]
 
-def _joined_column(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    whole = np.concatenate(parts)
-    parts.clear()
-    return whole
+    @property
+    def lon_e7(self) -> NDArray[np.int32]:
+        return self.places()[1]
 
+    @property
+    def in_m(self) -> NDArray[np.int16]:
+        return self.signatures(np.arange(len(self.known))).in_m
 
-def weights(days: Iterable[int], seen: Collection[int], half_life_days: float = HALF_LIFE_DAYS) -> dict[int, int]:
-    """Returns what days (numbers since 1970, UTC) count for, in 1 / UNIT, without those that have faded away. The fleet
-    was seen on the days `seen`.
-    """
-    found = {}
-    for day in sorted(days):
-        age = sum(one > day for one in seen) / half_life_days
-        if age <= FADED:
-            found[day] = round(UNIT * 2.0**-age)
-    return found
+    @property
+    def velocity(self) -> NDArray[np.int16]:
+        return self.signatures(np.arange(len(self.known))).velocity
 
+    def _places(self, row: I64) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        of, _, _ = _runs(self.stop, row)
+        found = self.origin_e7[of] + self._numbers(row, range(2))
+        return found[..., 0], found[..., 1]
 
-def published(
-    days: Iterable[tuple[Sums, int]],
-    min_entities: int = MIN_ENTITIES,
-    max_keys: int | None = None,
-) -> Published:
-    """Returns what the sums of days say together, which come with their weights.
-
-    With more than `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the
-    next larger cells.
-    """
-    return of_runs(((in_blocks(sums, BLOCK_ROWS), of_day) for sums, of_day in days), min_entities, max_keys)
+    def _numbers(self, row: I64, numbers: range) -> NDArray[np.int16]:
+        """Returns some numbers of the signatures of passages at `row` [...], [..., len(numbers)]."""
+        _, at, each = _runs(self.stop, row)
+        return np.asarray(self.signature.reshape(-1)[at[..., None] + each[..., None] * np.array(numbers)])
 
 
-def of_runs(
-    days: Iterable[tuple[Run, int]],
-    min_entities: int = MIN_ENTITIES,
-    max_keys: int | None = None,
-) -> Published:
-    """Returns the same of days that come as runs (`model.atlas.runs`). In memory is a block of each, and of what is
-    published an eighth more than `max_keys`, or _ROOM keys.
-    """
-    kept = _Collector(max_keys)
-    for block in gathered(merged(_fading(run, of_day) for run, of_day in days), _SLICE):
-        for part in _slices(block, min_entities):
-            kept.add(_joined(part, min_entities))
-    return kept.published()
+def _runs(stop: I64, row: I64) -> tuple[I64, I64, I64]:
+    """Returns the buckets of passages at `row` [...], which end at stop [K]; where in the runs the first number of each
+    lies; and how far apart its numbers are."""
+    of = np.searchsorted(stop, row, side="right")
+    begin = np.where(of > 0, stop[of - 1], 0)
+    return of, row + (NUMBERS - 1) * begin, stop[of] - begin
 
 
-def _fading(run: Run, of_day: int) -> Iterator[Sums]:
-    for block in run:
-        yield _faded(block, of_day)
+def publishable(passages: Passages, min_vehicles: int = MIN_VEHICLES, most: int = MOST) -> Passages:
+    """Returns what may be published of passages; their vehicles' ids are still there. It takes twice the memory of what
+    it returns, and 200 MB or so."""
+    rows = passages.rows
+    enough = np.flatnonzero(_vehicles(rows) >= min_vehicles)
+    out = np.empty(len(enough), rows.dtype)
+    for some in _slices(_squares(rows["lat_e7"][enough], rows["lon_e7"][enough], NEAR_ZOOM)):
+        out[some] = _shortened(rows[enough[some]], min_vehicles)
+    known = np.flatnonzero(out["known"])
+    order = known[np.lexsort((out["draw"][known], out["bucket"][known]))]
+    return Passages(out[order[ranks(firsts(out["bucket"][order])) < most]])
 
 
-def _faded(sums: Sums, of_day: int) -> Sums:
-    """Returns the sums with the weight of their day: n in 1 / UNIT."""
-    n = sums.n.astype(np.int64) * of_day
-    return Sums(sums.row, n, _part(sums.off_cm, of_day), _part(sums.off_cm2, of_day))
+def published(passages: Passages, secret: int = 0) -> Published:
+    """Returns passages that may be published as they are read. `secret` is mixed into marks."""
+    rows = passages.rows
+    return Published.of(passages, marks_of(rows["id"], rows["lat_e7"], rows["lon_e7"], secret))
 
 
-def _part(sums: I64, of_day: int) -> I64:
-    """Returns sums * of_day / UNIT, rounded down. The product could be too large for an int64."""
-    return np.asarray((sums >> 8) * of_day + (((sums & (UNIT - 1)) * of_day) >> 8))
+def marks_of(ids: Ids, lat_e7: NDArray[Any], lon_e7: NDArray[Any], secret: int) -> NDArray[np.uint16]:
+    """Returns the marks [P] of vehicles at these places."""
+    square = _squares(lat_e7, lon_e7, MARK_ZOOM) ^ np.uint64(secret)
+    return (mixed(ids ^ mixed(square)) & np.uint64(0xFFFF)).astype(np.uint16)
 
 
-def _slices(faded: Sums, min_entities: int) -> Iterator[Sums]:
-    """Yields the rows of the keys with enough buckets, some keys at a time."""
-    key = keys_of(faded.row)
-    begins = np.append(np.flatnonzero(firsts(key)), len(key)) if len(key) else np.zeros(1, np.int64)
-    many = np.flatnonzero(np.diff(begins) >= min_entities)
-    for at in range(0, len(many), _SLICE):
-        some = many[at : at + _SLICE]
-        length = begins[some + 1] - begins[some]
-        rows = np.repeat(begins[some] - np.cumsum(length) + length, length) + np.arange(length.sum())
-        yield faded.at(rows)
+def _squares(lat_e7: NDArray[Any], lon_e7: NDArray[Any], zoom: int) -> NDArray[np.uint64]:
+    """Returns the squares of a zoom that places [...] are in."""
+    column, row = tiles(lat_e7, lon_e7, zoom)
+    return np.asarray((column << zoom | row).astype(np.uint64))
 
 
-def _joined(faded: Sums, min_entities: int) -> Published:
-    """Returns the sums of keys over their buckets, [K, B, H] here, each made less of where it has to be."""
-    key = keys_of(faded.row)
-    first = firsts(key)
-    where = np.cumsum(first) - 1, bucket_of(faded.row)
-    key = key[first]
-    columns = faded.n, faded.off_cm, faded.off_cm2
-    n, off, off2 = (np.zeros((len(key), BUCKETS, *column.shape[1:]), np.int64) for column in columns)
-    n[where], off[where], off2[where] = faded.n, faded.off_cm, faded.off_cm2
-    seen = n > 0
-    buckets = seen.sum(axis=1)
-    share = _shares(n, off, off2, seen, buckets)
-    share[(buckets < min_entities)[:, None] & seen] = 0.0
-    n, off2 = np.floor(n * share).astype(np.int64), np.rint(off2 * share).astype(np.int64)
-    off = np.rint(off * share[..., None]).astype(np.int64)
-    made = Published(key, n.sum(axis=1), off.sum(axis=1), off2.sum(axis=1))
-    return made.at(np.flatnonzero(made.n.any(axis=1)))
+def _slices(square: NDArray[np.uint64]) -> Iterator[I64]:
+    """Yields which passages, of squares [P], are shortened at a time: all of some squares."""
+    order = np.argsort(square, kind="stable")
+    stops, begin = np.append(np.flatnonzero(firsts(square[order])), len(order))[1:], 0
+    while begin < len(order):
+        stop = max(stops[stops <= begin + SLICE].max(initial=0), stops[stops > begin].min())
+        yield order[begin:stop]
+        begin = stop
 
 
-def _shares(n: I64, off: I64, off2: I64, seen: NDArray[np.bool_], buckets: I64) -> NDArray[np.float64]:
-    """Returns how much of each bucket counts [K, B, H]: 1 for nearly all."""
-    of_n = UNIT / np.maximum(n, 1)
-    east, north, square = off[..., 0] * of_n, off[..., 1] * of_n, off2 * of_n
-    mid_east, mid_north = (_median(axis, seen, buckets) for axis in (east, north))
-    # The mean of the squared distances from the middle; what faded was rounded, so that it can seem to be below 0.
-    far2 = np.maximum(square - 2 * (mid_east * east + mid_north * north) + mid_east**2 + mid_north**2, 0.0)
-    most2 = REACH**2 * _median(far2, seen, buckets) + NEAR_CM**2
-    near = np.minimum(most2 / np.maximum(far2, 1.0), 1.0)
-    others = n.sum(axis=1, keepdims=True) - n
-    share = near * np.minimum(others / np.maximum(n, 1), 1.0)
-    return np.where((buckets >= _JUDGED)[:, None], share, 1.0)
+def _vehicles(rows: NDArray[Any]) -> I64:
+    """Returns how many vehicles passed the cell of each passage [P], in whatever direction."""
+    return _counts((rows["bucket"] >> OCTANT_BITS).astype(np.uint64), rows["id"])
 
 
-def _median(values: NDArray[np.float64], seen: NDArray[np.bool_], buckets: I64) -> NDArray[np.float64]:
-    """Returns the medians [K, 1, H] of what was seen of values [K, B, H]."""
-    ordered = np.sort(np.where(seen, values, np.inf), axis=1)
-    low, high = (
-        np.take_along_axis(ordered, at[:, None], axis=1) for at in (np.maximum(buckets - 1, 0) // 2, buckets // 2)
-    )
-    return np.where((buckets > 0)[:, None], (low + high) / 2, 0.0)
+def _counts(group: NDArray[np.uint64], vehicle: Ids) -> I64:
+    """Returns how many vehicles there are in the group of each row [N]. Pairs are told apart by 64 bits: of a million,
+    two are alike once in 40 million times."""
+    _, first = np.unique(mixed(group ^ mixed(vehicle)), return_index=True)
+    groups, count = np.unique(group[first], return_counts=True)
+    return np.asarray(count[np.searchsorted(groups, group)]) if len(groups) else np.zeros(len(group), np.int64)
 
 
-class _Collector:
-    """Keeps what is published, which comes in the order of its keys, and leaves out what is too much."""
+def _shortened(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
+    """Returns the passages with their ways as far as enough vehicles went along."""
+    near = _PLACES_S <= NEAR_S
+    ways_m = np.concatenate([rows["in_m"] * IN_M, rows["on"] * ON_M], axis=1)
+    reach = np.concatenate([np.ones((len(rows), _I), np.bool_), _first(rows["known"], len(ON_S))], axis=1)
+    lat, lon = moved_deg(rows["lat_e7"][:, None] / E7, rows["lon_e7"][:, None] / E7, ways_m)
+    column, row = tiles(to_e7(lat), to_e7(lon), NEAR_ZOOM)
+    up = NEAR_ZOOM - FAR_ZOOM
+    squares = column << NEAR_ZOOM | row, column >> up << FAR_ZOOM | row >> up
+    count = np.where(near, *(_along(rows, one.astype(np.uint64), reach) for one in squares))
+    along = reach & (count >= min_vehicles)
+    out, came = rows.copy(), _prefix(along[:, :_I])
+    out["known"] = _prefix(along[:, _I:])
+    out["on"] = np.where(_first(out["known"], len(ON_S))[..., None], rows["on"], 0)
+    last = np.maximum(came - 1, 0)[:, None, None]  # beyond it, the thing was there: so it is for a track that began
+    in_m = np.where(_first(came, _I)[..., None], rows["in_m"], np.take_along_axis(rows["in_m"], last, axis=1))
+    out["in_m"] = np.where((came > 0)[:, None, None], in_m, 0)
+    return out
 
-    def __init__(self, max_keys: int | None) -> None:
-        self._max_keys = max_keys
-        self._parts: list[Published] = []
-        self._keys = 0
 
-    def add(self, part: Published) -> None:
-        self._parts.append(part)
-        self._keys += len(part)
-        if self._max_keys is not None and self._keys > self._max_keys + max(self._max_keys // 8, _ROOM):
-            self._leave_out(self._max_keys)
+def _prefix(holds: NDArray[np.bool_]) -> I64:
+    """Returns how many of the first places [P, W] hold [P]."""
+    return np.asarray(np.logical_and.accumulate(holds, axis=1).sum(axis=1))
 
-    def published(self) -> Published:
-        """Returns what is kept, and keeps it no longer."""
-        if self._max_keys is not None:
-            self._leave_out(self._max_keys)
-        return Published.joined(self._parts)
 
-    def _leave_out(self, max_keys: int) -> None:
-        """Leaves out the keys of the smallest cells with the fewest outcomes. Later keys change nothing for these."""
-        if self._keys <= max_keys:
-            return
-        key, n = (
-            np.concatenate(some) for some in zip(*((one.key, one.n.sum(axis=1)) for one in self._parts), strict=True)
-        )
-        stays = np.zeros(len(key), np.bool_)
-        stays[np.lexsort((key, -n, key >> LEVEL_SHIFT))[:max_keys]] = True
-        for place, begin in enumerate(np.cumsum([0, *map(len, self._parts[:-1])])):
-            part = self._parts[place]
-            self._parts[place] = part.at(np.flatnonzero(stays[begin : begin + len(part)]))
-        self._parts = [part for part in self._parts if len(part)]
-        self._keys = max_keys
+def _first(count: NDArray[Any], places: int) -> NDArray[np.bool_]:
+    """Returns the mask [P, places] of the first so many [P] places."""
+    return np.arange(places) < count[:, None]
+
+
+def _along(rows: NDArray[Any], squares: NDArray[np.uint64], reach: NDArray[np.bool_]) -> I64:
+    """Returns how many vehicles that passed the square of each passage came through the square of each place [P, W] of
+    its way that is known, before or after."""
+    here = mixed(_squares(rows["lat_e7"], rows["lon_e7"], NEAR_ZOOM))[:, None]
+    group = mixed(squares ^ here)  # of 64 bits: of a million groups, two are alike once in 40 million times
+    fresh = reach.copy()
+    fresh[:, 1:] &= group[:, 1:] != group[:, :-1]  # the others count as the place before them
+    count = _counts(group[fresh], np.broadcast_to(rows["id"][:, None], group.shape)[fresh])
+    return np.asarray(count[np.cumsum(fresh).reshape(fresh.shape) - 1])

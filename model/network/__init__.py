@@ -7,7 +7,6 @@ places        the map: learned vectors of the places that a thing passes
 new_map       a map for weights that have none
 heads         the distributions of the answers, and their negative log-likelihoods
 gap_head      the head of gap fills
-atlas_head    the head that reads an atlas
 calibration   factors that make 90 % regions contain 90 % of the positions
 checkpoint    weights to and from disk
 """

@@ -13,7 +13,6 @@ from model.config import ModelConfig
 from model.kinematics import features, queries
 from model.kinematics.geo import E7, F64, moved_deg
 from model.kinematics.queries import Question
-from model.network.atlas_head import AtlasHead
 from model.network.calibration import Calibration
 from model.network.gap_head import GapHead
 from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
@@ -22,9 +21,7 @@ from model.network.transformer import Trunk
 
 
 class Network(nn.Module):
-    """`trunk` reads pings; `forecast`, `interval`, `gap` and `travel` answer from its hidden vectors; `atlas` corrects
-    a forecast by what an atlas has seen.
-    """
+    """`trunk` reads pings; `forecast`, `interval`, `gap` and `travel` answer from its hidden vectors."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -37,7 +34,6 @@ class Network(nn.Module):
         self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
-        self.atlas = AtlasHead()
         for block in self.trunk.blocks:
             # As in GPT-2, layers that add to the residual stream start with smaller weights the more blocks there are.
             for name in ("out", "down"):

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from model.config import FINGERPRINT_BYTES, ModelConfig
-from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_OF_VERSION
-from model.parameters.shapes import ATLAS_FIRST, KEYS, Shape, atlas_head, shapes
+from model.parameters.shapes import KEYS, Shape, shapes
 
 WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
@@ -28,6 +27,7 @@ CARD_FILE: Final = "README.md"
 BUNDLED: Final = Path(__file__).parents[1] / "weights"
 MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
+FORMER: Final = "atlas."  # tensors of a head that there is no more
 MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `base` has 10 KB
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, and int64 for the keys of a map
@@ -51,19 +51,12 @@ class Parameters:
 
     def fingerprint(self) -> bytes:
         """Returns 8 bytes that change with any weight or constant, so that states and forecasts of different models
-        never mix. Weights whose atlas head does not read the version answer as they did before heads could, and keep
-        the name that they had then. So do weights of before there was a head, which is zero for them: an upgrade would
-        otherwise have every state rebuilt.
+        never mix.
         """
         digest = blake2b(self.config.dumps().encode(), digest_size=FINGERPRINT_BYTES)
-        head = atlas_head().keys() & self.tensors.keys()
-        left_out = head if not any(self.tensors[name].any() for name in head) else frozenset()
         for name, tensor in sorted(self.tensors.items()):
-            if name in left_out:
-                continue
-            reads_less = name == ATLAS_FIRST and not tensor[:, -ATLAS_OF_VERSION:].any()
             digest.update(name.encode())
-            digest.update((tensor[:, :-ATLAS_OF_VERSION] if reads_less else tensor).tobytes())
+            digest.update(tensor.tobytes())
         return digest.digest()
 
 
@@ -111,16 +104,10 @@ def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
 
 def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:
     """Returns exactly the expected tensors, finite. Those that are stored in half precision are widened. Weights of
-    before there was an atlas head get one of zeros, which changes no forecast without an atlas, and a head of before it
-    read how old a version is gets zeros for that. Raises WeightsError.
+    earlier releases have a head that read an atlas of sums, which nothing asks any more. Raises WeightsError.
     """
     path = directory / WEIGHTS_FILE
-    tensors = _loaded(path, expected)
-    if expected.keys() - tensors.keys() == atlas_head().keys():
-        tensors = {**tensors, **{name: np.zeros(shape, np.float32) for name, shape in atlas_head().items()}}
-    first = tensors.get(ATLAS_FIRST)
-    if first is not None and first.ndim == 2 and first.shape[1] == ATLAS_FEATURES - ATLAS_OF_VERSION:
-        tensors = {**tensors, ATLAS_FIRST: np.pad(first, ((0, 0), (0, ATLAS_OF_VERSION)))}
+    tensors = {name: tensor for name, tensor in _loaded(path, expected).items() if not name.startswith(FORMER)}
     hint = "are they of another version of pathcast?"
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())

@@ -11,12 +11,11 @@ from typing import Final
 
 from model.config import ModelConfig
 from model.kinematics import features, queries
-from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_HIDDEN, ATLAS_OUT, OUT
+from model.kinematics.answer_bounds import OUT
 from model.kinematics.calibration_terms import FORECAST_TERMS, GAP_TERMS, TRAVEL_TERMS
 from model.kinematics.map_cells import CELL_DIM, ZOOMS
 
 Shape = tuple[int, ...]
-ATLAS_FIRST: Final = "atlas.first.weight"
 KEYS: Final = "trunk.places.keys"  # int64; every other tensor has real numbers
 
 
@@ -51,19 +50,8 @@ def shapes(config: ModelConfig) -> dict[str, Shape]:
     if config.places:
         found |= _linear("travel.from_place", c, c, bias=False)
     found |= _linear("travel.middle", c, c // 2) | _linear("travel.last", c // 2, 2)
-    found |= atlas_head()
     terms = {"forecast": FORECAST_TERMS, "gap": GAP_TERMS, "travel": TRAVEL_TERMS}
     return found | {f"calibration.{name}": (count,) for name, count in terms.items()}
-
-
-def atlas_head() -> dict[str, Shape]:
-    """Returns the tensors of a `model.network.atlas_head.AtlasHead`."""
-    wide, narrow = ATLAS_HIDDEN
-    return (
-        _linear("atlas.first", ATLAS_FEATURES, wide)
-        | _linear("atlas.second", wide, narrow)
-        | _linear("atlas.last", narrow, ATLAS_OUT)
-    )
 
 
 def _block(config: ModelConfig) -> Iterator[tuple[str, Shape]]:

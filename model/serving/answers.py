@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.atlas import Atlas
+from model.atlas.ways import Approach
 from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.geo import F64, displacement_m, moved_deg, to_e7
-from model.serving import atlas_compiled, forecast_compiled, gapfill_compiled, gaps
+from model.serving import forecast_compiled, gapfill_compiled, gaps, passages_compiled
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
 from model.serving.layers import Layers
@@ -37,7 +38,7 @@ class Forecasts(NamedTuple):
     fallback: NDArray[np.bool_]  # N: the model's numbers were not finite, and the row is damped constant velocity
     next_early_s: F64  # N: the ends of the 90 % interval of the time until the next ping
     next_late_s: F64
-    atlas_pings: NDArray[np.int64]  # N: earlier pings in the atlas that the row rests on; 0: it is the model's alone
+    atlas_pings: NDArray[np.int64]  # N: passages that the row rests on; 0: it is the model's alone
 
 
 class TravelTimes(NamedTuple):
@@ -71,6 +72,7 @@ class Guide(NamedTuple):
 
     atlases: Sequence[Atlas]
     which: NDArray[np.int64]  # N: the index of each row's atlas, or -1 for none
+    approach: Approach  # by which ways the rows' last fixes came; fills do not ask for it
 
 
 def forecast(
@@ -88,14 +90,14 @@ def forecast(
     if guide is None:
         pings = np.zeros(len(kin), np.int64)
     else:
-        pings = atlas_compiled.move(mean, cov, sound, kin, last, dt, *guide, layers.atlas_head)
+        pings = passages_compiled.move(mean, cov, sound, last, dt, *guide)
     lat, lon = forecast_compiled.moved(last, mean)
     now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
     return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]), pings)
 
 
 def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
-    """Fills one gap of each row. Its spread does not depend on the atlas."""
+    """Fills one gap of each row."""
     batch = gaps.stack(asked, motion.doubt(moment.kin))
     of, scale = batch.of, motion.speed_scale_mps(moment.kin)
     question = gapfill_compiled.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, layers.config)
@@ -107,8 +109,9 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
         mean, cov = _replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
     pings = np.zeros(len(asked), np.int64)
     if guide is not None:
-        ways = batch.before, batch.before_stop, batch.ends.gap_s, of, batch.t_s
-        pings = atlas_compiled.move_fills(mean, cov, sound, *ways, *guide)
+        start_fix = batch.before[batch.before_stop - 1]
+        ends = start_fix, batch.ends.chord_en, batch.ends.gap_s, of, batch.t_s
+        pings = passages_compiled.move_fills(mean, cov, sound, *ends, guide.atlases, guide.which)
     lat, lon = moved_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [

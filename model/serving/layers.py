@@ -28,7 +28,7 @@ from model.kinematics.geo import F64, moved_deg
 from model.kinematics.map_cells import CELL_DIM
 from model.kinematics.queries import Question, Travel
 from model.parameters.reading import Parameters
-from model.serving import atlas_compiled, forecast_compiled, step_compiled
+from model.serving import forecast_compiled, step_compiled
 from model.serving.kv_cache import Rows
 from model.serving.modules import GapHead, Linear, Map, Norm, QueryHead, TravelHead, gelu
 
@@ -44,7 +44,6 @@ class Layers(ABC):
         self.calibration = {
             kind: weights[f"calibration.{kind}"].astype(np.float64) for kind in ("forecast", "gap", "travel")
         }
-        self.atlas_head = atlas_compiled.Weights.of(weights)
         self._map = Map(weights) if self.config.places else None
         self._gap, self._travel = GapHead(weights), TravelHead(weights)
         self._turns = rotation.table(self.config.head_dim)

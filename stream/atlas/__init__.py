@@ -2,8 +2,7 @@
 
 follower      finds the pings that are in order, by the rules of a worker's tracks
 growing       counts a partition's records as they come (`model.atlas.growth`), and keeps what that needs as bytes
-growing_days  keeps the sums of days while they grow: the newest in memory, others in a temporary file
-run_file      is that file
+growing_days  keeps days while they grow: the newest of them in memory, the rest in a temporary file
 building      builds an atlas from a recording or a topic
 counting      counts a topic for ever, and makes versions: `pathcast atlas run`
 replaying     walks recorded pings while an atlas grows

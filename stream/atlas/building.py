@@ -1,102 +1,86 @@
 """Builds an atlas from recorded pings, or from a topic that still has them.
 
-Of the pings, only those of which something may still become are kept, and the sums by day.
+Of the pings, only those from which a passage may still come are kept, and what is found by day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from model.atlas.days import contents, seen
-from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, of_runs, weights
+from model.api import Predictor
+from model.serving.making import Made, Rules, forecasts_of, make_version
 from stream.adapters.files import Row
 from stream.adapters.live.on_topic import reader_of
 from stream.atlas.growing import PartitionGrowth
-from stream.atlas.growing_days import Days, GrowingDays
+from stream.atlas.growing_days import GrowingDays
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
-from stream.kafka.records.record_columns import Partition, Records
+from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.wire import Record
 
+__all__ = ["CHUNK_ROWS", "DEFAULT_RULES", "Builder", "Built", "Made", "Rules", "of_rows", "of_topic", "published_of"]
 CHUNK_ROWS: Final = 65_536
-MAX_CELLS: Final = 20_000_000  # keys in an atlas, which have 168 bytes each
-
-
-@dataclass(frozen=True)
-class Rules:
-    """By what rules an atlas is made of the sums of days."""
-
-    half_life_days: float = HALF_LIFE_DAYS
-    min_entities: int = MIN_ENTITIES
-    max_cells: int = MAX_CELLS
-
-
 DEFAULT_RULES: Final = Rules()
 
 
 @dataclass(frozen=True)
 class Built:
-    """The sums of all pings by day, before any rule, and how many records were left out."""
+    """What is known of all pings by day, before any rule, and how many records were left out."""
 
-    days: Days
+    days: GrowingDays
     left_out: int
 
-    def published(self, rules: Rules = DEFAULT_RULES) -> tuple[Published, dict[str, Any]]:
-        """Returns what may be published of them, and what it contains."""
-        return published_of(self.days, rules)
+    def published(self, rules: Rules = DEFAULT_RULES, predictor: Predictor | None = None) -> Made:
+        """Returns what may be published of them."""
+        return published_of(self.days, rules, predictor)
 
 
-def published_of(days: Days, rules: Rules) -> tuple[Published, dict[str, Any]]:
-    """Returns what may be published of days, and what it contains: those that have not faded away."""
+def published_of(days: GrowingDays, rules: Rules, predictor: Predictor | None = None) -> Made:
+    """Returns what may be published of the days that have not faded away. How far its passages are believed is found
+    beside the forecasts of `predictor`; without one, all are believed alike."""
     whose = {day: days.whose(day) for day in days}
-    counting = weights(whose, seen(whose, rules.min_entities), rules.half_life_days)
-    runs = ((days.run(day), of_day) for day, of_day in counting.items())
-    found = of_runs(runs, rules.min_entities, rules.max_cells)
-    made = {"half_life_days": rules.half_life_days, "min_entities": rules.min_entities}
-    return found, {**contents([whose[day] for day in counting]), **made}
+    forecasts = None if predictor is None else partial(forecasts_of, predictor)
+    return make_version(whose, lambda day: days.day(day).passages, rules, forecasts)
 
 
 class Builder:
-    """Takes records, and counts what becomes of their pings."""
+    """Takes the records of one partition, and counts what becomes of their pings."""
 
     def __init__(self, without: Collection[str] = (), foreign: Foreign | None = None) -> None:
         """Takes the names of entities of which nothing is to be counted; `foreign` reads what has not the form of a
         ping of ours."""
-        self._without = frozenset(without)
+        self._growth = PartitionGrowth(without)
         self._foreign = foreign
-        self._growths: dict[Partition, PartitionGrowth] = {}
         self._days = GrowingDays()
 
     @property
     def records(self) -> int:
         """How many it has taken."""
-        return sum(growth.records for growth in self._growths.values())
+        return self._growth.records
 
     def add(self, records: Records) -> None:
-        """Takes records of one partition; they come in their order."""
-        if not records:
-            return
-        (partition,) = records.partitions
-        if partition not in self._growths:
-            self._growths[partition] = PartitionGrowth(self._without)
-        self._days.add(self._growths[partition].add(records, self._foreign))
+        """Takes the next records."""
+        for grown in self._growth.add(records, self._foreign):
+            self._days.forget(grown.forgotten)
+            self._days.add(grown.days)
 
     def built(self) -> Built:
-        return Built(self._days, sum(growth.left_out for growth in self._growths.values()))
+        return Built(self._days, self._growth.left_out)
 
 
 def of_rows(
     rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None, without: Collection[str] = ()
 ) -> Built:
-    """Returns the sums of recorded pings, which come in the order of their times. `progress` is told how many rows are
-    read.
+    """Returns what is known of recorded pings, which come in the order of their times. `progress` is told how many rows
+    are read.
     """
     builder, coming = Builder(without), iter(rows)
     while chunk := list(islice(coming, CHUNK_ROWS)):
@@ -115,23 +99,27 @@ async def of_topic(
     without: Collection[str] = (),
     map_: str | None = None,
 ) -> Built:
-    """Returns the sums of a topic's pings up to its present end. `progress` is told how many records of how many are
-    read; `map_` names the preset or file that reads records of another form. Joins no group.
+    """Returns what is known of a topic's pings up to its present end. `progress` is told how many records of how many
+    are read; `map_` names the preset or file that reads records of another form. Joins no group.
 
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
     is no such topic.
     """
-    servers, access, builder = bootstrap.split(","), security.arguments(), Builder(without, reader_of(map_))
+    servers, access, foreign = bootstrap.split(","), security.arguments(), reader_of(map_)
     with admin.connected(bootstrap, security) as client:
         numbers = range(admin.partitions_of(client, topic))
     try:
         found = await bounds(servers, [(topic, number) for number in numbers], access=access)
-        total = sum(end - begin for begin, end in found.values())
+        days, left_out, done, total = GrowingDays(), 0, 0, sum(end - begin for begin, end in found.values())
         for partition, (begin, end) in found.items():
+            builder = Builder(without, foreign)
             async for records in reread(servers, partition, begin, end, access=access):
                 builder.add(records)
-                progress(builder.records, total)
+                progress(done + builder.records, total)
+            built, done = builder.built(), done + builder.records
+            days.add_all(built.days)
+            left_out += built.left_out
     except (KafkaError, TimeoutError) as error:
         refusal = kafka_refusal(bootstrap, security, error)
         raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error!r}") from error
-    return builder.built()
+    return Built(days, left_out)

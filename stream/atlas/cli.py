@@ -13,16 +13,17 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
+from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, run
 from stream.atlas.showing.cli import check_folder, diff, export, list_versions, show
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
 from stream.wire import NO_TIME_MS, Record, Reject
 
 app = typer.Typer(
-    help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
+    help="The fleet's own map: where vehicles went that came the same way.\n\n"
     "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks.",
     no_args_is_help=True,
 )
@@ -42,13 +43,14 @@ def build(
     map_: MapOption = None,
     min_entities: MinEntities = 3,
     half_life: HalfLife = "14d",
-    max_cells: MaxCells = 20_000_000,
+    passages_per_cell: PassagesPerCell = 128,
+    weights: Weights = Settings.weights,
     without: Without = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
-    """Count what became of earlier pings by map cell, heading and speed, and write what three entities or more show.
+    """Find how vehicles passed each map cell and by which way they went on, and write what three entities or more show.
 
     What fewer did could be recognised, as where they live: --min-entities 1 is for an atlas that stays with you. The
     same pings give the same bytes, from a file or from a topic, in whatever order their entities come.
@@ -68,34 +70,36 @@ def build(
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
     days = seconds(half_life, "--half-life") / DAY_S
+    from model.api import Predictor
     from model.atlas.version import pieces
     from stream.atlas import building
     from stream.tracks.clean import parse
     from stream.versions.files import write_whole
 
-    rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
+    rules, nobody = building.Rules(days, min_entities, passages_per_cell), without or ()
+    predictor = Predictor.load(weights)  # first: what is wrong with them is known before all pings are read
     with _progress(silent=as_json) as advance, quiet():
         if recorded is not None:
             rows = recorded.in_order()
             built = building.of_rows(rows, lambda done: advance(done, len(rows)), nobody)
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, advance, nobody, map_))
-    published, contains = built.published(rules)
-    if recorded is not None and built.left_out and not contains["pings"]:
+        made = built.published(rules, predictor)
+    if recorded is not None and built.left_out and not made.contains["pings"]:
         first = next(iter(rows))
         found = parse(Record("", 0, 0, NO_TIME_MS, first.key, first.value))
         if isinstance(found, Reject):
             raise recorded.without_pings(built.left_out, found.code, found.message)
-    raw = pieces(published, contains)
+    raw = pieces(*made)
     write_whole(out, raw)
-    summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": sum(map(len, raw))}
+    size = {"passages": len(made.passages.known), "buckets": len(made.passages.bucket), "bytes": sum(map(len, raw))}
     if as_json:
-        typer.echo(json.dumps(summary))
+        typer.echo(json.dumps({**made.contains, "left_out": built.left_out, **size}))
         return
     typer.echo(
-        f"{counted(summary['pings'], 'ping')} of {counted(summary['entities'], 'entity', 'entities')} "
+        f"{counted(made.contains['pings'], 'ping')} of {counted(made.contains['entities'], 'entity', 'entities')} "
         f"({counted(built.left_out, 'record')} left out), "
-        f"{counted(len(published), 'key')}, {summary['bytes'] / 1e6:,.1f} MB in {out}"
+        f"{counted(size['passages'], 'passage')}, {size['bytes'] / 1e6:,.1f} MB in {out}"
     )
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX
-from model.atlas.growth import ANEW
-from model.atlas.sums import Ids, entity_ids
+from model.atlas.growth import ANEW, LOST_MS
+from model.atlas.passages import Ids, entity_ids
 from stream.engine.pings import Pings
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
@@ -31,6 +31,7 @@ WINDOW_FIXES: Final = (
 POLICY: Final = Policy(WINDOW_FIXES, gap_min_s=Policy(WINDOW_FIXES).session_gap_s)
 IDLE_MS: Final = 7 * 86_400_000  # as long as a worker's states live by default (`Settings.state_ttl_s`)
 LEAP_MS: Final = 86_400_000
+assert LOST_MS < IDLE_MS
 I64 = NDArray[np.int64]
 
 

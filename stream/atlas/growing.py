@@ -2,14 +2,14 @@
 
 offset  size  what
 0       4     "PCAG"
-4       1     the version of this layout: 1
+4       1     the version of this layout: 2
 5       16    a hash of the forms of the arrays below, and of what the days mean that are counted with them: another
               program may have these otherwise, and its days must not be added to ours
 21      ...   compressed by zlib, which checks it: a `stream.atlas.follower.Stored`, and the waiting pings of
               `model.atlas.growth`, as msgpack
 
 It grows with the entities of the last week. Redis takes no value above 512 MiB, so that a partition with more entities
-than fit in it cannot be counted: `SumsStore.put` says so.
+than fit in it cannot be counted: `DaysStore.put` says so.
 """
 
 from __future__ import annotations
@@ -17,26 +17,31 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from model.api import FIX
-from model.atlas.cells import CAME_M
-from model.atlas.days import LAYOUT, Day
-from model.atlas.growth import WAITING, Growth
-from model.atlas.outcomes import MAX_APART_MS, MAX_MPS, MIN_STEP_S
-from model.atlas.sums import BUCKETS, SLOT_MS
+from model.atlas import passages, questions
+from model.atlas.buckets import CAME_M
+from model.atlas.days import LAYOUT, Day, days_of
+from model.atlas.growth import LOST_MS, WAITING, Growth
+from model.atlas.passages import Ids, entity_ids
 from model.atlas.version import MEANING
+from model.atlas.ways import FULL_MPS, MAX_APART_MS, MAX_MPS, MIN_STEP_S
 from stream.atlas.follower import POLICY, Follower
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.tracks.track_table import ROW
 from stream.wire.forgetting import forgets
 
-MAGIC: Final = b"PCAG\1"
-_RULES: Final = (SLOT_MS, BUCKETS, CAME_M, MAX_APART_MS, MAX_MPS, MIN_STEP_S)  # by which days are counted
+MAGIC: Final = b"PCAG\2"
+_RULES: Final = (  # by which days are counted
+    *(CAME_M, FULL_MPS, LOST_MS, MAX_APART_MS, MAX_MPS, MIN_STEP_S),
+    *(passages.MOST_VEHICLES, passages.MOST_OF_ONE, questions.MOST, questions.MOST_OF_ONE),
+    *(questions.OF_PINGS, questions.WINDOW, questions.WINDOW_MS),
+)
 _QUICK: Final = 1  # zlib's level
 
 
@@ -46,6 +51,13 @@ def _forms() -> bytes:
 
 
 _FORMS: Final = _forms()
+
+
+class Grown(NamedTuple):
+    """What records have made known, after what was counted before of some entities is forgotten."""
+
+    forgotten: Ids
+    days: list[tuple[int, Day]]
 
 
 class NoGrowth(ValueError):
@@ -70,19 +82,23 @@ class PartitionGrowth:
         """How many of them are no pings in order."""
         return self._follower.left_out
 
-    def add(self, records: Records, foreign: Foreign | None = None) -> Iterator[tuple[int, Day]]:
-        """Takes the next records, and returns what is new, as `Growth.add` does. `foreign` is as of `Follower.fold`.
+    def add(self, records: Records, foreign: Foreign | None = None) -> Iterator[Grown]:
+        """Takes the next records, and yields what is new. `foreign` is as of `Follower.fold`.
 
-        An entity that is to be forgotten is, at its record: no later ping is counted against its earlier ones. What was
-        counted stays.
+        An entity that is to be forgotten is, at its record, with all that was counted of it; its later pings count.
+        What gave way to it, where more vehicles passed than are kept, does not come back.
         """
-        begin = 0
+        begin, forgotten = 0, np.empty(0, np.uint64)
         for row in np.flatnonzero(records.values.lengths < 0).tolist():
             if (name := forgets(records[row])) is not None:
-                yield from self._growth.add(*self._follower.fold(records[begin:row], foreign))
+                yield Grown(forgotten, self._days(records[begin:row], foreign))
                 self._growth.forget(self._follower.drop(name))
-                begin = row
-        yield from self._growth.add(*self._follower.fold(records[begin:] if begin else records, foreign))
+                begin, forgotten = row, entity_ids([name])
+        yield Grown(forgotten, self._days(records[begin:] if begin else records, foreign))
+
+    def _days(self, records: Records, foreign: Foreign | None) -> list[tuple[int, Day]]:
+        ids, fixes, begins = self._follower.fold(records, foreign)
+        return list(days_of(ids, fixes["ts_ms"], *self._growth.add(ids, fixes, begins))) if len(ids) else []
 
     def go_back(self, offset: int) -> None:
         """Takes records from this offset on as new ones, after the log was cut there. What was counted stays."""

@@ -1,5 +1,5 @@
 """Walks recorded pings in the order of their times, while an atlas grows: from each full hour on, a version answers
-that is made of the outcomes that were known before it.
+that is made of what was known before it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Atlas
+from model.api import Atlas, Predictor
 from model.atlas.version import dumps
 from stream.adapters.files import Row
 from stream.atlas.building import Builder, Built, Rules
@@ -39,9 +39,10 @@ class One:
 class Growing:
     """An atlas of pings that come in the order of their times."""
 
-    def __init__(self, every_ms: int, rules: Rules) -> None:
+    def __init__(self, every_ms: int, rules: Rules, predictor: Predictor | None = None) -> None:
         self._every_ms = every_ms
         self._rules = rules
+        self._predictor = predictor
         self._builder = Builder()
         self.versions = 0
         self.choice = One()  # what the rows ask that were yielded last
@@ -53,7 +54,7 @@ class Growing:
         last = NO_SPAN
         for span, batch in _by_span(rows, self._every_ms, most):
             if NO_SPAN < last < span:
-                self.choice = One(atlas_of(self._builder.built(), self._rules))
+                self.choice = One(atlas_of(self._builder.built(), self._rules, self._predictor))
                 self.versions += 1
             last = span
             yield batch
@@ -62,14 +63,14 @@ class Growing:
         self._builder.add(records)
 
 
-def bytes_of(built: Built, rules: Rules) -> bytes:
+def bytes_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> bytes:
     """Returns the bytes of an atlas file, as `pathcast atlas build` writes it."""
-    return dumps(*built.published(rules))
+    return dumps(*built.published(rules, predictor))
 
 
-def atlas_of(built: Built, rules: Rules) -> Atlas:
+def atlas_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> Atlas:
     """Returns the same as a version."""
-    return Atlas.of(bytes_of(built, rules))
+    return Atlas.of(bytes_of(built, rules, predictor))
 
 
 def _by_span(rows: Iterable[Row], every_ms: int, most: int) -> Iterator[tuple[int, list[Row]]]:

@@ -75,7 +75,7 @@ def worker(
     atlas: Annotated[
         bool, typer.Option("--atlas", help="with an atlas and without, in turn, and no bare step")
     ] = False,
-    atlas_keys: Annotated[int, typer.Option("--atlas-keys", min=1, help="the least in the atlas")] = 1_000_000,
+    atlas_passages: Annotated[int, typer.Option("--atlas-passages", min=1, help="the least in the atlas")] = 1_000_000,
     trace_share: Annotated[
         str | None,
         typer.Option("--trace-share", help="with traces of these shares (0.01,1) and without, in turn"),
@@ -106,7 +106,7 @@ def worker(
             from stream.bench import traced  # needs the extra otel
 
             return traced.run(options, traced_shares, servers, show)
-        return guided.run(options, atlas_keys, servers, show) if atlas else run(options, servers, show)
+        return guided.run(options, atlas_passages, servers, show) if atlas else run(options, servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)
 
@@ -118,8 +118,8 @@ def atlas(
     ] = 500,
     days: Annotated[float, typer.Option("--days", min=0.01, max=366)] = 7.0,
     every_s: Annotated[float, typer.Option("--every-s", min=1, max=600, help="between two pings of one")] = 60.0,
-    max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="keys at most, which bound memory")] = 20_000_000,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="pings that are counted together")] = 65_536,
+    weights: Weights = Settings.weights,
     json: Json = False,
     record: Record = False,
 ) -> None:
@@ -127,7 +127,7 @@ def atlas(
     with showing() as show:
         from stream.bench.atlas.versions import Options, run
 
-        report = run(Options(vehicles, days, every_s, max_cells, at_once), show)
+        report = run(Options(vehicles, days, every_s, at_once, weights), show)
     tell(report, json=json, record=record)
 
 

@@ -43,7 +43,6 @@ EXTRAS: Final = {
 TRAINING: Final = (
     "train",
     "calibrate",
-    "fit-atlas",
     "refresh",
     "experiment",
 )  # commands that need torch, whatever is missing first

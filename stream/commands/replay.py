@@ -43,8 +43,9 @@ ts or t (milliseconds UTC), lat and lon, or --columns says what they are called;
 are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in the order of their times.
 OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
 
-With --atlas 1h, forecasts also use an atlas, a map of what became of the file's earlier pings. At each full hour of the
-pings' own times a new version begins, made of the pings before that hour. Each forecast names its version.
+With --atlas 1h, forecasts also use an atlas: where the file's vehicles went earlier that came the same way. At each
+full hour of the pings' own times a new version begins, made of the pings before that hour. Each forecast names its
+version.
 
 [bold]Examples[/]
 
@@ -89,7 +90,7 @@ def replay(
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
     engine = engine_of(settings)
-    growing = None if every_ms is None else _growing(every_ms, min_entities)
+    growing = None if every_ms is None else _growing(every_ms, min_entities, settings.weights)
     summary = None
     with _opened(out, found.path) as sink:
         summary = asyncio.run(_replayed(engine, rows, growing, sink, settings, console))
@@ -125,11 +126,13 @@ def engine_of(settings: Settings) -> Engine:
     return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
 
 
-def _growing(every_ms: int, min_entities: int | None) -> Growing:
+def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
+    from model.api import Predictor
     from stream.atlas.building import Rules
     from stream.atlas.replaying import Growing
 
-    return Growing(every_ms, Rules() if min_entities is None else Rules(min_entities=min_entities))
+    rules = Rules() if min_entities is None else Rules(min_entities=min_entities)
+    return Growing(every_ms, rules, Predictor.load(weights))  # its own: the engine's holds the states of entities
 
 
 @contextmanager

@@ -53,11 +53,14 @@ def history(rows: Sequence[Row], begin: int) -> Sequence[Row]:
 class Growth:
     """The versions of the demo's atlas, as `pathcast atlas build` makes them of the pings that were added so far."""
 
-    def __init__(self, folder: Path, min_entities: int) -> None:
-        """Takes where the files of versions lie."""
+    def __init__(self, folder: Path, min_entities: int, weights: str) -> None:
+        """Takes where the files of versions lie, and the weights of the worker that asks them: beside its forecasts it
+        is found how far passages are believed."""
+        from model.api import Predictor
         from stream.atlas.building import Builder, Rules
 
         self._folder = folder
+        self._predictor = Predictor.load(weights)
         self._builder = Builder()
         self._rules = Rules(min_entities=min_entities)
 
@@ -73,16 +76,16 @@ class Growth:
         from model.api import Atlas
         from stream.atlas.replaying import bytes_of
 
-        raw = bytes_of(self._builder.built(), self._rules)
+        raw = bytes_of(self._builder.built(), self._rules, self._predictor)
         atlas = Atlas.of(raw)
         write_whole(path_of(self._folder, atlas.version), [raw])
         return atlas
 
 
-def of_history(before: Sequence[Row], folder: Path, *, bundled: bool) -> Growth:
+def of_history(before: Sequence[Row], folder: Path, weights: str, *, bundled: bool) -> Growth:
     """Returns what is known before the replay begins: of the bundled sample also the fleet's day. Its buses drive in
     public, and the atlas ends with the demo, so that what one of them did is enough to be in it."""
-    growth = Growth(folder, 1 if bundled else 3)
+    growth = Growth(folder, 1 if bundled else 3, weights)
     if bundled:
         growth.add(recording(DAY).rows())
     growth.add(before)

@@ -87,7 +87,7 @@ def run(options: Options, board: Board, show: Screen) -> None:
         bootstrap, redis_url = stack.enter_context(embedded.broker()), stack.enter_context(embedded.store())
         show("starting the worker")
         worker, folder = stack.enter_context(_worker(bootstrap, redis_url, options.weights, asks=bool(before)))
-        growth = atlas.of_history(before, folder, bundled=options.data is None) if before else None
+        growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
         _wait_until_ready(worker, show)
         if board.atlas is not None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Atlas, Guide, Predictor
+from model.api import Approach, Atlas, Guide, Predictor
 from stream.kafka.records.columns import I64
 from stream.kafka.records.record_columns import Records
 from stream.wire import AtlasRef
@@ -101,9 +101,9 @@ class Asks(NamedTuple):
     def at(self, rows: I64) -> Asks:
         return Asks(self.atlases, self.which[rows], self.late[rows])
 
-    @property
-    def guide(self) -> Guide:
-        return Guide(self.atlases, self.which)
+    def guide(self, approach: Approach) -> Guide:
+        """Returns what the model is told of pings that came so."""
+        return Guide(self.atlases, self.which, approach)
 
     def refs(self, pings: Sequence[int]) -> list[AtlasRef]:
         """Returns how answers [N] that rest on so many pings name what they asked."""

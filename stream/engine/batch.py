@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import api
-from model.api import Moment
+from model.api import Approach, Moment
 from stream.engine.answers import Answered
 from stream.engine.asks import NOTHING, Asks, Choice, Networks
 from stream.engine.entities.shard import Entity, Shard, Slots
@@ -23,7 +23,7 @@ from stream.store.base import Partition
 from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import FIX_BYTES
 from stream.tracks.track import Accepted, Gap, Late, Track
-from stream.tracks.track_table import firsts
+from stream.tracks.track_table import NOT_ASKED, firsts
 from stream.wire import Outgoing
 
 
@@ -111,6 +111,7 @@ class Rows:
     offsets: NDArray[np.int64]
     n: NDArray[np.int64]  # fixes in the window that ends with this one; 0 until it is in a track
     from_ts: NDArray[np.int64]  # the time of that window's oldest fix
+    approach: Approach  # by which ways they came, if atlases are asked; else of no rows
 
     @classmethod
     def of(cls, batch: EngineBatch, index: NDArray[np.int64], slots: Slots) -> Rows:
@@ -118,15 +119,20 @@ class Rows:
         by_slot = np.argsort(slots, kind="stable")
         rows = index[by_slot]
         fixes, offsets = batch.pings.fixes[rows], batch.records.offsets[rows]
-        return cls(rows, slots[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
+        approach = NOT_ASKED if batch.asks is None else Approach.none(len(rows))
+        n, from_ts = np.zeros((2, len(rows)), np.int64)
+        return cls(rows, slots[by_slot], fixes, offsets, n, from_ts, approach)
 
     def __len__(self) -> int:
         return len(self.slots)
 
     def part(self, places: NDArray[np.int64]) -> Rows:
         """Returns the rows at some places, in order."""
-        columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
-        return Rows(*(column[places] for column in columns))
+        index, slots, fixes, offsets, n, from_ts = (
+            column[places] for column in (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
+        )
+        approach = self.approach if self.approach is NOT_ASKED else self.approach.at(places)
+        return Rows(index, slots, fixes, offsets, n, from_ts, approach)
 
     def steps(self, outcomes: Sequence[Outcome]) -> list[tuple[NDArray[np.int64], list[Outcome]]]:
         """Returns the steps of the model: for each step the places of its rows, in order, and its outcomes.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Forecasts, Moment
+from model.api import Forecasts, Moment, approaches_of
 from stream.engine.answers import Answered
 from stream.engine.asks import Asks
 from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
@@ -29,7 +29,7 @@ from stream.engine.entities.shard import Entity, Slots
 from stream.engine.entities.table import HIT, NOBODY, NONE, REBUILT, UNREAD, EntityTable, windows
 from stream.engine.rendering import Renderer
 from stream.tracks.track import Duplicate, Folded, Policy, Rejected, observe
-from stream.tracks.track_table import UNKNOWN, Observed, firsts
+from stream.tracks.track_table import NOT_ASKED, UNKNOWN, Observed, firsts
 
 
 class Stepper:
@@ -141,7 +141,7 @@ class Stepper:
             if outcome is not None:
                 outcomes.append(outcome)
 
-        into = Observed(np.zeros(len(rows), np.bool_), rows.n, rows.from_ts)
+        into = Observed(np.zeros(len(rows), np.bool_), rows.n, rows.from_ts, rows.approach)
         self._tracks.fold(rows.slots, rows.fixes, rows.offsets, into, fold_odd)
         self._table.touch(rows.slots, rows.slots[changed])
         return outcomes
@@ -170,6 +170,9 @@ class Stepper:
             outcome = Outcome(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
             seen = windows(outcome.seen)
             rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
+            if batch.asks is not None:
+                for column, value in zip(rows.approach, approaches_of([seen]), strict=True):
+                    column[row] = value[0]
             return outcome, True
         return None, True
 
@@ -192,7 +195,7 @@ class Stepper:
                 self._predictors.catch_up(slots, part.fixes, counts)
             else:
                 asks = None if batch.asks is None else batch.asks.at(part.index)
-                guide = None if asks is None else asks.guide
+                guide = None if asks is None else asks.guide(part.approach)
                 said, moment = self._predictors.answer(slots, part.fixes, counts, self._render.horizons_s, guide)
                 cache = self._table.cache[part.slots]
                 cache = np.where(first | (cache == UNREAD), cache, HIT)
@@ -210,7 +213,7 @@ class Stepper:
                 rows.slots, [windows(outcome.seen) for outcome in outcomes]
             )  # the window up to the late ping
             asks = None if batch.asks is None else batch.asks.at(rows.index)
-            guide = None if asks is None else asks.guide
+            guide = None if asks is None else asks.guide(rows.approach)
             said = self._predictors.forecast(rows.slots, self._render.horizons_s, guide)
             for outcome in outcomes:
                 outcome.shard.counts.late += 1
@@ -287,7 +290,7 @@ class Stepper:
         gaps = [model_gap(one.gap) for one in batch.fills]
         places, models = np.concatenate(batch.fillers), self._predictors.refs
         asks = None if batch.asks is None else batch.asks.at(np.array([one.outcome.index for one in batch.fills]))
-        guide = None if asks is None else asks.guide
+        guide = None if asks is None else asks.guide(NOT_ASKED)
         fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps, guide)
         atlases = [None] * len(fills) if asks is None else asks.refs([fill.atlas_pings for fill in fills])
         for (outcome, gap, status), fill, at, atlas in zip(batch.fills, fills, places.tolist(), atlases, strict=True):

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX
+from model.api import FIX, Approach, set_approach
 from model.jit import compiled
 from stream.tracks.fix import FIX_BYTES
 from stream.tracks.track import M_PER_E7, TURN_E7, PendingGap, Policy, Track
@@ -43,17 +43,27 @@ WRITING: Final = 1 << 29  # `behind` at this value plus the fixes since: the sta
 # Lowers a bound that is computed in another order than in `track`, which decides near the bound.
 _SURE: Final = 1 - 1e-9
 
+NOT_ASKED: Final = Approach.none(0)
+
 Rows = NDArray[np.int64]
 
 
 class Observed(NamedTuple):
     """Holds which of N pings were plain. For a plain ping: how many fixes are in the window that ends with it, and the
-    time of the oldest of them.
+    time of the oldest of them; and if that is asked for, by which way the thing came. Later pings of the same batch may
+    take the place of fixes that tell it.
     """
 
     plain: NDArray[np.bool_]
     n: Rows
     from_ts: Rows
+    approach: Approach = NOT_ASKED
+
+    @classmethod
+    def none(cls, pings: int, *, approach: bool = False) -> Observed:
+        """Returns rows to be set; with `approach`, ways are asked for."""
+        n, from_ts = np.zeros((2, pings), np.int64)
+        return cls(np.zeros(pings, np.bool_), n, from_ts, Approach.none(pings) if approach else NOT_ASKED)
 
 
 class Copied(NamedTuple):
@@ -92,17 +102,19 @@ class TrackTable:
             for slot in slots.tolist():
                 self._odd.pop(slot, None)
 
-    def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows) -> Observed:
+    def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows, *, approach: bool = False) -> Observed:
         """Folds plain pings into their slots' tracks, in place: for each slot those before its first ping that is not
-        plain.
+        plain. With `approach`, also returns by which ways they came.
 
         The pings of one slot must be side by side, in order.
         """
-        p, seen = self._policy, Observed(np.zeros(len(slots), np.bool_), *np.zeros((2, len(slots)), np.int64))
+        p, seen = self._policy, Observed.none(len(slots), approach=approach)
         limits = p.max_speed_mps * _SURE, p.jump_slack_m * _SURE
         silences = int(p.gap_min_s * 1000), int(p.session_gap_s * 1000)
         cadence = p.gap_cadences, p.cadence_fixes, p.min_cadence_steps
-        _observe_plain(self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, *seen)
+        _observe_plain(
+            self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, *seen[:3], *seen.approach
+        )
         return seen
 
     def fold(
@@ -122,9 +134,13 @@ class TrackTable:
         side by side, in order, also among these places.
         """
         left = np.arange(len(slots)) if places is None else places
+        asks = into.approach is not NOT_ASKED
         while len(left):
-            plain, n, from_ts = self.observe_plain(slots[left], fixes[left], offsets[left])
+            plain, n, from_ts, approach = self.observe_plain(slots[left], fixes[left], offsets[left], approach=asks)
             into.plain[left], into.n[left], into.from_ts[left] = plain, n, from_ts
+            if asks:
+                for mine, column in zip(into.approach, approach, strict=True):
+                    mine[left] = column
             left = left[~plain]
             first = firsts(slots[left])  # the pings before them were plain
             for place in left[first].tolist():
@@ -270,9 +286,9 @@ def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:
 def _observe_plain(  # type: ignore[no-untyped-def]
     ring, book, slots, fixes, offsets,
     max_mps, slack_m, gap_ms, session_ms, cadences, cadence_fixes, min_steps,
-    plain, n, from_ts,
+    plain, n, from_ts, in_m, velocity_mps, came,
 ):  # fmt: skip
-    w = ring.shape[1]
+    w, asks = ring.shape[1], len(came) > 0
     steps = np.empty(cadence_fixes, np.int64)
     for i in range(len(slots)):
         if i and slots[i] == slots[i - 1] and not plain[i - 1]:
@@ -300,6 +316,8 @@ def _observe_plain(  # type: ignore[no-untyped-def]
         row.next_offset = offsets[i] + 1
         row.accepted, row.fresh, row.behind = row.accepted + 1, min(np.int64(row.fresh) + 1, w), row.behind + 1
         plain[i], n[i], from_ts[i] = True, row.size, places[(newest + 1 - np.int64(row.size)) % w].ts_ms
+        if asks:
+            came[i] = set_approach(places, newest, np.int64(row.size), in_m[i], velocity_mps[i])
 
 
 @compiled

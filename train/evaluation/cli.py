@@ -152,7 +152,7 @@ def evaluate(
     ] = None,
     min_entities: Annotated[
         int | None,
-        typer.Option("--min-entities", min=1, max=16, help="that a key of the atlas must be counted for; default: 3"),
+        typer.Option("--min-entities", min=1, max=16, help="that must have passed a cell of the atlas; default: 3"),
     ] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
@@ -190,7 +190,7 @@ def evaluate(
     sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
     _, counted = sources_and_others(data, more, atlas_of, columns, from_topic)
     from model.api import Predictor
-    from model.atlas.published import MIN_ENTITIES
+    from model.atlas.published import MIN_VEHICLES
     from train.evaluation import run
 
     options = run.Options(
@@ -205,7 +205,7 @@ def evaluate(
         trees_rows=trees_rows or TREES_ROWS,
         atlas_ms=None if atlas is None else milliseconds(atlas),
         atlas_of=tuple(counted),
-        min_entities=min_entities or MIN_ENTITIES,
+        min_entities=min_entities or MIN_VEHICLES,
         picture=picture,
         cache=cache,
     )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import ABSENT, Fill, Gap, Moment, Predictor
-from model.atlas.published import MIN_ENTITIES
+from model.atlas.published import MIN_VEHICLES
 from model.config import ModelConfig
 from model.kinematics.baselines import BRIDGES, hermite, kinematics
 from model.kinematics.geo import F64, haversine_m, moved_deg
@@ -79,7 +79,7 @@ def judge_gap_fills(
     most: int | None = None,
     seed: int = 0,
     atlas_ms: int | None = None,
-    min_entities: int = MIN_ENTITIES,
+    min_entities: int = MIN_VEHICLES,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; at most `most` gaps per block length.

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from model.api import Predictor
-from model.atlas.published import MIN_ENTITIES
+from model.atlas.published import MIN_VEHICLES
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source
@@ -42,7 +42,7 @@ class Options:
     trees_rows: int = 400_000
     atlas_ms: int | None = None  # a new atlas of the fleet answers from each multiple of this time on; None: no atlas
     atlas_of: tuple[Path | str | Source, ...] = ()  # of whose pings it is made; none: of those of the judged file
-    min_entities: int = MIN_ENTITIES  # that a key of it must have been counted for
+    min_entities: int = MIN_VEHICLES  # that a key of it must have been counted for
     picture: Path | None = None  # with several files, each has its own (train.evaluation.plots.places)
     cache: Path | None = None
     reading: Reading = silent
@@ -125,12 +125,9 @@ def _with_atlas(
     """Adds the answers of the fleet's own atlas, and returns the hours of history behind each."""
     assert sample.fleet is not None  # set by open_samples
     physics = judged.answers[atlas.PHYSICS]
-    model = None
-    if predictor is not None:
-        assert judged.kin is not None
-        model = atlas.Model(judged.answers[MODEL], judged.kin, predictor.atlas_head)
     how: dict[str, Any] = {"every_ms": options.atlas_ms, "min_entities": options.min_entities, "progress": progress}
-    grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, model, **how)
+    how["predictor"] = predictor
+    grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, judged.answers.get(MODEL), **how)
     more = {atlas.ATLAS: grown.answers} | ({} if grown.beside is None else {atlas.BESIDE: grown.beside})
     return judged._replace(answers=judged.answers | more), grown.history_h
 

@@ -155,7 +155,7 @@ def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
     The parts before the first trained one, such as the trunk, then need no backward pass.
     """
     named = ((name, module) for name, module in network.named_modules() if name and [*module.parameters()])
-    known = {name for name, _ in named if name.partition(".")[0] != "atlas"}  # `pathcast fit-atlas` trains that
+    known = {name for name, _ in named}
     if not set(parts) <= known:
         wrong = ", ".join(sorted(set(parts) - known))
         raise ValueError(f"no part {wrong}: a network has {', '.join(sorted(n for n in known if '.' not in n))}")

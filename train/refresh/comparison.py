@@ -104,8 +104,4 @@ def _answers(sample: Sample, anchors: Anchors, predictor: Predictor, atlas_ms: i
     if atlas_ms is None:
         return answers
     assert sample.fleet is not None
-    assert walked.kin is not None
-    model = atlas.Model(answers, walked.kin, predictor.atlas_head)
-    beside = atlas.grown(sample.fleet, sample.corpus, anchors, answers, model, every_ms=atlas_ms).beside
-    assert beside is not None  # there is a model
-    return beside
+    return atlas.grown(sample.fleet, sample.corpus, anchors, answers, every_ms=atlas_ms, predictor=predictor).answers

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Atlas, Guide, Predictor, StateError
+from model.api import Atlas, Guide, Predictor, StateError, approaches_of
 from stream.api.asking.rendering import Rendered, rendered
 from stream.engine.entities.stored_entity import Stored
 from stream.engine.entities.table import windows
@@ -55,22 +55,23 @@ def _forecasts(network: Predictor, slots: Slots, asked: Sequence[Asking], is_reb
     last = network.last(slots)
     most = max(len(one.horizons_s) for one in asked)
     table = np.array([one.horizons_s + one.horizons_s[-1:] * (most - len(one.horizons_s)) for one in asked], np.float64)
-    said = network.forecast(slots, table, _guide(asked))
+    seen = [windows(one.stored.track.window) for one in asked]
+    said = network.forecast(slots, table, _guide(asked, seen))
     found = []
-    for row, one in enumerate(asked):
-        fixes = windows(one.stored.track.window)
+    for row, (one, fixes) in enumerate(zip(asked, seen, strict=True)):
         window = Window(len(fixes), int(fixes["ts_ms"][0]), int(fixes["ts_ms"][-1]))
         forecast = rendered(said, row, last[row], one.horizons_s, window.n)
         found.append(Said(window, "rebuilt" if is_rebuilt[row] else "hit", forecast, int(said.atlas_pings[row])))
     return found
 
 
-def _guide(asked: Sequence[Asking]) -> Guide | None:
+def _guide(asked: Sequence[Asking], seen: Sequence[NDArray[Any]]) -> Guide | None:
     if not asked[0].is_guided:
         return None
     atlases = list({id(one.atlas): one.atlas for one in asked if one.atlas is not None}.values())
     place = {id(one): at for at, one in enumerate(atlases)}
-    return Guide(atlases, np.array([place.get(id(one.atlas), -1) for one in asked], np.int64))
+    which = np.array([place.get(id(one.atlas), -1) for one in asked], np.int64)
+    return Guide(atlases, which, approaches_of(seen))
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
 from stream.members.options import Metrics
 
-HELP = """Count a topic's pings as they come, and bring a version of the atlas into service every hour.
+HELP = """Follow a topic's pings, and bring a version of the atlas into service every hour.
 
-Start one, or several that share the partitions: whoever has partition 0 makes the versions. What is counted lies in
-Redis, so that a kill -9 loses nothing, and counts nothing twice. The same pings give the same version as `atlas build`.
-Workers that are given the same directory answer with it (`pathcast worker --atlases DIR`).
+Start one, or several that share the partitions: whoever has partition 0 makes the versions. What is known of days lies
+in Redis, so that a kill -9 loses nothing, and counts nothing twice. The same pings give the same version as `atlas
+build`. Workers that are given the same directory answer with it (`pathcast worker --atlases DIR`).
 
 [bold]Examples[/]
 
@@ -39,20 +39,29 @@ HalfLife = Annotated[
     ),
 ]
 MinEntities = Annotated[
-    int, typer.Option("--min-entities", min=1, max=16, help="that a key must be counted for to be written")
-]
-MaxCells = Annotated[
     int,
     typer.Option(
-        "--max-cells",
-        min=1,
-        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the"
-        " memory that making one takes: 280 bytes a key, and 1 to 1.5 GB for all else. What is more of the sums lies in"
-        " temporary files ($TMPDIR)",
+        "--min-entities", min=1, max=16, help="that must pass a map cell, and go along a way, for it to be shown"
+    ),
+]
+PassagesPerCell = Annotated[
+    int,
+    typer.Option(
+        "--passages-per-cell", min=1, help="at most, of a map cell and direction, chosen by chance; some 115 bytes each"
+    ),
+]
+Weights = Annotated[
+    str,
+    option(
+        "--weights",
+        "WEIGHTS",
+        "of the workers: a bundled name or a directory. Beside their forecasts it is found out how far passages are"
+        " believed",
     ),
 ]
 Without = Annotated[
-    list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
+    list[str] | None,
+    typer.Option("--without", metavar="ENTITY", help="of which nothing is to be known; may be repeated"),
 ]
 
 
@@ -62,7 +71,7 @@ def run(
         Path, option("--atlases", "ATLASES", "the directory of the versions, one file each", file_okay=False)
     ],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where counts are kept")] = Settings.redis_url,
+    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where days are kept")] = Settings.redis_url,
     prefix: Prefix = DEFAULT_PREFIX,
     group: Annotated[
         str | None, option("--group", "ATLAS_GROUP", "Kafka consumer group of those that count; default: PREFIX-atlas")
@@ -76,7 +85,8 @@ def run(
     ] = "70d",
     half_life: HalfLife = "14d",
     min_entities: MinEntities = 3,
-    max_cells: MaxCells = 20_000_000,
+    passages_per_cell: PassagesPerCell = 128,
+    weights: Weights = Settings.weights,
     without: Without = None,
     map_: MapOption = None,
     anew: Annotated[
@@ -93,6 +103,9 @@ def run(
     half_life_days = seconds(half_life, "--half-life") / DAY_S
     if not days:
         raise typer.BadParameter(f"{retention!r} is less than a day", param_hint="--retention")
+    from model.api import check_weights
+
+    check_weights(weights)  # first: a version that needs them is made an hour later
     try:
         atlases.mkdir(exist_ok=True)
     except OSError as error:
@@ -112,7 +125,8 @@ def run(
         every_s=every_s,
         once=once,
         retention_days=days,
-        rules=Rules(half_life_days, min_entities, max_cells),
+        rules=Rules(half_life_days, min_entities, passages_per_cell),
+        weights=weights,
         without=frozenset(without or ()),
         map=map_,
         anew=anew,

@@ -14,15 +14,16 @@ from typing import IO, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from model.api import Predictor
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
 from model.atlas.version import pieces
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.growing_days import Days, GrowingDays
+from stream.atlas.growing_days import GrowingDays
 from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Partition
-from stream.store.sums_store import SumsLost, SumsStore
+from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.files import delete_stale, path_of, write_whole
 
@@ -37,7 +38,7 @@ class Made:
 
     version: str
     contains: Mapping[str, Any]
-    keys: int
+    passages: int
     bytes: int
 
 
@@ -56,8 +57,8 @@ class StoredDays(GrowingDays):
         super().__init__()
         self.includes: dict[int, int] = {}  # by partition, the offset that follows the last record
 
-    async def read(self, store: SumsStore, partition: Partition) -> None:
-        """Adds what Redis holds of a partition. Raises SumsLost if it is damaged, and as `SumsStore.snapshot`."""
+    async def read(self, store: DaysStore, partition: Partition) -> None:
+        """Adds what Redis holds of a partition. Raises DaysLost if it is damaged, and as `DaysStore.snapshot`."""
         with tempfile.TemporaryFile() as file:  # as a moment is over when all is read
             held, places = await store.snapshot(partition, partial(_put, file))
             if held.next_offset is None:
@@ -66,7 +67,7 @@ class StoredDays(GrowingDays):
             try:
                 await asyncio.to_thread(self._add_all, file, places)
             except ValueError as error:
-                raise SumsLost(partition, held, f"Redis has damaged some ({error})") from error
+                raise DaysLost(partition, held, f"Redis has damaged some ({error})") from error
 
     def _add_all(self, file: IO[bytes], places: Mapping[int, list[_Place]]) -> None:
         for day, some in places.items():
@@ -81,7 +82,7 @@ def _put(file: IO[bytes], raw: bytes) -> _Place:
     return begin, len(raw)
 
 
-async def stored_days(store: SumsStore, topic: str, partitions: int) -> StoredDays:
+async def stored_days(store: DaysStore, topic: str, partitions: int) -> StoredDays:
     """Returns what Redis holds of all partitions of a topic. Raises as `StoredDays.read`."""
     days = StoredDays()
     for number in range(partitions):
@@ -89,31 +90,32 @@ async def stored_days(store: SumsStore, topic: str, partitions: int) -> StoredDa
     return days
 
 
-def make(days: Days, rules: Rules, folder: Path) -> Made:
-    """Makes a version of days, and writes its file, if it is not there. Raises OSError, and as `days`."""
-    found, contains = published_of(days, rules)
-    raw = pieces(found, contains)
+def make(days: GrowingDays, rules: Rules, folder: Path, predictor: Predictor | None = None) -> Made:
+    """Makes a version of days, and writes its file, if it is not there. Raises OSError."""
+    found = published_of(days, rules, predictor)
+    raw = pieces(*found)
     version = version_of(raw[-1])
     path = path_of(folder, version)
     if not path.exists():
         write_whole(path, raw)
-    return Made(version, contains, len(found), sum(map(len, raw)))
+    return Made(version, found.contains, len(found.passages.known), sum(map(len, raw)))
 
 
 class Maker:
     """Makes versions, and brings them into service."""
 
-    def __init__(self, settings: RunSettings, store: SumsStore, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, settings: RunSettings, store: DaysStore, consumer: AIOKafkaConsumer) -> None:
         """Takes a consumer, which is asked where logs begin."""
         self._settings = settings
         self._store = store
         self._consumer = consumer
+        self._predictor: Predictor | None = None
         self.last: Announced | None = None
 
     async def version(self, partitions: int) -> None:
         """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again.
 
-        Raises as `SumsStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
+        Raises as `DaysStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
         """
         settings = self._settings
         made, includes = await self._made(partitions)
@@ -126,14 +128,17 @@ class Maker:
             raise
         self.last = Announced(made, time.time(), 1 if self.last is None else self.last.versions + 1)
         pings, entities = made.contains["pings"], made.contains["entities"]
-        what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
+        what = f"{pings:,} pings of {entities:,} entities, {made.passages:,} passages, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
 
     async def _made(self, partitions: int) -> tuple[Made, dict[int, int]]:
         """Makes a version, and returns up to which offsets of partitions it was counted. Afterwards no day is kept."""
         settings = self._settings
         days = await stored_days(self._store, settings.topics.pings, partitions)
-        return await asyncio.to_thread(make, days, settings.rules, settings.atlases), days.includes
+        if self._predictor is None:
+            self._predictor = await asyncio.to_thread(Predictor.load, settings.weights)
+        work = partial(make, days, settings.rules, settings.atlases, self._predictor)
+        return await asyncio.to_thread(work), days.includes
 
     async def settle(self) -> None:
         """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.opened`."""

@@ -30,14 +30,14 @@ from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
-from stream.store.sums_store import SumsLost, SumsStore
+from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import NotAnnounced
 
 log: Final = logging.getLogger(__name__)
 
 WRITE_S: Final = 30.0  # between two writes to Redis; after a crash, what came since is counted again
 WRITING_SHARE: Final = 0.05  # of the time: where a write takes long, because a partition has many entities, it is rarer
-MOST_ROWS: Final = 1_000_000  # of sums that are not written yet, some 150 MB
+MOST_PASSAGES: Final = 500_000  # that are not written yet, some 70 MB
 AGAIN_S: Final = 30.0  # from a version that failed to the next try
 SETTLE_S: Final = 5.0  # from an announcement that failed to the try to end it, for which workers wait
 AWAY: Final = (RedisError, *group_member.AWAY)
@@ -51,7 +51,7 @@ class Runner(StoringMember[Owned]):
     FENCED: ClassVar[tuple[type[Exception], ...]] = (Fenced,)  # also if Redis has lost its data
     AWAY: ClassVar[tuple[type[Exception], ...]] = AWAY
 
-    def __init__(self, settings: RunSettings, store: SumsStore, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, settings: RunSettings, store: DaysStore, consumer: AIOKafkaConsumer) -> None:
         super().__init__(settings.reads, consumer)
         self._maker = Maker(settings, store, consumer)
         self._settings = settings
@@ -95,9 +95,9 @@ class Runner(StoringMember[Owned]):
         await held.owned.add(records)
 
     async def _after(self) -> None:
-        rows = sum(held.owned.fresh_rows for held in self._held.values())
+        passages = sum(held.owned.fresh_passages for held in self._held.values())
         pause_s = max(WRITE_S, self._took_s / WRITING_SHARE)
-        if rows >= MOST_ROWS or time.monotonic() - self._written_s >= pause_s:
+        if passages >= MOST_PASSAGES or time.monotonic() - self._written_s >= pause_s:
             await self._write_until_done()
         if self._settings.once:
             return
@@ -110,11 +110,11 @@ class Runner(StoringMember[Owned]):
     async def _write(self, number: int, owned: Owned) -> bool:
         try:
             return await owned.write(self._settings.retention_days)
-        except SumsLost as error:
+        except DaysLost as error:
             await self._discard(error)
             return False
 
-    async def _discard(self, error: SumsLost) -> None:
+    async def _discard(self, error: DaysLost) -> None:
         """Lets a partition be counted anew, by us or by the member that owns it."""
         await self._lose(error.partition[1], error, RETRY_S)
         try:
@@ -140,7 +140,7 @@ class Runner(StoringMember[Owned]):
         await self._write_all()
         try:
             await self._maker.version(len(self._consumer.partitions_for_topic(self._topic) or ()))
-        except SumsLost as error:  # the last version serves on while it is counted anew
+        except DaysLost as error:  # the last version serves on while it is counted anew
             await self._discard(error)
             return False
         except (*AWAY, NotAnnounced, RuntimeError) as error:
@@ -167,11 +167,11 @@ class Runner(StoringMember[Owned]):
         return self._maker.last
 
     def waiting(self) -> dict[int, int]:
-        """Returns how many sums of each of our partitions are not written yet."""
-        return {number: held.owned.fresh_rows for number, held in sorted(self._held.items())}
+        """Returns how many passages of each of our partitions are not written yet."""
+        return {number: held.owned.fresh_passages for number, held in sorted(self._held.items())}
 
     def _said(self) -> str:
-        return f"{sum(self.waiting().values())} sums wait"
+        return f"{sum(self.waiting().values())} passages wait"
 
 
 async def serve(settings: RunSettings, stopped_by: Sequence[int], door: Door | None = None) -> None:
@@ -181,7 +181,7 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int], door: Door | N
     Raises ConnectionError if Kafka or Redis does not answer, ValueError if there is no such topic, Refused.
     """
     await asyncio.to_thread(settings.reads.partitions)
-    store = SumsStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
+    store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
     try:
         with kafka_named(settings.bootstrap, settings.kafka):
             await reach(store, settings)

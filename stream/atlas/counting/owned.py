@@ -9,20 +9,22 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
-from model.atlas.days import Day, adding
+import numpy as np
+
+from model.atlas.days import Day
 from model.atlas.parts import Parts
-from model.atlas.runs import gathered
-from stream.atlas.growing import NoGrowth, PartitionGrowth
-from stream.atlas.growing_days import GrowingDays
+from model.atlas.passages import Ids
+from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
+from stream.atlas.growing_days import adding
 from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
-from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+from stream.store.days_store import DaysLost, DaysStore, Held, Part
 from stream.tracks.clean import Foreign
 
 log: Final = logging.getLogger(__name__)
 
 MOST_PARTS: Final = 8  # of a day in Redis, beside those that were added up; one more, and all are
-PART_ROWS: Final = 1_000_000  # of sums, some 45 MB: a day with more has more than one part when it is added up
+NOBODY: Final = np.empty(0, np.uint64)
 
 
 class Owned:
@@ -30,7 +32,7 @@ class Owned:
 
     def __init__(
         self,
-        store: SumsStore,
+        store: DaysStore,
         partition: Partition,
         held: Held,
         growth: PartitionGrowth,
@@ -41,7 +43,7 @@ class Owned:
         self._growth = growth
         self._foreign = foreign
         self._fresh: dict[int, Parts[Day]] = {}
-        self._joined: dict[int, int] = {}  # by day, how many parts it had when they were added up
+        self._forgotten: Ids = NOBODY  # entities of which Redis may still have something
         self.partition = partition
         # That of the next record to count; None: the first that there is. Its user may set it to a later one if all
         # records before that are counted.
@@ -51,7 +53,7 @@ class Owned:
     @classmethod
     async def taken_over(
         cls,
-        store: SumsStore,
+        store: DaysStore,
         partition: Partition,
         start_of: Callable[[int | None, Seen], Awaitable[Start]],
         *,
@@ -73,10 +75,10 @@ class Owned:
             held, raw = await store.claim(partition)
             if raw is not None and not anew:
                 growth = await asyncio.to_thread(PartitionGrowth.loads, raw, without)
-        except (SumsLost, NoGrowth) as error:
+        except (DaysLost, NoGrowth) as error:
             log.warning("%s: %s is counted anew, from the first record that there is", error, name)
             anew = True
-            if isinstance(error, SumsLost):
+            if isinstance(error, DaysLost):
                 held = error.held
         start = await start_of(held.next_offset, Seen.of(held.seen))
         if anew or start.is_guess:
@@ -89,26 +91,37 @@ class Owned:
         return cls(store, partition, held, growth, foreign), start
 
     @property
-    def fresh_rows(self) -> int:
-        """Returns how much was counted since the last write."""
+    def fresh_passages(self) -> int:
+        """Returns how many passages were found since the last write."""
         return sum(len(parts) for parts in self._fresh.values())
 
     async def add(self, records: Records) -> None:
         """Counts the next records."""
-        for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records, self._foreign))):
-            self._fresh.setdefault(day, adding()).add(found)
+        for grown in await asyncio.to_thread(lambda: list(self._growth.add(records, self._foreign))):
+            self._forget(grown)
+            for day, found in grown.days:
+                self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
+
+    def _forget(self, grown: Grown) -> None:
+        if not len(grown.forgotten):
+            return
+        self._forgotten = np.union1d(self._forgotten, grown.forgotten)
+        for day, parts in self._fresh.items():
+            self._fresh[day] = adding()
+            self._fresh[day].add(parts.total().without(grown.forgotten))
 
     async def write(self, retention_days: int) -> bool:
         """Writes what was counted, up to `next_offset`. Keeps the newest `retention_days` days that there are, and
         deletes those before them: one ping with a false time counts for one of them. Returns False if nothing is new.
 
-        After an error other than Fenced and SumsLost it may be called again. Raises SumsLost if what Redis has of a day
-        is not what was written, and as `SumsStore.put`.
+        After an error other than Fenced and DaysLost it may be called again. Raises DaysLost if what Redis has of a day
+        is not what was written, and as `DaysStore.put`.
         """
         next_offset = self.next_offset
         if next_offset is None or next_offset == self._held.next_offset:
             return False
+        await self._forget_stored()
         growth = await asyncio.to_thread(self._growth.dumps)
         parts = {day: await self._part(day, fresh) for day, fresh in self._fresh.items()}
         days = {*self._held.parts, *parts}
@@ -119,29 +132,33 @@ class Owned:
         self._fresh.clear()
         return True
 
+    async def _forget_stored(self) -> None:
+        """Takes out of Redis what is to be forgotten, day by day, as all days may be more than fits into memory. The
+        offset stays before the records that ask for it: after a crash they are found again.
+        """
+        ours, at = self.partition, self._held
+        if len(self._forgotten) and at.next_offset is not None:
+            if (growth := await self._store.growth(ours)) is None:
+                raise DaysLost(ours, at)
+            for day in at.parts:
+                whole = await self._stored(day)
+                if np.isin(self._forgotten, whole.ids).any():
+                    part = Part(await asyncio.to_thread(whole.without(self._forgotten).dumps), instead=True)
+                    same = at.next_offset, growth, {day: part}, (), at.seen
+                    self._held = await self._store.put(ours, self._held, *same)
+        self._forgotten = NOBODY
+
     async def _part(self, day: int, fresh: Parts[Day]) -> Part:
-        if self._held.parts.get(day, 0) - self._joined.get(day, 0) < MOST_PARTS:
-            return Part(await asyncio.to_thread(lambda: fresh.total().dumps()))
+        joins = self._held.parts.get(day, 0) >= MOST_PARTS
+        before = await self._stored(day) if joins else Day.none()
+        return Part(await asyncio.to_thread(lambda: before.plus(fresh.total()).dumps()), instead=joins)
+
+    async def _stored(self, day: int) -> Day:
+        """Returns a day as Redis has it. Raises DaysLost."""
         before = await self._store.parts(self.partition, day)
         if len(before) != self._held.parts[day]:
-            raise SumsLost(self.partition, self._held)
+            raise DaysLost(self.partition, self._held)
         try:
-            first, *more = await asyncio.to_thread(_joined, before, fresh.total())
+            return await asyncio.to_thread(lambda: Day.total(map(Day.loads, before)))
         except ValueError as error:
-            raise SumsLost(self.partition, self._held, f"Redis has damaged some ({error})") from error
-        self._joined[day] = 1 + len(more)
-        return Part(first, instead=True, more=tuple(more))
-
-
-def _joined(before: list[bytes], fresh: Day) -> list[bytes]:
-    """Returns parts of a day and what is new as one part, or as several if it is large: so not all of a day has to be
-    in memory.
-    """
-    days = GrowingDays()
-    for one in (*map(Day.loads, before), fresh):
-        days.add([(0, one)])
-    parts, whose = list[bytes](), days.whose(0)
-    for sums in gathered(days.run(0), PART_ROWS):
-        parts.append(whose.plus(Day.of_sums(sums)).dumps())
-        whose = Day.none()
-    return parts or [whose.dumps()]
+            raise DaysLost(self.partition, self._held, f"Redis has damaged some ({error})") from error

@@ -1,9 +1,9 @@
 """The pages of a member that counts: the metrics that every member has (`stream.members.pages`), and
 
-    waiting_sums                   by `partition`: counted, and not written to Redis yet
+    waiting_passages               by `partition`: found, and not written to Redis yet
     versions_total                 versions that this member brought into service, since its start
     version_timestamp_seconds      when the last of them was; absent before the first
-    version_pings, version_keys, version_bytes      what it was made of, and how large it is
+    version_pings, version_passages, version_bytes  what it was made of, and how large it is
 
 Only the member with partition 0 makes versions, so that only it has the last four.
 """
@@ -39,7 +39,7 @@ class Pages(MemberPages):
     def collect(self) -> Iterator[Metric]:
         """Yields every metric of both tables."""
         yield from super().collect()
-        yield self._by_partition("waiting_sums", "Counted, and not in Redis yet.", self._member.waiting())
+        yield self._by_partition("waiting_passages", "Found, and not in Redis yet.", self._member.waiting())
         last = self._member.announced
         made = None if last is None else last.made
         yield self._counter("versions", "Versions that were announced.", 0 if last is None else last.versions)
@@ -47,5 +47,5 @@ class Pages(MemberPages):
         yield self._gauge("version_timestamp_seconds", "When the last version was announced.", at_s)
         pings = None if made is None else float(made.contains["pings"])
         yield self._gauge("version_pings", "Pings that it was counted from.", pings)
-        yield self._gauge("version_keys", "Keys that it has.", None if made is None else made.keys)
+        yield self._gauge("version_passages", "Passages that it has.", None if made is None else made.passages)
         yield self._gauge("version_bytes", "Size of its file.", None if made is None else made.bytes)

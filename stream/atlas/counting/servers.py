@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import shown
 from stream.kafka.group_consumer import group_consumer
-from stream.store.sums_store import SumsStore
+from stream.store.days_store import DaysStore
 
 
 def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
@@ -16,7 +16,7 @@ def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
     return group_consumer(settings.bootstrap, settings.kafka, settings.group)
 
 
-async def reach(store: SumsStore, settings: RunSettings) -> None:
+async def reach(store: DaysStore, settings: RunSettings) -> None:
     """Raises ConnectionError if Redis does not answer, Refused if it refuses."""
     try:
         await store.held((settings.topics.pings, 0))

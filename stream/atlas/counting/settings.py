@@ -24,6 +24,7 @@ class RunSettings:
     once: bool = False
     retention_days: int = 70
     rules: Rules = DEFAULT_RULES
+    weights: str = "small"  # beside whose forecasts it is found out how far passages are to be believed
     without: frozenset[str] = frozenset()  # entities of which nothing is counted
     map: str | None = None  # with which pings of other systems are read: the workers' own
     anew: bool = False  # forget what Redis has, and count from the first record that there is

@@ -1,8 +1,9 @@
 """Shows atlases to people.
 
+reading     reads the file of one
 diff        compares two
-flows       draws one as GeoJSON, for a map
-ways        joins the cells of one to streets, for the live map
+flows       draws one as arrows, in GeoJSON, for a map
 geoparquet  the same as GeoParquet
+ways        draws one as streets, for the live map
 cli         `pathcast atlas list`, `show`, `diff` and `export`
 """

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stream.config.options import Json
 from stream.config.wording import counted
 
-FINEST = 4
+if TYPE_CHECKING:
+    from model.atlas.atlas import Atlas
+
 File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")]
-Horizon = Annotated[float, typer.Option("--horizon-s", help="60, 120, 300, 600 or 900")]
+Horizon = Annotated[float, typer.Option("--horizon-s", help="15, 30, 45, 60, 90, 120, 180, ... 1080")]
 
 
 class Format(StrEnum):
@@ -44,9 +47,9 @@ def list_versions(
         if "damaged" in one:
             typer.echo(f"{one['version']}  damaged: {one['damaged']}")
             continue
-        contains = one["contains"]
         typer.echo(
-            f"{one['version']}  {_contained(contains)}, {counted(one['keys'], 'key')}, {one['bytes'] / 1e6:,.1f} MB"
+            f"{one['version']}  {_contained(one['contains'])}, {counted(one['passages'], 'passage')}, "
+            f"{one['bytes'] / 1e6:,.1f} MB"
         )
 
 
@@ -54,10 +57,15 @@ def _described(path: Path) -> dict[str, Any]:
     from stream.atlas.showing.reading import read
 
     try:
-        atlas, contains = read(path)
+        return {"version": path.stem, **_size(path, read(path))}
     except (OSError, ValueError) as error:
         return {"version": path.stem, "damaged": str(error)}
-    return {"version": path.stem, "keys": len(atlas), "bytes": path.stat().st_size, "contains": contains}
+
+
+def _size(path: Path, atlas: Atlas) -> dict[str, Any]:
+    """Returns what an atlas contains, and how large it is."""
+    passages, buckets = len(atlas.passages.known), len(atlas.passages.bucket)
+    return {"passages": passages, "buckets": buckets, "bytes": path.stat().st_size, "contains": atlas.contains}
 
 
 def diff(
@@ -67,67 +75,64 @@ def diff(
     most: Annotated[int, typer.Option("--most", min=0, help="changes to show")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Show which keys another atlas has gained and lost, and where the mean of what happened has moved farthest.
+    """Show which buckets another atlas has gained and lost, and from where things now go to another place.
 
-    Only means of three outcomes or more are compared.
+    A bucket is a map cell, and the direction in which things pass it. Only buckets that have three passages or more in
+    both are compared.
     """
     from stream.atlas.showing import diff as compared
     from stream.atlas.showing.reading import read
 
-    one, other = (read(file)[0] for file in (before, after))
-    levels = compared.levels(one, other)
+    one, other = (read(file).passages for file in (before, after))
+    buckets = compared.buckets(one, other)
     try:
         changes = compared.changes(one, other, horizon_s, most)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--horizon-s") from error
     if as_json:
-        found = {"levels": [each._asdict() for each in levels], "changes": [each._asdict() for each in changes]}
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps({**buckets._asdict(), "changes": [each._asdict() for each in changes]}))
         return
-    for level in levels:
-        typer.echo(
-            f"level {level.level}: {counted(level.gained, 'key')} gained, {level.lost:,} lost, {level.kept:,} kept"
-        )
+    typer.echo(f"{counted(buckets.gained, 'bucket')} gained, {buckets.lost:,} lost, {buckets.kept:,} kept")
     for change in changes:
         heading = "still" if change.heading_deg is None else f"heading {change.heading_deg}"
         typer.echo(
-            f"{change.moved_m:,.0f} m at {change.lat:.5f}, {change.lon:.5f}, {heading}, speed class "
-            f"{change.speed_class}, level {change.level}: {change.n[0]:g} and {change.n[1]:g} outcomes"
+            f"{change.moved_m:,.0f} m from {change.lat:.5f}, {change.lon:.5f}, {heading}: "
+            f"{change.n[0]:,} and {change.n[1]:,} passages"
         )
 
 
 def show(file: File, as_json: Json = False) -> None:
-    """Show which pings an atlas contains, and how much it has seen at each level."""
-    from model.atlas.cells import LEVEL_SHIFT, ZOOMS
-    from model.atlas.outcomes import HORIZONS_S
-    from model.atlas.published import UNIT
+    """Show which pings an atlas contains, how large it is, and how it did when it was examined.
+
+    It is examined by the fleet's own newest pings: each is forecast with the passages of all other vehicles.
+    """
     from stream.atlas.showing.reading import read
 
-    atlas, contains = read(file)
-    levels = []
-    for level, zoom in enumerate(ZOOMS):
-        rows = atlas.key >> LEVEL_SHIFT == level
-        outcomes = atlas.n[rows].sum(axis=0) // UNIT
-        seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, outcomes, strict=True)}
-        levels.append(_Level(level, zoom, int(rows.sum()), seen))
+    size = _size(file, read(file))
     if as_json:
-        typer.echo(json.dumps({"contains": contains, "levels": [one._asdict() for one in levels]}))
+        typer.echo(json.dumps(size))
         return
-    typer.echo(_contained(contains))
-    for one in levels:
-        typer.echo(f"level {one.level} (zoom {one.zoom}): {counted(one.keys, 'key')}; {one.seen()}")
+    passages = size["passages"]
+    typer.echo(_contained(size["contains"]))
+    typer.echo(
+        f"{counted(passages, 'passage')} in {counted(size['buckets'], 'bucket')} (map cells and directions), "
+        f"{size['bytes'] / max(passages, 1):,.0f} bytes a passage"
+    )
+    for line in _report(size["contains"].get("report", {})):
+        typer.echo(line)
 
 
-class _Level(NamedTuple):
-    """Holds what an atlas has seen at one level."""
-
-    level: int
-    zoom: int
-    keys: int
-    outcomes: dict[str, int]  # by seconds ahead
-
-    def seen(self) -> str:
-        return ", ".join(f"{count:,} after {seconds} s" for seconds, count in self.outcomes.items())
+def _report(card: dict[str, Any]) -> Iterator[str]:
+    """Yields the report card of an atlas (`model.atlas.examining`) in words."""
+    questions = counted(card.get("questions", 0), "question")
+    if not card.get("horizons"):
+        yield f"not examined: {questions}, which is too few to find out how far its passages are to be believed"
+        return
+    yield f"examined by {questions}:"
+    for one in card["horizons"]:
+        off, nearer, held = f"{one['mean_m']:,.0f} m off", 100 * (1 - one["of_model"]), f"{100 * one['held']:.1f} %"
+        by = f"{nearer:.1f} %" if nearer > 0 else "no"
+        yield f"  after {one['after_s']:g} s: {off}, {by} nearer than the model alone; regions hold {held}"
 
 
 def check_folder(out: Path) -> None:
@@ -149,22 +154,21 @@ def _span(contains: dict[str, Any]) -> str:
 def export(
     file: File,
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
-    level: Annotated[int, typer.Option("--level", help="0 has the largest cells, 4 the smallest")] = FINEST,
     horizon_s: Horizon = 300.0,
-    least: Annotated[int, typer.Option("--least", min=1, help="outcomes that an arrow must be made of")] = 3,
+    least: Annotated[int, typer.Option("--least", min=1, help="passages that an arrow must be made of")] = 3,
     form: Annotated[Format, typer.Option("--format", help="geoparquet: needs the extra readers")] = Format.geojson,
 ) -> None:
-    """Draw an atlas as a map: an arrow for each cell, direction and class of speed, to about where they came."""
+    """Draw an atlas as a map: an arrow for each map cell and direction, to where things were that long after."""
     from stream.atlas.showing.flows import features
     from stream.atlas.showing.reading import read
     from stream.versions.files import write_whole
 
     check_folder(out)
-    atlas, _ = read(file)
+    passages = read(file).passages
     try:
-        found = list(features(atlas, level, horizon_s, least))
+        found = list(features(passages, horizon_s, least))
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(str(error), param_hint="--horizon-s") from error
     if form is Format.geoparquet:
         from stream.atlas.showing.geoparquet import parquet
 

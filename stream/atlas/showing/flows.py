@@ -1,8 +1,7 @@
-"""Draws an atlas as GeoJSON (RFC 7946): an arrow for each map cell, direction and class of speed, from the middle of
-the cell to about where those that passed there so were some time later.
+"""Draws an atlas as GeoJSON (RFC 7946): an arrow for each bucket, which is a map cell and an octant, from the middle of
+where things passed to the middle of where they were some time later. Middles are medians.
 
-An atlas has what happened beyond what physics expected of each ping. What it expected is drawn for the octant and for
-the middle of the class of speeds, so that the end of an arrow may be off by some hundred metres, and more above 15 m/s.
+Shapes: N arrows, R passages of which is known where they were then.
 """
 
 from __future__ import annotations
@@ -11,73 +10,69 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.atlas.cells import FINEST, LEVEL_SHIFT, STILL, ZOOMS
-from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
-from model.atlas.published import UNIT, Published
-from stream.engine.answers import M_PER_DEG
+from model.atlas.buckets import OCTANT_BITS, STILL, Keys
+from model.atlas.published import Published
+from model.atlas.ways import I64, ON_M, ON_S
+from model.kinematics.geo import E7, F64, displacement_m, moved_deg
 
-# What is drawn for a class of speeds: its middle.
-SPEED_MPS: Final = (0.0, 1.75, 5.5, 11.5, 20.0)
+DIGITS: Final = 6  # of degrees: 0.1 m
 
 
 class Arrows(NamedTuple):
-    """The arrows of one level, in columns of N rows."""
+    """The arrows of an atlas, in columns of N rows, in the order of their buckets."""
 
-    lat: Any  # [N], of the middle of the cell
-    lon: Any
-    to_lat: Any
-    to_lon: Any
-    n: Any  # outcomes
-    octant: Any
-    kind: Any  # the class of speeds
+    bucket: Keys
+    lat: F64  # [N]
+    lon: F64
+    to_lat: F64
+    to_lon: F64
+    n: I64  # passages
 
 
-def arrows(atlas: Published, level: int, horizon_s: float, least: float) -> Arrows:
-    """Returns the arrows of one level that are made of `least` outcomes or more.
+def arrows(passages: Published, horizon_s: float, least: int) -> Arrows:
+    """Returns the arrows of buckets in which it is known of `least` passages or more where they were horizon_s later.
 
-    Raises ValueError for a level or a horizon that an atlas does not have.
+    Raises ValueError for a horizon that passages do not have.
     """
-    if not 0 <= level <= FINEST:
-        raise ValueError(f"level {level}: arrows are drawn of levels 0 (the largest cells) to {FINEST}")
-    if horizon_s not in HORIZONS_S:
-        raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
-    column = HORIZONS_S.index(horizon_s)
-    rows = np.flatnonzero((atlas.key >> LEVEL_SHIFT == level) & (atlas.n[:, column] >= least * UNIT))
-    key, n = atlas.key[rows], atlas.n[rows, column] / UNIT
-    lat, lon = middles(key, level)
-    octant, kind = (key >> 4) & 15, key & 15
-    turn = np.where(octant == STILL, 0, octant) * (np.pi / 4)
-    speed = np.take(SPEED_MPS, kind)
-    velocity = np.stack([np.sin(turn), np.cos(turn)], axis=-1) * speed[:, None]
-    off_m = atlas.off_cm[rows, column] / (CM_PER_M * n[:, None])
-    to = expected_m(velocity, np.full((len(rows), 1), horizon_s))[:, 0] + off_m
-    end_lat = lat + to[:, 1] / M_PER_DEG
-    end_lon = lon + to[:, 0] / (M_PER_DEG * np.cos(np.radians(lat)))
-    return Arrows(lat, lon, end_lat, end_lon, n, octant, kind)
+    if horizon_s not in ON_S:
+        raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{later_s:g}' for later_s in ON_S)} s")
+    place = ON_S.index(horizon_s)
+    rows = np.flatnonzero(passages.known > place)
+    bucket = np.searchsorted(passages.stop, rows, side="right")
+    enough = np.bincount(bucket, minlength=len(passages.bucket))[bucket] >= least
+    rows = rows[enough]
+    bucket, arrow, n = np.unique(bucket[enough], return_inverse=True, return_counts=True)
+    own = [column[rows] for column in passages.places()]
+    lat_e7, lon_e7 = (_medians(column, arrow) for column in own)
+    own_m = displacement_m(lat_e7[arrow], lon_e7[arrow], *own)
+    east_m, north_m = (own_m + passages.on[rows, place] * ON_M).T
+    to_m = np.stack([_medians(east_m, arrow), _medians(north_m, arrow)], axis=-1)
+    here = lat_e7 / E7, lon_e7 / E7
+    return Arrows(passages.bucket[bucket], *here, *moved_deg(*here, to_m), n)
 
 
-def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
-    """Yields the arrows of one level as GeoJSON features. Raises as `arrows`."""
-    for lat, lon, end_lat, end_lon, n, octant, kind in zip(*arrows(atlas, level, horizon_s, least), strict=True):
-        ends = [[round(float(x), 6) for x in pair] for pair in ((lon, lat), (end_lon, end_lat))]
-        heading = None if octant == STILL else int(octant) * 45
-        what = {"n": round(float(n), 2), "heading_deg": heading, "speed_class": int(kind), "after_s": horizon_s}
+def features(passages: Published, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
+    """Yields the arrows as GeoJSON features. Raises as `arrows`."""
+    for bucket, lat, lon, to_lat, to_lon, n in zip(*arrows(passages, horizon_s, least), strict=True):
+        ends = [[round(float(x), DIGITS) for x in pair] for pair in ((lon, lat), (to_lon, to_lat))]
         yield {
             "type": "Feature",
             "geometry": {"type": "LineString", "coordinates": ends},
-            "properties": what,
+            "properties": {"n": int(n), "heading_deg": heading_deg(bucket), "after_s": horizon_s},
         }
 
 
-def middles(key: Any, level: int) -> tuple[Any, Any]:
-    """Returns the latitudes and longitudes of the middles of the map cells of keys [N]."""
-    x, y = (((key >> shift) & (2**20 - 1)) + 0.5 for shift in (40, 20))
-    return degrees(x, y, level)
+def heading_deg(bucket: int) -> int | None:
+    """Returns the middle of a bucket's octant; None for what stood."""
+    octant = int(bucket) & ((1 << OCTANT_BITS) - 1)
+    return None if octant == STILL else 45 * octant
 
 
-def degrees(x: Any, y: Any, level: int) -> tuple[Any, Any]:
-    """Returns the latitudes and longitudes of positions in map cells of a level: columns [N] and rows [N]."""
-    side = 2.0 ** ZOOMS[level]
-    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y / side))))
-    return lat, x / side * 360.0 - 180.0
+def _medians(values: NDArray[Any], group: I64) -> F64:
+    """Returns the medians of groups of values [R]; `group` [R] rises from 0 on, and leaves no number out."""
+    values = values[np.lexsort((values, group))]
+    count = np.bincount(group)
+    begin = np.cumsum(count) - count
+    return np.asarray((values[begin + (count - 1) // 2].astype(np.float64) + values[begin + count // 2]) / 2)

@@ -24,9 +24,8 @@ def parquet(features: Sequence[dict[str, Any]]) -> bytes:
     about = [feature["properties"] for feature in features]
     columns = {
         "geometry": pa.array([_wkb(line) for line in lines], pa.binary()),
-        "n": pa.array([one["n"] for one in about], pa.float64()),
+        "n": pa.array([one["n"] for one in about], pa.int32()),
         "heading_deg": pa.array([one["heading_deg"] for one in about], pa.int16()),
-        "speed_class": pa.array([one["speed_class"] for one in about], pa.int8()),
         "after_s": pa.array([one["after_s"] for one in about], pa.float64()),
     }
     table = pa.table(columns).replace_schema_metadata({"geo": json.dumps(_metadata(lines))})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from model.atlas.published import Published
-from model.atlas.version import AtlasError, loads
+from model.atlas.atlas import Atlas
+from model.atlas.version import AtlasError
 
 
-def read(file: Path) -> tuple[Published, dict[str, Any]]:
-    """Returns an atlas, and which pings it contains. Raises OSError, or ValueError if it is none."""
+def read(file: Path) -> Atlas:
+    """Returns the atlas that a file holds. Raises OSError, or ValueError if it is none or of another layout."""
     try:
-        return loads(file.read_bytes())
+        return Atlas.load(file)
     except AtlasError as error:
         raise ValueError(f"{file}: {error}") from error

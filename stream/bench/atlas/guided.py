@@ -1,6 +1,6 @@
 """`pathcast bench worker --atlas`: workers that drain a filled topic, with an atlas and without, in turn.
 
-    an atlas of the benchmark's own pings, filled up to `--atlas-keys`, is announced before the first ping
+    an atlas of the benchmark's own pings, filled up to `--atlas-passages`, is announced before the first ping
     pings -> Apache Kafka
     runs times: a fresh worker drains them without --atlases | another one with them; the other way round in every other
     once more with the atlas, sampled by py-spy
@@ -64,13 +64,13 @@ class Found(NamedTuple):
         return [one.per_cpu_s / other.per_cpu_s for one, other in zip(self.guided, self.plain, strict=True)]
 
 
-def run(options: Options, keys: int, servers: Servers, show: Show) -> Report:
+def run(options: Options, passages: int, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops; WeightsError for bad weights."""
     show(f"making {options.pings:,} pings of {options.entities:,} entities")
     pings = list(Workload(options.entities, options.data).rounds(options.rounds))
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
-        show(f"making an atlas of {keys:,} keys")
-        atlas = _written(filled.bytes_of(pings, keys), Path(folder))
+        show(f"making an atlas of {passages:,} passages")
+        atlas = _written(filled.bytes_of(pings, passages), Path(folder))
         with _topics(options, servers, atlas) as names:
             show("filling the topic")
             topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
@@ -138,8 +138,8 @@ def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen
         f"{options.entities:,} entities, {options.rounds} pings each, {options.partitions} partitions, "
         f"batches of at most {options.max_batch}, weights {options.weights}; medians of {options.runs} runs, "
         "with and without in turn",
-        f"an atlas of {len(atlas.sums):,} keys; of {forecasts:,} forecasts {asked / forecasts:.1%} asked it, and it "
-        f"moved {moved / forecasts:.1%}",
+        f"an atlas of {len(atlas.passages.known):,} passages; of {forecasts:,} forecasts {asked / forecasts:.1%} "
+        f"asked it, and it moved {moved / forecasts:.1%}",
         *too_short([*found.plain, *found.guided]),
     ]
     if seen is not None:
@@ -148,7 +148,7 @@ def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen
         notes.append(NOT_PROFILED + why)
     numbers = {
         "options": {**asdict(options), "data": str(options.data or ""), "flame": str(options.flame or "")},
-        "keys": len(atlas.sums),
+        "passages": len(atlas.passages.known),
         "without": [one._asdict() for one in found.plain],
         "with": [one._asdict() for one in found.guided],
         "served": [one._asdict() for one in found.served],

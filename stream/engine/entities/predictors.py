@@ -256,7 +256,10 @@ def _fixes_of(rows: Any, counts: NDArray[np.int64]) -> Any:
 
 
 def _part(guide: Guide | None, at: Any) -> Guide | None:
-    return guide if guide is None or isinstance(at, slice) else Guide(guide.atlases, guide.which[at])
+    if guide is None or isinstance(at, slice):
+        return guide
+    approach = guide.approach.at(at) if len(guide.approach.came) else guide.approach
+    return Guide(guide.atlases, guide.which[at], approach)
 
 
 def _order(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

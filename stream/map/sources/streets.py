@@ -88,8 +88,7 @@ class Streets:
 
 
 def _ways(path: Path) -> Ways:
-    atlas, _ = read(path)
-    return ways(atlas)
+    return ways(read(path).passages)
 
 
 def _inside(found: Ways, box: Box | None) -> Any:

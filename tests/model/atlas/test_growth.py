@@ -1,140 +1,171 @@
-"""Outcomes that are counted while pings come: they are those of whole tracks, however the pings come."""
+"""What is found while pings come does not depend on how they come: passages, questions, and what still waits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
-from atlas_worlds import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from model.atlas import growth, outcomes, sums
-from model.atlas.cells import LEVELS
-from model.atlas.days import DAY_MS, Day, by_day
-from model.atlas.growth import Growth
-from model.atlas.outcomes import NEVER
-from model.atlas.sums import Sums
+from model.atlas import growth, questions
+from model.atlas.believing import HORIZONS_S
+from model.atlas.days import DAY_MS
+from model.atlas.growth import ANEW, KEEP_MS, LOST_MS, Growth, Known
+from model.atlas.passages import Passages, entity_ids
+from model.atlas.questions import WINDOW, WINDOW_MS, Questions
+from model.atlas.ways import MAX_APART_MS, ON_S
 from model.kinematics.features import FIX
+from model.kinematics.geo import displacement_m
 
 START_MS = 19_700 * DAY_MS - 1_800_000  # half an hour before midnight
 NAMES = ["a", "b", "c"]
-# Pings: of whom, how long after its last one, whether it begins a track, and where.
-STEP_S = st.sampled_from([1, 5, 20, 30, 59, 60, 61, 120, 299, 300, 590, 600, 601, 899, 900, 901, 3_000])
+# Pings: of whom, how long after its last one, how it begins a track, and where.
+STEP_S = st.sampled_from([1, 5, 20, 30, 60, 61, 299, 300, 301, 590, 900, 1_080, 3_000, 90_000, 518_399, 518_400])
 PING = st.tuples(
-    st.integers(0, len(NAMES) - 1), STEP_S, st.booleans(), st.integers(-3_000, 3_000), st.integers(-3_000, 3_000)
+    st.integers(0, len(NAMES) - 1),
+    STEP_S,
+    st.sampled_from([0, 0, 0, 1, ANEW]),
+    st.integers(-3_000, 3_000),
+    st.integers(-3_000, 3_000),
 )
+
+
+@pytest.fixture(autouse=True)
+def many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "OF_PINGS", 2)
 
 
 class Pings:
     """Pings of some entities, in the order in which they come."""
 
-    def __init__(self, drawn: list[tuple[int, int, bool, int, int]]) -> None:
-        self.who = np.array([one[0] for one in drawn], np.int64)
-        self.fixes, self.begins = np.zeros(len(drawn), FIX), np.zeros(len(drawn), np.bool_)
+    def __init__(self, drawn: list[tuple[int, int, int, int, int]]) -> None:
+        who = np.array([one[0] for one in drawn], np.int64)
+        self.ids, self.fixes = entity_ids(NAMES)[who], np.zeros(len(drawn), FIX)
+        self.begins = np.zeros(len(drawn), np.uint8)
         now_ms = dict.fromkeys(range(len(NAMES)), START_MS)
-        for at, (who, step_s, begins, north, east) in enumerate(drawn):
-            now_ms[who] += 1_000 * step_s
-            self.fixes[at] = now_ms[who], 300_000_000 + 10 * north, -977_000_000 + 10 * east, 65_535, 65_535
-            self.begins[at] = (begins and step_s > 600) or who not in self.who[:at]
-        self.ids = sums.entity_ids(NAMES)[self.who]
+        for at, (one, step_s, begins, north_m, east_m) in enumerate(drawn):
+            now_ms[one] += 1_000 * step_s
+            self.fixes[at] = now_ms[one], 300_000_000 + 90 * north_m, -977_000_000 + 104 * east_m, 65_535, 65_535
+            self.begins[at] = ANEW if one not in who[:at] else begins
 
-    def grown(self, cuts: list[int], *, stored: bool = False) -> dict[int, Day]:
-        """Counts them in portions; if `stored`, over a restart after each portion."""
-        found, now = {}, Growth()
-        for low, high in zip([0, *cuts], [*cuts, len(self.who)], strict=True):
-            part = slice(low, high)
-            for day, one in now.add(self.ids[part], self.fixes[part], self.begins[part]):
-                found[day] = found.get(day, Day.none()).plus(Day.loads(one.dumps()) if stored else one)
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, part: slice) -> tuple[Any, Any, Any]:
+        """Those of one entity one after the other, as a follower returns them."""
+        order = np.argsort(self.ids[part], kind="stable")
+        return self.ids[part][order], self.fixes[part][order], self.begins[part][order]
+
+    def grown(self, cuts: list[int], *, stored: bool = False) -> tuple[Known, Growth]:
+        """Takes them in portions; if `stored`, over a restart after each portion."""
+        now, found = Growth(), list[Known]()
+        for low, high in zip([0, *cuts], [*cuts, len(self)], strict=True):
+            found.append(now.add(*self.of(slice(low, high))))
             now = Growth.loads(now.dumps()) if stored else now
-        return found
-
-    def of_whole_tracks(self) -> dict[int, Sums]:
-        order = np.argsort(self.who, kind="stable")
-        fixes, who, ids = self.fixes[order], self.who[order], self.ids[order]
-        starts = np.flatnonzero(self.begins[order])
-        found = outcomes.of_tracks(fixes, starts)
-        counts = sums.counted(who[found.row], found.key, fixes["ts_ms"][found.row])
-        row, horizon = np.nonzero(found.known_ms < NEVER)
-        ts_ms = fixes["ts_ms"][found.row[row]]
-        return {day: Sums.of_outcomes(found, counts, ids[found.row], row[at], horizon[at]) for day, at in by_day(ts_ms)}
-
-
-def added_up(pieces: Iterable[tuple[int, Day]]) -> dict[int, Day]:
-    found: dict[int, Day] = {}
-    for day, one in pieces:
-        found[day] = found.get(day, Day.none()).plus(one)
-    return found
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(PING, max_size=60), st.data())
-def test_in_any_portions_and_over_restarts_outcomes_are_those_of_whole_tracks(drawn: Any, data: Any) -> None:
-    pings = Pings(drawn)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(drawn)), max_size=8)))
-    found, whole = pings.grown(cuts, stored=data.draw(st.booleans())), pings.of_whole_tracks()
-    for day, one in found.items():
-        assert same(one.sums, whole.pop(day, Sums.none()))
-        here = pings.fixes["ts_ms"] // DAY_MS == day
-        assert one.pings == here.sum()
-        assert one.ids.tolist() == np.unique(pings.ids[here]).tolist()
-        if one.pings:
-            times = pings.fixes["ts_ms"][here]
-            assert (one.from_ms, one.to_ms) == (times.min(), times.max())
-    assert not any(len(one) for one in whole.values())
+        passages, asked = [one.passages.rows for one in found], [one.questions.rows for one in found]
+        return Known(Passages(np.concatenate(passages)), Questions(np.concatenate(asked))), now
 
 
 def random_pings(many: int, seed: int = 3) -> Pings:
     rng = np.random.default_rng(seed)
-    draw = lambda low, high: rng.integers(low, high, many).tolist()  # noqa: E731
-    steps = rng.choice([20, 30, 60, 61, 300], many).tolist()
-    return Pings(list(zip(draw(0, 3), steps, [False] * many, draw(-300, 300), draw(-300, 300), strict=True)))
+    steps, places = rng.choice([20, 30, 60, 61, 250], many).tolist(), rng.integers(-3_000, 3_000, (2, many)).tolist()
+    return Pings(list(zip(rng.integers(0, 3, many).tolist(), steps, [0] * many, *places, strict=True)))
 
 
-def test_what_many_pings_at_once_make_due_comes_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    pings = random_pings(500)
-    whole = added_up(Growth().add(pings.ids, pings.fixes, pings.begins))
-    monkeypatch.setattr(growth, "_SLICE", 20)
-    pieces = list(Growth().add(pings.ids, pings.fixes, pings.begins))
-    assert max(len(one.sums) for _, one in pieces) <= 20 * LEVELS < max(len(one.sums) for one in whole.values())
-    found = added_up(pieces)
-    assert all(same(one.sums, whole[day].sums) for day, one in found.items())
-    assert found.keys() == whole.keys()
+def as_bytes(found: Known) -> list[list[bytes]]:
+    return [sorted(row.tobytes() for row in part.rows) for part in (found.passages, found.questions)]
 
 
-def test_what_nothing_can_become_of_is_not_kept() -> None:
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PING, max_size=60), st.data())
+def test_in_any_portions_and_over_restarts_the_same_is_found(drawn: Any, data: Any) -> None:
+    pings = Pings(drawn)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(drawn)), max_size=8)))
+    whole, at_once = pings.grown([])
+    found, in_parts = pings.grown(cuts, stored=data.draw(st.booleans()))
+    assert as_bytes(found) == as_bytes(whole)
+    assert in_parts.dumps() == at_once.dumps()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_ping_by_ping_the_same_is_found_with_all_windows(stored: bool) -> None:
+    pings = random_pings(300)
+    whole, _ = pings.grown([])
+    found, _ = pings.grown(list(range(1, len(pings))), stored=stored)
+    assert as_bytes(found) == as_bytes(whole)
+    assert min(len(whole.passages), len(whole.questions)) > 60
+
+
+def test_a_question_has_the_pings_up_to_it_and_where_the_thing_went() -> None:
+    pings = random_pings(600)
+    found, _ = pings.grown([])
+    for at, window in enumerate(found.questions.windows):
+        own = pings.fixes[pings.ids == found.questions.rows["id"][at]]
+        (here,) = np.flatnonzero(own["ts_ms"] == found.questions.last["ts_ms"][at])
+        begin = np.searchsorted(own["ts_ms"], own["ts_ms"][here] - WINDOW_MS)
+        assert window.tobytes() == own[max(begin, here + 1 - WINDOW) : here + 1].tobytes()
+        for horizon, seconds in enumerate(HORIZONS_S):
+            happened = found.questions.happened_m[at, horizon]
+            assert happened == pytest.approx(went_m(own, int(here), round(1000 * seconds)), abs=2, nan_ok=True)
+    assert {len(window) for window in found.questions.windows} >= set(range(2, 8))
+
+
+def went_m(own: NDArray[Any], here: int, after_ms: int) -> NDArray[np.float64]:
+    """Where a thing that is seen every few minutes at most is after so many ms, by a loop; NaN where nobody knows."""
+    at_ms = own["ts_ms"][here] + after_ms
+    later = int(np.searchsorted(own["ts_ms"], at_ms))
+    if later == len(own):
+        return np.full(2, np.nan)
+    a, b = (own[row : row + 1] for row in (later - 1, later))
+    share = (at_ms - a["ts_ms"]) / (b["ts_ms"] - a["ts_ms"])
+    lat, lon = (a[name] + (b[name] - a[name]) * share for name in ("lat_e7", "lon_e7"))
+    return np.asarray(displacement_m(own["lat_e7"][here : here + 1], own["lon_e7"][here : here + 1], lat, lon)[0])
+
+
+def test_what_nothing_can_come_of_is_not_kept() -> None:
     pings = random_pings(2_000)
-    now = Growth()
-    now.add(pings.ids, pings.fixes, pings.begins)
-    kept = len(now.dumps()) // growth.WAITING.itemsize
-    in_the_last_quarter = sum(
-        int((pings.fixes["ts_ms"][pings.who == who] > pings.fixes["ts_ms"][pings.who == who].max() - 900_000).sum())
-        for who in range(len(NAMES))
-    )
-    assert kept == in_the_last_quarter
+    _, now = pings.grown([])
+    ts_ms = [pings.fixes["ts_ms"][pings.ids == one] for one in np.unique(pings.ids)]
+    assert len(now.dumps()) // growth.WAITING.itemsize == sum(int((ms >= ms[-1] - KEEP_MS).sum()) for ms in ts_ms)
 
 
-def test_a_track_that_goes_back_from_a_false_time_is_counted_and_does_not_grow_what_is_kept() -> None:
-    pings = random_pings(200)
-    false = pings.fixes.copy()
-    false["ts_ms"][:100] += 10 * DAY_MS
-    begins = pings.begins.copy()
-    for who in range(len(NAMES)):
-        begins[100 + int(np.flatnonzero(pings.who[100:] == who)[0])] = True
-    whole, parts = Growth(), Growth()
-    found = added_up(whole.add(pings.ids, false, begins))
-    cuts = [slice(at, at + 7) for at in range(0, 200, 7)]
-    later = added_up(piece for at in cuts for piece in parts.add(pings.ids[at], false[at], begins[at]))
-    assert sorted(found) == sorted(later)
-    assert all(same(one.sums, later[day].sums) for day, one in found.items())
-    assert whole.dumps() == parts.dumps()
-    assert np.frombuffer(whole.dumps(), growth.WAITING)["fix"]["ts_ms"].max() < START_MS + DAY_MS
+def ended(silence_ms: int, begins: int, *, forgotten: bool = False) -> int:
+    """How many passages of an hour's drive are known when the next ping comes after a silence."""
+    drive, now = np.zeros(120, FIX), Growth()
+    drive["ts_ms"], drive["lat_e7"] = START_MS + 30_000 * np.arange(120), 300_000_000 + 21_600 * np.arange(120)
+    ids = np.full(120, 7, np.uint64)
+    found = [now.add(ids, drive, np.arange(120) == 0)]
+    if forgotten:
+        now.forget(ids[:1])
+    later = drive[-1:].copy()
+    later["ts_ms"] += silence_ms
+    found.append(now.add(ids[:1], later, np.array([begins], np.uint8)))
+    assert not len(np.intersect1d(found[0].passages.rows["ts_ms"], found[1].passages.rows["ts_ms"]))
+    return sum(len(one.passages) for one in found)
 
 
-def test_bytes_that_are_no_day_are_refused() -> None:
-    raw = Day.of_pings(sums.entity_ids(NAMES), np.arange(3)).dumps()
-    for broken in (b"", raw[:-1], raw[:4] + b"\0" + raw[5:], b"day"):
-        with pytest.raises(ValueError, match="no day"):
-            Day.loads(broken)
+def test_the_end_of_a_track_is_known_when_the_next_begins_unless_that_is_days_later() -> None:
+    """What waits is forgotten when an entity was silent for a week: whether that was before the next ping came, or when
+    it came, must not be seen in what is known. So it is not known after a silence that is a little shorter, either."""
+    whole = ended(MAX_APART_MS + 1, 0)
+    assert whole == ended(3_700_000, 1) == ended(LOST_MS - 1, 1)
+    short = ended(LOST_MS, 1)
+    assert 0 < short < whole
+    assert short == ended(LOST_MS, 1, forgotten=True)
+    assert short == ended(3_700_000, ANEW) == ended(3_700_000, ANEW, forgotten=True)
+    assert whole - short <= 1 + ON_S[-1] / 30
+
+
+def test_a_track_that_goes_back_from_a_false_time_is_another_one_and_does_not_grow_what_is_kept() -> None:
+    pings = random_pings(300)
+    pings.fixes["ts_ms"][:150] += 10 * DAY_MS
+    for one in np.unique(pings.ids):
+        pings.begins[150 + int(np.flatnonzero(pings.ids[150:] == one)[0])] = 1
+    whole, at_once = pings.grown([])
+    found, in_parts = pings.grown(list(range(7, 300, 7)), stored=True)
+    assert as_bytes(found) == as_bytes(whole)
+    assert in_parts.dumps() == at_once.dumps()
+    assert np.frombuffer(at_once.dumps(), growth.WAITING)["fix"]["ts_ms"].max() < START_MS + DAY_MS

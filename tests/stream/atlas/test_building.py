@@ -8,27 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from model.atlas import outcomes, sums
-from model.atlas.cells import LEVELS
+from model.api import Predictor
+from model.atlas import questions
+from model.atlas.buckets import tiles
 from model.atlas.days import DAY_MS
-from model.atlas.outcomes import HORIZONS_S, NEVER
-from model.atlas.sums import Sums
 from model.atlas.version import dumps, loads
 from stream.adapters.files import Row, row_of
 from stream.atlas import building
-from stream.atlas.building import Built, Rules, of_rows
+from stream.atlas.building import Builder, Built, Rules, of_rows
 from stream.atlas.follower import Follower
 from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
 from stream.kafka.records.record_columns import Records
-from stream.tracks.fix import packed
-from stream.wire import Ping, Record
+from stream.wire import Record
+from stream.wire.forgetting import FORGET_HEADERS
 
 START_MS = 1_700_005_000_000  # 23 minutes before midnight
 
@@ -88,108 +86,117 @@ def test_entities_are_followed_apart() -> None:
     ]
 
 
-def assert_same(one: Sums, other: Sums) -> None:
-    for name in ("row", "n", "off_cm", "off_cm2"):
-        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+def of_records(rows: Sequence[Row], portion: int, partition: int = 0, builder: Builder | None = None) -> Built:
+    """What is known of the rows as records of a topic, so many at a time."""
+    builder = builder or Builder()
+    for begin in range(0, len(rows), portion):
+        some = enumerate(rows[begin : begin + portion], begin)
+        builder.add(Records.of([Record("t", partition, at, one.ts_ms or 0, one.key, one.value) for at, one in some]))
+    return builder.built()
 
 
-def test_the_sums_are_those_of_a_loop_over_pings() -> None:
-    expected: dict[tuple[int, int], list[list[int]]] = {}
-    for number, track in enumerate(FLEET):
-        bucket = int(sums.buckets(sums.entity_ids([f"van-{number}"]))[0])
-        fixes = packed([msgspec.json.decode(one.value, type=Ping) for one in track])
-        found = outcomes.of_tracks(fixes, np.array([0]))
-        met: set[tuple[int, int]] = set()
-        for at, ping in enumerate(found.row):
-            ts_ms = int(fixes["ts_ms"][ping])
-            for level in range(LEVELS):
-                key = int(found.key[at, level])
-                if (met_now := (key, ts_ms // sums.SLOT_MS)) in met:
-                    continue
-                met.add(met_now)
-                for h in range(len(HORIZONS_S)):
-                    if found.known_ms[at, h] != NEVER:
-                        cell = expected.setdefault(
-                            (ts_ms // DAY_MS, int(sums.rows_of(np.int64(key), np.int64(bucket)))),
-                            [[0, 0, 0, 0] for _ in HORIZONS_S],
-                        )[h]
-                        east, north = found.off_cm[at, h].tolist()
-                        for k, value in enumerate((1, east, north, east**2 + north**2)):
-                            cell[k] += value
-    built = of_rows(by_time(*FLEET)).days
-    assert len(built) == 2
-    assert [(day, row) for day, one in built.items() for row in one.sums.row.tolist()] == sorted(expected)
-    for day, one in built.items():
-        for place, key in enumerate(one.sums.row.tolist()):
-            columns = one.sums.n[place], one.sums.off_cm[place], one.sums.off_cm2[place]
-            assert np.column_stack(columns).tolist() == expected[day, key]
+def atlas_bytes(built: Built, rules: Rules = building.DEFAULT_RULES) -> bytes:
+    return dumps(*built.published(rules))
+
+
+def later(rows: Sequence[Row], days: int) -> list[Row]:
+    return [row_of(json.loads(one.value) | {"ts": (one.ts_ms or 0) + days * DAY_MS}) for one in rows]
 
 
 def test_neither_the_order_of_entities_nor_the_portions_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = of_rows(by_time(*FLEET))
-    one_by_one = of_rows([one for track in reversed(FLEET) for one in track])
-    assert dumps(*whole.published()) == dumps(*one_by_one.published())
+    """On three days there are more passages of one van at one place than are kept of a day: what is kept of all days at
+    once was less than what is kept of each."""
+    monkeypatch.setattr(questions, "OF_PINGS", 2)
+    rows = by_time(*FLEET)
+    rows = [*rows, *later(rows, 1), *later(rows, 2)]
+    whole = of_rows(rows)
+    one_by_one = of_rows([one for name in range(5) for one in rows if one.key == f"van-{name}".encode()])
+    raw = atlas_bytes(whole)
+    assert raw == atlas_bytes(one_by_one) == atlas_bytes(of_records(rows, 10**9)) == atlas_bytes(of_records(rows, 50))
     monkeypatch.setattr(building, "CHUNK_ROWS", 7)
-    portions = of_rows(by_time(*FLEET))
+    portions = of_rows(rows)
     assert list(portions.days) == list(whole.days)
-    for day, one in whole.days.items():
-        assert_same(portions.days[day].sums, one.sums)
-    assert dumps(*portions.published()) == dumps(*whole.published())
-    assert whole.published()[1] == {
-        **{"entities": 5, "pings": 400, "half_life_days": 14.0, "min_entities": 3},
-        **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": max(t[-1].ts_ms or 0 for t in FLEET)},
+    for day in whole.days:
+        assert portions.days.day(day).dumps() == whole.days.day(day).dumps()
+    assert atlas_bytes(portions) == raw
+    assert sum(len(whole.days.day(day).questions) for day in whole.days) > 200
+    assert len(whole.published().passages.known) > 100
+    assert whole.published().contains == {
+        **{"entities": 5, "pings": 1_200, "half_life_days": 14.0, "min_entities": 3, "report": {"questions": 0}},
+        **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": rows[-1].ts_ms},
     }
 
 
 def test_what_is_counted_without_an_entity_is_what_the_others_did() -> None:
     """So an entity is forgotten: the atlas is built anew from the log without it."""
     without, others = of_rows(by_time(*FLEET), without=["van-1"]), of_rows(by_time(FLEET[0], *FLEET[2:]))
-    assert dumps(*without.published()) == dumps(*others.published())
+    assert atlas_bytes(without) == atlas_bytes(others) != atlas_bytes(of_rows(by_time(*FLEET)))
     assert (without.left_out, others.left_out) == (80, 0)
 
 
-def test_an_atlas_is_of_the_newest_days_and_of_few_keys_if_asked() -> None:
+def test_an_atlas_is_of_the_newest_days_and_of_few_passages_if_asked() -> None:
     rows = by_time(*FLEET)
-    days = [row_of(json.loads(one.value) | {"ts": (one.ts_ms or 0) + n * DAY_MS}) for n in range(4) for one in rows]
-    whole = of_rows(days)
-    assert len(whole.days) == 5, "from before the first midnight until after the last"
-    _, contains = whole.published(Rules(half_life_days=0.5))
-    assert contains["from_ms"] // DAY_MS == START_MS // DAY_MS + 2, "a day that is two days old counts a sixteenth"
-    few, _ = whole.published(Rules(max_cells=10))
-    many, _ = whole.published()
-    assert len(few) == 10 < len(many)
-    assert set(few.key.tolist()) <= set(many.key.tolist())
+    whole = of_rows([one for number in range(8) for one in later(rows, number)])
+    assert len(list(whole.days)) == 9, "from before the first midnight until after the last"
+    found = whole.published(Rules(half_life_days=0.5))
+    assert found.contains["from_ms"] // DAY_MS == START_MS // DAY_MS + 6, "of a day that is three days old is nothing"
+    few, many = (whole.published(Rules(per_cell=most)).passages for most in (2, 128))
+    assert few.bucket.tolist() == many.bucket.tolist()
+    assert np.diff(few.stop, prepend=0).max() == 2 < np.diff(many.stop, prepend=0).max()
 
 
 def test_a_home_that_one_or_two_visit_is_not_published() -> None:
     home = [
-        [row(name, second, 9_000 + seconds) for second, seconds in enumerate(range(0, 3_000, 30))]
+        [row(name, second, 9_000 + seconds) for second, seconds in zip(range(0, 6_000, 30), [0, 90] * 100, strict=True)]
         for name in ("x", "y")
     ]
     mixed, alone = of_rows(by_time(*FLEET, *home)), of_rows(by_time(*FLEET))
 
-    def finest(built: Built, min_entities: int) -> set[int]:
-        return {int(key) for key in built.published(Rules(min_entities=min_entities))[0].key if key >> 60 == LEVELS - 1}
+    def cells(built: Built, min_entities: int) -> set[tuple[int, int]]:
+        found = built.published(Rules(min_entities=min_entities)).passages
+        return set(zip(*(part.tolist() for part in tiles(found.lat_e7, found.lon_e7, 17)), strict=True))
 
-    assert finest(mixed, 1) > finest(alone, 1)
-    assert finest(mixed, 3) == finest(alone, 3) != set()
+    assert cells(mixed, 1) > cells(alone, 1)
+    assert cells(mixed, 3) == cells(alone, 3) != set()
 
 
 def test_an_entity_in_two_partitions_has_two_tracks_and_is_one_entity() -> None:
-    """After partitions were added, its later pings are in another log, whose offsets begin anew."""
-    builder, track = building.Builder(), drive("van", 1)
-    for number, rows in enumerate((track[:40], track[40:])):
-        offsets = range(1_000 * (1 - number), 2_000)
-        records = [Record("pings", number, at, -1, one.key, one.value) for at, one in zip(offsets, rows, strict=False)]
-        builder.add(Records.of(records))
-    built = builder.built()
-    contains = built.published()[1]
-    assert (contains["pings"], contains["entities"], built.left_out) == (80, 1, 0)
+    """After partitions were added, its later pings are in another log, whose offsets begin anew. What one partition is
+    asked to forget is not what the other has."""
+    track = drive("van", 1, 300)
+    halves = of_records(track[:150], 100), of_records(track[150:], 100, 1)
+    both = halves[0].days
+    both.add_all(halves[1].days)
+    found = Built(both, 0).published(Rules(min_entities=1))
+    assert (found.contains["pings"], found.contains["entities"]) == (300, 1)
+    asks = Records.of([Record("t", 0, 150, START_MS, b"van", None, FORGET_HEADERS)])
+    builder = Builder()
+    assert len(of_records(track[:150], 100, 0, builder).published(Rules(min_entities=1)).passages.known)
+    builder.add(asks)
+    left = builder.built().days
+    left.add_all(halves[1].days)
+    second = halves[1].published(Rules(min_entities=1)).passages
+    assert Built(left, 0).published(Rules(min_entities=1)).passages.on.tolist() == second.on.tolist()
+    assert len(second.known) > 20
+
+
+def test_beside_a_model_it_is_found_out_how_far_passages_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the vans go back and forth, nothing but what others did tells when one turns."""
+    monkeypatch.setattr(questions, "OF_PINGS", 2)
+    built, predictor = of_rows(by_time(*(drive(f"van-{n}", n, 160) for n in range(8)))), Predictor.load("small")
+    found = built.published(predictor=predictor)
+    horizons = found.contains["report"]["horizons"]
+    assert found.contains["report"]["questions"] > 100
+    assert [one["after_s"] for one in horizons] == [60.0, 300.0, 900.0]
+    assert horizons[1]["of_model"] < 0.8
+    assert 0.85 < horizons[1]["held"] < 0.95
+    assert dumps(*built.published(predictor=predictor)) == dumps(*found)
+    assert loads(dumps(*found)).contains == found.contains
 
 
 def test_nothing_gives_an_empty_atlas() -> None:
-    found, contains = loads(dumps(*of_rows([]).published()))
-    assert (len(found), contains["pings"]) == (0, 0)
+    found = loads(atlas_bytes(of_rows([])))
+    assert (len(found.passages.known), found.contains["pings"]) == (0, 0)
 
 
 # -- the commands
@@ -217,8 +224,8 @@ def test_an_atlas_of_the_sample_is_built_shown_and_drawn(buses: Path, tmp_path: 
     assert buses.read_bytes() == again.read_bytes()
     assert summary["bytes"] == buses.stat().st_size
     assert "6,724 pings of 36 entities, 2017-03-21 11:00 to 2017-03-21 14:59 UTC" in run("show", buses).output
-    levels = json.loads(run("show", buses, "--json").stdout)["levels"]
-    assert sum(one["keys"] for one in levels) == summary["keys"]
+    assert json.loads(run("show", buses, "--json").stdout)["passages"] == summary["passages"] > 1_000
+    assert summary["report"]["questions"] > 100
     assert run("export", buses, "--out", drawn).exit_code == 0
     arrows = json.loads(drawn.read_text())["features"]
     assert len(arrows) > 100
@@ -250,10 +257,7 @@ def test_versions_are_listed_and_compared_and_an_entity_is_left_out(tmp_path: Pa
         "b",
         "0",
     ]
-    found = json.loads(run("diff", one, other, "--json").stdout)
-    assert sum(level["lost"] for level in found["levels"]) > 0
-    assert len(found["changes"]) <= 10
-    assert "keys gained" in run("diff", one, other).output
+    assert json.loads(run("diff", one, other, "--json").stdout)["kept"] > 0
     assert run("diff", one, other, "--horizon-s", 61).exit_code == 2
     for wrong in ("2w", "0d", "d"):
         assert run("build", "--data", mine, "--out", one, "--half-life", wrong).exit_code == 2
@@ -298,6 +302,6 @@ def test_what_cannot_be_read_or_asked_is_said_in_one_line(tmp_path: Path) -> Non
         == run("build", "--from-topic", "t", "--columns", "t=x", "--out", out).exit_code
         == 2
     )
-    for wrong in (("--level", 5), ("--horizon-s", 61), ("--least", 0)):
+    for wrong in (("--horizon-s", 61), ("--least", 0)):
         assert run("export", out, "--out", tmp_path / "x.geojson", *wrong).exit_code == 2
     assert not (tmp_path / "x.geojson").exists()

@@ -44,23 +44,20 @@ ROWS = [row("bus", ts_ms) for ts_ms in range(HOUR - 1_200_000, HOUR + 2 * HOUR_M
 def test_the_version_of_an_hour_is_made_of_what_was_known_before_it(most: int) -> None:
     found = walked(ROWS, most)
     assert [one for one, _ in found] == ROWS
-    for one, version in found:
-        assert one.ts_ms is not None
-        begin = one.ts_ms // HOUR_MS * HOUR_MS
-        before = [other for other in ROWS if other.ts_ms is not None and other.ts_ms < begin]
-        assert version == (made_of(before) if before else None)
+    for begin in (HOUR - HOUR_MS, HOUR, HOUR + HOUR_MS):
+        before = [one for one in ROWS if (one.ts_ms or 0) < begin]
+        versions = {version for one, version in found if begin <= (one.ts_ms or 0) < begin + HOUR_MS}
+        assert versions == {made_of(before) if before else None}
 
 
 @pytest.mark.parametrize(("late_ms", "is_in_it"), [(-1, True), (0, False), (1, False)])
-def test_one_outcome_that_is_known_at_the_full_hour_is_not_in_its_version(late_ms: int, is_in_it: bool) -> None:
-    """Two pings, and after 60 s the one that shows what became of the second: exactly one outcome, when it comes."""
+def test_one_passage_that_is_known_at_the_full_hour_is_not_in_its_version(late_ms: int, is_in_it: bool) -> None:
+    """The second ping is a passage, of which the last one shows where it was 18 minutes later: then it is known."""
     last = HOUR + late_ms
-    before = [row("bus", last - 90_000), row("bus", last - 60_000)]
-    rows = [*before, row("bus", last), row("other", HOUR + 1)]
-    atlas, without = atlas_of(of_rows(rows[:3]), ANY), atlas_of(of_rows(before), ANY)
-    assert atlas.sums.n[:, 0].any()
-    assert not without.sums.n.any()
-    assert walked(rows)[-1][1] == (atlas if is_in_it else without).version
+    rows = [row("bus", last - second * 1_000) for second in (1_140, *range(1_080, -1, -60))]
+    atlas, without = atlas_of(of_rows(rows), ANY), atlas_of(of_rows(rows[:-1]), ANY)
+    assert (len(atlas.passages.known), len(without.passages.known)) == (1, 0)
+    assert walked([*rows, row("other", HOUR + 1)])[-1][1] == (atlas if is_in_it else without).version
 
 
 def test_hours_without_a_ping_make_no_version_and_the_next_one_has_all_before() -> None:

@@ -1,11 +1,17 @@
-"""Tests what the benchmark of an atlas's versions measures: all pings of a fleet whose streets are shared."""
+"""Tests what the benchmarks of an atlas measure: a version of all pings of a fleet whose streets are shared, and one
+that is filled up and keeps what was found."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
 
-from stream.bench.atlas import versions
+from model.api import Atlas
+from model.atlas.buckets import COLUMN, OCTANT_BITS, ZOOM, tiles
+from stream.bench.atlas import filled, versions
 from stream.bench.atlas.fleet import Fleet
+from stream.bench.harness.workload import Workload
 
 
 def test_vehicles_share_streets() -> None:
@@ -15,12 +21,31 @@ def test_vehicles_share_streets() -> None:
     assert min(map(len, lines)) < len(pings) / 10
 
 
-def test_a_version_is_of_every_ping_of_the_fleet() -> None:
-    report = versions.run(versions.Options(vehicles=60, days=0.1), lambda text: None)
-    numbers = report.numbers
+def test_a_version_is_of_every_ping_of_the_fleet(weights: str) -> None:
+    numbers = versions.run(versions.Options(vehicles=60, days=0.1, weights=weights), lambda text: None).numbers
     assert numbers["pings"] == 60 * 144
-    assert sum(numbers["keys_by_level"]) == numbers["keys"] > 500
-    assert all(numbers["keys_by_level"])
-    assert numbers["bytes"] > 168 * numbers["keys"]
+    assert numbers["passages"] > numbers["buckets"] > 500
+    assert numbers["questions"] > 300, "of one ping in sixteen"
+    assert numbers["bytes"] > 100 * numbers["passages"]
     assert numbers["peak_bytes"] > 2**20
     assert all(numbers[f"{name}_s"] > 0 for name in versions.TIMED)
+
+
+def test_an_atlas_that_is_filled_up_has_what_was_found_and_copies_that_lie_in_their_cells_elsewhere() -> None:
+    pings = list(Workload(100).rounds(40))
+    few, many = (Atlas.of(filled.bytes_of(pings, passages)).passages for passages in (1, 20_000))
+    assert 100 < len(few.known) < 10_000 < 20_000 <= len(many.known) < 21_000
+    place = np.searchsorted(many.bucket, few.bucket)
+    assert_array_equal(many.bucket[place], few.bucket)
+    size = np.diff(many.stop, prepend=0)
+    found = np.isin(np.repeat(many.bucket, size), few.bucket)
+    for name in ("lat_e7", "lon_e7", "in_m", "velocity", "on", "known", "mark"):
+        assert_array_equal(getattr(many, name)[found], getattr(few, name), name)
+    column, row = tiles(many.lat_e7, many.lon_e7, ZOOM)
+    assert_array_equal(column << COLUMN - OCTANT_BITS | row, np.repeat(many.bucket >> OCTANT_BITS, size))
+    assert np.ptp(column) > 1_000 < np.ptp(row), "far apart"
+
+
+def test_nothing_is_filled_up_with_nothing() -> None:
+    with pytest.raises(ValueError, match="more pings"):
+        filled.bytes_of(list(Workload(1).rounds(5)), 100)

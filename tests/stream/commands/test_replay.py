@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from bisect import bisect_left
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
@@ -14,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from model.api import Predictor
+from model.api import Atlas, Predictor
 from stream.adapters.files import read_in_order
 from stream.atlas.building import Rules, of_rows
 from stream.atlas.replaying import atlas_of
@@ -119,12 +120,12 @@ def test_horizons_that_are_none_are_bad_usage(tracks: Path, horizons: str) -> No
 
 
 def fleet(path: Path) -> Path:
-    """Two hours and a half of four buses on one street, each five minutes behind the one before."""
+    """Two hours and a half of six buses, up and down one street, each two minutes behind the one before."""
     begin = T0 // HOUR_MS * HOUR_MS + HOUR_MS // 2
     rows = [
-        f"{entity},{begin + n * 60_000 + behind},{30 + (n - 5 * behind) % 40 / 500},-97\n"
-        for n in range(150)
-        for behind, entity in enumerate("abcd")
+        f"{entity},{begin + n * 10_000 + behind},{30 + abs((n / 6 - 2 * behind) % 40 - 20) / 500:.7f},-97\n"
+        for n in range(900)
+        for behind, entity in enumerate("abcdef")
     ]
     path.write_text("entity_id,t,lat,lon\n" + "".join(rows))
     return path
@@ -153,36 +154,38 @@ def test_with_an_atlas_each_hour_asks_the_version_that_knows_what_was_before_it(
     replayed(data, "--out", plain, "--weights", weights)
     result = replayed(data, "--out", out, "--weights", weights, "--atlas", "1h", "--json")
     assert json.loads(result.stdout)["atlases"] == 2
-    rows = list(read_in_order(data))
-    moved = set()
+    times_ms, moved, examined = [row.ts_ms or 0 for row in read_in_order(data)], set(), set()
     for line, bare in zip(out.read_bytes().splitlines(), plain.read_bytes().splitlines(), strict=True):
         found, without = loads_forecast(line), loads_forecast(bare)
         begin = found.anchor.ts // HOUR_MS * HOUR_MS
-        before = [row for row in rows if row.ts_ms is not None and row.ts_ms < begin]
+        before = bisect_left(times_ms, begin)
         assert found.atlas is not None
         assert not found.atlas.late
-        assert found.atlas.version == (_version(len(before), data) if before else None)
+        asked = _version(before, data, weights) if before else None
+        assert found.atlas.version == (asked and asked.version)
+        examined |= {begin} if asked and "horizons" in asked.contains["report"] else set()
         if found.atlas.pings:
             moved.add(begin)
             assert found.horizons != without.horizons
         else:
             assert found.horizons == without.horizons
     assert len(moved) == 2, "in both hours that have a version"
+    assert examined == {max(moved)}, "the first of them had too few questions"
 
 
 @cache
-def _version(rows: int, data: Path) -> str:
-    return atlas_of(of_rows(islice(read_in_order(data), rows)), Rules()).version
+def _version(rows: int, data: Path, weights: str) -> Atlas:
+    return atlas_of(of_rows(islice(read_in_order(data), rows)), Rules(), Predictor.load(weights))
 
 
-def test_what_four_show_is_left_out_where_five_are_asked_for(weights: str, tmp_path: Path) -> None:
+def test_what_six_show_is_left_out_where_seven_are_asked_for(weights: str, tmp_path: Path) -> None:
     data = fleet(tmp_path / "fleet.csv")
 
     def asked(*options: str) -> int:
         result = replayed(data, "--out", "-", "--weights", weights, "--atlas", "1h", *options)
         return sum(json.loads(line)["atlas"]["pings"] > 0 for line in result.stdout.splitlines())
 
-    assert asked() > asked("--min-entities", "5") == 0
+    assert asked() > asked("--min-entities", "7") == 0
 
 
 @pytest.mark.parametrize(

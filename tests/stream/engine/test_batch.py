@@ -12,6 +12,7 @@ from engine_rig import SETTINGS, Rig, forecasts, ping, steady
 from model.api import Predictor
 from stream.engine.batch import Outcome, Rows
 from stream.tracks.track import Accepted, Late, Verdict
+from stream.tracks.track_table import NOT_ASKED
 from stream.wire import Outgoing, loads_gapfill
 
 PLAIN, RESTART, LATE, NOTHING = "plain", "restart", "late", "nothing"
@@ -34,7 +35,7 @@ def test_a_step_ends_where_a_state_is_not_simply_followed(entities: list[list[st
     kinds = [kind for pings in entities for kind in pings]
     slots = np.repeat(np.arange(len(entities)) * 3, [len(pings) for pings in entities]).astype(np.int64)
     taken = np.array([kind != NOTHING for kind in kinds], np.int64)
-    rows = Rows(*np.zeros((1, len(kinds)), np.int64), slots, *np.zeros((2, len(kinds)), np.int64), taken, taken)
+    rows = Rows(*np.zeros((1, len(kinds)), np.int64), slots, *np.zeros((2, len(kinds)), np.int64), taken, taken, NOT_ASKED)
     verdicts: dict[str, Verdict] = {RESTART: Accepted(restart=True), LATE: Late(0), PLAIN: Accepted()}
     outcomes = [
         Outcome(row, row, *cast("tuple[Any, Any, Any]", (None,) * 3), verdicts[kind])

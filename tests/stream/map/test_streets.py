@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.atlas.believing import UNFITTED
+from model.atlas.passages import Passages
+from model.atlas.published import Published
+from model.atlas.version import dumps
+from model.atlas.ways import ON_M, PASSAGE
 from stream.api.live.newest import Box
 from stream.atlas.showing.ways import Ways
 from stream.map.sources.streets import Streets
@@ -42,6 +47,21 @@ def test_the_most_travelled_in_the_box_come_first() -> None:
 def test_a_box_may_go_over_the_date_line() -> None:
     found = shown((0.0, 179.5, 1.0), (0.0, -179.5, 2.0), (0.0, 0.0, 3.0))
     assert [one[1] for one in found.flows(Box(179.0, -1.0, -179.0, 1.0), 10)["flows"]] == [-179.5, 179.5]
+
+
+async def test_a_version_is_drawn_of_its_passages(tmp_path: Path) -> None:
+    """One went east at 10 m/s for a minute, and then nobody knows."""
+    rows = np.zeros(1, PASSAGE)
+    rows["lat_e7"], rows["lon_e7"], rows["known"] = 300_000_000, -970_000_000, 4
+    rows["on"][:, :4, 0] = np.array([150, 300, 450, 600]) / ON_M
+    passages = Published.of(Passages(rows), np.zeros(1, np.uint16))
+    path_of(tmp_path, VERSION).write_bytes(dumps(passages, UNFITTED, {}))
+    found: Any = Streets(None, None)
+    await found._load(VERSION, tmp_path)
+    drawn = found.flows(None, 10)
+    assert drawn["version"] == VERSION
+    assert sorted(one[1] for one in drawn["flows"])[0] == -97.0
+    assert [one[4] for one in drawn["flows"]] == [1.0] * 4
 
 
 async def test_a_file_that_is_no_atlas_leaves_what_is_drawn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

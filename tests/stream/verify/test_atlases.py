@@ -19,7 +19,7 @@ from stream.verify.versions import Announced
 from stream.wire import Forecast, GapFill, Outgoing, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
 
-RAW = [version_of(one for name in names for one in steady(name, 150)) for names in ("abcde", "abc", "abcd")]
+RAW = [version_of(one for name in names for one in steady(name, 250)) for names in ("abcde", "abc", "abcd")]
 ONE, TWO, STRANGE = map(Atlas.of, RAW)
 BEGINS, AGAIN, LATE, END = 20, 40, 50, 57  # ONE answers from offset 20 on, TWO from 40
 DUE = Stated([BEGINS, AGAIN], [ONE, TWO])

@@ -209,7 +209,11 @@ def test_kill_9_leaves_nothing_running(home: Path, untrained: Path) -> None:
 
 def test_a_worker_that_fails_is_told_with_its_last_lines(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("no-weights")
-    demo = start(home, "--seconds", 5, "--weights", empty)
+    tracks = empty / "tracks.csv"  # too short for a history: an atlas would need the weights before the worker does
+    tracks.write_text(
+        "\n".join(["entity_id,t,lat,lon", *(f"1,{1_700_000_000 + n},{52 + n / 1e4},13" for n in range(40))])
+    )
+    demo = start(home, "--data", tracks, "--columns", "t:s=t", "--seconds", 5, "--weights", empty)
     _, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 1
     assert "Traceback" not in said

@@ -20,8 +20,8 @@ from worker_process import Worker, assert_all_live
 from stream.config.settings import Settings
 from stream.demo import embedded
 from stream.store.base import Claim, Fenced, Patch
+from stream.store.days_store import DaysStore, Part
 from stream.store.redis_store import RedisStore
-from stream.store.sums_store import Part, SumsStore
 from stream.wire import Topics, loads_forecast
 
 A = ("pathcast.pings.v1", 0)
@@ -90,7 +90,7 @@ async def test_every_call_of_a_workers_store_is_within_one_slot(cluster_url: str
 
 
 async def test_every_call_of_the_atlas_store_is_within_one_slot(cluster_url: str) -> None:
-    store = SumsStore(cluster_url, "g", ttl_s=3_600)
+    store = DaysStore(cluster_url, "g", ttl_s=3_600)
     held, growth = await store.claim(A)
     assert growth is None
     held = await store.put(A, held, 5, b"growth", {20_000: Part(b"one"), 20_001: Part(b"two")})

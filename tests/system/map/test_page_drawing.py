@@ -173,7 +173,7 @@ def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory
     """A map of a fleet without vehicles, whose first version of an atlas is announced."""
     folder, topics = tmp_path_factory.mktemp("streets"), Topics.of(f"streets{uuid4().hex[:8]}")
     rows, before = choose(Options(60.0, None, None, 120.0, "small"))
-    growth = atlas.of_history(before, folder, bundled=True)
+    growth = atlas.of_history(before, folder, "small", bundled=True)
     first = growth.written()
     growth.add(rows)
     second = growth.written()

@@ -27,7 +27,7 @@ from stream.atlas.counting import member
 from stream.atlas.counting.servers import consumer_of
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka import admin
-from stream.store.sums_store import SumsStore
+from stream.store.days_store import DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.ledger import Ledger
 from stream.wire import Topics, VersionRecord, dumps
@@ -153,7 +153,7 @@ async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_
 ) -> None:
     monkeypatch.setattr(member, "WRITE_S", 0.2)
     settings = fleet.settings(every_s=1.0)
-    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
+    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
     runner = member.Runner(settings, store, consumer)
     running = asyncio.create_task(runner.run())
     with redis.Redis.from_url(fleet.redis_url) as client:
@@ -189,7 +189,7 @@ async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is
     async with Announcer.opened(fleet.kafka, fleet.topics) as announcer:
         await announcer._publish({left.key: dumps(left)})
     settings = fleet.settings(every_s=NEVER_D * 86_400.0)
-    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
+    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
     runner = member.Runner(settings, store, consumer)
     running = asyncio.create_task(runner.run())
     served = await asyncio.to_thread(eventually, lambda: [one.version for one in fleet.ledger().serving] == ["0" * 16])
@@ -222,12 +222,12 @@ async def test_its_pages_say_which_version_serves_and_how_far_behind_it_is(fleet
     page = await asyncio.to_thread(Scrape, base)
     assert page.sum("atlas_records_read_total") == 2_000
     assert page.by_partition("atlas_lag_records") == dict.fromkeys(range(PARTITIONS), 0)
-    assert page.by_partition("atlas_waiting_sums") == dict.fromkeys(range(PARTITIONS), 0)
+    assert page.by_partition("atlas_waiting_passages") == dict.fromkeys(range(PARTITIONS), 0)
     assert page.sum("atlas_failures_total") == 0
     assert page.sum("atlas_version_timestamp_seconds") >= began_s
     sizes = {path.stat().st_size for path in fleet.atlases.iterdir()}
     assert page.values("atlas_version_bytes") <= sizes
-    assert page.sum("atlas_version_keys") > 0
+    assert page.sum("atlas_version_passages") > 0
     assert (await asyncio.to_thread(readiness, base))[0] == 200
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -16,8 +16,9 @@ from model.kinematics.filters import Kinematic
 from stream.commands.main import build
 from train.data.anchors import find
 from train.data.corpus import Corpus
+from train.data.snapshots import snapshots
 from train.evaluation import atlas
-from train.evaluation.rollout import Answers, walk
+from train.evaluation.rollout import MODEL, Answers, walk
 
 CADENCE_S = 30.0
 HOUR_S = 3_600.0
@@ -73,8 +74,8 @@ def test_a_fleet_that_goes_the_same_ways_is_forecast_far_better_after_an_hour(bu
 def test_what_is_known_at_the_cut_off_or_later_changes_no_forecast_of_that_hour(
     make_corpus: MakeCorpus, buses: Corpus
 ) -> None:
-    """A seventh bus comes, whose first outcome is known at three o'clock sharp. The atlas of three o'clock must not
-    know it. The streets are those of the others, so that one outcome shows at once.
+    """A seventh bus comes, whose first passage is known at three o'clock sharp. The atlas of three o'clock must not
+    know it. The streets are those of the others, so that one passage shows at once.
     """
     late = bend("seventh", 4, 7)
     begin_s, missing_s = 3 * HOUR_S - 90, 3 * HOUR_S - 30
@@ -99,7 +100,7 @@ def test_what_is_known_at_the_cut_off_or_later_changes_no_forecast_of_that_hour(
 def test_tracks_that_are_not_judged_belong_to_the_fleet(buses: Corpus) -> None:
     some = buses.select(np.arange(2))
     alone, together_ = grown(some, some), grown(buses, some)
-    assert not np.array_equal(alone.answers.lat, together_.answers.lat), "two entities are fewer than MIN_ENTITIES"
+    assert not np.array_equal(alone.answers.lat, together_.answers.lat), "two entities are fewer than MIN_VEHICLES"
     assert np.allclose(alone.answers.lat, physics_of(some).lat, rtol=0, atol=1e-12)
 
 
@@ -107,10 +108,7 @@ def test_beside_a_model_an_empty_atlas_changes_nothing_and_a_sure_one_much(buses
     physics = physics_of(buses)
     assert physics.cov_m2 is not None
     model = Answers(physics.lat + 0.01, physics.lon, 4 * physics.cov_m2)
-    predictor = Predictor.untrained(SMALL)  # whose head believes what the variances say
-    kin = walk(buses, find(buses), [], predictor).kin
-    assert kin is not None
-    found = atlas.grown(buses, buses, find(buses), physics, atlas.Model(model, kin, predictor.atlas_head))
+    found = atlas.grown(buses, buses, find(buses), physics, model)
     assert found.beside is not None
     early, late = found.history_h == 0, found.history_h == 3
     assert np.array_equal(found.beside.lat[early], model.lat[early])
@@ -118,6 +116,22 @@ def test_beside_a_model_an_empty_atlas_changes_nothing_and_a_sure_one_much(buses
     assert np.array_equal(found.beside.cov_m2[early], model.cov_m2[early])  # type: ignore[index]
     off = (found.beside.lat - found.answers.lat)[late] / (model.lat - found.answers.lat)[late]
     assert 0 < np.median(off) < 0.5
+
+
+def test_a_fleet_finds_out_how_far_its_passages_are_believed_beside_the_model(buses: Corpus) -> None:
+    anchors, predictor = find(buses), Predictor.untrained(SMALL)
+    model = walk(buses, anchors, [], predictor).answers[MODEL]
+    ts_ms = buses.ts_ms[anchors.row]
+    *_, last = snapshots(buses, ts_ms, predictor=predictor)
+    horizons = last.atlas.contains["report"]["horizons"]
+    assert [one["after_s"] for one in horizons] == [60, 300, 900]
+    assert all(one["of_model"] < 0.6 for one in horizons), "they go the same way again and again"
+    found = atlas.grown(buses, buses, anchors, physics_of(buses), model, predictor=predictor)
+    target, late = anchors.target[:, 2], found.history_h == 3
+    asked = (target >= 0) & late
+    assert found.beside is not None
+    off, of_model = (atlas.distances_m(buses, anchors, one, 2)[asked].mean() for one in (found.beside, model))
+    assert off < 0.6 * of_model
 
 
 def test_the_learning_curve_counts_what_has_a_target() -> None:
@@ -157,7 +171,7 @@ def test_evaluate_prints_the_curve_draws_it_and_judges_the_atlas_beside_the_rest
 
 
 def test_evaluate_asks_an_atlas_of_other_pings_than_those_it_judges(write_file: WriteFile, tmp_path: Path) -> None:
-    """One bus alone teaches an atlas nothing, as three are needed for a key; what six others did before helps."""
+    """One bus alone teaches an atlas nothing, as three have to pass a cell; what six others did before helps."""
     others, alone = together(*(bend(f"bus-{n}", 3, n) for n in range(6))), bend("alone", 3, 7)
     earlier = write_file(others, "earlier.parquet")
     judged = write_file(alone, "judged.parquet")

@@ -5,18 +5,21 @@ import { mercator } from "./geometry.js";
 const HEADS_FROM_ZOOM = 14; // below that, heads of arrows would be smaller than a pixel or two
 const HEAD_PART = 0.2; // of a way's length, at most
 const HEAD_DEG = 0.00012; // some 13 m: larger ones would be mistaken for entities in a street that is near
-const CELLS = 2 ** 18; // across the world: the atlas's smallest. Both ends of a way stay in their cells in every version
+const TILES = 2 ** 19; // across the world. A way begins in the same tile and leads into the same octant in every version
+const NEAR = 2 ** 18; // ways of which ends are in one tile of this size go on from each other
 
 /** A name for a way, which it has in every version. */
-export function cellsOf([lat, lon, toLat, toLon]) {
-  return [mercator(lat, lon), mercator(toLat, toLon)].flat().map((one) => Math.floor(one * CELLS)).join();
+export function nameOf([lat, lon, toLat, toLon]) {
+  const [from, to] = [mercator(lat, lon), mercator(toLat, toLon)];
+  const octant = Math.round((Math.atan2(to[0] - from[0], from[1] - to[1]) * 4) / Math.PI);
+  return [...from.map((one) => Math.floor(one * TILES)), (octant + 8) % 8].join();
 }
 
-/** The ways from the most travelled one outwards, each after one that it is joined to; then the next that is not
- * joined to any of them. They come by how often they were travelled. */
+/** The ways from the most travelled one outwards, each after one that it goes on from or that goes on from it; then the
+ * next that is not joined to any of them. They come by how often they were travelled. */
 export function inDrawingOrder(flows) {
   const ends = new Map();
-  const at = (lat, lon) => `${lat},${lon}`;
+  const at = (lat, lon) => mercator(lat, lon).map((one) => Math.floor(one * NEAR)).join();
   flows.forEach(([lat, lon, toLat, toLon], index) => {
     for (const place of [at(lat, lon), at(toLat, toLon)]) ends.set(place, [...(ends.get(place) ?? []), index]);
   });

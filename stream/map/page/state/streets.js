@@ -2,7 +2,7 @@
 // the one before had not, draw themselves.
 
 import { boxText, contains, padded } from "../drawing/geometry.js";
-import { cellsOf, inDrawingOrder, streetFeatures } from "../drawing/streets.js";
+import { nameOf, inDrawingOrder, streetFeatures } from "../drawing/streets.js";
 import { ask } from "./link.js";
 
 const FLOWS = 4_000; // more of them MapLibre still draws, and nobody tells apart
@@ -53,13 +53,13 @@ export class Streets {
   _take(said) {
     const isNew = said.version !== this.drawnVersion;
     if (isNew) {
-      this._known = new Set(this._flows.map(cellsOf));
+      this._known = new Set(this._flows.map(nameOf));
       this._shown = streetFeatures(this._flows, this._most);
       this._begunAt = this._still.matches ? null : performance.now();
     }
     this.drawnVersion = said.version;
     [this._flows, this._most] = [said.flows, said.max_count];
-    this._fresh = this._begunAt === null ? [] : inDrawingOrder(said.flows.filter((flow) => !this._known.has(cellsOf(flow))));
+    this._fresh = this._begunAt === null ? [] : inDrawingOrder(said.flows.filter((flow) => !this._known.has(nameOf(flow))));
     this._step();
   }
 

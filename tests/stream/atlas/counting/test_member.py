@@ -1,4 +1,4 @@
-"""A member with a real Redis: what it does with counts that Redis has damaged, and with a version that failed."""
+"""A member with a real Redis: what it does with days that Redis has damaged, and with a version that failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stream.atlas.counting.settings import RunSettings
 from stream.kafka.log import Log, Seen, Start, start_of
 from stream.kafka.records.record_columns import Records
 from stream.members.storing_member import StoredHolding
-from stream.store.sums_store import SumsStore
+from stream.store.days_store import DaysStore
 from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps
 
@@ -35,8 +35,8 @@ def drive(low: int, high: int) -> list[Record]:
 
 
 @pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[SumsStore]:
-    made = SumsStore(redis_url, SETTINGS.group, 60)
+async def store(redis_url: str) -> AsyncIterator[DaysStore]:
+    made = DaysStore(redis_url, SETTINGS.group, 60)
     yield made
     await made.close()
 
@@ -45,7 +45,7 @@ async def described(stored: int | None, seen: Seen) -> Start:
     return start_of(stored, seen, Log(0, 30))
 
 
-async def hold(runner: Runner, store: SumsStore) -> None:
+async def hold(runner: Runner, store: DaysStore) -> None:
     owned, start = await Owned.taken_over(store, PARTITION, described)
     runner._held[0] = StoredHolding({TP.topic: start}, owned)
 
@@ -55,7 +55,7 @@ async def add(runner: Runner, records: list[Record]) -> None:
     await runner._fold_one(TP, runner._held[0], Records.of(records))
 
 
-async def owning(store: SumsStore) -> Runner:
+async def owning(store: DaysStore) -> Runner:
     """A member that has written ten records."""
 
     async def commit(offsets: object) -> None:
@@ -69,7 +69,7 @@ async def owning(store: SumsStore) -> Runner:
     return runner
 
 
-async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(store: SumsStore, redis_url: str) -> None:
+async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(store: DaysStore, redis_url: str) -> None:
     runner = await owning(store)
     (day,) = (await store.held(PARTITION)).parts
     async with Redis.from_url(redis_url) as client:
@@ -87,7 +87,7 @@ def files(folder: Path) -> list[Path]:
 
 
 async def test_of_a_version_that_was_not_announced_no_file_stays(
-    store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DaysStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await owning(store)
     maker = Maker(replace(SETTINGS, atlases=tmp_path), store, cast(Any, None))
@@ -105,7 +105,7 @@ async def test_of_a_version_that_was_not_announced_no_file_stays(
 
 
 async def test_a_version_is_announced_once_until_more_is_counted(
-    store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: DaysStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = await owning(store)
     maker = Maker(replace(SETTINGS, atlases=tmp_path), store, cast(Any, None))
@@ -125,3 +125,4 @@ async def test_a_version_is_announced_once_until_more_is_counted(
     assert len(set(announced)) == len(announced) == 2
     assert maker.last is not None
     assert maker.last.versions == 2
+    assert maker.last.made.contains["report"] == {"questions": 0}

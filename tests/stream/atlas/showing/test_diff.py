@@ -1,52 +1,76 @@
-"""Two atlases compared."""
+"""Arrows of an atlas, and two atlases compared."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from model.atlas.cells import LEVEL_SHIFT
-from model.atlas.outcomes import HORIZONS_S
-from model.atlas.published import UNIT, Published
-from stream.atlas.showing.diff import Level, changes, levels
+from model.atlas.buckets import buckets
+from model.atlas.passages import Passages
+from model.atlas.published import Published
+from model.atlas.ways import ON_M, ON_S, PASSAGE
+from stream.atlas.showing.diff import Buckets, Change, changes
+from stream.atlas.showing.diff import buckets as compared
+from stream.atlas.showing.flows import arrows, features
 
-H = len(HORIZONS_S)
-CELL = (140_000 << 40) | (100_000 << 20)
-
-
-def atlas(east_m: dict[int, float], n: float = 4.0) -> Published:
-    """The means of keys at the smallest cells, at all horizons."""
-    key = np.array(sorted(east_m), np.int64)
-    off = np.zeros((len(key), H, 2), np.int64)
-    off[..., 0] = np.array([100 * n * east_m[one] for one in key.tolist()])[:, None]
-    counts = np.full((len(key), H), round(n * UNIT))
-    return Published(key, counts, off, (off * off).sum(-1))
+LAT_E7, LON_E7 = 302_707_000, -977_397_000
+E_M = 111_195.08 * np.cos(np.radians(LAT_E7 / 1e7)) / 1e7  # metres in a unit of longitude
+STOOD = -1
 
 
-def key(octant: int, level: int = 4) -> int:
-    return level << LEVEL_SHIFT | CELL | octant << 4 | 3
+def atlas(*things: tuple[int, float], known: int = len(ON_S)) -> Published:
+    """The passages of things that came heading so many degrees, or STOOD, and were so far east of there after every
+    horizon. Each passed 10 m east of the one before."""
+    rows = np.zeros(len(things), PASSAGE)
+    heading, east_m = (np.array(column, float) for column in zip(*things, strict=True))
+    turn = np.radians(heading)
+    came_m = np.where(heading == STOOD, 0.0, 100.0) * np.stack([np.sin(turn), np.cos(turn)])
+    rows["lat_e7"], rows["known"] = LAT_E7, known
+    rows["lon_e7"] = LON_E7 + np.rint(10 * np.arange(len(things)) / E_M)
+    rows["bucket"] = buckets(rows["lat_e7"], rows["lon_e7"], came_m.T)
+    rows["on"][..., 0] = (east_m / ON_M)[:, None]
+    rows = rows[np.argsort(rows["bucket"], kind="stable")]
+    return Published.of(Passages(rows), np.zeros(len(rows), np.uint16))
 
 
-def test_keys_that_come_and_go_are_counted_by_level() -> None:
-    one, other = atlas({key(0): 0, key(1): 0, key(2, 3): 0}), atlas({key(1): 0, key(3): 0, key(4): 0, key(2, 3): 0})
-    found = levels(one, other)
-    assert found[4] == Level(4, gained=2, lost=1, kept=1)
-    assert found[3] == Level(3, gained=0, lost=0, kept=1)
-    assert levels(atlas({}), one)[4].gained == 2
+def test_an_arrow_leads_from_the_middle_of_where_things_passed_to_the_middle_of_where_they_were_later() -> None:
+    """One that went somewhere else entirely does not move it."""
+    found = arrows(atlas((90, 300), (90, 310), (90, -9_000), (0, 50), (STOOD, 0), (STOOD, 0)), 60.0, 2)
+    assert found.n.tolist() == [3, 2]
+    assert (found.lon * 1e7 - LON_E7) * E_M == pytest.approx([10, 45], abs=0.1)
+    assert (found.to_lon * 1e7 - LON_E7) * E_M == pytest.approx([300, 45], abs=0.1)
+    assert found.to_lat * 1e7 == pytest.approx(LAT_E7)
 
 
-def test_the_means_that_moved_farthest_come_first() -> None:
-    one, other = (
-        atlas({key(0): 10, key(1): 20, key(2): 30, key(9): 9}),
-        atlas({key(0): 10, key(1): -480, key(2): 130}, n=5.5),
-    )
-    found = changes(one, other, 300.0, 2)
-    assert [(change.heading_deg, change.moved_m, change.n) for change in found] == [
-        (45, 500.0, (4.0, 5.5)),
-        (90, 100.0, (4.0, 5.5)),
-    ]
-    assert found[0].lat == pytest.approx(39.1, abs=1)
-    assert found[0].speed_class == 3
-    assert changes(one, atlas({key(1): -480}, n=2.0), 300.0, 5) == [], "two outcomes are not sure"
-    with pytest.raises(ValueError, match="an atlas has 60"):
+def test_features_say_of_how_many_passages_they_are_and_only_what_is_known() -> None:
+    version = atlas((90, 300), (90, 300), (90, 300), (STOOD, 0), known=3)
+    first, second = features(version, 45.0, 1)
+    assert first["properties"] == {"n": 3, "heading_deg": 90, "after_s": 45.0}
+    assert second["properties"] == {"n": 1, "heading_deg": None, "after_s": 45.0}
+    begin, end = first["geometry"]["coordinates"]
+    assert (end[0] - begin[0]) * 1e7 * E_M == pytest.approx(300, abs=0.2)
+    assert [one["properties"]["n"] for one in features(version, 45.0, 3)] == [3]
+    assert list(features(version, 60.0, 1)) == [], "nobody knows where they were then"
+    assert list(features(Published.none(), 60.0, 1)) == []
+    with pytest.raises(ValueError, match="61 s: an atlas has 15, 30"):
+        list(features(version, 61.0, 1))
+
+
+def test_buckets_that_come_and_go_are_counted() -> None:
+    one, other = atlas((0, 0), (45, 0), (45, 0), (90, 0)), atlas((45, 0), (135, 0), (STOOD, 0), (180, 0))
+    assert compared(one, other) == Buckets(gained=3, lost=2, kept=1)
+    assert compared(Published.none(), one) == Buckets(gained=3, lost=0, kept=0)
+
+
+def test_the_middles_that_moved_farthest_come_first() -> None:
+    one = atlas(*[(0, 10)] * 3, *[(45, 20)] * 4, *[(90, 30)] * 3, *[(180, 40)] * 3)
+    other = atlas(*[(0, 10)] * 3, *[(45, -480)] * 4, *[(90, 130)] * 3, *[(180, 900)] * 2)
+    first, second = changes(one, other, 300.0, 2)
+    assert isinstance(first, Change)
+    assert (first.heading_deg, first.n, second.heading_deg, second.n) == (45, (4, 4), 90, (3, 3))
+    assert first.moved_m == pytest.approx(500, abs=0.2)
+    assert second.moved_m == pytest.approx(100, abs=0.2)
+    assert first.lat == pytest.approx(LAT_E7 / 1e7)
+    assert len(changes(one, other, 300.0, 9)) == 3, "two passages are not sure"
+    with pytest.raises(ValueError, match="an atlas has 15"):
         changes(one, other, 61.0, 2)

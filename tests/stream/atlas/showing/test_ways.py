@@ -1,4 +1,4 @@
-"""The cells of an atlas are joined to ways along the streets that were driven, whatever their direction."""
+"""The passages of an atlas are drawn as ways along the streets that were driven, whatever their direction."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from model.atlas.buckets import tiles
 from model.atlas.published import Published
 from stream.adapters.files import Row
 from stream.atlas.building import Rules, of_rows
 from stream.atlas.showing import ways as module
-from stream.atlas.showing.ways import Points, Ways, ways
+from stream.atlas.showing.ways import ZOOM, Ways, ways
 from stream.wire import Ping, dumps
 
 T0 = 1_700_000_000_000
-LAT, LON, M_PER_DEG = 30.27, -97.74, 111_320.0
+LAT, LON, M_PER_DEG = 30.27, -97.74, 111_195.0
 NARROW = float(np.cos(np.radians(LAT)))
-MPS = 10.0
 
 
-def drive(name: str, degrees: float, from_m: float, to_m: float, begin_s: int) -> Iterator[Row]:
-    """Pings of one that drives a straight street through the middle, as metres along it."""
+def row(name: str, second: float, east_m: float, north_m: float) -> Row:
+    ts = T0 + round(1000 * second)
+    ping = Ping(entity_id=name, ts=ts, lat=LAT + north_m / M_PER_DEG, lon=LON + east_m / (M_PER_DEG * NARROW))
+    return Row(name.encode(), dumps(ping), ts)
+
+
+def street(degrees: float, cars: int = 20, mps: float = 10.0, every_s: float = 30.0) -> Iterator[Row]:
+    """Pings of cars that drive three kilometres through the middle, each from its own place, with noise."""
+    rng = np.random.default_rng(round(degrees))
     east, north = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
-    for count, along in enumerate(np.arange(from_m, to_m, np.sign(to_m - from_m) * MPS * 30)):
-        x, y = float(along * east), float(along * north)
-        ts = T0 + (begin_s + 30 * count) * 1000
-        ping = Ping(entity_id=name, ts=ts, lat=LAT + y / M_PER_DEG, lon=LON + x / (M_PER_DEG * NARROW))
-        yield Row(name.encode(), dumps(ping), ts)
+    for car in range(cars):
+        for count, along in enumerate(np.arange(-1_500 + 17 * car, 1_500, mps * every_s)):
+            noise = rng.normal(0, 4, 2)
+            x, y = float(along * east + noise[0]), float(along * north + noise[1])
+            yield row(f"{degrees} {car}", 5 * car + every_s * count, x, y)
 
 
 def atlas_of(*rows: Iterator[Row]) -> Published:
-    ordered = sorted((row for some in rows for row in some), key=lambda row: row.ts_ms or 0)
-    return of_rows(ordered).published(Rules(min_entities=1))[0]
-
-
-def street(degrees: float, cars: int = 20) -> list[Iterator[Row]]:
-    """Cars that drive three kilometres of it, each from another place."""
-    return [drive(f"{degrees} {n}", degrees, -1_500 + 17 * n, 1_500, 5 * n) for n in range(cars)]
+    """The passages of these pings; each vehicle has another ping a day later, so that all are known."""
+    ordered = sorted((one for some in rows for one in some), key=lambda one: one.ts_ms or 0)
+    ordered += [row(name, 86_400.0, 0.0, 0.0) for name in sorted({one.key.decode() for one in ordered if one.key})]
+    return of_rows(ordered).published(Rules(min_entities=1)).passages
 
 
 def metres(found: Ways) -> tuple[np.ndarray, np.ndarray]:
@@ -47,58 +51,53 @@ def metres(found: Ways) -> tuple[np.ndarray, np.ndarray]:
     return begin, end
 
 
-@pytest.mark.parametrize("degrees", [10, 20, 45, 70, 160, 290])
-def test_a_straight_street_is_one_line_in_its_own_direction(degrees: float) -> None:
-    """Between two octants, too: there an arrow from the middle of a cell would be 20 degrees off, and 50 m."""
-    begin, end = metres(ways(atlas_of(*street(degrees))))
+@pytest.mark.parametrize("degrees", [10, 20, 45, 160, 290])
+@pytest.mark.parametrize("mps", [3.0, 10.0])
+def test_a_straight_street_is_drawn_where_it_is_from_one_end_to_the_other(degrees: float, mps: float) -> None:
+    """Between two octants, too; and what is slow leaves no gaps."""
+    begin, end = metres(ways(atlas_of(street(degrees, mps=mps))))
     turn = np.radians(degrees)
     along, across = np.array([np.sin(turn), np.cos(turn)]), np.array([np.cos(turn), -np.sin(turn)])
-    assert len(begin) >= 8
-    assert np.abs(begin @ across).mean() < 20
-    assert np.abs(end @ across).max() < 60
-    way = end - begin
-    assert (way @ along > 0).all(), "nobody drove the other way"
-    off = np.degrees(np.arctan2(np.abs(way @ across), way @ along))
-    assert np.average(off, weights=np.hypot(*way.T)) < 10
-    begins, ends = sorted(begin @ along), sorted(end @ along)
-    assert begins[0] < -700
-    assert ends[-1] > 700
-    covered = sum(way @ along) / (ends[-1] - begins[0])
-    assert covered > 0.8, "it is joined from one end to the other"
+    assert np.abs(np.concatenate([begin, end]) @ across).max() < 20
+    assert ((end - begin) @ along > 0).all(), "nobody drove the other way"
+    covered = np.zeros(2_400, np.bool_)
+    for a, b in zip(begin @ along + 1_200, end @ along + 1_200, strict=True):
+        covered[max(round(a), 0) : max(round(b), 0)] = True
+    assert covered.mean() > 0.9
 
 
 def test_streets_that_cross_are_not_joined_and_each_direction_has_its_ways() -> None:
-    back = [drive(f"back {n}", 90, 1_500 - 17 * n, -1_500, 5 * n) for n in range(20)]
-    begin, end = metres(ways(atlas_of(*street(0), *street(90), *back)))
+    begin, end = metres(ways(atlas_of(street(0), street(90), street(270))))
     way = end - begin
     heading = np.degrees(np.arctan2(way[:, 0], way[:, 1])) % 360
     off = np.abs(heading[:, None] - np.array([0, 90, 270, 360])).min(axis=1)
-    assert off.max() < 30, "no way leads from one street into the other, as nobody turned"
+    assert off.max() < 15, "no way leads from one street into the other, as nobody turned"
     assert {0, 90, 270} == {int(90 * np.round(one / 90)) % 360 for one in heading}
 
 
-def test_no_point_leaves_its_cell_so_that_a_way_has_the_same_cells_in_every_version() -> None:
-    for cars in (10, 20):
-        points = Points.of(atlas_of(*street(20, cars)))
-        at, _ = module.fitted(points)
-        assert (np.floor(at) == points.cell).all()
+def test_a_way_begins_in_its_tile_so_that_it_does_so_in_every_version() -> None:
+    few, many = (ways(atlas_of(street(20, cars))) for cars in (10, 20))
+    squares = [
+        set(zip(*tiles(np.rint(found.lat * 1e7), np.rint(found.lon * 1e7), ZOOM), strict=True)) for found in (few, many)
+    ]
+    assert squares[0] <= squares[1]
+    assert many.n.sum() > few.n.sum()
 
 
 def test_what_stands_and_what_is_nowhere_make_no_ways() -> None:
-    standing = (
-        Row(b"stands", dumps(Ping(entity_id="stands", ts=T0 + n * 60_000, lat=LAT, lon=LON)), T0 + n * 60_000)
-        for n in range(30)
-    )
-    assert len(ways(atlas_of(standing)).n) == 0
-    assert len(ways(atlas_of(iter(()))).n) == 0
+    jumps = [0, 8, -5, 9, -8, 3]  # metres, as a receiver has them between walls
+    atlas = atlas_of(row("stands", 15.0 * n, float(jumps[n % 6]), 0.0) for n in range(120))
+    assert len(atlas.known) > 0
+    assert len(ways(atlas).n) == 0
+    assert len(ways(Published.none()).n) == 0
 
 
-def test_of_too_many_points_the_most_travelled_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = [drive(f"busy {n}", 90, -400, 400, 3 * n) for n in range(60)]
-    atlas = atlas_of(*street(0), *busy)
-    every = Points.of(atlas)
-    monkeypatch.setattr(module, "MOST_POINTS", 4)
-    kept = Points.of(atlas)
-    assert len(kept) == 4 < len(every)
-    assert kept.n.min() >= np.sort(every.n)[-4]
-    assert len(ways(atlas).n) > 0
+def test_of_too_many_the_most_travelled_are_kept_and_the_same_version_has_the_same_ways(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    atlas = atlas_of(street(0), street(90, cars=60))
+    every = ways(atlas)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(every, ways(atlas), strict=True))
+    monkeypatch.setattr(module, "MOST", 4)
+    kept = ways(atlas)
+    assert sorted(kept.n) == sorted(every.n)[-4:]

@@ -219,18 +219,20 @@ def test_a_server_that_answers_again_is_connecting_until_its_first_event() -> No
     assert kinds == ["away", "connecting", "live"], "and another box is no new connection"
 
 
-def test_a_way_has_the_name_of_its_cells_wherever_in_them_it_lies() -> None:
-    """An atlas's smallest cells are tiles of zoom 18:."""
-    side, lat = 360 / 2**18, 30.27
-    ways = [[lat, -97.74, lat, -97.74 + 3 * side], [lat, -97.74 - 0.5 * side, lat, -97.74 + 2.5 * side]]
-    same, other = ways[0], [lat, -97.74, lat, -97.74 + 4 * side]
-    begin = (-97.74 / 360 + 0.5) * 2**18 % 1
-    assert begin > 0.5, "both lie in one cell"
-    names = run(f"{json.dumps([*ways, other])}.map(streets.cellsOf)", "drawing/streets.js")
-    assert names[0] == names[1] != names[2]
-    x, y = (int(part) for part in names[0].split(",")[:2])
-    assert x == int((same[1] / 360 + 0.5) * 2**18)
-    assert y == int((0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)) * 2**18)
+def test_a_way_has_the_name_of_its_tile_and_octant_wherever_in_them_it_lies() -> None:
+    """Ways of an atlas begin in tiles of zoom 19 (`stream.atlas.showing.ways`)."""
+    side, lat, lon = 360 / 2**19, 30.27, -97.74
+    within = (lon / 360 + 0.5) * 2**19 % 1
+    begin = lon - (within - 0.5) * side  # the middle of a tile
+    east, farther = [lat, begin, lat, begin + side], [lat, begin + 0.4 * side, lat + 0.1 * side, begin + 3 * side]
+    north, beside = [lat, begin, lat + side, begin], [lat, begin + side, lat, begin + 2 * side]
+    names = run(f"{json.dumps([east, farther, north, beside])}.map(streets.nameOf)", "drawing/streets.js")
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    x, y, octant = (int(part) for part in names[0].split(","))
+    assert x == int((begin / 360 + 0.5) * 2**19)
+    assert y == int((0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)) * 2**19)
+    assert (octant, names[2].rsplit(",")[-1]) == (2, "0")
 
 
 def test_streets_draw_themselves_from_the_most_travelled_one_outwards() -> None:

@@ -93,8 +93,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def atlas_bytes(pings: int) -> bytes:
-    """Returns an atlas that has counted nothing, of which another number of pings is another version."""
+    """Returns an atlas without passages, of which another number of pings is another version."""
+    from model.atlas.believing import UNFITTED
     from model.atlas.published import Published
     from model.atlas.version import dumps
 
-    return dumps(Published.none(), {"pings": pings})
+    return dumps(Published.none(), UNFITTED, {"pings": pings})

@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from model.passages import version
-from model.passages.believing import HORIZONS_S, NOTHING, UNFITTED, Belief
-from model.passages.published import Published
-from model.passages.version import AtlasError, dumps, loads
-from model.passages.ways import IN_S, ON_S
+from model.atlas import version
+from model.atlas.believing import HORIZONS_S, NOTHING, UNFITTED, Belief
+from model.atlas.buckets import buckets
+from model.atlas.passages import Passages
+from model.atlas.published import NUMBERS, Published, published
+from model.atlas.version import AtlasError, dumps, loads
+from model.atlas.ways import ON_S, PASSAGE
 
 CONTAINS = {"pings": 12, "entities": 3}
 BELIEF = Belief(np.array([0.25, NOTHING, 1.0]), np.array([0.1, 0.0, -0.7]))
@@ -22,9 +24,8 @@ def some(buckets: int, each: int = 3) -> Published:
     return Published(
         np.sort(rng.choice(2**40, buckets, replace=False)).astype(np.int64),
         each * np.arange(1, buckets + 1),
-        *rng.integers(-(10**9), 10**9, (2, rows)).astype(np.int32),
-        rng.integers(-30_000, 30_000, (rows, len(IN_S), 2)).astype(np.int16),
-        rng.integers(-1_000, 1_000, (rows, 2)).astype(np.int16),
+        rng.integers(-(10**9), 10**9, (buckets, 2)).astype(np.int32),
+        rng.integers(-30_000, 30_000, (rows, NUMBERS)).astype(np.int16),
         rng.integers(-30_000, 30_000, (rows, len(ON_S), 2)).astype(np.int16),
         rng.integers(0, len(ON_S) + 1, rows).astype(np.uint8),
         rng.integers(0, 2**16, rows).astype(np.uint16),
@@ -40,6 +41,25 @@ def test_what_is_written_is_read(buckets: int) -> None:
         assert np.array_equal(one, other)
     assert dumps(*found) == raw
     assert len(raw) % 8 == 0
+
+
+@pytest.mark.parametrize("lat_e7", [0, 302_700_000, -849_900_000, 850_000_000])
+@pytest.mark.parametrize("lon_e7", [0, -977_400_000, 1_799_999_000, -1_800_000_000])
+def test_places_ways_in_and_velocities_are_read_as_they_were(lat_e7: int, lon_e7: int) -> None:
+    """Also where a cell is largest, and at the end of the map, which is its beginning."""
+    rng, rows = np.random.default_rng(7), np.zeros(400, PASSAGE)
+    rows["lat_e7"] = lat_e7 + rng.integers(-30_000, 30_000 if lat_e7 < 850_000_000 else 1, len(rows))
+    rows["lon_e7"] = (lon_e7 + rng.integers(-30_000, 30_000, len(rows)) + 1_800_000_000) % 3_600_000_000 - 1_800_000_000
+    rows["lon_e7"][:20] = 1_800_000_000
+    rows["in_m"], rows["velocity"] = rng.integers(-32_767, 32_768, (400, 3, 2)), rng.integers(-1_000, 1_001, (400, 2))
+    rows["bucket"] = buckets(rows["lat_e7"], rows["lon_e7"], np.zeros((400, 2)))
+    rows = rows[np.argsort(rows["bucket"], kind="stable")]
+    found = loads(dumps(published(Passages(rows)), BELIEF, CONTAINS)).passages
+    for column in ("lat_e7", "in_m", "velocity"):
+        assert (getattr(found, column) == rows[column]).all(), column
+    assert ((found.lon_e7 - rows["lon_e7"].astype(np.int64)) % 3_600_000_000 == 0).all()
+    assert found.signatures(np.array([[7, 399]])).in_m.tolist() == [rows["in_m"][[7, 399]].tolist()]
+    assert len(found.bucket) > 3
 
 
 def test_every_flipped_bit_and_every_cut_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Sums of partitions in a real Redis: all of a write or nothing, fenced, and what is lost is noticed."""
+"""Days of partitions in a real Redis: all of a write or nothing, fenced, and what is lost is noticed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from stream.store import sums_store
+from stream.store import days_store
 from stream.store.base import ClaimLost, Fenced
-from stream.store.sums_store import Held, Part, SumsLost, SumsStore, TooLarge
+from stream.store.days_store import DaysLost, DaysStore, Held, Part, TooLarge
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -18,8 +18,8 @@ KEY = "pathcast:{g|pathcast.pings.v1|0}:"
 
 
 @pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[SumsStore]:
-    made = SumsStore(redis_url, "g", 60)
+async def store(redis_url: str) -> AsyncIterator[DaysStore]:
+    made = DaysStore(redis_url, "g", 60)
     yield made
     await made.close()
 
@@ -30,7 +30,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-async def test_what_was_put_is_found_by_the_next_owner(store: SumsStore) -> None:
+async def test_what_was_put_is_found_by_the_next_owner(store: DaysStore) -> None:
     held, growth = await store.claim(A)
     assert (held, growth) == (Held(1, None, 1, {}), None)
     held = await store.put(A, held, 7, b"growth", {19_000: Part(b"one"), 19_001: Part(b"\0two")})
@@ -38,11 +38,12 @@ async def test_what_was_put_is_found_by_the_next_owner(store: SumsStore) -> None
     again, growth = await store.claim(A)
     assert (again.next_offset, growth, again.parts) == (2**53 + 1, b"grown", {19_000: 1, 19_001: 2})
     assert again.epoch == held.epoch + 1
+    assert (await store.growth(A), await store.growth(B)) == (b"grown", None)
     assert await store.snapshot(A, bytes) == (again, {19_000: [b"one"], 19_001: [b"\0two", b"three"]})
     assert (await store.claim(B))[0].next_offset is None
 
 
-async def test_what_is_known_of_the_log_is_of_the_offset_that_is_stored(store: SumsStore, redis: Redis) -> None:
+async def test_what_is_known_of_the_log_is_of_the_offset_that_is_stored(store: DaysStore, redis: Redis) -> None:
     """An earlier release in the same group writes offsets alone: what was known at another one stays beside them."""
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")}, gone=[2], seen="read=6;leader_epoch=2")
@@ -53,7 +54,7 @@ async def test_what_is_known_of_the_log_is_of_the_offset_that_is_stored(store: S
     assert (await store.forget(A, held)).seen == (await store.held(A)).seen == ""
 
 
-async def test_a_part_takes_the_place_of_others_and_old_days_go(store: SumsStore, redis: Redis) -> None:
+async def test_a_part_takes_the_place_of_others_and_old_days_go(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b"), 3: Part(b"c")})
     held = await store.put(A, held, 8, b"g", {3: Part(b"d")})
@@ -63,18 +64,7 @@ async def test_a_part_takes_the_place_of_others_and_old_days_go(store: SumsStore
     assert not await redis.exists(f"{KEY}day:1", f"{KEY}day:2")
 
 
-async def test_many_parts_take_the_place_of_others(store: SumsStore) -> None:
-    held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
-    parts = {1: Part(b"c", instead=True, more=(b"d", b"e")), 2: Part(b"f", more=(b"g",)), 3: Part(b"h", more=(b"i",))}
-    held = await store.put(A, held, 8, b"g", parts)
-    assert held.parts == {1: 3, 2: 3, 3: 2}
-    found = {1: [b"c", b"d", b"e"], 2: [b"b", b"f", b"g"], 3: [b"h", b"i"]}
-    assert await store.snapshot(A, bytes) == (await store.held(A), found)
-    assert (await store.claim(A))[0].parts == held.parts
-
-
-async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
+async def test_a_zombie_writes_nothing(store: DaysStore) -> None:
     old, _ = await store.claim(A)
     old = await store.put(A, old, 7, b"old", {1: Part(b"old")})
     new, _ = await store.claim(A)
@@ -86,7 +76,7 @@ async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
     assert new.next_offset == 7
 
 
-async def test_a_zombie_writes_nothing_to_an_older_copy_with_as_many_writes(store: SumsStore, redis: Redis) -> None:
+async def test_a_zombie_writes_nothing_to_an_older_copy_with_as_many_writes(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     older = await redis.dump(f"{KEY}sums")
     old = await store.put(A, held, 7, b"old", {1: Part(b"old")})
@@ -98,7 +88,7 @@ async def test_a_zombie_writes_nothing_to_an_older_copy_with_as_many_writes(stor
     assert await store.held(A) == new
 
 
-async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: SumsStore, redis: Redis) -> None:
+async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
     older = await redis.dump(f"{KEY}sums")
@@ -111,7 +101,7 @@ async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: SumsS
         await store.put(A, later, 9, b"g", {})
 
 
-async def test_a_write_whose_answer_was_lost_is_not_added_again(store: SumsStore) -> None:
+async def test_a_write_whose_answer_was_lost_is_not_added_again(store: DaysStore) -> None:
     held, _ = await store.claim(A)
     now = await store.put(A, held, 7, b"g", {1: Part(b"a")})
     with pytest.raises(ClaimLost, match="did not answer"):
@@ -120,14 +110,14 @@ async def test_a_write_whose_answer_was_lost_is_not_added_again(store: SumsStore
 
 
 @pytest.mark.parametrize("what", ["growth", "day:1"])
-async def test_what_was_evicted_is_noticed_and_forgotten(store: SumsStore, redis: Redis, what: str) -> None:
+async def test_what_was_evicted_is_noticed_and_forgotten(store: DaysStore, redis: Redis, what: str) -> None:
     held, _ = await store.claim(A)
     await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
     await redis.delete(KEY + what)
-    with pytest.raises(SumsLost):
+    with pytest.raises(DaysLost):
         await store.claim(A)
     if what != "growth":
-        with pytest.raises(SumsLost):
+        with pytest.raises(DaysLost):
             await store.snapshot(A, bytes)
     held = await store.held(A)
     gone = await store.forget(A, held)
@@ -138,20 +128,20 @@ async def test_what_was_evicted_is_noticed_and_forgotten(store: SumsStore, redis
     assert (await store.claim(A))[0].parts == {5: 1}
 
 
-async def test_the_next_write_does_not_hide_what_was_evicted(store: SumsStore, redis: Redis) -> None:
+async def test_the_next_write_does_not_hide_what_was_evicted(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
     await redis.delete(f"{KEY}day:1")
     held = await store.put(A, held, 8, b"g", {1: Part(b"c")})
     assert held.parts == (await store.held(A)).parts == {1: 2, 2: 1}
-    with pytest.raises(SumsLost):
+    with pytest.raises(DaysLost):
         await store.snapshot(A, bytes)
-    with pytest.raises(SumsLost) as lost:
+    with pytest.raises(DaysLost) as lost:
         await store.claim(A)
     assert (lost.value.partition, lost.value.held) == (A, await store.held(A))
 
 
-async def test_what_an_evicted_hash_left_is_not_added_to(store: SumsStore, redis: Redis) -> None:
+async def test_what_an_evicted_hash_left_is_not_added_to(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     await store.put(A, held, 7, b"g", {1: Part(b"a")})
     await redis.delete(f"{KEY}sums")
@@ -161,7 +151,7 @@ async def test_what_an_evicted_hash_left_is_not_added_to(store: SumsStore, redis
     assert await store.snapshot(A, bytes) == (held, {1: [b"anew"]})
 
 
-async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: SumsStore) -> None:
+async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: DaysStore) -> None:
     held, _ = await store.claim(A)
     gone = await store.forget(A, held)
     with pytest.raises(ClaimLost):
@@ -169,7 +159,7 @@ async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: Su
     assert await store.held(A) == gone
 
 
-async def test_what_is_discarded_fences_its_owner(store: SumsStore) -> None:
+async def test_what_is_discarded_fences_its_owner(store: DaysStore) -> None:
     held, _ = await store.claim(A)
     held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
     await store.discard(A)
@@ -179,7 +169,7 @@ async def test_what_is_discarded_fences_its_owner(store: SumsStore) -> None:
 
 
 async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redis) -> None:
-    store = SumsStore(redis_url, "g", 60)
+    store = DaysStore(redis_url, "g", 60)
     held, _ = await store.claim(A)
     await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
     keys = await redis.keys("*")
@@ -188,7 +178,7 @@ async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redi
     await store.close()
 
 
-async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
+async def test_a_snapshot_is_of_one_moment(store: DaysStore) -> None:
     """Each write adds a part to both days: a snapshot that saw one of the two would have one more of it."""
     held, _ = await store.claim(A)
     held = await store.put(A, held, 0, b"g", {1: Part(b"0"), 2: Part(b"0")})
@@ -215,10 +205,10 @@ async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
 
 
 async def test_what_redis_takes_never_is_refused_with_the_remedy(
-    store: SumsStore, monkeypatch: pytest.MonkeyPatch
+    store: DaysStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, _ = await store.claim(A)
-    monkeypatch.setattr(sums_store, "MAX_BYTES", 3)
+    monkeypatch.setattr(days_store, "MAX_BYTES", 3)
     await store.put(A, held, 7, b"abc", {1: Part(b"abc")})
     for growth, part in ((b"abcd", b"a"), (b"a", b"abcd")):
         with pytest.raises(TooLarge, match="more partitions"):
@@ -227,4 +217,4 @@ async def test_what_redis_takes_never_is_refused_with_the_remedy(
 
 def test_a_group_with_a_sign_of_keys_is_refused(redis_url: str) -> None:
     with pytest.raises(ValueError, match="must not contain"):
-        SumsStore(redis_url, "a|b", 60)
+        DaysStore(redis_url, "a|b", 60)

@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.buckets import around
+from model.atlas.passages import firsts, ranks
+from model.atlas.published import Published
+from model.atlas.ways import I64, IN_M, IN_S, ON_M, ON_S, SPEED_MPS
 from model.kinematics.geo import F64, displacement_m
-from model.passages.buckets import around
-from model.passages.passages import firsts, ranks
-from model.passages.published import Published
-from model.passages.ways import I64, IN_M, IN_S, ON_M, ON_S, SPEED_MPS
 
 NEAREST: Final = 16
 MOST_OF_ONE: Final = 2
@@ -58,10 +58,10 @@ def neighbours(version: Published, fixes: NDArray[Any], in_m: F64, velocity_mps:
     asked = around(fixes["lat_e7"], fixes["lon_e7"], -in_m[:, 0])
     out = Neighbours(np.full((len(fixes), NEAREST), -1), np.full((len(fixes), NEAREST), np.inf))
     for ping in range(len(fixes)):
-        rows = _rows(version, asked[ping])
+        rows = rows_in(version, asked[ping])
         apart = _apart_m2(version, rows, fixes[ping], in_m[ping], velocity_mps[ping])
         order = np.argsort(apart, kind="stable")
-        chosen = _at_most_two(version.mark[rows[order]])
+        chosen = at_most_two(version.mark[rows[order]])
         order = order[chosen][:NEAREST]
         out.row[ping, : len(order)], out.apart_m2[ping, : len(order)] = rows[order], apart[order]
     return out
@@ -72,8 +72,8 @@ def estimate(version: Published, near: Neighbours, fixes: NDArray[Any], dt_s: F6
     if not len(version.known):
         return Estimate(np.zeros((*dt_s.shape, 2)), np.zeros((*dt_s.shape, 3)), np.zeros(dt_s.shape))
     row = np.maximum(near.row, 0)
-    way, last = _ways(version, row), version.known[row] + 1  # [N, J, W, 2], [N, J]: the last place that is known
-    begin_s, begin_m = _beside(way, last, -_here_m(version, row, fixes))
+    way, last = ways(version, row), version.known[row] + 1  # [N, J, W, 2], [N, J]: the last place that is known
+    begin_s, begin_m = beside(way, last, -_here_m(version, row, fixes))
     at_s = begin_s[..., None] + dt_s[:, None]  # [N, J, Q]
     upper = np.clip(np.searchsorted(TIMES_S, at_s), 1, len(TIMES_S) - 1)
     share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
@@ -94,19 +94,19 @@ def estimate(version: Published, near: Neighbours, fixes: NDArray[Any], dt_s: F6
     return Estimate(np.where(some[..., None], mean, 0.0), np.where(some[..., None], cov, 0.0), np.where(some, n, 0.0))
 
 
-def _ways(version: Published, row: I64) -> F64:
+def ways(version: Published, row: I64) -> F64:
     """Returns where passages [N, J] were at TIMES_S, in metres [N, J, W, 2] from their own ping."""
-    came, on = version.in_m[row][:, :, :1] * IN_M, version.on[row] * ON_M
+    came, on = version.signatures(row).in_m[:, :, :1] * IN_M, version.on[row] * ON_M
     return np.concatenate([came, np.zeros_like(came), on], axis=2)
 
 
 def _here_m(version: Published, row: I64, fixes: NDArray[Any]) -> F64:
     """Returns where passages [N, J] are, in metres from pings [N]."""
     lat, lon = (np.broadcast_to(fixes[name][:, None], row.shape) for name in ("lat_e7", "lon_e7"))
-    return displacement_m(lat, lon, version.lat_e7[row], version.lon_e7[row])
+    return displacement_m(lat, lon, *version.signatures(row)[:2])
 
 
-def _beside(way_m: F64, last: NDArray[Any], ping_m: F64) -> tuple[F64, F64]:
+def beside(way_m: F64, last: NDArray[Any], ping_m: F64) -> tuple[F64, F64]:
     """Returns when passages, which went by way_m [N, J, W, 2], were nearest to pings, which are ping_m [N, J, 2] from
     theirs: seconds [N, J] and places [N, J, 2]. So one that is ahead of a ping does not turn before it.
     """
@@ -132,7 +132,7 @@ def weights(apart_m2: F64) -> F64:
     return np.asarray(np.exp(-0.5 * apart_m2 / wide2) * np.exp(-0.5 * apart_m2 / KERNEL_M**2))
 
 
-def _rows(version: Published, keys: I64) -> I64:
+def rows_in(version: Published, keys: I64) -> I64:
     """Returns the passages of some buckets, bucket by bucket."""
     if not len(version.bucket):
         return np.empty(0, np.int64)
@@ -146,14 +146,15 @@ def _rows(version: Published, keys: I64) -> I64:
 def _apart_m2(version: Published, rows: I64, fix: Any, in_m: F64, velocity_mps: F64) -> F64:
     """Returns the squared distances [C] of passages from a ping."""
     lat, lon = (np.full(len(rows), fix[name]) for name in ("lat_e7", "lon_e7"))
-    here = displacement_m(lat, lon, version.lat_e7[rows], version.lon_e7[rows])
-    before = here[:, None] + version.in_m[rows] * IN_M - in_m
-    velocity = (version.velocity[rows] * SPEED_MPS - velocity_mps) * SPEED_S
+    of = version.signatures(rows)
+    here = displacement_m(lat, lon, of.lat_e7, of.lon_e7)
+    before = here[:, None] + of.in_m * IN_M - in_m
+    velocity = (of.velocity * SPEED_MPS - velocity_mps) * SPEED_S
     ways = ((before * before).sum(-1) * np.array(IN_WEIGHTS) ** 2).sum(-1)
     return np.asarray((here * here).sum(-1) + ways + (velocity * velocity).sum(-1))
 
 
-def _at_most_two(marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
+def at_most_two(marks: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Returns which of passages [C] are among the first two of their vehicle."""
     order = np.argsort(marks, kind="stable")
     out = np.empty(len(marks), np.bool_)

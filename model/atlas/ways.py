@@ -8,7 +8,7 @@ Shapes: R pings of tracks, P passages, I = len(IN_S), K = len(ON_S).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,9 @@ _MOST: Final = np.iinfo(np.int16).max
 # One passage.
 PASSAGE: Final = np.dtype(
     [
-        ("bucket", "<i8"),  # model.passages.buckets
+        ("bucket", "<i8"),  # model.atlas.buckets
         ("id", "<u8"),  # of the vehicle: a hash of its name
-        ("draw", "<u8"),  # by which it is chosen (model.passages.passages)
+        ("draw", "<u8"),  # by which it is chosen (model.atlas.passages)
         ("ts_ms", "<i8"),  # of its ping
         ("lat_e7", "<i4"),
         ("lon_e7", "<i4"),
@@ -42,6 +42,23 @@ PASSAGE: Final = np.dtype(
     ]
 )
 I64 = NDArray[np.int64]
+
+
+class Approach(NamedTuple):
+    """By which ways N pings came."""
+
+    in_m: F64  # [N, I, 2] where each was at IN_S before, in metres from where it is
+    velocity_mps: F64  # [N, 2] `velocities`
+    came: NDArray[np.bool_]  # [N] false for the first ping of a track, of which nothing else is known
+
+    def at(self, rows: Any) -> Approach:
+        """Returns those of some pings."""
+        return Approach(self.in_m[rows], self.velocity_mps[rows], self.came[rows])
+
+    @classmethod
+    def none(cls, pings: int) -> Approach:
+        """Returns those of pings of which no way is known."""
+        return cls(np.zeros((pings, len(IN_S), 2)), np.zeros((pings, 2)), np.zeros(pings, np.bool_))
 
 
 def as_integers(values: F64, unit: float) -> NDArray[np.int16]:

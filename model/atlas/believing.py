@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.asking import LEAST, Estimate
 from model.kinematics.geo import F64
-from model.passages.asking import LEAST, Estimate
 
 HORIZONS_S: Final = (60.0, 300.0, 900.0)  # at which a belief is fitted; between them it is interpolated in their logs
 RECEIVER_M: Final = 20.0  # added to each axis of where passages went
@@ -115,6 +115,11 @@ def _mixed(model: Forecast, found: Estimate, share: F64, spread: F64) -> Forecas
 def _between(values: F64, dt_s: F64) -> F64:
     """Interpolates values [B] to dt_s [N, Q]; before the first horizon and after the last they are those of that."""
     return np.interp(np.log(dt_s), _LOG_HORIZONS, values)
+
+
+def holds(forecast: Forecast, happened_m: F64) -> NDArray[np.bool_]:
+    """Returns which regions [N, Q] that should hold HELD have what happened_m [N, Q, 2] in them."""
+    return np.asarray(_mahalanobis2(forecast, happened_m) <= CHI2)
 
 
 def _mahalanobis2(forecast: Forecast, happened_m: F64) -> NDArray[np.float64]:

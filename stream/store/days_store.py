@@ -1,4 +1,4 @@
-"""Stores in Redis or Valkey what an atlas grows from, by partition: the sums of days, and what the next pings need.
+"""Stores in Redis or Valkey what an atlas grows from, by partition: the passages of days, and what the next pings need.
 
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
@@ -6,7 +6,7 @@ Every key of one partition shares a hash tag, so that one atomic script may touc
     pathcast:{<group>|<topic>|<number>}:sums     hash    epoch, next_offset, seen (what is known of the log there),
                                                          writes, and the number of parts of each day
     pathcast:{<group>|<topic>|<number>}:growth   string  what the records after next_offset are counted with
-    pathcast:{<group>|<topic>|<number>}:day:<n>  list    the parts of day n since 1970: they add up to its sums
+    pathcast:{<group>|<topic>|<number>}:day:<n>  list    the parts of day n since 1970: they add up to the day
 
 All have the same time to live, which each write renews: of a fleet that is gone, nothing stays.
 
@@ -28,7 +28,7 @@ from stream.store.redis_scripts import FIELD_EPOCH, FIELD_OFFSET, FIELD_WRITES
 from stream.store.redis_store import CONNECT_TIMEOUT_S, KEY_PARTITION
 
 T = TypeVar("T")
-KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION
+KEY_HEAD: Final = "sums"  # appended to KEY_PARTITION; what days had at first
 KEY_GROWTH: Final = "growth"
 FIELD_SEEN: Final = "seen"  # of the hash: the offset, a semicolon, and what is known of the log there
 KEY_DAY: Final = "day:"  # followed by the day's number; and before it, in the hash
@@ -100,15 +100,10 @@ return {{stored, writes}}
 
 
 class Part(NamedTuple):
-    """A part of a day, and `more` that follow it; if `instead`, they take the place of all that were there."""
+    """A part of a day; if `instead`, it takes the place of all that were there."""
 
     raw: bytes
     instead: bool = False
-    more: tuple[bytes, ...] = ()
-
-    @property
-    def all(self) -> tuple[bytes, ...]:
-        return (self.raw, *self.more)
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ class Held:
         return cls(epoch, None if offset is None else int(offset), writes, parts, seen.decode() if at == offset else "")
 
 
-class SumsLost(RuntimeError):
+class DaysLost(RuntimeError):
     """Redis has lost a part of what was counted, or never had it, or it is damaged: it can only be counted anew."""
 
     def __init__(self, partition: Partition, held: Held, what: str = "Redis has lost some") -> None:
@@ -145,8 +140,8 @@ class TooLarge(RuntimeError):
     """Redis takes no value of this size, however often it is tried."""
 
 
-class SumsStore:
-    """Stores the sums of partitions.
+class DaysStore:
+    """Stores the days of partitions.
 
     Raises redis.RedisError or OSError while the server cannot be reached, `security.Refused` if it refuses.
     """
@@ -164,17 +159,17 @@ class SumsStore:
     async def claim(self, partition: Partition) -> tuple[Held, bytes | None]:
         """Makes us the partition's owner, and returns what is held of it, and its growth.
 
-        Raises Fenced if another has claimed it meanwhile, and SumsLost if Redis has evicted some of it; then it is
+        Raises Fenced if another has claimed it meanwhile, and DaysLost if Redis has evicted some of it; then it is
         ours, and what the error says is held has to be forgotten.
         """
         held = await self._claimed(partition)
         if held.next_offset is None:
             return held, None  # a growth that is there nevertheless is of what was lost
-        growth = await self._redis.get(self._key(partition, KEY_GROWTH))
+        growth = await self.growth(partition)
         lengths = [await self._length(partition, day) for day in held.parts]
         if growth is None or lengths != list(held.parts.values()):
-            raise SumsLost(partition, held)
-        return held, cast(bytes, growth)
+            raise DaysLost(partition, held)
+        return held, growth
 
     async def discard(self, partition: Partition) -> None:
         """Deletes all that was counted of the partition, whoever owns it: that one is fenced when it writes next, and
@@ -183,7 +178,7 @@ class SumsStore:
         await self.forget(partition, await self._claimed(partition))
 
     async def _claimed(self, partition: Partition) -> Held:
-        epoch = int(await self._claim([self._key(partition, KEY_SUMS)]))
+        epoch = int(await self._claim([self._key(partition, KEY_HEAD)]))
         held = await self.held(partition)
         refuse_unless_current(partition, epoch, held.epoch)
         return held
@@ -206,8 +201,7 @@ class SumsStore:
             ClaimLost: Redis is an older copy; or has the write before this one, whose answer was lost. Claim again.
             TooLarge: the growth, or a part, has more than MAX_BYTES.
         """
-        each = [(day, raw, part.instead and at == 0) for day, part in parts.items() for at, raw in enumerate(part.all)]
-        largest = max(len(raw) for raw in (growth, *(raw for _, raw, _ in each)))
+        largest = max(map(len, (growth, *(part.raw for part in parts.values()))))
         if largest > MAX_BYTES:
             raise TooLarge(
                 f"what {partition[0]}/{partition[1]} grows from has {largest / 1e6:,.0f} MB, and Redis takes"
@@ -215,19 +209,18 @@ class SumsStore:
                 " partitions, in a new topic"
             )
         others = [day for day in held.parts if day not in parts and day not in gone]
-        days = *(day for day, _, _ in each), *gone, *others
+        days = *parts, *gone, *others
         keys = [*self._own(partition), *(self._day(partition, day) for day in days)]
-        head = held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(each), len(gone)
+        head = held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(parts), len(gone)
         values: list[Any] = [*head, f"{next_offset};{seen}"]
-        for day, raw, instead in each:
-            values += [f"{KEY_DAY}{day}", "1" if instead else "0", raw]
+        for day, part in parts.items():
+            values += [f"{KEY_DAY}{day}", "1" if part.instead else "0", part.raw]
         values += [f"{KEY_DAY}{day}" for day in gone]
         stored, writes, done = map(int, await self._put(keys, values))
         refuse_unless_current(partition, held.epoch, stored, writes=writes, least=held.writes)
         if not done:
             raise ClaimLost(f"{partition[0]}/{partition[1]} has an earlier write of ours, which Redis did not answer")
-        before = {day: 0 if part.instead else held.parts.get(day, 0) for day, part in parts.items()}
-        many = {day: before[day] + len(part.all) for day, part in parts.items()}
+        many = {day: 1 if part.instead else held.parts.get(day, 0) + 1 for day, part in parts.items()}
         left = {day: n for day, n in {**held.parts, **many}.items() if day not in gone}
         return Held(held.epoch, next_offset, writes, left, seen)
 
@@ -240,7 +233,11 @@ class SumsStore:
 
     async def held(self, partition: Partition) -> Held:
         """Returns what is held, without claiming it."""
-        return Held.of(await cast(Any, self._redis.hgetall(self._key(partition, KEY_SUMS))))
+        return Held.of(await cast(Any, self._redis.hgetall(self._key(partition, KEY_HEAD))))
+
+    async def growth(self, partition: Partition) -> bytes | None:
+        """Returns what records are counted with from the stored offset on, if it is there."""
+        return cast(bytes | None, await self._redis.get(self._key(partition, KEY_GROWTH)))
 
     async def parts(self, partition: Partition, day: int) -> list[bytes]:
         """Returns the parts of one day that there are."""
@@ -248,7 +245,7 @@ class SumsStore:
 
     async def snapshot(self, partition: Partition, keep: Callable[[bytes], T]) -> tuple[Held, dict[int, list[T]]]:
         """Returns what is held at one moment, and what `keep` returns for each part of each day. It may be called for
-        parts that are out of date when all are read. Raises SumsLost.
+        parts that are out of date when all are read. Raises DaysLost.
         """
         for _ in range(TRIES):
             before = await self.held(partition)
@@ -256,7 +253,7 @@ class SumsStore:
             if (await self.held(partition)).writes != before.writes:
                 continue  # it was written meanwhile
             if {day: len(parts) for day, parts in found.items()} != before.parts:
-                raise SumsLost(partition, before)
+                raise DaysLost(partition, before)
             return before, found
         raise TimeoutError(f"{partition[0]}/{partition[1]} was written {TRIES} times while it was read")
 
@@ -267,7 +264,7 @@ class SumsStore:
         return int(await cast(Any, self._redis.llen(self._day(partition, day))))
 
     def _own(self, partition: Partition) -> list[str]:
-        return [self._key(partition, KEY_SUMS), self._key(partition, KEY_GROWTH)]
+        return [self._key(partition, KEY_HEAD), self._key(partition, KEY_GROWTH)]
 
     def _day(self, partition: Partition, day: int) -> str:
         return self._key(partition, f"{KEY_DAY}{day}")

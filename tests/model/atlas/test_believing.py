@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.passages import believing
-from model.passages.asking import Estimate
-from model.passages.believing import CHI2, HORIZONS_S, NOTHING, UNFITTED, Belief, Forecast, combine, fit
+from model.atlas import believing
+from model.atlas.asking import Estimate
+from model.atlas.believing import CHI2, HORIZONS_S, NOTHING, UNFITTED, Belief, Forecast, combine, fit
 
 N, B = 6_000, len(HORIZONS_S)
 DT_S = np.tile(HORIZONS_S, (N, 1))
