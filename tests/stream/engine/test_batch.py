@@ -35,7 +35,8 @@ def test_a_step_ends_where_a_state_is_not_simply_followed(entities: list[list[st
     kinds = [kind for pings in entities for kind in pings]
     slots = np.repeat(np.arange(len(entities)) * 3, [len(pings) for pings in entities]).astype(np.int64)
     taken = np.array([kind != NOTHING for kind in kinds], np.int64)
-    rows = Rows(*np.zeros((1, len(kinds)), np.int64), slots, *np.zeros((2, len(kinds)), np.int64), taken, taken, NOT_ASKED)
+    index, fixes, offsets = np.zeros((3, len(kinds)), np.int64)
+    rows = Rows(index, slots, fixes, offsets, taken, taken, NOT_ASKED)
     verdicts: dict[str, Verdict] = {RESTART: Accepted(restart=True), LATE: Late(0), PLAIN: Accepted()}
     outcomes = [
         Outcome(row, row, *cast("tuple[Any, Any, Any]", (None,) * 3), verdicts[kind])
