@@ -174,7 +174,10 @@ function connect(app) {
     else app.choice.choose(id, { move: false });
   });
   map.on("mousemove", ({ point }) => {
-    map.getCanvas().style.cursor = app.painter.nearest(point.x, point.y, 12) === null ? "" : "pointer";
+    const id = app.painter.nearest(point.x, point.y, 12);
+    map.getCanvas().style.cursor = id === null ? "" : "pointer";
+    if (id !== app.pointed) app.painter.hurry();
+    app.pointed = id;
   });
   open();
   const learn = () => ask("v1/learning").then((said) => said && app.fleetPanel.showLearning(said.points), () => {});
@@ -200,6 +203,7 @@ function frame(app, at) {
     {
       fleet,
       chosen: app.choice.id,
+      pointed: app.pointed ?? null,
       former: app.choice.formerUntil(app.time.atMs),
       forecasts: app.forecasts,
       ids: app.ids,

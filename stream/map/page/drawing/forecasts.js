@@ -117,15 +117,17 @@ function label(context, view, steps, colours, rgb, names, taken) {
   });
 }
 
-/** Of the others: the way, and the 90 % region of the first horizon. A stale one's is over, or will soon be. */
-export function drawForecastLightly(context, view, entity, x0, y0, colours) {
+/** Of the others: the way, and if `wide`, the 90 % region of the first horizon. A stale one's is over, or will soon be. */
+export function drawForecastLightly(context, view, entity, x0, y0, colours, wide) {
   if (!entity.horizons.length || entity.stale) return;
   context.lineWidth = 1;
   context.strokeStyle = `rgba(${colours.accentText}, 0.35)`;
-  region(context, view, entity.horizons[0], 0.9);
-  context.fillStyle = `rgba(${colours.accentText}, 0.06)`;
-  context.fill();
-  context.stroke();
+  if (wide) {
+    region(context, view, entity.horizons[0], 0.9);
+    context.fillStyle = `rgba(${colours.accentText}, 0.06)`;
+    context.fill();
+    context.stroke();
+  }
   context.setLineDash([2, 4]);
   way(context, view, entity, x0, y0);
   context.setLineDash([]);

@@ -10,6 +10,7 @@ const NEWEST = 0.5; // opacity
 const OLDEST = 0.08;
 const POINTS = 12_000; // of all tracks together: with more entities in view, each shows less of its track
 const LIGHT_FORECASTS = 250; // of more entities in view they would cover the map
+const REGIONS = 50; // of more, nobody could tell whose region is whose: only that under the pointer has one
 const PIECE = 100; // entities
 const FRAME_MS = 6; // of each frame
 const REST = 3; // after a layer that took a time, as many times that until the next one begins
@@ -79,7 +80,8 @@ export class Traces {
     this._fills(context, view, scene.fleet.fills.values(), colours);
     if (scene.forecasts && placed.length <= LIGHT_FORECASTS) {
       for (const [mover, x, y] of placed) {
-        if (mover.id !== scene.chosen) drawForecastLightly(context, view, mover.entity, x, y, colours);
+        const wide = placed.length <= REGIONS || mover.id === scene.pointed;
+        if (mover.id !== scene.chosen) drawForecastLightly(context, view, mover.entity, x, y, colours, wide);
       }
     }
     this._back.finish();

@@ -242,6 +242,24 @@ def test_streets_draw_themselves_from_the_most_travelled_one_outwards() -> None:
     assert said == [ways[0], ways[2], ways[1]]
 
 
+def test_with_many_entities_in_view_only_the_one_under_the_pointer_has_a_region() -> None:
+    said = run(
+        """(() => {
+            const drawn = [];
+            const context = new Proxy({}, { get: (_, name) => () => drawn.push(name), set: () => true });
+            const view = { left: 0, top: 0, world: 1e6, width: 800, height: 600 };
+            const entity = { horizons: [{ lat: 30, lon: 10, cov_m2: [100, 0, 100] }] };
+            return [false, true].map((wide) => {
+                drawn.length = 0;
+                forecasts.drawForecastLightly(context, view, entity, 0, 0, {}, wide);
+                return [drawn.includes("ellipse"), drawn.includes("lineTo")];
+            });
+        })()""",
+        "drawing/forecasts.js",
+    )
+    assert said == [[False, True], [True, True]]
+
+
 def test_the_more_passed_the_brighter_is_a_street_and_its_head_points_ahead() -> None:
     said = run("streets.streetFeatures([[30, 10, 30, 10.01, 50], [30, 11, 30.01, 11, 2]], 50)", "drawing/streets.js")
     bright = [one["properties"]["bright"] for one in said if one["properties"]["kind"] == "way"]
