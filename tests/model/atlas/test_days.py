@@ -154,6 +154,14 @@ def test_older_days_give_way_to_newer_ones() -> None:
     assert len(newer_of_one) == passages.MOST_OF_ONE
 
 
+def test_a_vehicle_itself_is_remembered_by_its_newer_passages() -> None:
+    ids, times = np.repeat(np.arange(50, dtype=np.uint64), 20), np.tile(np.arange(20), 50)
+    old, new = (Passages.of(some_passages(ids, (FIRST + day) * DAY_MS + times)) for day in (0, 1))
+    kept = Passages.aged([(new, 1.0), (old, float(OLDEST))]).rows
+    assert len(kept) == 50 * passages.MOST_OF_ONE
+    assert (kept["ts_ms"] >= (FIRST + 1) * DAY_MS).mean() > 0.9
+
+
 @pytest.mark.parametrize("factor", [1.0, 3.0, OLDEST])
 def test_where_nobody_else_passed_an_old_day_is_whole(factor: float) -> None:
     """Draws that are larger by a factor were cut at the largest number: then most passages of an old day were alike,

@@ -147,6 +147,15 @@ def test_what_too_few_vehicles_show_is_not_published() -> None:
     assert len(version_of(known, min_vehicles=1).known) >= len(whole.known)
 
 
+def test_nobody_can_be_followed_by_marks() -> None:
+    """A vehicle's mark is the same near by, and another one some kilometres on; and nobody knows it by the name."""
+    ids, lat_e7 = np.full(4, 99, np.uint64), LAT_E7 + np.array([0, 10, 10_000, 20_000]) * M_E7
+    one, other = (marks_of(ids, lat_e7, np.full(4, LON_E7), secret) for secret in (1, 2))
+    assert one[0] == one[1]
+    assert len(set(one[1:].tolist())) == 3
+    assert not (one == other).any()
+
+
 @pytest.mark.parametrize("min_vehicles", [3, 7])
 def test_ways_end_where_fewer_vehicles_went_along(min_vehicles: int) -> None:
     """Counted one by one: whose ways come through which square, of those that passed another."""

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.api import FIX, approaches_of
 from stream.engine.entities import stored_entity
 from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, packed
 from stream.tracks.track import Accepted, Policy, Track, observe
@@ -94,6 +95,29 @@ def test_columns_hold_what_track_says_also_of_several_pings_of_a_slot_at_once(ba
             at_once.write(slot, observe(at_once.read(slot), pack(pings[offset]), offset, POLICY)[0])
         left = left[~first]
     assert [at_once.read(slot) for slot in range(SLOTS)] == expected
+
+
+def test_by_which_way_a_ping_came_does_not_depend_on_what_follows_in_its_batch() -> None:
+    """Although later pings of the batch take the place of fixes in the ring that tell it."""
+    pings = [ping(0, 30.0 * n, lat=52.0 + 1e-4 * n * n) for n in range(3 * POLICY.window_fixes)]
+    at_once, singly = TrackTable(POLICY), TrackTable(POLICY)
+    windows, found = [], []
+    for tracks in (at_once, singly):
+        tracks.clear(np.zeros(1, np.int64))
+        run(tracks, pings[:1], 0)
+    slots, fixes, offsets = np.zeros(len(pings) - 1, np.int64), packed(pings[1:]), np.arange(1, len(pings))
+    seen = at_once.observe_plain(slots, fixes, offsets, approach=True)
+    for row in range(len(slots)):
+        some = slice(row, row + 1)
+        found.append(singly.observe_plain(slots[some], fixes[some], offsets[some], approach=True).approach)
+        track = singly.read(0)
+        assert track is not None
+        windows.append(np.frombuffer(track.window, FIX))
+    assert seen.plain.all()
+    for mine, one, defined in zip(seen.approach, zip(*found, strict=True), approaches_of(windows), strict=True):
+        np.testing.assert_array_equal(mine, np.concatenate(one))
+        np.testing.assert_array_equal(mine, defined)
+    assert (np.abs(seen.approach.in_m[-1, 1:]) > np.abs(seen.approach.in_m[-1, :1]) + 100).any()
 
 
 def test_steady_pings_are_plain_from_the_second_on() -> None:
