@@ -1,7 +1,7 @@
 """The network as it is served, without torch: one step per ping for many entities, with their key/value caches.
 
 `model.api.Predictor` is the entry point. Files that end in `_compiled` are fast versions of definitions in
-`model.network` and `model.kinematics`; the tests hold each to its definition.
+`model.network`, `model.kinematics` and `model.atlas`; the tests hold each to its definition.
 
     folding              folds fixes into the states of a pool
     answers              forecasts, gap fills and travel times: their types, and how each is computed
@@ -12,7 +12,8 @@
     modules              the network's modules as functions of arrays, for exact layers, gap fills and travel times
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
-    atlas_compiled       moves forecasts by what an atlas has seen where they were made
+    passages_compiled    asks an atlas: moves forecasts and gap fills to where passages went
+    making               makes a version of an atlas, and examines it beside a model
     gapfill_compiled     computes the positions inside a gap
     gaps                 gaps and fills as `stream` passes them, and the ends of gaps
 """
