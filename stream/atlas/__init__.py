@@ -1,7 +1,7 @@
 """The fleet's own map, made from its pings: `pathcast atlas`.
 
 follower      finds the pings that are in order, by the rules of a worker's tracks
-growing       finds the passages of a partition's records as they come (`model.atlas.growth`), and keeps what that needs as bytes
+growing       finds passages while a partition's records come, and keeps what that needs as bytes
 growing_days  keeps days while they grow: the newest of them in memory, the rest in a temporary file
 building      builds an atlas from a recording or a topic
 counting      counts a topic for ever, and makes versions: `pathcast atlas run`
