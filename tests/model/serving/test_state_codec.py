@@ -14,7 +14,7 @@ from model.config import ModelConfig
 from model.kinematics import motion
 from model.kinematics.features import ABSENT, FIX
 from model.serving import state_codec
-from model.serving.kv_cache import Filled
+from model.serving.kv_cache import Filled, KvCache
 from model.serving.state_codec import State, StateCorrupt, StateError, StateMismatch
 
 FOLDER = Path(__file__).parent / "golden"
@@ -187,3 +187,19 @@ def test_what_is_odd_in_any_way_is_left_to_be_read_one_by_one() -> None:
         assert state_codec.whole([blobs[0], odd], CONFIG, FINGERPRINT, "int8") is None
     assert state_codec.whole(blobs, CONFIG, FINGERPRINT, "float32") is None
     assert state_codec.whole([], CONFIG, FINGERPRINT, "int8") is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_of_what_a_slot_had_before_nothing_is_left_behind_a_shorter_state(precision: str) -> None:
+    """A weight of 0 hides the places behind it, unless a number there is not finite."""
+    rings, slots = KvCache(CONFIG, precision), np.array([1])
+    rings.grow(2)
+    for array in (rings.keys, rings.values, rings.scale):
+        array[:, 1] = 0x7F if array.dtype == np.uint8 else 1
+    one = (golden_int8_state() if precision == "int8" else golden_state()).rings
+    rings.load(slots, Filled(*(part[None] for part in one)))
+    assert rings.keys[:, 1, :, :5].any()
+    assert not rings.keys[:, 1, :, 5:].any()
+    assert not rings.scale[:, 1, :, 5:].any()
+    if precision == "float32":
+        assert not rings.values[:, 1, 5:].any()
