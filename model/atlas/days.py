@@ -1,4 +1,4 @@
-"""What is found of one day, UTC: passages, questions, and whose pings they are of. Days add up in any order.
+"""Keeps what is found of one day, UTC: passages, questions, and whose pings they are. Days add up in any order.
 
 As bytes: one stream of zlib, which checks it, of the counts of `_HEAD`, the ids of the entities, and the rows of
 passages and questions. The bytes of rows lie by their places, the first of all rows first, because many are alike.
@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.parts import Parts
 from model.atlas.passages import OLDEST, Ids, Passages
 from model.atlas.questions import QUESTION, Questions
 from model.atlas.ways import I64, PASSAGE
@@ -100,6 +101,11 @@ class Day:
             raise ValueError(f"no day of an atlas: it has {len(contents):,} bytes")
         counts = (int(head[name]) for name in _COUNTS[-3:])
         return cls(Passages(passages), Questions(questions), ids, *counts)
+
+
+def adding() -> Parts[Day]:
+    """Returns a day that more can be added to. Its size is in passages."""
+    return Parts(Day.total, lambda day: len(day.passages))
 
 
 def by_day(ts_ms: I64) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -23,13 +23,13 @@ Estimates = Callable[[Questions], Estimate]  # of passages, at HORIZONS_S, witho
 
 
 class Report(NamedTuple):
-    """What an examination found."""
+    """Holds what an examination found."""
 
     belief: Belief
     card: dict[str, Any]  # for people: by horizon, how much nearer forecasts came, and how much regions hold
 
 
-def examined(questions: Questions, forecasts: Forecasts, estimates: Estimates) -> Report:
+def examine(questions: Questions, forecasts: Forecasts, estimates: Estimates) -> Report:
     """Returns how far passages are to be believed that give these estimates beside these forecasts."""
     questions = fair(newest(questions))
     if len(questions) < LEAST:

@@ -53,7 +53,7 @@ assert round(1000 * ON_S[-1]) + WINDOW_MS <= KEEP_MS
 
 
 class Known(NamedTuple):
-    """What pings have made known, of all days: nothing is chosen yet (`model.atlas.days.days_of`)."""
+    """Holds what pings have made known, of all days: nothing is chosen yet (`model.atlas.days.days_of`)."""
 
     passages: Passages
     questions: Questions

@@ -42,7 +42,7 @@ _PLACES_S: Final = np.array([*IN_S, *ON_S])  # of a way in and on
 
 
 class Signatures(NamedTuple):
-    """What pings are compared by, of some passages [...]."""
+    """Holds what pings are compared by, of some passages [...]."""
 
     lat_e7: NDArray[np.int32]  # [...]
     lon_e7: NDArray[np.int32]

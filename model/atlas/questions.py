@@ -86,7 +86,7 @@ class Questions:
 
     @property
     def happened_m(self) -> F64:
-        """Where the things were later, in metres [Q, B, 2] from there; NaN where nobody knows."""
+        """Returns where the things were later, in metres [Q, B, 2] from there; NaN where nobody knows."""
         known = np.arange(len(HORIZONS_S)) < self.rows["known"][:, None]
         return np.where(known[..., None], self.rows["went"] * ON_M, np.nan)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.atlas.believing import HORIZONS_S, Belief, Forecast
 from model.atlas.days import HALF_LIFE_DAYS, Day, contents, factors, seen
-from model.atlas.examining import examined
+from model.atlas.examining import examine
 from model.atlas.passages import Ids, Passages
 from model.atlas.published import MIN_VEHICLES, MOST, Published, publishable, published
 from model.atlas.questions import Questions
@@ -79,7 +79,7 @@ def make_version(
     if forecasts is not None:
         newest = sorted(seen(whose, rules.min_entities))[-EXAM_DAYS:]  # not those of a few receivers with a wrong clock
         asked = Questions.total((whose[day].questions for day in newest), MOST_QUESTIONS)
-    report = examined(asked, forecasts or _nothing, lambda some: answer_questions(found, some, chosen.rows["id"]))
+    report = examine(asked, forecasts or _nothing, lambda some: answer_questions(found, some, chosen.rows["id"]))
     return Made(found, report.belief, {**contains, "report": report.card})
 
 

@@ -241,7 +241,7 @@ def _estimate(  # type: ignore[no-untyped-def]
     near = room[0]
     for i in range(len(fixes)):
         me = mine[i] if len(mine) else np.uint64(0)
-        count = _asked(
+        count = _ask(
             bucket, stop, origin_e7, signature, on, known, mark, vehicle, me, fixes, in_m, velocity_mps, i, near
         )
         for q in range(dt_s.shape[1] if count else 0):
@@ -259,7 +259,7 @@ def _move(  # type: ignore[no-untyped-def]
     for i in range(len(rows)):
         if not rows[i]:
             continue
-        count = _asked(
+        count = _ask(
             bucket, stop, origin_e7, signature, on, known, mark, vehicle, me, last, in_m, velocity_mps, i, near
         )
         for q in range(dt_s.shape[1] if count else 0):
@@ -302,7 +302,7 @@ def _mix(mean, cov, found, over, log_wide):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _asked(  # type: ignore[no-untyped-def]
+def _ask(  # type: ignore[no-untyped-def]
     bucket, stop, origin_e7, signature, on, known, mark, vehicle, me, fixes, in_m, velocity_mps, i, near
 ):
     """Finds the passages nearest to a ping, how much each counts and where it was beside the ping. Returns how many
@@ -350,13 +350,13 @@ def _fill(  # type: ignore[no-untyped-def]
             near.weight[j] = 1 / (filling.NEAR_M**2 + near.apart[j])
             _set_reached(on, near.row[j], near, j, to_e, to_n, gap_s[i])
         for place in range(begin[i], begin[i + 1] if count else begin[i]):
-            found = _filled(on, near, count, t_s[place] / gap_s[i], to_e, to_n)
+            found = _ask_gap(on, near, count, t_s[place] / gap_s[i], to_e, to_n)
             _mix(mean[place, 0], cov[place, 0], found, 1.0, 0.0)
         rests_on[i] = count
 
 
 @compiled
-def _filled(on, near, count, done, to_e, to_n):  # type: ignore[no-untyped-def]
+def _ask_gap(on, near, count, done, to_e, to_n):  # type: ignore[no-untyped-def]
     """Returns how many passages there are, and where the thing was when a share of a gap was done: mean and covariance
     of the passages along it."""
     total, e, north, ee, en, nn = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

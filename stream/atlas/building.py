@@ -33,7 +33,7 @@ DEFAULT_RULES: Final = Rules()
 
 @dataclass(frozen=True)
 class Built:
-    """What is known of all pings by day, before any rule, and how many records were left out."""
+    """Holds what is known of all pings by day, before any rule, and how many records were left out."""
 
     days: GrowingDays
     left_out: int

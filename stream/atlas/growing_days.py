@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.passages import Ids, Passages
 
@@ -78,11 +78,6 @@ class GrowingDays:
         """Returns a day with all that was added."""
         parts = [Day.loads(os.pread(self._file, size, begin)) for begin, size in self._stored.get(number, ())]
         return Day.total([*parts, *([self._fresh[number].total()] if number in self._fresh else [])])
-
-
-def adding() -> Parts[Day]:
-    """Returns a day that more can be added to. Its size is in passages."""
-    return Parts(Day.total, lambda day: len(day.passages))
 
 
 def without_passages(day: Day) -> Day:

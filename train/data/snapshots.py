@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.api import Approach, Atlas, Predictor, approaches
 from model.atlas.believing import HORIZONS_S, Forecast
-from model.atlas.days import Day, days_of
+from model.atlas.days import Day, adding, days_of
 from model.atlas.growth import Growth
 from model.atlas.parts import Parts
 from model.atlas.passages import entity_ids
@@ -61,7 +61,7 @@ def snapshots(
         for begin in range(taken, upto, _Pings.AT_ONCE):
             ids, fixes, begins = pings.at(begin, min(begin + _Pings.AT_ONCE, upto))
             for day, more in days_of(ids, fixes["ts_ms"], *growth.add(ids, fixes, begins)):
-                days.setdefault(day, Parts(Day.total, lambda one: len(one.passages))).add(more)
+                days.setdefault(day, adding()).add(more)
         taken = upto
         whole = {day: parts.total() for day, parts in days.items()}
         made = make_version(whole, lambda day: whole[day].passages, Rules(min_entities=min_entities), remembered)  # noqa: B023

@@ -54,7 +54,8 @@ def grown(
         how: as of `snapshots`.
     """
     ts_ms = corpus.ts_ms[anchors.row]
-    moved = [_Moved(corpus, anchors, one) for one in (given, model) if one is not None]
+    approach = approaches_at(corpus, anchors.row, anchors.track)
+    moved = [_Moved(corpus, anchors, approach, one) for one in (given, model) if one is not None]
     for now in snapshots(fleet, ts_ms, **how):
         for one in moved:
             one.by(now)
@@ -80,10 +81,10 @@ def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: P
 class _Moved:
     """Forecasts that versions of an atlas move one after the other."""
 
-    def __init__(self, corpus: Corpus, anchors: Anchors, given: Answers) -> None:
+    def __init__(self, corpus: Corpus, anchors: Anchors, approach: Approach, given: Answers) -> None:
         assert given.cov_m2 is not None
         self._given, self._dt_s, self._last = given, anchors.dt_s, corpus.fixes(anchors.row)
-        self._approach = approaches_at(corpus, anchors.row, anchors.track)
+        self._approach = approach
         self._mean, self._cov = means_m(self._last, given), given.cov_m2.copy()
         self._rests_on = np.zeros(len(self._last), np.int64)
 

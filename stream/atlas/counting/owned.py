@@ -11,11 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.passages import Ids
 from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
-from stream.atlas.growing_days import adding
 from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
 from stream.store.days_store import DaysLost, DaysStore, Held, Part

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.api import Predictor, answer_questions
 from model.atlas import examining, questions
 from model.atlas.believing import Belief
-from model.atlas.examining import examined
+from model.atlas.examining import examine
 from model.atlas.passages import Passages, draws, entity_ids
 from model.atlas.published import publishable, published
 from model.atlas.questions import Questions
@@ -97,7 +97,7 @@ def belief_beside(liar: Questions) -> Belief:
     chosen = publishable(buses().passages)
     version, model = published(chosen), partial(forecasts_of, predictor())
     asked = Questions.total([buses().asked, liar])
-    return examined(asked, model, lambda some: answer_questions(version, some, chosen.rows["id"])).belief
+    return examine(asked, model, lambda some: answer_questions(version, some, chosen.rows["id"])).belief
 
 
 def test_one_receiver_that_lies_and_sends_many_pings_does_not_say_alone_what_is_believed(
