@@ -118,6 +118,23 @@ class Horizon(_Wire, frozen=True):
     cov_m2: tuple[float, float, float]
 
 
+class BranchPosition(_Wire, frozen=True):
+    """A position on a branch, `h_s` seconds after the anchor."""
+
+    h_s: float
+    lat: float
+    lon: float
+
+
+class Branch(_Wire, frozen=True):
+    """One of the ways on where the passages part that a forecast was compared with: which share of them went there, and
+    where they were at the horizons. It ends at the last horizon up to which the passages are known.
+    """
+
+    share: float
+    positions: tuple[BranchPosition, ...]
+
+
 class ModelRef(_Wire, frozen=True, omit_defaults=True):
     """The weights that a forecast was made with.
 
@@ -130,8 +147,8 @@ class ModelRef(_Wire, frozen=True, omit_defaults=True):
 
 
 class AtlasRef(_Wire, frozen=True):
-    """The atlas that a forecast or gap fill asked. `version` is null where none serves, `pings` is how many earlier
-    pings it rests on: with 0 it is the model's alone.
+    """The atlas that a forecast or gap fill asked. `version` is null where none serves, `pings` is how many passages it
+    rests on: with 0 it is the model's alone.
 
     `late` says that the worker could not wait any longer for what decides: another version may be due at this ping.
     """
@@ -172,6 +189,7 @@ class Forecast(_Wire, frozen=True, kw_only=True):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
+    branches: tuple[Branch, ...] | None = None  # two or three, the largest share first; absent where all go one way
     model: ModelRef
     atlas: AtlasRef | None = None  # absent where a worker serves no atlases
     status: Status
