@@ -9,6 +9,7 @@
     days       keeps both by day, and whose pings they are
     published  makes of passages what may be published: what too few vehicles show is left out
     asking     asks them where a thing goes that came the same way
+    branching  says where the passages part that a ping was compared with
     filling    fills gaps along those that went from one end to the other
     believing  says how far a forecast moves to that, and how wide it becomes
     examining  finds out how far a version's passages are to be believed, by its fleet's own questions

@@ -47,9 +47,9 @@ def fill(version: Published, start: Any, end_m: F64, gap_s: float, t_s: F64) -> 
     if not len(along.weight):
         return Estimate(np.zeros((len(t_s), 2)), np.zeros((len(t_s), 3)), np.zeros(len(t_s)))
     done = (t_s / gap_s)[:, None]
-    begin_m, stop_m = (_at(along.way_m, one[:, None])[:, 0] for one in (along.begin_s, along.end_s))
+    begin_m, stop_m = (places_at(along.way_m, one[:, None])[:, 0] for one in (along.begin_s, along.end_s))
     at_s = along.begin_s + done * (along.end_s - along.begin_s)
-    way = np.moveaxis(_at(along.way_m, at_s.T), 0, 1)  # [P, J, 2]
+    way = np.moveaxis(places_at(along.way_m, at_s.T), 0, 1)  # [P, J, 2]
     way = way - (1 - done)[..., None] * begin_m - done[..., None] * (stop_m - end_m)
     share = along.weight / along.weight.sum()
     mean = (share[:, None] * way).sum(axis=1)
@@ -66,7 +66,7 @@ def passages_along(version: Published, start: Any, end_m: F64, gap_s: float) -> 
     way = asking.ways(version, rows[None])[0] + own_m[:, None]
     last = version.known[rows] + 1
     begin_s, begin_m = (one[0] for one in asking.beside(way[None], last[None], np.zeros((1, len(rows), 2))))
-    end_s, end2 = _reached(way, last, end_m, begin_s, gap_s)
+    end_s, end2 = reach(way, last, end_m, begin_s, gap_s)
     from2 = (begin_m * begin_m).sum(-1)
     fits = np.flatnonzero((from2 <= BESIDE_M**2) & (end2 <= BESIDE_M**2))
     order = fits[np.argsort((from2 + end2)[fits], kind="stable")]
@@ -81,7 +81,7 @@ def _rows_around(version: Published, start: Any) -> I64:
     return asking.rows_in(version, (still[still >= 0, None] - STILL + np.arange(STILL + 1)).ravel())
 
 
-def _reached(way: F64, last: NDArray[Any], end_m: F64, begin_s: F64, gap_s: float) -> tuple[F64, F64]:
+def reach(way: F64, last: NDArray[Any], end_m: F64, begin_s: F64, gap_s: float) -> tuple[F64, F64]:
     """Returns when passages [C], which went by `way` [C, W, 2], were nearest to the gap's end, and how far from it,
     squared; infinite if none of the known way took about as long."""
     far, seconds = np.full(len(way), np.inf), np.zeros(len(way))
@@ -98,7 +98,7 @@ def _reached(way: F64, last: NDArray[Any], end_m: F64, begin_s: F64, gap_s: floa
     return seconds, far
 
 
-def _at(way: F64, at_s: F64) -> F64:
+def places_at(way: F64, at_s: F64) -> F64:
     """Returns where passages, which went by `way` [J, W, 2], were at at_s [J, P]: [J, P, 2]."""
     upper = np.clip(np.searchsorted(TIMES_S, at_s), 1, len(TIMES_S) - 1)
     share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.atlas import Atlas
+from model.atlas.branching import Branches
 from model.atlas.ways import Approach
 from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.geo import F64, displacement_m, moved_deg, to_e7
@@ -39,6 +40,9 @@ class Forecasts(NamedTuple):
     next_early_s: F64  # N: the ends of the 90 % interval of the time until the next ping
     next_late_s: F64
     atlas_pings: NDArray[np.int64]  # N: passages that the row rests on; 0: it is the model's alone
+    branch_share: F64  # N, M: of passages that went each way, if these part; 0 where there is no branch
+    branch_lat: F64  # N, M, H deg; NaN where there is no branch, and beyond what is known of it
+    branch_lon: F64
 
 
 class TravelTimes(NamedTuple):
@@ -88,12 +92,13 @@ def forecast(
     if not sound.all():
         mean, cov = _replaced(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
     if guide is None:
-        pings = np.zeros(len(kin), np.int64)
+        pings, parted = np.zeros(len(kin), np.int64), Branches.none(len(kin), dt.shape[1] - 1)
     else:
-        pings = passages_compiled.move(mean, cov, sound, last, dt, *guide)
+        pings, parted = passages_compiled.move(mean, cov, sound, last, dt, *guide)
     lat, lon = forecast_compiled.moved(last, mean)
     now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
-    return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]), pings)
+    asked, late = (lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound), lateness.between(kin, dt[:, 0])
+    return Forecasts(*now, *asked, *late, pings, parted.share, *places_of_branches(last, parted.mean_m))
 
 
 def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
@@ -135,6 +140,15 @@ def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
     if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
         raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
     return horizons
+
+
+def places_of_branches(last: NDArray[Any], branch_m: F64) -> tuple[F64, F64]:
+    """Returns latitudes and longitudes [N, M, H] of branches, which are branch_m [N, M, H, 2] from the last fixes."""
+    lat, lon = np.full(branch_m.shape[:-1], np.nan), np.full(branch_m.shape[:-1], np.nan)
+    if len(some := np.flatnonzero(np.isfinite(branch_m[:, 0, :, 0]).any(axis=1))):
+        places = forecast_compiled.moved(last[some], branch_m[some].reshape(len(some), -1, 2))
+        lat[some], lon[some] = (place.reshape(len(some), *lat.shape[1:]) for place in places)
+    return lat, lon
 
 
 def _replaced(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas import asking, believing, filling
+from model.atlas import asking, believing, branching, filling
 from model.atlas import buckets as at
 from model.atlas.asking import Estimate
 from model.atlas.atlas import Atlas
+from model.atlas.branching import Branches
 from model.atlas.passages import Ids
 from model.atlas.published import NUMBERS, Published
 from model.atlas.questions import Questions
@@ -66,6 +67,10 @@ _NEAR: Final = np.dtype(
         ("end", "<f8", (3, _J)),  # when it was beside the gap's end, and where
         ("far", "<f8", _J),  # from there, squared metres
         ("went", "<f8", (2, _J)),  # for one question
+        ("led", "<i8", _J),  # which way on it goes, of those told apart; one more: elsewhere; -1: not known far enough
+        ("leader", "<i8", branching.WAYS),  # the passage that goes each of these ways, and is nearest to the ping
+        ("led_weight", "<f8", branching.WAYS),
+        ("led_count", "<i8", branching.WAYS),
         ("candidate", "<f8", _PART),  # squared metres
     ],
     align=True,
@@ -108,17 +113,20 @@ def move(
     atlases: Sequence[Atlas],
     which: I64,
     approach: Approach,
-) -> I64:
+) -> tuple[I64, Branches]:
     """Moves means [N, Q, 2] and covariances [N, Q, 3] of sound rows [N], in place, to where passages went that came as
     the row's last fix did: an index `which` [N] into `atlases`, or -1 for none. Returns how many passages [N] each row
-    rests on; one with 0 is not changed.
+    rests on; one with 0 is not changed. With it come the branches of the rows at all questions but the first, which is
+    the next ping.
     """
     rests_on = np.zeros(len(mean), np.int64)
+    parted = Branches.none(len(mean), dt_s.shape[1] - 1)
     for number, atlas in enumerate(atlases):
         if (rows := sound & (which == number) & approach.came).any():
             believed = 1.0 / atlas.belief.scale, atlas.belief.log_wide
-            _move(*_columns(atlas.passages), *believed, rows, last, *approach[:2], dt_s, mean, cov, rests_on, _room())
-    return rests_on
+            asked = rows, last, *approach[:2], dt_s
+            _move(*_columns(atlas.passages), *believed, *asked, mean, cov, rests_on, *parted, _room())
+    return rests_on, parted
 
 
 def move_fills(
@@ -253,7 +261,7 @@ def _estimate(  # type: ignore[no-untyped-def]
 @compiled
 def _move(  # type: ignore[no-untyped-def]
     bucket, stop, origin_e7, signature, on, known, mark, over_scale, log_wide,
-    rows, last, in_m, velocity_mps, dt_s, mean, cov, rests_on, room,
+    rows, last, in_m, velocity_mps, dt_s, mean, cov, rests_on, share, branch, room,
 ):  # fmt: skip
     near, vehicle, me = room[0], np.empty(0, np.uint64), np.uint64(0)
     for i in range(len(rows)):
@@ -266,6 +274,97 @@ def _move(  # type: ignore[no-untyped-def]
             found = _middle(on, near, count, dt_s[i, q])
             if found[0] >= asking.LEAST and _combine(mean[i, q], cov[i, q], found, dt_s[i, q], over_scale, log_wide):
                 rests_on[i] = count
+        if rests_on[i]:
+            _set_branches(on, near, count, dt_s[i, 1:], share[i], branch[i])
+
+
+@compiled
+def _set_branches(on, near, count, dt, share, branch):  # type: ignore[no-untyped-def]
+    """Sets the shares [M] and the places [M, H, 2] of the branches of a ping at some times [H]."""
+    ahead_s = _known_ahead_s(near, count, dt)
+    if ahead_s == 0.0:
+        return
+    ways, total = _tell_apart(on, near, count, ahead_s)
+    chosen = 0
+    while chosen < branching.MOST:
+        most = -1
+        for way in range(ways):
+            enough = near.led_count[way] > 1 and near.led_weight[way] >= branching.LEAST_SHARE * total
+            if enough and (most < 0 or near.led_weight[way] > near.led_weight[most]):
+                most = way
+        if most < 0:
+            break
+        share[chosen] = near.led_weight[most] / total
+        for h in range(len(dt)):
+            if dt[h] <= ahead_s:
+                branch[chosen, h, 0], branch[chosen, h, 1] = _middle_of_way(on, near, count, most, dt[h])
+        near.led_count[most] = 0
+        chosen += 1
+    if chosen == 1:
+        share[0] = 0.0
+        branch[0] = np.nan
+
+
+@compiled
+def _known_ahead_s(near, count, dt):  # type: ignore[no-untyped-def]
+    """Returns the longest of some times [H] up to which half of the passages are known, by weight; 0 if there is
+    none."""
+    ahead_s, total = 0.0, 0.0
+    for j in range(count):
+        total += near.weight[j]
+    for h in range(len(dt)):
+        known = 0.0
+        for j in range(count):
+            if near.begin[0, j] + dt[h] <= _TIMES_S[near.last[j]]:
+                known += near.weight[j]
+        if known >= total / 2 and total >= asking.LEAST and dt[h] > ahead_s:
+            ahead_s = dt[h]
+    return ahead_s
+
+
+@compiled
+def _tell_apart(on, near, count, ahead_s):  # type: ignore[no-untyped-def]
+    """Finds which way each passage goes that is known for ahead_s. Returns how many ways there are, and the weight of
+    these passages."""
+    ways, total, near_m2 = 0, 0.0, filling.BESIDE_M**2
+    for j in range(count):
+        near.led[j] = -1
+        if near.begin[0, j] + ahead_s > _TIMES_S[near.last[j]]:
+            continue
+        at_e, at_n = _at(on, near, j, near.begin[0, j] + ahead_s)
+        e, north = at_e + near.own[0, j], at_n + near.own[1, j]
+        near.went[0, j], near.went[1, j] = e, north
+        total += near.weight[j]
+        near.led[j] = branching.WAYS
+        for way in range(ways):
+            leader = near.leader[way]
+            to_e, to_n = near.went[0, leader], near.went[1, leader]
+            if (
+                _set_reached(on, near.row[leader], near, leader, e, north, ahead_s) <= near_m2
+                or _set_reached(on, near.row[j], near, j, to_e, to_n, ahead_s) <= near_m2
+            ):
+                near.led[j] = way
+                break
+        if near.led[j] == branching.WAYS and ways < branching.WAYS:
+            near.leader[ways], near.led_weight[ways], near.led_count[ways] = j, 0.0, 0
+            near.led[j] = ways
+            ways += 1
+        if near.led[j] < branching.WAYS:
+            near.led_weight[near.led[j]] += near.weight[j]
+            near.led_count[near.led[j]] += 1
+    return ways, total
+
+
+@compiled
+def _middle_of_way(on, near, count, way, dt):  # type: ignore[no-untyped-def]
+    """Returns where the passages of a way were after dt seconds: their mean, in metres from the ping."""
+    sum_e, sum_n = 0.0, 0.0
+    for j in range(count):
+        if near.led[j] == way:
+            at_e, at_n = _at(on, near, j, near.begin[0, j] + dt)
+            sum_e += near.weight[j] * (at_e + near.own[0, j])
+            sum_n += near.weight[j] * (at_n + near.own[1, j])
+    return sum_e / near.led_weight[way], sum_n / near.led_weight[way]
 
 
 @compiled

@@ -103,6 +103,7 @@ class Handlers:
                 anchor=said.forecast.anchor,
                 next=said.forecast.next,
                 horizons=said.forecast.horizons,
+                branches=said.forecast.branches,
                 model=ModelRef(network.name, network.version),
                 atlas=atlas,
                 status=said.forecast.status,

@@ -13,7 +13,18 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from stream.config.settings import DEFAULT_HORIZONS_S
-from stream.wire import MAX_ENTITY_ID_CHARS, MAX_TS_MS, MIN_TS_MS, Anchor, AtlasRef, Horizon, ModelRef, NextStep, Window
+from stream.wire import (
+    MAX_ENTITY_ID_CHARS,
+    MAX_TS_MS,
+    MIN_TS_MS,
+    Anchor,
+    AtlasRef,
+    Branch,
+    Horizon,
+    ModelRef,
+    NextStep,
+    Window,
+)
 from stream.wire.messages import Cache, Forecast, Status
 
 MAX_HORIZONS: Final = 16  # of one question: each costs as much as the whole rest of a small answer
@@ -133,6 +144,7 @@ class EntityForecast(Said, frozen=True, kw_only=True):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
+    branches: tuple[Branch, ...] | None = None
     model: ModelRef
     atlas: AtlasRef | None = None
     status: Status

@@ -11,6 +11,7 @@ the model and renders forecasts, gap fills and dead letters.
     pings           which records are pings, in columns
     entities        the entities in memory, and as the bytes that the store keeps of them
     answers         renders forecasts as records
+    branches        writes where passages part
     rendering       Renderer: renders and counts all that is published; gap fills as records
     json_template   writes numbers and texts as JSON, in compiled code
     bisection       finds the record at which a batch raises

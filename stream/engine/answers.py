@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.api import Forecasts
 from model.jit import compiled
 from stream.engine.asks import Asks
+from stream.engine.branches import write_branches
 from stream.engine.json_template import TEXT, Template
 from stream.kafka.records.columns import I64, BytesColumn
 from stream.kafka.records.encoded_batches import Column, EncodedBatch, framed
@@ -55,6 +56,7 @@ _DEG, _M2, _M, _S = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS
 _TOO_LARGE: Final = 9e18  # the first integers that an int64 cannot hold are not far above
 _AROUND_HORIZONS: Final = 21  # the template's numbers, without the five of each horizon and an atlas's pings
 _BEFORE_HORIZONS: Final = 13
+_BRANCHES: Final = 2  # the place of their text among the texts
 
 
 class Answered(NamedTuple):
@@ -93,7 +95,7 @@ class Writer:
     def __init__(self, horizons_s: Sequence[float], topics: Topics) -> None:
         # As `ids.forecast_id` builds it.
         self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR, ""], [TEXT, 0, TEXT])
-        self._topic = topics.forecasts
+        self._topic, self._horizons_s = topics.forecasts, tuple(horizons_s)
         self._template, self._guided = (_template(horizons_s, guided=guided) for guided in (False, True))
 
     def written(
@@ -117,7 +119,10 @@ class Writer:
         keys = asking.keys.alone()  # copied out of the bytes that a broker sent
         ids = self._ids(asked, keys, models)
         template = self._template if asked.asks is None else self._guided
-        values = template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids, models))
+        texts = _texts(asked, asking, keys, ids, models)
+        if asked.asks is not None:
+            texts.insert(_BRANCHES, write_branches(self._horizons_s, asked.said))
+        values = template.written(_numbers(asked, asking, clocks_ms), texts)
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads, which = [_head(*one) for one in records.partitions], asking.which
         if traceparents:
@@ -162,7 +167,7 @@ def _head_with(topic: str, number: int, trace_parent: bytes) -> bytes:
 def _template(horizons_s: Sequence[float], *, guided: bool) -> Template:
     """Returns the template of `wire.Forecast` as JSON, with holes for its numbers and changing texts.
 
-    It has the atlas if it is `guided`.
+    It has the branches and the atlas if it is `guided`.
     """
     text, whole, deg, metres, m2, seconds = (
         f"{_HOLE}{decimals}{_HOLE}" for decimals in (TEXT, 0, DEG_DIGITS, M_DIGITS, M2_DIGITS, S_DIGITS)
@@ -170,10 +175,11 @@ def _template(horizons_s: Sequence[float], *, guided: bool) -> Template:
     cov = f"[{m2},{m2},{m2}]"
     horizons = ",".join(f'{{"h_s":{float(h)!r},"lat":{deg},"lon":{deg},"cov_m2":{cov}}}' for h in horizons_s)
     atlas = f'"atlas":{{"version":{text},"pings":{whole},"late":{text}}},' if guided else ""
+    branches = text if guided else ""
     whole_row = (
         f'{{"forecast_id":"{text}","entity_id":"{text}","anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
         f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
-        f'"cov_m2":{cov},"dt_early_s":{seconds},"dt_late_s":{seconds}}},"horizons":[{horizons}],'
+        f'"cov_m2":{cov},"dt_early_s":{seconds},"dt_late_s":{seconds}}},"horizons":[{horizons}]{branches},'
         f'"model":{text},{atlas}"status":"{text}",'
         f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
         f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'

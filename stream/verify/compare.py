@@ -41,6 +41,7 @@ from stream.wire import (
     ERROR_HEADER_PREFIX,
     Anchor,
     AtlasRef,
+    Branch,
     Forecast,
     GapFill,
     GapPoint,
@@ -57,6 +58,7 @@ from stream.wire.positions import rms_sigma_m
 from stream.wire.scoring import distance_m
 
 DEFAULT_M: Final = 0.02  # two units of the last published digit of a distance
+SHARE_STEP: Final = 0.011  # somewhat more than the last published digit of a share
 WORDS: Final = (f"{ERROR_HEADER_PREFIX}version", f"{ERROR_HEADER_PREFIX}message")  # a dead letter's headers for people
 _INSTANT: Final = Latency(0.0, 0.0, 0.0)
 _NOWHERE: Final = Src("", 0, 0)
@@ -143,6 +145,8 @@ def forecast_difference(
         return None
     if _far_pings(due.atlas, found.atlas, tolerance):
         return f"atlas is {_shown(found.atlas)}, expected {_shown(due.atlas)}"
+    if _far_branches(due.branches or (), found.branches or (), tolerance):
+        return f"branches are {_shown(found.branches)}, expected {_shown(due.branches)}"
     if found.next.dt_early_s is None:  # from a release without these fields, how early and late the next ping may be
         due = msgspec.structs.replace(due, next=msgspec.structs.replace(due.next, dt_early_s=None, dt_late_s=None))
     if tolerance is None:
@@ -213,11 +217,26 @@ def _far_end(due_s: float | None, found_s: float | None, tolerance: Tolerance) -
 
 
 def _far_pings(due: AtlasRef | None, found: AtlasRef | None, tolerance: Tolerance | None) -> bool:
-    """Returns whether two forecasts rest on different numbers of earlier pings. They depend on the expected time of the
-    next ping, so those of a rebuilt state may differ a little."""
+    """Returns whether two forecasts rest on different numbers of passages. They depend on the expected time of the next
+    ping, so those of a rebuilt state may differ a little."""
     if due is None or found is None or tolerance is None:
         return due != found
     return abs(found.pings - due.pings) > 1 + tolerance.of_time * due.pings
+
+
+def _far_branches(due: Sequence[Branch], found: Sequence[Branch], tolerance: Tolerance | None) -> bool:
+    """Returns whether two forecasts say that passages part in different ways. No state decides that, but the last digit
+    of a number may differ."""
+    if tolerance is None or len(due) != len(found):
+        return due != found
+    for one, other in zip(due, found, strict=True):
+        places = [[place.h_s for place in branch.positions] for branch in (one, other)]
+        if places[0] != places[1] or abs(one.share - other.share) > SHARE_STEP:
+            return True
+        pairs = zip(one.positions, other.positions, strict=True)
+        if any(distance_m(a.lat, a.lon, b.lat, b.lon) > tolerance.metres for a, b in pairs):
+            return True
+    return False
 
 
 def _far_horizon(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | None:

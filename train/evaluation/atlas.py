@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Approach, Fill, Gap, Guide, Moment, Predictor
+from model.atlas.branching import Branches
 from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, haversine_m, moved_deg
 from model.serving.passages_compiled import move
 from train.data.anchors import Anchors
@@ -36,6 +37,7 @@ class Grown(NamedTuple):
     answers: Answers
     beside: Answers | None  # the model's, as the atlas moves them; None without a model
     history_h: I64  # (A,) hours with pings of the fleet that the atlas of the anchor knows
+    parted: Branches  # of the anchors, at their targets without the next ping
 
 
 def grown(
@@ -60,7 +62,8 @@ def grown(
         for one in moved:
             one.by(now)
     answers, *beside = (one.answers() for one in moved)
-    return Grown(answers, beside[0] if beside else None, history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS)))
+    known_h = history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
+    return Grown(answers, beside[0] if beside else None, known_h, moved[-1].parted)
 
 
 def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
@@ -87,12 +90,13 @@ class _Moved:
         self._approach = approach
         self._mean, self._cov = means_m(self._last, given), given.cov_m2.copy()
         self._rests_on = np.zeros(len(self._last), np.int64)
+        self.parted = Branches.none(len(self._last), self._dt_s.shape[1] - 1)
 
     def by(self, now: Snapshot) -> None:
         rows = now.rows
         mean, cov, which = self._mean[rows], self._cov[rows], np.zeros(len(rows), np.int64)
         asked = self._last[rows], self._dt_s[rows], [now.atlas], which, self._approach.at(rows)
-        self._rests_on[rows] = move(mean, cov, which == 0, *asked)
+        self._rests_on[rows], (self.parted.share[rows], self.parted.mean_m[rows]) = move(mean, cov, which == 0, *asked)
         self._mean[rows], self._cov[rows] = mean, cov
 
     def answers(self) -> Answers:

@@ -95,6 +95,12 @@ def _show_metres(report: dict[str, Any], model: str) -> None:
         console.print(_learning(report["learning"]))
 
 
+def _parted(row: dict[str, Any]) -> str:
+    metres = ", ".join(f"{_metres(row[name])} m" for name in ("forecast_m", "likeliest_m", "nearest_m"))
+    of = f"{row['anchors'] / row['of']:.1%} of {row['of']:,} forecasts"
+    return f"  {row['horizon_s']:g} s: {metres}; {of}, the likeliest said {row['share']:.0%} and was {row['went']:.0%}"
+
+
 def _learning(curves: dict[str, Any]) -> Table:
     """Returns the table of the errors by hours of the fleet's history."""
     names = list(next(iter(curves.values()))[0]["mean_m"]) if next(iter(curves.values())) else []
@@ -136,6 +142,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     if beside := {label: block for label, block in judged.items() if "atlas_vs_model" in block}:
         yield "mean error with the fleet's atlas, against the model without it (95 % interval):"
         yield from (f"  {label}: {_nearer(block['atlas_vs_model'])}" for label, block in beside.items())
+    if parted := report.get("branches"):
+        yield "where passages part, the mean errors of the forecast, its likeliest branch and the nearest one:"
+        yield from map(_parted, parted)
     if spreads := {label: block for label, block in judged.items() if "crps_vs_best" in block}:
         yield "error and spread in one, by CRPS, against baselines (less is better):"
         yield from (f"  {label}: {_crps(block)}" for label, block in spreads.items())

@@ -21,6 +21,7 @@ from train.data.cutting import EVALUATION
 from train.evaluation import atlas, forecasts, gap_fills
 from train.evaluation import plots as picture
 from train.evaluation.baselines import fitted_filters, trees
+from train.evaluation.branches import judge_branches
 from train.evaluation.forecasts import Part, Progress, Sample
 from train.evaluation.metrics import is_inside, mahalanobis2
 from train.evaluation.rollout import MODEL, Answers
@@ -105,15 +106,16 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
     judged = forecasts.answers_of(sample, predictor, fitted=found.followers, progress=progress)
     if options.trees:
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
-    history_h = None
+    grown = None
     if options.atlas_ms is not None:
-        judged, history_h = _with_atlas(sample, predictor, judged, options, progress)
+        judged, grown = _with_atlas(sample, predictor, judged, options, progress)
     report = {**forecasts.report_of(sample, judged), "fitted": found.report}
-    if history_h is not None:
-        report["learning"] = _learning(sample, judged, history_h)
+    if grown is not None:
+        report["learning"] = _learning(sample, judged, grown.history_h)
+        report["branches"] = _branches(sample, judged, grown)
     if found.report or options.trees:
-        grown = [trees.TREES] if options.trees else []
-        report["fitted_on"] = _fitted_on(sample, [*(found.report or {}), *grown])
+        more = [trees.TREES] if options.trees else []
+        report["fitted_on"] = _fitted_on(sample, [*(found.report or {}), *more])
     if options.picture is not None:
         picture.draw(options.picture, sample, report, judged, named(predictor))
     return report
@@ -121,15 +123,22 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
 
 def _with_atlas(
     sample: Sample, predictor: Predictor | None, judged: forecasts.Judged, options: Options, progress: Progress
-) -> tuple[forecasts.Judged, atlas.I64]:
-    """Adds the answers of the fleet's own atlas, and returns the hours of history behind each."""
+) -> tuple[forecasts.Judged, atlas.Grown]:
+    """Adds the answers of the fleet's own atlas, and returns them once more, with what is known of them."""
     assert sample.fleet is not None  # set by open_samples
     physics = judged.answers[atlas.PHYSICS]
     how: dict[str, Any] = {"every_ms": options.atlas_ms, "min_entities": options.min_entities, "progress": progress}
     how["predictor"] = predictor
     grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, judged.answers.get(MODEL), **how)
     more = {atlas.ATLAS: grown.answers} | ({} if grown.beside is None else {atlas.BESIDE: grown.beside})
-    return judged._replace(answers=judged.answers | more), grown.history_h
+    return judged._replace(answers=judged.answers | more), grown
+
+
+def _branches(sample: Sample, judged: forecasts.Judged, grown: atlas.Grown) -> list[Report]:
+    answers = judged.answers[atlas.ATLAS if grown.beside is None else atlas.BESIDE]
+    columns = range(1, 1 + len(HORIZONS_S))
+    errors = [atlas.distances_m(sample.corpus, judged.anchors, answers, column) for column in columns]
+    return judge_branches(sample.corpus, judged.anchors, grown.parted, np.stack(errors, axis=1))
 
 
 def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) -> Report:

@@ -13,9 +13,10 @@ import numpy as np
 
 from model.api import Forecasts
 from stream.engine.answers import DEG_DIGITS, M2_DIGITS, M_DIGITS, S_DIGITS, WARMUP_BELOW
-from stream.wire import E7, Anchor, Horizon, NextStep, Status
+from stream.engine.branches import SHARE_DIGITS
+from stream.wire import E7, Anchor, Branch, BranchPosition, Horizon, NextStep, Status
 
-_DEG, _M2, _M, _S = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS, S_DIGITS))
+_DEG, _M2, _M, _S, _SHARE = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS, S_DIGITS, SHARE_DIGITS))
 _TURN = 360 * E7
 
 
@@ -23,6 +24,7 @@ class Rendered(NamedTuple):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
+    branches: tuple[Branch, ...] | None
     status: Status
 
 
@@ -49,7 +51,19 @@ def rendered(said: Forecasts, row: int, last: Any, horizons_s: Sequence[float], 
         for h, h_s in enumerate(horizons_s)
     )
     status: Status = "fallback_cv" if said.fallback[row] else "warmup" if window_n < WARMUP_BELOW else "ok"
-    return Rendered(Anchor(int(last["ts_ms"]), lat_e7 / E7, lon_e7 / E7), step, horizons, status)
+    anchor = Anchor(int(last["ts_ms"]), lat_e7 / E7, lon_e7 / E7)
+    return Rendered(anchor, step, horizons, _branches(said, row, horizons_s), status)
+
+
+def _branches(said: Forecasts, row: int, horizons_s: Sequence[float]) -> tuple[Branch, ...] | None:
+    found = []
+    for share, lats, lons in zip(said.branch_share[row], said.branch_lat[row], said.branch_lon[row], strict=True):
+        if share > 0:
+            places = zip(map(float, horizons_s), lats, lons, strict=False)  # some may be repeated behind the last one
+            known = (place for place in places if np.isfinite(place[1]))
+            at = tuple(BranchPosition(h_s, _rounded(lat, _DEG), _rounded(lon, _DEG)) for h_s, lat, lon in known)
+            found.append(Branch(_rounded(share, _SHARE), at))
+    return tuple(found) or None
 
 
 def _whole(number: Any, scale: float) -> int:

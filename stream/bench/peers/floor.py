@@ -90,9 +90,9 @@ class Floor(Predictor):
         next_s = np.full(len(slots), NEXT_S)
         next_en, no_fallback = np.stack([east, north], axis=1), np.zeros(len(slots), dtype=np.bool_)
         now = (next_s, next_en, lat[:, 0], lon[:, 0], cov[:, 0])
-        return Forecasts(
-            *now, lat[:, 1:], lon[:, 1:], cov[:, 1:], no_fallback, next_s, next_s, np.zeros(len(slots), np.int64)
-        )
+        pings, branches = np.zeros(len(slots), np.int64), np.zeros((len(slots), 0, len(ahead_s) - 1))
+        parted = branches.sum(axis=-1), branches, branches
+        return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], no_fallback, next_s, next_s, pings, *parted)
 
     def last(self, slots: Slots) -> NDArray[Any]:
         return np.asarray(self._states["last"][slots])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from model.api import Fill, Forecasts
 from stream.config.settings import Settings
 from stream.engine.answers import M_PER_DEG, Answered, Writer
+from stream.engine.branches import write_branches
 from stream.engine.rendering import gap_fill
 from stream.kafka.records.record_columns import Records
 from stream.tracks.fix import FIX, Fix
@@ -71,7 +74,11 @@ SAID = Forecasts(
     next_early_s=np.array([1.0]),
     next_late_s=np.array([90.0016]),
     atlas_pings=np.array([0]),
+    branch_share=np.zeros((1, 3)),
+    branch_lat=np.full((1, 3, 2), np.nan),
+    branch_lon=np.full((1, 3, 2), np.nan),
 )
+INTEGERS = [name for name in Forecasts._fields if name not in ("fallback", "atlas_pings") and "branch" not in name]
 
 
 def written(said: Forecasts, record: Record = RECORD) -> bytes:
@@ -109,10 +116,51 @@ def test_a_wait_that_the_clocks_make_negative_or_unknown_is_zero() -> None:
         assert msgspec.json.decode(written(SAID, RECORD._replace(timestamp_ms=ts_ms)))["latency_ms"]["ingest"] == 0.0
 
 
-@pytest.mark.parametrize("name", [name for name in Forecasts._fields if name not in ("fallback", "atlas_pings")])
+@pytest.mark.parametrize("name", INTEGERS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e18])
 def test_a_number_that_no_integer_holds_is_refused(name: str, value: float) -> None:
     one = getattr(SAID, name).copy()
     one.flat[-1] = value
     with pytest.raises(ValueError, match="not finite, or too large"):
         written(SAID._replace(**{name: one}))
+
+
+NAN = np.nan
+LATS = [[52.00000006, 52.5], [51.9, 51.0], [NAN, NAN]]
+LONS = [[179.99999996, -179.5], [180.0, -0.0], [NAN, NAN]]
+# Of five forecasts: none, two branches, three, two of which less is known, and one way with a share alone.
+PARTED = SAID._make(np.repeat(column, 5, axis=0) for column in SAID)._replace(
+    branch_share=np.array([[0, 0, 0], [0.666, 0.25, 0], [0.5, 0.3, 0.2], [0.7, 0.3, 0], [1.0, 0, 0]]),
+    branch_lat=np.array([np.full((3, 2), NAN), LATS, [*LATS[:2], LATS[0]], np.array(LATS) * [1, NAN], LATS]),
+    branch_lon=np.array([np.full((3, 2), NAN), LONS, [*LONS[:2], LONS[0]], np.array(LONS) * [1, NAN], LONS]),
+)
+
+
+def place(h_s: float, lat: float, lon: float) -> dict[str, float]:
+    return {"h_s": h_s, "lat": lat, "lon": lon}
+
+
+def test_branches_are_written_where_passages_part_and_as_far_as_they_are_known() -> None:
+    first, second = (
+        [place(60.0, 52.0000001, 180.0), place(300.0, 52.5, -179.5)],
+        [
+            place(60.0, 51.9, 180.0),
+            place(300.0, 51.0, 0.0),
+        ],
+    )
+    texts = [text.decode() for text in write_branches(HORIZONS_S, PARTED).each() if text is not None]
+    assert len(texts) == 5
+    assert (texts[0], texts[4]) == ("", "")
+    found = [json.loads("{" + text[1:] + "}")["branches"] for text in texts[1:4]]
+    assert found == [
+        [{"share": 0.67, "positions": first}, {"share": 0.25, "positions": second}],
+        [
+            {"share": 0.5, "positions": first},
+            {"share": 0.3, "positions": second},
+            {"share": 0.2, "positions": first},
+        ],
+        [{"share": 0.7, "positions": first[:1]}, {"share": 0.3, "positions": second[:1]}],
+    ]
+    assert all(text.startswith(',"branches":[') for text in texts[1:4])
+    alone = write_branches(HORIZONS_S, SAID)
+    assert alone.each() == [b""]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from atlas_rig import Stated, version_of
+from atlas_rig import Stated, forked, version_of
 from engine_rig import A, B, Rig, forecasts, gap_fills, ping, steady
 from faulty import FaultyFold, poison
 
@@ -75,6 +75,25 @@ async def test_a_partition_asks_for_itself(rig: Rig) -> None:
     assert {(one["src"]["partition"], one["src"]["offset"]) for one in found if one["atlas"]["version"]} == {
         (B[1], offset) for offset in range(4, 10)
     }
+
+
+async def test_where_passages_part_a_forecast_has_branches(rig: Rig) -> None:
+    """Two of four entities turn east when the ping's entity is 300 s under way. Behind that, it goes north as two."""
+    version, pings = Atlas.of(forked()), steady("bus-1", 60)
+    found = [one.value or b"" for one in await answered(rig, pings, Stated([0], [version]))]
+    assert json.loads(found[20]).keys() - json.loads(found[-1]).keys() == {"branches"}
+    assert list(json.loads(found[20])) == list(json.loads(dumps(loads_forecast(found[20])))), "and in their order"
+    branches = loads_forecast(found[20]).branches
+    assert branches is not None
+    assert [branch.share for branch in branches] == pytest.approx([0.5, 0.5], abs=0.2)
+    ahead = {branch.positions[-1].lon > branch.positions[0].lon + 0.01: branch.positions for branch in branches}
+    for is_east, positions in ahead.items():
+        assert [place.h_s for place in positions] == [60.0, 300.0, 900.0]
+        gone_m = 8 * (200 + 900)
+        due = ping("bus-1", 200 + 900, 2_400 if is_east else gone_m)
+        assert positions[-1].lat == pytest.approx(due.lat, abs=0.001)
+        assert positions[-1].lon == pytest.approx(due.lon + is_east * (gone_m - 2_400) / 111_195, abs=0.001)
+    assert ahead.keys() == {True, False}
 
 
 async def test_no_state_depends_on_an_atlas(rig: Rig, make_predictor: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from atlas_rig import Stated, version_of
+from atlas_rig import Stated, forked, version_of
 from atlas_world import announcement
 from engine_rig import CHECKPOINT, CRASH, SETTINGS, A, Rig, ping, steady
 from msgspec.structs import replace
@@ -20,7 +20,8 @@ from stream.wire import Forecast, GapFill, Outgoing, loads_forecast, loads_gapfi
 from stream.wire.ids import forecast_id
 
 RAW = [version_of(one for name in names for one in steady(name, 250)) for names in ("abcde", "abc", "abcd")]
-ONE, TWO, STRANGE = map(Atlas.of, RAW)
+RAW.append(forked(450.0))
+ONE, TWO, STRANGE, FORKED = map(Atlas.of, RAW)
 BEGINS, AGAIN, LATE, END = 20, 40, 50, 57  # ONE answers from offset 20 on, TWO from 40
 DUE = Stated([BEGINS, AGAIN], [ONE, TWO])
 PINGS = [*steady("bus-1", 50), ping("bus-1", 395), ping("bus-1", 500), *steady("bus-2", 5)]  # one of them late
@@ -75,6 +76,22 @@ def renamed(version: str | None, *, late: bool = False) -> Callable[[Forecast], 
     return change
 
 
+def without_branches(found: Forecast) -> Forecast:
+    return replace(found, branches=None)
+
+
+def with_other_shares(found: Forecast) -> Forecast:
+    assert found.branches
+    return replace(found, branches=tuple(replace(one, share=one.share - 0.02) for one in found.branches))
+
+
+def with_a_branch_moved(found: Forecast) -> Forecast:
+    first, *others = found.branches or ()
+    *places, last = first.positions
+    moved = replace(first, positions=(*places, replace(last, lat=last.lat + 1e-6)))
+    return replace(found, branches=(moved, *others))
+
+
 # -- what is asked ---------------------------------------------------------------------------------------------------
 
 
@@ -103,6 +120,21 @@ async def test_another_version_is_found_although_its_answer_is_right(
     report = await verdict(rig, announced=announced(), folder=folder)
     assert wrong(report) == {"wrong_atlas": 5}, report.examples
     assert reason in report.examples[0].reason
+
+
+@pytest.mark.parametrize("change", [without_branches, with_other_shares, with_a_branch_moved])
+@pytest.mark.parametrize("offset", [22, 36])
+async def test_branches_are_compared(
+    rig: Rig, folder: Path, change: Callable[[Forecast], Forecast], offset: int
+) -> None:
+    """Before and behind a crash, behind which states are rebuilt and numbers are compared with a tolerance."""
+    await answered(rig, Stated([BEGINS], [FORKED]))
+    serving: dict[str, Any] = {"announced": announced((FORKED, BEGINS)), "folder": folder}
+    assert await sound_verdict(rig, **serving)
+    rig.out[:] = changed(rig, offset, change)
+    report = await verdict(rig, **serving)
+    assert wrong(report) == {"different": 1}, report.examples
+    assert "branches are" in report.examples[0].reason
 
 
 @pytest.mark.parametrize("asked", [ONE, TWO, None], ids=["the one before", "the one that is due", "none"])

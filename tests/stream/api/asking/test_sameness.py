@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from api_rig import InMemory, asker_of, newest_of, publish, running
-from atlas_rig import Stated, version_of
+from atlas_rig import Stated, forked, version_of
 from engine_rig import CHECKPOINT, SETTINGS, T0, A, Rig, forecasts, ping, steady
 from yarl import URL
 
@@ -27,6 +27,7 @@ from stream.wire import ModelRef
 
 HORIZONS = SETTINGS.horizons_s
 NORTH = Atlas.of(version_of(one for name in "abc" for one in steady(name, 150)))
+FORKED = Atlas.of(forked())
 
 
 async def stored(rig: Rig, entity_id: str) -> stored_entity.Stored:
@@ -86,16 +87,19 @@ async def test_who_else_is_asked_and_how_many_horizons_others_have_changes_no_bi
         assert one.forecast.horizons == other.forecast.horizons[: len(one.forecast.horizons)]
 
 
-async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig, serve: Any) -> None:
-    rig.choice = Choice(Stated([0, 20], [None, NORTH]))
+@pytest.mark.parametrize("version", [NORTH, FORKED])
+async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig, serve: Any, version: Atlas) -> None:
+    """And where passages part, it has the same branches."""
+    rig.choice = Choice(Stated([0, 20], [None, version]))
     await rig.feed(*steady("bus-1", 30), CHECKPOINT)
     due = forecasts(rig.out)[-1]
     assert due["atlas"]["pings"] > 0, "else it would prove nothing"
+    assert len(due.get("branches", [])) == (2 if version is FORKED else 0)
 
     class OneVersion:
         def of(self, number: int, offset: int) -> tuple[Asked, bool]:
             assert (number, offset) == (0, 29), "the ping that the forecast answers"
-            return Asked(NORTH.version, NORTH), False
+            return Asked(version.version, version), False
 
     async with serve(newest_of(rig.out), asks={"atlases": OneVersion()}) as api:
         _, said = await api.get("/v1/entities/bus-1/forecast")

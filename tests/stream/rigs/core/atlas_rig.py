@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from engine_rig import M_PER_DEG, T0, steady
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from model.api import Atlas
@@ -22,6 +24,17 @@ def version_of(pings: Iterable[Ping]) -> bytes:
     builder.add(Records.of(records))
     built = builder.built()
     return atlas_bytes(*built.published(Rules(min_entities=1)))
+
+
+def forked(fork_s: float = 300.0, pings: int = 250) -> bytes:
+    """The bytes of an atlas of four entities that go north as those of `engine_rig` do, until two of them turn east."""
+    fleet = []
+    for name in "abcd":
+        for one in steady(name, pings):
+            beyond_m = 8 * max((one.ts - T0) / 1000 - fork_s, 0) * (name in "cd")
+            lat, lon = one.lat - beyond_m / M_PER_DEG, one.lon + beyond_m / M_PER_DEG
+            fleet.append(replace(one, lat=lat, lon=lon))
+    return version_of(fleet)
 
 
 @dataclass(frozen=True)
