@@ -371,7 +371,8 @@ def test_a_forecast_is_moved_as_the_definition_says_and_any_other_keeps_its_bits
     mean, cov = rng.normal(0, 1_000, (400, 4, 2)), full[..., [0, 0, 1], [0, 1, 1]]
     mean[~sound, 0], cov[~sound, 0] = np.nan, np.nan
     model = believing.Forecast(mean.copy(), cov.copy())
-    rests_on = passages_compiled.move(mean, cov, sound, fixes, dt_s, atlases, which, approach._replace(came=came))
+    came_so = approach._replace(came=came)
+    rests_on, _ = passages_compiled.move(mean, cov, sound, fixes, dt_s, atlases, which, came_so)
     moved = np.zeros(400, np.bool_)
     for number, atlas in enumerate(atlases):
         rows = np.flatnonzero(sound & came & (which == number))
