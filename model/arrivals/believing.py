@@ -21,7 +21,7 @@ from model.kinematics.geo import F64
 from model.kinematics.motion import damped_s
 from model.quantile_regression import fit_line
 
-MOST: Final = 1_500  # questions: 3 s for two years of 300 buses, 9 s for four days of 400 taxis
+MOST: Final = 1_500  # questions: 2 s of a core for two years of 300 buses, 8 s for four days of 400 taxis
 EVERY_S: Final = 600.0  # of all tracks together, one question: closer ones know the same
 AHEAD_S: Final = (120.0, 2_700.0)  # uniform in the logarithm, so that short and long ways count alike
 RADIUS_M: Final = 150.0  # of the places that are asked for

@@ -21,7 +21,7 @@ EVERY_S = 60.0
 def fleet(ways: list[F64], entity: list[int] | None = None, every_s: list[float] | None = None) -> Passages:
     """Ways to the east along the equator, metres at each minute or each every_s; of an entity and a day of its own."""
     steps_s = [EVERY_S] * len(ways) if every_s is None else every_s
-    ts = [NOON_MS - DAY_MS * n + 1000 * steps_s[n] * np.arange(len(way)) for n, way in enumerate(ways)]
+    ts = [NOON_MS + DAY_MS * n + 1000 * steps_s[n] * np.arange(len(way)) for n, way in enumerate(ways)]
     begins = np.concatenate([np.arange(len(way)) == 0 for way in ways])
     whose = np.repeat(np.arange(len(ways)) if entity is None else entity, [len(way) for way in ways])
     east_deg = np.concatenate(ways) / M_PER_DEG
@@ -71,7 +71,7 @@ def test_a_question_is_when_an_entity_was_first_inside() -> None:
     mps = speeds[known.entity[asked.row]]
     np.testing.assert_allclose(asked.seconds, (np.hypot(*asked.place_m.T) - RADIUS_M) / mps, rtol=1e-3)
     # At its first ping nothing is known of how it moves.
-    moving = known.ts_ms[asked.row] > NOON_MS - DAY_MS * known.entity[asked.row].astype(np.int64)
+    moving = known.ts_ms[asked.row] > NOON_MS + DAY_MS * known.entity[asked.row].astype(np.int64)
     np.testing.assert_allclose(asked.velocity_mps[moving, 0], mps[moving], rtol=1e-3)
     assert (asked.velocity_mps[~moving] == 0).all()
     assert known.is_ping[asked.row].all(), "what lies between two pings knows the later one"
@@ -112,6 +112,17 @@ def test_an_entitys_own_passages_do_not_answer_it() -> None:
 def test_the_same_tracks_give_the_same_belief() -> None:
     one, other = (believe(fleet(halting(60.0, 40, seed=3))) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+@given(st.lists(st.floats(0.5, 40), min_size=1, max_size=6), st.integers(1, 6))
+@settings(max_examples=15, deadline=None)
+def test_whatever_the_tracks_are_the_quantiles_are_finite_and_rise(speeds: list[float], again: int) -> None:
+    """Also where all went alike, so that the terms are multiples of each other."""
+    known = fleet([speed * EVERY_S * np.arange(90) for speed in speeds * again])
+    belief, asked = believe(known), questions(known)
+    told = arrive(*known_of(known, asked), belief).seconds
+    assert all(np.isfinite(one).all() for one in (*belief, told))
+    assert (np.diff(told, axis=1) >= 0).all()
 
 
 def test_many_questions_count_more_than_the_prior_and_few_less() -> None:

@@ -56,7 +56,12 @@ def test_of_a_fleet_unknown_few_passages_and_passages_that_differ_make_it_wider(
         found = arrive(np.array([3_000.0]), np.array([600.0]), [one]).seconds[0]
         return float(np.log((found[-1] + FLOOR_S) / (found[0] + FLOOR_S)))
 
-    assert width(like(600.0, 1.2, 40)) < width(like(600.0, 1.2, 4)) < width(like(600.0, 2.0, 4))
+    many, few, differ = (
+        like(600.0, 1.2),
+        like(600.0, 1.2)._replace(passages=4.0),
+        like(600.0, 2.0)._replace(passages=4.0),
+    )
+    assert 1.1 * width(many) < width(few) < width(differ)
 
 
 def test_passages_that_took_twice_as_long_make_it_later() -> None:
