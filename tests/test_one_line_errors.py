@@ -32,7 +32,6 @@ BAD_USAGE = [
     Refusal("archive list --archive {tmp}/nothing", 2, "{tmp}/nothing: no archive of pings"),
     Refusal("arrivals run --history nowhere", 2, "nowhere: no such file"),
     Refusal("arrivals run --history archive:nowhere", 2, "no archive of pings"),
-    Refusal("arrivals run --fitted {files}/fitted.json", 2, "expected (7, 3) and (7, 7)"),
     Refusal("ingest mqtt --broker {nobody} --topic a --format owntrax", 2, "'owntrax' ... is owntracks meant?"),
     Refusal("train --out {tmp}/out", 2, "give --data, --from-topic or both"),
     Refusal("calibrate --out {tmp}/out", 2, "give --data, --from-topic or both"),
@@ -87,7 +86,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "nowhere.csv").write_text("entity_id,t,lat,lon\n" + "car,1700000000000,152,13\n" * 2)
     (folder / "ais.csv").write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG\n8,2023-11-14T22:13:20,91,13,1,1\n")
     (folder / "none.ndjson").touch()
-    (folder / "fitted.json").write_text('{"alone": [[1]], "with_passages": []}')
     for name, way in {"patch": {"patch": 2}, "learned": {"positions": "learned"}, "cut": {}}.items():
         config = ModelConfig(name=name, d=16, heads=2, window=8, **way)  # type: ignore[arg-type]
         save_pretrained(build(config, 0), folder / name, "card")

@@ -73,6 +73,7 @@ class Passages:
         self.ts_ms = ts_ms[row] + np.rint(share * (ts_ms[then] - ts_ms[row])).astype(np.int64)
         self.en_m = (place[row] + share[:, None] * (place[then] - place[row])).astype(np.float32)
         self.entity = entity[row].astype(np.int32)
+        self.is_ping = share == 0  # else it lies on the way between two
         self.track = _split(ts_ms, place, track)[row].astype(np.int32)
         self.velocity_mps = self._velocities().astype(np.float32)
         cell = _cell(np.floor(self.en_m / CELL_M).astype(np.int64))
@@ -150,7 +151,8 @@ class Passages:
         first, last = (_cell(np.stack([columns, np.full(len(columns), row)], axis=-1)) for row in (low[1], high[1]))
         begin, end = np.searchsorted(self._cells, first), np.searchsorted(self._cells, last, side="right")
         rows = np.concatenate([self._order[a:b] for a, b in zip(begin, end, strict=True)]).astype(np.int64)
-        return np.asarray(rows[((self.en_m[rows] - place_m) ** 2).sum(-1) <= radius_m**2])
+        off_m = self.en_m[rows] - place_m
+        return np.asarray(rows[off_m[:, 0] ** 2 + off_m[:, 1] ** 2 <= radius_m**2])
 
     def _velocities(self) -> F64:
         """Returns the mean velocity (R, 2) from each point on over AHEAD_S, or to the end of its track."""

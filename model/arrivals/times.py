@@ -2,8 +2,9 @@
 
 Two things are known. The forecast's path comes nearer to the destination, or does not: `path_s` is the least of t and
 what remains then at TYPICAL_MPS, over all times t of the path. And earlier entities went from about here to there
-(`model.arrivals.passages`). The logarithm of each quantile, FLOOR_S later, is linear in a few numbers of these, with
-the coefficients of `model.arrivals.fitted`; there is one set for where passages are known, one for where they are not.
+(`model.arrivals.passages`). The logarithm of each quantile, FLOOR_S later, is linear in a few numbers of these. The
+coefficients are a `Belief`, which each fleet finds out by itself (`model.arrivals.believing`); PRIOR is for one of
+which nothing is known. There is one set for where passages are known, one for where they are not.
 
 Shapes: N questions, K knots of a path, Q = len(LEVELS).
 """
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.arrivals.fitted import ALONE, WITH_PASSAGES
 from model.arrivals.passages import Like
 from model.kinematics.geo import F64
 
@@ -26,27 +27,33 @@ TYPICAL_MPS: Final = 5.0  # in a straight line, by day in a town
 FLOOR_M: Final = 50.0  # below, distances and times say nothing of each other
 FLOOR_S: Final = 15.0
 LEAST_S: Final = 1.0  # of any quantile
+PATH_OFF: Final = 0.8  # of a fleet unknown, nine of ten arrive within a quarter to four times the path's time
+PASSAGE_OFF: Final = 0.5
 _STEPS: Final = 16  # of a path between two knots
 
 
-class Fitted(NamedTuple):
+class Belief(NamedTuple):
     """Coefficients: a row for each of LEVELS, a column for each number of `alone` and `with_passages`."""
 
     alone: F64  # [Q, 3]
     with_passages: F64  # [Q, 7]
 
-    @classmethod
-    def of(cls, alone: Sequence[Sequence[float]], with_passages: Sequence[Sequence[float]]) -> Fitted:
-        """Raises ValueError for coefficients of another shape, or that are not finite."""
-        found = cls(np.asarray(alone, np.float64), np.asarray(with_passages, np.float64))
-        if [one.shape for one in found] != [(len(LEVELS), 3), (len(LEVELS), 7)]:
-            raise ValueError(f"coefficients of shapes {[one.shape for one in found]}, expected (7, 3) and (7, 7)")
-        if not all(np.isfinite(one).all() for one in found):
-            raise ValueError("coefficients that are not finite")
-        return found
+
+def _prior() -> Belief:
+    """Returns what is believed of a fleet of which nothing is known. Half arrive within the path's time, or within the
+    geometric mean of it and the passages' median. Without passages logarithms are off like a normal distribution, by
+    PATH_OFF; with n of them they are off as the passages were, and by PASSAGE_OFF / √n.
+    """
+    normal = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
+    of_passages, none, half = normal / normal[-1], np.zeros(len(LEVELS)), np.full(len(LEVELS), 0.5)
+    early, late = np.minimum(of_passages, 0.0), np.maximum(of_passages, 0.0)
+    return Belief(
+        np.stack([PATH_OFF * normal, none + 1.0, none], axis=-1),
+        np.stack([none, half, none, half, early, late, PASSAGE_OFF * normal], axis=-1),
+    )
 
 
-BUNDLED: Final = Fitted.of(ALONE, WITH_PASSAGES)
+PRIOR: Final = _prior()
 
 
 class Times(NamedTuple):
@@ -74,23 +81,24 @@ def path_s(knots_s: F64, distance_m: F64) -> F64:
     """
     fine = np.concatenate([np.linspace(a, b, _STEPS, endpoint=False) for a, b in pairwise(knots_s)])
     fine = np.append(fine, knots_s[-1])
-    away = np.stack([np.interp(fine, knots_s, one) for one in distance_m])
+    away = np.array([np.interp(fine, knots_s, one) for one in distance_m]).reshape(-1, len(fine))
     return np.asarray((fine + np.maximum(away, 0.0) / TYPICAL_MPS).min(axis=1))
 
 
-def arrive(distance_m: F64, path: F64, like: Sequence[Like | None], fitted: Fitted = BUNDLED) -> Times:
+def arrive(distance_m: F64, path: F64, like: Sequence[Like | None], belief: Belief = PRIOR) -> Times:
     """Returns when entities arrive at their destinations.
 
     Args:
         distance_m: [N] from the anchors to the edges of the destinations.
         path: [N] of `path_s`.
         like: N passages, or None where none are known.
+        belief: what the fleet has found out of itself.
     """
     known = np.array([one is not None for one in like], np.bool_)
     out = np.empty((len(like), len(LEVELS)))
-    out[~known] = alone(distance_m[~known], path[~known]) @ fitted.alone.T
+    out[~known] = alone(distance_m[~known], path[~known]) @ belief.alone.T
     some = [one for one in like if one is not None]
-    out[known] = with_passages(distance_m[known], path[known], some) @ fitted.with_passages.T
+    out[known] = with_passages(distance_m[known], path[known], some) @ belief.with_passages.T
     return Times(np.sort(np.maximum(np.exp(out) - FLOOR_S, LEAST_S), axis=1))
 
 

@@ -180,11 +180,6 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             ready={"pathcast arrivals run": OURS, "pathcast arrivals tail": "depot-3"},
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
-        "python -m train.evaluation.travel.arrivals_fit": Run(
-            before=files.tracks("taxis.parquet"),
-            ready={"python -m train.evaluation.travel.arrivals_fit": OURS},
-            makes=("fitted.json",),
-        ),
     },
     "tests/README.md": {
         # that there are tests of these names and marks; CI runs all of them

@@ -2,7 +2,7 @@
 very few errors. The residuals come from train.calibration.residuals.
 
 The factor has to be such that 90 % of the positions fall inside the 90 % region: linear quantile regression of the log
-of the squared Mahalanobis distances (train.quantile_regression).
+of the squared Mahalanobis distances (model.quantile_regression).
 
 Other vehicles of a training region say nothing about a region that training never saw. For weights that are to be used
 anywhere, each region can be left out in turn: similar weights are trained without it, and their errors there are like
@@ -26,11 +26,11 @@ from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import served
 from model.network.network import Network
+from model.quantile_regression import fit_line
 from stream.adapters.sources import Source
 from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps, of_travel_times
 from train.data.corpus import Reading, silent
 from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
-from train.quantile_regression import fit_line
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
 _PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap", TRIPS: "travel"}  # of model.network.calibration.Calibration

@@ -16,11 +16,11 @@ import numpy as np
 from model.api import Predictor
 from model.kinematics import lateness
 from model.kinematics.geo import F64
+from model.quantile_regression import fit_line
 from train.calibration.calibrate import FULL_WEIGHT, MOST_ANCHORS
 from train.data import anchors as anchoring
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.rollout import walk
-from train.quantile_regression import fit_line
 
 SHARES: Final = (0.05, 0.95)
 

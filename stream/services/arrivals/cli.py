@@ -80,15 +80,6 @@ def run(
         typer.Option("--history-every", metavar="TIME", help="how often an archive or a topic is read again for them"),
     ] = "24h",
     map_: MapOption = None,
-    fitted: Annotated[
-        Path | None,
-        typer.Option(
-            "--fitted",
-            exists=True,
-            dir_okay=False,
-            help="what train.evaluation.travel.arrivals_fit wrote of your fleet",
-        ),
-    ] = None,
     geofences: Annotated[
         Path | None,
         typer.Option(
@@ -118,7 +109,6 @@ def run(
       pathcast arrivals run --history archive:/srv/pings?since=7d --geofences depots.geojson
       pathcast arrivals run --bootstrap kafka:9092 --every 15 --metrics 9484
     """
-    from model.arrivals.times import BUNDLED, Fitted
     from stream.services.arrivals import command
     from stream.services.arrivals.history import history_of
     from stream.services.arrivals.history.topic import Live
@@ -130,17 +120,12 @@ def run(
             earlier = history_of(history, Live(bootstrap, topics.pings, security, map_), columns, history_pings)
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="--history") from error
-    try:
-        numbers = BUNDLED if fitted is None else Fitted.of(**msgspec.json.decode(fitted.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise typer.BadParameter(str(error), param_hint="--fitted") from error
     plan = Plan("arrivals", (topics.forecasts,), group or f"{prefix}-arrivals", bootstrap, once=once, kafka=security)
     command.run(
         plan,
         topics,
         earlier,
         geofences,
-        fitted=numbers,
         every_s=every,
         most=max_asked,
         history_every_s=seconds(history_every, "--history-every"),

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
-from model.arrivals.passages import Passages
-from model.arrivals.times import Fitted
+from model.arrivals.believing import Fleet
 from stream.config.options import log_to_stderr
 from stream.kafka import admin
 from stream.services import running
@@ -28,15 +27,12 @@ log: Final = logging.getLogger(__name__)
 class Arrivals:
     """What one member makes its units of. Its table begins with the first of them."""
 
-    def __init__(
-        self, plan: Plan, topics: Topics, in_force: InForce, known: Renewing, every_s: float, fitted: Fitted
-    ) -> None:
+    def __init__(self, plan: Plan, topics: Topics, in_force: InForce, known: Renewing, every_s: float) -> None:
         self._plan = plan
         self._topics = topics
         self._in_force = in_force
         self._known = known
         self._every_s = every_s
-        self._fitted = fitted
         self._table: Table | None = None
         self._units: WeakSet[ArrivalUnit] = WeakSet()  # of the partitions that are ours
         self._renewing: asyncio.Task[None] | None = None
@@ -60,15 +56,13 @@ class Arrivals:
         await self._table.settle()
         if self._renewing is None:  # it ends with the event loop
             self._renewing = asyncio.create_task(self._known.run(self._renewed))
-        unit = ArrivalUnit(
-            taken.number, self._topics, self._in_force, self._known.passages, self._every_s, self._fitted
-        )
+        unit = ArrivalUnit(taken.number, self._topics, self._in_force, self._known.fleet, self._every_s)
         self._units.add(unit)
         return unit
 
-    def _renewed(self, passages: Passages) -> None:
+    def _renewed(self, fleet: Fleet) -> None:
         for unit in self._units:
-            unit.passages = passages
+            unit.fleet = fleet
 
 
 def run(
@@ -77,7 +71,6 @@ def run(
     history: History | None,
     geofences: Path | None,
     *,
-    fitted: Fitted,
     every_s: float,
     most: int,
     history_every_s: float,
@@ -92,5 +85,5 @@ def run(
         for fence in geofences_of(geofences):
             key = f"file:{geofence_key(fence.geofence_id, fence.entity_id)}"
             in_force.add_geofence(key.encode(), fence, since_ms)
-    arrivals = Arrivals(plan, topics, in_force, Renewing(history, history_every_s), every_s, fitted)
+    arrivals = Arrivals(plan, topics, in_force, Renewing(history, history_every_s), every_s)
     running.run(plan, arrivals.begin, metrics, arrivals.provide)

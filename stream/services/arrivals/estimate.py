@@ -2,7 +2,7 @@
 
 This is what `pathcast arrivals run` publishes, and what any program may ask that has a forecast's record:
 
-    estimated = estimate(forecast, Circle(lat, lon, radius_m), passages)  # passages: of the fleet's tracks, or None
+    estimated = estimate(forecast, Circle(lat, lon, radius_m), fleet)  # Fleet.of(Passages(...)) of its tracks, or None
     estimated.in_s, estimated.interval_s(0.9), estimated.chance_by(deadline_ts)
     Area.of(geofence).chance_at(forecast, ts_ms)
 
@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrivals.passages import Passages
+from model.arrivals.believing import Fleet
 from model.arrivals.regions import circle_chance, in_polygon, polygon_chance
-from model.arrivals.times import BUNDLED, LEVELS, MEDIAN, Fitted, Times, arrive, path_s
+from model.arrivals.times import LEVELS, MEDIAN, PRIOR, Times, arrive, path_s
 from stream.wire.arrivals import Circle, Destination, Geofence
 from stream.wire.positions import COV_OF_SCALE, EARTH_RADIUS_M, FREEDOM, Ahead, covariance, offset_en_m, position, turn
 
@@ -63,14 +63,11 @@ class Estimate:
         return float(self.times.chance_by(np.array([seconds]))[0]) if seconds > 0 else 0.0
 
 
-def estimate(
-    forecast: Ahead, place: Circle | Destination, passages: Passages | None = None, fitted: Fitted = BUNDLED
-) -> Estimate:
+def estimate(forecast: Ahead, place: Circle | Destination, fleet: Fleet | None = None) -> Estimate:
     """Returns when the entity of a forecast is within `place.radius_m` of a place, provided that it goes there.
 
     Args:
-        passages: how the fleet's earlier entities went; None: the forecast alone tells, less well.
-        fitted: coefficients of the fleet's own, if it has any.
+        fleet: how its earlier entities went, and how far that is believed; None: the forecast alone tells, less well.
     """
     anchor = forecast.anchor
     knots_s = np.array([0.0, *(horizon.h_s for horizon in sorted(forecast.horizons, key=lambda one: one.h_s))])
@@ -83,12 +80,13 @@ def estimate(
     if away[0] <= 0:
         return Estimate(anchor.ts, 0.0, Times(np.zeros((1, len(LEVELS)))), 0)
     like = None
-    if passages is not None and len(passages):
+    if fleet is not None and len(fleet.passages):
+        passages = fleet.passages
         ahead_s = min(AHEAD_S, float(knots_s[-1]))
         velocity = np.array([np.interp(ahead_s, knots_s, path[:, axis]) for axis in (0, 1)]) / ahead_s
         start, end = passages.metres(anchor.lat, anchor.lon), passages.metres(place.lat, place.lon)
         like = passages.between(start, end, place.radius_m, velocity, anchor.ts)
-    times = arrive(away[:1], path_s(knots_s, away[None]), [like], fitted)
+    times = arrive(away[:1], path_s(knots_s, away[None]), [like], PRIOR if fleet is None else fleet.belief)
     return Estimate(anchor.ts, float(away[0]), times, 0 if like is None else max(1, round(like.passages)))
 
 

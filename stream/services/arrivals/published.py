@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from model.arrivals.passages import Passages
-from model.arrivals.times import BUNDLED, Fitted
+from model.arrivals.believing import Fleet
 from stream.services.arrivals.estimate import LEAST_CHANCE, Area, estimate
 from stream.wire import Forecast
 from stream.wire.arrivals import (
@@ -48,11 +47,9 @@ def arrived(forecast: Forecast, destination: Destination) -> tuple[Arrived, Reac
     return record, Reached(entity_id=entity, destination_id=name, set_ts=set_ts)
 
 
-def arrival(
-    forecast: Forecast, destination: Destination, passages: Passages | None, fitted: Fitted = BUNDLED
-) -> Arrival:
+def arrival(forecast: Forecast, destination: Destination, fleet: Fleet | None) -> Arrival:
     """Returns when the entity will be there."""
-    found = estimate(forecast, destination, passages, fitted)
+    found = estimate(forecast, destination, fleet)
     (early, late), (early_80, late_80) = found.interval_s(0.9), found.interval_s(0.8)
     deadline, in_s = destination.deadline_ts, round(found.in_s, 1)
     return Arrival(

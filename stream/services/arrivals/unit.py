@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 
-from model.arrivals.passages import Passages
-from model.arrivals.times import BUNDLED, Fitted
+from model.arrivals.believing import Fleet
 from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.destinations import InForce, Place
 from stream.services.arrivals.published import arrival, arrived, inside, is_there
@@ -37,16 +36,14 @@ class ArrivalUnit:
         number: int,
         topics: Topics,
         in_force: InForce,
-        passages: Passages | None,
+        fleet: Fleet | None,
         every_s: float,
-        fitted: Fitted = BUNDLED,
     ) -> None:
         self._counts = Counter(dict.fromkeys(OUTCOMES, 0))
         self._number = number
         self._topics = topics
         self._in_force = in_force
-        self.passages = passages  # replaced when more is known
-        self._fitted = fitted
+        self.fleet = fleet  # replaced when more is known
         self._every_ms = 1000 * every_s
         self._spoken_ms: OrderedDict[str, int] = OrderedDict()  # by entity
         self._reached: OrderedDict[Place, int] = OrderedDict()  # what is said already, and the topic may not have yet
@@ -115,7 +112,7 @@ class ArrivalUnit:
         if len(self._spoken_ms) > MOST_ENTITIES:
             self._spoken_ms.popitem(last=False)
         for one in going:
-            self._publish(arrival(forecast, one, self.passages, self._fitted))
+            self._publish(arrival(forecast, one, self.fleet))
         if areas and (found := inside(forecast, areas)) is not None:
             self._publish(found)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.arrivals.passages import Like
-from model.arrivals.times import BUNDLED, FLOOR_S, LEVELS, Fitted, Times, arrive, path_s
+from model.arrivals.times import FLOOR_S, LEVELS, MEDIAN, PRIOR, Times, arrive, path_s
 
 seconds = st.floats(1, 7_200)
 
@@ -39,14 +39,29 @@ def test_quantiles_rise_and_are_times(questions: list[tuple[float, float, float 
     assert (np.diff(found, axis=1) >= 0).all()
 
 
-def test_coefficients_of_a_fleet_are_used_and_checked() -> None:
-    own = Fitted.of([[5.0 + n, 0, 0] for n in range(7)], BUNDLED.with_passages.tolist())
+def test_a_fleets_own_belief_is_used() -> None:
+    own = PRIOR._replace(alone=np.stack([5.0 + np.arange(7), np.zeros(7), np.zeros(7)], axis=-1))
     found = arrive(np.array([3_000.0]), np.array([600.0]), [None], own).seconds[0]
     np.testing.assert_allclose(found, np.exp(5.0 + np.arange(7)) - FLOOR_S)
-    with pytest.raises(ValueError, match="shapes"):
-        Fitted.of([[1, 2]], BUNDLED.with_passages.tolist())
-    with pytest.raises(ValueError, match="finite"):
-        Fitted.of(np.full((7, 3), np.nan).tolist(), BUNDLED.with_passages.tolist())
+
+
+def test_of_a_fleet_unknown_the_path_and_the_passages_count_alike() -> None:
+    alone, both = (arrive(np.array([3_000.0]), np.array([600.0]), [one]).seconds[0] for one in (None, like(1_200.0)))
+    assert alone[MEDIAN] == pytest.approx(600)
+    assert both[MEDIAN] + FLOOR_S == pytest.approx(np.sqrt((600 + FLOOR_S) * (1_200 + FLOOR_S)), rel=0.01)
+
+
+def test_of_a_fleet_unknown_few_passages_and_passages_that_differ_make_it_wider() -> None:
+    def width(one: Like) -> float:
+        found = arrive(np.array([3_000.0]), np.array([600.0]), [one]).seconds[0]
+        return float(np.log((found[-1] + FLOOR_S) / (found[0] + FLOOR_S)))
+
+    many, few, differ = (
+        like(600.0, 1.2),
+        like(600.0, 1.2)._replace(passages=4.0),
+        like(600.0, 2.0)._replace(passages=4.0),
+    )
+    assert 1.1 * width(many) < width(few) < width(differ)
 
 
 def test_passages_that_took_twice_as_long_make_it_later() -> None:

@@ -10,11 +10,13 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track
 
 from model.api import ModelConfig, Predictor
+from model.arrivals.believing import believe
+from model.arrivals.passages import Passages
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import open_samples
+from train.evaluation.travel import arrivals
 from train.evaluation.travel.arrivals import RADIUS_M, judge_arrivals, questions
-from train.evaluation.travel.arrivals_fit import fitted
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
 DAY_MS = 86_400_000
@@ -70,10 +72,17 @@ def test_arrivals_are_told_from_forecasts_and_so_need_a_model(write_file: WriteF
         judge_arrivals(sample, None)
 
 
-def test_coefficients_have_the_asked_shares_below_them() -> None:
-    rng = np.random.default_rng(0)
-    terms = np.column_stack([np.ones(4_000), rng.normal(size=4_000)])
-    log_s = 3 + 2 * terms[:, 1] + rng.normal(size=4_000)
-    found = fitted([(terms, log_s)])
-    below = (log_s[:, None] < terms @ found.T).mean(axis=0)
-    np.testing.assert_allclose(below, [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95], atol=0.01)
+def test_what_is_believed_is_found_on_tracks_that_are_not_judged(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Passages]()
+    monkeypatch.setattr(arrivals, "believe", lambda passages: asked.append(passages) or believe(passages))
+    rows = together(*(line(f"v{n}", 5.0 + n, day=day) for n in range(12) for day in range(3)))
+    (sample,) = open_samples([write_file(rows, "lines.parquet")], "test", cache_dir=tmp_path)
+    judge_arrivals(sample, Predictor.untrained(CONFIG, capacity=4))
+    (passages,) = asked
+    judged = sample.corpus
+    known = set(zip(passages.entity.tolist(), passages.ts_ms.tolist(), strict=True))
+    for entity, (first, last) in zip(judged.entity.tolist(), judged.tracks.tolist(), strict=True):
+        assert not known & {(entity, int(ts)) for ts in judged.ts_ms[first:last]}
+    assert len(passages) > 1_000

@@ -4,5 +4,4 @@ travel_times   errors of travel times: origin, destination and departure are giv
 trips          the trips of which they are asked
 like_trips     the travel times of like trips, as the fleet itself says what makes trips alike
 arrivals       errors of arrivals, which are asked at each anchor on the way
-arrivals_fit   `python -m train.evaluation.travel.arrivals_fit`: fits what arrivals are computed with
 """

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from model.api import Predictor, TravelTimes
 from model.arrivals import times
+from model.arrivals.believing import believe, first_inside
 from model.arrivals.passages import DAY_MS, Like, Passages
 from model.arrivals.regions import circle_chance
-from model.arrivals.times import MEDIAN, Times
+from model.arrivals.times import MEDIAN, Belief, Times
 from model.kinematics.geo import F64, M_PER_DEG, cos_lat
 from train.data.anchors import HORIZONS_S, Anchors, find
 from train.data.corpus import Corpus
@@ -83,7 +84,9 @@ def judge_arrivals(
     assert sample.fleet is not None  # set by open_samples
     history = history_of(sample.fleet.select(~held_back(sample.fleet)), most_history)
     known = known_of(corpus, anchors, walked, asked, history)
-    answers = _everyone(corpus, anchors, asked, known, predictor)
+    # Of tracks that are not judged, as baselines are fitted. Where all are, their few coefficients are of all.
+    belief = believe(history if sample.train is None else history_of(sample.train, most_history))
+    answers = _everyone(corpus, anchors, asked, known, belief, predictor)
     everything = np.ones(len(asked.seconds), bool)
     entity = corpus.entity[anchors.track[asked.anchor]]
     bands = {_band(*band): _within(asked.seconds, *band) for band in BANDS_MIN}
@@ -114,7 +117,7 @@ def questions(corpus: Corpus, anchors: Anchors, *, seed: int = 0) -> Questions:
         if there >= len(times_ms):
             continue
         way = _metres(corpus, row, slice(row, row + there + 1))
-        first_s = _first_inside(way, (times_ms[: there + 1] - times_ms[0]) / 1000.0, way[-1], RADIUS_M)
+        first_s = first_inside(way, (times_ms[: there + 1] - times_ms[0]) / 1000.0, way[-1], RADIUS_M)
         if first_s > 0:
             place = way[-1]
             edge_m = float(np.hypot(*place)) - RADIUS_M
@@ -199,7 +202,7 @@ def reliability(
 
 
 def _everyone(
-    corpus: Corpus, anchors: Anchors, asked: Questions, known: Known, predictor: Predictor
+    corpus: Corpus, anchors: Anchors, asked: Questions, known: Known, belief: Belief, predictor: Predictor
 ) -> dict[str, Times | TravelTimes]:
     none: list[Like | None] = [None] * len(asked.seconds)
     speed_mps = float(np.median((asked.distance_m + RADIUS_M) / asked.seconds))  # of the judged themselves: it flatters
@@ -209,8 +212,8 @@ def _everyone(
     ends = [ratio * straight[i] if one is None else one.at(np.array([0.05, 0.95])) for i, one in enumerate(known.like)]
     low, high = np.array(ends).T
     return {
-        ARRIVALS: times.arrive(asked.distance_m, known.path_s, known.like),
-        ALONE: times.arrive(asked.distance_m, known.path_s, none),
+        ARRIVALS: times.arrive(asked.distance_m, known.path_s, known.like, belief),
+        ALONE: times.arrive(asked.distance_m, known.path_s, none, belief),
         PASSAGES: TravelTimes(np.array(half), low, high),
         SPEED: TravelTimes(straight, ratio[0] * straight, ratio[1] * straight),
         HEAD: _travel_head(corpus, anchors, asked, predictor),
@@ -249,22 +252,6 @@ def _columns(answer: Times | TravelTimes) -> tuple[F64, F64, F64]:
     if isinstance(answer, Times):
         return answer.seconds[:, MEDIAN], answer.seconds[:, 0], answer.seconds[:, -1]
     return answer.median_s, answer.low_s, answer.high_s
-
-
-def _first_inside(way_m: F64, at_s: F64, place_m: F64, radius_m: float) -> float:
-    """Returns when a way (M, 2) is first within radius_m of a place: its last place, at the latest."""
-    begin, step = way_m[:-1] - place_m, np.diff(way_m, axis=0)
-    a, b = (step**2).sum(-1), (begin * step).sum(-1)
-    c = (begin**2).sum(-1) - radius_m**2
-    if c[0] <= 0:
-        return 0.0
-    root = b * b - a * c
-    share = np.where((root >= 0) & (a > 0), (-b - np.sqrt(np.maximum(root, 0.0))) / np.where(a > 0, a, 1.0), np.inf)
-    inside = np.flatnonzero((share >= 0) & (share <= 1))
-    if not len(inside):
-        return float(at_s[-1])
-    first = int(inside[0])
-    return float(at_s[first] + share[first] * (at_s[first + 1] - at_s[first]))
 
 
 def _metres(corpus: Corpus, row: int, rows: slice) -> F64:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from model.api import Predictor, TravelTimes
 from model.kinematics.geo import E7, F64, haversine_m
+from model.quantile_regression import fit_line
 from train.evaluation.forecasts import Sample, about
 from train.evaluation.metrics import score_times
 from train.evaluation.rollout import MODEL
 from train.evaluation.travel.like_trips import LikeTrips, Quantiles
 from train.evaluation.travel.trips import Trips, long_enough, place_km, trips
-from train.quantile_regression import fit_line
 
 LIKE: Final = "like_trips"  # fitted to all known trips; the others to TRAIN_TRIPS
 BANDS_KM: Final = ((1.0, 3.0), (3.0, 10.0), (10.0, np.inf))

@@ -8,7 +8,9 @@ from arrivals_rig import LAT, LON, NOON_MS, forecast, place
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.arrivals.believing import Fleet
 from model.arrivals.passages import Passages
+from model.arrivals.times import FLOOR_S, PRIOR
 from stream.services.arrivals.estimate import LEAST_CHANCE, Area, estimate
 from stream.wire.arrivals import Circle, Geofence
 from stream.wire.positions import position_at
@@ -26,13 +28,13 @@ def square(east_m: float, half_m: float) -> Geofence:
     return Geofence(geofence_id="depot", polygon=(ring,))
 
 
-def earlier(speed_mps: float) -> Passages:
+def earlier(speed_mps: float) -> Fleet:
     """Five entities that went the same way, each on a day of its own."""
     steps = np.arange(0, 1_500, 30)
     ts = np.concatenate([NOON_MS - (n + 1) * 86_400_000 + 1000 * steps for n in range(5)])
     lon = np.tile([place(-200 + speed_mps * s)[1] for s in steps], 5)
     entity = np.repeat(np.arange(5), len(steps))
-    return Passages(ts, np.full(len(ts), LAT), lon, np.diff(entity, prepend=-1) != 0, entity)
+    return Fleet.of(Passages(ts, np.full(len(ts), LAT), lon, np.diff(entity, prepend=-1) != 0, entity))
 
 
 def test_who_is_there_arrives_at_once() -> None:
@@ -48,6 +50,18 @@ def test_earlier_passages_decide_when() -> None:
     assert fast.passages >= 3
     assert fast.in_s < slow.in_s
     assert fast.interval_s(0.9)[0] < 4_000 / 9 < fast.interval_s(0.9)[1]
+
+
+def test_what_a_fleet_believes_counts_with_passages_and_without() -> None:
+    """Twice as slow: every quantile is of a logarithm, and its first coefficient is added."""
+    known = earlier(9.0)
+    belief = PRIOR._replace(
+        **{name: one + np.log(2) * (np.arange(one.shape[1]) == 0) for name, one in PRIOR._asdict().items()}
+    )
+    for goal in (Circle(*place(4_000), 100.0), Circle(*place(0, 4_000), 100.0)):  # nobody went to the north
+        plain, slow = (estimate(forecast(), goal, known._replace(belief=one)) for one in (PRIOR, belief))
+        assert (plain.passages > 0) == (goal.lat == LAT)
+        np.testing.assert_allclose(slow.times.seconds + FLOOR_S, 2 * (plain.times.seconds + FLOOR_S), rtol=1e-6)
 
 
 @given(finite, finite, st.floats(5, 5_000), st.floats(0, 60), st.integers(-100_000, 10_000_000))

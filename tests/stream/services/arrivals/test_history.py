@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.arrivals.believing import Fleet, believe
 from model.arrivals.passages import Passages
+from model.arrivals.times import PRIOR
 from stream.services.arrivals.history import History, Renewing, history_of, renewing
 from stream.services.arrivals.history.pings import Columns, Newest
 from stream.services.arrivals.history.topic import Live
@@ -93,24 +95,44 @@ async def test_what_is_known_is_replaced_when_more_is_and_stays_when_it_cannot_b
         newest.add(columns([1] * int(str(answer)), [60_000 * n for n in range(int(str(answer)))]))
         return newest.passages()
 
-    def renewed(passages: Passages) -> None:
-        told.append(len(passages))
+    def renewed(fleet: Fleet) -> None:
+        told.append(len(fleet.passages))
         if len(told) == 2:
             done.set()
 
     known = Renewing(History("topic", read, grows=True), every_s=0.0)
-    assert known.passages is not None
-    assert len(known.passages) == 0
+    assert known.fleet is not None
+    assert len(known.fleet.passages) == 0
     running = asyncio.create_task(known.run(renewed))
     await done.wait()
     running.cancel()
     assert told[0] < told[1]
-    assert len(known.passages) == told[1]
+    assert len(known.fleet.passages) == told[1]
 
 
 async def test_a_history_that_does_not_grow_is_not_read_again() -> None:
     reads = []
     known = Renewing(History("a.csv", lambda: reads.append(1) or Newest(1).passages(), grows=False), every_s=0.0)
-    await known.run(lambda passages: None)
+    await known.run(lambda fleet: None)
     assert len(reads) == 1
-    assert Renewing(None, 1.0).passages is None
+    assert Renewing(None, 1.0).fleet is None
+
+
+async def test_what_is_read_is_asked_how_far_it_is_to_be_believed_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewing, "SOON_S", 0.0)
+    reads, told = iter([0, 200, 400]), list[Fleet]()
+
+    def read() -> Passages:
+        newest, hours = Newest(10_000), next(reads)
+        newest.add(columns([n // 400 for n in range(4 * hours)], [60_000 * n for n in range(4 * hours)]))
+        return newest.passages()
+
+    known, done = Renewing(History("topic", read, grows=True), every_s=0.0), asyncio.Event()
+    assert known.fleet is not None
+    assert (known.fleet.belief.alone == PRIOR.alone).all()
+    running = asyncio.create_task(known.run(lambda fleet: told.append(fleet) or (len(told) == 2 and done.set())))
+    await done.wait()
+    running.cancel()
+    for one in told:
+        assert (one.belief.alone == believe(one.passages).alone).all()
+        assert (one.belief.alone != PRIOR.alone).any()

@@ -1,9 +1,8 @@
-"""How a fleet went earlier, from what the pings topic still has, or from an archive; and a fleet's own coefficients."""
+"""How a fleet went earlier, from what the pings topic still has, or from an archive."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import arrivals_rig
@@ -12,7 +11,6 @@ import pytest
 from kafka import KafkaProducer
 from pathcast_process import pathcast
 
-from model.arrivals.times import BUNDLED, FLOOR_S
 from stream.config.security import PLAIN_KAFKA
 from stream.kafka import admin
 from stream.services.arrivals.setting import put
@@ -114,15 +112,3 @@ def test_an_archive_in_which_nothing_has_landed_yet_is_waited_for(
     told, log = scene.estimate("--history", f"archive:{tmp_path}?since=7d")
     assert told.passages == 0
     assert "0 points of earlier tracks" in log
-
-
-def test_a_fleets_own_coefficients_count(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
-    """Twice as slow as those that ship: every quantile is of a logarithm, and its first coefficient is added."""
-    scene, fitted = Scene(kafka, topic_prefix), tmp_path / "fitted.json"
-    slower = BUNDLED.alone.copy()
-    slower[:, 0] += math.log(2)
-    fitted.write_text(json.dumps({"alone": slower.tolist(), "with_passages": BUNDLED.with_passages.tolist()}))
-    plain, _ = scene.estimate("--group", f"{topic_prefix}-plain")
-    own, _ = scene.estimate("--group", f"{topic_prefix}-own", "--fitted", fitted)
-    for slow, fast in ((own.in_s, plain.in_s), (own.late_s, plain.late_s)):
-        assert slow + FLOOR_S == pytest.approx(2 * (fast + FLOOR_S), rel=1e-3)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.kinematics.geo import F64
+F64 = NDArray[np.float64]
 
 ROUNDS: Final = 200  # of reweighting; the coefficients of a calibration change by less than 1e-4 after some 60
 RIDGE: Final = 1e-3  # for terms that the data cannot separate; the first term, the constant, has none
