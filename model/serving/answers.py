@@ -115,8 +115,8 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
     pings = np.zeros(len(asked), np.int64)
     if guide is not None:
         start_fix = batch.before[batch.before_stop - 1]
-        ends = start_fix, batch.ends.chord_en, batch.ends.gap_s, of, batch.t_s
-        pings = passages_compiled.move_fills(mean, cov, sound, *ends, guide.atlases, guide.which)
+        asks = of, batch.t_s, guide.atlases, guide.which
+        pings = passages_compiled.move_fills(mean, cov, sound, start_fix, batch.ends, *asks)
     lat, lon = moved_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [

@@ -28,6 +28,7 @@ from model.atlas.ways import FULL_MPS, I64, IN_M, IN_S, MAX_APART_MS, MAX_MPS, M
 from model.jit import compiled
 from model.kinematics.features import FIX
 from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
+from model.kinematics.queries import GapEnds
 
 _I: Final = len(IN_S)
 _IN_MS: Final = np.round(1000 * np.array(IN_S)).astype(np.int64)
@@ -74,6 +75,21 @@ _NEAR: Final = np.dtype(
         ("candidate", "<f8", _PART),  # squared metres
     ],
     align=True,
+)
+
+# What passages are compared with along a gap, in metres and m/s from its start.
+_ENDS: Final = np.dtype(
+    [
+        ("to_e", "<f8"),
+        ("to_n", "<f8"),
+        ("gap_s", "<f8"),
+        ("before_e", "<f8"),
+        ("before_n", "<f8"),
+        ("after_e", "<f8"),
+        ("after_n", "<f8"),
+        ("has_before", "<i8"),
+        ("has_after", "<i8"),
+    ]
 )
 
 
@@ -134,23 +150,21 @@ def move_fills(
     cov: F64,
     sound: NDArray[np.bool_],
     start: NDArray[Any],
-    end_m: F64,
-    gap_s: F64,
+    ends: GapEnds,
     of: I64,
     t_s: F64,
     atlases: Sequence[Atlas],
     which: I64,
 ) -> I64:
     """Moves the means [P, 1, 2] and covariances [P, 1, 3] of fills of sound gaps [N], in place, to ways on which
-    passages went from the gap's start, FIX [N], to its end, end_m [N, 2] from there: an index `which` [N] into
-    `atlases`, or -1 for none. `of` [P] rises. Returns how many passages [N] each fill rests on; one with 0 is not
-    changed.
+    passages went from the gap's start, FIX [N], to its end: an index `which` [N] into `atlases`, or -1 for none. `of`
+    [P] rises. Returns how many passages [N] each fill rests on; one with 0 is not changed.
     """
-    rests_on = np.zeros(len(gap_s), np.int64)
-    begin = np.searchsorted(of, np.arange(len(gap_s) + 1))
+    rests_on = np.zeros(len(start), np.int64)
+    begin = np.searchsorted(of, np.arange(len(start) + 1))
     for number, atlas in enumerate(atlases):
         if (rows := sound & (which == number)).any():
-            _fill(*_columns(atlas.passages), rows, start, end_m, gap_s, begin, t_s, mean, cov, rests_on, _room())
+            _fill(*_columns(atlas.passages), rows, start, *ends[:6], begin, t_s, mean, cov, rests_on, _room())
     return rests_on
 
 
@@ -427,8 +441,12 @@ def _fill(  # type: ignore[no-untyped-def]
     mark,
     rows,
     start,
-    end_m,
+    chord_en,
     gap_s,
+    before_mps,
+    after_mps,
+    has_before,
+    has_after,
     begin,
     t_s,
     mean,
@@ -436,12 +454,17 @@ def _fill(  # type: ignore[no-untyped-def]
     rests_on,
     room,
 ):
-    near = room[0]
+    near, ends = room[0], np.zeros(1, _ENDS)
     for i in range(len(rows)):
         if not rows[i] or gap_s[i] < filling.MIN_GAP_S or gap_s[i] > filling.MAX_GAP_S:
             continue
-        to_e, to_n, scale = end_m[i, 0], end_m[i, 1], _scale(start[i])
-        count = _along(bucket, stop, origin_e7, signature, on, known, mark, start[i], scale, to_e, to_n, gap_s[i], near)
+        to_e, to_n, scale = chord_en[i, 0], chord_en[i, 1], _scale(start[i])
+        gap = ends[0]
+        gap.to_e, gap.to_n, gap.gap_s = to_e, to_n, gap_s[i]
+        gap.has_before, gap.has_after = has_before[i] > 0, has_after[i] > 0
+        gap.before_e, gap.before_n = _shortened(before_mps[i, 0], before_mps[i, 1])
+        gap.after_e, gap.after_n = _shortened(after_mps[i, 0], after_mps[i, 1])
+        count = _along(bucket, stop, origin_e7, signature, on, known, mark, start[i], scale, gap, near)
         for j in range(count):
             _set_way(stop, origin_e7, signature, on, known, near.row[j], near.place[j], start[i], scale, near, j)
         _set_beside(near)
@@ -474,7 +497,7 @@ def _ask_gap(on, near, count, done, to_e, to_n):  # type: ignore[no-untyped-def]
 
 @compiled
 def _along(  # type: ignore[no-untyped-def]
-    bucket, stop, origin_e7, signature, on, known, mark, fix, scale, to_e, to_n, gap_s, near
+    bucket, stop, origin_e7, signature, on, known, mark, fix, scale, gap, near
 ):
     """Finds the passages that went from a gap's start to its end, and returns how many there are."""
     x, y, beside_x, beside_y = _cells(fix)
@@ -495,11 +518,59 @@ def _along(  # type: ignore[no-untyped-def]
                     far = near.far[j]
                     if far > filling.BESIDE_M**2 or (count == most and far >= near.apart[most - 1]):
                         continue
-                    to = _set_reached(on, begin + j, near, j, to_e, to_n, gap_s)
+                    to = _set_reached(on, begin + j, near, j, gap.to_e, gap.to_n, gap.gap_s)
                     if to <= filling.BESIDE_M**2:
-                        count = _put(near, most, count, begin + j, place, mark[begin + j], far + to)
+                        apart = far + to + _differs(stop, signature, on, begin + j, place, gap, near, j)
+                        count = _put(near, most, count, begin + j, place, mark[begin + j], apart)
             place += 1
     return count
+
+
+@compiled
+def _differs(stop, signature, on, p, place, gap, near, j):  # type: ignore[no-untyped-def]
+    """Returns by how much the way of a passage from a gap's start to its end differs from the gap, beside the places:
+    in the time that it took, and in the velocities at both ends."""
+    took = np.log((near.end[0, j] - near.begin[0, j]) / gap.gap_s)
+    apart = (filling.TOOK_M * took) ** 2
+    if gap.has_before:
+        begin = stop[place - 1] if place else 0
+        each = stop[place] - begin
+        k = (NUMBERS - 1) * begin + p + (NUMBERS - 2) * each
+        off_e, off_n = signature[k] * SPEED_MPS - gap.before_e, signature[k + each] * SPEED_MPS - gap.before_n
+        apart += (off_e * off_e + off_n * off_n) * filling.SPEED_S**2
+    if gap.has_after:
+        until_s = min(near.end[0, j] + filling.AFTER_S, _TIMES_S[near.last[j]])
+        after_s = until_s - near.end[0, j]
+        if after_s >= filling.LEAST_AFTER_S:
+            e, north = _later(on, p, until_s)
+            v_e, v_n = _shortened((e - near.end[1, j]) / after_s, (north - near.end[2, j]) / after_s)
+            off_e, off_n = v_e - gap.after_e, v_n - gap.after_n
+            apart += (off_e * off_e + off_n * off_n) * filling.SPEED_S**2
+        else:
+            apart += filling.UNKNOWN_MPS**2 * filling.SPEED_S**2
+    return apart
+
+
+@compiled
+def _later(on, p, at_s):  # type: ignore[no-untyped-def]
+    """Returns where a passage was at a time of its way on, in metres from its own ping."""
+    upper = 2
+    while upper < _W - 1 and _TIMES_S[upper] < at_s:
+        upper += 1
+    share = (at_s - _TIMES_S[upper - 1]) / (_TIMES_S[upper] - _TIMES_S[upper - 1])
+    low_e, low_n = 0.0, 0.0
+    if upper > 2:
+        low_e, low_n = on[p, upper - 3, 0] * ON_M, on[p, upper - 3, 1] * ON_M
+    high_e, high_n = on[p, upper - 2, 0] * ON_M, on[p, upper - 2, 1] * ON_M
+    return low_e + (high_e - low_e) * share, low_n + (high_n - low_n) * share
+
+
+@compiled
+def _shortened(e, north):  # type: ignore[no-untyped-def]
+    """`ways.shortened` of one velocity."""
+    speed = np.hypot(e, north)
+    less = min(speed, MAX_MPS) / max(speed, FULL_MPS)
+    return e * less, north * less
 
 
 @compiled

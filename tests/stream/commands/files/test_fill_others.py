@@ -17,6 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from files_rig import STEP_S, T0, Fix, by_time, filled, run, track
 
+from stream.adapters.files import read_in_order
+from stream.atlas.building import Rules, of_rows
+from stream.atlas.replaying import bytes_of
+
 ADDED = re.compile(
     rb"\n<(?:gpx:)?trkpt [^>]*>(?:(?!</?(?:gpx:)?trkpt).)*?pathcast:filled.*?</(?:gpx:)?trkpt>", re.DOTALL
 )
@@ -211,3 +215,41 @@ def test_parquet_is_not_written_to_a_pipe_and_a_folder_is_refused(weights: str, 
     refused = run("fill", tmp_path / "rides", "--weights", weights)
     assert refused.exit_code == 2
     assert "not written again" in " ".join(refused.output.replace("│", " ").split())
+
+
+# -- an atlas ---------------------------------------------------------------------------------------------------------
+
+
+def round_the_corner(entity_id: str, begin_s: float, missing: range = range(0)) -> list[str]:
+    """Reports of a vehicle that goes north for 20 minutes, at 8 m/s, and then east, without some of them."""
+    lines = []
+    for number in range(120):
+        gone_m = 8.0 * STEP_S * number
+        north_m, east_m = min(gone_m, 9_600.0), max(gone_m - 9_600.0, 0.0)
+        place = {"lat": 30.0 + north_m / 111_195, "lon": -97.0 + east_m / 96_298}
+        ts = T0 + round(1000 * (begin_s + STEP_S * number))
+        if number not in missing:
+            lines.append(json.dumps({"entity_id": entity_id, "ts": ts, **place}))
+    return lines
+
+
+def test_with_an_atlas_a_gap_is_filled_along_the_passages_of_others(weights: str, tmp_path: Path) -> None:
+    """The corner is 1,600 m from the straight line between the ends of the gap."""
+    fleet, ride = tmp_path / "fleet.ndjson", tmp_path / "ride.ndjson"
+    others = [line for one in range(6) for line in round_the_corner(f"v{one}", 4_000.0 * one)]
+    fleet.write_text("\n".join(others))
+    ride.write_text("\n".join(round_the_corner("mine", 90_000.0, missing=range(46, 75))))
+    atlas = tmp_path / "fleet.atlas"
+    atlas.write_bytes(bytes_of(of_rows(read_in_order(fleet)), Rules()))
+    off_m = {}
+    for options in ((), ("--atlas", str(atlas))):
+        out, summary = filled(ride, weights, "--out", str(tmp_path / f"{len(options)}.ndjson"), *options)
+        new = {one["ts"]: one for one in map(json.loads, out.read_text().splitlines()) if one.get("filled")}
+        assert len(new) == summary["filled"] == 29
+        where = [json.loads(line) for line in round_the_corner("mine", 90_000.0)[46:75]]
+        off = [
+            (111_195 * (new[one["ts"]]["lat"] - one["lat"]), 96_298 * (new[one["ts"]]["lon"] - one["lon"]))
+            for one in where
+        ]
+        off_m[len(options)] = max((north**2 + east**2) ** 0.5 for north, east in off)
+    assert off_m[2] < 250 < 1_000 < off_m[0]
