@@ -23,6 +23,7 @@ export function hook(app) {
         chosen: choice.id,
         following: choice.following,
         former: choice.formerUntil(time.atMs).length,
+        chosen_drawn: painter.drawn,
         fleet: app.fleet ?? null,
         theme: app.theme.name,
         zoom: camera.map.getZoom(),
