@@ -205,7 +205,7 @@ function frame(app, at) {
       chosen: app.choice.id,
       pointed: app.pointed ?? null,
       former: app.choice.formerUntil(app.time.atMs),
-      passages: app.time.mode === "past" ? [] : app.choice.passages.ways,
+      passages: app.choice.drawnPassages.ways,
       forecasts: app.forecasts,
       ids: app.ids,
       shares: app.regions,

@@ -63,7 +63,7 @@ function modelFigures(entity) {
 /** Where the passages part that the forecast rests on. */
 function branchTable(entity) {
   const { branches = [], passages } = entity;
-  if (!branches.length) return element("p", { class: "none", text: `${count(passages)} passages that came the same way went the same way on.` });
+  if (!branches.length) return element("p", { class: "none", text: `${count(passages)} passages came the same way, and part nowhere.` });
   const rows = branches.map(({ share, positions }) => {
     const [h_s, lat, lon] = positions[positions.length - 1];
     return { share, h_s, ...reach(entity, { lat, lon }) };
@@ -95,13 +95,16 @@ export class EntityPanel {
     byId("entity-note").textContent = text;
   }
 
-  show(entity, nowMs) {
+  /** `drawnAtlas` is the version of whose passages some are drawn, or null. */
+  show(entity, nowMs, drawnAtlas) {
     this._panel.classList.toggle("stale", entity.stale);
     byId("entity-stale").hidden = !entity.stale;
     byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
     byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of its last ping, ${clock(entity.ts)}` : "Forecast", FORECAST, rows, "forecast"));
-    byId("entity-branches").replaceChildren(...(entity.passages ? [branchTable(entity)] : []));
+    const isOther = drawnAtlas !== null && drawnAtlas !== entity.atlas;
+    const other = isOther ? [element("p", { class: "none", text: `Those that are drawn are of atlas ${version(drawnAtlas)}.` })] : [];
+    byId("entity-branches").replaceChildren(...(entity.passages ? [branchTable(entity), ...other] : []));
     byId("entity-model").replaceChildren(...modelFigures(entity));
   }
 

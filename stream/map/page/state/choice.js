@@ -93,9 +93,14 @@ export class Choice {
       this._app.camera.goTo(lat, lon);
     }
     if (this._app.time.mode === "live" && this._app.fleet?.streets) this.passages.ask(mover.entity, performance.now());
-    this._panel.show(mover.entity, this._app.time.shownMs);
+    this._panel.show(mover.entity, this._app.time.shownMs, this.drawnPassages.version);
     if (this.detail !== null) this._panel.former(this.formerUntil(this._app.time.atMs));
     this._app.notices.speak(mover.entity, performance.now());
+  }
+
+  /** What passages are drawn; of the past nobody is asked. */
+  get drawnPassages() {
+    return this._app.time.mode === "past" ? { version: null, ways: [] } : this.passages;
   }
 
   /** What stands beside the places of its branches, one branch after the other: at the end of each its share, and along the
