@@ -12,7 +12,7 @@ export function hook(app) {
         at_ms: time.shownMs,
         past_ms: shown.pastMs,
         told_ms: shown.fleet.toldMs ?? null,
-        drawn: painter.placed.map(([mover, x, y, ts]) => ({ id: mover.id, x, y, ts, stale: mover.entity.stale, track: mover.track.length })),
+        drawn: painter.placed.map(([mover, x, y, ts]) => ({ id: mover.id, x, y, ts, stale: mover.entity.stale, track: mover.track.length, branches: mover.entity.branches ?? [] })),
         labels: painter.labels.map(({ id, text, side, box }) => ({ id, text, side, ...box })),
         known: shown.fleet.movers.size,
         more: shown.live.more,
