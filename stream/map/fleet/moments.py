@@ -82,6 +82,7 @@ def moment_of(forecast: Forecast) -> Moment:
         branches=tuple(
             (one.share, tuple((at.h_s, at.lat, at.lon) for at in one.positions[:MAX_HORIZONS]))
             for one in (forecast.branches or ())[:MOST_BRANCHES]
+            if one.positions
         ),
     )
 
@@ -117,7 +118,7 @@ def is_sound(forecast: Forecast) -> bool:
         0 < step.dt_s < 1e9
         and max(abs(step.d_lat), abs(step.d_lon), abs(step.d_east_m / 1e5), abs(step.d_north_m / 1e5)) <= 360
         and all(0 < one.h_s < 1e9 and abs(one.lat) <= 90 and abs(one.lon) <= 180 for one in positions)
-        and all(0 <= one.share <= 1 and one.positions for one in branches)
+        and all(0 <= one.share <= 1 for one in branches)
         and all(max(ee, nn, abs(en)) <= MAX_VARIANCE_M2 and min(ee, nn) >= 0 for ee, en, nn in covs)
     )
 

@@ -139,7 +139,6 @@ def test_whatever_a_stranger_publishes_what_is_kept_is_bounded() -> None:
         forecast("e", T0 + 10**8, dt_s=0.0),
         forecast("e", T0 + 10**8, to=((60.0, 95.0, 0.0),)),
         forecast("e", T0 + 10**8, branches=(Branch(0.5, (BranchPosition(60.0, 95.0, 0.0),)),)),
-        forecast("e", T0 + 10**8, branches=(Branch(0.5, ()),)),
         forecast("e", T0 + 10**8, branches=(Branch(-0.5, (BranchPosition(60.0, 30.0, 0.0),)),)),
         forecast("e", T0 + 10**8, cov_m2=(-1.0, 0.0, 1.0)),
         forecast("e", T0 + 10**8, cov_m2=(1e300, 0.0, 1.0)),

@@ -144,10 +144,11 @@ async def test_an_entity_has_the_passages_of_the_version_that_its_forecast_names
 
 
 async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
+    """Those of which some place is known."""
     branch = Branch(0.62, (BranchPosition(60.0, 30.01, -97.0), BranchPosition(300.0, 30.05, -97.0)))
     told = [{"share": 0.62, "positions": [[60.0, 30.01, -97.0], [300.0, 30.05, -97.0]]}]
     for second in (0, 60):
-        publish(shown.fleet, forecast("a", T0 + second * 1000, atlas="f" * 16, branches=(branch,)))
+        publish(shown.fleet, forecast("a", T0 + second * 1000, atlas="f" * 16, branches=(branch, Branch(0.38, ()))))
     _, said = await shown.get("/v1/entities/a")
     assert (said["entity"]["branches"], said["entity"]["passages"]) == (told, 3)
     _, said = await shown.get("/v1/history", params={"at": T0 + 30_000})
