@@ -86,6 +86,7 @@ class Handlers:
             "config": self.config,
             "stream": self.stream,
             "entity": self.entity,
+            "passages": self.passages,
             "search": self.search,
             "history": self.history,
             "atlas": self.atlas,
@@ -184,15 +185,27 @@ class Handlers:
         return summary
 
     async def entity(self, request: web.Request) -> web.Response:
-        entity_id = entity(request)
         query(request, Nothing)
-        found = self._fleet.get(entity_id)
-        if found is None:
-            raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
+        entity_id, found = self._asked_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
         about = self._about(found)
         whole = entity_json(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
+
+    def _asked_entity(self, request: web.Request) -> tuple[str, Entity]:
+        entity_id = entity(request)
+        found = self._fleet.get(entity_id)
+        if found is None:
+            raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
+        return entity_id, found
+
+    async def passages(self, request: web.Request) -> web.Response:
+        query(request, Nothing)
+        _, found = self._asked_entity(request)
+        moment = found.moment
+        if moment.atlas is None or not moment.passages:
+            return _json({"version": None, "passages": []})
+        return _json(self._streets.compared(moment.atlas, found.track()))
 
     def _is_stale(self, found: Entity) -> bool:
         return self._fleet.is_stale(found.moment.ts, self._now_ms())

@@ -28,6 +28,7 @@ ROUTES: Final = (
     MapRoute("config", "/v1/config"),
     MapRoute("stream", "/v1/stream"),
     MapRoute("entity", "/v1/entities/{id}"),
+    MapRoute("passages", "/v1/entities/{id}/passages"),
     MapRoute("search", "/v1/search"),
     MapRoute("history", "/v1/history"),
     MapRoute("atlas", "/v1/atlas"),

@@ -6,7 +6,7 @@ All of it is bounded, at any cadence:
     formers     forecasts, the first in each SLOT_MS, until they are `keep_ms` old and compared: 31 of 0.4 KB
     compared    of each horizon the last MOST_COMPARED
 
-With three horizons and pings every two seconds that is 42 KB (`tests/stream/map/test_memory.py` measures it).
+With three horizons and pings every two seconds that is 43 KB (`tests/stream/map/test_memory.py` measures it).
 
 A forecast is compared as the scorer does (`stream.services.scores.scoring.comparing`): for each horizon h with the ping
 nearest to t + h, if that is within 20 % of h, and it is read at that ping's time. The scorer waits for late pings; a
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, packed, unpacked
 from stream.services.scores.scoring.comparing import nearest, outcome
@@ -122,7 +123,8 @@ class Entity:
     def _keep(self, moment: Moment, before: Anchor | None) -> None:
         formers = self._formers
         if not formers or moment.ts // SLOT_MS != formers[-1].ts // SLOT_MS:
-            former = Former(moment.ts, self._raw, before)
+            bare = structs.replace(moment, branches=())  # of the past they are not drawn, and would take 9 KB
+            former = Former(moment.ts, packed(bare), before)
             formers.append(former)
             for h_s, *_ in moment.horizons:
                 if h_s <= LONGEST_S and (h_s in self._waiting or len(self._waiting) < MAX_HORIZONS):

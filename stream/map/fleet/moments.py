@@ -11,15 +11,23 @@ from typing import Any, Final
 import msgspec
 
 from stream.wire import Anchor, Forecast, Horizon, NextStep
+from stream.wire.messages import BranchPosition
 from stream.wire.positions import Cov, turn
 
 MAX_HORIZONS: Final = 16  # that are kept of a forecast, as many as the HTTP API answers
+MOST_BRANCHES: Final = 3
 MAX_VARIANCE_M2: Final = 1e15  # the world is 2e7 m across
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
+Place = tuple[float, float, float]  # h_s, lat, lon
+
+
 class Moment(msgspec.Struct, frozen=True, array_like=True):
-    """A forecast, without its entity's id. Horizons are h_s, lat, lon, ee, en, nn."""
+    """A forecast, without its entity's id. Horizons are h_s, lat, lon, ee, en, nn; a branch is a share and places.
+
+    `passages` is how many it rests on.
+    """
 
     ts: int
     lat: float
@@ -36,6 +44,8 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
     weights: str
     atlas: str | None
     latency_ms: float | None
+    passages: int = 0
+    branches: tuple[tuple[float, tuple[Place, ...]], ...] = ()
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Moment)
@@ -68,6 +78,12 @@ def moment_of(forecast: Forecast) -> Moment:
         weights=forecast.model.version,
         atlas=None if forecast.atlas is None else forecast.atlas.version,
         latency_ms=took.ingest + took.queue + took.infer,
+        passages=0 if forecast.atlas is None else forecast.atlas.pings,
+        branches=tuple(
+            (one.share, tuple((at.h_s, at.lat, at.lon) for at in one.positions[:MAX_HORIZONS]))
+            for one in (forecast.branches or ())[:MOST_BRANCHES]
+            if one.positions
+        ),
     )
 
 
@@ -95,11 +111,14 @@ def ahead_of(moment: Moment) -> Ahead:
 def is_sound(forecast: Forecast) -> bool:
     """Returns whether all numbers can be drawn and compared: whoever may write to the topic may write anything."""
     step = forecast.next
+    branches = forecast.branches or ()
+    positions: list[Horizon | BranchPosition] = [*forecast.horizons, *(at for one in branches for at in one.positions)]
     covs = [step.cov_m2, *(one.cov_m2 for one in forecast.horizons)]
     return (
         0 < step.dt_s < 1e9
         and max(abs(step.d_lat), abs(step.d_lon), abs(step.d_east_m / 1e5), abs(step.d_north_m / 1e5)) <= 360
-        and all(0 < one.h_s < 1e9 and abs(one.lat) <= 90 and abs(one.lon) <= 180 for one in forecast.horizons)
+        and all(0 < one.h_s < 1e9 and abs(one.lat) <= 90 and abs(one.lon) <= 180 for one in positions)
+        and all(0 <= one.share <= 1 for one in branches)
         and all(max(ee, nn, abs(en)) <= MAX_VARIANCE_M2 and min(ee, nn) >= 0 for ee, en, nn in covs)
     )
 

@@ -37,6 +37,10 @@ def entity_json(
         "latency_ms": None if moment.latency_ms is None else round(moment.latency_ms, 1),
         "stale": stale,
     }
+    if moment.passages:
+        found["passages"] = moment.passages
+    if moment.branches:
+        found["branches"] = [{"share": share, "positions": positions} for share, positions in moment.branches]
     if track is not None:
         found["track"] = track
     if ahead is not None:

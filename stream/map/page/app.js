@@ -205,10 +205,11 @@ function frame(app, at) {
       chosen: app.choice.id,
       pointed: app.pointed ?? null,
       former: app.choice.formerUntil(app.time.atMs),
+      passages: app.choice.drawnPassages.ways,
       forecasts: app.forecasts,
       ids: app.ids,
       shares: app.regions,
-      names: app.choice.horizonNames,
+      names: app.choice.names,
     },
     at,
   );

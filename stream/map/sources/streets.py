@@ -1,25 +1,31 @@
-"""The newest atlas that serves, as ways in columns: what the page draws as streets."""
+"""The newest atlas that serves: its ways in columns, which the page draws as streets, and its passages, by which an
+entity is compared."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from aiokafka.errors import KafkaError
 
 from stream.api.live.newest import Box
+from stream.atlas.showing.passages import compared
 from stream.atlas.showing.reading import read
 from stream.atlas.showing.ways import Ways, ways
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.files import path_of
 
+if TYPE_CHECKING:
+    from model.api import Atlas
+
 log = logging.getLogger(__name__)
 EVERY_S: Final = 3.0
 LOOK_S: Final = 10.0
+KEPT: Final = 2  # versions: forecasts name the one before until workers have the newest
 
 
 class Streets:
@@ -38,6 +44,7 @@ class Streets:
         self._failed = ""
         self.version: str | None = None
         self.ways: Ways | None = None
+        self._atlases: dict[str, Atlas] = {}  # the last ones, mapped from their files
 
     @property
     def can_look(self) -> bool:
@@ -63,14 +70,23 @@ class Streets:
 
     async def _load(self, version: str, folder: Path) -> None:
         try:
-            self.ways = await asyncio.to_thread(_ways, path_of(folder, version))
+            atlas, drawn = await asyncio.to_thread(_read, path_of(folder, version))
         except (OSError, ValueError) as error:
             if self._failed != version:
                 log.warning("atlas %s cannot be drawn: %s", version, error)
             self._failed = version
             return
-        self.version = version
-        log.info("atlas %s is drawn: %d ways", version, len(self.ways.n))
+        self.version, self.ways = version, drawn
+        self._atlases = dict([*self._atlases.items(), (version, atlas)][-KEPT:])
+        log.info("atlas %s is drawn: %d ways", version, len(drawn.n))
+
+    def compared(self, version: str, track: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
+        """Returns the passages that the last ping of a track is compared with, in the version of its forecast or, where
+        that is not at hand, in the newest; and which version that is."""
+        atlas = self._atlases.get(version) or next(reversed(self._atlases.values()), None)
+        if atlas is None:
+            return {"version": None, "passages": []}
+        return {"version": atlas.version, "passages": compared(atlas.passages, track)}
 
     def flows(self, box: Box | None, most: int) -> dict[str, Any]:
         """Returns the most travelled ways that begin in a box."""
@@ -87,8 +103,9 @@ class Streets:
         return {"version": self.version, "flows": flows, "max_count": max(counts, default=0)}
 
 
-def _ways(path: Path) -> Ways:
-    return ways(read(path).passages)
+def _read(path: Path) -> tuple[Atlas, Ways]:
+    atlas = read(path)
+    return atlas, ways(atlas.passages)
 
 
 def _inside(found: Ways, box: Box | None) -> Any:

@@ -8,7 +8,7 @@ from map_rig import M_PER_DEG, T0, fleet_of, forecast, publish
 from stream.map.fleet.entity import SLOT_MS
 from stream.map.fleet.errors import MINUTES, ByMinute, rows
 from stream.map.fleet.moments import MAX_HORIZONS
-from stream.wire import Outcome, loads_forecast
+from stream.wire import Branch, BranchPosition, Outcome, loads_forecast
 from stream.wire.scoring import DAMPING_S
 
 FIRST_S = (SLOT_MS - T0 % SLOT_MS) / 1000  # the first in a slot is kept: T0 is not the begin of a slot
@@ -138,6 +138,8 @@ def test_whatever_a_stranger_publishes_what_is_kept_is_bounded() -> None:
         b"no JSON",
         forecast("e", T0 + 10**8, dt_s=0.0),
         forecast("e", T0 + 10**8, to=((60.0, 95.0, 0.0),)),
+        forecast("e", T0 + 10**8, branches=(Branch(0.5, (BranchPosition(60.0, 95.0, 0.0),)),)),
+        forecast("e", T0 + 10**8, branches=(Branch(-0.5, (BranchPosition(60.0, 30.0, 0.0),)),)),
         forecast("e", T0 + 10**8, cov_m2=(-1.0, 0.0, 1.0)),
         forecast("e", T0 + 10**8, cov_m2=(1e300, 0.0, 1.0)),
         forecast("e", T0 + 10**8, d_lat=1e300),

@@ -10,6 +10,7 @@ from map_rig import T0, fleet_of, forecast, gapfill, publish
 from stream.map.fleet.entity import MOST_COMPARED, MOST_FORMERS, POINTS
 from stream.map.fleet.fleet import Fleet
 from stream.map.streaming.view import View
+from stream.wire import Branch, BranchPosition
 
 SECONDS = 3_000
 MOST_BYTES = 45_000  # README.md and --max-entities say it
@@ -39,11 +40,13 @@ def of_entity(fleet: Fleet, name: str) -> int:
 
 def test_an_entity_takes_no_more_than_the_page_says_and_no_more_after_hours() -> None:
     fleet = fleet_of()
+    places = tuple(BranchPosition(h_s, 30.0, -97.0) for h_s in (60.0, 300.0, 900.0))
+    branches = (Branch(0.4, places), Branch(0.3, places), Branch(0.3, places))
     taken = []
     for second in range(0, SECONDS + 1, 2):
         to = tuple((h_s, 30.0 + (second + h_s) / 1e6, -97.0) for h_s in (60.0, 300.0, 900.0))
         ts = T0 + second * 1000
-        publish(fleet, forecast("e", ts, 30.0 + second / 1e6, to=to, atlas="a" * 16), now_ms=ts)
+        publish(fleet, forecast("e", ts, 30.0 + second / 1e6, to=to, atlas="a" * 16, branches=branches), now_ms=ts)
         fleet.fill(gapfill("e", ts, ts + 1))
         if second in (SECONDS // 2, SECONDS):
             b"".join(View(fleet, None).delta(ts))  # which keeps what it told

@@ -15,8 +15,13 @@ import pytest
 import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
+from model.api import Atlas
+from model.atlas.believing import UNFITTED
+from model.atlas.published import Published
 from stream.api.live import sending as api_sending
 from stream.map.access import COOKIE
+from stream.map.sources.streets import Streets
+from stream.wire import Branch, BranchPosition
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -126,6 +131,30 @@ async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown
     assert (status, problem["type"]) == (404, "urn:pathcast:problem:unknown_entity")
 
 
+async def test_an_entity_has_the_passages_of_the_version_that_its_forecast_names(folder: Path) -> None:
+    """Or, where that is not at hand, of the newest; and none where the forecast rests on none."""
+    streets: Any = Streets(None, None)
+    for version in ("old", "new"):
+        streets._atlases[version] = Atlas(Published.none(), UNFITTED, {}, version)
+    async with served(fleet_of(), folder, streets=streets) as shown:
+        for atlas, version in (("old", "old"), ("new", "new"), ("gone", "new"), (None, None)):
+            publish(shown.fleet, forecast("a", T0, atlas=atlas))
+            assert await shown.get("/v1/entities/a/passages") == (200, {"version": version, "passages": []}), atlas
+        assert (await shown.get("/v1/entities/b/passages"))[1]["type"] == "urn:pathcast:problem:unknown_entity"
+
+
+async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
+    """Those of which some place is known."""
+    branch = Branch(0.62, (BranchPosition(60.0, 30.01, -97.0), BranchPosition(300.0, 30.05, -97.0)))
+    told = [{"share": 0.62, "positions": [[60.0, 30.01, -97.0], [300.0, 30.05, -97.0]]}]
+    for second in (0, 60):
+        publish(shown.fleet, forecast("a", T0 + second * 1000, atlas="f" * 16, branches=(branch, Branch(0.38, ()))))
+    _, said = await shown.get("/v1/entities/a")
+    assert (said["entity"]["branches"], said["entity"]["passages"]) == (told, 3)
+    _, said = await shown.get("/v1/history", params={"at": T0 + 30_000})
+    assert "branches" not in said["entities"][0]
+
+
 async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
     for second in range(0, 100, 10):
         ts = T0 + second * 1000
@@ -160,6 +189,7 @@ async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
         "/v1/atlas?cells=1e9",
         "/v1/history",
         "/v1/history?at=soon",
+        "/v1/entities/a/passages?at=1",
         "/v1/config?x=1",
     ],
 )
@@ -272,7 +302,8 @@ async def test_without_a_base_map_that_is_told(shown: Served) -> None:
 async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) -> None:
     async with served(fleet_of(), folder, token=SECRET) as shown:
         publish(shown.fleet, forecast("a", T0))
-        for path in ("/v1/config", "/v1/stream", "/v1/entities/a", "/v1/search?q=a", "/v1/learning", "/metrics"):
+        of_fleet = "/v1/stream", "/v1/entities/a", "/v1/entities/a/passages", "/v1/search?q=a", "/v1/learning"
+        for path in ("/v1/config", *of_fleet, "/metrics"):
             assert (await shown.get(path))[0] == 401, path
         script = (await script_url(shown)).removeprefix(shown.base)
         for path in ("/", script, "/healthz", "/readyz"):

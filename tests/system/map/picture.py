@@ -9,6 +9,8 @@ this.
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import re
 import subprocess
 import sys
@@ -28,7 +30,9 @@ SECONDS, SPEEDUP = 360, 20
 CITY: Final = "/#map=12.2/30.285/-97.735"
 TRUE: Final = 100  # forecasts of 15 minutes that have come true before the picture is taken
 LARGE: Final = {"width": 1280, "height": 800}
-FILL_S: Final = 60.0
+PARTING_S: Final = 60.0
+FAR_DEG, REACH_DEG = 0.015, 0.035  # some 1.5 km, and 3.5
+SMALLEST: Final = 0.2  # share of a branch that is worth a look
 FRAME_MS, DRAWING_MS, FOLLOWING_MS = 150, 5_000, 7_000
 SHOWN: Final = (800, 500)  # pixels of the recording
 STARTED_S: Final = 300.0
@@ -64,7 +68,7 @@ def address(lines: IO[str]) -> str:
 
 
 def take_picture(opened: Opened, folder: Path) -> None:
-    opened.choose(some_bus(opened, FILL_S))
+    opened.choose(some_bus(opened, PARTING_S))
     opened.page.wait_for_selector("#entity-errors table")
     opened.page.keyboard.press("f")
     opened.until("pathcast.state().streets_drawn > 0 && pathcast.state().streets_drawn === pathcast.state().streets")
@@ -83,17 +87,24 @@ def take_recording(opened: Opened, folder: Path) -> None:
 
 
 def some_bus(opened: Opened, patience_s: float) -> str:
-    """One in the middle of the map that has had a gap filled, if there is one within so many seconds; else the one
+    """One in the middle of the map of which passages part by far, if there is one within so many seconds; else the one
     whose way of late is the longest."""
     deadline = time.monotonic() + patience_s
     while True:
-        state = opened.state()
-        filled = {one["id"] for one in state["fills"] if one["final"]}
-        here = [one for one in state["drawn"] if not one["stale"] and 150 < one["x"] < 800 and 120 < one["y"] < 560]
-        best = max(here, key=lambda one: (one["id"] in filled, one["track"]), default=None)
-        if best is not None and (best["id"] in filled or time.monotonic() > deadline):
+        drawn = opened.state()["drawn"]
+        here = [one for one in drawn if not one["stale"] and 150 < one["x"] < 800 and 120 < one["y"] < 560]
+        best = max(here, key=lambda one: (apart_deg(one["branches"]), one["track"]), default=None)
+        if best is not None and (apart_deg(best["branches"]) > FAR_DEG or time.monotonic() > deadline):
             return str(best["id"])
         opened.page.wait_for_timeout(500)
+
+
+def apart_deg(branches: list[dict[str, Any]]) -> float:
+    """How far the ends of branches that are worth a look are apart; 0 if they do not all fit into the picture."""
+    ends = [one["positions"][-1] for one in branches if one["share"] >= SMALLEST]
+    if any(math.dist(branches[0]["positions"][0][1:], one[1:]) > REACH_DEG for one in ends):
+        return 0.0
+    return max((math.dist(a[1:], b[1:]) for a, b in itertools.combinations(ends, 2)), default=0.0)
 
 
 def save_picture(raw: bytes, path: Path) -> None:

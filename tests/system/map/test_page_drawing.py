@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -14,11 +14,13 @@ import bus_feed
 import pytest
 from map_browser import Opened
 from map_crowd import driving
+from map_parting import Parting, parting
 from map_scene import MapServer
 from playwright.sync_api import Browser
 from shared_stack import HOSTILE
 
 from model.api import Atlas
+from stream.adapters.files import Row
 from stream.demo import atlas
 from stream.demo.run import Options, choose
 from stream.wire import Topics
@@ -55,6 +57,7 @@ WATCH_STREETS = """() => {
     };
     look();
 }"""
+ASKED = "performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/passages')).length"
 CROWD = 5_000
 EVERY_S = 2.0
 WATCHED_MS = 15_000
@@ -163,6 +166,10 @@ class Fleet(NamedTuple):
     base: str
     first: Atlas
     second: Atlas
+    rows: Sequence[Row]
+
+    def send(self, *forecasts: bus_feed.Raw) -> None:
+        bus_feed.send(self.kafka, self.topics.forecasts, iter(forecasts))
 
     def announce(self, version: Atlas) -> None:
         atlas.announce(self.kafka, self.topics, version)
@@ -180,7 +187,7 @@ def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory
     bus_feed.create_topics(kafka, topics, partitions=2)
     log = Path(tmp_path_factory.mktemp("log"))
     with MapServer(log, kafka, topics.prefix, source="forecasts", atlases=folder) as server:
-        found = Fleet(kafka, topics, server.base, first, second)
+        found = Fleet(kafka, topics, server.base, first, second, rows)
         found.announce(first)
         yield found
 
@@ -214,6 +221,65 @@ def test_with_less_motion_all_are_there_at_once(browser: Browser, fleet: Fleet) 
         opened.until("pathcast.state().streets_version !== null")
         frames: list[Any] = opened.page.evaluate("window.drawn")
         assert len({drawn for version, drawn in frames if version is not None}) == 1
+
+
+@pytest.fixture(scope="module")
+def bus(fleet: Fleet) -> Parting:
+    """A made-up bus where passages part, which the maps of the fleet know."""
+    found = parting("parting", fleet.first, fleet.rows)
+    fleet.send(*found.records())
+    return found
+
+
+def drawn_of(opened: Opened) -> Any:
+    return opened.state()["chosen_drawn"]
+
+
+def asked(opened: Opened) -> list[str]:
+    return [url.split("/v1/")[1] for url in opened.asked if url.endswith("/passages")]
+
+
+def test_the_chosen_one_has_branches_and_passages_and_no_regions(browser: Browser, fleet: Fleet, bus: Parting) -> None:
+    """Another entity has the same, and nobody chooses it: nothing is asked of it."""
+    fleet.send(*bus._replace(entity_id="other").records())
+    with Opened(browser, fleet.base, path=CITY, color_scheme="dark") as opened:
+        opened.until("pathcast.state().streets_version !== null && pathcast.state().known === 2")
+        assert (drawn_of(opened), asked(opened)) == ({"regions": 0, "passages": 0, "branches": 0}, [])
+        opened.choose("parting")
+        opened.until("pathcast.state().chosen_drawn.passages > 0")
+        assert drawn_of(opened) == {"regions": 0, "passages": len(bus.lines), "branches": 2}
+        opened.page.wait_for_timeout(3_000)  # the map glides there
+        for branch in bus.branches:
+            place = opened.pixel(branch.positions[1].lat, branch.positions[1].lon)
+            red, _, blue, opacity = opened.colour_at("chosen", *place, 1)
+            assert (red, blue, opacity) == (255, 0, 255), "the line goes through the places of the record"
+        assert opened.page.inner_text("[data-table=branches] tbody").split("\n")[0].startswith("62 %")
+        assert "3 passages" in opened.page.inner_text("[data-table=branches] caption")
+        assert asked(opened) == ["entities/parting/passages"]
+        fleet.send(bus.later(1))
+        opened.until("pathcast.state().drawn.some((one) => one.ts === argument)", bus.ts_ms + 1_000)
+        opened.until(f"{ASKED} === 2")
+        assert asked(opened) == ["entities/parting/passages"] * 2, "it has another ping"
+        fleet.send(bus.later(2, is_compared=False))
+        opened.until("pathcast.state().chosen_drawn.regions > 0")
+        assert drawn_of(opened) == {"regions": 6, "passages": 0, "branches": 0}
+        assert len(asked(opened)) == 2
+        assert opened.said == []
+
+
+def test_without_an_atlas_the_chosen_one_has_its_regions(
+    browser: Browser, fleet: Fleet, bus: Parting, tmp_path: Path
+) -> None:
+    fleet.send(*bus._replace(entity_id="one way", branches=()).records())
+    with (
+        MapServer(tmp_path, fleet.kafka, fleet.topics.prefix, source="forecasts") as server,
+        Opened(browser, server.base) as opened,
+    ):
+        opened.choose("one way")
+        opened.until("pathcast.state().chosen_drawn.regions > 0")
+        assert drawn_of(opened) == {"regions": 6, "passages": 0, "branches": 0}
+        assert asked(opened) == []
+        assert opened.said == []
 
 
 def test_five_thousand_entities_move(browser: Browser, scene: Any, say: Callable[[str], None]) -> None:

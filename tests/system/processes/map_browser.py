@@ -116,6 +116,24 @@ class Opened:
         self.page.keyboard.press("Enter")
         self.until("pathcast.state().chosen === argument", entity_id)
 
+    def pixel(self, lat: float, lon: float) -> tuple[float, float]:
+        """Where a place is drawn, from the upper left corner of the map."""
+        x, y = self.page.evaluate(
+            """async ([lat, lon]) => {
+                const page = document.querySelector("script[type=module]").src;
+                const { mercator } = await import(new URL("drawing/geometry.js", page));
+                const { left, top, viewOf } = await import(new URL("drawing/layer.js", page));
+                const { clientWidth: width, clientHeight: height } = document.querySelector("#map");
+                const { zoom, center: [centerLat, lng] } = pathcast.state();
+                const map = { getCenter: () => ({ lng, lat: centerLat }), getZoom: () => zoom };
+                const view = viewOf(map, { width, height });
+                const [x, y] = mercator(lat, lon);
+                return [left(view, x), top(view, y)];
+            }""",
+            [lat, lon],
+        )
+        return float(x), float(y)
+
     def other_hosts(self) -> list[str]:
         """Requests that went anywhere but to the map's server."""
         ours = urlsplit(self.base).netloc

@@ -1,9 +1,10 @@
-// Draws what is forecast of an entity: a cone through the 90 % regions, the regions themselves, and the way there; and
-// former forecasts against what then happened.
+// Draws what is forecast of an entity: the branches and the passages that it was compared with or, where none are known,
+// the regions and a cone through those of 90 %; the way there; and former forecasts against what then happened.
 
+import { drawBranches, drawPassages, onScreen } from "./branches.js";
 import { ellipse, hull, mercator, unitsPerMetre } from "./geometry.js";
 import { left, top } from "./layer.js";
-import { around, free } from "./placing.js";
+import { around, place } from "./placing.js";
 
 const TURN = 2 * Math.PI;
 const NAME_PX = 16; // of a horizon's name in height
@@ -68,11 +69,7 @@ function way(context, view, entity, x0, y0) {
   context.stroke();
 }
 
-/** The whole forecast of the chosen entity, which is shown at (x0, y0): regions that hold `shares` at each horizon.
- * Names of horizons are where `taken` leaves room, and are added to it. */
-export function drawForecast(context, view, entity, x0, y0, colours, shares, names, taken) {
-  if (!entity.horizons.length) return;
-  const rgb = entity.stale ? colours.staleText : colours.accentText; // of a stale one it is over, or will soon be
+function regions(context, view, entity, x0, y0, rgb, shares) {
   cone(context, view, entity, x0, y0, rgb);
   context.lineWidth = 1;
   for (const one of entity.horizons) {
@@ -84,37 +81,54 @@ export function drawForecast(context, view, entity, x0, y0, colours, shares, nam
       context.stroke();
     });
   }
-  context.strokeStyle = `rgba(${rgb}, 0.9)`;
-  context.setLineDash([2, 4]);
-  context.lineWidth = 1.5;
-  way(context, view, entity, x0, y0);
-  context.setLineDash([]);
-  label(context, view, entity.horizons, colours, rgb, names, taken);
 }
 
-/** Dots at the horizons, with names where there is room for one. */
-function label(context, view, steps, colours, rgb, names, taken) {
+/** The whole forecast of the chosen entity, which is shown at (x0, y0), and the passages that it was compared with. Names
+ * are where `taken` leaves room, and are added to it. Returns what is drawn. */
+export function drawForecast(context, view, entity, x0, y0, colours, { shares, names, passages }, taken) {
+  const { horizons, branches = [] } = entity;
+  const rgb = entity.stale ? colours.staleText : colours.accentText; // of a stale one it is over, or will soon be
+  const isCompared = branches.length + passages.length > 0;
+  const ways = onScreen(view, passages);
+  if (isCompared) drawPassages(context, ways, colours);
+  else if (horizons.length) regions(context, view, entity, x0, y0, rgb, shares);
+  if (branches.length) {
+    const lines = branches.map(({ share, positions }) => ({ share, places: positions.map(([h_s, lat, lon]) => [h_s, ...placed(view, { lat, lon })]) }));
+    drawBranches(context, lines, x0, y0, rgb, colours, ways);
+    const ends = lines.flatMap(({ places }) => places.map(([, x, y], i) => ({ at: [x, y], forced: i === places.length - 1 })));
+    label(context, view, ends, names, colours, rgb, taken);
+  } else if (horizons.length) {
+    context.strokeStyle = `rgba(${rgb}, 0.9)`;
+    context.setLineDash([2, 4]);
+    context.lineWidth = 1.5;
+    way(context, view, entity, x0, y0);
+    context.setLineDash([]);
+    label(context, view, horizons.map((one) => ({ at: placed(view, one) })), names, colours, rgb, taken);
+  }
+  return { regions: isCompared ? 0 : shares.length * horizons.length, passages: passages.length, branches: branches.length };
+}
+
+/** Dots at places [x, y], with names where there is room for one; those that are `forced` come first, and are always there. */
+function label(context, view, steps, names, colours, rgb, taken) {
   context.font = "600 12px system-ui, sans-serif";
   context.textBaseline = "middle";
   context.lineJoin = "round";
-  steps.forEach((one, index) => {
-    const [x, y] = placed(view, one);
+  context.fillStyle = `rgb(${rgb})`;
+  for (const { at: [x, y] } of steps) {
     context.beginPath();
     context.arc(x, y, DOT_PX, 0, TURN);
-    context.fillStyle = `rgb(${rgb})`;
     context.fill();
-    const right = x + 10 + context.measureText(names[index]).width;
-    const box = { left: x + 6, top: y - NAME_PX / 2, right, bottom: y + NAME_PX / 2 };
-    const isFree = free(box, taken);
     taken.push(around(x, y, DOT_PX));
-    if (!isFree) return;
-    taken.push(box);
-    context.lineWidth = 3;
-    context.strokeStyle = colours.edge;
-    context.strokeText(names[index], x + 8, y);
-    context.fillStyle = colours.ink;
-    context.fillText(names[index], x + 8, y);
-  });
+  }
+  const texts = steps.map(({ at: [x, y], forced = false }, i) => ({ x, y, forced, name: names[i], wide: context.measureText(names[i]).width, high: NAME_PX }));
+  texts.sort((a, b) => b.forced - a.forced);
+  context.lineWidth = 3;
+  context.strokeStyle = colours.edge;
+  context.fillStyle = colours.ink;
+  for (const { name, box } of place(texts.filter(({ name }) => name !== ""), taken, view)) {
+    context.strokeText(name, box.left, box.top + NAME_PX / 2);
+    context.fillText(name, box.left, box.top + NAME_PX / 2);
+  }
 }
 
 /** Of the others: the way, and if `wide`, the 90 % region of the first horizon. A stale one's is over, or will soon be. */

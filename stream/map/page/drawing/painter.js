@@ -21,6 +21,7 @@ export class Painter {
     this._entities = new Layer(container, "entities");
     this._labels = new Labels(container);
     this._isEmpty = true;
+    this.drawn = { regions: 0, passages: 0, branches: 0 }; // of the chosen one
     this.placed = []; // of the last frame: [mover, x, y, time of its ping] of each entity within the view
     this._size = { width: container.clientWidth, height: container.clientHeight };
     map.on("resize", () => {
@@ -41,7 +42,8 @@ export class Painter {
     this._traces.hurry();
   }
 
-  /** One frame. `scene` has the fleet, the chosen entity's id, its former forecasts, and what else is to be shown. */
+  /** One frame. `scene` has the fleet, the chosen entity's id, its former forecasts and passages, and what else is to be
+   * shown. */
   draw(scene, at) {
     const view = viewOf(this.map, this._size);
     this._place(view, scene.fleet, at);
@@ -83,6 +85,7 @@ export class Painter {
     if (mover === undefined && this._isEmpty) return;
     const context = this._chosen.begin(view);
     this._isEmpty = mover === undefined;
+    this.drawn = { regions: 0, passages: 0, branches: 0 };
     if (mover === undefined) return;
     const path = new Path2D();
     trace([path], view, mover, x, y, Infinity);
@@ -92,7 +95,8 @@ export class Painter {
     context.stroke(path);
     context.globalAlpha = 1;
     drawFormer(context, view, scene.former, this.colours);
-    drawForecast(context, view, mover.entity, x, y, this.colours, scene.shares, scene.names(mover.entity), taken);
+    const { shares, passages } = scene;
+    this.drawn = drawForecast(context, view, mover.entity, x, y, this.colours, { shares, passages, names: scene.names(mover.entity) }, taken);
     context.beginPath();
     context.arc(x, y, HALO_PX, 0, 2 * Math.PI);
     context.lineWidth = 2;

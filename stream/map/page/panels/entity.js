@@ -3,7 +3,7 @@
 import { bearing } from "../drawing/geometry.js";
 import { byId, element, figure, idText, table } from "./dom.js";
 import { errorTable } from "./errors.js";
-import { clock, compass, duration, expected, horizon, known, metres, millis, place, reach, speed, version } from "./words.js";
+import { clock, compass, count, duration, expected, horizon, known, metres, millis, percent, place, reach, speed, version } from "./words.js";
 
 const STATUS = {
   ok: "ok",
@@ -18,6 +18,12 @@ const FORECAST = [
   ["distance", (row) => metres(row.farM), "from its newest ping"],
   ["towards", (row) => (row.farM < 1 ? "here" : compass(row.degrees)), "direction"],
   ["90 % within", (row) => metres(row.within90M), "the longer half axis of the 90 % region"],
+];
+const BRANCHES = [
+  ["share", (row) => percent(row.share), "how many of the passages went there"],
+  ["until", (row) => horizon(row.h_s), "how far ahead that is known"],
+  ["distance", (row) => metres(row.farM), "from its newest ping"],
+  ["towards", (row) => compass(row.degrees), "direction"],
 ];
 const FORMER = [
   ["from", (row) => clock(row.at), "the ping that the forecast starts from"],
@@ -54,6 +60,17 @@ function modelFigures(entity) {
   ];
 }
 
+/** Where the passages part that the forecast rests on. */
+function branchTable(entity) {
+  const { branches = [], passages } = entity;
+  if (!branches.length) return element("p", { class: "none", text: `${count(passages)} passages came the same way, and part nowhere.` });
+  const rows = branches.map(({ share, positions }) => {
+    const [h_s, lat, lon] = positions[positions.length - 1];
+    return { share, h_s, ...reach(entity, { lat, lon }) };
+  });
+  return table(`Where ${count(passages)} passages went from here`, BRANCHES, rows, "branches");
+}
+
 export class EntityPanel {
   constructor() {
     this._panel = byId("entity");
@@ -64,7 +81,7 @@ export class EntityPanel {
   open(id) {
     this._id = id;
     byId("entity-name").replaceChildren(idText(id));
-    for (const part of ["now", "forecast", "errors", "model", "former", "fills"]) byId(`entity-${part}`).replaceChildren();
+    for (const part of ["now", "forecast", "branches", "errors", "model", "former", "fills"]) byId(`entity-${part}`).replaceChildren();
     byId("entity-note").textContent = "";
     this._panel.hidden = false;
   }
@@ -78,12 +95,16 @@ export class EntityPanel {
     byId("entity-note").textContent = text;
   }
 
-  show(entity, nowMs) {
+  /** `drawnAtlas` is the version of whose passages some are drawn, or null. */
+  show(entity, nowMs, drawnAtlas) {
     this._panel.classList.toggle("stale", entity.stale);
     byId("entity-stale").hidden = !entity.stale;
     byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
     byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of its last ping, ${clock(entity.ts)}` : "Forecast", FORECAST, rows, "forecast"));
+    const isOther = drawnAtlas !== null && drawnAtlas !== entity.atlas;
+    const other = isOther ? [element("p", { class: "none", text: `Those that are drawn are of atlas ${version(drawnAtlas)}.` })] : [];
+    byId("entity-branches").replaceChildren(...(entity.passages ? [branchTable(entity), ...other] : []));
     byId("entity-model").replaceChildren(...modelFigures(entity));
   }
 

@@ -1,9 +1,10 @@
 // The chosen entity: its panel, whether the map follows it, and what only it is asked about.
 
 import { byId } from "../panels/dom.js";
-import { horizon } from "../panels/words.js";
+import { horizon, percent } from "../panels/words.js";
 import { degrees } from "../drawing/geometry.js";
 import { ask } from "./link.js";
+import { Passages } from "./passages.js";
 
 const DETAIL_EVERY_MS = 3_000;
 
@@ -15,12 +16,12 @@ export class Choice {
     this.following = false;
     this.former = [];
     this.detail = null;
+    this.passages = new Passages();
     this._follow = byId("follow");
     this._follow.addEventListener("click", () => this.toggleFollow());
     byId("entity-close").addEventListener("click", () => this.clear());
     setInterval(() => this._ask(), DETAIL_EVERY_MS);
     setInterval(() => this.heard(), 1_000); // the age of its last ping
-    this.horizonNames = (entity) => entity.horizons.map((one) => horizon(one.h_s));
   }
 
   /** Chooses an entity; with `move` the map goes there, once it is known where that is. */
@@ -30,6 +31,7 @@ export class Choice {
     this.id = id;
     this.former = [];
     this.detail = null;
+    this.passages.clear();
     this._goThere = move;
     camera.taken();
     this._panel.open(id);
@@ -44,6 +46,7 @@ export class Choice {
     if (this.id === null) return;
     this.id = null;
     this.former = [];
+    this.passages.clear();
     this._setFollowing(false);
     const hadFocus = byId("entity").contains(document.activeElement);
     this._panel.close();
@@ -89,9 +92,25 @@ export class Choice {
       const [lat, lon] = degrees(mover.x, mover.y);
       this._app.camera.goTo(lat, lon);
     }
-    this._panel.show(mover.entity, this._app.time.shownMs);
+    if (this._app.time.mode === "live" && this._app.fleet?.streets) this.passages.ask(mover.entity, performance.now());
+    this._panel.show(mover.entity, this._app.time.shownMs, this.drawnPassages.version);
     if (this.detail !== null) this._panel.former(this.formerUntil(this._app.time.atMs));
     this._app.notices.speak(mover.entity, performance.now());
+  }
+
+  /** What passages are drawn; of the past nobody is asked. */
+  get drawnPassages() {
+    return this._app.time.mode === "past" ? { version: null, ways: [] } : this.passages;
+  }
+
+  /** What stands beside the places of its branches, one branch after the other: at the end of each its share, and along the
+   * largest, how far ahead. Beside its horizons, where it has no branches. */
+  names({ horizons, branches = [] }) {
+    if (!branches.length) return horizons.map((one) => horizon(one.h_s));
+    return branches.flatMap(({ share, positions }, branch) => positions.map(([h_s], i) => {
+      if (i === positions.length - 1) return percent(share);
+      return branch === 0 ? horizon(h_s) : "";
+    }));
   }
 
   /** Former forecasts that had come true by then (null: now): of the past, those of later are not shown. */

@@ -49,6 +49,22 @@ def test_a_hull_leaves_out_what_is_inside() -> None:
     assert sorted(map(tuple, said)) == [(0, 0), (0, 4), (4, 0), (4, 4)]
 
 
+WAY = [[-60, 9, 9], [0, 0, 0], [50, 0, 5], [100, 0, 10], [200, 10, 10]]
+
+
+def through(places: list[list[float]], ways: list[list[list[float]]]) -> Any:
+    return run(f"branches.through({places}, {ways})", "drawing/branches.js")
+
+
+def test_a_branch_goes_through_its_places_and_between_them_as_the_nearest_passage_did() -> None:
+    """The passage is 1 to the left at the first place, and at the last on it."""
+    places = [[0, 1, 0], [200, 10, 10]]
+    far, short = [[s, x + 50, y] for s, x, y in WAY], WAY[:4]
+    said = through(places, [far, WAY, short])
+    assert said == [[0, 1, 0], [50, 0.75, 5], [100, 0.5, 10], [200, 10, 10]]
+    assert through(places, [short]) == places, "straight, where none is known for so long"
+
+
 ENTITY = """(ts, lat) => ({ id: "a", ts, lat, lon: 0, east_mps: 0, north_mps: 1, horizons: [], stale: false })"""
 
 

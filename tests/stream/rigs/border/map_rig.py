@@ -25,7 +25,7 @@ from stream.map.handlers import Handlers, Shown
 from stream.map.metrics import COUNTS, PREFIX, SIZES
 from stream.map.service import PAGES
 from stream.map.sources.streets import Streets
-from stream.wire import Anchor, AtlasRef, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
+from stream.wire import Anchor, AtlasRef, Branch, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
 from stream.wire.messages import dumps
 
 SECRET: Final = "0123456789abcdef"
@@ -50,6 +50,7 @@ def forecast(
     cache: Any = "hit",
     weights: str = "w1",
     atlas: str | None = None,
+    branches: tuple[Branch, ...] | None = None,
     latency_ms: float = 6.0,
     partition: int = 0,
     offset: int = 0,
@@ -71,6 +72,7 @@ def forecast(
             [Horizon(h_s, a, b, cov_m2) for h_s, a, b in to],
             model=ModelRef("small", weights),
             atlas=None if atlas is None else AtlasRef(atlas, 3, False),
+            branches=branches,
             status=status,
             window=Window(1, ts, ts),
             cache=cache,
