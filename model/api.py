@@ -31,7 +31,8 @@ from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
-from model.serving.passages_compiled import answer_questions, approaches, approaches_of, set_approach
+from model.serving.passages.asking_compiled import answer_questions
+from model.serving.passages.ways_compiled import approaches, approaches_of, set_approach
 from model.serving.state_codec import StateCorrupt, StateError, StateMismatch
 from model.serving.state_pool import StatePool
 

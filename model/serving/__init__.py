@@ -12,7 +12,7 @@
     modules              the network's modules as functions of arrays, for exact layers, gap fills and travel times
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
-    passages_compiled    asks an atlas: moves forecasts and gap fills to where passages went
+    passages             asks an atlas: moves forecasts and gap fills to where passages went
     making               makes a version of an atlas, and examines it beside a model
     gapfill_compiled     computes the positions inside a gap
     gaps                 gaps and fills as `stream` passes them, and the ends of gaps

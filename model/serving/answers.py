@@ -19,10 +19,12 @@ from model.atlas.branching import Branches
 from model.atlas.ways import Approach
 from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.geo import F64, displacement_m, moved_deg, to_e7
-from model.serving import forecast_compiled, gapfill_compiled, gaps, passages_compiled
+from model.serving import forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
 from model.serving.layers import Layers
+from model.serving.passages.asking_compiled import move
+from model.serving.passages.filling_compiled import move_fills
 
 
 class Forecasts(NamedTuple):
@@ -94,7 +96,7 @@ def forecast(
     if guide is None:
         pings, parted = np.zeros(len(kin), np.int64), Branches.none(len(kin), dt.shape[1] - 1)
     else:
-        pings, parted = passages_compiled.move(mean, cov, sound, last, dt, *guide)
+        pings, parted = move(mean, cov, sound, last, dt, *guide)
     lat, lon = forecast_compiled.moved(last, mean)
     now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
     asked, late = (lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound), lateness.between(kin, dt[:, 0])
@@ -116,7 +118,7 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
     if guide is not None:
         start_fix = batch.before[batch.before_stop - 1]
         asks = of, batch.t_s, guide.atlases, guide.which
-        pings = passages_compiled.move_fills(mean, cov, sound, start_fix, batch.ends, *asks)
+        pings = move_fills(mean, cov, sound, start_fix, batch.ends, *asks)
     lat, lon = moved_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [

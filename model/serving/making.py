@@ -23,7 +23,7 @@ from model.atlas.questions import Questions
 from model.kinematics.geo import F64, displacement_m, to_e7
 from model.serving.answers import Forecasts
 from model.serving.kv_cache import Slots
-from model.serving.passages_compiled import answer_questions
+from model.serving.passages.asking_compiled import answer_questions
 
 EXAM_DAYS: Final = 2  # the newest on which the fleet was seen, whose questions are asked
 MOST_QUESTIONS: Final = 2_048

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.api import Approach, Fill, Gap, Guide, Moment, Predictor
 from model.atlas.branching import Branches
 from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, haversine_m, moved_deg
-from model.serving.passages_compiled import move
+from model.serving.passages.asking_compiled import move
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.data.snapshots import HOUR_MS, Snapshot, approaches_at, history_h, snapshots

@@ -16,8 +16,8 @@ from model.atlas.growth import Growth
 from model.atlas.passages import Passages, entity_ids
 from model.atlas.published import Published, publishable, published
 from model.atlas.ways import IN_S, ON_S, Approach
-from model.serving import passages_compiled
 from model.serving.answers import places_of_branches
+from model.serving.passages.asking_compiled import move
 
 LAT_E7, LON_E7 = 302_700_000, -977_400_000
 E7_NORTH, E7_EAST = 89.93216, 89.93216 / np.cos(np.radians(30.27))  # of a metre
@@ -161,7 +161,7 @@ def test_what_serves_is_the_definition() -> None:
     fixes, approach, dt_s = pings()
     which, sound = rng.integers(-1, 3, len(fixes)), rng.random(len(fixes)) < 0.9
     mean, cov = np.zeros((*dt_s.shape, 2)), np.tile([1e6, 0.0, 1e6], (*dt_s.shape, 1))
-    _, found = passages_compiled.move(mean, cov, sound, fixes, dt_s, atlases, which, approach)
+    _, found = move(mean, cov, sound, fixes, dt_s, atlases, which, approach)
     wanted, parts = Branches.none(len(fixes), 3), [0, 0, 0]
     for number, atlas in enumerate(atlases[:2]):
         rows = np.flatnonzero(sound & approach.came & (which == number))

@@ -16,7 +16,7 @@ from model.atlas.growth import Growth
 from model.atlas.passages import Passages, entity_ids
 from model.atlas.published import Published, publishable, published
 from model.kinematics.queries import GapEnds
-from model.serving.passages_compiled import move_fills
+from model.serving.passages.filling_compiled import move_fills
 
 LAT_E7, LON_E7 = 302_700_000, -977_400_000
 E7_NORTH, E7_EAST = 89.93216, 89.93216 / np.cos(np.radians(30.27))  # of a metre

@@ -20,7 +20,7 @@ from model.atlas.passages import MOST_OF_ONE, MOST_VEHICLES, Passages, entity_id
 from model.atlas.published import MIN_VEHICLES, Published, marks_of, publishable, published
 from model.atlas.ways import IN_S, ON_M, ON_S, Approach
 from model.kinematics.geo import E7, moved_deg, to_e7
-from model.serving import passages_compiled
+from model.serving.passages import asking_compiled, ways_compiled
 
 M_E7 = 90  # about one metre north
 LAT_E7, LON_E7 = 302_700_000, -977_400_000
@@ -288,7 +288,7 @@ def test_what_serves_is_the_definition(vehicles: int) -> None:
         wanted = defined(one_version, *asked)
         if vehicles == 40:
             assert (wanted.n > 0.1).mean() > 0.1
-        assert_same(passages_compiled.estimate(one_version, *asked), wanted)
+        assert_same(asking_compiled.estimate(one_version, *asked), wanted)
     if vehicles == 40:
         near = asking.neighbours(few, asked[0], asked[1].in_m, asked[1].velocity_mps)
         assert (near.row >= 0).sum(axis=1).max() == 3 * asking.MOST_OF_ONE
@@ -314,14 +314,14 @@ def test_what_serves_is_the_definition_in_a_crowd_and_at_the_end_of_the_map(lat_
     dt_s = rng.uniform(1, 1_200, (200, 3))
     wanted = defined(version, fixes, came, dt_s)
     assert (wanted.n > 1).mean() > 0.5
-    assert_same(passages_compiled.estimate(version, fixes, came, dt_s), wanted)
+    assert_same(asking_compiled.estimate(version, fixes, came, dt_s), wanted)
 
 
 def test_nobody_is_compared_with_itself() -> None:
     chosen = publishable(grown(40))
     mine = np.random.default_rng(8).choice(np.unique(chosen.rows["id"])[:4], 400)
     fixes, approach, dt_s = pings()
-    found = passages_compiled.estimate(published(chosen), fixes, approach, dt_s, chosen.rows["id"], mine)
+    found = asking_compiled.estimate(published(chosen), fixes, approach, dt_s, chosen.rows["id"], mine)
     for one in np.unique(mine):
         rows = mine == one
         version = published(chosen.without(one[None]))
@@ -329,7 +329,7 @@ def test_nobody_is_compared_with_itself() -> None:
             asking.Estimate(*(part[rows] for part in found)),
             defined(version, fixes[rows], approach.at(rows), dt_s[rows]),
         )
-    assert (found.n != passages_compiled.estimate(published(chosen), fixes, approach, dt_s).n).any()
+    assert (found.n != asking_compiled.estimate(published(chosen), fixes, approach, dt_s).n).any()
 
 
 def test_questions_are_answered_by_the_passages_of_others() -> None:
@@ -340,8 +340,8 @@ def test_questions_are_answered_by_the_passages_of_others() -> None:
     questions.rows["size"][unknown] = 1
     standing.rows["bucket"] = standing.rows["bucket"] & ~15 | STILL
     chosen = publishable(Passages.total([grown(40), standing]))
-    found = passages_compiled.answer_questions(published(chosen), questions, chosen.rows["id"])
-    approach = passages_compiled.approaches_of(questions.windows)
+    found = asking_compiled.answer_questions(published(chosen), questions, chosen.rows["id"])
+    approach = ways_compiled.approaches_of(questions.windows)
     assert (~approach.came).sum() == 3
     assert len(questions) > 50
     for row in range(len(questions)):
@@ -372,7 +372,7 @@ def test_a_forecast_is_moved_as_the_definition_says_and_any_other_keeps_its_bits
     mean[~sound, 0], cov[~sound, 0] = np.nan, np.nan
     model = believing.Forecast(mean.copy(), cov.copy())
     came_so = approach._replace(came=came)
-    rests_on, _ = passages_compiled.move(mean, cov, sound, fixes, dt_s, atlases, which, came_so)
+    rests_on, _ = asking_compiled.move(mean, cov, sound, fixes, dt_s, atlases, which, came_so)
     moved = np.zeros(400, np.bool_)
     for number, atlas in enumerate(atlases):
         rows = np.flatnonzero(sound & came & (which == number))
@@ -402,8 +402,8 @@ def test_the_way_that_a_window_shows_is_that_of_its_track() -> None:
         track["ts_ms"] = np.cumsum(step_ms)
         rings[row, (newest[row] - np.arange(size[row])) % places] = track[::-1]
         whole.append(track)
-    in_m, velocity, came = passages_compiled.approaches(rings, np.arange(rows), newest, size)
-    for one, other in zip(passages_compiled.approaches_of(whole), (in_m, velocity, came), strict=True):
+    in_m, velocity, came = ways_compiled.approaches(rings, np.arange(rows), newest, size)
+    for one, other in zip(ways_compiled.approaches_of(whole), (in_m, velocity, came), strict=True):
         assert (one == other).all()
     for row, track in enumerate(whole):
         apart_ms = np.diff(track["ts_ms"])
