@@ -35,6 +35,7 @@ COUNTED: Final = 20_000  # of them, the first, in atlases; some of them are neve
 PER_S: Final = 200
 APART: Final = 800  # forecasts between two announcements, at least
 BEGUN_S: Final = 0.5  # an announcement takes about a second
+LONG: Final = 2 * PINGS  # at most, where makers die: three sessions pass, on a busy machine in three minutes
 EVERY_S: Final = 5  # a version comes, if the machine makes it in that time
 # From an announcement to the version's first ping, by seed: what a maker announced before it died is confirmed by the
 # next one, which comes some 15 s later, or withdrawn.
@@ -70,7 +71,7 @@ def worker_and_maker_killed_while_versions_change(rig: Rig) -> None:
     the next one while it counts. Each version is judged by the log, byte for byte."""
     scene, announced = scene_of(rig), threading.Event()
     rig.start(2)
-    rig.feed(slowly(bus_feed.fleet(PINGS, seed=rig.seed), announced), over_s=rig.pings * rig.haste / PER_S)
+    rig.feed(slowly(bus_feed.fleet(LONG, seed=rig.seed), announced), over_s=rig.pings * rig.haste / PER_S)
     try:
         _answered(rig, 1)
         _change_makers(rig, scene)
