@@ -21,3 +21,4 @@ Rounds = Annotated[int, typer.Option("--rounds", min=2, max=100_000, help="pings
 Partitions = Annotated[int, typer.Option("--partitions", min=1, max=256)]
 Runs = Annotated[int, typer.Option("--runs", min=1, max=100, help="each number is the median of so many")]
 Timeout = Annotated[float, typer.Option("--timeout-s", min=1, max=7_200, help="the longest that one phase may take")]
+AtlasPassages = Annotated[int, typer.Option("--atlas-passages", min=1, help="the least in the atlas")]

@@ -66,7 +66,14 @@ OF_SINKS: Final = {
     "after_write": "a batch is written, and its offsets are not committed",
 }
 
-_KNOWN: Final = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH, **OF_SINKS}
+# `pathcast atlas run`: tests/chaos/faults/faults_of_atlases.py kills it at each.
+OF_ATLAS: Final = {
+    "after_days": "Redis has what was counted of one partition, and we have not noted it",
+    "after_version": "the file of a version is written, and nobody was told",
+    "within_announcement": "a version is announced, and neither confirmed nor withdrawn",
+}
+
+_KNOWN: Final = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH, **OF_SINKS, **OF_ATLAS}
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec.structs import replace
 
+from stream.config import failpoints
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
@@ -235,6 +236,7 @@ class Announcer:
             ends = {number: moment.end for number, moment in now.items()}
             made = record(Plan(first_offsets(ends, in_lead), rates))
             await self._publish({made.key: dumps(made)})
+            failpoints.reach("within_announcement")
             if (served := await self._settled(made, numbers)) is not None:
                 return served
         raise NotAnnounced(f"{what} was announced {TRIES} times, and pings came faster each time")

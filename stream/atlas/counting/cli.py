@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream.adapters.live.option import MapOption
+from stream.config import failpoints
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, option, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
@@ -111,6 +113,7 @@ def run(
     except OSError as error:
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
     log_to_stderr()
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     from stream.atlas.building import Rules
     from stream.atlas.counting.member import serve
     from stream.atlas.counting.settings import RunSettings

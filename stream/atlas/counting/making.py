@@ -21,6 +21,7 @@ from model.atlas.version import pieces
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.growing_days import GrowingDays
+from stream.config import failpoints
 from stream.kafka.log import bounds_by
 from stream.kafka.records.record_columns import Partition
 from stream.store.days_store import DaysLost, DaysStore
@@ -121,6 +122,7 @@ class Maker:
         made, includes = await self._made(partitions)
         if self.last is not None and made.version == self.last.made.version:
             return
+        failpoints.reach("after_version")
         try:
             first = await self._announced(made, includes)
         except NotAnnounced:

@@ -15,6 +15,7 @@ from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.passages import Ids
 from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
+from stream.config import failpoints
 from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
 from stream.store.days_store import DaysLost, DaysStore, Held, Part
@@ -127,7 +128,9 @@ class Owned:
         gone = sorted(days)[:-retention_days]
         kept = {day: part for day, part in parts.items() if day not in gone}
         seen = self.seen.text
-        self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone, seen)
+        held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone, seen)
+        failpoints.reach("after_days")
+        self._held = held
         self._fresh.clear()
         return True
 

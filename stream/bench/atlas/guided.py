@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from stream.bench.atlas import filled
 from stream.bench.harness import topics
 from stream.bench.harness.drain import too_short
 from stream.bench.harness.launch import Failed
-from stream.bench.harness.report import Report, Table
+from stream.bench.harness.report import Cell, Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import Rate, middle, plus_minus
 from stream.bench.harness.workload import Workload
@@ -40,6 +40,7 @@ from stream.wire import Topics, loads_forecast
 
 Show = Callable[[str], None]
 SAMPLE_S: Final = 0.1  # no ping comes before the announcement
+COLUMNS: Final = ("what", "without an atlas", "with an atlas", "with / without", "±")
 ASKED: Final = 500  # forecasts of each partition that are read: the last ones
 
 
@@ -70,8 +71,8 @@ def run(options: Options, passages: int, servers: Servers, show: Show) -> Report
     pings = list(Workload(options.entities, options.data).rounds(options.rounds))
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
         show(f"making an atlas of {passages:,} passages")
-        atlas = _written(filled.bytes_of(pings, passages), Path(folder))
-        with _topics(options, servers, atlas) as names:
+        atlas = write_atlas(filled.bytes_of(pings, passages), Path(folder))
+        with fresh_with(atlas, servers, options.partitions) as names:
             show("filling the topic")
             topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
             found = Found([], [], [])
@@ -85,26 +86,30 @@ def _both(
     options: Options, servers: Servers, names: Topics, folder: Path, atlas: Atlas, found: Found, show: Show, number: int
 ) -> None:
     what = f"run {number} of {options.runs}"
-    for guided in (False, True) if number % 2 else (True, False):
+    for guided in in_turn(number):
         if guided:
             found.guided.append(drained(options, servers, names, show, f"{what} with the atlas", atlases=folder))
-            found.served.append(asyncio.run(_served(servers.bootstrap, names, options.partitions, atlas)))
-            if not found.served[-1].moved:
-                raise Failed("the worker with the atlas found nothing in it: what was measured is no atlas")
+            found.served.append(read_served(servers.bootstrap, names, options.partitions, atlas))
         else:
             found.plain.append(drained(options, servers, names, show, f"{what} without an atlas"))
 
 
-def _written(raw: bytes, folder: Path) -> Atlas:
+def in_turn(number: int) -> tuple[bool, bool]:
+    """Returns in which order a run measures: False is without an atlas, True with it."""
+    return (False, True) if number % 2 else (True, False)
+
+
+def write_atlas(raw: bytes, folder: Path) -> Atlas:
+    """Writes an atlas where workers look for it."""
     atlas = Atlas.of(raw)
     path_of(folder, atlas.version).write_bytes(raw)
     return atlas
 
 
 @contextmanager
-def _topics(options: Options, servers: Servers, atlas: Atlas) -> Iterator[Topics]:
+def fresh_with(atlas: Atlas, servers: Servers, partitions: int) -> Iterator[Topics]:
     """Yields new topics, with an announcement of the atlas in that of the models."""
-    with topics.fresh(servers.bootstrap, options.partitions) as names:
+    with topics.fresh(servers.bootstrap, partitions) as names:
         try:
             asyncio.run(_announced(servers.bootstrap, names, atlas))
             yield names
@@ -118,8 +123,15 @@ async def _announced(bootstrap: str, names: Topics, atlas: Atlas) -> None:
         await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
 
+def read_served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
+    """Reads the last forecasts of each partition. Raises launch.Failed if the atlas moved none of them."""
+    served = asyncio.run(_served(bootstrap, names, partitions, atlas))
+    if not served.moved:
+        raise Failed("the worker with the atlas found nothing in it: what was measured is no atlas")
+    return served
+
+
 async def _served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
-    """Reads the last forecasts of each partition."""
     servers = bootstrap.split(",")
     logs = await bounds(servers, [(names.forecasts, number) for number in range(partitions)])
     forecasts = []
@@ -133,13 +145,11 @@ async def _served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) 
 
 def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen: Profile | None, why: str) -> Report:
     tables = [_rates(found)]
-    forecasts, asked, moved = map(sum, zip(*found.served, strict=True))
     notes = [
         f"{options.entities:,} entities, {options.rounds} pings each, {options.partitions} partitions, "
         f"batches of at most {options.max_batch}, weights {options.weights}; medians of {options.runs} runs, "
         "with and without in turn",
-        f"an atlas of {len(atlas.passages.known):,} passages; of {forecasts:,} forecasts {asked / forecasts:.1%} "
-        f"asked it, and it moved {moved / forecasts:.1%}",
+        note_of(atlas, found.served),
         *too_short([*found.plain, *found.guided]),
     ]
     if seen is not None:
@@ -158,16 +168,26 @@ def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen
     return Report("worker with an atlas", tables, numbers, notes, servers.what)
 
 
+def note_of(atlas: Atlas, served: Sequence[Served]) -> str:
+    """Says how large the atlas is, and how many forecasts asked it."""
+    forecasts, asked, moved = map(sum, zip(*served, strict=True))
+    return (
+        f"an atlas of {len(atlas.passages.known):,} passages; of {forecasts:,} forecasts {asked / forecasts:.1%} "
+        f"asked it, and it moved {moved / forecasts:.1%}"
+    )
+
+
+def row_of(what: str, plain: Sequence[float], guided: Sequence[float]) -> tuple[Cell, ...]:
+    """Returns the medians without and with an atlas, and of their ratios, of runs side by side."""
+    ratios = [one / other for one, other in zip(guided, plain, strict=True)]
+    return what, middle(plain), middle(guided), middle(ratios), plus_minus(ratios)
+
+
 def _rates(found: Found) -> Table:
     kinds: dict[str, Callable[[Rate], float]] = {
         "pings/s of its CPU": lambda one: one.per_cpu_s,
         "pings/s of wall": lambda one: one.per_wall_s,
         "CPU µs per ping": lambda one: one.cpu_us_per_ping,
     }
-    rows = []
-    for what, of in kinds.items():
-        plain, guided = [of(one) for one in found.plain], [of(one) for one in found.guided]
-        ratios = [one / other for one, other in zip(guided, plain, strict=True)]
-        rows.append((what, middle(plain), middle(guided), middle(ratios), plus_minus(ratios)))
-    columns = ("what", "without an atlas", "with an atlas", "with / without", "±")
-    return Table("one worker, a filled topic", columns, rows)
+    rows = [row_of(what, list(map(of, found.plain)), list(map(of, found.guided))) for what, of in kinds.items()]
+    return Table("one worker, a filled topic", COLUMNS, rows)

@@ -145,6 +145,22 @@ class Rig:
         self.say(f"{count} worker{'s' * (count > 1)} started{f', {wrong}{kill_point}' * bool(wrong or kill_point)}")
         return added
 
+    def start_maker(self, *, wrong: str = "", kill_point: str = "", **options: object) -> Worker:
+        """`pathcast atlas run` on the pings of the rig, which nobody starts again if it ends."""
+        self._started += 1
+        given = {"atlases": self.atlases, "bootstrap": self.servers.cluster.direct, "redis": self.servers.redis.url}
+        maker = Worker(
+            self.folder / f"maker{self._started}.log",
+            program=(*LAUNCHER, wrong) if wrong else MEMBER,
+            command=("atlas", "run"),
+            environment={"PATHCAST_KILL_POINT": kill_point} if kill_point else {},
+            **given,
+            prefix=self.prefix,
+            **options,
+        )
+        self.say(f"maker of atlases started{f', {wrong} {kill_point}'.rstrip(' ,')}")
+        return self._stack.enter_context(maker)
+
     def kill(self, worker: Worker) -> None:
         self.workers.remove(worker)
         worker.kill()
@@ -190,8 +206,9 @@ class Rig:
             assert time.monotonic() < deadline, f"its kill point was never reached:\n{worker.log()}"
             time.sleep(0.05)
         assert worker.status == -9, f"it was to be killed, but ended with {worker.status}:\n{worker.log()}"
-        self.workers.remove(worker)
-        self.say("worker killed itself")
+        if worker in self.workers:  # else it is a maker of atlases
+            self.workers.remove(worker)
+        self.say("killed itself")
 
     def logs(self) -> Iterator[str]:
         """Of every worker that there was, for the message of a failure."""

@@ -1,5 +1,5 @@
-"""`pathcast bench worker` and `bench swap`, small, against the real servers: what they tell, and that they leave
-nothing behind."""
+"""`pathcast bench worker`, `latency`, `serve` and `swap`, small, against the real servers: what they tell, and that
+they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -72,6 +72,31 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
     assert not list(tmp_path.iterdir())
     with admin.connected(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
+
+
+def test_bench_latency_measures_an_atlas_that_answers(
+    kafka: str, redis_url: str, weights: Path, tmp_path: Path
+) -> None:
+    done = bench(
+        *("latency", "--atlas", "--atlas-passages", "20000", "--rates", "200", "--seconds", "3", "--runs", "2"),
+        *("--entities", str(ENTITIES), "--warm-rounds", "75", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        *("--weights", str(weights)),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = msgspec.json.decode(done.stdout)["numbers"]
+    assert numbers["passages"] >= 20_000
+    assert numbers["missing"] == {"without": 0, "with": 0}
+    assert len(numbers["with"]) == len(numbers["without"]) == len(numbers["served"]) == 2
+    for served in numbers["served"]:
+        assert served["asked"] == served["forecasts"] > 0
+        assert served["moved"] > served["asked"] / 2, "the pings that are fed are in it, too"
+    assert [row["what"].split(", ", 1)[1] for row in numbers["rows"]] == ["p50 ms", "p99 ms", "worker, % of a core"]
+    assert all(row["with / without"] > 0 for row in numbers["rows"])
+    assert not pathcast_process.processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with admin.connected(kafka) as client:
+        assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topics go, too"
 
 
 def test_bench_worker_measures_traces_that_arrive(kafka: str, redis_url: str, weights: Path, tmp_path: Path) -> None:
