@@ -31,7 +31,7 @@ CITY: Final = "/#map=12.2/30.285/-97.735"
 TRUE: Final = 100  # forecasts of 15 minutes that have come true before the picture is taken
 LARGE: Final = {"width": 1280, "height": 800}
 PARTING_S: Final = 60.0
-FAR_DEG, REACH_DEG = 0.015, 0.035  # some 1.5 km, and 3.5
+FAR_DEG, LEAST_DEG, REACH_DEG = 0.015, 0.012, 0.035  # some 1.5 km, 1.2, and 3.5
 SMALLEST: Final = 0.2  # share of a branch that is worth a look
 FRAME_MS, DRAWING_MS, FOLLOWING_MS = 150, 5_000, 7_000
 SHOWN: Final = (800, 500)  # pixels of the recording
@@ -100,9 +100,10 @@ def some_bus(opened: Opened, patience_s: float) -> str:
 
 
 def apart_deg(branches: list[dict[str, Any]]) -> float:
-    """How far the ends of branches that are worth a look are apart; 0 if they do not all fit into the picture."""
+    """How far the ends of branches that are worth a look are apart; 0 of who goes nowhere, or beyond the picture."""
     ends = [one["positions"][-1] for one in branches if one["share"] >= SMALLEST]
-    if any(math.dist(branches[0]["positions"][0][1:], one[1:]) > REACH_DEG for one in ends):
+    reach = [math.dist(branches[0]["positions"][0][1:], one[1:]) for one in ends]
+    if len(ends) < 2 or not LEAST_DEG < min(reach) <= max(reach) < REACH_DEG:
         return 0.0
     return max((math.dist(a[1:], b[1:]) for a, b in itertools.combinations(ends, 2)), default=0.0)
 
