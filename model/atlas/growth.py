@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.believing import HORIZONS_S
 from model.atlas.buckets import NOWHERE, buckets
 from model.atlas.passages import Ids, Passages, draws, firsts
-from model.atlas.questions import COLUMNS, QUESTION, WINDOW, WINDOW_MS, Questions, is_question
+from model.atlas.questions import COLUMNS, NEAR, QUESTION, WINDOW, WINDOW_MS, Questions, is_question
 from model.atlas.ways import (
     I64,
     IN_M,
@@ -170,6 +171,7 @@ def _questions(rows: NDArray[Any], at: I64, tracks: _Tracks) -> NDArray[Any]:
     out = np.zeros(len(at), QUESTION)
     out["id"], out["draw"] = rows["id"][at], draws(rows["id"][at], ts_ms[at])
     out["went"], out["known"] = as_integers(on_m[:, COLUMNS], ON_M), np.searchsorted(COLUMNS, known)
+    out["near"] = _near(tracks, at)
     oldest = np.searchsorted(tracks.line_ms, tracks.line_ms[at] - WINDOW_MS)
     oldest = np.maximum(np.maximum(oldest, tracks.start[at]), at + 1 - WINDOW)
     out["size"] = at + 1 - oldest
@@ -177,6 +179,15 @@ def _questions(rows: NDArray[Any], at: I64, tracks: _Tracks) -> NDArray[Any]:
         there = np.flatnonzero(place < out["size"])
         out["fixes"][there, place] = fixes[oldest[there] + place]
     return out[out["known"] > 0]
+
+
+def _near(tracks: _Tracks, at: I64) -> NDArray[np.bool_]:
+    """Returns whether pings of the same track lie near each of HORIZONS_S after some of the rows: [Q, B]."""
+    horizons_ms = 1000 * np.array(HORIZONS_S)
+    begin_ms, end_ms = (tracks.line_ms[at, None] + part * horizons_ms for part in (1 - NEAR, 1 + NEAR))
+    first = np.searchsorted(tracks.line_ms, begin_ms)
+    found = np.minimum(first, tracks.last[at, None])
+    return np.asarray((first == found) & (tracks.line_ms[found] <= end_ms))
 
 
 def _still_waiting(rows: NDArray[Any], tracks: _Tracks) -> NDArray[np.bool_]:
