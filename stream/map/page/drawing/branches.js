@@ -4,32 +4,49 @@ import { left, top } from "./layer.js";
 
 const WIDEST_PX = 9; // of a branch that all take
 const THINNEST_PX = 2;
+const LATE_PX_PER_S = 0.05; // a passage that was there 20 s earlier or later is as far as one that was a pixel away
 
-/** Where a way [[seconds, x, y], ...] was at a time, on the straight lines between its points. */
-function at(way, seconds) {
-  const later = Math.max(1, way.findIndex(([s]) => s >= seconds));
-  const [[s0, x0, y0], [s1, x1, y1]] = [way[later - 1], way[later]];
-  const part = (seconds - s0) / (s1 - s0);
-  return [x0 + (x1 - x0) * part, y0 + (y1 - y0) * part];
+/** Where a way [[seconds, x, y], ...] was nearest to a place, from a time on: {s, x, y, cost}. Of places that are as near,
+ * that counts which it was at about when the place is of: a way may come by twice. */
+function nearest(way, fromS, [placeS, placeX, placeY]) {
+  let best = null;
+  for (let i = 1; i < way.length; i += 1) {
+    const [[s0, x0, y0], [s1, x1, y1]] = [way[i - 1], way[i]];
+    if (s1 < fromS) continue;
+    const [dx, dy] = [x1 - x0, y1 - y0];
+    const along = ((placeX - x0) * dx + (placeY - y0) * dy) / (dx * dx + dy * dy || 1);
+    const part = Math.max(Math.max(0, (fromS - s0) / (s1 - s0)), Math.min(1, along));
+    const [s, x, y] = [s0 + part * (s1 - s0), x0 + part * dx, y0 + part * dy];
+    const apart = Math.hypot(x - placeX, y - placeY);
+    const cost = apart + LATE_PX_PER_S * Math.abs(s - placeS);
+    if (best === null || cost < best.cost) best = { s, x, y, cost };
+  }
+  return best;
 }
 
-/** A line through places [[seconds, x, y], ...]. From one to the next it goes as that passage did which was nearest to all
- * of them, and straight where none is known for so long. */
+/** A line through places [[seconds, x, y], ...], the first of which is where the entity is. From one to the next it goes as
+ * that passage did which came nearest to all of them, and straight where none is known for so long. */
 export function through(places, ways) {
   const lastS = places[places.length - 1][0];
   let [best, least] = [null, Infinity];
   for (const way of ways) {
     if (way.length < 2 || way[0][0] > 0 || way[way.length - 1][0] < lastS) continue;
-    const apart = places.reduce((sum, [s, x, y]) => sum + Math.hypot(at(way, s)[0] - x, at(way, s)[1] - y), 0);
-    if (apart < least) [best, least] = [way, apart];
+    let fromS = 0;
+    const beside = places.map((place) => {
+      const found = nearest(way, fromS, place);
+      fromS = found.s;
+      return found;
+    });
+    const cost = beside.reduce((sum, one) => sum + one.cost, 0);
+    if (cost < least) [best, least] = [{ way, beside }, cost];
   }
-  const off = ([s, x, y]) => [x - at(best, s)[0], y - at(best, s)[1]];
   return places.flatMap((place, i) => {
     if (i === 0 || best === null) return [place];
-    const [[from], [fromX, fromY], [toX, toY]] = [places[i - 1], off(places[i - 1]), off(place)];
-    const between = best.filter(([s]) => s > from && s < place[0]).map(([s, x, y]) => {
-      const part = (s - from) / (place[0] - from);
-      return [s, x + fromX + (toX - fromX) * part, y + fromY + (toY - fromY) * part];
+    const [from, to] = [best.beside[i - 1], best.beside[i]];
+    const [offX, offY] = [places[i - 1][1] - from.x, places[i - 1][2] - from.y];
+    const between = best.way.filter(([s]) => s > from.s && s < to.s).map(([s, x, y]) => {
+      const part = (s - from.s) / (to.s - from.s);
+      return [s, x + offX + (place[1] - to.x - offX) * part, y + offY + (place[2] - to.y - offY) * part];
     });
     return [...between, place];
   });

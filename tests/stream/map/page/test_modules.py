@@ -65,6 +65,12 @@ def test_a_branch_goes_through_its_places_and_between_them_as_the_nearest_passag
     assert through(places, [short]) == places, "straight, where none is known for so long"
 
 
+def test_a_branch_that_went_slower_than_the_passage_keeps_to_its_way() -> None:
+    """Its place at 100 s is where the passage was after 50 s already. By the times alone, the line left the street."""
+    places = [[0, 0, 0], [100, 0, 5], [200, 10, 10]]
+    assert through(places, [WAY]) == [[0, 0, 0], [100, 0, 5], [100, 0, 10], [200, 10, 10]]
+
+
 ENTITY = """(ts, lat) => ({ id: "a", ts, lat, lon: 0, east_mps: 0, north_mps: 1, horizons: [], stale: false })"""
 
 
