@@ -29,7 +29,7 @@ class Line(NamedTuple):
     way: list[tuple[float, float, float]]
 
 
-def compared(version: Published, track: Sequence[tuple[int, float, float]]) -> list[Line]:
+def compare(version: Published, track: Sequence[tuple[int, float, float]]) -> list[Line]:
     """Returns the passages nearest to the last ping of a track, which has time in ms, latitude and longitude of pings,
     the oldest first. There are none where it is not known by which way the ping came.
     """

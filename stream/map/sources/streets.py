@@ -13,7 +13,7 @@ import numpy as np
 from aiokafka.errors import KafkaError
 
 from stream.api.live.newest import Box
-from stream.atlas.showing.passages import compared
+from stream.atlas.showing.passages import compare
 from stream.atlas.showing.reading import read
 from stream.atlas.showing.ways import Ways, ways
 from stream.versions.announcement_reader import AnnouncementReader
@@ -80,13 +80,13 @@ class Streets:
         self._atlases = dict([*self._atlases.items(), (version, atlas)][-KEPT:])
         log.info("atlas %s is drawn: %d ways", version, len(drawn.n))
 
-    def compared(self, version: str, track: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
+    def compare(self, version: str, track: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
         """Returns the passages that the last ping of a track is compared with, in the version of its forecast or, where
         that is not at hand, in the newest; and which version that is."""
         atlas = self._atlases.get(version) or next(reversed(self._atlases.values()), None)
         if atlas is None:
             return {"version": None, "passages": []}
-        return {"version": atlas.version, "passages": compared(atlas.passages, track)}
+        return {"version": atlas.version, "passages": compare(atlas.passages, track)}
 
     def flows(self, box: Box | None, most: int) -> dict[str, Any]:
         """Returns the most travelled ways that begin in a box."""

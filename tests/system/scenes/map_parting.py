@@ -14,7 +14,7 @@ from map_rig import forecast
 
 from model.api import Atlas
 from stream.adapters.files import Row
-from stream.atlas.showing.passages import Line, compared
+from stream.atlas.showing.passages import Line, compare
 from stream.wire import Branch, BranchPosition
 
 AHEAD_S: Final = (60.0, 300.0, 900.0)
@@ -59,7 +59,7 @@ def parting(entity_id: str, atlas: Atlas, rows: Sequence[Row]) -> Parting:
     for row in rows:
         ping = json.loads(row.value)
         tracks.setdefault(row.key, []).append((ping["ts"], ping["lat"], ping["lon"]))
-    found = [(track, compared(atlas.passages, track)) for track in tracks.values()]
+    found = [(track, compare(atlas.passages, track)) for track in tracks.values()]
     track, lines, pair = max(
         (
             (track, lines, pair)

@@ -11,7 +11,7 @@ from model.atlas.passages import Passages
 from model.atlas.published import Published
 from model.atlas.ways import IN_M, IN_S, ON_M, ON_S, PASSAGE, SPEED_MPS
 from model.kinematics.geo import M_PER_DEG, to_e7
-from stream.atlas.showing.passages import LAST_S, compared
+from stream.atlas.showing.passages import LAST_S, compare
 
 T0 = 1_700_000_000_000
 LAT, LON, MPS = 30.27, -97.74, 5.0
@@ -37,7 +37,7 @@ def track(seconds: int = 600, every_s: int = 30) -> list[tuple[int, float, float
 
 
 def test_a_line_has_the_way_in_the_place_beside_the_ping_and_the_way_on() -> None:
-    (line,) = compared(passages((8.0, len(ON_S))), track())
+    (line,) = compare(passages((8.0, len(ON_S))), track())
     seconds, lat, lon = (np.array(column) for column in zip(*line.way, strict=True))
     assert line.weight == pytest.approx(1.0, abs=0.01)
     assert [seconds[0], seconds[-1], 0.0 in seconds] == [-IN_S[-1], LAST_S, True]
@@ -48,19 +48,19 @@ def test_a_line_has_the_way_in_the_place_beside_the_ping_and_the_way_on() -> Non
 
 def test_seconds_count_from_when_a_passage_was_beside_the_ping() -> None:
     """It is known from 100 m ahead, where it came 20 s later."""
-    (line,) = compared(passages((8.0, len(ON_S)), ahead_m=100.0), track())
+    (line,) = compare(passages((8.0, len(ON_S)), ahead_m=100.0), track())
     (place,) = [(lat, lon) for seconds, lat, lon in line.way if seconds == 0.0]
     assert place == pytest.approx((LAT, LON), abs=1e-5)
     assert 20.0 in [seconds for seconds, *_ in line.way]
 
 
 def test_a_line_ends_where_the_version_knows_no_more() -> None:
-    (line,) = compared(passages((8.0, 4)), track())
+    (line,) = compare(passages((8.0, 4)), track())
     assert line.way[-1][0] == ON_S[3]
 
 
 def test_there_are_sixteen_lines_at_most_and_the_nearest_comes_first() -> None:
-    found = compared(passages(*((float(n), 5) for n in range(20))), track())
+    found = compare(passages(*((float(n), 5) for n in range(20))), track())
     assert len(found) == asking.NEAREST
     assert [one.weight for one in found] == sorted((one.weight for one in found), reverse=True)
 
@@ -70,5 +70,5 @@ def test_of_a_ping_of_which_no_way_is_known_there_are_none() -> None:
     version = passages((8.0, 5))
     silent = [(T0 - 3_600_000, LAT, LON), track()[-1]]
     elsewhere = [(ts, lat + 1.0, lon) for ts, lat, lon in track()]
-    assert [compared(version, one) for one in ([], track()[-1:], silent, elsewhere)] == [[], [], [], []]
-    assert compared(version, [*silent[:1], *track()]), "and pings since then have one"
+    assert [compare(version, one) for one in ([], track()[-1:], silent, elsewhere)] == [[], [], [], []]
+    assert compare(version, [*silent[:1], *track()]), "and pings since then have one"
