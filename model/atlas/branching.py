@@ -4,7 +4,8 @@ Of the nearest passages (`asking.neighbours`) those count that are known up to t
 half of them are, by weight. Nearest first, each joins the first way on which it goes, or begins one: two passages go
 one way if one of them came within filling.BESIDE_M of where the other was at that horizon, and took half to twice as
 long. So a bus that waits longer at a light does not part from the one before it. A way that two or more went, with
-LEAST_SHARE of the weight, is a branch, and where there is but one of them, nobody parts.
+LEAST_SHARE of the weight, is a branch, and where there is but one of them, nobody parts. Where branches have less than
+LEAST_TOGETHER of the weight, passages scatter, as those of taxis do, and there are none.
 
 Shapes: N pings, J = asking.NEAREST, W = len(asking.TIMES_S), H horizons, M = MOST.
 """
@@ -24,6 +25,7 @@ from model.kinematics.geo import F64, displacement_m
 MOST: Final = 3  # branches of a ping
 WAYS: Final = 6  # that are told apart; a passage of a further one went elsewhere
 LEAST_SHARE: Final = 0.15
+LEAST_TOGETHER: Final = 2 / 3
 
 
 class Branches(NamedTuple):
@@ -87,7 +89,7 @@ def _set_branches(
     many = np.array([(led == number).sum() > 1 for number in range(len(leaders))])
     order = np.argsort(-shares, kind="stable")
     chosen = order[(many & (shares >= LEAST_SHARE))[order]][:MOST]
-    if len(chosen) < 2:
+    if len(chosen) < 2 or shares[chosen].sum() < LEAST_TOGETHER:
         return
     asked = np.flatnonzero(horizons_s <= ahead_s)
     for place, number in enumerate(chosen):

@@ -19,7 +19,7 @@ def set_branches(on, near, count, dt, share, branch):  # type: ignore[no-untyped
     if ahead_s == 0.0:
         return
     ways, total = _tell_apart(on, near, count, ahead_s)
-    chosen = 0
+    chosen, together = 0, 0.0
     while chosen < branching.MOST:
         most = -1
         for way in range(ways):
@@ -32,11 +32,12 @@ def set_branches(on, near, count, dt, share, branch):  # type: ignore[no-untyped
         for h in range(len(dt)):
             if dt[h] <= ahead_s:
                 branch[chosen, h, 0], branch[chosen, h, 1] = _middle_of_way(on, near, count, most, dt[h])
+        together += near.led_weight[most]
         near.led_count[most] = 0
         chosen += 1
-    if chosen == 1:
-        share[0] = 0.0
-        branch[0] = np.nan
+    if chosen == 1 or together < branching.LEAST_TOGETHER * total:
+        share[:] = 0.0
+        branch[:] = np.nan
 
 
 @compiled

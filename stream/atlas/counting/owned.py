@@ -128,9 +128,8 @@ class Owned:
         gone = sorted(days)[:-retention_days]
         kept = {day: part for day, part in parts.items() if day not in gone}
         seen = self.seen.text
-        held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone, seen)
+        self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone, seen)
         failpoints.reach("after_days")
-        self._held = held
         self._fresh.clear()
         return True
 
