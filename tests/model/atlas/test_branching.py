@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streets import E7_EAST, E7_NORTH, LAT_E7, LON_E7, fixes_at
 
-from model.api import FIX, Atlas, Forecasts
+from model.api import Atlas, Forecasts
 from model.atlas import asking, branching
 from model.atlas.believing import NOTHING, UNFITTED, Belief
 from model.atlas.branching import Branches, branches
@@ -19,22 +20,10 @@ from model.atlas.ways import IN_S, ON_S, Approach
 from model.serving.answers import places_of_branches
 from model.serving.passages.asking_compiled import move
 
-LAT_E7, LON_E7 = 302_700_000, -977_400_000
-E7_NORTH, E7_EAST = 89.93216, 89.93216 / np.cos(np.radians(30.27))  # of a metre
 SPEED_MPS = 8.0
 HORIZONS_S = np.array([60.0, 300.0, 900.0])
 LEFT, RIGHT, AHEAD = (np.array(one, float) for one in ((0, 1), (0, -1), (1, 0)))
 PINGS, EVERY_S, BEGINS_M = 90, 30.0, -9_000.0
-
-
-def fixes_at(places_m: Any, ts_s: Any) -> NDArray[Any]:
-    """FIX records at places [R, 2] and times [R]."""
-    places = np.asarray(places_m, float)
-    fixes = np.zeros(len(places), FIX)
-    fixes["ts_ms"] = np.rint(1000 * np.asarray(ts_s, float))
-    fixes["lat_e7"] = LAT_E7 + np.rint(places[:, 1] * E7_NORTH)
-    fixes["lon_e7"] = LON_E7 + np.rint(places[:, 0] * E7_EAST)
-    return fixes
 
 
 def crossing(gone_m: Any, turn: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from streets import E7_EAST, fixes_at
 
 from model.api import FIX, Atlas
 from model.atlas import filling
@@ -18,19 +19,7 @@ from model.atlas.published import Published, publishable, published
 from model.kinematics.queries import GapEnds
 from model.serving.passages.filling_compiled import move_fills
 
-LAT_E7, LON_E7 = 302_700_000, -977_400_000
-E7_NORTH, E7_EAST = 89.93216, 89.93216 / np.cos(np.radians(30.27))  # of a metre
 SPEED_MPS = 8.0
-
-
-def fixes_at(places_m: Any, ts_s: Any) -> NDArray[Any]:
-    """FIX records at places [R, 2] and times [R]."""
-    places = np.asarray(places_m, float)
-    fixes = np.zeros(len(places), FIX)
-    fixes["ts_ms"] = np.rint(1000 * np.asarray(ts_s, float))
-    fixes["lat_e7"] = LAT_E7 + np.rint(places[:, 1] * E7_NORTH)
-    fixes["lon_e7"] = LON_E7 + np.rint(places[:, 0] * E7_EAST)
-    return fixes
 
 
 def round_the_corner(gone_m: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
