@@ -60,9 +60,10 @@ def combine(model: Forecast, found: Estimate, dt_s: F64, belief: Belief) -> Fore
     )
 
 
-def fit(model: Forecast, found: Estimate, happened_m: F64) -> Belief:
+def fit(model: Forecast, found: Estimate, happened_m: F64, surely: NDArray[np.bool_] | None = None) -> Belief:
     """Returns the belief that fits what happened_m [N, B, 2] at HORIZONS_S after pings; NaN where nobody knows. The
-    passages are those of other vehicles.
+    passages are those of other vehicles. How wide regions have to be is fitted to what happened `surely` [N, B]; None:
+    to all.
     """
     scale, log_wide = np.full(len(HORIZONS_S), NOTHING), np.zeros(len(HORIZONS_S))
     for column in range(len(HORIZONS_S)):
@@ -71,11 +72,12 @@ def fit(model: Forecast, found: Estimate, happened_m: F64) -> Belief:
             continue
         one = Forecast(*(part[known, column] for part in model))
         near = Estimate(*(part[known, column] for part in found))
-        scale[column], log_wide[column] = _fit_horizon(one, near, happened_m[known, column])
+        sure = np.ones(len(known), np.bool_) if surely is None else surely[known, column]
+        scale[column], log_wide[column] = _fit_horizon(one, near, happened_m[known, column], sure)
     return Belief(scale, log_wide)
 
 
-def _fit_horizon(model: Forecast, found: Estimate, happened_m: F64) -> tuple[float, float]:
+def _fit_horizon(model: Forecast, found: Estimate, happened_m: F64, surely: NDArray[np.bool_]) -> tuple[float, float]:
     """Returns the scale and the log of the width of one horizon, [N] questions."""
 
     def error_m(scale: float) -> float:
@@ -87,7 +89,8 @@ def _fit_horizon(model: Forecast, found: Estimate, happened_m: F64) -> tuple[flo
         return NOTHING, 0.0
     share, spread = _shares(model, found, np.full(len(happened_m), 1.0 / best))
     mixture = _mixed(model, found, share, spread)
-    apart = np.log(np.maximum(_mahalanobis2(mixture, happened_m) / CHI2, 1e-12))
+    apart = np.log(np.maximum(_mahalanobis2(mixture, happened_m) / CHI2, 1e-12))[surely]
+    share = share[surely]
     low, high = -MAX_LOG_WIDE, MAX_LOG_WIDE
     for _ in range(_TRIES):
         middle = (low + high) / 2

@@ -3,9 +3,9 @@
 Of the nearest passages (`asking.neighbours`) those count that are known up to the longest asked horizon up to which
 half of them are, by weight. Nearest first, each joins the first way on which it goes, or begins one: two passages go
 one way if one of them came within filling.BESIDE_M of where the other was at that horizon, and took half to twice as
-long. So a bus that waits longer at a light does not part from the one before it. A way that two or more went, with
-LEAST_SHARE of the weight, is a branch, and where there is but one of them, nobody parts. Where branches have less than
-LEAST_TOGETHER of the weight, passages scatter, as those of taxis do, and there are none.
+long. So a bus that waits longer at a light does not part from the one before it. A way that two or more vehicles went,
+with LEAST_SHARE of the weight, is a branch, and where there is but one of them, nobody parts. Where branches have less
+than LEAST_TOGETHER of the weight, passages scatter, as those of taxis do, and there are none.
 
 Shapes: N pings, J = asking.NEAREST, W = len(asking.TIMES_S), H horizons, M = MOST.
 """
@@ -47,7 +47,8 @@ def branches(version: Published, near: Neighbours, fixes: NDArray[Any], horizons
         if count:
             weight = asking.weights(near.apart_m2[ping : ping + 1])[0, :count]
             passages = _followed(version, near.row[ping, :count], fixes[ping])
-            _set_branches(found, ping, weight, *passages, horizons_s[ping])
+            mark = version.mark[near.row[ping, :count]]
+            _set_branches(found, ping, weight, mark, *passages, horizons_s[ping])
     return found
 
 
@@ -62,7 +63,14 @@ def _followed(version: Published, row: NDArray[np.int64], fix: Any) -> tuple[F64
 
 
 def _set_branches(
-    found: Branches, ping: int, weight: F64, way: F64, last: NDArray[Any], begin_s: F64, horizons_s: F64
+    found: Branches,
+    ping: int,
+    weight: F64,
+    mark: NDArray[np.uint16],
+    way: F64,
+    last: NDArray[Any],
+    begin_s: F64,
+    horizons_s: F64,
 ) -> None:
     known = begin_s[:, None] + horizons_s <= asking.TIMES_S[last][:, None]  # [J, H]
     enough = (weight[:, None] * known).sum(axis=0) >= weight.sum() / 2
@@ -86,7 +94,7 @@ def _set_branches(
                 leaders.append(j)
     total = weight[going].sum()
     shares = np.array([weight[going[led == number]].sum() / total for number in range(len(leaders))])
-    many = np.array([(led == number).sum() > 1 for number in range(len(leaders))])
+    many = np.array([len(np.unique(mark[going[led == number]])) > 1 for number in range(len(leaders))])
     order = np.argsort(-shares, kind="stable")
     chosen = order[(many & (shares >= LEAST_SHARE))[order]][:MOST]
     if len(chosen) < 2 or shares[chosen].sum() < LEAST_TOGETHER:

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.atlas.asking import Estimate
 from model.atlas.believing import HORIZONS_S, UNFITTED, Belief, Forecast, combine, fit, holds
+from model.atlas.passages import firsts
 from model.atlas.questions import Questions
 from model.kinematics.geo import F64
 
 LEAST: Final = 100  # questions: fewer tell nothing
+LEAST_NEAR: Final = 30  # of a horizon, that say how wide regions have to be,
+LEAST_VEHICLES: Final = 10  # of so many vehicles: a tenth may lie outside, and so one that lies
 NEWEST_MS: Final = 86_400_000  # before the last question: older ones are not asked
 Forecasts = Callable[[Questions], Forecast]  # of a model, at HORIZONS_S
 Estimates = Callable[[Questions], Estimate]  # of passages, at HORIZONS_S, without those of the question's own vehicle
@@ -35,10 +39,11 @@ def examine(questions: Questions, forecasts: Forecasts, estimates: Estimates) ->
     if len(questions) < LEAST:
         return Report(UNFITTED, {"questions": len(questions)})
     model, found, happened_m = forecasts(questions), estimates(questions), questions.happened_m
-    belief = fit(model, found, happened_m)
+    surely = known_surely(questions)
+    belief = fit(model, found, happened_m, surely)
     dt_s = np.tile(HORIZONS_S, (len(questions), 1))
     moved = combine(model, found, dt_s, belief)
-    return Report(belief, {"questions": len(questions), "horizons": _card(model, moved, happened_m)})
+    return Report(belief, {"questions": len(questions), "horizons": _card(model, moved, happened_m, surely)})
 
 
 def newest(questions: Questions) -> Questions:
@@ -56,9 +61,29 @@ def fair(questions: Questions) -> Questions:
     return Questions.of(questions.rows, len(questions), -(-len(questions) // vehicles))
 
 
-def _card(model: Forecast, moved: Forecast, happened_m: F64) -> list[dict[str, float]]:
+def known_surely(questions: Questions) -> NDArray[np.bool_]:
+    """Returns of which questions it is known [Q, B] by a ping near the time where the thing was: a line between two
+    pings is smoother than a way. No vehicle counts more often than vehicles do in the mean. Where such questions are
+    not LEAST_NEAR, of LEAST_VEHICLES, all that are known count.
+    """
+    known = np.isfinite(questions.happened_m[..., 0])
+    out: NDArray[np.bool_] = known & questions.rows["near"]
+    order = np.argsort(questions.rows["id"], kind="stable")
+    begins = firsts(questions.rows["id"][order])
+    for column in range(len(HORIZONS_S)):
+        near = out[order, column]
+        before = np.cumsum(near) - near
+        rank = before - np.maximum.accumulate(np.where(begins, before, 0))
+        vehicles = len(np.unique(questions.rows["id"][order][near]))
+        chosen = near & (rank < -(-int(near.sum()) // max(vehicles, 1)))
+        enough = vehicles >= LEAST_VEHICLES and chosen.sum() >= LEAST_NEAR
+        out[order, column] = chosen if enough else known[order, column]
+    return out
+
+
+def _card(model: Forecast, moved: Forecast, happened_m: F64, surely: NDArray[np.bool_]) -> list[dict[str, float]]:
     off, of_model = (np.hypot(*np.moveaxis(one.mean_m - happened_m, -1, 0)) for one in (moved, model))
-    held = np.where(np.isfinite(off), holds(moved, happened_m), np.nan)
+    held = np.where(surely, holds(moved, happened_m), np.nan)
     return [
         {
             "after_s": horizon_s,

@@ -25,7 +25,6 @@ from model.kinematics.geo import F64
 
 MOST: Final = 512  # of a day
 MOST_OF_ONE: Final = 40  # of these, of one vehicle: fewer than a tenth, which may lie outside the regions (`believing`)
-LEAST_NEAR: Final = 30  # questions: fewer do not say how wide regions have to be
 OF_PINGS: Final = 16  # one of so many pings is a question
 WINDOW: Final = 64  # pings at most, up to the question's own
 WINDOW_MS: Final = 900_000  # older ones are not among them
@@ -89,12 +88,8 @@ class Questions:
 
     @property
     def happened_m(self) -> F64:
-        """Returns where the things were later, in metres [Q, B, 2] from there; NaN where nobody knows. Where LEAST_NEAR
-        have a ping near the time, those between two pings do not count: a line between pings is smoother than a way.
-        """
+        """Returns where the things were later, in metres [Q, B, 2] from there; NaN where nobody knows."""
         known = np.arange(len(HORIZONS_S)) < self.rows["known"][:, None]
-        near = known & self.rows["near"]
-        known = np.where(near.sum(axis=0) >= LEAST_NEAR, near, known)
         return np.where(known[..., None], self.rows["went"] * ON_M, np.nan)
 
 

@@ -23,7 +23,7 @@ def set_branches(on, near, count, dt, share, branch):  # type: ignore[no-untyped
     while chosen < branching.MOST:
         most = -1
         for way in range(ways):
-            enough = near.led_count[way] > 1 and near.led_weight[way] >= branching.LEAST_SHARE * total
+            enough = near.led_by_many[way] and near.led_weight[way] >= branching.LEAST_SHARE * total
             if enough and (most < 0 or near.led_weight[way] > near.led_weight[most]):
                 most = way
         if most < 0:
@@ -33,7 +33,7 @@ def set_branches(on, near, count, dt, share, branch):  # type: ignore[no-untyped
             if dt[h] <= ahead_s:
                 branch[chosen, h, 0], branch[chosen, h, 1] = _middle_of_way(on, near, count, most, dt[h])
         together += near.led_weight[most]
-        near.led_count[most] = 0
+        near.led_by_many[most] = 0
         chosen += 1
     if chosen == 1 or together < branching.LEAST_TOGETHER * total:
         share[:] = 0.0
@@ -81,12 +81,13 @@ def _tell_apart(on, near, count, ahead_s):  # type: ignore[no-untyped-def]
                 near.led[j] = way
                 break
         if near.led[j] == branching.WAYS and ways < branching.WAYS:
-            near.leader[ways], near.led_weight[ways], near.led_count[ways] = j, 0.0, 0
+            near.leader[ways], near.led_weight[ways], near.led_by_many[ways] = j, 0.0, 0
             near.led[j] = ways
             ways += 1
         if near.led[j] < branching.WAYS:
             near.led_weight[near.led[j]] += near.weight[j]
-            near.led_count[near.led[j]] += 1
+            if near.mark[j] != near.mark[near.leader[near.led[j]]]:
+                near.led_by_many[near.led[j]] = 1
     return ways, total
 
 

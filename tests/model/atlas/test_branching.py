@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from streets import E7_EAST, E7_NORTH, LAT_E7, LON_E7, fixes_at
 
-from model.api import Atlas, Forecasts
+from model.api import Atlas
 from model.atlas import asking, branching
 from model.atlas.believing import NOTHING, UNFITTED, Belief
 from model.atlas.branching import Branches, branches
@@ -80,8 +80,9 @@ def test_three_ways_are_three_branches_and_more_are_still_three() -> None:
     three = parted(version_of([LEFT, RIGHT, AHEAD] * 8))
     assert (three.share[0] > 0.15).all()
     assert (np.diff(three.share[0]) <= 0).all(), "the largest first"
-    skew = [np.array([np.cos(turn), np.sin(turn)]) for turn in np.linspace(-1.5, 1.5, 5)]
-    assert (parted(version_of(skew * 8)).share > 0).sum() <= branching.MOST
+    four = parted(version_of([LEFT, RIGHT, AHEAD, (LEFT + AHEAD) / np.sqrt(2)] * 8)).share[0]
+    assert (four > 0.15).all()
+    assert four.sum() < 0.9, "the fourth is left out"
 
 
 @pytest.mark.parametrize("turn", [LEFT, AHEAD])
@@ -99,6 +100,17 @@ def test_where_passages_scatter_there_are_no_branches(monkeypatch: pytest.Monkey
     assert (parted(version).share == 0).all()
     monkeypatch.setattr(branching, "LEAST_TOGETHER", 0.3)
     assert (parted(version).share[0] > 0).sum() >= 2
+
+
+def test_a_way_that_one_vehicle_alone_went_is_no_branch() -> None:
+    """As often as it did."""
+    version = version_of([LEFT, AHEAD] * 12)
+    fix, approach = before_the_crossing()
+    near = asking.neighbours(version, fix, approach.in_m, approach.velocity_mps)
+    went_left = version.on[:, -1, 1] > 500
+    assert (branches(version, near, fix, HORIZONS_S[None]).share[0, :2] > 0).all()
+    one = version._replace(mark=np.where(went_left, 7, version.mark).astype(np.uint16))
+    assert (branches(one, near, fix, HORIZONS_S[None]).share == 0).all()
 
 
 def test_a_way_that_hardly_anybody_went_is_no_branch() -> None:
@@ -136,7 +148,8 @@ def pings(rows: int = 300) -> tuple[NDArray[Any], Approach, NDArray[np.float64]]
     approach = Approach(
         in_m + rng.normal(0, 40, in_m.shape), SPEED_MPS * AHEAD + rng.normal(0, 1, (rows, 2)), rng.random(rows) < 0.9
     )
-    horizons_s = np.sort(rng.uniform(20, 1_100, (rows, 3)))[:, rng.permutation(3)]
+    horizons_s = rng.permuted(rng.uniform(20, 1_100, (rows, 3)), axis=1)
+    horizons_s[::7, 2] = 2_000.0  # beyond all that is known
     return fixes_at(places, np.zeros(rows)), approach, np.column_stack([np.full(rows, 30.0), horizons_s])
 
 
@@ -182,4 +195,11 @@ def test_places_of_branches_are_degrees() -> None:
     assert lat[0, :2] == pytest.approx((LAT_E7 + north * E7_NORTH) / 1e7, abs=1e-5)
     assert lon[0, :2] == pytest.approx((LON_E7 - 300 * E7_EAST + east * E7_EAST) / 1e7, abs=1e-5)
     assert np.isnan(lat[1]).all()
-    assert {"branch_share", "branch_lat", "branch_lon"} <= set(Forecasts._fields)
+
+
+def test_a_branch_over_the_date_line_goes_on_beyond_it() -> None:
+    fix, _ = before_the_crossing()
+    fix["lat_e7"], fix["lon_e7"] = 0, 1_799_990_000
+    lat, lon = places_of_branches(fix, np.full((1, 3, 1, 2), 1_000.0))
+    assert lat == pytest.approx(np.full((1, 3, 1), 0.00899), abs=1e-4)
+    assert lon == pytest.approx(np.full((1, 3, 1), -179.99201), abs=1e-4)

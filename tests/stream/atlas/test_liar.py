@@ -38,7 +38,6 @@ class Fleet(NamedTuple):
 def buses() -> Fleet:
     history, later = (of_rows(recording(file).in_order()).days for file in (DAY, SAMPLE))
     asked = Questions.total((later.day(day).questions for day in later), questions.MOST)
-    asked.rows["near"] = True  # places between two pings count: else there would be few 60 s ahead
     return Fleet(Passages.total(history.day(day).passages for day in history), asked)
 
 
@@ -93,11 +92,11 @@ def predictor() -> Predictor:
     return Predictor.load("small")
 
 
-def belief_beside(liar: Questions) -> Belief:
+def belief_beside(liar: Questions, honest: Questions | None = None) -> Belief:
     """How far the passages of the buses are believed if the liar's pings are asked about, too."""
     chosen = publishable(buses().passages)
     version, model = published(chosen), partial(forecasts_of, predictor())
-    asked = Questions.total([buses().asked, liar])
+    asked = Questions.total([buses().asked if honest is None else honest, liar])
     return examine(asked, model, lambda some: answer_questions(version, some, chosen.rows["id"])).belief
 
 
@@ -111,6 +110,12 @@ def test_one_receiver_that_lies_and_sends_many_pings_does_not_say_alone_what_is_
     honest, beside = belief_beside(Questions.none()), belief_beside(Questions.of(rows))
     assert beside.scale.tolist() == honest.scale.tolist()
     assert (np.exp(beside.log_wide - honest.log_wide) < 2.2).all()
+    alone = Questions.of(rows)
+    alone.rows["near"] = True
+    seldom = Questions(buses().asked.rows.copy())
+    seldom.rows["near"] = False
+    beside = belief_beside(alone, seldom)
+    assert (np.exp(beside.log_wide - honest.log_wide) < 2.2).all(), "if it alone has pings near the times, too"
     monkeypatch.setattr(questions, "MOST_OF_ONE", len(rows))
     monkeypatch.setattr(examining, "fair", lambda asked: asked)
     beside = belief_beside(Questions.of(rows))
