@@ -1,9 +1,9 @@
 """Finds out how far a fleet's passages, and the paths of its forecasts, are to be believed: asks it of its own tracks.
 
 A question is a ping, and the place where its track is AHEAD_S later; when the entity was there is known. The passages
-of all other entities answer it, and the path of a thing that goes on at its velocity, which decays: past pings have no
-forecasts. Quantile regressions over these questions are the fleet's `Belief`. The fewer questions there are, the nearer
-it stays to PRIOR. The same tracks always give the same belief.
+of all other entities answer it, also later ones, and the path of a thing that goes on at its velocity, which decays:
+past pings have no forecasts. Quantile regressions over these questions are the fleet's `Belief`. The fewer questions
+there are, the nearer it stays to PRIOR. The same tracks always give the same belief.
 
 Shapes: N questions, K = len(KNOTS_S).
 """
@@ -60,8 +60,8 @@ def believe(passages: Passages) -> Belief:
     log_s, known = np.log(asked.seconds + FLOOR_S), np.array([one is not None for one in like], np.bool_)
     some = [one for one in like if one is not None]
     return Belief(
-        _moved(PRIOR.alone, alone(distance_m, path), log_s),
-        _moved(PRIOR.with_passages, with_passages(distance_m[known], path[known], some), log_s[known]),
+        fit_from(PRIOR.alone, alone(distance_m, path), log_s),
+        fit_from(PRIOR.with_passages, with_passages(distance_m[known], path[known], some), log_s[known]),
     )
 
 
@@ -129,7 +129,7 @@ def first_inside(way_m: F64, at_s: F64, place_m: F64, radius_m: float) -> float:
     return float(at_s[first] + share[first] * (at_s[first + 1] - at_s[first]))
 
 
-def _moved(prior: F64, terms: F64, log_s: F64) -> F64:
+def fit_from(prior: F64, terms: F64, log_s: F64) -> F64:
     """Returns coefficients (a row for each of LEVELS) between the prior's and those that fit questions best."""
     if len(log_s) < FEW:
         return prior

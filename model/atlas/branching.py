@@ -46,13 +46,13 @@ def branches(version: Published, near: Neighbours, fixes: NDArray[Any], horizons
         count = int((near.row[ping] >= 0).sum())
         if count:
             weight = asking.weights(near.apart_m2[ping : ping + 1])[0, :count]
-            passages = _followed(version, near.row[ping, :count], fixes[ping])
+            passages = _follow(version, near.row[ping, :count], fixes[ping])
             mark = version.mark[near.row[ping, :count]]
             _set_branches(found, ping, weight, mark, *passages, horizons_s[ping])
     return found
 
 
-def _followed(version: Published, row: NDArray[np.int64], fix: Any) -> tuple[F64, NDArray[Any], F64]:
+def _follow(version: Published, row: NDArray[np.int64], fix: Any) -> tuple[F64, NDArray[Any], F64]:
     """Returns where passages [J] were at asking.TIMES_S, in metres from a ping, the last of these that is known, and
     when they were beside the ping."""
     lat, lon = (np.full(len(row), fix[name]) for name in ("lat_e7", "lon_e7"))

@@ -3,9 +3,9 @@
 Of the passages in the cells around a gap's start, in whatever direction they came, those are taken that were within
 BESIDE_M of it, and later within as much of its end, if that took them QUICKEST to SLOWEST times as long as the gap; of
 these the MOST that are most alike, at most two of one vehicle. How far apart a passage and a gap are is a sum of
-squares, in metres: of the places at both ends, of the velocities there, and of the times from one end to the other.
-Each passage is warped so that this time is the gap's, and moved so that it begins and ends where the gap does. Their
-mean, weighted by how near they are, is mixed with the model's fill as both variances ask (`believing`).
+squares, in metres: of the places at both ends, of the velocities (a passage's at its own ping, and behind the end), and
+of the times. Each passage is warped so that its time is the gap's, and moved so that it begins and ends where the gap
+does. Their mean, weighted by how near they are, is mixed with the model's fill as both variances ask (`believing`).
 
 Shapes: N gaps, P asked times of all gaps together, C candidates, J = MOST, W = len(asking.TIMES_S).
 """
@@ -21,7 +21,7 @@ from model.atlas import asking
 from model.atlas.asking import TIMES_S, Estimate
 from model.atlas.buckets import STILL, around
 from model.atlas.published import Published
-from model.atlas.ways import I64, ON_S, SPEED_MPS, shortened
+from model.atlas.ways import I64, ON_S, SPEED_MPS, shorten
 from model.kinematics.geo import F64, displacement_m
 from model.kinematics.queries import GapEnds
 
@@ -81,10 +81,10 @@ def passages_along(version: Published, start: Any, ends: GapEnds) -> Along:
     rows, way, last, begin_s, end_s = rows[fits], way[fits], last[fits], begin_s[fits], end_s[fits]
     apart = (from2 + end2)[fits] + (TOOK_M * np.log((end_s - begin_s) / gap_s)) ** 2
     if ends.has_before:
-        off = version.signatures(rows).velocity * SPEED_MPS - shortened(ends.before_mps[None])
+        off = version.signatures(rows).velocity * SPEED_MPS - shorten(ends.before_mps[None])
         apart += (off * off).sum(-1) * SPEED_S**2
     if ends.has_after:
-        off = _velocities_after(way, last, end_s) - shortened(ends.after_mps[None])
+        off = _velocities_after(way, last, end_s) - shorten(ends.after_mps[None])
         apart += np.nan_to_num((off * off).sum(-1), nan=UNKNOWN_MPS**2) * SPEED_S**2
     order = np.argsort(apart, kind="stable")
     order = order[asking.at_most_two(version.mark[rows[order]])][:MOST]
@@ -121,7 +121,7 @@ def _velocities_after(way: F64, last: NDArray[Any], end_s: F64) -> F64:
     until_s = np.minimum(end_s + AFTER_S, TIMES_S[last])
     after_s = until_s - end_s
     before_m, after_m = (places_at(way, one[:, None])[:, 0] for one in (end_s, until_s))
-    velocity = shortened((after_m - before_m) / np.maximum(after_s, LEAST_AFTER_S)[:, None])
+    velocity = shorten((after_m - before_m) / np.maximum(after_s, LEAST_AFTER_S)[:, None])
     return np.where((after_s >= LEAST_AFTER_S)[:, None], velocity, np.nan)
 
 

@@ -109,10 +109,10 @@ def velocities(fixes: NDArray[Any], before: NDArray[Any]) -> F64:
     """
     step_m = displacement_m(before["lat_e7"], before["lon_e7"], fixes["lat_e7"], fixes["lon_e7"])
     step_s = np.maximum((fixes["ts_ms"] - before["ts_ms"]) / 1000.0, MIN_STEP_S)
-    return shortened(step_m / step_s[:, None])
+    return shorten(step_m / step_s[:, None])
 
 
-def shortened(velocity_mps: F64) -> F64:
+def shorten(velocity_mps: F64) -> F64:
     """Returns velocities [N, 2] in m/s as long as they are compared: at most MAX_MPS, and shorter than they are below
     FULL_MPS."""
     speed = np.hypot(velocity_mps[:, 0], velocity_mps[:, 1])

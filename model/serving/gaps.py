@@ -25,7 +25,7 @@ class Gap(NamedTuple):
 
 class Fill(NamedTuple):
     """Positions at the asked times. `method` is "model", or "hermite" where the model's numbers were not finite.
-    `atlas_pings` is how many earlier pings in an atlas it rests on; 0: it is the model's alone.
+    `atlas_pings` is how many passages of an atlas it rests on; 0: it is the model's alone.
     """
 
     lat: F64

@@ -94,7 +94,7 @@ FIELDS: Final[dict[str, str]] = {
     "BranchPosition.h_s": "seconds after the anchor",
     "BranchPosition.lat": "latitude in degrees, WGS84",
     "BranchPosition.lon": "longitude in degrees, WGS84",
-    "Branch.share": "which share of the passages went there; what is missing to 1 went elsewhere",
+    "Branch.share": "which share of the passages went there, to two digits; what is missing to 1 went elsewhere",
     "Branch.positions": "where they were at the horizons; it ends at the last one up to which they are known",
     "ModelRef.name": "the name of the weights",
     "ModelRef.version": "the hash of the weights",
@@ -117,7 +117,7 @@ FIELDS: Final[dict[str, str]] = {
     "Forecast.next": "the next step",
     "Forecast.horizons": "the position at each asked-for horizon",
     "Forecast.branches": "two or three ways on, if the passages part that the forecast was compared with, the largest "
-    "share first; absent where all go one way",
+    "share first; absent where they go one way, or scatter",
     "Forecast.model": "the weights that made it",
     "Forecast.atlas": "the atlas that it asked; absent where a worker serves no atlases",
     "Forecast.status": "ok; warmup: fewer than eight pings in the window, or a state that could not be read; stale: "

@@ -189,7 +189,7 @@ class Forecast(_Wire, frozen=True, kw_only=True):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
-    branches: tuple[Branch, ...] | None = None  # two or three, the largest share first; absent where all go one way
+    branches: tuple[Branch, ...] | None = None  # two or three, the largest share first; absent if none part
     model: ModelRef
     atlas: AtlasRef | None = None  # absent where a worker serves no atlases
     status: Status

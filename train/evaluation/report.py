@@ -95,7 +95,7 @@ def _show_metres(report: dict[str, Any], model: str) -> None:
         console.print(_learning(report["learning"]))
 
 
-def _parted(row: dict[str, Any]) -> str:
+def _branch_line(row: dict[str, Any]) -> str:
     metres = ", ".join(f"{_metres(row[name])} m" for name in ("forecast_m", "likeliest_m", "nearest_m"))
     of = f"{row['anchors'] / row['of']:.1%} of {row['of']:,} forecasts"
     return f"  {row['horizon_s']:g} s: {metres}; {of}, the likeliest said {row['share']:.0%} and was {row['went']:.0%}"
@@ -144,7 +144,7 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {label}: {_nearer(block['atlas_vs_model'])}" for label, block in beside.items())
     if parted := report.get("branches"):
         yield "where passages part, the mean errors of the forecast, its likeliest branch and the nearest one:"
-        yield from map(_parted, parted)
+        yield from map(_branch_line, parted)
     if spreads := {label: block for label, block in judged.items() if "crps_vs_best" in block}:
         yield "error and spread in one, by CRPS, against baselines (less is better):"
         yield from (f"  {label}: {_crps(block)}" for label, block in spreads.items())

@@ -34,7 +34,7 @@ from model.serving.passages.nearest_compiled import (
     set_reached,
     set_way,
 )
-from model.serving.passages.ways_compiled import shortened
+from model.serving.passages.ways_compiled import shorten
 
 _MASK: Final = (1 << at.ZOOM) - 1
 # What passages are compared with along a gap, in metres and m/s from its start.
@@ -108,8 +108,8 @@ def _fill(  # type: ignore[no-untyped-def]
         gap = ends[0]
         gap.to_e, gap.to_n, gap.gap_s = to_e, to_n, gap_s[i]
         gap.has_before, gap.has_after = has_before[i] > 0, has_after[i] > 0
-        gap.before_e, gap.before_n = shortened(before_mps[i, 0], before_mps[i, 1])
-        gap.after_e, gap.after_n = shortened(after_mps[i, 0], after_mps[i, 1])
+        gap.before_e, gap.before_n = shorten(before_mps[i, 0], before_mps[i, 1])
+        gap.after_e, gap.after_n = shorten(after_mps[i, 0], after_mps[i, 1])
         count = _along(bucket, stop, origin_e7, signature, on, known, mark, start[i], scale, gap, near)
         for j in range(count):
             set_way(stop, origin_e7, signature, on, known, near.row[j], near.place[j], start[i], scale, near, j)
@@ -171,7 +171,7 @@ def _differs(stop, signature, on, p, place, gap, near, j):  # type: ignore[no-un
         after_s = until_s - near.end[0, j]
         if after_s >= filling.LEAST_AFTER_S:
             e, north = _later(on, p, until_s)
-            v_e, v_n = shortened((e - near.end[1, j]) / after_s, (north - near.end[2, j]) / after_s)
+            v_e, v_n = shorten((e - near.end[1, j]) / after_s, (north - near.end[2, j]) / after_s)
             off_e, off_n = v_e - gap.after_e, v_n - gap.after_n
             apart += (off_e * off_e + off_n * off_n) * filling.SPEED_S**2
         else:

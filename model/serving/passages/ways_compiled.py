@@ -76,8 +76,8 @@ def set_approach(ring, newest, size, in_m, velocity_mps):  # type: ignore[no-unt
 
 
 @compiled
-def shortened(e, north):  # type: ignore[no-untyped-def]
-    """`ways.shortened` of one velocity."""
+def shorten(e, north):  # type: ignore[no-untyped-def]
+    """`ways.shorten` of one velocity."""
     speed = np.hypot(e, north)
     less = min(speed, MAX_MPS) / max(speed, FULL_MPS)
     return e * less, north * less

@@ -4,7 +4,7 @@
     runs times, the other way round in every other, each with topics of its own:
         a fresh worker without --atlas is warmed up, and fed at each rate | another one with it
 
-So both sides of a ratio were measured within some two minutes.
+So both sides of a ratio were measured soon after each other.
 """
 
 from __future__ import annotations

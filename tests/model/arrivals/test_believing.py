@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.arrivals.believing import FEW, HALF, RADIUS_M, _moved, believe, first_inside, known_of, questions
+from model.arrivals.believing import FEW, HALF, RADIUS_M, believe, first_inside, fit_from, known_of, questions
 from model.arrivals.passages import MIN_ENTITIES, Passages
 from model.arrivals.times import PRIOR, Belief, arrive
 from model.kinematics.geo import F64
@@ -128,7 +128,7 @@ def test_whatever_the_tracks_are_the_quantiles_are_finite_and_rise(speeds: list[
 def test_many_questions_count_more_than_the_prior_and_few_less() -> None:
     def moved(number: int) -> float:
         terms = np.tile([1.0, 0.0, 0.0], (number, 1))
-        return float(_moved(np.zeros((7, 3)), terms, np.ones(number))[3, 0])  # all say 1, where the prior says 0
+        return float(fit_from(np.zeros((7, 3)), terms, np.ones(number))[3, 0])  # all say 1, where the prior says 0
 
     assert moved(FEW - 1) == 0
     assert moved(HALF) == pytest.approx(0.5, abs=0.01)
