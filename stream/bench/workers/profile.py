@@ -75,6 +75,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/entities/table.py", "", "store"),
     ("/redis/", "", "store"),
     ("stream/engine/answers.py", "", "encode"),
+    ("stream/engine/branches.py", "", "encode"),
     ("stream/engine/rendering.py", "", "encode"),
     ("stream/kafka/records/encoded_batches.py", "EncodedBatch.batch", "produce"),
     ("stream/kafka/records/encoded_batches.py", "Whole.__init__", "produce"),
