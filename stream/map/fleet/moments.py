@@ -15,11 +15,9 @@ from stream.wire.messages import BranchPosition
 from stream.wire.positions import Cov, turn
 
 MAX_HORIZONS: Final = 16  # that are kept of a forecast, as many as the HTTP API answers
-MOST_BRANCHES: Final = 3
+MOST_BRANCHES: Final = 3  # of a record, as many as workers publish: whoever may write to the topic may write anything
 MAX_VARIANCE_M2: Final = 1e15  # the world is 2e7 m across
 _ENCODER: Final = msgspec.msgpack.Encoder()
-
-
 Place = tuple[float, float, float]  # h_s, lat, lon
 
 
