@@ -151,8 +151,11 @@ async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
         publish(shown.fleet, forecast("a", T0 + second * 1000, atlas="f" * 16, branches=(branch, Branch(0.38, ()))))
     _, said = await shown.get("/v1/entities/a")
     assert (said["entity"]["branches"], said["entity"]["passages"]) == (told, 3)
-    _, said = await shown.get("/v1/history", params={"at": T0 + 30_000})
-    assert "branches" not in said["entities"][0]
+    for at, ts in ((T0 + 30_000, T0), (T0 + 60_000, T0 + 60_000), (T0 + 90_000, T0 + 60_000)):
+        _, said = await shown.get("/v1/history", params={"at": at})
+        (then,) = said["entities"]
+        assert then["ts"] == ts
+        assert not {"branches", "passages"} & set(then), "that they parted is not kept, nor that they did not"
 
 
 async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
