@@ -158,6 +158,17 @@ async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
         assert not {"branches", "passages"} & set(then), "that they parted is not kept, nor that they did not"
 
 
+async def test_places_are_told_in_the_order_of_their_times(shown: Served) -> None:
+    """A worker with `--horizons 900,60,300` publishes them in that order, and the page draws lines through them."""
+    hs = (900.0, 60.0, 300.0)
+    branch = Branch(1.0, tuple(BranchPosition(h_s, 30.0 + h_s / 1e5, -97.0) for h_s in hs))
+    to = [(h_s, 30.0 + h_s / 1e5, -97.0) for h_s in hs]
+    publish(shown.fleet, forecast("a", T0, to=to, atlas="f" * 16, branches=(branch,)))
+    _, said = await shown.get("/v1/entities/a")
+    assert said["entity"]["branches"] == [{"share": 1.0, "positions": [list(one) for one in sorted(to)]}]
+    assert [one["h_s"] for one in said["entity"]["horizons"]] == sorted(hs)
+
+
 async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:
     for second in range(0, 100, 10):
         ts = T0 + second * 1000
