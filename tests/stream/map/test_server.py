@@ -15,12 +15,8 @@ import pytest
 import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
-from model.api import Atlas
-from model.atlas.believing import UNFITTED
-from model.atlas.published import Published
 from stream.api.live import sending as api_sending
 from stream.map.access import COOKIE
-from stream.map.sources.streets import Streets
 from stream.wire import Branch, BranchPosition
 
 HOSTILE = (
@@ -129,18 +125,6 @@ async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown
     assert len(said["fills"]) == 1
     status, problem = await shown.get("/v1/entities/nobody")
     assert (status, problem["type"]) == (404, "urn:pathcast:problem:unknown_entity")
-
-
-async def test_an_entity_has_the_passages_of_the_version_that_its_forecast_names(folder: Path) -> None:
-    """Or, where that is not at hand, of the newest; and none where the forecast rests on none."""
-    streets: Any = Streets(None, None)
-    for version in ("old", "new"):
-        streets._atlases[version] = Atlas(Published.none(), UNFITTED, {}, version)
-    async with served(fleet_of(), folder, streets=streets) as shown:
-        for atlas, version in (("old", "old"), ("new", "new"), ("gone", "new"), (None, None)):
-            publish(shown.fleet, forecast("a", T0, atlas=atlas))
-            assert await shown.get("/v1/entities/a/passages") == (200, {"version": version, "passages": []}), atlas
-        assert (await shown.get("/v1/entities/b/passages"))[1]["type"] == "urn:pathcast:problem:unknown_entity"
 
 
 async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
