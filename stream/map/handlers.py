@@ -205,7 +205,7 @@ class Handlers:
         moment = found.moment
         if moment.atlas is None or not moment.passages:
             return _json({"version": None, "passages": []})
-        return _json(self._streets.compare(moment.atlas, found.track()))
+        return _json(await self._streets.compare(moment.atlas, found.track()))
 
     def _is_stale(self, found: Entity) -> bool:
         return self._fleet.is_stale(found.moment.ts, self._now_ms())

@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import structs
 
-from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, packed, unpacked
+from stream.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, of_past, packed, unpacked
 from stream.services.scores.scoring.comparing import nearest, outcome
 from stream.wire import Anchor, Outcome
 from stream.wire.positions import Cov, covariance, position
@@ -123,8 +122,7 @@ class Entity:
     def _keep(self, moment: Moment, before: Anchor | None) -> None:
         formers = self._formers
         if not formers or moment.ts // SLOT_MS != formers[-1].ts // SLOT_MS:
-            bare = structs.replace(moment, branches=())  # of the past they are not drawn, and would take 9 KB
-            former = Former(moment.ts, packed(bare), before)
+            former = Former(moment.ts, packed(of_past(moment)), before)
             formers.append(former)
             for h_s, *_ in moment.horizons:
                 if h_s <= LONGEST_S and (h_s in self._waiting or len(self._waiting) < MAX_HORIZONS):
@@ -167,9 +165,9 @@ class Entity:
         return [(int(track[at]), track[at + 1], track[at + 2]) for at in range(begin, end, 3)]
 
     def at(self, ms: int) -> Moment | None:
-        """Returns the last forecast that is kept from before this time."""
+        """Returns the last forecast that is kept from before this time, as one of the past."""
         if self._last is not None and self._last.ts <= ms:
-            return self.moment
+            return of_past(self.moment)
         return next((unpacked(one.raw) for one in reversed(self._formers) if one.ts <= ms), None)
 
     def compared(self) -> list[Compared]:

@@ -5,28 +5,28 @@ As the record that was published it would be 0.9 KB, as objects 4 KB; so it is s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from stream.wire import Anchor, Forecast, Horizon, NextStep
 from stream.wire.messages import BranchPosition
 from stream.wire.positions import Cov, turn
 
 MAX_HORIZONS: Final = 16  # that are kept of a forecast, as many as the HTTP API answers
-MOST_BRANCHES: Final = 3
+MOST_BRANCHES: Final = 3  # of a record, as many as workers publish: whoever may write to the topic may write anything
 MAX_VARIANCE_M2: Final = 1e15  # the world is 2e7 m across
 _ENCODER: Final = msgspec.msgpack.Encoder()
-
-
 Place = tuple[float, float, float]  # h_s, lat, lon
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True):
     """A forecast, without its entity's id. Horizons are h_s, lat, lon, ee, en, nn; a branch is a share and places.
 
-    `passages` is how many it rests on.
+    Horizons, and a branch's places, come in the order of their times. `passages` is how many it rests on.
     """
 
     ts: int
@@ -49,6 +49,7 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Moment)
+_At = TypeVar("_At", Horizon, BranchPosition)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def moment_of(forecast: Forecast) -> Moment:
         d_lat=step.d_lat,
         d_lon=step.d_lon,
         cov_m2=step.cov_m2,
-        horizons=tuple((one.h_s, one.lat, one.lon, *one.cov_m2) for one in forecast.horizons[:MAX_HORIZONS]),
+        horizons=tuple((one.h_s, one.lat, one.lon, *one.cov_m2) for one in _first(forecast.horizons)),
         status=forecast.status,
         cache=forecast.cache,
         weights=forecast.model.version,
@@ -80,11 +81,22 @@ def moment_of(forecast: Forecast) -> Moment:
         latency_ms=took.ingest + took.queue + took.infer,
         passages=0 if forecast.atlas is None else forecast.atlas.pings,
         branches=tuple(
-            (one.share, tuple((at.h_s, at.lat, at.lon) for at in one.positions[:MAX_HORIZONS]))
+            (one.share, tuple((at.h_s, at.lat, at.lon) for at in _first(one.positions)))
             for one in (forecast.branches or ())[:MOST_BRANCHES]
             if one.positions
         ),
     )
+
+
+def _first(places: Sequence[_At]) -> list[_At]:
+    """Returns the MAX_HORIZONS places that come first: a worker's `--horizons` may stand in any order."""
+    return sorted(places, key=lambda one: one.h_s)[:MAX_HORIZONS]
+
+
+def of_past(moment: Moment) -> Moment:
+    """Returns a forecast without what is told of the newest one only: branches would take 9 KB of each that is kept,
+    and without them nobody knows whether the passages parted."""
+    return structs.replace(moment, passages=0, branches=())
 
 
 def packed(moment: Moment) -> bytes:

@@ -29,7 +29,7 @@ KEPT: Final = 2  # versions: forecasts name the one before until workers have th
 
 
 class Streets:
-    """The ways in memory. It belongs to the event loop; loading does not block it."""
+    """The ways in memory. It belongs to the event loop, which neither loading nor comparing blocks."""
 
     def __init__(
         self,
@@ -80,13 +80,14 @@ class Streets:
         self._atlases = dict([*self._atlases.items(), (version, atlas)][-KEPT:])
         log.info("atlas %s is drawn: %d ways", version, len(drawn.n))
 
-    def compare(self, version: str, track: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
+    async def compare(self, version: str, track: Sequence[tuple[int, float, float]]) -> dict[str, Any]:
         """Returns the passages that the last ping of a track is compared with, in the version of its forecast or, where
-        that is not at hand, in the newest; and which version that is."""
+        that is not at hand, in the newest; and which version that is. It waits for the disk in a thread: what is asked
+        of a file may not be in memory yet."""
         atlas = self._atlases.get(version) or next(reversed(self._atlases.values()), None)
         if atlas is None:
             return {"version": None, "passages": []}
-        return {"version": atlas.version, "passages": compare(atlas.passages, track)}
+        return {"version": atlas.version, "passages": await asyncio.to_thread(compare, atlas.passages, track)}
 
     def flows(self, box: Box | None, most: int) -> dict[str, Any]:
         """Returns the most travelled ways that begin in a box."""

@@ -15,12 +15,8 @@ import pytest
 import raw_client
 from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, gapfill, publish, served
 
-from model.api import Atlas
-from model.atlas.believing import UNFITTED
-from model.atlas.published import Published
 from stream.api.live import sending as api_sending
 from stream.map.access import COOKIE
-from stream.map.sources.streets import Streets
 from stream.wire import Branch, BranchPosition
 
 HOSTILE = (
@@ -131,18 +127,6 @@ async def test_an_entity_has_its_track_and_what_became_of_former_forecasts(shown
     assert (status, problem["type"]) == (404, "urn:pathcast:problem:unknown_entity")
 
 
-async def test_an_entity_has_the_passages_of_the_version_that_its_forecast_names(folder: Path) -> None:
-    """Or, where that is not at hand, of the newest; and none where the forecast rests on none."""
-    streets: Any = Streets(None, None)
-    for version in ("old", "new"):
-        streets._atlases[version] = Atlas(Published.none(), UNFITTED, {}, version)
-    async with served(fleet_of(), folder, streets=streets) as shown:
-        for atlas, version in (("old", "old"), ("new", "new"), ("gone", "new"), (None, None)):
-            publish(shown.fleet, forecast("a", T0, atlas=atlas))
-            assert await shown.get("/v1/entities/a/passages") == (200, {"version": version, "passages": []}), atlas
-        assert (await shown.get("/v1/entities/b/passages"))[1]["type"] == "urn:pathcast:problem:unknown_entity"
-
-
 async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
     """Those of which some place is known."""
     branch = Branch(0.62, (BranchPosition(60.0, 30.01, -97.0), BranchPosition(300.0, 30.05, -97.0)))
@@ -151,8 +135,22 @@ async def test_branches_are_told_now_and_not_of_the_past(shown: Served) -> None:
         publish(shown.fleet, forecast("a", T0 + second * 1000, atlas="f" * 16, branches=(branch, Branch(0.38, ()))))
     _, said = await shown.get("/v1/entities/a")
     assert (said["entity"]["branches"], said["entity"]["passages"]) == (told, 3)
-    _, said = await shown.get("/v1/history", params={"at": T0 + 30_000})
-    assert "branches" not in said["entities"][0]
+    for at, ts in ((T0 + 30_000, T0), (T0 + 60_000, T0 + 60_000), (T0 + 90_000, T0 + 60_000)):
+        _, said = await shown.get("/v1/history", params={"at": at})
+        (then,) = said["entities"]
+        assert then["ts"] == ts
+        assert not {"branches", "passages"} & set(then), "that they parted is not kept, nor that they did not"
+
+
+async def test_places_are_told_in_the_order_of_their_times(shown: Served) -> None:
+    """A worker with `--horizons 900,60,300` publishes them in that order, and the page draws lines through them."""
+    hs = (900.0, 60.0, 300.0)
+    branch = Branch(1.0, tuple(BranchPosition(h_s, 30.0 + h_s / 1e5, -97.0) for h_s in hs))
+    to = [(h_s, 30.0 + h_s / 1e5, -97.0) for h_s in hs]
+    publish(shown.fleet, forecast("a", T0, to=to, atlas="f" * 16, branches=(branch,)))
+    _, said = await shown.get("/v1/entities/a")
+    assert said["entity"]["branches"] == [{"share": 1.0, "positions": [list(one) for one in sorted(to)]}]
+    assert [one["h_s"] for one in said["entity"]["horizons"]] == sorted(hs)
 
 
 async def test_a_fleet_is_shown_as_it_was(shown: Served) -> None:

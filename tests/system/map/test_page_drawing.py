@@ -260,10 +260,15 @@ def test_the_chosen_one_has_branches_and_passages_and_no_regions(browser: Browse
         opened.until("pathcast.state().drawn.some((one) => one.ts === argument)", bus.ts_ms + 1_000)
         opened.until(f"{ASKED} === 2")
         assert asked(opened) == ["entities/parting/passages"] * 2, "it has another ping"
-        fleet.send(bus.later(2, is_compared=False))
+        fleet.send(bus._replace(branches=()).later(2))
+        opened.until("pathcast.state().chosen_drawn.branches === 0")
+        told = "3 passages came the same way; they do not part into a few ways."
+        opened.until("document.querySelector('#entity-branches').textContent === argument", told)
+        opened.until(f"{ASKED} === 3")
+        fleet.send(bus.later(3, is_compared=False))
         opened.until("pathcast.state().chosen_drawn.regions > 0")
         assert drawn_of(opened) == {"regions": 6, "passages": 0, "branches": 0}
-        assert len(asked(opened)) == 2
+        assert len(asked(opened)) == 3
         assert opened.said == []
 
 

@@ -23,7 +23,11 @@ export class Passages {
     if (!entity.passages || this._of?.ts === entity.ts || now - this._askedAt < EVERY_MS) return;
     [this._of, this._askedAt] = [entity, now];
     const said = await ask(`v1/entities/${encodeURIComponent(entity.id)}/passages`).catch(() => null);
-    if (said === null || this._of !== entity) return; // asked again with the next ping
+    if (this._of !== entity) return; // another one is asked about
+    if (said === null) {
+      [this.version, this.ways, this._of] = [null, [], null]; // those of an earlier ping are over; asked again soon
+      return;
+    }
     this.version = said.version;
     this.ways = said.passages.map(([weight, way]) => ({ weight, points: way.map(([s, lat, lon]) => [s, ...mercator(lat, lon)]) }));
   }
