@@ -26,7 +26,6 @@ from model.serving.passages.branching_compiled import set_branches
 from model.serving.passages.nearest_compiled import (
     FAR,
     TIMES_S,
-    W,
     columns_of,
     east_scale,
     find_nearest,
@@ -35,12 +34,10 @@ from model.serving.passages.nearest_compiled import (
     read_only,
     set_beside,
     set_way,
+    upper_of,
 )
 from model.serving.passages.ways_compiled import approaches_of
 
-_GRID_S: Final = 15.0
-# For each multiple of _GRID_S after the first place, the first place that is not before it; at least the second.
-_UPPER: Final = np.maximum(np.searchsorted(TIMES_S, np.arange(TIMES_S[0], TIMES_S[-1], _GRID_S)), 1)
 _NOBODY: Final = np.empty(0, np.uint64)
 
 
@@ -171,10 +168,7 @@ def _middle(on, near, count, dt):  # type: ignore[no-untyped-def]
     total, sum_e, sum_n = 0.0, 0.0, 0.0
     for j in range(count):
         at_s = near.begin[0, j] + dt
-        step = np.int64((at_s - TIMES_S[0]) / _GRID_S)
-        upper = _UPPER[step] if step < len(_UPPER) else W - 1
-        while upper < W - 1 and TIMES_S[upper] < at_s:
-            upper += 1
+        upper = upper_of(at_s)
         share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
         if near.last[j] < upper or share > 1:
             near.went[0, j] = FAR

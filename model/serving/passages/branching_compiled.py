@@ -74,8 +74,10 @@ def _tell_apart(on, near, count, ahead_s):  # type: ignore[no-untyped-def]
         for way in range(ways):
             leader = near.leader[way]
             to_e, to_n = near.went[0, leader], near.went[1, leader]
+            # Whoever is near at the same time came near: the quick case.
             if (
-                set_reached(on, near.row[leader], near, leader, e, north, ahead_s) <= near_m2
+                (to_e - e) ** 2 + (to_n - north) ** 2 <= near_m2
+                or set_reached(on, near.row[leader], near, leader, e, north, ahead_s) <= near_m2
                 or set_reached(on, near.row[j], near, j, to_e, to_n, ahead_s) <= near_m2
             ):
                 near.led[j] = way

@@ -23,6 +23,9 @@ TIMES_S: Final = asking.TIMES_S
 W: Final = len(TIMES_S)
 FAR: Final = np.inf
 METRES_OF_E7: Final = M_PER_DEG / E7
+_GRID_S: Final = 15.0
+# For each multiple of _GRID_S after the first place, the first place that is not before it; at least the second.
+_UPPER: Final = np.maximum(np.searchsorted(TIMES_S, np.arange(TIMES_S[0], TIMES_S[-1], _GRID_S)), 1)
 _B: Final = asking.BESIDE
 _IN_WEIGHTS2: Final = np.array(asking.IN_WEIGHTS) ** 2
 _TILES: Final = float(1 << at.ZOOM)
@@ -217,16 +220,22 @@ def set_reached(on, p, near, j, to_e, to_n, gap_s):  # type: ignore[no-untyped-d
     """Sets when a passage was nearest to the end of a gap, and where it was then, if that took about as long as the
     gap; returns how far apart they were, squared."""
     far, e, north = FAR, to_e - near.own[0, j], to_n - near.own[1, j]
-    b_e, b_n = 0.0, 0.0
     first_s, last_s = near.begin[0, j] + filling.QUICKEST * gap_s, near.begin[0, j] + filling.SLOWEST * gap_s
     for number in range(1, near.last[j]):
         from_s, to_s = TIMES_S[number], TIMES_S[number + 1]
-        low, high = max((first_s - from_s) / (to_s - from_s), 0.0), min((last_s - from_s) / (to_s - from_s), 1.0)
-        a_e, a_n = b_e, b_n
-        b_e, b_n = on[p, number - 1, 0] * ON_M, on[p, number - 1, 1] * ON_M
-        if low > high:
+        if to_s < first_s:
             continue
-        d_e, d_n = b_e - a_e, b_n - a_n
+        if from_s > last_s:
+            break
+        low, high = 0.0, 1.0
+        if first_s > from_s:
+            low = (first_s - from_s) / (to_s - from_s)
+        if last_s < to_s:
+            high = (last_s - from_s) / (to_s - from_s)
+        a_e, a_n = 0.0, 0.0
+        if number > 1:
+            a_e, a_n = on[p, number - 2, 0] * ON_M, on[p, number - 2, 1] * ON_M
+        d_e, d_n = on[p, number - 1, 0] * ON_M - a_e, on[p, number - 1, 1] * ON_M - a_n
         length2 = max(d_e * d_e + d_n * d_n, 1e-9)
         share = min(max(((e - a_e) * d_e + (north - a_n) * d_n) / length2, low), high)
         there_e, there_n = a_e + share * d_e, a_n + share * d_n
@@ -240,13 +249,21 @@ def set_reached(on, p, near, j, to_e, to_n, gap_s):  # type: ignore[no-untyped-d
 @compiled
 def place_at(on, near, j, at_s):  # type: ignore[no-untyped-def]
     """Returns where a passage was at a time of its known way."""
-    upper = 1
-    while upper < W - 1 and TIMES_S[upper] < at_s:
-        upper += 1
+    upper = upper_of(at_s)
     share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
     low_e, low_n = place(on, near, j, upper - 1)
     high_e, high_n = place(on, near, j, upper)
     return low_e + (high_e - low_e) * share, low_n + (high_n - low_n) * share
+
+
+@compiled
+def upper_of(at_s):  # type: ignore[no-untyped-def]
+    """Returns the first place of a way that is not before a time; the second at least, the last at most."""
+    step = np.int64((at_s - TIMES_S[0]) / _GRID_S)
+    upper = _UPPER[step] if step < len(_UPPER) else W - 1
+    while upper < W - 1 and TIMES_S[upper] < at_s:
+        upper += 1
+    return upper
 
 
 @compiled
