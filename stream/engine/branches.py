@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
 
 from model.api import Forecasts
+from model.jit import compiled
 from stream.engine.json_template import Template
-from stream.kafka.records.columns import I64, BytesColumn
+from stream.kafka.records.columns import BytesColumn
 from stream.wire import E7
 
 SHARE_DIGITS: Final = 2
 _DEG_DIGITS: Final = round(math.log10(E7))
+_SHARE: Final = 10.0**SHARE_DIGITS
 _LEAST: Final = 2  # branches; with one, nobody parts
 
 
@@ -23,18 +25,17 @@ def write_branches(horizons_s: Sequence[float], answers: Forecasts) -> BytesColu
     """Returns the text of each row [N]: empty where no passages part. Branches end at the last horizon up to which they
     are known; horizons may stand in any order."""
     horizons, texts = tuple(map(float, horizons_s)), [BytesColumn.of([b""])]
-    branches = (answers.branch_share > 0).sum(axis=1)
-    known = np.isfinite(answers.branch_lat[:, 0])  # [N, H]
-    which = np.zeros(len(known), np.int64)  # the row of each in the joined texts
-    some = np.flatnonzero((branches >= _LEAST) & known.any(axis=1))
-    if not len(some):
-        return texts[0].at(which)
-    kinds, of = np.unique(np.column_stack([branches[some], known[some]]), axis=0, return_inverse=True)
-    for number, (count, *asked) in enumerate(kinds.tolist()):
-        rows, columns = some[of.ravel() == number], np.flatnonzero(asked)
+    which = np.zeros(len(answers.branch_share), np.int64)  # the row of each in the joined texts
+    kind = np.zeros(len(which), np.int64)
+    _set_kinds(answers.branch_share, answers.branch_lat, kind)
+    for one in filter(None, np.unique(kind).tolist()):
+        rows, count = np.flatnonzero(kind == one), one // (len(horizons) + 1)
+        columns = np.flatnonzero(np.isfinite(answers.branch_lat[rows[0], 0]))
         which[rows] = sum(len(text.start) for text in texts) + np.arange(len(rows))
-        template = _template(tuple(horizons[column] for column in columns), count)
-        texts.append(template.written(_numbers(answers, rows, columns, count), ()))
+        numbers = np.empty((count * (1 + 2 * len(columns)), len(rows)), np.int64)
+        places = answers.branch_share, answers.branch_lat, answers.branch_lon
+        _set_numbers(*places, rows, columns, count, numbers)
+        texts.append(_template(tuple(horizons[column] for column in columns), count).written(numbers, ()))
     return _joined(texts).at(which)
 
 
@@ -54,13 +55,33 @@ def _template(horizons_s: tuple[float, ...], count: int) -> Template:
     return Template(pieces, holes)
 
 
-def _numbers(answers: Forecasts, rows: I64, columns: I64, count: int) -> I64:
-    """Returns the numbers [count * (1 + 2 K), R] of the template: of each branch its share and K places."""
-    place = np.ix_(rows, np.arange(count), columns)
-    degrees = np.stack([answers.branch_lat[place], answers.branch_lon[place]], axis=-1) * E7
-    shares = answers.branch_share[rows, :count, None] * 10.0**SHARE_DIGITS
-    numbers = np.concatenate([shares, degrees.reshape(len(rows), count, -1)], axis=-1)
-    return np.ascontiguousarray(np.rint(numbers).astype(np.int64).reshape(len(rows), -1).T)
+@partial(compiled, maths=())  # so that NaN is not a number
+def _set_kinds(share, lat, kind):  # type: ignore[no-untyped-def]
+    """Sets for each row [N] how many branches it has, times H + 1, plus at how many horizons they are known, which are
+    the shortest ones; 0 where there are none."""
+    horizons = lat.shape[2]
+    for i in range(len(kind)):
+        count = 0
+        for branch in range(share.shape[1]):
+            count += share[i, branch] > 0
+        known = 0
+        for h in range(horizons if count >= _LEAST else 0):
+            known += not np.isnan(lat[i, 0, h])
+        kind[i] = count * (horizons + 1) + known if known else 0
+
+
+@compiled
+def _set_numbers(share, lat, lon, rows, columns, count, out):  # type: ignore[no-untyped-def]
+    """Sets the numbers [count * (1 + 2 K), R] of the template: of each branch its share and K places."""
+    for r in range(len(rows)):
+        at = 0
+        for branch in range(count):
+            out[at, r] = np.int64(np.rint(share[rows[r], branch] * _SHARE))
+            for column in columns:
+                out[at + 1, r] = np.int64(np.rint(lat[rows[r], branch, column] * E7))
+                out[at + 2, r] = np.int64(np.rint(lon[rows[r], branch, column] * E7))
+                at += 2
+            at += 1
 
 
 def _joined(texts: Sequence[BytesColumn]) -> BytesColumn:

@@ -151,5 +151,7 @@ def test_branches_are_written_where_passages_part_and_as_far_as_they_are_known()
     assert shares == [[0.67, 0.25], [0.5, 0.3, 0.2], [0.7, 0.3], [0.8, 0.2]]
     places = [[branch["positions"] for branch in one] for one in found]
     assert places == [[first, second], [first, second, first], [first[:1], second[:1]], [first, second]]
+    both = PARTED._make(column[[1, 5]] for column in PARTED)
+    assert [text for text in write_branches(HORIZONS_S, both).each() if text] == [texts[1].encode(), texts[5].encode()]
     alone = write_branches(HORIZONS_S, SAID)
     assert alone.each() == [b""]
