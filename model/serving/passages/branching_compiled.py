@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from model.atlas import asking, branching, filling
+from model.atlas.ways import ON_M
 from model.jit import compiled
-from model.serving.passages.nearest_compiled import TIMES_S, place_at, set_reached
+from model.serving.passages.nearest_compiled import FAR, TIMES_S, J, place_at, set_reached
 
 
 @compiled
@@ -59,38 +60,69 @@ def _known_ahead_s(near, count, dt):  # type: ignore[no-untyped-def]
 
 @compiled
 def _tell_apart(on, near, count, ahead_s):  # type: ignore[no-untyped-def]
-    """Finds which way each passage goes that is known for ahead_s. Returns how many ways there are, and the weight of
-    these passages."""
+    """Finds which way each passage goes that is known for ahead_s: the nearest of those that go none yet leads the next
+    way. Returns how many ways there are, and the weight of these passages."""
     ways, total, near_m2 = 0, 0.0, filling.BESIDE_M**2
-    for j in range(count):
+    for j in range(J):
         near.led[j] = -1
-        if near.begin[0, j] + ahead_s > TIMES_S[near.last[j]]:
+        near.went[0, j], near.went[1, j] = FAR, FAR
+    for j in range(count):
+        if near.begin[0, j] + ahead_s <= TIMES_S[near.last[j]]:
+            at_e, at_n = place_at(on, near, j, near.begin[0, j] + ahead_s)
+            near.went[0, j], near.went[1, j] = at_e + near.own[0, j], at_n + near.own[1, j]
+            near.led[j] = branching.WAYS
+            total += near.weight[j]
+    for leader in range(count):
+        if near.led[leader] != branching.WAYS or ways == branching.WAYS:
             continue
-        at_e, at_n = place_at(on, near, j, near.begin[0, j] + ahead_s)
-        e, north = at_e + near.own[0, j], at_n + near.own[1, j]
-        near.went[0, j], near.went[1, j] = e, north
-        total += near.weight[j]
-        near.led[j] = branching.WAYS
-        for way in range(ways):
-            leader = near.leader[way]
-            to_e, to_n = near.went[0, leader], near.went[1, leader]
-            # Whoever is near at the same time came near: the quick case.
+        near.leader[ways], near.led_weight[ways], near.led_by_many[ways] = leader, 0.0, 0
+        to_e, to_n = near.went[0, leader], near.went[1, leader]
+        _set_far_from(on, near, leader, ahead_s)
+        for j in range(leader, count):
+            if near.led[j] != branching.WAYS:
+                continue
             if (
-                (to_e - e) ** 2 + (to_n - north) ** 2 <= near_m2
-                or set_reached(on, near.row[leader], near, leader, e, north, ahead_s) <= near_m2
+                j == leader
+                or near.far[j] <= near_m2
                 or set_reached(on, near.row[j], near, j, to_e, to_n, ahead_s) <= near_m2
             ):
-                near.led[j] = way
-                break
-        if near.led[j] == branching.WAYS and ways < branching.WAYS:
-            near.leader[ways], near.led_weight[ways], near.led_by_many[ways] = j, 0.0, 0
-            near.led[j] = ways
-            ways += 1
-        if near.led[j] < branching.WAYS:
-            near.led_weight[near.led[j]] += near.weight[j]
-            if near.mark[j] != near.mark[near.leader[near.led[j]]]:
-                near.led_by_many[near.led[j]] = 1
+                near.led[j] = ways
+                near.led_weight[ways] += near.weight[j]
+                if near.mark[j] != near.mark[leader]:
+                    near.led_by_many[ways] = 1
+        ways += 1
     return ways, total
+
+
+@compiled
+def _set_far_from(on, near, leader, ahead_s):  # type: ignore[no-untyped-def]
+    """Sets how far, squared, a passage came from where the others went in ahead_s, if it took about as long: several at
+    a time."""
+    p, own_e, own_n = near.row[leader], near.own[0, leader], near.own[1, leader]
+    first_s, last_s = (
+        near.begin[0, leader] + filling.QUICKEST * ahead_s,
+        near.begin[0, leader] + filling.SLOWEST * ahead_s,
+    )
+    for j in range(J):
+        near.far[j] = FAR
+    for number in range(1, near.last[leader]):
+        from_s, to_s = TIMES_S[number], TIMES_S[number + 1]
+        if to_s < first_s:
+            continue
+        if from_s > last_s:
+            break
+        low = max((first_s - from_s) / (to_s - from_s), 0.0)
+        high = min((last_s - from_s) / (to_s - from_s), 1.0)
+        a_e, a_n = own_e, own_n
+        if number > 1:
+            a_e, a_n = own_e + on[p, number - 2, 0] * ON_M, own_n + on[p, number - 2, 1] * ON_M
+        d_e, d_n = own_e + on[p, number - 1, 0] * ON_M - a_e, own_n + on[p, number - 1, 1] * ON_M - a_n
+        over = 1 / max(d_e * d_e + d_n * d_n, 1e-9)
+        for j in range(J):
+            off_e, off_n = near.went[0, j] - a_e, near.went[1, j] - a_n
+            share = min(max((off_e * d_e + off_n * d_n) * over, low), high)
+            apart = (off_e - share * d_e) ** 2 + (off_n - share * d_n) ** 2
+            near.far[j] = min(near.far[j], apart)
 
 
 @compiled
