@@ -33,7 +33,7 @@ FEW: Final = 20
 
 
 class Fleet(NamedTuple):
-    """What is known of a fleet from its own tracks."""
+    """Holds what is known of a fleet from its own tracks."""
 
     passages: Passages
     belief: Belief
@@ -56,7 +56,7 @@ class Questions(NamedTuple):
 def believe(passages: Passages) -> Belief:
     """Returns what a fleet's own tracks say; PRIOR if they are too few to say anything."""
     asked = questions(passages)
-    distance_m, path, like = known_of(passages, asked)
+    distance_m, path, like = ask_others(passages, asked)
     log_s, known = np.log(asked.seconds + FLOOR_S), np.array([one is not None for one in like], np.bool_)
     some = [one for one in like if one is not None]
     return Belief(
@@ -95,7 +95,7 @@ def questions(passages: Passages, *, seed: int = 0) -> Questions:
     return Questions(columns[:, 0].astype(np.int64), columns[:, 1:3], columns[:, 3:5], columns[:, 5])
 
 
-def known_of(passages: Passages, asked: Questions) -> tuple[F64, F64, list[Like | None]]:
+def ask_others(passages: Passages, asked: Questions) -> tuple[F64, F64, list[Like | None]]:
     """Returns what `times.arrive` takes of each question: the distance (N,), the path (N,), and the N passages, which
     are other entities'."""
     ahead_m = damped_s(KNOTS_S, ModelConfig.damping_s)[:, None] * asked.velocity_mps[:, None]  # (N, K, 2)

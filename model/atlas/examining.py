@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.atlas.asking import Estimate
 from model.atlas.believing import HORIZONS_S, UNFITTED, Belief, Forecast, combine, fit, holds
-from model.atlas.passages import firsts
+from model.atlas.passages import firsts, ranks
 from model.atlas.questions import Questions
 from model.kinematics.geo import F64
 
@@ -39,7 +39,7 @@ def examine(questions: Questions, forecasts: Forecasts, estimates: Estimates) ->
     if len(questions) < LEAST:
         return Report(UNFITTED, {"questions": len(questions)})
     model, found, happened_m = forecasts(questions), estimates(questions), questions.happened_m
-    surely = known_surely(questions)
+    surely = choose_sure(questions)
     belief = fit(model, found, happened_m, surely)
     dt_s = np.tile(HORIZONS_S, (len(questions), 1))
     moved = combine(model, found, dt_s, belief)
@@ -61,23 +61,22 @@ def fair(questions: Questions) -> Questions:
     return Questions.of(questions.rows, len(questions), -(-len(questions) // vehicles))
 
 
-def known_surely(questions: Questions) -> NDArray[np.bool_]:
+def choose_sure(questions: Questions) -> NDArray[np.bool_]:
     """Returns of which questions it is known [Q, B] by a ping near the time where the thing was: a line between two
     pings is smoother than a way. No vehicle counts more often than vehicles do in the mean. Where such questions are
     not LEAST_NEAR, of LEAST_VEHICLES, all that are known count.
     """
-    known = np.isfinite(questions.happened_m[..., 0])
-    out: NDArray[np.bool_] = known & questions.rows["near"]
-    order = np.argsort(questions.rows["id"], kind="stable")
-    begins = firsts(questions.rows["id"][order])
+    out: NDArray[np.bool_] = np.isfinite(questions.happened_m[..., 0])
+    near, ids = out & questions.rows["near"], questions.rows["id"]
+    order = np.argsort(ids, kind="stable")
     for column in range(len(HORIZONS_S)):
-        near = out[order, column]
-        before = np.cumsum(near) - near
-        rank = before - np.maximum.accumulate(np.where(begins, before, 0))
-        vehicles = len(np.unique(questions.rows["id"][order][near]))
-        chosen = near & (rank < -(-int(near.sum()) // max(vehicles, 1)))
-        enough = vehicles >= LEAST_VEHICLES and chosen.sum() >= LEAST_NEAR
-        out[order, column] = chosen if enough else known[order, column]
+        rows = order[near[order, column]]
+        begins = firsts(ids[rows])
+        vehicles = int(begins.sum())
+        chosen = rows[ranks(begins) < -(-len(rows) // max(vehicles, 1))]
+        if vehicles >= LEAST_VEHICLES and len(chosen) >= LEAST_NEAR:
+            out[:, column] = False
+            out[chosen, column] = True
     return out
 
 

@@ -186,13 +186,13 @@ class Handlers:
 
     async def entity(self, request: web.Request) -> web.Response:
         query(request, Nothing)
-        entity_id, found = self._asked_entity(request)
+        entity_id, found = self._find_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
         about = self._about(found)
         whole = entity_json(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
-    def _asked_entity(self, request: web.Request) -> tuple[str, Entity]:
+    def _find_entity(self, request: web.Request) -> tuple[str, Entity]:
         entity_id = entity(request)
         found = self._fleet.get(entity_id)
         if found is None:
@@ -201,7 +201,7 @@ class Handlers:
 
     async def passages(self, request: web.Request) -> web.Response:
         query(request, Nothing)
-        _, found = self._asked_entity(request)
+        _, found = self._find_entity(request)
         moment = found.moment
         if moment.atlas is None or not moment.passages:
             return _json({"version": None, "passages": []})

@@ -75,7 +75,7 @@ def _tell_apart(on, near, count, ahead_s):  # type: ignore[no-untyped-def]
     for leader in range(count):
         if near.led[leader] != branching.WAYS or ways == branching.WAYS:
             continue
-        near.leader[ways], near.led_weight[ways], near.led_by_many[ways] = leader, 0.0, 0
+        near.led_weight[ways], near.led_by_many[ways] = 0.0, 0
         to_e, to_n = near.went[0, leader], near.went[1, leader]
         _set_far_from(on, near, leader, ahead_s)
         for j in range(leader, count):

@@ -53,7 +53,6 @@ NEAR: Final = np.dtype(
         ("far", "<f8", J),  # from there, squared metres
         ("went", "<f8", (2, J)),  # for one question
         ("led", "<i8", J),  # which way on it goes, of those told apart; one more: elsewhere; -1: not known far enough
-        ("leader", "<i8", branching.WAYS),  # the passage that goes each of these ways, and is nearest to the ping
         ("led_weight", "<f8", branching.WAYS),
         ("led_by_many", "<i8", branching.WAYS),  # whether two vehicles or more go it
         ("candidate", "<f8", _PART),  # squared metres

@@ -37,7 +37,7 @@ KINDS: Final[Mapping[str, Callable[[Measured], float]]] = {
 
 
 class Found(NamedTuple):
-    """What was measured by run, and in each by rate, and what the workers with an atlas published."""
+    """Holds what was measured, by run and in each by rate, and what the workers with an atlas published."""
 
     plain: list[list[Measured]]
     guided: list[list[Measured]]

@@ -135,7 +135,7 @@ def _wait_until_fed(rig: Rig, first: Mapping[int, int]) -> None:
 
 
 def assert_each_is_of_the_log(rig: Rig, served: Sequence[VersionRecord]) -> None:
-    """As if one maker had counted the log up to where it says, and nobody had died."""
+    """Each version is as if one maker had counted the log up to where it says, and nobody had died."""
     log: dict[int, list[Record]] = defaultdict(list)
     for record in bus_feed.read(rig.servers.cluster.direct, rig.topics.pings):
         log[record.partition].append(record)

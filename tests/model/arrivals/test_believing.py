@@ -1,4 +1,4 @@
-"""What made-up fleets find out of themselves: of each it is known how it goes."""
+"""Tests what made-up fleets find out of themselves: of each it is known how it goes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.arrivals.believing import FEW, HALF, RADIUS_M, believe, first_inside, fit_from, known_of, questions
+from model.arrivals.believing import FEW, HALF, RADIUS_M, ask_others, believe, first_inside, fit_from, questions
 from model.arrivals.passages import MIN_ENTITIES, Passages
 from model.arrivals.times import PRIOR, Belief, arrive
 from model.kinematics.geo import F64
@@ -42,7 +42,7 @@ def halting(halt_s: float, ways: int, seed: int) -> list[F64]:
 def held(belief: Belief, fleet_: Passages) -> tuple[float, float]:
     """Returns the share of a fleet's arrivals that the 90 % intervals hold, and their mean width in s."""
     asked = questions(fleet_)
-    told = arrive(*known_of(fleet_, asked), belief).seconds
+    told = arrive(*ask_others(fleet_, asked), belief).seconds
     inside = (told[:, 0] <= asked.seconds) & (asked.seconds <= told[:, -1])
     return float(inside.mean()), float((told[:, -1] - told[:, 0]).mean())
 
@@ -120,7 +120,7 @@ def test_whatever_the_tracks_are_the_quantiles_are_finite_and_rise(speeds: list[
     """Also where all went alike, so that the terms are multiples of each other."""
     known = fleet([speed * EVERY_S * np.arange(90) for speed in speeds * again])
     belief, asked = believe(known), questions(known)
-    told = arrive(*known_of(known, asked), belief).seconds
+    told = arrive(*ask_others(known, asked), belief).seconds
     assert all(np.isfinite(one).all() for one in (*belief, told))
     assert (np.diff(told, axis=1) >= 0).all()
 

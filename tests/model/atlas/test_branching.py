@@ -1,4 +1,4 @@
-"""Where passages part that a ping was compared with, and where they do not."""
+"""Tests where passages part that a ping was compared with, and where they do not."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SOON_S: Final = 300.0  # until the next try where nothing is known yet, as in an
 
 
 class Renewing:
-    """What a history told of the fleet when it was read last; None without a history."""
+    """Holds what a history told of the fleet when it was read last; None without a history."""
 
     def __init__(self, history: History | None, every_s: float) -> None:
         """Reads it once. Raises as `History.read`."""
