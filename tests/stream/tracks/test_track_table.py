@@ -15,7 +15,7 @@ from model.api import FIX, approaches_of
 from stream.engine.entities import stored_entity
 from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, packed
 from stream.tracks.track import Accepted, Policy, Track, observe
-from stream.tracks.track_table import UNKNOWN, TrackTable
+from stream.tracks.track_table import ROW, UNKNOWN, TrackTable
 from stream.wire import Ping
 
 T0 = 1_700_000_000_000
@@ -118,6 +118,18 @@ def test_by_which_way_a_ping_came_does_not_depend_on_what_follows_in_its_batch()
         np.testing.assert_array_equal(mine, np.concatenate(one))
         np.testing.assert_array_equal(mine, defined)
     assert (np.abs(seen.approach.in_m[-1, 1:]) > np.abs(seen.approach.in_m[-1, :1]) + 100).any()
+
+
+def test_equal_tracks_are_equal_bytes_whatever_was_in_memory_before() -> None:
+    """Who stores them says the same as the next one, and nothing of what a process had in memory."""
+    tracks, slots = TrackTable(POLICY), np.arange(1_000)
+    tracks.clear(slots)
+    found = set()
+    for before in (0, 255):
+        old = [np.full(ROW.itemsize * len(slots), before, np.uint8) for _ in range(20)]
+        del old
+        found.add(tracks.copied(slots).book.tobytes())
+    assert found == {bytes(ROW.itemsize * len(slots))}
 
 
 def test_steady_pings_are_plain_from_the_second_on() -> None:
