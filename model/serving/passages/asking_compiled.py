@@ -24,7 +24,7 @@ from model.kinematics.geo import F64
 from model.serving.passages.believing_compiled import combine
 from model.serving.passages.branching_compiled import set_branches
 from model.serving.passages.nearest_compiled import (
-    FAR,
+    PER_S,
     TIMES_S,
     columns_of,
     east_scale,
@@ -88,7 +88,7 @@ def move(
     for number, atlas in enumerate(atlases):
         if (rows := sound & (which == number) & approach.came).any():
             believed = 1.0 / atlas.belief.scale, atlas.belief.log_wide
-            asked = rows, last, *approach[:2], dt_s
+            asked = rows, last, *approach[:2], dt_s, np.log(dt_s)
             _move(*columns_of(atlas.passages), *believed, *asked, mean, cov, rests_on, *parted, new_room())
     return rests_on, parted
 
@@ -128,7 +128,7 @@ def _estimate(  # type: ignore[no-untyped-def]
 @compiled
 def _move(  # type: ignore[no-untyped-def]
     bucket, stop, origin_e7, signature, on, known, mark, over_scale, log_wide,
-    rows, last, in_m, velocity_mps, dt_s, mean, cov, rests_on, share, branch, room,
+    rows, last, in_m, velocity_mps, dt_s, log_dt, mean, cov, rests_on, share, branch, room,
 ):  # fmt: skip
     near, vehicle, me = room[0], np.empty(0, np.uint64), np.uint64(0)
     for i in range(len(rows)):
@@ -139,10 +139,10 @@ def _move(  # type: ignore[no-untyped-def]
         )
         for q in range(dt_s.shape[1] if count else 0):
             found = _middle(on, near, count, dt_s[i, q])
-            if found[0] >= asking.LEAST and combine(mean[i, q], cov[i, q], found, dt_s[i, q], over_scale, log_wide):
+            if found[0] >= asking.LEAST and combine(mean, cov, i, q, found, log_dt[i, q], over_scale, log_wide):
                 rests_on[i] = count
         if rests_on[i]:
-            set_branches(on, near, count, dt_s[i, 1:], share[i], branch[i])
+            set_branches(on, near, count, dt_s, i, share, branch)
 
 
 @compiled
@@ -157,7 +157,7 @@ def _ask(  # type: ignore[no-untyped-def]
     for j in range(count):
         near.weight[j] = np.exp(-0.5 * near.apart[j] * (1 / wide2 + 1 / asking.KERNEL_M**2))
         set_way(stop, origin_e7, signature, on, known, near.row[j], near.place[j], fixes[i], scale, near, j)
-    set_beside(near)
+    set_beside(near, count)
     return count
 
 
@@ -167,33 +167,32 @@ def _middle(on, near, count, dt):  # type: ignore[no-untyped-def]
     the mean and the covariance of that."""
     total, sum_e, sum_n = 0.0, 0.0, 0.0
     for j in range(count):
+        near.counts[j], near.went[0, j], near.went[1, j] = 0.0, 0.0, 0.0
         at_s = near.begin[0, j] + dt
         upper = upper_of(at_s)
-        share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
-        if near.last[j] < upper or share > 1:
-            near.went[0, j] = FAR
+        share = (at_s - TIMES_S[upper - 1]) * PER_S[upper]
+        if near.last[j] < upper or at_s > TIMES_S[upper]:
             continue
         low_e, low_n = place(on, near, j, upper - 1)
         high_e, high_n = place(on, near, j, upper)
-        near.went[0, j] = low_e + (high_e - low_e) * share - near.begin[1, j]
-        near.went[1, j] = low_n + (high_n - low_n) * share - near.begin[2, j]
-        total += near.weight[j]
-        sum_e, sum_n = sum_e + near.weight[j] * near.went[0, j], sum_n + near.weight[j] * near.went[1, j]
+        went_e = low_e + (high_e - low_e) * share - near.begin[1, j]
+        went_n = low_n + (high_n - low_n) * share - near.begin[2, j]
+        near.counts[j], near.went[0, j], near.went[1, j] = near.weight[j], went_e, went_n
+        total, sum_e, sum_n = total + near.weight[j], sum_e + near.weight[j] * went_e, sum_n + near.weight[j] * went_n
     if total < asking.LEAST:
         return 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    # From here on those that do not count come along, with no weight: so several are counted at a time.
     e, north = sum_e / total, sum_n / total
     for _ in range(asking.ROUNDS):
         pulls, sum_e, sum_n = 0.0, 0.0, 0.0
         for j in range(count):
-            if near.went[0, j] == FAR:
-                continue
             off_e, off_n = near.went[0, j] - e, near.went[1, j] - north
-            pull = near.weight[j] / max(np.sqrt(off_e * off_e + off_n * off_n), asking.MIDDLE_M)
+            pull = near.counts[j] / max(np.sqrt(off_e * off_e + off_n * off_n), asking.MIDDLE_M)
             pulls, sum_e, sum_n = pulls + pull, sum_e + pull * near.went[0, j], sum_n + pull * near.went[1, j]
         e, north = sum_e / pulls, sum_n / pulls
     ee, en, nn = 0.0, 0.0, 0.0
     for j in range(count):
-        if near.went[0, j] != FAR:
-            off_e, off_n, of = near.went[0, j] - e, near.went[1, j] - north, near.weight[j] / total
-            ee, en, nn = ee + of * off_e * off_e, en + of * off_e * off_n, nn + of * off_n * off_n
-    return total, e, north, ee, en, nn
+        off_e, off_n = near.went[0, j] - e, near.went[1, j] - north
+        ee, en = ee + near.counts[j] * off_e * off_e, en + near.counts[j] * off_e * off_n
+        nn += near.counts[j] * off_n * off_n
+    return total, e, north, ee / total, en / total, nn / total

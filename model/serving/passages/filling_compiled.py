@@ -113,13 +113,13 @@ def _fill(  # type: ignore[no-untyped-def]
         count = _along(bucket, stop, origin_e7, signature, on, known, mark, start[i], scale, gap, near)
         for j in range(count):
             set_way(stop, origin_e7, signature, on, known, near.row[j], near.place[j], start[i], scale, near, j)
-        set_beside(near)
+        set_beside(near, count)
         for j in range(count):
             near.weight[j] = 1 / (filling.NEAR_M**2 + near.apart[j])
             set_reached(on, near.row[j], near, j, to_e, to_n, gap_s[i])
         for place in range(begin[i], begin[i + 1] if count else begin[i]):
             found = _ask_gap(on, near, count, t_s[place] / gap_s[i], to_e, to_n)
-            mix(mean[place, 0], cov[place, 0], found, 1.0, 0.0)
+            mix(mean, cov, place, 0, found, 1.0, 0.0)
         rests_on[i] = count
 
 
@@ -141,7 +141,7 @@ def _along(  # type: ignore[no-untyped-def]
                 some = min(stop[place] - begin, J)
                 for j in range(some):
                     set_way(stop, origin_e7, signature, on, known, begin + j, place, fix, scale, near, j)
-                set_beside(near)
+                set_beside(near, some)
                 for j in range(some):
                     far = near.far[j]
                     if far > filling.BESIDE_M**2 or (count == most and far >= near.apart[most - 1]):

@@ -21,6 +21,7 @@ from model.kinematics.geo import E7, M_PER_DEG, MIN_COS_LAT
 J: Final = asking.NEAREST
 TIMES_S: Final = asking.TIMES_S
 W: Final = len(TIMES_S)
+PER_S: Final = np.append(np.nan, 1 / np.diff(TIMES_S))  # [W] of the way to a place from the one before it
 FAR: Final = np.inf
 METRES_OF_E7: Final = M_PER_DEG / E7
 _GRID_S: Final = 15.0
@@ -30,6 +31,7 @@ _B: Final = asking.BESIDE
 _IN_WEIGHTS2: Final = np.array(asking.IN_WEIGHTS) ** 2
 _TILES: Final = float(1 << at.ZOOM)
 _MASK: Final = (1 << at.ZOOM) - 1
+_OCTANT: Final = (1 << at.OCTANT_BITS) - 1
 _TURN: Final = 360 * E7
 _RAD: Final = np.pi / 180.0
 _PART: Final = 128  # passages of a bucket that are compared at a time
@@ -45,6 +47,7 @@ NEAR: Final = np.dtype(
         ("mark", "<i4", J),  # -1 where there is none
         ("apart", "<f8", J),  # squared metres
         ("weight", "<f8", J),
+        ("counts", "<f8", J),  # the weight, for one question; 0 where the answer is not known
         ("last", "<i8", J),  # of the places at asking.TIMES_S, that is known
         ("way", "<f8", (_B + 1, 2, J)),  # the first of these places, in metres from its own ping
         ("own", "<f8", (2, J)),  # where its own ping is
@@ -95,26 +98,25 @@ def find_nearest(  # type: ignore[no-untyped-def]
     scale, count = east_scale(fix), 0
     for j in range(J):
         near.mark[j] = -1
-    for cell in range(4):
-        tile_x, tile_y = (beside_x if cell >= 2 else x) & _MASK, (beside_y if cell % 2 else y) & _MASK
-        for turn in range(2):
-            if turn == 1 and other == octant:
-                continue
-            wanted = (tile_x << at.COLUMN) | (tile_y << at.OCTANT_BITS) | (other if turn else octant)
-            place = np.searchsorted(bucket, wanted)
-            if place == len(bucket) or bucket[place] != wanted:
-                continue
-            for part in range(stop[place - 1] if place else 0, stop[place], _PART):
-                some = min(stop[place] - part, _PART)
-                _set_apart(stop, origin_e7, signature, place, part, some, fix, scale, in_m, velocity_mps, i, near)
-                for j in range(some if len(vehicle) else 0):
-                    if vehicle[part + j] == me:
-                        near.candidate[j] = FAR
-                least = near.apart[J - 1] if count == J else FAR
-                for j in range(some):
-                    if near.candidate[j] < least:
-                        count = put(near, J, count, part + j, place, mark[part + j], near.candidate[j])
-                        least = near.apart[J - 1] if count == J else FAR
+    for tile_x in (x & _MASK, beside_x & _MASK):
+        column = tile_x << at.COLUMN
+        place = first_place(bucket, column | (min(y, beside_y) << at.OCTANT_BITS))
+        last = column | (max(y, beside_y) << at.OCTANT_BITS) | at.STILL
+        while place < len(bucket) and bucket[place] <= last:
+            one = bucket[place] & _OCTANT
+            if one == octant or one == other:
+                for part in range(stop[place - 1] if place else 0, stop[place], _PART):
+                    some = min(stop[place] - part, _PART)
+                    _set_apart(stop, origin_e7, signature, place, part, some, fix, scale, in_m, velocity_mps, i, near)
+                    for j in range(some if len(vehicle) else 0):
+                        if vehicle[part + j] == me:
+                            near.candidate[j] = FAR
+                    least = near.apart[J - 1] if count == J else FAR
+                    for j in range(some):
+                        if near.candidate[j] < least:
+                            count = put(near, J, count, part + j, place, mark[part + j], near.candidate[j])
+                            least = near.apart[J - 1] if count == J else FAR
+            place += 1
     return count
 
 
@@ -150,7 +152,7 @@ def put(near, most, count, row, place, mark, far):  # type: ignore[no-untyped-de
     if count == most and far >= near.apart[most - 1]:
         return count
     alike = 0
-    for j in range(J):
+    for j in range(count):
         alike += near.mark[j] == mark
     if alike < asking.MOST_OF_ONE:
         count = min(count + 1, most)
@@ -167,6 +169,18 @@ def put(near, most, count, row, place, mark, far):  # type: ignore[no-untyped-de
         j -= 1
     near.row[j], near.place[j], near.mark[j], near.apart[j] = row, place, mark, far
     return count
+
+
+@compiled
+def first_place(bucket, key):  # type: ignore[no-untyped-def]
+    """Returns the first place whose bucket is not before a key: np.searchsorted, without a branch that a processor
+    would have to guess."""
+    place, many = np.uint64(0), np.uint64(len(bucket))
+    while many > np.uint64(0):
+        half = (many + np.uint64(1)) >> np.uint64(1)
+        place += half if bucket[place + half - np.uint64(1)] < key else np.uint64(0)
+        many -= half
+    return np.int64(place)
 
 
 @compiled
@@ -195,13 +209,13 @@ def set_way(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def set_beside(near):  # type: ignore[no-untyped-def]
+def set_beside(near, count):  # type: ignore[no-untyped-def]
     """Sets when some passages were nearest to the ping, where they were then, and how far apart, several at a time."""
-    for j in range(J):
+    for j in range(count):
         near.far[j] = FAR
     for number in range(_B):
         from_s, each_s = TIMES_S[number], TIMES_S[number + 1] - TIMES_S[number]
-        for j in range(J):
+        for j in range(count):
             a_e, a_n = near.way[number, 0, j], near.way[number, 1, j]
             d_e, d_n = near.way[number + 1, 0, j] - a_e, near.way[number + 1, 1, j] - a_n
             off_e, off_n = -near.own[0, j] - a_e, -near.own[1, j] - a_n
@@ -249,7 +263,7 @@ def set_reached(on, p, near, j, to_e, to_n, gap_s):  # type: ignore[no-untyped-d
 def place_at(on, near, j, at_s):  # type: ignore[no-untyped-def]
     """Returns where a passage was at a time of its known way."""
     upper = upper_of(at_s)
-    share = (at_s - TIMES_S[upper - 1]) / (TIMES_S[upper] - TIMES_S[upper - 1])
+    share = (at_s - TIMES_S[upper - 1]) * PER_S[upper]
     low_e, low_n = place(on, near, j, upper - 1)
     high_e, high_n = place(on, near, j, upper)
     return low_e + (high_e - low_e) * share, low_n + (high_n - low_n) * share
