@@ -143,6 +143,10 @@ class Stepper:
 
         into = Observed(np.zeros(len(rows), np.bool_), rows.n, rows.from_ts, rows.approach)
         self._tracks.fold(rows.slots, rows.fixes, rows.offsets, into, fold_odd)
+        if batch.asks is not None and outcomes:
+            approach = approaches_of([windows(outcome.seen) for outcome in outcomes])
+            for column, values in zip(rows.approach, approach, strict=True):
+                column[rows_of(outcomes)] = values
         self._table.touch(rows.slots, rows.slots[changed])
         return outcomes
 
@@ -170,9 +174,6 @@ class Stepper:
             outcome = Outcome(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
             seen = windows(outcome.seen)
             rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
-            if batch.asks is not None:
-                for column, value in zip(rows.approach, approaches_of([seen]), strict=True):
-                    column[row] = value[0]
             return outcome, True
         return None, True
 

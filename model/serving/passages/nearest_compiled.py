@@ -104,7 +104,7 @@ def find_nearest(  # type: ignore[no-untyped-def]
         last = column | (max(y, beside_y) << at.OCTANT_BITS) | at.STILL
         while place < len(bucket) and bucket[place] <= last:
             one = bucket[place] & _OCTANT
-            if one == octant or one == other:
+            if one in (octant, other):
                 for part in range(stop[place - 1] if place else 0, stop[place], _PART):
                     some = min(stop[place] - part, _PART)
                     _set_apart(stop, origin_e7, signature, place, part, some, fix, scale, in_m, velocity_mps, i, near)
