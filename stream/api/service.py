@@ -47,7 +47,7 @@ from stream.config.security import Refused, kafka_refusal, redis_refusal, shown
 from stream.config.settings import Settings
 from stream.config.traces import NO_TRACES, Traces
 from stream.kafka import admin
-from stream.kafka.log import reader
+from stream.kafka.reading import reader
 from stream.store.redis_store import RedisStore
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.fetching import fetched

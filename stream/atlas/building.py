@@ -11,17 +11,14 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from aiokafka.errors import KafkaError
-
 from model.api import Predictor
 from model.serving.making import Made, Rules, forecasts_of, make_version
 from stream.adapters.files import Row
 from stream.adapters.live.on_topic import reader_of
 from stream.atlas.growing import PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
-from stream.config.security import KafkaSecurity, kafka_refusal
-from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.config.security import KafkaSecurity
+from stream.kafka.reading import to_end
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.wire import Record
@@ -95,31 +92,26 @@ async def of_topic(
     bootstrap: str,
     topic: str,
     security: KafkaSecurity,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[float], None] = lambda done: None,
     without: Collection[str] = (),
     map_: str | None = None,
 ) -> Built:
-    """Returns what is known of a topic's pings up to its present end. `progress` is told how many records of how many
-    are read; `map_` names the preset or file that reads records of another form. Joins no group.
+    """Returns what is known of a topic's pings up to its present end. `progress` gets the share that is read; `map_`
+    names the preset or file that reads records of another form. Joins no group.
 
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
     is no such topic.
     """
-    servers, access, foreign = bootstrap.split(","), security.arguments(), reader_of(map_)
-    with admin.connected(bootstrap, security) as client:
-        numbers = range(admin.partitions_of(client, topic))
-    try:
-        found = await bounds(servers, [(topic, number) for number in numbers], access=access)
-        days, left_out, done, total = GrowingDays(), 0, 0, sum(end - begin for begin, end in found.values())
-        for partition, (begin, end) in found.items():
-            builder = Builder(without, foreign)
-            async for records in reread(servers, partition, begin, end, access=access):
-                builder.add(records)
-                progress(done + builder.records, total)
-            built, done = builder.built(), done + builder.records
-            days.add_all(built.days)
-            left_out += built.left_out
-    except (KafkaError, TimeoutError) as error:
-        refusal = kafka_refusal(bootstrap, security, error)
-        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error!r}") from error
-    return Built(days, left_out)
+    foreign = reader_of(map_)
+    builder, number, parts = Builder(without, foreign), 0, list[Built]()
+    async for chunk in to_end(bootstrap, topic, security):
+        if chunk.number != number:
+            parts.append(builder.built())
+            builder, number = Builder(without, foreign), chunk.number
+        builder.add(chunk.records)
+        progress(chunk.done)
+    parts.append(builder.built())
+    days = GrowingDays()
+    for one in parts:
+        days.add_all(one.days)
+    return Built(days, sum(one.left_out for one in parts))

@@ -81,7 +81,7 @@ def build(
     with _progress(silent=as_json) as advance, quiet():
         if recorded is not None:
             rows = recorded.in_order()
-            built = building.of_rows(rows, lambda done: advance(done, len(rows)), nobody)
+            built = building.of_rows(rows, lambda done: advance(done / max(1, len(rows))), nobody)
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, advance, nobody, map_))
         made = built.published(rules, predictor)
@@ -111,13 +111,13 @@ app.command()(export)
 
 
 @contextmanager
-def _progress(*, silent: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function that shows how many records of how many are read, on a terminal."""
+def _progress(*, silent: bool) -> Iterator[Callable[[float], None]]:
+    """Yields a function that shows the share of the records that are read, on a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+        task = shown.add_task("", total=1.0)
+        yield lambda done: shown.update(task, completed=done)

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer
 
 from stream.config.security import KafkaSecurity
 from stream.kafka import fetcher
-from stream.kafka.log import INPUT_ISOLATION
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.reading import INPUT_ISOLATION
 
 SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
 

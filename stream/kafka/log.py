@@ -1,28 +1,12 @@
-"""Describes the input topic as a log (committed offset, bounds, history) and reads a part of it again."""
+"""Describes a partition as a log: what a consumer group commits of it, its bounds, and whether it was cut since."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, NamedTuple
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
-from stream.config.wording import place
-from stream.kafka import fetcher
-from stream.kafka.patches import patch_aiokafka
-from stream.kafka.records.record_columns import Records
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 Partition = tuple[str, int]  # topic, number
-Isolation = Literal["read_uncommitted", "read_committed"]
-# Feeders may write in transactions (`pathcast dlq replay` does): records of an aborted one never were pings.
-INPUT_ISOLATION: Final = "read_committed"
-
-NO_ACCESS: Mapping[str, Any] = {}  # for brokers that ask for no credentials
 EPOCH: Final = "epoch="
-STALL_S = 60.0  # if the position does not move for so long before the end, the broker is not well
-REPLAY_CHUNK = 2_000  # records at a time: some 2 MB, and short enough that other partitions get their turn
 
 
 class History(NamedTuple):
@@ -185,81 +169,6 @@ def start_of(stored: int | None, seen: Seen, log: Log) -> Start:
         what = f"the log ends at {log.end}, and all below {max(read, stored)} was read: it is read anew from {cut} on"
     offset = cut if is_another else max(log.begin, min(stored, cut))
     return Start(offset, Seen(min(read, cut), now), log, cut, is_cut=True, is_guess=is_guess, why=what)
-
-
-@asynccontextmanager
-async def reader(
-    bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """Yields a started consumer of no group, whose records are `Records`. Raises KafkaError."""
-    patch_aiokafka()
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=list(bootstrap),
-        **access,
-        enable_auto_commit=False,
-        isolation_level=isolation,
-        key_deserializer=fetcher.COLUMNS,
-        auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
-    )
-    await consumer.start()
-    try:
-        yield consumer
-    finally:
-        await consumer.stop()
-
-
-async def reread(
-    bootstrap: Sequence[str],
-    partition: Partition,
-    start: int,
-    end: int,
-    *,
-    access: Mapping[str, Any] = NO_ACCESS,
-    isolation: Isolation = INPUT_ISOLATION,
-) -> AsyncGenerator[Records]:
-    """Yields the records of [start, end) that still exist, in order, in chunks. Joins no group and commits nothing.
-
-    `access` has the credentials that aiokafka needs (`stream.config.security`).
-
-    Raises:
-        RuntimeError: the position did not move for STALL_S before `end`.
-    """
-    if start >= end:
-        return  # aiokafka's `stop` raises CancelledError in a consumer that never began to fetch
-    tp = TopicPartition(*partition)
-    async with reader(bootstrap, access, isolation) as consumer:
-        consumer.assign([tp])
-        consumer.seek(tp, start)
-        moved_at = time.monotonic()
-        # The position counts, not the last record's offset: a log can end with offsets without a record (markers,
-        # compaction).
-        while (position := await consumer.position(tp)) < end:
-            polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
-            if tp in polled and (records := polled[tp].before(end)):
-                yield records
-            if await consumer.position(tp) > position:
-                moved_at = time.monotonic()
-            elif time.monotonic() - moved_at > STALL_S:
-                raise RuntimeError(
-                    f"cannot read {place(partition)} back from {position} to {end}: no record for {STALL_S} s"
-                )
-
-
-async def bounds(
-    bootstrap: Sequence[str],
-    partitions: Sequence[Partition],
-    *,
-    access: Mapping[str, Any] = NO_ACCESS,
-) -> dict[Partition, Bounds]:
-    """Returns the bounds of these partitions' logs, in the order of the partitions. Raises KafkaError."""
-    async with reader(bootstrap, access, INPUT_ISOLATION) as consumer:
-        return await bounds_by(consumer, [TopicPartition(*partition) for partition in partitions])
-
-
-async def bounds_by(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, Bounds]:
-    """Returns the same, asked by a consumer that is started."""
-    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-    return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
 
 
 class Rebalanced(Exception):

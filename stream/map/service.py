@@ -28,7 +28,7 @@ from stream.api.running import run_parts
 from stream.config.http_access import MAP_TOKEN, Address
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
-from stream.kafka.log import reader
+from stream.kafka.reading import reader
 from stream.map.access import MapAccess
 from stream.map.fleet.fleet import Fleet
 from stream.map.handlers import Handlers, Shown

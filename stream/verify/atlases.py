@@ -13,7 +13,7 @@ import numpy as np
 from model.api import Atlas, Predictor
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import to_end
 from stream.verify.published import Book
 from stream.verify.report import Example, Report
 from stream.verify.versions import Announced, Asked, Said
@@ -27,18 +27,16 @@ async def announced(settings: Settings, own: str, report: Report) -> tuple[Annou
     """Returns what the models topic says up to its present end. So call this when it is known which answers are judged:
     what a worker had to know of it for them is there then. `own` is the version of the workers' own weights.
 
-    Raises KafkaError, or as `admin.connected` does.
+    Raises as `stream.kafka.reading.to_end` does.
     """
     pings, topic = settings.topics.pings, settings.topics.models
     found = Announced(pings), AnnouncedWeights(pings, own)
-    servers, access = settings.bootstrap.split(","), settings.kafka.arguments()
     with admin.connected(settings.bootstrap, settings.kafka) as client:
         if admin.absent(client, [topic]):
             report.notes.append(f"there is no topic {topic}, so no version serves")
             return found
-    ((begin, end),) = (await bounds(servers, [(topic, 0)], access=access)).values()
-    async for records in reread(servers, (topic, 0), begin, end, access=access):
-        for key, value in zip(records.keys.each(), records.values.each(), strict=True):
+    async for chunk in to_end(settings.bootstrap, topic, settings.kafka):
+        for key, value in zip(chunk.records.keys.each(), chunk.records.values.each(), strict=True):
             for one in found:
                 one.add(key, value)
     return found

@@ -13,8 +13,9 @@ from aiokafka.errors import KafkaError
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin, log_facts
-from stream.kafka.log import Bounds, CommittedOffset, Isolation, Log, Partition, bounds_by
+from stream.kafka.log import Bounds, CommittedOffset, Log, Partition
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.reading import Isolation, bounds_by
 from stream.verify.log_history import Past, past
 from stream.verify.published import Span
 

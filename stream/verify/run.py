@@ -26,7 +26,8 @@ from stream.config.security import kafka_refusal, shown
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
 from stream.kafka import admin
-from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
+from stream.kafka.log import Partition
+from stream.kafka.reading import INPUT_ISOLATION, Isolation, reread
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore

@@ -11,7 +11,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.kafka.log import reader, reread
+from stream.kafka.reading import reader, reread
 from stream.versions.ledger import Ledger
 from stream.versions.weights import WeightsLedger
 from stream.wire import Topics

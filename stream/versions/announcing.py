@@ -22,9 +22,9 @@ from msgspec.structs import replace
 from stream.config import failpoints
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
-from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import retrieve_end
+from stream.kafka.reading import reader
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.versions.weights import WeightsLedger, ended

@@ -12,8 +12,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.kafka import fetcher, pacing
-from stream.kafka.log import INPUT_ISOLATION
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.reading import INPUT_ISOLATION
 
 # How long the broker may hold a fetch that found nothing; it answers as soon as it has a record (`stream.kafka.pacing`
 # gathers them). aiokafka keeps one fetch per broker in flight, and a partition that was drained after it was sent waits

@@ -34,7 +34,8 @@ from mode.utils.futures import notify
 
 from stream.config.wording import place
 from stream.kafka import log_facts, membership
-from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced, reread
+from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
+from stream.kafka.reading import reread
 from stream.kafka.records.record_columns import Records
 from stream.worker.consumer_thread import ConsumerThread
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -21,20 +19,16 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from stream.adapters.columns import DROPPED
 from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import why
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, in_words, kafka_refusal
+from stream.config.options import quiet
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.kafka.reading import to_end
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
 
-STALL_S: Final = 60.0  # longest wait for a record that must come: after that the broker is considered unhealthy
-CONNECT_S: Final = 15.0
-CHUNK: Final = 10_000  # records; some 2 MB
 # 2000-01-01, as for `pathcast worker`: smaller values are seconds, or a clock that was never set
 MIN_TS_MS: Final = 946_684_800_000
 # The columns, in the order of the file
@@ -64,18 +58,9 @@ def snapshot(
     is no such topic or no ping in it. `map_` names the preset or file that reads records of another form. Records that
     hold no ping are counted in the file, and so in the corpus' `dropped`.
     """
-    check_access(bootstrap, security)
     found = _Found(reader_of(map_))
-    quiet = logging.getLogger("aiokafka")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL + 1)  # errors arrive here as exceptions
-    try:
+    with quiet():
         asyncio.run(_read(found, topic, bootstrap, progress, security))
-    except (KafkaError, TimeoutError) as error:
-        refusal = kafka_refusal(bootstrap, security, error)
-        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {in_words(error)}") from error
-    finally:
-        quiet.setLevel(level)
     if found.pings == 0:
         left_out = why(found.dropped)
         raise ValueError(f"topic {topic} at {bootstrap} holds no ping{left_out and f'; records left out: {left_out}'}")
@@ -138,55 +123,7 @@ def ping_of(value: bytes | None, published_ms: int = 0, foreign: OneReader | Non
 
 
 async def _read(found: _Found, topic: str, bootstrap: str, progress: Progress, security: KafkaSecurity) -> None:
-    access = security.arguments()
-    # No consumer group: reading must not take partitions from other consumers, nor commit offsets.
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap.split(","), **access, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    try:
-        await asyncio.wait_for(consumer.start(), CONNECT_S)
-        numbers = await _partitions(consumer, topic, bootstrap, access)
-        partitions = sorted(TopicPartition(topic, number) for number in numbers)
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        total, done = max(1, sum(ends.values()) - sum(begins.values())), 0
-        for partition in partitions:
-            async for values, moved in _values(consumer, partition, begins[partition], ends[partition]):
-                found.add(values)
-                done += moved
-                progress(min(1.0, done / total))
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[str, Any]) -> set[int]:
-    # It is looked up among all topics, because asking for one by name may create it.
-    if topic not in await consumer.topics():
-        raise ValueError(f"there is no topic {topic} at {bootstrap}")
-    # From the admin client: after `topics`, the consumer's `partitions_for_topic` knows nothing of Apache Kafka's
-    # topics.
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap.split(","), **access)
-    await asyncio.wait_for(admin.start(), CONNECT_S)
-    try:
-        (described,) = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
-    return {int(each["partition"]) for each in described["partitions"]}
-
-
-async def _values(
-    consumer: Any, partition: TopicPartition, begin: int, end: int
-) -> AsyncIterator[tuple[list[Value], int]]:
-    """Yields the values of [begin, end) in chunks, each with the number of offsets that it advanced."""
-    consumer.assign([partition])
-    consumer.seek(partition, begin)
-    position, moved_at = begin, time.monotonic()
-    # The position is used, not the last record's offset: offsets without a record (markers, compaction) end a log too.
-    while position < end:
-        polled = await consumer.getmany(partition, timeout_ms=500, max_records=CHUNK)
-        now = await consumer.position(partition)
-        values = [(record.value, record.timestamp) for record in polled.get(partition, ()) if record.offset < end]
-        yield values, now - position
-        if now > position:
-            position, moved_at = now, time.monotonic()
-        elif time.monotonic() - moved_at > STALL_S:
-            raise TimeoutError(f"no record for {STALL_S:.0f} s at {position} of {end} in partition {partition[1]}")
+    async for chunk in to_end(bootstrap, topic, security):
+        found.add(list(zip(chunk.records.values.each(), chunk.records.timestamps_ms.tolist(), strict=True)))
+        progress(chunk.done)
+    progress(1.0)

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.kafka.log import bounds_by
 from stream.kafka.pacing import Pace
+from stream.kafka.reading import bounds_by
 from stream.kafka.records.record_columns import Records
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class TopicsFollowing:
         tick: Callable[[int], object] = lambda now_ms: None,
         most_records: int = POLL_RECORDS,
     ) -> None:
-        """Takes a started consumer that reads record columns (`stream.kafka.log.reader`); `refusal`, which returns what
-        an error of the brokers means if waiting does not help; `tick`, which is called about once a second; and the
-        most records that are taken at a time."""
+        """Takes a started consumer that reads record columns (`stream.kafka.reading.reader`); `refusal`, which returns
+        what an error of the brokers means if waiting does not help; `tick`, which is called about once a second; and
+        the most records that are taken at a time."""
         self._consumer = consumer
         self._sources = {one.topic: one for one in sources}
         self._refusal = refusal

@@ -22,7 +22,7 @@ from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.growing_days import GrowingDays
 from stream.config import failpoints
-from stream.kafka.log import bounds_by
+from stream.kafka.reading import bounds_by
 from stream.kafka.records.record_columns import Partition
 from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced

@@ -33,7 +33,7 @@ from stream.bench.harness.workload import Workload
 from stream.bench.workers.profile import Profile
 from stream.bench.workers.worker import NOT_PROFILED, Options, drained, profiled, stages
 from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import bounds, reread
 from stream.versions.announcing import Announcer
 from stream.versions.files import path_of
 from stream.wire import Topics, loads_forecast

@@ -40,7 +40,7 @@ from stream.bench.swap.phases import PHASES, Answer, Load, Swap, swap_of
 from stream.bench.workers.soak import scraped
 from stream.demo.embedded import free_port
 from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import bounds, reread
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
 from stream.versions.announcing import SAMPLE_S, Announcer

@@ -93,7 +93,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/kafka/fetcher.py", "", "fetch"),
     ("stream/kafka/records/record_batches.py", "", "fetch"),
     ("stream/kafka/records/decompression.py", "", "fetch"),
-    ("stream/kafka/log.py", "", "fetch"),
+    ("stream/kafka/reading.py", "", "fetch"),
     ("model/", "", "step"),
     ("stream/engine/batch.py", "", "engine"),
     ("stream/engine/engine.py", "", "engine"),

@@ -17,7 +17,8 @@ from kafka.errors import KafkaError as PlainKafkaError
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
-from stream.kafka.log import Bounds, Partition, reread
+from stream.kafka.log import Bounds, Partition
+from stream.kafka.reading import bounds, reread
 from stream.wire import CODES, ERROR_HEADER_PREFIX, JSON_PINGS, Headers, Record, context_of
 
 NUMBER: Final = re.compile(r"[0-9]{1,19}")  # as many digits as int64 has
@@ -112,9 +113,13 @@ class Box:
         """Reads the bounds and returns the box. Raises ConnectionError if no broker answers, Refused if one denies
         access, ValueError if there is no such topic."""
         with admin.connected(bootstrap, security) as client:
-            count = admin.partitions_of(client, topic)
+            partitions = [(topic, number) for number in range(admin.partitions_of(client, topic))]
         shut = cls(bootstrap, topic, {}, security)
-        return replace(shut, bounds=await asyncio.to_thread(_bounds, shut, count))
+        try:
+            found = await bounds(bootstrap.split(","), partitions, access=security.arguments())
+        except KafkaError as error:
+            raise shut.failed(f"asking Kafka at {bootstrap}", error) from error
+        return replace(shut, bounds={number: one for (_, number), one in found.items()})
 
     async def letters(self) -> AsyncGenerator[Letter]:
         """Yields all letters, partition by partition, oldest first. Foreign records in the topic are left out.
@@ -133,13 +138,13 @@ class Box:
     async def record(self, place: Place) -> Record:
         """Returns the record at one place, whatever it is. Raises ValueError if there is none."""
         number, offset = place
-        bounds = self.bounds.get(number)
-        if bounds is not None and bounds.begin <= offset < bounds.end:
+        held = self.bounds.get(number)
+        if held is not None and held.begin <= offset < held.end:
             async with aclosing(self._records((self.topic, number), offset, offset + 1)) as records:
                 async for record in records:
                     return record
-        held = ", ".join(f"{n}:{b.begin} to {n}:{b.end - 1}" for n, b in self.bounds.items() if b.end > b.begin)
-        raise ValueError(f"there is no dead letter at {number}:{offset}; {self.topic} holds {held or 'none'}")
+        all_held = ", ".join(f"{n}:{b.begin} to {n}:{b.end - 1}" for n, b in self.bounds.items() if b.end > b.begin)
+        raise ValueError(f"there is no dead letter at {number}:{offset}; {self.topic} holds {all_held or 'none'}")
 
     async def done(self, marks: Collection[str]) -> dict[str, dict[int, int]]:
         """Returns, for each mark and partition, the offset below which its letters have been put back."""
@@ -182,13 +187,6 @@ def is_done(letter: Letter, done: Mapping[str, Mapping[int, int]]) -> bool:
     return offset < done.get(letter.mark, {}).get(number, 0)
 
 
-def _bounds(box: Box, count: int) -> dict[int, Bounds]:
-    with _plain(box, None) as consumer:
-        tps = [PlainTopicPartition(box.topic, number) for number in range(count)]
-        begins, ends = consumer.beginning_offsets(tps), consumer.end_offsets(tps)
-        return {tp.partition: Bounds(begins[tp], ends[tp]) for tp in tps}
-
-
 def _committed(box: Box, numbers: Sequence[int], marks: Sequence[str]) -> dict[str, dict[int, int]]:
     done: dict[str, dict[int, int]] = {}
     for mark in marks:
@@ -200,7 +198,7 @@ def _committed(box: Box, numbers: Sequence[int], marks: Sequence[str]) -> dict[s
 
 
 @contextmanager
-def _plain(box: Box, group: str | None) -> Iterator[KafkaConsumer]:
+def _plain(box: Box, group: str) -> Iterator[KafkaConsumer]:
     """Yields a consumer that only asks and never joins the group."""
     try:
         consumer = KafkaConsumer(

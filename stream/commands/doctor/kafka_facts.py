@@ -26,7 +26,7 @@ from kafka.protocol.consumer import OffsetSpec
 from stream.config.security import KafkaSecurity
 from stream.kafka import admin
 from stream.kafka.entity_places import EntityPlaces
-from stream.kafka.log import INPUT_ISOLATION, reader
+from stream.kafka.reading import INPUT_ISOLATION, reader
 
 State = Literal["there", "absent", "hidden"]  # hidden: we may not know
 SETTINGS: Final = ("cleanup.policy", "retention.ms", "max.message.bytes", "min.insync.replicas")

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
 
 from stream.commands.forget import pings
 from stream.commands.forget.findings import Finding, Outcome
-from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.kafka.log import Bounds, Partition, bounds, reread
+from stream.kafka.log import Bounds, Partition
+from stream.kafka.reading import to_end
 
 PLACE: Final = "newest forecasts"
 LOOK_S: Final = 0.5  # between two looks at what is committed: `latest run` commits once a second by default
@@ -61,22 +60,12 @@ class Newest:
 
     async def _holding(self, entity_id: str) -> list[int]:
         """Returns the partitions in which the entity has a value. It reads the topic."""
-        bootstrap, access = self.settings.bootstrap, self.settings.kafka.arguments()
-        servers, all_of_it = bootstrap.split(","), [(self._topic, number) for number in range(self.partitions)]
-        found = []
-        try:
-            for partition, (begin, end) in (await bounds(servers, all_of_it, access=access)).items():
-                has = False
-                async for records in reread(servers, partition, begin, end, access=access):
-                    for row, key in enumerate(records.keys.each()):
-                        if key == entity_id.encode():
-                            has = bool(records.values.lengths[row] >= 0)
-                if has:
-                    found.append(partition[1])
-        except KafkaError as error:
-            refusal = kafka_refusal(bootstrap, self.settings.kafka, error)
-            raise refusal or ConnectionError(f"{self._topic} at {bootstrap} cannot be read: {error!r}") from error
-        return sorted(found)
+        has = {}
+        async for chunk in to_end(self.settings.bootstrap, self._topic, self.settings.kafka):
+            for row, key in enumerate(chunk.records.keys.each()):
+                if key == entity_id.encode():
+                    has[chunk.number] = bool(chunk.records.values.lengths[row] >= 0)
+        return sorted(number for number, has_value in has.items() if has_value)
 
     async def _written_later(self, wait_s: float) -> str:
         """Waits until the group has read all that there is now. Returns what it has not read after `wait_s`; empty if

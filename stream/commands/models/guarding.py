@@ -35,7 +35,7 @@ from stream.config.options import (
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import bounds, reread
 from stream.members.options import Metrics
 from stream.probes.beside import serving_beside
 from stream.probes.rounds import RoundPages, Rounds

@@ -9,7 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words
-from stream.kafka.log import reader, reread
+from stream.kafka.reading import reader, reread
 from stream.services.arrivals.destinations import InForce
 from stream.services.member import AWAY
 

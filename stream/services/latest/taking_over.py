@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import bounds, reread
 from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.stream_time import StreamTime
 from stream.services.latest.unit import LatestUnit, Rules, time_of

@@ -165,7 +165,7 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
 
 async def assert_a_copy_is_not_waited_for(scene: Scene, record: Record, *, commit: bool) -> None:
     """Publish a forecast again, in a transaction that ends either way. A verifier must not wait for that: it would give
-    up after `stream.kafka.log.STALL_S`, and have no report."""
+    up after `stream.kafka.reading.STALL_S`, and have no report."""
     producer = AIOKafkaProducer(bootstrap_servers=scene.kafka, transactional_id=scene.prefix)
     await producer.start()
     await producer.begin_transaction()

@@ -29,7 +29,8 @@ from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.tables import why
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin, log_facts
-from stream.kafka.log import INPUT_ISOLATION, Log, reader, reread
+from stream.kafka.log import Log
+from stream.kafka.reading import INPUT_ISOLATION, reader, reread
 from train.data.topic import COLUMNS, Value, ping_of
 
 ROWS: Final = 131_072  # of a row group, some 10 MB

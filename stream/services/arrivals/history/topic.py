@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from aiokafka.errors import KafkaError
 
 from model.arrivals.passages import Passages
 from stream.adapters.live.on_topic import reader_of
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.engine.pings import Pings
-from stream.kafka import admin
-from stream.kafka.log import bounds, reread
+from stream.kafka.reading import to_end
 from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.history.pings import Columns, Newest
 from stream.tracks.clean import Foreign
@@ -34,17 +32,9 @@ async def passages_of(live: Live, most_pings: int) -> Passages:
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
     is no such topic.
     """
-    servers, access = live.bootstrap.split(","), live.security.arguments()
     newest, numbers, foreign = Newest(most_pings), dict[str, int](), reader_of(live.map)
-    with admin.connected(live.bootstrap, live.security) as client:
-        partitions = [(live.topic, number) for number in range(admin.partitions_of(client, live.topic))]
-    try:
-        for partition, (begin, end) in (await bounds(servers, partitions, access=access)).items():
-            async for records in reread(servers, partition, begin, end, access=access):
-                newest.add(_columns(records, numbers, foreign))
-    except (KafkaError, RuntimeError) as error:
-        refusal = kafka_refusal(live.bootstrap, live.security, error) if isinstance(error, KafkaError) else None
-        raise refusal or ConnectionError(f"reading {live.topic} at {live.bootstrap} failed: {error!r}") from error
+    async for chunk in to_end(live.bootstrap, live.topic, live.security):
+        newest.add(_columns(chunk.records, numbers, foreign))
     return newest.passages()
 
 

@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 
 from model.api import Predictor
 from stream.config.security import kafka_refusal
-from stream.kafka.log import reread
+from stream.kafka.reading import reread
 from stream.kafka.records.record_columns import Records
 from stream.registry import Registry
 from stream.services.scores.owned import Beside

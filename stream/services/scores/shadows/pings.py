@@ -9,7 +9,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.kafka.log import INPUT_ISOLATION, STALL_S, reader
+from stream.kafka.reading import INPUT_ISOLATION, STALL_S, reader
 from stream.kafka.records.record_columns import Records
 from stream.services.scores.settings import ScoreSettings
 
