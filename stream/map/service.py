@@ -18,15 +18,16 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from stream.api.http.application import Gate, Listening, Pages, application
-from stream.api.http.connections import Connections
-from stream.api.http.limits import Buckets
+from stream.api.http.application import Gate, Pages, application
 from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import TopicsFollowing
 from stream.api.metrics import Metrics
 from stream.api.running import run_parts
 from stream.config.http_access import MAP_TOKEN, Address
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.kafka import admin
 from stream.kafka.reading import reader
 from stream.map.access import MapAccess
@@ -96,7 +97,7 @@ class Service:
         shown = Shown(how.title, kind, how.keep_s, how.stale_s, secrets.token_hex(4), how.folder.resolve(), how.basemap)
         self.streams = OpenStreams(how.most_streams, metrics, gate.client)
         handlers = Handlers(shown, self.fleet, self.streets, gate, access, self.streams, self.reasons)
-        self.listening = Listening(application(handlers.by_route, gate, PAGES), gate)
+        self.listening = Listening(application(handlers.by_route, gate, PAGES), connections)
         metrics.watch(
             {
                 "entities": lambda: len(self.fleet),
