@@ -39,7 +39,7 @@ async def waiting_server(connections: Connections, go_on: asyncio.Event) -> Asyn
 
 
 async def test_where_all_are_busy_the_newest_is_closed_and_the_others_are_answered() -> None:
-    connections, go_on = Connections(2), asyncio.Event()
+    connections, go_on = Connections(2, quiet_s=10 * PATIENCE_S), asyncio.Event()
     async with waiting_server(connections, go_on) as (url, begun), asyncio.timeout(PATIENCE_S):
         busy = [await raw_client.connect(url) for _ in range(2)]
         for _, writer in busy:
