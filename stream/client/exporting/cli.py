@@ -1,4 +1,4 @@
-"""`pathcast export`: tracks, forecasts and gap fills as GeoJSON, MF-JSON, kepler.gl's trips or CSV."""
+"""`pathcast export`: tracks, forecasts and gap fills as GeoJSON, MF-JSON or CSV."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ does not grow with it.
 [bold]Examples[/]
 
   pathcast export geojson --since 1h --out fleet.geojson
-  pathcast export kepler forecasts.ndjson --out trips.geojson
+  pathcast export geojson forecasts.ndjson --out forecasts.geojson
   pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
   pathcast export csv --forecasts all --out - | head
 """
@@ -42,7 +42,6 @@ does not grow with it.
 class Format(StrEnum):
     GEOJSON = "geojson"
     MF_JSON = "mf-json"
-    KEPLER = "kepler"
     CSV = "csv"
 
 
@@ -54,7 +53,7 @@ class Which(StrEnum):
 
 @secured
 def export(
-    what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json, kepler or csv")],
+    what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json or csv")],
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
     out: Annotated[str, typer.Option("--out", help="the file to write, or - for standard output")] = STDOUT,
     since: Annotated[
@@ -109,14 +108,12 @@ def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
 def _write(
     what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
 ) -> int:
-    from stream.client.exporting import geojson, kepler, lines, mf_json, table
+    from stream.client.exporting import geojson, lines, mf_json, table
 
     if what is Format.GEOJSON:
         return lines.write(sink, geojson.features(found, forecasts, region))
     if what is Format.MF_JSON:
         return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
-    if what is Format.KEPLER:
-        return lines.write(sink, kepler.features(found, forecasts))
     text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
     try:
         return table.write(text, found, forecasts)

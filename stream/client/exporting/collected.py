@@ -47,7 +47,6 @@ class _Ping(msgspec.Struct):
     ts: int
     lat: float
     lon: float
-    alt_m: float | None = None
 
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -83,7 +82,7 @@ def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str]:
         fill = loads_gapfill(line)
         return fill, fill.entity_id
     ping = decoded(_PING, line)
-    return Fix(ping.ts, ping.lat, ping.lon, ping.alt_m), str(ping.entity_id)
+    return Fix(ping.ts, ping.lat, ping.lon), str(ping.entity_id)
 
 
 def _when_and_where(record: Forecast | GapFill | Fix) -> tuple[int, Iterable[tuple[float, float]]]:
