@@ -73,7 +73,8 @@ def export(
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
-    from stream.client.exporting.collected import entities, from_lines, from_topics, opened, span_of
+    from stream.client.choosing import Wanted
+    from stream.client.exporting.collected import from_lines, from_topics, opened, span_of
     from stream.client.exporting.spool import Collected
     from stream.wire import Topics
 
@@ -81,13 +82,13 @@ def export(
         span = span_of(since, until)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
+    wanted = Wanted.of(entity or None, None)
     with quiet(), Collected() as found:
         if file is None:
-            reading = from_topics(found, bootstrap, Topics.of(prefix), security, entities(entity), span, fills=fills)
-            asyncio.run(reading)
+            asyncio.run(from_topics(found, bootstrap, Topics.of(prefix), security, wanted, span, fills=fills))
         else:
             with opened(file) as lines:
-                from_lines(found, lines, file, entities(entity), span)
+                from_lines(found, lines, file, wanted, span)
         if not fills:
             found.forget_fills()
         chosen = _chosen(found, forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST))
