@@ -53,7 +53,7 @@ class Steps:
 
 def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
-    counts: "line" or "row"."""
+    counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]
     if (more := sum(codes.values()) - len(shown)) > 0:
         shown.append(f"and {more:,} more")
