@@ -136,7 +136,7 @@ class Cursor:
         return False
 
     def after(self, row: int) -> Sequence[Point]:
-        """Returns the filled rows that come after a row."""
+        """Returns the filled rows that come after a row, and those after earlier ones that were not asked for."""
         begin = self.written
         while self.written < len(self.plan.after) and self.plan.after[self.written] <= row:
             self.written += 1

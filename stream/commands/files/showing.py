@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.commands.files.answering import Bad
+from stream.commands.files.survey import Progress as RowsDone
 
 SHOWN: Final = 20  # rows that were no pings
 EVERY_S: Final = 10.0  # between two lines where no terminal is
-
-RowsDone = Callable[[int], None]
 
 
 class Steps:

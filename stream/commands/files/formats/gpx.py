@@ -82,7 +82,6 @@ def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element
         row = _fill(child, cursor, element_of, row)
         kept.append(child)
         if isinstance(child.tag, str) and child.tag.rpartition("}")[2] == "trkpt":  # that of a comment is a function
-            cursor.at(row, row + 1)
             for point in cursor.after(row):
                 kept.append(element_of(point))
                 kept[-1].tail = child.tail

@@ -51,17 +51,10 @@ def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink:
         row = 0
         for batch in file.iter_batches(ROWS):
             kept = _marked(batch, schema)
-            points: list[Point] = []
-            order = np.empty(0, np.int64)
-            at = []
-            for one in range(row, row + len(batch)):
-                cursor.at(one, one + 1)
-                after = cursor.after(one)
-                if after:
-                    at += [one - row + 1] * len(after)
-                    points += after
-            if points:
+            first = cursor.written
+            if points := cursor.after(row + len(batch) - 1):
                 filled = _filled(points, place, schema, columns, form, geometry)
+                at = cursor.plan.after[first : cursor.written] - row + 1
                 order = np.insert(np.arange(len(batch)), at, np.arange(len(batch), len(batch) + len(points)))
                 kept = pa.concat_tables([kept, filled]).unify_dictionaries().combine_chunks().take(pa.array(order))
             writer.write_table(kept, row_group_size=len(kept) or None)
