@@ -47,7 +47,7 @@ ISOLATION: Final = "read_committed"  # forecasts of an aborted transaction never
 FOLDER: Final = Path(__file__).parent / "page"
 POLL_RECORDS: Final = 200  # some 13 ms on the event loop
 FOREVER_MS: Final = 10**15  # of the compacted topic: there, a tombstone ends an entity
-PAGES: Final = Pages(ROUTES, STREAMS, "/ is the page; stream/map/README.md has what else there is")
+PAGES: Final = Pages(ROUTES, STREAMS, "/ is the page; stream/map/routes.py has what else there is")
 
 
 @dataclass(frozen=True)
