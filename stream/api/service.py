@@ -31,10 +31,7 @@ from stream.api.asking.networks import CAPACITY, Networks
 from stream.api.asking.states import States
 from stream.api.asking.tracks import Tracks
 from stream.api.handlers import Handlers
-from stream.api.http.access import Access
-from stream.api.http.application import Gate, Listening, application
-from stream.api.http.connections import Connections
-from stream.api.http.limits import Buckets
+from stream.api.http.application import Gate, application
 from stream.api.http.tickets import Tickets
 from stream.api.live.following import Following
 from stream.api.live.newest import Newest
@@ -46,6 +43,10 @@ from stream.config.http_access import SERVE_TOKEN, Address
 from stream.config.security import Refused, kafka_refusal, redis_refusal, shown
 from stream.config.settings import Settings
 from stream.config.traces import NO_TRACES, Traces
+from stream.http.access import Access
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.kafka import admin
 from stream.kafka.reading import reader
 from stream.store.redis_store import RedisStore
@@ -136,7 +137,7 @@ class Service:
             server_id=secrets.token_hex(4),
             streams=OpenStreams(how.most_streams, metrics, gate.client),
         )
-        self.listening = Listening(application(self.handlers.by_operation, gate), gate)
+        self.listening = Listening(application(self.handlers.by_operation, gate), connections)
         metrics.watch(
             {
                 "entities": lambda: len(self.newest),

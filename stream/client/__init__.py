@@ -16,8 +16,8 @@ A subscriber needs neither the model nor its compiler: this room stands on the r
     background     an event loop in a thread, for plain loops
     frames         tables of pandas and geopandas
     regions        90 % regions as polygons
-    sinks          pathcast sink: Redis GEO, Tile38, PostGIS
-    exporting      pathcast export: GeoJSON, MF-JSON, kepler.gl, CSV
+    sinks          pathcast sink: Redis GEO, PostGIS
+    exporting      pathcast export: GeoJSON, MF-JSON, CSV
 """
 
 from stream.client.forecasts import Forecasts, GapFills

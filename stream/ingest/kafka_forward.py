@@ -21,7 +21,7 @@ from stream.config.wording import place
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.ingest.source import Source
 from stream.kafka import admin
-from stream.kafka.group_consumer import group_consumer
+from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.wire import Record, why_unread
 

@@ -36,7 +36,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from stream.adapters.live.formats.traccar import OWN
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
 from stream.kafka import admin
-from stream.kafka.group_consumer import group_consumer
+from stream.kafka.reading import group_consumer
 from stream.wire import Forecast, Record, Topics, loads_forecast
 
 log: Final = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ Records come in as columns (`records.record_columns.Records`) and go out as enco
     partitioner      where Kafka's default partitioner puts a key
     entity_places    which entities lie in several partitions, or elsewhere than there
     producer         Publisher: sends batches and offsets, in transactions or without
-    group_consumer   a consumer whose process commits offsets itself
-    log              the input topic as a log: committed offsets, bounds, reading it again
+    log              a partition as a log: committed offsets, bounds, and whether it was cut
+    reading          consumers: of a topic up to its end, of a part of a log, of a group
     log_facts        asks the brokers for the facts of a partition's log
     membership       checks that our membership of the consumer group still holds
     following        follows one topic, and shows its records

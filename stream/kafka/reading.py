@@ -149,3 +149,23 @@ async def bounds_by(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -
     """Returns the same, asked by a consumer that is started."""
     begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
+
+
+SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
+
+
+def group_consumer(bootstrap: str, security: KafkaSecurity, group: str, **more: Any) -> AIOKafkaConsumer:
+    """Returns a consumer that is not started; it reads record columns. `more` are further options of aiokafka."""
+    patch_aiokafka()
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        **security.arguments(),
+        group_id=group,
+        enable_auto_commit=False,
+        isolation_level=INPUT_ISOLATION,
+        key_deserializer=fetcher.COLUMNS,
+        auto_offset_reset="earliest",
+        session_timeout_ms=int(SESSION_S * 1000),
+        metadata_max_age_ms=10_000,  # how soon new partitions are found
+        **more,
+    )

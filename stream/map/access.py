@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from stream.api.http.access import HEADERS, Access
+from stream.http.access import HEADERS, Access
 
 COOKIE: Final = "pathcast_map"
 CONTENT_SECURITY_POLICY: Final = "; ".join(

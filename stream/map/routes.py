@@ -1,4 +1,27 @@
-"""What there is to ask, and the parameters."""
+"""Names what the page asks of the server, and the parameters.
+
+    GET /, /static/DIGEST/...        the page and its files, which browsers keep for good: the digest is of all of them
+    GET /v1/config                   title, source, times, whether there are a base map and an atlas, `server_id`
+                                     (another one after a restart)
+    GET /v1/stream?bbox=&entity=     server-sent events: `snapshot`, then `delta` up to five times a second, and `fleet`
+                                     once a second. The entity is included wherever it is. A snapshot has tracks
+                                     ([ts, lat, lon]); a delta `updates`, `fills` (a later one of a `gap_id` replaces
+                                     the former, one without points retracts it) and `gone`; `more` are those beyond
+                                     5,000
+    GET /v1/entities/ID              one entity with its whole track, former forecasts, errors and gap fills
+    GET /v1/entities/ID/passages     the passages that its newest forecast was compared with, found anew for the track
+                                     that the map keeps: [weight, [[seconds, lat, lon], ...]], the nearest first, and
+                                     the `version` of the atlas that they are of (null: the forecast rests on none)
+    GET /v1/search?q=                up to 20 ids that contain the text, those first that begin with it
+    GET /v1/history?bbox=&at=MS      the fleet at that time: each `track` up to then, and in `ahead` the first 24 places
+                                     after it, along which the page glides
+    GET /v1/atlas?bbox=&cells=N      the most travelled ways: [lat, lon, to_lat, to_lon, count]
+    GET /v1/learning                 mean errors by minute and horizon, and of how many cases they are
+    GET /basemap.pmtiles             parts of the base map, by `Range`
+    GET /healthz, /readyz, /metrics  for those who watch it
+
+Programs ask `pathcast serve` instead: nothing here is promised.
+"""
 
 from __future__ import annotations
 

@@ -18,15 +18,16 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from stream.api.http.application import Gate, Listening, Pages, application
-from stream.api.http.connections import Connections
-from stream.api.http.limits import Buckets
+from stream.api.http.application import Gate, Pages, application
 from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import TopicsFollowing
 from stream.api.metrics import Metrics
 from stream.api.running import run_parts
 from stream.config.http_access import MAP_TOKEN, Address
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.kafka import admin
 from stream.kafka.reading import reader
 from stream.map.access import MapAccess
@@ -46,7 +47,7 @@ ISOLATION: Final = "read_committed"  # forecasts of an aborted transaction never
 FOLDER: Final = Path(__file__).parent / "page"
 POLL_RECORDS: Final = 200  # some 13 ms on the event loop
 FOREVER_MS: Final = 10**15  # of the compacted topic: there, a tombstone ends an entity
-PAGES: Final = Pages(ROUTES, STREAMS, "/ is the page; stream/map/README.md has what else there is")
+PAGES: Final = Pages(ROUTES, STREAMS, "/ is the page; stream/map/routes.py has what else there is")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Service:
         shown = Shown(how.title, kind, how.keep_s, how.stale_s, secrets.token_hex(4), how.folder.resolve(), how.basemap)
         self.streams = OpenStreams(how.most_streams, metrics, gate.client)
         handlers = Handlers(shown, self.fleet, self.streets, gate, access, self.streams, self.reasons)
-        self.listening = Listening(application(handlers.by_route, gate, PAGES), gate)
+        self.listening = Listening(application(handlers.by_route, gate, PAGES), connections)
         metrics.watch(
             {
                 "entities": lambda: len(self.fleet),

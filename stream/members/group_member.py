@@ -33,10 +33,9 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
 from stream.kafka import admin, log_facts, membership
-from stream.kafka.group_consumer import SESSION_S
 from stream.kafka.log import Rebalanced, Seen, Start, start_of
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
-from stream.kafka.reading import bounds_by
+from stream.kafka.reading import SESSION_S, bounds_by
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import AnotherLog, Holding, check_follows
 

@@ -19,8 +19,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.config.security import in_words
-from stream.kafka.group_consumer import SESSION_S
 from stream.kafka.log import Seen
+from stream.kafka.reading import SESSION_S
 from stream.members import group_member
 from stream.members.continuity import Holding
 from stream.members.group_member import STOP_S, GroupMember

@@ -3,7 +3,6 @@
     plan        what a service is to its member: `Plan`, and the `Unit` of each partition number
     member      one member of such a group: takeovers that fence, and transactions
     running     a member as a command, with its topics
-    pages       its metrics and probes
     latest      the newest forecast of each entity, in a compacted topic
     arrivals    when entities are at their destinations, and how likely in areas
     avro        forecasts and gap fills as Avro, with a schema registry

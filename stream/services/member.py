@@ -29,9 +29,9 @@ from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.config import failpoints
-from stream.kafka.group_consumer import SESSION_S, group_consumer
 from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
+from stream.kafka.reading import SESSION_S, group_consumer
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member

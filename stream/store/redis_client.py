@@ -55,14 +55,14 @@ def client(url: str, security: RedisSecurity, **options: Any) -> Client:
     return made
 
 
-async def wait_for_answer(made: Client, what: str, option: str) -> None:
-    """Returns when the server, `what` for people, has answered a PING.
+async def wait_for_answer(made: Client) -> None:
+    """Returns when the server has answered a PING.
 
-    Raises ConnectionError, which names the option to look at, if it does not answer, and Refused if it denies access.
+    Raises ConnectionError if it does not answer, and Refused if it denies access.
     """
     try:
         await made.ping()
     except (RedisError, OSError) as error:
         raise redis_refusal(made.url, error) or ConnectionError(
-            f"no {what} answers at {shown(made.url)} ({error}): is it running, and is {option} right?"
+            f"no Redis answers at {shown(made.url)} ({error}): is it running, and is --redis right?"
         ) from error

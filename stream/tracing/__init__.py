@@ -4,7 +4,7 @@ points are `tracer.Tracer`, of a worker, and `requests.RequestTracer`, of `inges
 The worker's way is one of batches, so nothing is recorded while it is walked: of each sampled ping, spans are made from
 its batch's times once the batch is committed. Without a tracer no line of this package runs.
 
-    sampling      which entities are sampled, by a hash of the id; `sampling_compiled`: which pings of a batch are
+    sampling      which entities are sampled, by a hash of the id, and which pings of a batch are
     traceparent   the W3C header `traceparent`: reads it from pings and requests, writes it into what they lead to
     pings         the sampled pings of one batch: their traces' ids and the times of the batch
     span          one span, as a fact: name, parent, times, attributes

@@ -9,8 +9,7 @@ from stream.kafka.records.record_columns import Partition, Records
 from stream.tracing.naming import Named
 from stream.tracing.ping_spans import PUBLISH, spans_of
 from stream.tracing.pings import TracedBatch, TracedPing, traced_ping
-from stream.tracing.sampling import threshold
-from stream.tracing.sampling_compiled import sampled
+from stream.tracing.sampling import sampled, threshold
 from stream.tracing.span import Span
 
 # A share of 1 must not make a batch of 8,192 pings into 65,536 spans: those of a batch beyond it are left out.

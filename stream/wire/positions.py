@@ -77,6 +77,12 @@ def rms_sigma_m(cov_m2: Cov) -> float:
     return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 
+def max_sigma_m(cov_m2: Cov) -> float:
+    """Returns the standard deviation in the direction where it is largest, in metres."""
+    ee, en, nn = cov_m2
+    return math.sqrt(max((ee + nn) / 2 + math.hypot((ee - nn) / 2, en), 0.0))
+
+
 def radius2(share: float) -> float:
     """Returns the squared Mahalanobis distance up to which the region reaches that holds this share of what happens.
 

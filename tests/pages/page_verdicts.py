@@ -108,14 +108,10 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "npm install kafkajs": RECIPE,
         "mvn": RECIPE,
         "pathcast sink redis": Run(around=scenes.other_redis, ready={"pathcast sink": "forecasts read"}),
-        "pathcast sink tile38": Not(
-            "Tile38 is in none of the registries that we may use: against a stand-in of its protocol",
-            like="tests/system/client/test_sinks.py",
-        ),
         "PGPASSWORD=... pathcast sink postgis": Run(
             around=scenes.postgis, ready={"PGPASSWORD=... pathcast sink": "forecasts read"}, says=("POINT(",)
         ),
-        "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "trips.geojson"), says=("entity_id",)),
+        "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)),
     },
     "stream/contracts/README.md": {
         "pathcast contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),

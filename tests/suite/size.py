@@ -1,7 +1,7 @@
 """Counts how large pathcast is, beside the last release.
 
     python tests/suite/size.py             prints a table; CI shows it at its end
-    python tests/suite/size.py --release   adds what it counted to `sizes.tsv`, when a release is made
+    python tests/suite/size.py release   adds what it counted to `sizes.tsv`, when a release is made
 
 Lines and files are of Python outside tests. Rooms are the packages of `stream`, and an arrow goes from one to another
 that it imports. Commands are what `pathcast --help` and the help of each group show. The manual is every page of
@@ -116,7 +116,7 @@ def render(now: Size, release: str, before: Size) -> str:
 
 if __name__ == "__main__":
     size, known = measure_size(), read_releases()
-    if sys.argv[1:] == ["--release"]:
+    if sys.argv[1:] == ["release"]:
         with RELEASES.open("a") as file:
             file.write("\t".join([version("pathcast"), *map(str, size)]) + "\n")
     print(render(size, *list(known.items())[-1]))

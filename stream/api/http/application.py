@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
-from stream.api.http.access import PREFLIGHT, Access
-from stream.api.http.connections import KEEP_ALIVE_S, Connections
-from stream.api.http.limits import Buckets
 from stream.api.http.problems import Refusal
 from stream.api.http.reading import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.api.operations import OPERATIONS
-from stream.config.http_access import Address
-from stream.config.http_log import http_logger
+from stream.http.access import PREFLIGHT, Access
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
 from stream.tracing.traceparent import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it
@@ -32,9 +30,6 @@ log = logging.getLogger(__name__)
 ANSWER_S: Final = 15.0  # the longest that an answer may take which is no stream
 TICKET: Final = "ticket"  # the parameter that may stand for the token
 STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
-MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
-MAX_HEADER_BYTES: Final = 4_096
-MAX_HEADERS: Final = 64
 UNTRACED: Final = ("health", "ready", "metrics")  # operations that programs ask all the time
 UNKNOWN: Final = "unknown"  # the operation of a request for a page that there is not
 
@@ -201,44 +196,3 @@ def _as_refusal(request: web.Request, error: web.HTTPException, hint: str) -> Re
     if error.status == 413:
         return Refusal("too_large", f"at most {MAX_BODY_BYTES} bytes are read")
     return Refusal("bad_body", error.reason)
-
-
-class Listening:
-    """The server at its address."""
-
-    def __init__(self, app: web.Application, gate: Gate) -> None:
-        # No access log: it would say who asks where whom is.
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=http_logger(),
-            keepalive_timeout=KEEP_ALIVE_S,
-            lingering_time=0.0,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-            auto_decompress=False,
-            shutdown_timeout=1.0,
-        )
-        self._gate = gate
-        self._sweeping: asyncio.Task[None] | None = None
-
-    async def start(self, address: Address) -> Address:
-        """Listens, and returns the address with its real port. Raises OSError."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, address.host, address.port, backlog=128)
-        await site.start()
-        server = self._runner.server
-        assert server is not None, "it was set up"
-        self._sweeping = asyncio.create_task(self._gate.connections.run(server))
-        return address._replace(port=self._runner.addresses[0][1])
-
-    @property
-    def connections(self) -> int:
-        server = self._runner.server
-        return 0 if server is None else len(server.connections)
-
-    async def stop(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-        await self._runner.cleanup()

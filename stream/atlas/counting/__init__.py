@@ -1,7 +1,6 @@
 """`pathcast atlas run`: counts a topic's pings as they come, and makes versions of the atlas.
 
 settings  what a member is told
-servers   how it reaches Kafka and Redis
 member    one of the group that shares the partitions: counts, and writes to Redis
 owned     a partition that is ours
 making    makes a version of what Redis holds of all partitions, and announces it

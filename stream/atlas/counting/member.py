@@ -21,9 +21,9 @@ from stream.adapters.live.on_topic import reader_of
 from stream.atlas.counting.making import Announced, Maker
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.pages import Pages
-from stream.atlas.counting.servers import consumer_of, reach
 from stream.atlas.counting.settings import RunSettings
-from stream.config.security import in_words
+from stream.config.security import in_words, shown
+from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S
@@ -32,6 +32,21 @@ from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
 from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import NotAnnounced
+
+
+def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
+    """Returns the consumer of a member, which is not started."""
+    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
+
+
+async def reach(store: DaysStore, settings: RunSettings) -> None:
+    """Raises ConnectionError if Redis does not answer, Refused if it refuses."""
+    try:
+        await store.held((settings.topics.pings, 0))
+    except (RedisError, OSError) as error:
+        where = shown(settings.redis_url)
+        raise ConnectionError(f"no Redis answers at {where} ({error}): is it up, is --redis right?") from error
+
 
 log: Final = logging.getLogger(__name__)
 

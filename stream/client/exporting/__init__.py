@@ -6,6 +6,5 @@ spool       keeps these in a temporary file, so that memory does not grow with t
 paths       what is exported as paths over time, in parts where they lie across the 180th meridian
 geojson     GeoJSON (RFC 7946): tracks, forecasts, their positions and regions
 mf_json     OGC Moving Features JSON (19-045r3), for MovingPandas, MobilityDB and MEOS
-kepler      GeoJSON as the trip layer of kepler.gl wants it
 table       CSV
 """

@@ -1,4 +1,4 @@
-"""`pathcast export`: tracks, forecasts and gap fills as GeoJSON, MF-JSON, kepler.gl's trips or CSV."""
+"""`pathcast export`: tracks, forecasts and gap fills as GeoJSON, MF-JSON or CSV."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ does not grow with it.
 [bold]Examples[/]
 
   pathcast export geojson --since 1h --out fleet.geojson
-  pathcast export kepler forecasts.ndjson --out trips.geojson
+  pathcast export geojson forecasts.ndjson --out forecasts.geojson
   pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
   pathcast export csv --forecasts all --out - | head
 """
@@ -42,7 +42,6 @@ does not grow with it.
 class Format(StrEnum):
     GEOJSON = "geojson"
     MF_JSON = "mf-json"
-    KEPLER = "kepler"
     CSV = "csv"
 
 
@@ -54,7 +53,7 @@ class Which(StrEnum):
 
 @secured
 def export(
-    what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json, kepler or csv")],
+    what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json or csv")],
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
     out: Annotated[str, typer.Option("--out", help="the file to write, or - for standard output")] = STDOUT,
     since: Annotated[
@@ -74,7 +73,8 @@ def export(
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
-    from stream.client.exporting.collected import entities, from_lines, from_topics, opened, span_of
+    from stream.client.choosing import Wanted
+    from stream.client.exporting.collected import from_lines, from_topics, opened, span_of
     from stream.client.exporting.spool import Collected
     from stream.wire import Topics
 
@@ -82,13 +82,13 @@ def export(
         span = span_of(since, until)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
+    wanted = Wanted.of(entity or None, None)
     with quiet(), Collected() as found:
         if file is None:
-            reading = from_topics(found, bootstrap, Topics.of(prefix), security, entities(entity), span, fills=fills)
-            asyncio.run(reading)
+            asyncio.run(from_topics(found, bootstrap, Topics.of(prefix), security, wanted, span, fills=fills))
         else:
             with opened(file) as lines:
-                from_lines(found, lines, file, entities(entity), span)
+                from_lines(found, lines, file, wanted, span)
         if not fills:
             found.forget_fills()
         chosen = _chosen(found, forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST))
@@ -109,14 +109,12 @@ def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
 def _write(
     what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
 ) -> int:
-    from stream.client.exporting import geojson, kepler, lines, mf_json, table
+    from stream.client.exporting import geojson, lines, mf_json, table
 
     if what is Format.GEOJSON:
         return lines.write(sink, geojson.features(found, forecasts, region))
     if what is Format.MF_JSON:
         return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
-    if what is Format.KEPLER:
-        return lines.write(sink, kepler.features(found, forecasts))
     text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
     try:
         return table.write(text, found, forecasts)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import gzip
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import IO, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -47,7 +46,6 @@ class _Ping(msgspec.Struct):
     ts: int
     lat: float
     lon: float
-    alt_m: float | None = None
 
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -63,48 +61,34 @@ def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Want
         if not line.strip():
             continue
         try:
-            record, entity = _parsed(line)
+            record, entity, ts = _parsed(line)
         except msgspec.DecodeError as error:
             raise ValueError(
                 f"line {number} of {name} is no forecast, gap fill or ping ({error}): "
                 f"{shown(line[:60].decode(errors='replace'))}"
             ) from error
-        ts, places = _when_and_where(record)
-        if span.holds(ts) and wanted.takes_key(entity.encode()) and wanted.takes_places(places):
+        if span.holds(ts) and wanted.takes_key(entity.encode()):
             found.take(record, entity)
 
 
-def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str]:
+def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str, int]:
+    """Returns a record, whose it is, and its time (ms UTC)."""
     fields = decoded(_FIELDS, line)
     if "forecast_id" in fields:
         forecast = loads_forecast(line)
-        return forecast, forecast.entity_id
+        return forecast, forecast.entity_id, forecast.anchor.ts
     if "gap_id" in fields:
         fill = loads_gapfill(line)
-        return fill, fill.entity_id
+        return fill, fill.entity_id, fill.end.ts
     ping = decoded(_PING, line)
-    return Fix(ping.ts, ping.lat, ping.lon, ping.alt_m), str(ping.entity_id)
+    return Fix(ping.ts, ping.lat, ping.lon), str(ping.entity_id), ping.ts
 
 
-def _when_and_where(record: Forecast | GapFill | Fix) -> tuple[int, Iterable[tuple[float, float]]]:
-    if isinstance(record, Forecast):
-        return record.anchor.ts, FORECASTS.places(record)
-    if isinstance(record, GapFill):
-        return record.end.ts, GAP_FILLS.places(record)
-    return record.ts, ((record.lat, record.lon),)
-
-
-@contextmanager
-def opened(file: str) -> Iterator[IO[bytes]]:
-    """Yields a file of lines, unpacked if its name ends in .gz; `-` is standard input. Raises OSError."""
+def opened(file: str) -> AbstractContextManager[IO[bytes]]:
+    """Opens a file of lines, which is unpacked if its name ends in .gz; `-` is standard input. Raises OSError."""
     if file == STDIN:
-        yield sys.stdin.buffer
-    elif file.endswith(".gz"):
-        with gzip.open(file, "rb") as packed:
-            yield packed  # type: ignore[misc]  # it has what we use
-    else:
-        with Path(file).open("rb") as plain:
-            yield plain
+        return nullcontext(sys.stdin.buffer)
+    return cast(IO[bytes], (gzip.open if file.endswith(".gz") else open)(file, "rb"))
 
 
 async def from_topics(
@@ -143,7 +127,3 @@ def span_of(since: str, until: str | None) -> Span:
     if end is not None and end.time_ms is None:
         raise ValueError(f"--until {until!r} is no time: give a span such as 10m, or an RFC 3339 time with its zone")
     return Span(Since.of(since, now_ms), None if end is None else end.time_ms)
-
-
-def entities(names: Collection[str] | None) -> Wanted:
-    return Wanted.of(names or None, None)

@@ -21,7 +21,7 @@ TABLES: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -{cache_kib};
-CREATE TABLE tracks (entity TEXT, ts INTEGER, lat REAL, lon REAL, alt_m REAL, PRIMARY KEY (entity, ts)) WITHOUT ROWID;
+CREATE TABLE tracks (entity TEXT, ts INTEGER, lat REAL, lon REAL, PRIMARY KEY (entity, ts)) WITHOUT ROWID;
 CREATE TABLE forecasts (place INTEGER PRIMARY KEY, id TEXT UNIQUE, entity TEXT, ts INTEGER, raw BLOB);
 CREATE TABLE fills (place INTEGER PRIMARY KEY, id TEXT UNIQUE, revision INTEGER, kept INTEGER, raw BLOB);
 """
@@ -51,7 +51,6 @@ class Fix(NamedTuple):
     ts: int  # ms UTC
     lat: float  # degrees
     lon: float
-    alt_m: float | None = None
 
 
 class Collected:
@@ -80,11 +79,11 @@ class Collected:
         elif isinstance(record, GapFill):
             run(FILL, (record.gap_id, record.revision, bool(record.points), _ENCODE.encode(record)))
         else:
-            run("INSERT OR REPLACE INTO tracks (entity, ts, lat, lon, alt_m) VALUES (?, ?, ?, ?, ?)", (entity, *record))
+            run("INSERT OR REPLACE INTO tracks (entity, ts, lat, lon) VALUES (?, ?, ?, ?)", (entity, *record))
 
     def in_order(self) -> Iterator[tuple[str, list[Fix]]]:
         """Yields each entity's track in the order of its times."""
-        rows = self._file.execute("SELECT entity, ts, lat, lon, alt_m FROM tracks ORDER BY entity, ts")
+        rows = self._file.execute("SELECT entity, ts, lat, lon FROM tracks ORDER BY entity, ts")
         for entity, fixes in groupby(rows, key=lambda row: row[0]):
             yield entity, [Fix(*fix) for _, *fix in fixes]
 

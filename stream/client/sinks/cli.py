@@ -1,4 +1,4 @@
-"""`pathcast sink`: carries forecasts into Redis, Tile38 or PostGIS, for ever."""
+"""`pathcast sink`: carries forecasts into Redis or PostGIS, for ever."""
 
 from __future__ import annotations
 
@@ -64,35 +64,6 @@ def redis(
 
     store = RedisGeo(redis, redis_security, key=key, expire_s=seconds(expire, "--expire"))
     _run(store, "redis", bootstrap, prefix, group, since, once, security)
-
-
-@app.command()
-@secured
-def tile38(
-    tile38: Annotated[str, typer.Option("--tile38", envvar="PATHCAST_TILE38", help="redis://host:port")] = (
-        "redis://127.0.0.1:9851"
-    ),
-    key: Annotated[str, typer.Option("--key", help="the collection; those of horizons are KEY:60s ...")] = "fleet",
-    expire: Expire = "1h",
-    since: From = "earliest",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Group = None,
-    once: Once = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
-) -> None:
-    """Keep objects of Tile38 where every entity is, and where it will be at its next ping and at each horizon.
-
-    [bold]Examples[/]
-
-      pathcast sink tile38 --key fleet
-      redis-cli -p 9851 NEARBY fleet:300s POINT 30.28 -97.74 2000
-    """
-    from stream.client.sinks.tile38 import Tile38
-
-    store = Tile38(tile38, redis_security, key=key, expire_s=seconds(expire, "--expire"))
-    _run(store, "tile38", bootstrap, prefix, group, since, once, security)
 
 
 @app.command()

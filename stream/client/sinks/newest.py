@@ -37,9 +37,5 @@ def newest_of(received: Iterable[Received[Forecast]]) -> dict[str, Newest]:
 def places_of(forecast: Forecast) -> dict[str, tuple[float, float]]:
     """Returns latitude and longitude (degrees) by name: `now`, `next`, and `60s` for a horizon of 60 s."""
     anchor, step = forecast.anchor, forecast.next
-    ahead = {span(horizon.h_s): (horizon.lat, horizon.lon) for horizon in forecast.horizons}
+    ahead = {f"{horizon.h_s:g}s": (horizon.lat, horizon.lon) for horizon in forecast.horizons}
     return {NOW: (anchor.lat, anchor.lon), NEXT: (anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon)), **ahead}
-
-
-def span(h_s: float) -> str:
-    return f"{h_s:g}s"

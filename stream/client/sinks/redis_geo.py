@@ -90,7 +90,7 @@ class RedisGeo:
         self._expire_s = expire_s
 
     async def open(self) -> None:
-        await wait_for_answer(self._client, "Redis", "--redis")
+        await wait_for_answer(self._client)
 
     async def write(self, received: Sequence[Received[Forecast]]) -> int:
         newest = newest_of(received)

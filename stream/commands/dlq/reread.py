@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from stream.adapters.live.presets import Known
 from stream.commands.dlq.dead_letters import Box, Letter, check_codes, group_of, is_done
 from stream.commands.dlq.requeue import CHUNK, transactional
-from stream.ingest.publishing.letters import published
+from stream.ingest.publishing.sink import published
 from stream.wire import (
     Outgoing,
     Ping,

@@ -14,6 +14,4 @@ functions:
     redis_checks   what follows
     files_facts    weights, kernels, atlases, registry
     files_checks   what follows
-    machine        this machine: files that may be open, processor
-    showing        findings for people
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json as encoder
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from stream.commands.doctor.finding import failed
+from stream.commands.doctor.finding import Finding, Level, failed
 from stream.config.options import Json, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import DeliveryGuarantee, Settings
@@ -69,8 +72,8 @@ def doctor(
     left_out = frozenset(part.strip() for part in without.split(",") if part.strip())
     if odd := sorted(left_out - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(odd)}: expected some of {', '.join(PARTS)}", param_hint="--without")
+    from stream.commands.doctor.cli import as_json, show
     from stream.commands.doctor.examining import Asked, examine
-    from stream.commands.doctor.showing import as_json, show
 
     with quiet():
         findings = examine(
@@ -94,3 +97,26 @@ def doctor(
 
 
 doctor.__doc__ = HELP
+
+
+STYLES: Final = {
+    Level.OK: "green",
+    Level.WARNING: "yellow",
+    Level.PROBLEM: "bold red",
+    Level.UNKNOWN: "cyan",
+}
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    wide = max((len(one.check) for one in findings), default=0)
+    for one in findings:
+        line = Text.assemble((f"{one.level:<8}", STYLES[one.level]), f" {one.check:<{wide}}  {one.found}")
+        console.print(line, soft_wrap=True, highlight=False)
+        if one.advice:
+            console.print(Text(f"{'':8} {'':{wide}}  -> {one.advice}"), soft_wrap=True, highlight=False)
+    counts = Counter(one.level for one in findings)
+    console.print(", ".join(f"{level}: {counts[level]}" for level in Level), highlight=False)
+
+
+def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [one._asdict() for one in findings]

@@ -7,11 +7,41 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from stream.commands.doctor.finding import Finding, problem
+from stream.commands.doctor.finding import Finding, ok, problem, warning
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity, Refused, shown
 from stream.wire import Topics
+
+LEAST_FILES: Final = 1_024  # sockets to each broker and Redis, atlases, files of an archive
+
+
+class Machine(NamedTuple):
+    files: int  # that a process may have open; -1: without a limit
+    instructions: str  # the widest vectors that compiled code uses
+    bfloat16: bool
+
+
+def read_machine() -> Machine:
+    import resource
+
+    from model.api import processor
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return Machine(-1 if files == resource.RLIM_INFINITY else files, *processor())
+
+
+def check_machine(found: Machine) -> list[Finding]:
+    if 0 <= found.files < LEAST_FILES:
+        files = warning("open files", f"at most {found.files:,}", f"ulimit -n {LEAST_FILES} or more for the workers")
+    else:
+        files = ok("open files", "no limit" if found.files < 0 else f"at most {found.files:,}")
+    if found.instructions == "none":
+        vectors = "no AVX2: layers are plain loops, several times slower"
+        return [files, warning("processor", vectors, "run workers on a processor with AVX2")]
+    numbers = "with bfloat16" if found.bfloat16 else "without bfloat16: layers are float32, and take longer"
+    return [files, ok("processor", f"{found.instructions}, {numbers}")]
+
 
 T = TypeVar("T")
 WEIGHTS_S: Final = 60.0  # to read and check weights takes some seconds, with golden forecasts some more
@@ -79,7 +109,7 @@ def examine(asked: Asked) -> list[Finding]:
 
 def _parts(asked: Asked) -> dict[str, Part[Any]]:
     """Begins to gather all that is asked for."""
-    from stream.commands.doctor import files_facts, machine
+    from stream.commands.doctor import files_facts
 
     said: Part[files_facts.Announced] | None = None
     if asked.versions and "kafka" not in asked.without:
@@ -95,7 +125,7 @@ def _parts(asked: Asked) -> dict[str, Part[Any]]:
         "kafka": Part(lambda: _kafka(asked), 2 * asked.timeout_s),
         "redis": Part(lambda: _redis(asked), 2 * asked.timeout_s),
         "weights": Part(lambda: files_facts.weights(asked.weights), long_s),
-        "machine": Part(machine.facts, long_s),
+        "machine": Part(read_machine, long_s),
     }
     if (folder := asked.atlases) is not None:
         parts["atlases"] = Part(lambda: files_facts.atlases(folder, announced()), long_s)
@@ -139,7 +169,7 @@ _REFUSED: Final = {
 
 
 def _findings(name: str, part: Part[Any], asked: Asked) -> list[Finding]:
-    from stream.commands.doctor import files_checks, kafka_groups, kafka_topics, machine, redis_checks
+    from stream.commands.doctor import files_checks, kafka_groups, kafka_topics, redis_checks
 
     if not part.done():
         said = f"no answer within {part.within_s:g} s"
@@ -166,6 +196,6 @@ def _findings(name: str, part: Part[Any], asked: Asked) -> list[Finding]:
         "weights": files_checks.check_weights,
         "atlases": files_checks.check_atlases,
         "registry": files_checks.check_versions,
-        "machine": machine.check_machine,
+        "machine": check_machine,
     }
     return checks[name](value)

@@ -5,12 +5,12 @@ and `formats` writes the file again, with the filled rows between its own.
 
     fill_cli      `pathcast fill`
     forecast_cli  `pathcast forecast`
+    options       the options of both
     survey        the times and entities of all rows, and the order that follows
     answering     the rows through the engine, in batches
     plan          which filled row comes after which row, and which rows were no pings
     ahead         the rows that `pathcast forecast` writes
     times         a time in the form that a file has its times in
-    spread        one standard deviation of a covariance
     outputs       a file that appears whole or not at all; standard input as a file
     showing       progress, and the summary for people
     formats       CSV, NDJSON, GPX and Parquet: copied with filled rows, and written anew

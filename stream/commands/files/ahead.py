@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from stream.commands.files.spread import sigma_m
 from stream.wire import Forecast
+from stream.wire.positions import max_sigma_m
 
 
 class Ahead(NamedTuple):
@@ -40,5 +40,5 @@ def rows(said: Forecast) -> Iterator[Ahead]:
     anchor = said.anchor
     for one in said.horizons:
         at = anchor.ts + round(one.h_s * 1000)
-        place = one.lat, one.lon, sigma_m(one.cov_m2), *one.cov_m2
+        place = one.lat, one.lon, round(max_sigma_m(one.cov_m2), 1), *one.cov_m2
         yield Ahead(said.entity_id, anchor.ts, one.h_s, at, *place, said.status, said.model.version)

@@ -42,18 +42,6 @@ class Counts:
     duplicates: int = 0
 
 
-@dataclass(frozen=True)
-class Spacing:
-    """Where the points of a gap are: `step_ms` apart (0: the track's own cadence), in whole multiples of `unit_ms`."""
-
-    step_ms: int = 0
-    unit_ms: int = 1
-
-    def policy(self, window_fixes: int) -> Policy:
-        rules = Policy(window_fixes, gap_step_ms=self.step_ms, gap_unit_ms=self.unit_ms)
-        return rules._replace(max_gap_points=MOST_POINTS) if self.step_ms else rules
-
-
 def answers(
     batches: Iterable[list[tuple[int, Row]]],
     settings: Settings,
@@ -62,17 +50,20 @@ def answers(
     *,
     forecasts: bool = True,
     atlas: Path | None = None,
-    spacing: Spacing | None = None,
+    step_ms: int = 0,
+    unit_ms: int = 1,
 ) -> Iterator[tuple[int, Outgoing]]:
     """Yields the answers to the rows, each with the number of its row. `counts` is kept while it goes, and `told` hears
     how many rows are done.
 
-    Without `forecasts` only gap fills and dead letters come. `atlas` is a file that all rows ask. Raises WeightsError,
-    AtlasError and OSError for what cannot be loaded.
+    Without `forecasts` only gap fills and dead letters come. `atlas` is a file that all rows ask. The points of a gap
+    are `step_ms` apart (0: the track's own cadence), in whole multiples of `unit_ms`. Raises WeightsError, AtlasError
+    and OSError for what cannot be loaded.
     """
     predictor = Predictor.load(settings.weights)
     choice = NOTHING if atlas is None else Choice(One(Atlas.load(atlas)))
-    policy = (spacing or Spacing()).policy(predictor.history)
+    policy = Policy(predictor.history, gap_step_ms=step_ms, gap_unit_ms=unit_ms)
+    policy = policy._replace(max_gap_points=MOST_POINTS) if step_ms else policy
     engine = Engine(predictor, MemoryStore(), settings, clock_ms=lambda: 0.0, policy=policy)
     published_ms = int(time.time() * 1000)
     with asyncio.Runner() as loop:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +11,7 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
 from stream.commands.files.outputs import STD
 from stream.config.options import quiet
 from stream.config.settings import Settings
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 HELP = """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
 
 FILE is CSV (also .csv.gz), NDJSON (.ndjson, .jsonl), GPX or Parquet, or - for standard input. Columns, their order,
-types and values stay as they are. Rows that are no valid pings stay, too; they are counted, and shown with their line
+types and values stay as they are. Rows that are no valid pings stay, too; they are counted, and shown with their
 numbers. Two columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in metres.
 A filled row has only id, time, latitude and longitude besides; its other columns are empty.
 
@@ -46,15 +44,6 @@ OUT is the name of FILE with .filled before its suffix, unless --out names anoth
 """
 
 
-class Kind(StrEnum):
-    """The formats of standard input."""
-
-    NDJSON = "ndjson"
-    CSV = "csv"
-    GPX = "gpx"
-    PARQUET = "parquet"
-
-
 def fill(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="recorded pings; - is standard input")],
     *,
@@ -62,33 +51,24 @@ def fill(
         str | None, typer.Option("--out", metavar="OUT|-", help="the file to write; default: FILE.filled.SUFFIX")
     ] = None,
     columns: Columns = None,
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
-    atlas: Annotated[
-        Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
-    ] = None,
+    weights: Weights = Settings.weights,
+    atlas: AtlasFile = None,
     every: Annotated[
         str | None, typer.Option("--every", metavar="TIME", help="between filled rows: 5s, 1m; default: the cadence")
     ] = None,
     kind: Annotated[Kind, typer.Option("--format", help="of standard input")] = Kind.NDJSON,
-    force: Annotated[bool, typer.Option("--force", help="replace OUT if it exists")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     step_ms = 0 if every is None else 1000 * seconds(every, "--every")
     place = _place(file, out)
-    try:
-        outputs.check(place, force=force)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from None
-    if place == STD and (kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet")):
-        raise typer.BadParameter("Parquet is not written to standard output", param_hint="--out")
+    check_out(place, parquet=kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet"), force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, f".{kind}") as path:
         found, cursor, where = _filled(path, columns, place, weights, atlas, step_ms, console, force=force)
     summary = _summary(found, cursor, where, place, time.monotonic() - began_s)
     if as_json:
-        print(json.dumps(summary), file=sys.stderr if place == STD else sys.stdout)
+        print_json(summary, place)
     else:
         _show(found, cursor, where, place, console)
 
@@ -117,7 +97,7 @@ def _filled(
     *,
     force: bool,
 ) -> tuple[Filled, Cursor, str]:
-    """Fills the file; returns what was found, the cursor that went through it, and what its lines are called."""
+    """Fills the file; returns what was found, the cursor that went through it, and what its rows are counted by."""
     from stream.commands.files.filling import filled
     from stream.commands.files.formats.kinds import format_of
     from stream.commands.files.plan import Cursor
@@ -132,7 +112,7 @@ def _filled(
     cursor = Cursor(found.plan, [one.row for one in found.rejects.first])
     with outputs.writing(place, force=force) as sink:
         format.copy(path, recorded.columns, form, cursor, sink)
-    return found, cursor, "row" if path.suffix.lower() == ".parquet" else "line"
+    return found, cursor, {".gpx": "point", ".parquet": "row"}.get(path.suffix.lower(), "line")
 
 
 def _summary(found: Filled, cursor: Cursor, where: str, place: str, elapsed_s: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stream.adapters.recorded import Recording
 from stream.commands.files import times
-from stream.commands.files.answering import Counts, Spacing, answers, bad
+from stream.commands.files.answering import Counts, answers, bad
 from stream.commands.files.plan import Fills, Plan, Rejects
 from stream.commands.files.showing import Steps
 from stream.commands.files.survey import Survey, batches, survey
@@ -37,10 +37,10 @@ def filled(found: Recording, form: Any, weights: str, atlas: Path | None, step_m
         seen = survey(found.rows(), progress)
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     fills, rejects, counts = Fills(), Rejects(), Counts()
-    spacing = Spacing(step_ms, times.unit_ms(form, found.columns))
+    spacing = {"step_ms": step_ms, "unit_ms": times.unit_ms(form, found.columns)}
     rows = batches(found.rows, seen)
     with steps.step("filling", len(seen)) as progress:
-        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, spacing=spacing):
+        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, **spacing):
             if answer.topic == settings.topics.gapfills:
                 fills.add(loads_gapfill(answer.value or b""))
             elif answer.topic == settings.topics.dead_letters:

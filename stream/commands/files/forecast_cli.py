@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -15,6 +12,7 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
 from stream.commands.files.outputs import STD
 from stream.commands.replay import settings_of
 from stream.config.options import quiet
@@ -47,15 +45,6 @@ Standard output gets NDJSON, or what --format says.
 """
 
 
-class Kind(StrEnum):
-    """The formats of forecasts."""
-
-    NDJSON = "ndjson"
-    CSV = "csv"
-    GPX = "gpx"
-    PARQUET = "parquet"
-
-
 def forecast(
     file: Annotated[
         str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="recorded pings; - is NDJSON on standard input")
@@ -65,23 +54,16 @@ def forecast(
     kind: Annotated[Kind | None, typer.Option("--format", help="if not by the suffix of OUT")] = None,
     each: Annotated[bool, typer.Option("--each", help="from each row, not only from each entity's last")] = False,
     columns: Columns = None,
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
+    weights: Weights = Settings.weights,
     horizons: Annotated[
         str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
     ] = _HORIZONS,
-    atlas: Annotated[
-        Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace OUT if it exists")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
+    atlas: AtlasFile = None,
+    force: Force = False,
+    as_json: AsJson = False,
 ) -> None:
     settings, format = settings_of(weights, horizons), _kind(out, kind)
-    try:
-        outputs.check(out, force=force)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--out") from None
+    check_out(out, parquet=format is Kind.PARQUET, force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, ".ndjson") as path:
         recorded = recording_of(file if file != STD else str(path), columns)
@@ -98,7 +80,7 @@ def forecast(
         "seconds": round(time.monotonic() - began_s, 3),
     }
     if as_json:
-        print(json.dumps(summary), file=sys.stderr if out == STD else sys.stdout)
+        print_json(summary, out)
     else:
         _show(summary, rejects, console)
 
@@ -113,15 +95,12 @@ def _kind(out: str, given: Kind | None) -> Kind:
     if given is None and suffix not in list(Kind):
         known = ", ".join(f".{one}" for one in Kind)
         raise typer.BadParameter(f"{out}: expected {known}, or --format", param_hint="--out")
-    found = given or Kind(suffix)
-    if found is Kind.PARQUET and out == STD:
-        raise typer.BadParameter("Parquet is not written to standard output", param_hint="--out")
-    return found
+    return given or Kind(suffix)
 
 
 def _table(kind: Kind) -> Callable[[BinaryIO], Table]:
+    from stream.commands.files.formats.gpx import Gpx
     from stream.commands.files.formats.tables import Csv, Ndjson, Parquet
-    from stream.commands.files.formats.tracks import Gpx
 
     tables: dict[Kind, Callable[[BinaryIO], Table]] = {
         Kind.CSV: Csv,

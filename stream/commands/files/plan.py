@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.commands.files.answering import Bad
-from stream.commands.files.spread import sigma_m
 from stream.commands.files.survey import NO_TIME, Survey
 from stream.wire import GapFill
+from stream.wire.positions import max_sigma_m
 
+FILLED: Final = "filled"  # the column that is true for a filled row, false for one that the file had
+SIGMA: Final = "sigma_m"  # the column of a filled row's spread in metres; empty for one that the file had
 NAMED: Final = 1_000  # rows that were no pings and are told one by one; all are counted
 
 
@@ -43,7 +45,7 @@ class Fills:
             self._gaps.pop(fill.gap_id, None)
             return
         self._gaps[fill.gap_id] = [
-            Point(fill.entity_id, point.ts, point.lat, point.lon, sigma_m(point.cov_m2)) for point in fill.points
+            Point(fill.entity_id, one.ts, one.lat, one.lon, round(max_sigma_m(one.cov_m2), 1)) for one in fill.points
         ]
 
     @property
@@ -134,7 +136,7 @@ class Cursor:
         return False
 
     def after(self, row: int) -> Sequence[Point]:
-        """Returns the filled rows that come after a row."""
+        """Returns the filled rows that come after a row, and those after earlier ones that were not asked for."""
         begin = self.written
         while self.written < len(self.plan.after) and self.plan.after[self.written] <= row:
             self.written += 1

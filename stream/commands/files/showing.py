@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.commands.files.answering import Bad
+from stream.commands.files.survey import Progress as RowsDone
 
 SHOWN: Final = 20  # rows that were no pings
 EVERY_S: Final = 10.0  # between two lines where no terminal is
-
-RowsDone = Callable[[int], None]
 
 
 class Steps:
@@ -53,7 +52,7 @@ class Steps:
 
 def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
-    counts: "line" or "row"."""
+    counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]
     if (more := sum(codes.values()) - len(shown)) > 0:
         shown.append(f"and {more:,} more")

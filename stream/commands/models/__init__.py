@@ -6,5 +6,4 @@ carrying export, import
 deciding publish, promote, canary, shadow, stop, rollback
 guarding guard: rolls back and promotes by live scores; verdicts has its rule
 tables   what they print, as text
-compare  how far two sets of weights lie apart
 """

@@ -108,8 +108,7 @@ def mqtt(
       pathcast ingest mqtt --broker mqtt.example:8883 --mqtt-tls --mqtt-user pathcast --topic 'fleet/#' --format traccar
     """
     from stream.ingest.mqtt import transport
-    from stream.ingest.mqtt.formats import format_of
-    from stream.ingest.mqtt.settings import PASSWORD, MqttSettings, address
+    from stream.ingest.mqtt.settings import PASSWORD, MqttSettings, address, format_of
 
     try:
         host, port = address(broker, tls=mqtt_tls)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
@@ -19,7 +22,6 @@ from stream.adapters.files import STDIN, Row, read_part
 from stream.adapters.live.parsed import STAGE, Reader
 from stream.adapters.live.pieces import Piece
 from stream.adapters.recorded import Recording, mapped
-from stream.ingest.feeds import standard_input
 from stream.ingest.feeds.delivering import AT_ONCE, deliver
 from stream.ingest.feeds.following import Growing, Places
 from stream.ingest.feeds.framing import Lines
@@ -66,7 +68,7 @@ async def _parts(recording: Recording) -> AsyncIterator[list[Piece]]:
 async def _stdin(reader: Reader | None) -> AsyncIterator[list[Piece]]:
     """Yields what standard input has as soon as a line is there: a pipe may be silent for long."""
     lines = Lines(MAX_RECORD_BYTES + 1)  # what is longer is rejected as too large, whatever follows
-    async for data in standard_input.chunks():
+    async for data in standard_input_chunks():
         yield _of_part(_NDJSON, b"", b"\n".join(lines.push(data)), None, reader)
     yield _of_part(_NDJSON, b"", b"\n".join(lines.end()), None, reader)
 
@@ -112,3 +114,38 @@ def _of_part(path: Path, header: bytes, lines: bytes, columns: ColumnMap | None,
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+CHUNK_BYTES: Final = 64 << 10
+MAX_CHUNKS: Final = 4  # that wait; then it is not read
+
+
+async def standard_input_chunks() -> AsyncIterator[bytes]:
+    """Yields what comes, until its end.
+
+    A daemon thread reads it, and not the event loop, which cannot wait for a file; nor one of its pool, whose threads
+    Python waits for at the end, as a silent pipe never ends. It reads the descriptor: the lock of `sys.stdin`, held by
+    a thread that still waits, would end Python with a fatal error.
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Queue[bytes | OSError] = asyncio.Queue(MAX_CHUNKS)
+    descriptor = sys.stdin.fileno()
+
+    def put(item: bytes | OSError) -> None:
+        asyncio.run_coroutine_threadsafe(came.put(item), loop).result()
+
+    def read() -> None:
+        try:
+            while data := os.read(descriptor, CHUNK_BYTES):
+                put(data)
+            put(b"")
+        except OSError as error:
+            put(error)
+        except RuntimeError:  # the loop is closed: nobody listens
+            return
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    while item := await came.get():
+        if isinstance(item, OSError):
+            raise item
+        yield item

@@ -2,7 +2,6 @@
 
     webhooks    which paths there are, and what reads the messages of each
     guards      who may send
-    limits      how many connections, and how many messages a second
     server      a request from its first byte to its answer
 
 A reader that needs more of a request than its body, or that answers in another form, is a `Webhook` of its own in

@@ -18,6 +18,7 @@ from stream.adapters.live.mapping import Signed
 from stream.config.environment import INGEST_HMAC, INGEST_TOKEN, OURS
 from stream.config.http_access import MIN_TOKEN_CHARS, Address
 from stream.config.security import secret
+from stream.http.access import Access
 from stream.ingest.http.webhooks import Webhook
 
 MIN_SECRET_CHARS: Final = 8  # its owner is the sender's system, which makes longer ones
@@ -53,16 +54,13 @@ class Bearer:
     is_open = False
 
     def __init__(self, token: str) -> None:
-        self._token = token.encode()
+        self._access = Access(token)
 
     def knows(self, headers: Mapping[str, str]) -> bool:
-        scheme, _, shown = headers.get("Authorization", "").partition(" ")
-        given = shown.strip().encode(errors="surrogateescape")
+        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "basic":
-            given = _password(given)
-        elif scheme.lower() != "bearer":
-            given = b""
-        return hmac.compare_digest(given, self._token)
+            return self._access.is_token(_password(credentials.strip()))
+        return self._access.knows_bearer(headers)
 
     def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
         return True
@@ -153,8 +151,9 @@ def _secret(variable: str, least: int, environment: Mapping[str, str]) -> str | 
     return found
 
 
-def _password(credentials: bytes) -> bytes:
+def _password(credentials: str) -> str:
     try:
-        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+        found = base64.b64decode(credentials.encode(errors="surrogateescape"), validate=True).partition(b":")[2]
     except binascii.Error:
-        return b""
+        return ""
+    return found.decode(errors="surrogateescape")

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiohttp import hdrs, web
 
-from stream.config.http_access import Address, unusable
-from stream.config.http_log import http_logger
+from stream.config.http_access import Address
 from stream.config.security import Refused
+from stream.http.access import HEADERS
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.ingest.http.guards import Guard
-from stream.ingest.http.limits import LimitedServer, Rate
 from stream.ingest.http.webhooks import Webhook, counted
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.tracing.traceparent import TRACEPARENT
@@ -39,10 +41,8 @@ log: Final = logging.getLogger(__name__)
 BODY_S: Final = 10.0  # for a body; a megabyte comes in that time on the slowest of lines that anyone uses for it
 STOP_S: Final = 15.0  # for requests in flight at the end: more than Kafka may take to acknowledge (publishing.sink)
 RETRY_AFTER_S: Final = 5  # of a 503
-MAX_HEADERS: Final = 64
 STRICT: Final = "handling=strict"
-# aiohttp would name itself and Python, with their versions.
-HEADERS: Final = {"Server": "pathcast", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+IDLE_S: Final = 60.0  # a sender that has sent nothing for so long may connect again
 
 
 class Limits(NamedTuple):
@@ -70,27 +70,14 @@ async def listening(
 
     Raises OSError if the address cannot be used.
     """
-    handler = _Handler(webhooks, guards, limits, sink)
-    server = LimitedServer(
-        handler.answer,
-        limits.connections,
-        access_log=None,
-        logger=http_logger(),
-        lingering_time=0.0,
-        max_headers=MAX_HEADERS,
-        auto_decompress=False,
-    )
-    handler.server = server
-    try:
-        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port)
-    except OSError as error:
-        raise unusable(address, error, "listen") from error
-    handler.address = address._replace(port=listener.sockets[0].getsockname()[1])
+    connections = Connections(limits.connections, quiet_s=IDLE_S)
+    handler = _Handler(webhooks, guards, limits, sink, connections)
+    server = Listening(handler.answer, connections, stop_s=STOP_S)
+    handler.address = await server.start(address)
     try:
         yield handler
     finally:
-        listener.close()
-        await server.shutdown(timeout=STOP_S)
+        await server.stop()
 
 
 async def serve(
@@ -105,19 +92,23 @@ async def serve(
 
 class _Handler:
     def __init__(
-        self, webhooks: Mapping[str, Webhook], guards: Mapping[str, Guard], limits: Limits, sink: Sink
+        self,
+        webhooks: Mapping[str, Webhook],
+        guards: Mapping[str, Guard],
+        limits: Limits,
+        sink: Sink,
+        connections: Connections,
     ) -> None:
-        self.server: LimitedServer | None = None
         self.address: Address | None = None
         self.refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._webhooks = webhooks
         self._guards = guards
         self._limits = limits
-        self._rate = Rate(limits.per_s)
+        self._rate = Buckets(limits.per_s, max(1.0, limits.per_s))
         self._sink = sink
+        self._connections = connections
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        assert self.server is not None
         tracer = self._sink.tracer
         traced = None if tracer is None else tracer.begin(request.headers.get(TRACEPARENT))
         status = 0
@@ -131,7 +122,7 @@ class _Handler:
             if not request.content.at_eof():
                 response.force_close()  # the rest of the body would be taken for the next request
         finally:
-            self.server.end(request.protocol)
+            self._connections.end(request)
             if tracer is not None and traced is not None:
                 route = request.path if request.path in self._webhooks else None
                 tracer.answered(traced, request.method, route, status)
@@ -146,12 +137,11 @@ class _Handler:
             raise Refusal(405, "only POST", Allow="POST")
         if not guard.knows(request.headers):
             raise _unknown()
-        if not self._rate.allows(time.monotonic()):
+        if self._rate.take("all senders", time.monotonic()) > 0:
             raise Refusal(429, f"more than {self._limits.per_s:g} messages a second", Retry_After="1")
         _check_content(request)
         body = await self._body(request)
-        assert self.server is not None
-        self.server.begin(request.protocol)
+        self._connections.begin(request)
         if not guard.signed(request.headers, body):
             raise _unknown()
         parsed = webhook.read(body, time.time_ns() // 1_000_000, request)

@@ -1,7 +1,6 @@
 """Takes messages from an MQTT broker, and acknowledges them to it once Kafka has them (`pathcast ingest mqtt`).
 
 settings     what `pathcast ingest mqtt` is told
-formats      presets and maps, and OwnTracks, whose topics name the device
 connection   the connection to the broker
 transport    messages to the sink, and their acknowledgements
 """

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from stream.adapters.live import presets
+from stream.adapters.live.formats import owntracks
+from stream.adapters.live.parsed import Parsed
 from stream.config import environment
-from stream.ingest.mqtt.formats import TopicReader
+
+TopicReader = Callable[[bytes, int, str], list[Parsed]]  # payload, when it came in ms since 1970 UTC, topic
+
+
+class Format(NamedTuple):
+    """A format, and what reads it."""
+
+    name: str  # of the adapter
+    read: TopicReader
+
+
+def format_of(given: str) -> Format:
+    """Returns the format of a preset's name, or of a file with a map. Raises ValueError, OSError."""
+    if given == owntracks.NAME:
+        return Format(given, lambda raw, came_ms, topic: owntracks.read(raw, came_ms, owntracks.device_of(topic)))
+    found = presets.known(given)
+    return Format(found.name, lambda raw, came_ms, _: found.read(raw, came_ms))
+
 
 PASSWORD: Final = environment.MQTT_PASSWORD.removeprefix(environment.OURS)
 PORT, TLS_PORT = 1883, 8883

@@ -2,5 +2,4 @@
 
 sink      Sink: takes pings and rejects, and returns when the brokers have acknowledged them
 outbox    publishes records in rounds, and connects again by itself
-letters   how many dead letters a message becomes
 """

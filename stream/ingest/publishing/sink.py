@@ -18,7 +18,6 @@ from aiokafka.errors import KafkaError
 
 from stream.adapters.live.parsed import Parsed
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.publishing.letters import published
 from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
 from stream.kafka import admin
 from stream.tracing.traceparent import TRACEPARENT
@@ -26,6 +25,25 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dea
 
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import Publishing, Request, RequestTracer
+from collections.abc import Iterator
+
+from stream.adapters.live.parsed import Skip
+
+
+def published(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
+    """Yields the pings, and the first reject of each code, which says how many more there are."""
+    counts = Counter(one.code for one in parsed if isinstance(one, Reject))
+    seen: set[str] = set()
+    for one in parsed:
+        if isinstance(one, Skip) or (isinstance(one, Reject) and one.code in seen):
+            continue
+        if isinstance(one, Reject):
+            seen.add(one.code)
+            more = counts[one.code] - 1
+            yield one._replace(message=f"{one.message}; and {more} more {one.code} in the message") if more else one
+        else:
+            yield one
+
 
 __all__ = ["Sink", "Taken", "Unavailable"]
 

@@ -2,7 +2,6 @@
 count, is in `stream.adapters.archived`, whose reader `train`, `evaluate`, `atlas build` and `replay` use.
 
 settings    what a member is told
-parsing     records as rows, and what is left out
 writing     rows as a file
 commits     creates manifests, and clears away what others left behind
 landing     a partition that is ours: takes records, and lands them

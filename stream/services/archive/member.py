@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.adapters.archived.catalog import Catalog, of_topic
-from stream.kafka.group_consumer import SESSION_S, group_consumer
+from stream.kafka.reading import SESSION_S, group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live

@@ -22,9 +22,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from stream.config import failpoints
 from stream.kafka import admin
-from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
+from stream.kafka.reading import group_consumer
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import Holding

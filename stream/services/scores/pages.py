@@ -61,7 +61,7 @@ class Pages(ProbePages):
         return reasons if self._member.joined else ["not a member of the group yet"]
 
     def collect(self) -> Iterator[Metric]:
-        """Yields every metric: one row of README.md's table each."""
+        """Yields every metric."""
         sums, places = self._member.sums, self._member.places()
         for name, text, of in SUMS:
             family = CounterMetricFamily(f"pathcast_{name}", text, labels=Labels._fields)

@@ -10,7 +10,7 @@ import pytest
 import raw_client
 from api_rig import SECRET, Served
 
-from stream.api.http import connections
+from stream.http import connections
 
 
 async def test_the_token_guards_all_but_the_document_and_the_probes(serve: Any) -> None:

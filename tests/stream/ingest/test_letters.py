@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stream.adapters.live.parsed import Skip, reject
-from stream.ingest.publishing.letters import published
+from stream.ingest.publishing.sink import published
 from stream.wire import Ping
 
 PING = Ping(entity_id="a", ts=1_764_489_600_000, lat=1.0, lon=2.0)

@@ -15,8 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from stream.config.security import Refused
 from stream.ingest.mqtt import connection
 from stream.ingest.mqtt.connection import Connection
-from stream.ingest.mqtt.formats import format_of
-from stream.ingest.mqtt.settings import MqttSettings, address
+from stream.ingest.mqtt.settings import MqttSettings, address, format_of
 from stream.ingest.source import Source
 
 

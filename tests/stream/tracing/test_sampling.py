@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from stream.kafka.records.columns import BytesColumn
-from stream.tracing.sampling import is_sampled, threshold
-from stream.tracing.sampling_compiled import sampled
+from stream.tracing.sampling import is_sampled, sampled, threshold
 
 KEYS = [f"bus-{n}".encode() for n in range(20_000)]
 GOLDEN = [140, 326, 1312, 2286, 2423]  # of a share of 0.001

@@ -18,12 +18,10 @@ from pathlib import Path
 import bus_feed
 import postgres_server
 import pytest
-import tile38_server
 from client_rig import forecast, gap_fill
 from kafka import KafkaProducer
 from missing_servers import skip_unless_required
 from pathcast_process import environment
-from redis import Redis
 
 import stream.client
 from stream.wire import Ping, Topics, dumps
@@ -125,22 +123,6 @@ def test_redis(kafka_of_page: str, redis_url: str, tmp_path: Path) -> None:
     run("redis-cli -h {} -p {} -n {} FLUSHDB".format(*found.groups()), tmp_path)
 
 
-def test_tile38(kafka_of_page: str, tmp_path: Path, say: Callable[[str], None]) -> None:
-    """The stand-in, where there is no server, does not know NEARBY: then the objects are listed in its place."""
-    (block,) = blocks("Tile38", "sh")
-    fill, ask = lines_of(block)
-    with tile38_server.running(say) as url:
-        fill = fill.replace("redis://localhost:9851", url) + " --once"
-        run(fill, tmp_path, PATHCAST_BOOTSTRAP=kafka_of_page, PATHCAST_PREFIX=PREFIX)
-        if shutil.which("tile38-server") and shutil.which("redis-cli"):
-            told = run(ask.replace("-p 9851", f"-p {url.rpartition(':')[2]}"), tmp_path)
-        else:
-            collection = ask.split()[ask.split().index("NEARBY") + 1]
-            with Redis.from_url(url, protocol=2) as client:
-                told = str(client.execute_command("SCAN", collection))
-        assert sorted(set(re.findall(r"bus-\d", told))) == [f"bus-{bus}" for bus in range(BUSES)]
-
-
 def test_postgis(kafka_of_page: str, tmp_path: Path, say: Callable[[str], None]) -> None:
     needs("psql")
     (block,) = blocks("PostGIS", "sh")
@@ -166,8 +148,8 @@ def test_files(kafka_of_page: str, tmp_path: Path) -> None:
     kinds = [one["properties"]["kind"] for one in json.loads((tmp_path / "fleet.geojson").read_bytes())["features"]]
     assert (kinds.count("forecast"), kinds.count("gap_fill")) == (BUSES, 1)
     run(from_file, tmp_path)
-    trips = json.loads((tmp_path / "trips.geojson").read_bytes())["features"]
-    assert [one["properties"]["kind"] for one in trips] == ["track", "forecast"]
+    moving = json.loads((tmp_path / "moving.json").read_bytes())["features"]
+    assert [one["properties"]["kind"] for one in moving] == ["track", "forecast"]
     assert run(rows, tmp_path).count("track,van,") == len(pings)
 
 
@@ -180,7 +162,6 @@ def test_every_block_of_these_sections_has_a_test() -> None:
     assert {name: count for name, count in names.items() if count} == {
         "Tables and maps": 1,
         "Redis": 1,
-        "Tile38": 1,
         "PostGIS": 1,
         "Files": 1,
     }

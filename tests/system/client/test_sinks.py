@@ -1,12 +1,10 @@
-"""`pathcast sink` into Redis, Tile38 (a stand-in, where there is none) and PostgreSQL with PostGIS: what is there at
-the end, whatever was killed."""
+"""`pathcast sink` into Redis and PostgreSQL with PostGIS: what is there at the end, whatever was killed."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -16,7 +14,6 @@ import bus_feed
 import postgres_server
 import psycopg
 import pytest
-import tile38_server
 from client_rig import T0, forecast
 from command_here import Refusal, assert_refused
 from dead_members import bury
@@ -67,12 +64,6 @@ def postgres(say: Callable[[str], None]) -> Iterator[str]:
         skip_unless_required(reason)
 
 
-@pytest.fixture(scope="module")
-def tile38(say: Callable[[str], None]) -> Iterator[str]:
-    with tile38_server.running(say) as url:
-        yield url
-
-
 def sink(kafka: str, topics: Topics, *store: object, kill: str = "", group: str) -> None:
     """Runs one to the present end; with `kill`, to that place, where it must have died."""
     options = ("--once", "--bootstrap", kafka, "--prefix", topics.prefix, "--group", group)
@@ -101,7 +92,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 def test_postgis_has_every_forecast_once_wherever_the_sink_was_killed(
     kafka: str, topics: Topics, postgres: str
 ) -> None:
-    """What reads and commits is the same for all stores, so that all places are tried here, and one of the others."""
+    """What reads and commits is the same for all stores, so that all places are tried here, and one of Redis."""
     where = ("postgis", "--postgres", postgres, "--schema", "killed")
     points = [*OF_SINKS, "within_write:2"]
     killed_and_then_whole(kafka, topics, *where, points=points, group="killed")
@@ -223,40 +214,3 @@ def test_a_silent_entity_is_removed_while_others_stay(
             assert client.zrange(f"pathcast:geo:{name}", 0, -1) == ["speaks"]
         assert running.stop() == 0
         assert re.search(r"[1-9]\d* silent entities removed", running.log())
-
-
-# -- Tile38
-
-
-def asked(url: str, *command: object) -> Any:
-    with Redis.from_url(url, decode_responses=True, protocol=2) as client:
-        return client.execute_command(*command)
-
-
-def test_tile38_has_the_newest_of_each_although_the_sink_was_killed(kafka: str, topics: Topics, tile38: str) -> None:
-    key = "fleet"
-    killed_and_then_whole(kafka, topics, "tile38", "--tile38", tile38, "--key", key, points=WITHIN, group=key)
-    _, found = asked(tile38, "SCAN", key, "POINTS")
-    assert {one[0]: tuple(map(float, one[1])) for one in found} == {
-        entity: (one.anchor.lat, one.anchor.lon) for entity, one in NEWEST.items()
-    }
-    place, fields = asked(tile38, "GET", f"{key}:300s", "bus-7", "WITHFIELDS", "POINT")
-    ahead = NEWEST["bus-7"].horizons[1]
-    assert tuple(map(float, place)) == (ahead.lat, ahead.lon)
-    told = dict(zip(fields[::2], fields[1::2], strict=True))
-    assert (float(told["ts"]), float(told["sigma_m"])) == (NEWEST["bus-7"].anchor.ts + 300_000, 47.43)
-    assert 3_000 < int(asked(tile38, "TTL", key, "bus-7")) <= 3_600
-
-
-def test_tile38_keeps_the_newer_and_forgets_the_silent(kafka: str, topic_prefix: str, tile38: str) -> None:
-    topics = Topics.of(topic_prefix)
-    bus_feed.create_topics(kafka, topics, partitions=1)
-    where = ("tile38", "--tile38", tile38, "--key", topic_prefix, "--expire", "1h")
-    now_ms = time.time_ns() // 1_000_000
-    publish(kafka, topics, [forecast("bus", 5, lat=40.0)])
-    publish(kafka, topics, [forecast("silent")], timestamp_ms=now_ms - 7_200_000)
-    sink(kafka, topics, *where, group=topic_prefix)
-    publish(kafka, topics, [forecast("bus", 4, lat=50.0)])
-    sink(kafka, topics, *where, group=topic_prefix)
-    assert asked(tile38, "GET", topic_prefix, "bus", "POINT") == ["40", "-97"]
-    assert asked(tile38, "GET", topic_prefix, "silent", "POINT") is None

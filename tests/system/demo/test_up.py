@@ -62,10 +62,10 @@ POSITION = {
 
 
 def listening(up: Worker, name: str) -> str:
-    """Where a part says that it listens."""
-    found = re.search(rf"^{name} \| listens at (http://\S+):", up.log(), re.MULTILINE)
-    assert found is not None, up.log()
-    return found[1]
+    """Where a part says that it listens, as soon as it does."""
+    said = re.compile(rf"^{name} \| listens at (http://\S+):", re.MULTILINE)
+    assert eventually(lambda: said.search(up.log()) is not None), up.log()
+    return said.findall(up.log())[0]
 
 
 def posted(url: str, body: object) -> dict[str, Any]:

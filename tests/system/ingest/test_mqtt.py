@@ -23,8 +23,7 @@ from worker_process import Worker
 
 from stream.config.security import Refused
 from stream.ingest.mqtt import transport
-from stream.ingest.mqtt.formats import format_of
-from stream.ingest.mqtt.settings import MqttSettings
+from stream.ingest.mqtt.settings import MqttSettings, format_of
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.wire import Topics

@@ -28,8 +28,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from stream.config import failpoints
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.kafka.group_consumer import group_consumer
 from stream.kafka.log import History, Log, Seen, start_of
+from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members import storing_member
 from stream.members.group_member import GroupMember, Inputs

@@ -12,7 +12,6 @@ import postgres_server
 import psycopg
 import pytest
 import secured_commands
-import tile38_server
 from client_rig import forecast
 from missing_servers import skip_unless_required
 from redis import Redis
@@ -98,15 +97,6 @@ def _anew(secured: Secured) -> dict[str, str]:
     """So that there is something to write: the group's offsets go back to the beginning."""
     bus_feed.commit(secured.plain, f"{PREFIX}-redis", TOPICS.forecasts, {0: 0, 1: 0})
     return {}
-
-
-def test_tile38_is_filled(secured: Secured, password: Path, say: Callable[[str], None]) -> None:
-    with tile38_server.running(say) as url:
-        ours = settings(secured, "sink", password, TILE38=url, REDIS="", REDIS_PASSWORD="", REDIS_CA="")
-        told("sink", "tile38", "--once", env=ours)
-        with Redis.from_url(url, protocol=2) as client:
-            assert len(client.execute_command("SCAN", "fleet")[1]) == BUSES
-        refused("sink", "tile38", "--once", env=ours | {"PATHCAST_KAFKA_USER": "feeder"})
 
 
 def test_postgis_is_filled(secured: Secured, password: Path, say: Callable[[str], None]) -> None:

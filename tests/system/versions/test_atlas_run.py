@@ -24,7 +24,7 @@ from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
-from stream.atlas.counting.servers import consumer_of
+from stream.atlas.counting.member import consumer_of
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka import admin
 from stream.store.days_store import DaysStore

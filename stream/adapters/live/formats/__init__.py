@@ -1,7 +1,7 @@
 """The formats that have code of their own: one module each. Those that are only a map are in `presets`.
 
 adsb            aircraft.json of readsb and dump1090-fa
-ais             NMEA sentences of ships; ship_types has their categories
+ais             NMEA sentences of ships, and the categories of their types
 gpsd            JSON reports of gpsd
 gtfs_realtime   VehiclePositions of transit agencies
 nmea            NMEA 0183 of one GPS receiver

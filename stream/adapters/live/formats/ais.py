@@ -27,11 +27,36 @@ from typing import Any, Final
 
 from pyais.messages import AISSentence, NMEASentenceFactory
 
-from stream.adapters.live.formats.ship_types import category
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.pieces import Piece
 from stream.wire.escape import shown
 from stream.wire.fields import SECONDS_BELOW
+
+_BY_TYPE: Final = {
+    30: "fishing",
+    31: "towing",
+    32: "towing",
+    33: "dredging",
+    34: "diving",
+    35: "military",
+    36: "sailing",
+    37: "pleasure_craft",
+    50: "pilot",
+    51: "search_and_rescue",
+    52: "tug",
+    53: "port_tender",
+    54: "anti_pollution",
+    55: "law_enforcement",
+    58: "medical",
+}
+# By the first of two digits; the second is about the cargo.
+_BY_TEN: Final = {2: "wing_in_ground", 4: "high_speed_craft", 6: "passenger", 7: "cargo", 8: "tanker", 9: "other"}
+
+
+def category(ship_type: int) -> str | None:
+    """Returns the category of a type; None for 0 (not available) and for types that the table keeps for later use."""
+    return _BY_TYPE.get(ship_type) or _BY_TEN.get(ship_type // 10)
+
 
 SOURCE: Final = "ais"
 POSITIONS: Final = (1, 2, 3, 18, 19, 27)

@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.csv_rows import ERRORS, Sheet, is_packed
-from stream.commands.files.formats.marking import FILLED, SIGMA
-from stream.commands.files.plan import Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
 from stream.wire.fields import event_time_ms
 

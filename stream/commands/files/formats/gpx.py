@@ -1,41 +1,40 @@
-"""Copies GPX with filled track points. All bytes of the file are kept; filled points come between them.
+"""Copies GPX with filled track points, and writes forecasts as tracks.
 
-A filled point is marked by two elements of a namespace of their own, in its <extensions> (GPX 1.1), or directly in it
+A copy has the elements, attributes, texts and comments of the file, written anew as UTF-8; all of it is in memory. A
+filled point is marked by two elements of a namespace of their own, in its <extensions> (GPX 1.1), or directly in it
 (GPX 1.0, which has no <extensions>):
 
     <trkpt lat="30.2863000" lon="-97.7418000"><time>2026-11-25T13:22:48Z</time><extensions>
-    <pathcast:filled xmlns:pathcast="urn:pathcast:gpx:1">true</pathcast:filled>
-    <pathcast:sigma_m xmlns:pathcast="urn:pathcast:gpx:1">41.3</pathcast:sigma_m></extensions></trkpt>
+    <pathcast:filled>true</pathcast:filled><pathcast:sigma_m>41.3</pathcast:sigma_m></extensions></trkpt>
 
-The reader (`stream.adapters.formats.gpx_points`) gives the points of a file in the order of their ends; here the places
-of these ends are found by the same parser, expat.
+By ElementTree and not by gpxpy, which loses what it does not know, such as prefixed points and times that are none.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
-from xml.parsers import expat
+from typing import Any, BinaryIO, Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+from xml.sax.saxutils import escape, quoteattr
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats.gpx_points import points
-from stream.commands.files.formats.marking import FILLED, GPX_NAMESPACE, SIGMA
-from stream.commands.files.plan import Cursor, Point
+from stream.commands.files.ahead import rows
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
+from stream.wire import Forecast
 from stream.wire.fields import event_time_ms
 
-_CHUNK: Final = 1 << 20
-_WIDE: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-
-
-class End(NamedTuple):
-    """Where a track point ends: the byte after it, the line on which it begins, and its prefix (`gpx:` or nothing)."""
-
-    byte: int
-    line: int
-    prefix: str
+_OURS: Final = "urn:pathcast:gpx:1"
+_HEAD: Final = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n'
+    '<gpx version="1.1" creator="pathcast" xmlns="http://www.topografix.com/GPX/1/1" '
+    f'xmlns:pathcast="{_OURS}">\n'
+)
+_UTC: Final = "1970-01-01T00:00:00Z"  # the form of times in forecasts
 
 
 def sample(path: Path, columns: ColumnMap | None) -> str | None:
@@ -45,84 +44,75 @@ def sample(path: Path, columns: ColumnMap | None) -> str | None:
 
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
     """Writes the file with the filled points of the cursor's plan; `form` is what `sample` gave."""
-    finder, copied = Ends(), 0
-    with path.open("rb") as parsed, path.open("rb") as file:
-        head = parsed.read(2)
-        parsed.seek(0)
-        encoding = _WIDE.get(head, "ascii")
-        for row, end in enumerate(finder.of(parsed)):
-            cursor.at(row, end.line)
-            filled = cursor.after(row)
-            if filled:
-                _through(file, end.byte - copied, sink)
-                copied = end.byte
-                text = "".join("\n" + _text(point, form, end.prefix, finder.version) for point in filled)
-                sink.write(text.encode(encoding))
-        while chunk := file.read(_CHUNK):
-            sink.write(chunk)
+    builder = _Builder(insert_comments=True, insert_pis=True)
+    gpx = ElementTree.parse(path, ElementTree.XMLParser(target=builder))
+    root = gpx.getroot()
+    space = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
+    holder = "" if root.get("version") == "1.0" else "extensions"
+
+    def element_of(point: Point) -> Element:
+        text = _point(point.lat, point.lon, like(form, point.ts_ms), holder, **{FILLED: "true", SIGMA: point.sigma_m})
+        return ElementTree.fromstring(f'<gpx xmlns={quoteattr(space)} xmlns:pathcast="{_OURS}">{text}</gpx>')[0]
+
+    _fill(root, cursor, element_of, 0)
+    # The root's namespace is the default of the copy, as few readers find points that have a prefix.
+    for prefix, uri in {"pathcast": _OURS, **builder.spaces, "": space}.items():
+        with suppress(ValueError):  # ns0 and the like are ElementTree's own
+            ElementTree.register_namespace(prefix, uri)
+    gpx.write(sink, "utf-8", xml_declaration=True)
+    sink.write(b"\n")
 
 
-def _through(file: BinaryIO, count: int, sink: BinaryIO) -> None:
-    while count > 0:
-        chunk = file.read(min(count, _CHUNK))
-        count -= len(chunk)
-        sink.write(chunk)
+class _Builder(ElementTree.TreeBuilder):
+    """Remembers the prefixes of namespaces, so that a copy has them: of a prefix its first meaning, the root's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.spaces: dict[str, str] = {}
+
+    def start_ns(self, prefix: str | None, uri: str) -> None:
+        self.spaces.setdefault(prefix or "", uri)
 
 
-def _text(point: Point, form: Any, prefix: str, version: str) -> str:
-    marks = "".join(
-        f'<pathcast:{name} xmlns:pathcast="{GPX_NAMESPACE}">{value}</pathcast:{name}>'
-        for name, value in ((FILLED, "true"), (SIGMA, point.sigma_m))
-    )
-    if version != "1.0":
-        marks = f"<{prefix}extensions>{marks}</{prefix}extensions>"
-    time = f"<{prefix}time>{like(form, point.ts_ms)}</{prefix}time>"
-    return f'<{prefix}trkpt lat="{point.lat:.7f}" lon="{point.lon:.7f}">{time}{marks}</{prefix}trkpt>'
+def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element], row: int) -> int:
+    """Puts the filled points below `parent` behind the points after which they come, in the order of the reader
+    (`stream.adapters.formats.gpx_points`), which is that of their ends. Returns the number of the next point."""
+    kept = []
+    for child in parent:
+        row = _fill(child, cursor, element_of, row)
+        kept.append(child)
+        if isinstance(child.tag, str) and child.tag.rpartition("}")[2] == "trkpt":  # that of a comment is a function
+            for point in cursor.after(row):
+                kept.append(element_of(point))
+                kept[-1].tail = child.tail
+            row += 1
+    parent[:] = kept
+    return row
 
 
-class Ends:
-    """Finds the ends of track points. `version` is that of GPX, once the root element is read."""
+class Gpx:
+    """Writes forecasts as GPX 1.1: a track for each, from the row that it starts from over its horizons."""
 
-    def __init__(self) -> None:
-        self.version = ""
-        self._parser = parser = expat.ParserCreate()
-        self._found: list[End] = []
-        self._begins = 0
-        self._ended: tuple[int, str] | None = None  # line and prefix of a point whose end tag is read
-        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
-        parser.DefaultHandler = self._other
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        sink.write(_HEAD.encode())
 
-    def of(self, file: BinaryIO) -> Iterator[End]:
-        while chunk := file.read(_CHUNK):
-            self._parser.Parse(chunk, False)
-            yield from self._take()
-        self._parser.Parse(b"", True)
-        yield from self._take()
+    def write(self, said: Forecast) -> None:
+        anchor = said.anchor
+        line = [_point(anchor.lat, anchor.lon, like(_UTC, anchor.ts))]
+        line += [
+            _point(one.lat, one.lon, like(_UTC, one.forecast_ts), "extensions", **{SIGMA: one.sigma_m})
+            for one in rows(said)
+        ]
+        body = "\n".join(line)
+        self._sink.write(f"<trk><name>{escape(said.entity_id)}</name><trkseg>\n{body}\n</trkseg></trk>\n".encode())
 
-    def _take(self) -> list[End]:
-        found, self._found = self._found, []
-        return found
+    def close(self) -> None:
+        self._sink.write(b"</gpx>\n")
 
-    # An event begins where the one before it has ended, so the next event after an end tag says where the tag ends.
 
-    def _close(self) -> None:
-        if self._ended is not None:
-            self._found.append(End(self._parser.CurrentByteIndex, *self._ended))
-            self._ended = None
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._close()
-        own = name.rpartition(":")[2]
-        if own == "trkpt":
-            self._begins = self._parser.CurrentLineNumber
-        elif own == "gpx" and not self.version:
-            self.version = attributes.get("version", "1.1")
-
-    def _end(self, name: str) -> None:
-        self._close()
-        prefix, colon, own = name.rpartition(":")
-        if own == "trkpt":
-            self._ended = self._begins, prefix + colon
-
-    def _other(self, data: str) -> None:
-        self._close()
+def _point(lat: float, lon: float, time: str, holder: str = "", **marks: Any) -> str:
+    """Returns a track point, whose marks are in the element `holder`, or directly in the point."""
+    ours = "".join(f"<pathcast:{name}>{value}</pathcast:{name}>" for name, value in marks.items())
+    held = f"<{holder}>{ours}</{holder}>" if holder else ours
+    return f'<trkpt lat="{lat:.7f}" lon="{lon:.7f}"><time>{time}</time>{held}</trkpt>'

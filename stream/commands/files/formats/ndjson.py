@@ -9,8 +9,7 @@ import msgspec
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.files import MARKS, Marks
-from stream.commands.files.formats.marking import FILLED, SIGMA
-from stream.commands.files.plan import Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
 from stream.wire.fields import event_time_ms
 

@@ -17,13 +17,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from stream.adapters.column_names import ColumnMap, places
-from stream.commands.files.formats.marking import FILLED, SIGMA
-from stream.commands.files.plan import Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
 from stream.wire.fields import event_time_ms
 
 ROWS: Final = 65_536  # of a row group
-_CODECS: Final = {"SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4"}
+_CODECS: Final = {"UNCOMPRESSED": "NONE", "UNKNOWN": "SNAPPY"}  # others are written by the names that they are read by
 _POINT: Final = struct.Struct("<BIdd")  # WKB: little endian, the type of a point, x, y
 _LONGITUDE_LATITUDE: Final = ("OGC:CRS84", "EPSG:4326")
 
@@ -48,21 +47,14 @@ def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink:
     place = places(path, file.schema_arrow.names, columns)
     schema = _schema(path, file.schema_arrow)
     geometry = _geometry(schema)
-    with parquet.ParquetWriter(sink, schema, compression=_compression(file, schema)) as writer:
+    with parquet.ParquetWriter(sink, schema, compression=_compression(file)) as writer:
         row = 0
         for batch in file.iter_batches(ROWS):
             kept = _marked(batch, schema)
-            points: list[Point] = []
-            order = np.empty(0, np.int64)
-            at = []
-            for one in range(row, row + len(batch)):
-                cursor.at(one, one + 1)
-                after = cursor.after(one)
-                if after:
-                    at += [one - row + 1] * len(after)
-                    points += after
-            if points:
+            first = cursor.written
+            if points := cursor.after(row + len(batch) - 1):
                 filled = _filled(points, place, schema, columns, form, geometry)
+                at = cursor.plan.after[first : cursor.written] - row + 1
                 order = np.insert(np.arange(len(batch)), at, np.arange(len(batch), len(batch) + len(points)))
                 kept = pa.concat_tables([kept, filled]).unify_dictionaries().combine_chunks().take(pa.array(order))
             writer.write_table(kept, row_group_size=len(kept) or None)
@@ -79,20 +71,13 @@ def _schema(path: Path, own: Any) -> Any:
     return found
 
 
-def _compression(file: Any, schema: Any) -> Any:
-    """Returns the codec of each column of a file as the writer takes it; that of the first column for those that the
-    file has not."""
+def _compression(file: Any) -> dict[str, str]:
+    """Returns the codec of each column of a file as the writer takes it; new columns are not compressed."""
     if not file.metadata.num_row_groups:
-        return "snappy"
+        return {}
     group = file.metadata.row_group(0)
     chunks = [group.column(at) for at in range(group.num_columns)]
-    codecs = {chunk.path_in_schema: _codec(chunk.compression) for chunk in chunks}
-    first = next(iter(codecs.values()), "snappy")
-    return {**dict.fromkeys(schema.names, first), **codecs}
-
-
-def _codec(name: str) -> str:
-    return name.lower() if name in _CODECS else "none" if name == "UNCOMPRESSED" else "snappy"
+    return {chunk.path_in_schema: _CODECS.get(chunk.compression, chunk.compression) for chunk in chunks}
 
 
 def _marked(batch: Any, schema: Any) -> Any:
@@ -136,8 +121,6 @@ def _of_type(values: list[Any] | None, kind: Any, count: int = 0) -> Any:
         return pa.ExtensionArray.from_storage(kind, _of_type(values, kind.storage_type, count))
     if values is None:
         return pa.nulls(count, kind)
-    if pa.types.is_dictionary(kind):
-        return _of_type(values, kind.value_type).dictionary_encode().cast(kind)
     return pa.array(values).cast(kind)
 
 

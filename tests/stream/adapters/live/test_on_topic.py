@@ -14,7 +14,7 @@ from stream.adapters.live.on_topic import one_by, reader_of
 from stream.atlas.follower import Follower
 from stream.engine.pings import Pings
 from stream.kafka.records.record_columns import Records
-from stream.services.archive.parsing import parsed
+from stream.services.archive.landing import parsed
 from stream.tracks import clean
 from stream.wire import NO_TIME_MS, Ping, Record, Reject, dumps
 

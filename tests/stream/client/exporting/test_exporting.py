@@ -1,4 +1,4 @@
-"""Each format against a reader of others: shapely, geojson, MEOS, MovingPandas, csv, and kepler.gl's documentation."""
+"""Each format against a reader of others: shapely, geojson, MEOS, MovingPandas and csv."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ import pytest
 from client_rig import T0, forecast, gap_fill
 from typer.testing import CliRunner, Result
 
-from stream.client.exporting import kepler
-from stream.client.exporting.spool import Collected, Fix
 from stream.commands.main import build
 from stream.wire import Ping, dumps
 
@@ -35,7 +33,7 @@ def lines(tmp_path: Path) -> Path:
     """Three forecasts of one bus, two of a ship at the 180th meridian, a gap fill in two revisions, a retracted one,
     and pings of a van."""
     ship = [forecast("ship", step, lat=-17.0, lon=179.98 + 0.01 * step) for step in range(2)]
-    pings = [Ping(entity_id="van", ts=T0 + 1_500 * n, lat=1.0, lon=2.0 + n / 100, alt_m=7.0) for n in range(3)]
+    pings = [Ping(entity_id="van", ts=T0 + 1_500 * n, lat=1.0, lon=2.0 + n / 100) for n in range(3)]
     records = [
         *(forecast("bus-1", step, lat=30.0 + step / 1000) for step in range(3)),
         *ship,
@@ -95,35 +93,6 @@ def test_geojson_has_the_newest_forecasts_and_the_last_revision(lines: Path) -> 
     assert bus["properties"]["coordTimes"] == [f"2023-11-14T22:1{n}:20.000Z" for n in (3, 4, 5)]
 
 
-def test_kepler_trips_have_the_documented_shape(lines: Path) -> None:
-    """Features are LineStrings of [longitude, latitude, altitude, unix seconds], as the user guide of its trip layer
-    says."""
-    found = exported(lines, "kepler")
-    assert kinds(found) == {"track": 3, "forecast": 3, "gap_fill": 1}
-    for feature in found["features"]:
-        assert feature["geometry"]["type"] == "LineString"
-        line = feature["geometry"]["coordinates"]
-        assert len(line) >= 2
-        for lon, lat, alt_m, time_s in line:
-            assert abs(lon) <= 180.0
-            assert abs(lat) <= 90.0
-            assert isinstance(time_s, int)
-            assert 1_600_000_000 < time_s < 1_800_000_000, "neither milliseconds nor a small number"
-            assert alt_m == (7.0 if feature["properties"]["entity_id"] == "van" else 0.0)
-        times = [time_s for *_, time_s in line]
-        assert times == sorted(set(times))
-    (van,) = [one for one in found["features"] if one["properties"]["entity_id"] == "van"]
-    assert van["geometry"]["coordinates"][1] == [2.01, 1.0, 7.0, T0 // 1000 + 1]
-
-
-def test_positions_within_one_second_are_one_of_a_trip() -> None:
-    found = Collected()
-    for n in range(5):
-        found.take(Fix(T0 + 300 * n, 1.0, 2.0 + n), "van")
-    (trip,) = kepler.features(found, [])
-    assert [one[0] for one in trip["geometry"]["coordinates"]] == [5.0, 6.0]  # the last of each second
-
-
 def test_moving_features_are_read_by_movingpandas(lines: Path) -> None:
     movingpandas = pytest.importorskip("movingpandas")
     exported(lines, "mf-json")
@@ -178,9 +147,10 @@ def test_csv_has_a_row_for_each_position(lines: Path) -> None:
 
 
 def test_entity_and_times_choose(lines: Path) -> None:
-    found = exported(lines, "kepler", "--entity", "bus-1", "--until", "2023-11-14T22:14:30Z", "--no-fills")
-    assert [len(one["geometry"]["coordinates"]) for one in found["features"]] == [2, 5]
-    assert kinds(exported(lines, "kepler", "--since", "2023-11-14T22:15:00Z", "--forecasts", "none")) == {"gap_fill": 1}
+    found = exported(lines, "mf-json", "--entity", "bus-1", "--until", "2023-11-14T22:14:30Z", "--no-fills")
+    assert [len(one["temporalGeometry"]["coordinates"]) for one in found["features"]] == [2, 5]
+    later = exported(lines, "mf-json", "--since", "2023-11-14T22:15:00Z", "--forecasts", "none")
+    assert kinds(later) == {"gap_fill": 1}
 
 
 def test_a_packed_file_and_standard_input_are_read_alike(lines: Path, tmp_path: Path) -> None:
@@ -202,7 +172,7 @@ def test_a_line_that_is_nothing_of_ours_is_named(lines: Path, bad: bytes) -> Non
 def test_an_export_of_nothing_is_an_empty_collection(tmp_path: Path) -> None:
     empty = tmp_path / "empty.ndjson"
     empty.write_bytes(b"")
-    for what in ("geojson", "mf-json", "kepler"):
+    for what in ("geojson", "mf-json"):
         assert exported(empty, what)["features"] == []
     assert run("csv", empty).stdout.splitlines() == [
         "kind,entity_id,id,ts,time,lat,lon,h_s,cov_ee_m2,cov_en_m2,cov_nn_m2,status"

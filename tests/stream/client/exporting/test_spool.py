@@ -57,7 +57,7 @@ def test_a_ping_replaces_an_anchor_and_no_anchor_a_ping() -> None:
         anchor = Fix(one.anchor.ts, one.anchor.lat, one.anchor.lon)
         found.take(one, "a")
         assert list(found.in_order()) == [("a", [anchor])]
-        ping = Fix(anchor.ts, 31.0, 2.0, 7.0)
+        ping = Fix(anchor.ts, 31.0, 2.0)
         found.take(ping, "a")
         found.take(one, "a")
         found.take(Fix(anchor.ts - 1, 1.0, 1.0), "a")

@@ -8,7 +8,6 @@ from client_rig import T0, forecast
 
 from stream.client.reader import Received
 from stream.client.sinks.newest import Newest, newest_of, places_of
-from stream.client.sinks.tile38 import commands_of
 from stream.wire import Forecast
 
 
@@ -47,16 +46,3 @@ def test_places_are_named_by_their_horizons() -> None:
     assert list(places) == ["now", "next", "60s", "300s", "900s"]
     assert places["now"] == (30.0, 179.9997)
     assert places["next"][1] < -179.99, "the next step lies across the 180th meridian"
-
-
-def test_tile38_is_told_positions_with_fields_and_expiry() -> None:
-    commands = list(commands_of(Newest(forecast(), T0), "fleet", 12.5))
-    assert commands[0] == ("SET", "fleet", "bus-1", "FIELD", "ts", T0, "EX", "12.500", "POINT", 30.0, -97.0)
-    assert commands[2] == (
-        "SET", "fleet:60s", "bus-1", "FIELD", "ts", T0 + 60_000, "FIELD", "sigma_m", "21.21", "EX", "12.500", "POINT",
-        30.0006, -96.9988,
-    )  # fmt: skip
-    assert [command[:3] for command in commands_of(Newest(forecast(), T0), "fleet", 0.0)][:2] == [
-        ("DEL", "fleet", "bus-1"),
-        ("DEL", "fleet:next", "bus-1"),
-    ]

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from stream.commands.doctor.examining import PARTS, Part
+from stream.commands.doctor.examining import PARTS, Machine, Part, check_machine
 from stream.commands.doctor.files_checks import check_atlases, check_versions, check_weights
 from stream.commands.doctor.files_facts import Atlases, Versions, Weights
 from stream.commands.doctor.finding import Finding, Level
-from stream.commands.doctor.machine import Machine, check_machine
 from stream.commands.doctor.redis_checks import check_clock, check_store
 from stream.commands.doctor.redis_facts import Store
 

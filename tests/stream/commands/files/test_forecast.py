@@ -16,10 +16,10 @@ from typer.testing import Result
 
 from stream.adapters.files import read_in_order
 from stream.commands.files.ahead import Ahead, rows
-from stream.commands.files.spread import sigma_m
 from stream.commands.replay import engine_of, records_of
 from stream.config.settings import Settings
 from stream.wire import Forecast, loads_forecast
+from stream.wire.positions import max_sigma_m
 
 
 @pytest.fixture
@@ -95,6 +95,6 @@ def test_bad_usage_is_told(fleet: Path, weights: str, tmp_path: Path) -> None:
 
 
 def test_the_spread_is_that_of_the_widest_direction() -> None:
-    assert sigma_m((9.0, 0.0, 4.0)) == 3.0
-    assert sigma_m((5.0, 3.0, 5.0)) == round(8**0.5, 1)
-    assert sigma_m((0.0, 0.0, 0.0)) == 0.0
+    assert max_sigma_m((9.0, 0.0, 4.0)) == 3.0
+    assert max_sigma_m((5.0, 3.0, 5.0)) == 8**0.5
+    assert max_sigma_m((0.0, 0.0, 0.0)) == 0.0

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from model.api import Parameters, load_weights
 from model.parameters.writing import save
 from stream.commands.models.cli import app
-from stream.commands.models.compare import distances
+from stream.commands.models.showing import distances
 from stream.registry import About, Data, Decision, Manifest, Registry
 
 

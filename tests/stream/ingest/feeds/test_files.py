@@ -111,9 +111,9 @@ def test_a_line_of_a_silent_pipe_is_read_at_once_and_the_end_does_not_wait_for_i
     """A thread of the pool, or one that holds the lock of sys.stdin, would keep the process, or abort it."""
     program = (
         "import asyncio\n"
-        "from stream.ingest.feeds import standard_input\n"
+        "from stream.ingest.feeds.files import standard_input_chunks\n"
         "async def main():\n"
-        "    async for data in standard_input.chunks():\n"
+        "    async for data in standard_input_chunks():\n"
         "        print(data, flush=True)\n"
         "        return\n"
         "asyncio.run(main())\n"

@@ -24,7 +24,7 @@ from yarl import URL
 
 from stream.config.http_access import Address
 from stream.config.security import Refused
-from stream.ingest.http import limits, server
+from stream.ingest.http import server
 from stream.ingest.http.guards import guards_of
 from stream.ingest.http.server import Limits, listening, serve
 from stream.ingest.http.webhooks import webhooks_of
@@ -179,7 +179,7 @@ async def test_more_messages_a_second_than_allowed_are_answered_429(monkeypatch:
 async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "IDLE_S", 10 * PATIENCE_S)  # after which it would be closed anyway
+    monkeypatch.setattr(server, "IDLE_S", 10 * PATIENCE_S)  # after which it would be closed anyway
     async with door(limits=Limits(connections=2)) as (url, _):
         idle = [await raw_client.connect(url) for _ in range(2)]
         assert (await post(url))[0] == 200, "who sends nothing keeps nobody out"

@@ -19,16 +19,17 @@ from stream.api.asking.states import States
 from stream.api.asking.tracks import Tracks
 from stream.api.events import Problem
 from stream.api.handlers import Handlers
-from stream.api.http.access import Access
-from stream.api.http.application import Gate, Listening, application
-from stream.api.http.connections import Connections
-from stream.api.http.limits import Buckets
+from stream.api.http.application import Gate, application
 from stream.api.http.problems import PREFIX
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
 from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
+from stream.http.access import Access
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.store.base import Partition, Store
 from stream.wire import Outgoing
 
@@ -157,7 +158,7 @@ async def served(
     gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics, tickets)
     streams = OpenStreams(most_streams, metrics, gate.client)
     handlers = Handlers(asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, streams=streams)
-    listening = Listening(application(handlers.by_operation, gate), gate)
+    listening = Listening(application(handlers.by_operation, gate), connections)
     address = await listening.start(Address("127.0.0.1", 0))
     try:
         async with running(asker), aiohttp.ClientSession() as client:

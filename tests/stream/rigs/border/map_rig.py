@@ -12,13 +12,14 @@ from typing import Any, Final
 import aiohttp
 from forecast_rig import forecast_of
 
-from stream.api.http.application import Gate, Listening, application
-from stream.api.http.connections import Connections
-from stream.api.http.limits import Buckets
+from stream.api.http.application import Gate, application
 from stream.api.live.newest import Published
 from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
 from stream.config.http_access import Address
+from stream.http.connections import Connections
+from stream.http.limits import Buckets
+from stream.http.server import Listening
 from stream.map.access import MapAccess
 from stream.map.fleet.fleet import Fleet
 from stream.map.handlers import Handlers, Shown
@@ -151,7 +152,7 @@ async def served(
     shown = Shown("a fleet", "forecasts", 600.0, 300.0, SERVER_ID, folder, basemap)
     streams = OpenStreams(most_streams, metrics, gate.client)
     handlers = Handlers(shown, fleet, streets or Streets(None, None), gate, access, streams, lambda: [], lambda: T0)
-    listening = Listening(application(handlers.by_route, gate, PAGES), gate)
+    listening = Listening(application(handlers.by_route, gate, PAGES), gate.connections)
     address = await listening.start(Address("127.0.0.1", 0))
     try:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:  # of an address, too

@@ -7,7 +7,7 @@ import socket
 
 from yarl import URL
 
-from stream.api.http.application import Listening
+from stream.http.server import Listening
 
 
 async def connect(base: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -18,8 +18,8 @@ from stream.map import metrics as live_map
 from stream.probes.rounds import RoundPages, Rounds
 from stream.services.archive.pages import Pages as ArchivePages
 from stream.services.archive.pages import Standing
-from stream.services.pages import Pages as ServicePages
 from stream.services.plan import Place
+from stream.services.running import Pages as ServicePages
 from stream.services.scores.pages import Pages as ScorePages
 from stream.services.scores.pages import Place as ScorePlace
 from stream.services.scores.shadows.following import Shadows

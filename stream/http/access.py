@@ -35,7 +35,11 @@ class Access:
 
     def knows(self, request: web.BaseRequest) -> bool:
         """Returns whether the request has the token."""
-        scheme, _, said = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        return self.knows_bearer(request.headers)
+
+    def knows_bearer(self, headers: Mapping[str, str]) -> bool:
+        """Returns whether these headers have the token, as `Authorization: Bearer TOKEN`."""
+        scheme, _, said = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         return self.is_token(said.strip()) and (self._token is None or scheme.lower() == "bearer")
 
     def is_token(self, said: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.api.http.limits import Buckets
+from stream.http.limits import Buckets
 
 
 def test_a_burst_is_taken_at_once_and_then_one_each_period() -> None:

@@ -1,0 +1,64 @@
+"""Listens at an address, with bounds on what a client may send."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from stream.config.http_access import Address, unusable
+from stream.http.connections import Connections
+from stream.http.log import http_logger
+
+KEEP_ALIVE_S: Final = 30.0  # after an answer, until the next request
+MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
+MAX_HEADER_BYTES: Final = 4_096  # of one header; a token or a signature fits
+MAX_HEADERS: Final = 64
+
+Answers = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listening:
+    """The server of an application, or of one function that answers every request."""
+
+    def __init__(self, answers: web.Application | Answers, connections: Connections, *, stop_s: float = 1.0) -> None:
+        """Takes also how long requests under way may take at the end."""
+        options: dict[str, Any] = {
+            "access_log": None,  # it would say who asks where whom is
+            "logger": http_logger(),
+            "keepalive_timeout": KEEP_ALIVE_S,
+            "lingering_time": 0.0,
+            "max_line_size": MAX_LINE_BYTES,
+            "max_field_size": MAX_HEADER_BYTES,
+            "max_headers": MAX_HEADERS,
+            "auto_decompress": False,
+        }
+        self._runner: web.BaseRunner = (
+            web.AppRunner(answers, shutdown_timeout=stop_s, **options)
+            if isinstance(answers, web.Application)
+            else web.ServerRunner(web.Server(answers, **options), shutdown_timeout=stop_s)
+        )
+        self._connections = connections
+
+    async def start(self, address: Address, what: str = "listen") -> Address:
+        """Listens, and returns the address with its real port. Raises OSError, which says what cannot be done there."""
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None, "it was set up"
+        self._connections.watch(server)
+        try:
+            await web.TCPSite(self._runner, address.host, address.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise unusable(address, error, what) from error
+        return address._replace(port=self._runner.addresses[0][1])
+
+    @property
+    def connections(self) -> int:
+        server = self._runner.server
+        return 0 if server is None else len(server.connections)
+
+    async def stop(self) -> None:
+        """Closes the address; requests under way are answered, if they take no longer than they may."""
+        await self._runner.cleanup()
