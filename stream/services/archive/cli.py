@@ -117,7 +117,7 @@ def forget(
     """Remove every ping of an entity, and store none of it again.
 
     Files that have it are written again without it, also while members run. Kafka's log, Redis, atlases and weights are
-    not touched: deploy/SECURITY.md says what they keep. If it is interrupted, give the command again.
+    not touched: deploy/PRIVACY.md says what they keep. If it is interrupted, give the command again.
 
     [bold]Example[/]
 
