@@ -5,8 +5,7 @@
         feeder -> pings -> worker -> forecasts -> subscriber
         meanwhile the other version is announced, and every entity is rebuilt by it at a ping of the ramp
 
-Latency counts from when a ping was due, also where the feeder was late. Which weights answered which ping is read from
-the forecasts afterwards. So all phases of a run are compared under the same load of the machine.
+Latency counts from when a ping was due. Which weights answered which ping is read from the forecasts afterwards.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@
     and then        other weights than the previous one: no cache is usable, all are rebuilt from the stored windows
 
 Time counts from when the group assigned the partitions to the successor (by its log) to when the broker had the first
-forecast of an entity (the topic stamps arrivals). Before that, the group waits for its session timeout until it notices
-the death; this time does not count.
+forecast of an entity (the topic stamps arrivals): not while the group still waits for its session timeout.
 """
 
 from __future__ import annotations
