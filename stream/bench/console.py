@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,7 +38,7 @@ def on_servers(
         started = embedded_servers(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
         with started as found:
             report = work(found, show)
-    tell(report, json=json, record=record)
+    tell(replace(report, command=shlex.join(["pathcast", *sys.argv[1:]])), json=json, record=record)
 
 
 @contextmanager
@@ -64,12 +66,9 @@ def showing() -> Iterator[Show]:
 
 
 def tell(report: Report, *, json: bool, record: bool) -> None:
-    """Prints the report with the command that made it, for people or as JSON, and records it if that was asked."""
-    from dataclasses import replace
-
+    """Prints the report, for people or as JSON, and records it if that was asked."""
     from stream.bench.harness import report as reports
 
-    report = replace(report, command=reports.command_line(sys.argv[1:]))
     if json:
         typer.echo(reports.dumps(report))
     else:
@@ -97,17 +96,6 @@ def _print(report: Report) -> None:
         console.print(drawn)
     for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
         console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def shares(text: str, hint: str) -> list[float]:
-    """Parses an option's shares, each above 0 and at most 1. Raises typer.BadParameter."""
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"not numbers separated by commas: {text!r}", param_hint=hint) from None
-    if not all(0 < one <= 1 for one in found):
-        raise typer.BadParameter(f"each must be above 0 and at most 1, got {text}", param_hint=hint)
-    return found
 
 
 def whole_numbers(text: str, hint: str) -> list[int]:

@@ -8,7 +8,13 @@ import pytest
 from page_blocks import ROOT, pages
 from page_quotes import examples, extras, in_other_blocks, quotes, unknown_options, wrong
 
-QUOTES = [(page, quoted) for page in pages() for quoted in quotes((ROOT / page).read_text(encoding="utf-8"))]
+OF_THE_PAST = ("stream/bench/RESULTS.md",)  # what was measured, by the commands of its day
+QUOTES = [
+    (page, quoted)
+    for page in pages()
+    if page not in OF_THE_PAST
+    for quoted in quotes((ROOT / page).read_text(encoding="utf-8"))
+]
 
 
 def test_commands_in_the_text_of_pages_are_known() -> None:

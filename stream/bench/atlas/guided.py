@@ -14,12 +14,10 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple
-
-from kafka.errors import KafkaError
 
 from model.api import Atlas
 from stream.bench.atlas import filled
@@ -32,7 +30,6 @@ from stream.bench.harness.stats import Rate, middle, plus_minus
 from stream.bench.harness.workload import Workload
 from stream.bench.workers.profile import Profile
 from stream.bench.workers.worker import NOT_PROFILED, Options, drained, profiled, stages
-from stream.kafka import admin
 from stream.kafka.reading import bounds, reread
 from stream.versions.announcing import Announcer
 from stream.versions.files import path_of
@@ -110,12 +107,8 @@ def write_atlas(raw: bytes, folder: Path) -> Atlas:
 def fresh_with(atlas: Atlas, servers: Servers, partitions: int) -> Iterator[Topics]:
     """Yields new topics, with an announcement of the atlas in that of the models."""
     with topics.fresh(servers.bootstrap, partitions) as names:
-        try:
-            asyncio.run(_announced(servers.bootstrap, names, atlas))
-            yield names
-        finally:
-            with suppress(KafkaError, OSError), admin.connected(servers.bootstrap) as client:
-                client.delete_topics([names.models])
+        asyncio.run(_announced(servers.bootstrap, names, atlas))
+        yield names
 
 
 async def _announced(bootstrap: str, names: Topics, atlas: Atlas) -> None:
@@ -157,7 +150,7 @@ def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen
     else:
         notes.append(NOT_PROFILED + why)
     numbers = {
-        "options": {**asdict(options), "data": str(options.data or ""), "flame": str(options.flame or "")},
+        "options": {**asdict(options), "data": str(options.data or "")},
         "passages": len(atlas.passages.known),
         "without": [one._asdict() for one in found.plain],
         "with": [one._asdict() for one in found.guided],

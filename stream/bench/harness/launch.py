@@ -4,41 +4,26 @@ their process id."""
 from __future__ import annotations
 
 import os
-import re
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from stream.bench.harness import proc
-from stream.bench.harness.programs import timed
 from stream.bench.harness.servers import Servers
 from stream.demo.supervisor import Supervised
 from stream.wire import Topics
 
 READY_S: Final = 180.0  # numba and Faust take seconds to import on an idle machine; benchmarks of many workers share it
 READY: Final = "ready: partitions"  # a worker logs it when it has taken over its assigned partitions
-ASSIGNED: Final = "assigned: partitions"  # a worker logs it when the group has assigned partitions to it
 PATHCAST: Final = (sys.executable, "-c", "from stream.commands.main import main; main()")
-_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 
 
 class Failed(RuntimeError):
     """A process of the benchmark ended or hangs; the message ends with the last lines of its log."""
-
-
-class Ran(NamedTuple):
-    """Holds what a command cost that has ended, and what it wrote."""
-
-    wall_s: float
-    cpu_s: float
-    peak_bytes: int  # the most that was resident at one moment
-    said: str
 
 
 class Process:
@@ -53,13 +38,6 @@ class Process:
         """Returns its CPU time and memory. Raises Failed if it has ended."""
         try:
             return proc.usage(self.pid)
-        except ProcessLookupError:
-            raise self.failed("it has ended") from None
-
-    def memory(self) -> proc.Memory:
-        """Returns its memory. Raises Failed if it has ended."""
-        try:
-            return proc.memory(self.pid)
         except ProcessLookupError:
             raise self.failed("it has ended") from None
 
@@ -97,37 +75,16 @@ class Process:
         except OSError:
             return ""
 
-    def logged_at(self, text: str) -> float | None:
-        """Returns when the first line with the text was logged, in seconds since 1970."""
-        for line in self.log().splitlines():
-            if text in line and (match := _TIME.match(line)):
-                return datetime.fromisoformat(match[1]).timestamp()
-        return None
-
-    def kill(self) -> None:
-        """Kills this process with kill -9, like a crash."""
-        os.kill(self.pid, signal.SIGKILL)
-        self._supervised.wait(10.0)
-
 
 @contextmanager
-def process(what: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+def process(what: str, command: Sequence[str]) -> Iterator[Process]:
     """Yields a process that ends with this context, and with us, however we end."""
     home = Path(tempfile.mkdtemp(prefix="pathcast-bench-"))
-    supervised = Supervised(command, log=home / "log", remove=home, env=environment() if env is None else env)
+    supervised = Supervised(command, log=home / "log", remove=home, env=environment())
     try:
         yield Process(what, supervised)
     finally:
         supervised.stop()
-
-
-def ran(what: str, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Ran:
-    """Runs a command to its end, and returns its cost. Raises Failed if it does not end, or if its status is not 0."""
-    with process(what, [sys.executable, "-I", "-S", timed.__file__, *command], env=env) as one:
-        one.wait(timeout_s)
-        said, _, last = one.log().rstrip("\n").rpartition("\n")
-    wall_s, cpu_s, peak_bytes = last.split()
-    return Ran(float(wall_s), float(cpu_s), int(peak_bytes), said)
 
 
 def environment() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
     feeder -> pings -> worker -> forecasts -> subscriber
 
-Feeder and subscriber are processes of their own. The worker may be another program that answers the same topics.
+Feeder and subscriber are processes of their own.
 """
 
 from __future__ import annotations
@@ -76,27 +76,16 @@ class Line:
 
     def measured(self, rate: float, seconds: float) -> Measured:
         """Feeds so many pings/s for so long. Raises RuntimeError if no forecast came, or a process ends."""
-        one = self.attempted(rate, seconds)
-        if not one.latencies_ms:
-            raise RuntimeError(f"no forecast came at {rate:,.0f} pings/s: does the worker run?")
-        return one
-
-    def attempted(self, rate: float, seconds: float, longest_s: float | None = None) -> Measured:
-        """Does the same for a program that may be too slow: answers that take longer than `longest_s` since the first
-        one count as missing, and there may be none."""
         feed = self.feed(rate, seconds)
         with tempfile.TemporaryDirectory(prefix="pathcast-latency-") as home:
             output = Path(home) / "times.npy"
-            how = Listen(
-                feed=feed,
-                topic=self._names.forecasts,
-                output=str(output),
-                patience_s=PATIENCE_S,
-                longest_s=longest_s,
-            )
+            how = Listen(feed=feed, topic=self._names.forecasts, output=str(output), patience_s=PATIENCE_S)
             fed, load = self._between(feed, how)
             times: NDArray[np.float64] = np.load(output)
-        return measured_of(feed.rate_per_s, fed, times, load)
+        one = measured_of(feed.rate_per_s, fed, times, load)
+        if not one.latencies_ms:
+            raise RuntimeError(f"no forecast came at {rate:,.0f} pings/s: does the worker run?")
+        return one
 
     def feed(self, rate: float, seconds: float, *, ahead: bool = True) -> Feed:
         """Returns what a feeder must send next: the workload's pings of so many seconds, at least one."""

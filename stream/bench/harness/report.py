@@ -7,7 +7,6 @@ without them cannot be checked). Nothing is written without `--record`.
 from __future__ import annotations
 
 import platform
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +22,9 @@ from stream.bench.harness import proc
 RESULTS: Final = Path(__file__).parents[1] / "RESULTS.md"
 HEADING: Final = """# What was measured
 
-Written by `pathcast bench ... --record`, newest first. Ratios within one entry were measured in one run, side by side;
-numbers of different entries may come from different machines and loads.
+Written by `pathcast bench ... --record` and `python tests/bench/measure.py ... --record`, newest first. Ratios within
+one entry were measured in one run, side by side; numbers of different entries may come from different machines and
+loads.
 """
 VERSIONS: Final = ("pathcast", "torch", "numpy", "faust-streaming", "aiokafka", "redis", "msgspec")
 
@@ -82,10 +82,6 @@ def _commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return ended.stdout.strip() if ended.returncode == 0 else ""
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    return shlex.join(["pathcast", *arguments])
 
 
 def dumps(report: Report) -> bytes:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata
 
 from stream.bench.harness.workload import Sent
 from stream.config.security import in_words
@@ -23,24 +21,15 @@ from stream.wire import Topics
 # The size of a batch of pings in the log. It is a Java producer's default, and must not be larger: a broker returns
 # whole batches, and a worker that asks for 64 KiB of each partition would get 512 KiB of one.
 BATCH_BYTES: Final = 16 * 1024
-COORDINATOR_S: Final = 30.0  # a fresh broker first creates the topic of offsets, and has no coordinator until then
 IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only need memory
 
 
 @contextmanager
-def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes: int | None = None) -> Iterator[Topics]:
-    """Yields new topics under an unused prefix, and deletes them at the end.
-
-    Args:
-        stamped: forecasts get the broker's time of arrival as their timestamp, instead of the worker's send time.
-        keep_bytes: the broker may delete records above this size per partition; by default it keeps all.
-    """
+def fresh(bootstrap: str, partitions: int, *, keep_bytes: int | None = None) -> Iterator[Topics]:
+    """Yields new topics under an unused prefix, and deletes them at the end. The broker may delete records above
+    `keep_bytes` per partition; by default it keeps all."""
     topics = Topics.of(f"bench{uuid.uuid4().hex[:10]}")
     with admin.connected(bootstrap) as client:
-        if stamped:
-            configs = {"message.timestamp.type": "LogAppendTime"}
-            options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
-            client.create_topics({topics.forecasts: options}, wait_for_metadata=True)
         if keep_bytes is not None:
             configs = {"retention.bytes": str(keep_bytes), "segment.bytes": str(keep_bytes // 4)}
             options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
@@ -51,6 +40,7 @@ def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes:
     finally:
         with suppress(KafkaError, OSError), admin.connected(bootstrap) as client:
             client.delete_topics(list(topics))
+            client.delete_topics([topics.models])  # last, as most benchmarks have none, which is an error
 
 
 def prefix_of(topics: Topics) -> str:
@@ -98,33 +88,6 @@ async def _send_batches(producer: Any, topic: str, partitions: int, pings: Itera
             flying.append(await producer.send_batch(batch, topic, partition=number))
     await asyncio.gather(*flying)
     return count
-
-
-def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, int]:
-    """Returns the offset of each partition's next record."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
-    try:
-        found: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, n) for n in range(partitions)])
-        return found
-    finally:
-        consumer.close()
-
-
-def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-    """Sets the offsets at which a group without members will start. Raises ConnectionError."""
-    starts = {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()}
-    deadline = time.monotonic() + COORDINATOR_S
-    while True:
-        try:
-            with admin.connected(bootstrap) as client:
-                for error in client.alter_group_offsets(group, starts).values():
-                    if error.errno != 0:
-                        raise error()
-            return
-        except KafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
-                raise ConnectionError(f"the broker did not take the offsets of {group}: {error}") from error
-            time.sleep(0.2)
 
 
 class Counter:

@@ -1,9 +1,8 @@
-"""Measures where a worker's CPU time goes: assigns py-spy's samples to stages, and makes a flame graph.
+"""Measures where a worker's CPU time goes: assigns py-spy's samples to stages.
 
 py-spy reads the process from outside, so the worker is the one that people run. It counts threads that are on a CPU;
 compiled code below a Python frame counts for that frame. It stops the process for each sample: without that
-(`--nonblocking`) short functions such as `parse` end before their frame is read, and their time is lost. As only one
-py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
+(`--nonblocking`) short functions such as `parse` end before their frame is read, and their time is lost.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from stream.bench.harness.launch import Failed, Process, process
 
 RATE_HZ: Final = 200
 WRITE_S: Final = 60.0  # the longest that py-spy may take to write its file after the signal to stop
+BEGIN: Final = 0.1  # the part of the work before the first sample
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
 # Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot distinguish
@@ -112,7 +112,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/accounts.py", "", "delivery"),
     ("stream/delivery/holds.py", "", "delivery"),
     ("stream/versions", "", "delivery"),
-    ("stream/tracing", "", "delivery"),  # with `--trace-share` alone
+    ("stream/tracing", "", "delivery"),  # which a worker imports, whether it traces or not
     ("stream/wire/versions.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),
@@ -187,18 +187,6 @@ class Profile(NamedTuple):
 
     stages: dict[str, float]
     samples: int
-    svg: bytes
-
-
-class Part(NamedTuple):
-    """Holds what py-spy writes while the finished part of the work is between `begin` and `end`."""
-
-    kind: str
-    begin: float
-    end: float
-
-
-PARTS: Final = (Part("raw", 0.1, 0.55), Part("flamegraph", 0.55, 1.0))
 
 
 def command() -> str:
@@ -211,59 +199,42 @@ def command() -> str:
 
 
 class Profiler:
-    """Samples a worker. `at` gets the worker's progress, and starts and ends py-spy where a part begins and ends."""
+    """Samples a worker. `at` gets the worker's progress, and starts py-spy when the first tenth is done."""
 
     def __init__(self, worker: Process, home: Path) -> None:
         self._worker = worker
-        self._home = home
-        self._command = command()
-        self._left = list(PARTS)
-        self._running: tuple[Part, ExitStack, Process] | None = None
-        self._cpu_s: dict[int, float] = {}  # by thread, while "raw" ran
+        self._output = home / "raw"
+        self._command = [command(), "record", "--pid", str(worker.pid), "--format", "raw"]
+        self._command += ["--output", str(self._output), "--rate", str(RATE_HZ), "--threads", "--function"]
+        self._stack = ExitStack()
+        self._spy: Process | None = None
+        self._cpu_s: dict[int, float] = {}  # by thread, when py-spy was started, and then while it ran
 
     def at(self, part_done: float) -> None:
-        """Starts or ends py-spy if the progress requires it. Raises launch.Failed if py-spy fails."""
-        if self._running is not None and part_done >= self._running[0].end:
-            self._finish()
-        if self._running is None and self._left and part_done >= self._left[0].begin and part_done < 1.0:
-            self._start(self._left.pop(0))
-
-    def _start(self, part: Part) -> None:
-        how = ["record", "--pid", str(self._worker.pid), "--format", part.kind, "--output", str(self._file(part.kind))]
-        how += ["--rate", str(RATE_HZ), "--threads", "--function"]
-        if part.kind == "raw":
+        """Starts py-spy, or ends it if all is done. Raises launch.Failed if py-spy fails."""
+        if self._spy is None and BEGIN <= part_done < 1.0:
             self._cpu_s = proc.threads(self._worker.pid)
-        stack = ExitStack()
-        self._running = part, stack, stack.enter_context(process("py-spy", [self._command, *how]))
+            self._spy = self._stack.enter_context(process("py-spy", self._command))
+        elif self._spy is not None and part_done >= 1.0:
+            self._finish(self._spy)
 
-    def _finish(self) -> None:
-        assert self._running is not None
-        part, stack, spy = self._running
-        self._running = None
-        if part.kind == "raw":
-            now_s = proc.threads(self._worker.pid)
-            self._cpu_s = {thread: cpu_s - self._cpu_s.get(thread, 0.0) for thread, cpu_s in now_s.items()}
-        with stack:
-            spy.check()
-            os.kill(spy.pid, signal.SIGINT)  # py-spy then writes its samples
-            spy.wait(WRITE_S)
+    def _finish(self, spy: Process) -> None:
+        now_s = proc.threads(self._worker.pid)
+        self._cpu_s = {thread: cpu_s - self._cpu_s.get(thread, 0.0) for thread, cpu_s in now_s.items()}
+        spy.check()
+        os.kill(spy.pid, signal.SIGINT)  # py-spy then writes its samples
+        spy.wait(WRITE_S)
 
     def close(self) -> None:
         """Ends a py-spy that still runs, without its samples."""
-        if self._running is not None:
-            self._running[1].close()
-            self._running = None
+        self._stack.close()
 
     def found(self) -> Profile:
-        """Returns the profile. Raises launch.Failed if a part was too short, ValueError if there is no sample."""
-        raw, svg = self._file("raw"), self._file("flamegraph")
-        if not raw.exists() or not svg.exists():
+        """Returns the profile. Raises launch.Failed if the drain was too short, ValueError if there is no sample."""
+        if not self._output.exists():
             raise Failed("the drain was over before py-spy had begun: ask for more pings")
-        stacks = loads(raw.read_text())
-        return Profile(shares(stacks, self._cpu_s), sum(stack.samples for stack in stacks), svg.read_bytes())
-
-    def _file(self, kind: str) -> Path:
-        return self._home / kind
+        stacks = loads(self._output.read_text())
+        return Profile(shares(stacks, self._cpu_s), sum(stack.samples for stack in stacks))
 
 
 @contextmanager

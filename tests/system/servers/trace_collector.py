@@ -1,16 +1,21 @@
-"""A collector of traces that keeps what comes, on the receiver of the benchmarks. Tests import this; it tests nothing
+"""A collector of traces that keeps what comes by OTLP over HTTP, as protobuf. Tests import this; it tests nothing
 itself."""
 
 from __future__ import annotations
 
+import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
-from stream.bench.harness.collector import receiving
+ANSWER = ExportTraceServiceResponse().SerializeToString()
 
 
 class ReceivedSpan(NamedTuple):
@@ -58,6 +63,40 @@ def collecting() -> Iterator[Collector]:
     found = Collector()
     with receiving(found.take) as found.endpoint:
         yield found
+
+
+@contextmanager
+def receiving(take: Callable[[ExportTraceServiceRequest], None]) -> Iterator[str]:
+    """Yields the endpoint, on a port of loopback. `take` is called with each request, by a thread of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # the SDK keeps its connection
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            assert self.path == "/v1/traces", self.path
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            take(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", str(len(ANSWER)))
+            self.end_headers()
+            self.wfile.write(ANSWER)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="receiver of traces", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def _received(span: Any, resource: dict[str, Any]) -> ReceivedSpan:

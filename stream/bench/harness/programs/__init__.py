@@ -2,6 +2,4 @@
 
 feeder       sends pings by schedule
 subscriber   receives forecasts, and records when they came
-requester    asks an HTTP server by schedule
-timed        runs one command to its end, and says what that cost
 """

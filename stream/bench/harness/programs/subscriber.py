@@ -26,19 +26,12 @@ FETCH_WAIT_MS: Final = 5
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what to wait for, and when to give up: so long after the last answer, and so long after the first."""
+    """Holds what to wait for, and when to give up: so long after the last answer."""
 
     feed: Feed
     topic: str
     output: str
     patience_s: float
-    longest_s: float | None = None  # None: while answers come, wait for more
-
-    def over(self, now_s: float, first_s: float | None, last_s: float) -> bool:
-        """Whether to give up at this time. `last_s` is the time of the last answer, or the start."""
-        if now_s - last_s >= self.patience_s:
-            return True
-        return self.longest_s is not None and first_s is not None and now_s - first_s >= self.longest_s
 
 
 class _Anchor(msgspec.Struct):
@@ -73,9 +66,9 @@ async def listen(how: Listen) -> int:
 async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int]) -> np.ndarray[Any, Any]:
     times = np.full(how.feed.count, np.nan)
     decode = msgspec.json.Decoder(_Head).decode
-    left, now_s, first_s = how.feed.count, time.monotonic(), None
+    left, now_s = how.feed.count, time.monotonic()
     last_s = now_s
-    while left and not how.over(now_s, first_s, last_s):
+    while left and now_s - last_s < how.patience_s:
         polled = await consumer.getmany(timeout_ms=200)
         now_s = time.monotonic()
         for records in polled.values():
@@ -86,7 +79,6 @@ async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int
                     times[at] = now_s
                     left -= 1
                     last_s = now_s
-                    first_s = first_s or now_s
     return times
 
 

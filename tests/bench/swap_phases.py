@@ -12,8 +12,7 @@ A ping belongs to the phase in which it is due. N are the pings of the feed, in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from stream.bench.harness.stats import percentile
 from stream.wire import WeightsRecord
 
 PHASES: Final = ("before", "announced", "moving", "after")
-PERCENTS: Final = (50.0, 99.0, 99.9, 100.0)
+PERCENTS: Final = (50.0, 99.0, 100.0)
 F64 = NDArray[np.float64]
 
 
@@ -44,42 +43,30 @@ class Load(NamedTuple):
     waited_s: float
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Holds what the pings of one phase met: their sorted latencies, and the worker's CPU."""
+class Phase(NamedTuple):
+    """Holds what the pings of one phase met: their sorted latencies; and parts of a core: what the worker took, and how
+    many of its threads were ready and had none, in the mean."""
 
     seconds: float
-    cpu_s: float
-    waited_s: float  # for a core, all threads together
+    cpu_part: float
+    waited_part: float
     latencies_ms: list[float]
-
-    @property
-    def part(self) -> float:
-        """Of one core."""
-        return self.cpu_s / max(self.seconds, 1e-9)
-
-    @property
-    def waited_part(self) -> float:
-        """How many of its threads were ready and had no core, in the mean: what other processes took from it."""
-        return self.waited_s / max(self.seconds, 1e-9)
 
     @property
     def ranks(self) -> list[float]:
         return [percentile(self.latencies_ms, percent) for percent in PERCENTS]
 
 
-@dataclass(frozen=True)
-class Swap:
+class Swap(NamedTuple):
     """One change of weights."""
 
     phases: Mapping[str, Phase]
     entities: int  # that followed
     rebuilt_s: float  # from when the first ping of the other weights was due to the last entity's forecast by them
-    bound_s: float  # the longest that it may take
+    bound_s: float  # the longest that it may take: until the ramp is over, and then each entity has sent a ping
     moved: int  # states, by the worker's metric
     late: int  # forecasts that say so
     missing: int
-    p99_by_s: list[float]  # of each second of the feed; NaN for a second without an answer
 
     @property
     def ratios(self) -> list[float]:
@@ -91,7 +78,7 @@ class Swap:
     def ms_per_state(self) -> float:
         """The CPU that moving took beyond that of the time before, for each state."""
         moving = self.phases["moving"]
-        return 1000 * (moving.cpu_s - self.phases["before"].part * moving.seconds) / max(self.moved, 1)
+        return 1000 * (moving.cpu_part - self.phases["before"].cpu_part) * moving.seconds / max(self.moved, 1)
 
 
 def swap_of(
@@ -114,7 +101,7 @@ def swap_of(
 
     Raises RuntimeError if an entity did not follow.
     """
-    opened = [at for at, one in enumerate(answers) if one is not None and one.offset >= _first(record, one.partition)]
+    opened = [at for at, one in enumerate(answers) if one is not None and one.offset >= record.first[one.partition]]
     followed: dict[str, int] = {}
     for at in opened:
         one = answers[at]
@@ -132,35 +119,16 @@ def swap_of(
         phases=phases,
         entities=len(followed),
         rebuilt_s=float(max(came_s[at] for at in followed.values()) - due_s[opened[0]]),
-        bound_s=bound_s(record, entities, rate_per_s),
+        bound_s=(sum(record.ramp.values()) + entities) / rate_per_s,
         moved=moved,
         late=sum(one is not None and one.late for one in answers),
         missing=int(np.isnan(came_s).sum()),
-        p99_by_s=_by_second(due_s, latencies),
     )
 
 
-def bound_s(record: WeightsRecord, entities: int, rate_per_s: float) -> float:
-    """Returns how long moving may take: until the ramp is over in every partition, and then until each entity has sent
-    a ping."""
-    return (sum(record.ramp.values()) + entities) / rate_per_s
-
-
-def _first(record: WeightsRecord, partition: int) -> int:
-    return record.first[partition]
-
-
 def _phase(latencies_ms: F64, begin_s: float, end_s: float, loads: Sequence[Load]) -> Phase:
-    at, cpu, waited = np.array(loads).T
-    spent, lost = (float(np.interp(end_s, at, some) - np.interp(begin_s, at, some)) for some in (cpu, waited))
-    came: list[Any] = np.sort(latencies_ms[np.isfinite(latencies_ms)]).tolist()
-    return Phase(float(end_s - begin_s), spent, lost, came)
-
-
-def _by_second(due_s: F64, latencies_ms: F64) -> list[float]:
-    seconds = (due_s - due_s[0]).astype(np.int64)
-    found = []
-    for second in range(int(seconds[-1]) + 1):
-        some = latencies_ms[(seconds == second) & np.isfinite(latencies_ms)]
-        found.append(percentile(np.sort(some).tolist(), 99.0) if len(some) else float("nan"))
-    return found
+    at_s, *kinds = np.array(loads).T
+    spent, lost = (np.interp(end_s, at_s, some) - np.interp(begin_s, at_s, some) for some in kinds)
+    came: list[float] = np.sort(latencies_ms[np.isfinite(latencies_ms)]).tolist()
+    seconds = float(end_s - begin_s)
+    return Phase(seconds, float(spent) / max(seconds, 1e-9), float(lost) / max(seconds, 1e-9), came)
