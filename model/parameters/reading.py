@@ -25,10 +25,10 @@ WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 CARD_FILE: Final = "README.md"
 BUNDLED: Final = Path(__file__).parents[1] / "weights"
-MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
+MAX_BYTES: Final = 1 << 30  # `small` has 2 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
 FORMER: Final = "atlas."  # tensors of a head that there is no more
-MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `base` has 10 KB
+MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `small` has 6 KB
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, and int64 for the keys of a map
 

@@ -94,7 +94,7 @@ def train(
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[
-        str | None, typer.Option("--size", help="small, base, or a config.json; default: small, or that of --init")
+        str | None, typer.Option("--size", help="small, or a config.json; default: small, or that of --init")
     ] = None,
     settings: Annotated[
         list[str] | None,
