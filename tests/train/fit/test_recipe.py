@@ -101,7 +101,6 @@ def test_every_field_of_a_run_can_be_set_or_has_an_option_and_none_has_both() ->
         ("questions=0", "questions must be at least 1"),
         ("gaps=-1", "gaps must be at least 0"),
         ("hidden=-1", "hidden must be at least 0"),
-        ("travels=-1", "travels must be at least 0"),
         ("file_power=-1", "file_power must be at least 0, and finite"),
         ("file_power=nan", "file_power must be at least 0, and finite"),
         ("most_time=inf", "most_time, which is finite"),
@@ -144,7 +143,7 @@ def test_settings_that_do_not_fit_together_are_refused(settings: list[str], says
 
 
 @pytest.mark.parametrize(
-    "setting", ["tokens=3", "questions=1", "gaps=0", "hidden=0", "travels=0", "warmup=0", "clip=inf", "last_lr=0"]
+    "setting", ["tokens=3", "questions=1", "gaps=0", "hidden=0", "warmup=0", "clip=inf", "last_lr=0"]
 )
 def test_the_least_that_makes_sense_is_taken(setting: str) -> None:
     options_of(setting)
