@@ -28,7 +28,7 @@ from model.kinematics.geo import F64
 from model.parameters.reading import Parameters, WeightsError, from_pretrained, resolve
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
-from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
+from model.serving.answers import Forecasts, Guide, Moment, checked_horizons
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
 from model.serving.passages.asking_compiled import answer_questions
@@ -55,7 +55,6 @@ __all__ = [
     "StateCorrupt",
     "StateError",
     "StateMismatch",
-    "TravelTimes",
     "WeightsError",
     "answer_questions",
     "approaches",
@@ -287,15 +286,6 @@ class Predictor:
         if len(asked) != len(moment.kin):
             raise ValueError(f"{len(asked)} gaps for {len(moment.kin)} slots")
         return answers.fill(self._layers, moment, asked, guide) if len(asked) else []
-
-    def travel_time(self, slots: Slots, lat_deg: F64, lon_deg: F64) -> TravelTimes:
-        """Predicts the travel time from each slot's last fix to its own destination [N], as if it left now; changes
-        nothing.
-
-        Raises ValueError for an empty slot.
-        """
-        moment, last = self.moment(slots), self.last(slots)
-        return answers.travel_time(self._layers, moment, last, lat_deg, lon_deg)
 
     def dumps(self, slots: Slots) -> list[bytes]:
         """Returns the states as bytes. Slots that `loads` them continue exactly as these slots would."""

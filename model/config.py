@@ -11,7 +11,7 @@ FINGERPRINT_BYTES: Final = 8
 KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.positions
 MAX_LEARNED: Final = 512  # pings: as in GPT-2, the encoding ends with its table
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; a larger number is a mistake
-# Upper limits of the sizes: far above `base`, and small enough that a config alone, before any weights are read, takes
+# Upper limits of the sizes: far above `small`, and small enough that a config alone, before any weights are read, takes
 # neither memory nor time.
 MOST: Final = {"d": 8_192, "blocks": 256, "window": 16_384, "mlp_ratio": 64, "patch": 1_024}
 # pings that a served model may look back: each is 20 bytes in every entity's track and record
@@ -148,6 +148,3 @@ class ModelConfig:
 
 
 SMALL: Final = ModelConfig()
-# For a GPU: 10.7 M weights, and 25 times the multiplications of `small`'s trunk per ping. It was never trained, for
-# lack of a GPU: no accuracy and no speed that is published anywhere is of this size.
-BASE: Final = ModelConfig(name="base", d=384, blocks=6, heads=6, window=128)

@@ -1,7 +1,7 @@
 """Layers in float32 as their definitions say: plain loops, which every CPU can run and numba makes vectors of.
 
 The fast products are in `model.kernels.linear`. These serve where exactness matters more than time (the precision
-"float32", gap fills, travel times) and on a CPU that has no fused multiply-add.
+"float32", gap fills) and on a CPU that has no fused multiply-add.
 
 The order in which a row is summed does not depend on the number of rows, so its bits do not depend on its batch.
 

@@ -24,7 +24,6 @@ DOUBT: Final = 0.1  # a knot too, on the scale of `motion.doubt`
 COURSE_TERMS: Final = 4  # the last terms; they are 0 where no course is reported
 FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3 + COURSE_TERMS
 GAP_TERMS: Final = 4
-TRAVEL_TERMS: Final = 3
 MAX_LOG_SCALE: Final = 2.0  # limit of the log of a factor: a larger correction would be no calibration
 
 
@@ -56,14 +55,6 @@ def gap_terms(gap_s: F64, t_s: F64) -> F64:
     bump = 4.0 * inside * (1.0 - inside)
     x = np.broadcast_to(x, bump.shape)
     return np.stack([np.ones_like(x), x, x * x, bump], axis=-1)
-
-
-def travel_terms(kin: F64, base_log_s: F64) -> F64:
-    """Returns the terms for travel times [..., Q, TRAVEL_TERMS]: the distance, in the form of the baseline's log time
-    of `queries.travel`, and whether the fix at the origin is the only one.
-    """
-    first = np.broadcast_to(kin[..., m.DT, None] == 0.0, base_log_s.shape)
-    return np.stack([np.ones_like(base_log_s), base_log_s / 8.0, first.astype(np.float64)], axis=-1)
 
 
 def factor(terms: F64, coefficients: F64) -> F64:

@@ -1,5 +1,5 @@
-"""Builds the network's questions and the physics under them: position after Δt, position in a gap, travel time, next
-interval. Float64, no weights.
+"""Builds the network's questions and the physics under them: position after Δt, position in a gap, next interval.
+Float64, no weights.
 
 Shapes: ... any batch, Q queries per row, A alternatives (other physics), K = motion.WIDTH.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics import motion as m
-from model.kinematics.answer_bounds import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
+from model.kinematics.answer_bounds import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kinematics.features import Context, believed, reported_mps, signed_log
 from model.kinematics.geo import E7, F64, displacement_m
 
@@ -25,7 +25,6 @@ DAMPED: Final = 0  # index of the damped velocity among them; the last is the re
 GAP_REPORT_FEATURES: Final = 2
 GAP_FEATURES: Final = 26 + GAP_REPORT_FEATURES
 GAP_OTHERS: Final = 1
-TRAVEL_FEATURES: Final = 17
 INTERVAL_FEATURES: Final = 8
 INTERVAL_OTHERS: Final = 2
 MOST_APART: Final = 6.0  # limit of log ratios of intervals in the network's inputs
@@ -62,15 +61,6 @@ class GapEnds(NamedTuple):
     has_after: F64
     reported_before: F64  # [...] 1 where the velocity is the reported one
     reported_after: F64
-
-
-class Travel(NamedTuple):
-    """The question for a travel time: the network's inputs for the destination [..., Q, E], and the log of the seconds
-    at TRAVEL_MPS.
-    """
-
-    features: F64
-    base_log_s: F64
 
 
 class Interval(NamedTuple):
@@ -199,31 +189,6 @@ def interval(kin: F64) -> Interval:
     apart = np.concatenate([others, others[..., :1] - others[..., 1:]], axis=-1).clip(-MOST_APART, MOST_APART)
     features = [apart[..., :2] / 2.0, np.abs(apart) / 2.0, np.exp(-ALIKE * np.abs(apart))]
     return Interval(np.concatenate(features, axis=-1), others)
-
-
-def travel(kin: F64, to_en: F64) -> Travel:
-    """Builds the question for the travel time from the last fix to to_en [..., Q, 2] metres from it; kin [..., K]."""
-    far_m = np.sqrt((to_en * to_en).sum(-1))
-    metres = far_m + 1.0
-    x, scale = np.log(metres), m.speed_scale_mps(kin)[..., None]
-    velocity = kin[..., None, m.V_E : m.V_N + 1]
-    heading = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
-    row = [
-        x / 4.0,
-        *_waves(x),
-        *np.moveaxis(signed_log(to_en, 100.0), -1, 0),
-        *np.moveaxis(_in_frame(to_en / metres[..., None], heading), -1, 0),
-        np.broadcast_to(np.log(scale), x.shape),
-        (x - np.log(scale)) / 4.0,
-        np.broadcast_to(kin[..., m.DT, None] == 0.0, x.shape).astype(np.float64),
-        np.broadcast_to(np.log(kin[..., m.PP, None]) / 2.0 - 1.0, x.shape),
-    ]
-    return Travel(np.stack(row, axis=-1), travel_base_log_s(far_m))
-
-
-def travel_base_log_s(far_m: F64) -> F64:
-    """Returns the log of the seconds that the distance takes at TRAVEL_MPS."""
-    return np.asarray(np.log(far_m + 1.0) - np.log(TRAVEL_MPS))
 
 
 def _report(kin: F64, report_mps: F64, context: Context, frame: F64, off: F64) -> F64:

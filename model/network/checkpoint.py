@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.network.network import Network, build
-from model.parameters.reading import Parameters, opened, read_tensors
+from model.parameters.reading import Parameters, opened, read_parameters
 from model.parameters.writing import save
 
 
@@ -15,7 +15,8 @@ def from_pretrained(weights: str | Path) -> Network:
     """Returns the network of a directory or bundled name, in eval mode. Raises WeightsError."""
     directory, config = opened(weights)
     network = build(config, seed=0)
-    tensors = read_tensors(directory, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    tensors = read_parameters(directory, config, expected).tensors
     network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     return network.eval()
 

@@ -1,9 +1,7 @@
-"""The heads turn one hidden vector into answers: the next interval, a position after any time or inside a gap, a travel
-time.
+"""The heads turn one hidden vector into answers: the next interval, a position after any time or inside a gap.
 
 Every answer is a residual over physics and the last layer of its head starts at zero, so an untrained model gives the
-physics: the Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, the
-speed of a town for a travel time.
+physics: the Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap.
 
 A position is a mean and a 2x2 covariance. The loss is the negative log-likelihood of a Student t with NU degrees of
 freedom, whose scale matrix is the covariance times SCALE_OF_COV: at NU = 4 the Gaussian 90 % ellipse of the covariance
@@ -35,12 +33,10 @@ from model.kinematics.answer_bounds import (
     MAX_LEAN,
     MAX_LOG_SHAPE,
     MAX_LOG_SPREAD,
-    MAX_LOG_TRAVEL,
     MAX_RESIDUAL,
     NU,
     OUT,
     SCALE_OF_COV,
-    TRAVEL_SPREAD,
 )
 
 
@@ -63,15 +59,6 @@ class Asked(NamedTuple):
     reach_m: Tensor  # [..., Q] m: one unit of the residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
     is_reported: Tensor  # [..., Q] 1 where the last alternative comes from a reported velocity
-
-
-class TravelTime(NamedTuple):
-    """Laplace distribution of the log of a travel time. Median and 90 % interval of the time are the exp of those of
-    the log.
-    """
-
-    log_s: Tensor  # [..., Q] median
-    scale: Tensor  # [..., Q]
 
 
 class QueryHead(nn.Module):
@@ -168,32 +155,6 @@ class IntervalHead(nn.Module):
         return y
 
 
-class TravelHead(nn.Module):
-    """Predicts the travel time to a destination. Its numbers are zero before training."""
-
-    def __init__(self, config: ModelConfig, question: int) -> None:
-        super().__init__()
-        c = config.d
-        self.from_hidden = nn.Linear(c, c)
-        self.from_question = nn.Linear(question, c, bias=False)
-        self.from_place = nn.Linear(c, c, bias=False) if config.places else None
-        self.middle = nn.Linear(c, c // 2)
-        self.last = nn.Linear(c // 2, 2)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, h: Tensor, question: Tensor, base_log_s: Tensor, place: Tensor | None) -> TravelTime:
-        """Takes h [..., C], question [..., Q, E], base [..., Q] and the map's vectors of the destinations [..., Q,
-        C].
-        """
-        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
-        if self.from_place is not None and place is not None:
-            x = x + self.from_place(place)
-        a = self.last(fn.gelu(self.middle(fn.gelu(x)))).to(base_log_s.dtype)
-        log_s = base_log_s + MAX_LOG_TRAVEL * torch.tanh(a[..., 0] / MAX_LOG_TRAVEL)
-        return TravelTime(log_s, TRAVEL_SPREAD * torch.exp(MAX_LOG_SHAPE * torch.tanh(a[..., 1] / MAX_LOG_SHAPE)))
-
-
 def combine(raw: Tensor, asked: Asked) -> Spread:
     """Returns the distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
@@ -228,11 +189,6 @@ def next_log(numbers: Tensor, others_log: Tensor) -> Tensor:
     change of the reporting interval the running interval needs a dozen pings, the last interval is correct at once.
     """
     return numbers[..., 0] + (MAX_LEAN * torch.tanh(numbers[..., 1:] / MAX_LEAN) * others_log).sum(-1)
-
-
-def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:
-    """Returns the negative log-likelihood [...] of the logs of travel times, up to a constant."""
-    return (log_s - travel.log_s).abs() / travel.scale + travel.scale.log()
 
 
 def t_nll(spread: Spread, target_en: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ from model.kinematics.geo import E7, F64, moved_deg
 from model.kinematics.queries import Question
 from model.network.calibration import Calibration
 from model.network.gap_head import GapHead
-from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
+from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, combine
 from model.network.places import Found
 from model.network.transformer import Trunk
 
 
 class Network(nn.Module):
-    """`trunk` reads pings; `forecast`, `interval`, `gap` and `travel` answer from its hidden vectors."""
+    """`trunk` reads pings; `forecast`, `interval` and `gap` answer from its hidden vectors."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -33,7 +33,6 @@ class Network(nn.Module):
         self.interval = IntervalHead(config, queries.INTERVAL_FEATURES, queries.INTERVAL_OTHERS)
         self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
-        self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         for block in self.trunk.blocks:
             # As in GPT-2, layers that add to the residual stream start with smaller weights the more blocks there are.
             for name in ("out", "down"):

@@ -10,9 +10,9 @@ import torch
 from model.network.network import Network, build
 
 # Layers that read the map's vectors. They are zero at first, so that what the table holds changes no answer.
-READERS: Final = ("trunk.places.out.", "gap.from_place.", "gap.from_ends.", "gap.second.last.", "travel.from_place.")
+READERS: Final = ("trunk.places.out.", "gap.from_place.", "gap.from_ends.", "gap.second.last.")
 # All weights that come with a map: the table, and layers.
-NEW: Final = ("trunk.places.", "gap.from_place.", "gap.from_ends.", "gap.second.", "travel.from_place.")
+NEW: Final = ("trunk.places.", "gap.from_place.", "gap.from_ends.", "gap.second.")
 
 
 def is_new(name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,14 @@ WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 CARD_FILE: Final = "README.md"
 BUNDLED: Final = Path(__file__).parents[1] / "weights"
-MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
+MAX_BYTES: Final = 1 << 30  # `small` has 2 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
-FORMER: Final = "atlas."  # tensors of a head that there is no more
-MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `base` has 10 KB
+MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `small` has 6 KB
+# Files of earlier releases have tensors of two heads that there are no more, and nothing computes with either. Those
+# of travel times still count in the version: states, forecasts and registries name it, so it must stay what it was.
+# Those of atlases never counted.
+FORMER: Final = ("travel.", "calibration.travel")
+FORMER_UNCOUNTED: Final = ("atlas.",)
 
 Tensors = Mapping[str, NDArray[Any]]  # float32, and int64 for the keys of a map
 
@@ -45,6 +49,7 @@ class Parameters:
 
     config: ModelConfig
     tensors: Tensors
+    former: Tensors = field(default_factory=dict)  # those of FORMER, for the fingerprint alone
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.tensors[name]
@@ -54,7 +59,7 @@ class Parameters:
         never mix.
         """
         digest = blake2b(self.config.dumps().encode(), digest_size=FINGERPRINT_BYTES)
-        for name, tensor in sorted(self.tensors.items()):
+        for name, tensor in sorted({**self.tensors, **self.former}.items()):
             digest.update(name.encode())
             digest.update(tensor.tobytes())
         return digest.digest()
@@ -81,7 +86,7 @@ def from_pretrained(weights: str | Path) -> Parameters:
     directory, config = opened(weights)
     if (reason := config.not_servable()) is not None:
         raise WeightsError(f"{config.name!r} cannot be served: {reason}")
-    return Parameters(config, read_tensors(directory, shapes(config)))
+    return read_parameters(directory, config, shapes(config))
 
 
 def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
@@ -102,18 +107,19 @@ def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
     return directory, config
 
 
-def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:
-    """Returns exactly the expected tensors, finite. Those that are stored in half precision are widened. Weights of
-    earlier releases have a head that read an atlas of sums, which nothing asks any more. Raises WeightsError.
+def read_parameters(directory: Path, config: ModelConfig, expected: Mapping[str, Shape]) -> Parameters:
+    """Returns exactly the expected tensors, finite, and apart from them those of FORMER. Those that are stored in half
+    precision are widened. Raises WeightsError.
     """
     path = directory / WEIGHTS_FILE
-    tensors = {name: tensor for name, tensor in _loaded(path, expected).items() if not name.startswith(FORMER)}
+    found = {name: one for name, one in _loaded(path, expected).items() if not name.startswith(FORMER_UNCOUNTED)}
+    former = {name for name in found if name.startswith(FORMER)}
     hint = "are they of another version of pathcast?"
-    if tensors.keys() != expected.keys():
-        odd = sorted(tensors.keys() ^ expected.keys())
+    if found.keys() - former != expected.keys():
+        odd = sorted((found.keys() - former) ^ expected.keys())
         raise WeightsError(f"{path}: tensors do not fit the config, e.g. {odd[0]:.80}: {hint}")
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name]:
+    for name, tensor in found.items():
+        if name not in former and tensor.shape != expected[name]:
             shapes_ = f"shape {list(tensor.shape)}, config needs {list(expected[name])}"
             raise WeightsError(f"{path}: {name} has {shapes_}: {hint}")
         types = (np.int64,) if name == KEYS else (np.float32, np.float16)
@@ -121,19 +127,20 @@ def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:
             raise WeightsError(f"{path}: {name} has numbers of type {tensor.dtype}, expected {np.dtype(types[0])}")
         if not np.isfinite(tensor).all():
             raise WeightsError(f"{path}: {name} has values that are not finite numbers")
-    if KEYS in tensors and (np.diff(tensors[KEYS]) < 0).any():
+    if KEYS in found and (np.diff(found[KEYS]) < 0).any():
         raise WeightsError(f"{path}: the map's cells are not in order, none of them would be found")
     # Copies: arrays of a file cannot be written to, and numba would compile every kernel once more for them.
-    return {name: one.astype(np.int64 if name == KEYS else np.float32) for name, one in tensors.items()}
+    wide = {name: one.astype(np.int64 if name == KEYS else np.float32) for name, one in found.items()}
+    return Parameters(config, {name: wide[name] for name in expected}, {name: wide[name] for name in former})
 
 
 def _loaded(path: Path, expected: Mapping[str, Shape]) -> Tensors:
-    """Returns the tensors of a file that is no larger than the expected tensors, and whose header is at most
-    MAX_HEADER_BYTES.
+    """Returns the tensors of a file that is at most twice as large as the expected tensors, for those of earlier
+    heads, and whose header is at most MAX_HEADER_BYTES.
     """
     try:
-        most = MAX_HEADER_BYTES + sum((8 if name == KEYS else 4) * math.prod(shape) for name, shape in expected.items())
-        raw = _read(path, min(MAX_BYTES, most))
+        most = sum((8 if name == KEYS else 4) * math.prod(shape) for name, shape in expected.items())
+        raw = _read(path, min(MAX_BYTES, MAX_HEADER_BYTES + 2 * most))
         header = int.from_bytes(raw[:8], "little")
         if header > MAX_HEADER_BYTES:
             raise ValueError(f"a header of {header:,} bytes, at most {MAX_HEADER_BYTES:,} are read")

@@ -12,7 +12,7 @@ from typing import Final
 from model.config import ModelConfig
 from model.kinematics import features, queries
 from model.kinematics.answer_bounds import OUT
-from model.kinematics.calibration_terms import FORECAST_TERMS, GAP_TERMS, TRAVEL_TERMS
+from model.kinematics.calibration_terms import FORECAST_TERMS, GAP_TERMS
 from model.kinematics.map_cells import CELL_DIM, ZOOMS
 
 Shape = tuple[int, ...]
@@ -45,12 +45,7 @@ def shapes(config: ModelConfig) -> dict[str, Shape]:
         found |= _linear("gap.second.from_place", c, 2 * c, bias=False)
         found |= _linear("gap.second.from_answer", OUT + queries.GAP_OTHERS, 2 * c, bias=False)
         found |= _linear("gap.second.middle", 2 * c, c) | _linear("gap.second.last", c, OUT + queries.GAP_OTHERS)
-    found |= _linear("travel.from_hidden", c, c)
-    found |= _linear("travel.from_question", queries.TRAVEL_FEATURES, c, bias=False)
-    if config.places:
-        found |= _linear("travel.from_place", c, c, bias=False)
-    found |= _linear("travel.middle", c, c // 2) | _linear("travel.last", c // 2, 2)
-    terms = {"forecast": FORECAST_TERMS, "gap": GAP_TERMS, "travel": TRAVEL_TERMS}
+    terms = {"forecast": FORECAST_TERMS, "gap": GAP_TERMS}
     return found | {f"calibration.{name}": (count,) for name, count in terms.items()}
 
 

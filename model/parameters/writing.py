@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from model.parameters.reading import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Parameters
 
 # Prefixes of the tensors stored in half precision, which is finer than their accuracy: the map is half of the file, and
-# no forecast uses the other two.
-HALVED: Final = ("trunk.places.table", "gap.", "travel.")
+# no forecast uses the other.
+HALVED: Final = ("trunk.places.table", "gap.")
 
 
 def save(weights: Parameters, directory: Path, card: str) -> None:

@@ -4,12 +4,12 @@
 `model.network`, `model.kinematics` and `model.atlas`; the tests hold each to its definition.
 
     folding              folds fixes into the states of a pool
-    answers              forecasts, gap fills and travel times: their types, and how each is computed
+    answers              forecasts and gap fills: their types, and how each is computed
     state_pool           the states of all entities in memory
     kv_cache             KvCache: keys and values of the last pings, in ring buffers
     state_codec          converts a state to bytes and back
     layers               the layers, exact or fast
-    modules              the network's modules as functions of arrays, for exact layers, gap fills and travel times
+    modules              the network's modules as functions of arrays, for exact layers and gap fills
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
     passages             asks an atlas: moves forecasts and gap fills to where passages went

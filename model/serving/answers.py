@@ -1,4 +1,4 @@
-"""The answers of a Predictor, their types, and the part of a state that they need: forecasts, gap fills, travel times.
+"""The answers of a Predictor, their types, and the part of a state that they need: forecasts and gap fills.
 
 An answer is computed in the same four steps: the question from the physics, the network's numbers for it, the
 distribution from both, and the calibration of its spread.
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from model.atlas.atlas import Atlas
 from model.atlas.branching import Branches
 from model.atlas.ways import Approach
-from model.kinematics import baselines, lateness, motion, queries
-from model.kinematics.geo import F64, displacement_m, moved_deg, to_e7
+from model.kinematics import baselines, lateness, motion
+from model.kinematics.geo import F64, moved_deg
 from model.serving import forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
@@ -45,14 +45,6 @@ class Forecasts(NamedTuple):
     branch_share: F64  # N, M: of passages that went each way, if these part; 0 where there is no branch
     branch_lat: F64  # N, M, H deg; NaN where there is no branch, and beyond what is known of it
     branch_lon: F64
-
-
-class TravelTimes(NamedTuple):
-    """N rows, seconds, float64."""
-
-    median_s: F64
-    low_s: F64  # the ends of the 90 % interval
-    high_s: F64
 
 
 class Moment(NamedTuple):
@@ -125,13 +117,6 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
         Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite", seen)
         for at, stop, is_sound, seen in zip([0, *stops], stops, sound.tolist(), pings.tolist(), strict=False)
     ]
-
-
-def travel_time(layers: Layers, moment: Moment, last: NDArray[Any], lat_deg: F64, lon_deg: F64) -> TravelTimes:
-    """Predicts the travel time of each row from its last fix to its own destination [N]."""
-    metres = displacement_m(last["lat_e7"], last["lon_e7"], to_e7(lat_deg), to_e7(lon_deg))
-    question = queries.travel(moment.kin, metres[:, None])
-    return TravelTimes(*layers.travel(moment.hidden, moment.kin, question, lat_deg, lon_deg))
 
 
 def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:

@@ -4,15 +4,14 @@
     Compiled    model.kernels.linear: the same layers in registers; their products are bfloat16 where the CPU has it,
                 float32 elsewhere
 
-Both guarantee what replays need: a state's bits do not depend on the other rows of its batches. Gap fills and travel
-times are exact, whatever is chosen here.
+Both guarantee what replays need: a state's bits do not depend on the other rows of its batches. Gap fills are exact,
+whatever is chosen here.
 
 Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -22,15 +21,14 @@ from numpy.typing import NDArray
 from model.kernels import linear, tiles
 from model.kernels.bfloat16 import F32, narrowed, widened
 from model.kinematics import rotation
-from model.kinematics.calibration_terms import factor, travel_terms
 from model.kinematics.features import REPORTED
 from model.kinematics.geo import F64, moved_deg
 from model.kinematics.map_cells import CELL_DIM
-from model.kinematics.queries import Question, Travel
+from model.kinematics.queries import Question
 from model.parameters.reading import Parameters
 from model.serving import forecast_compiled, step_compiled
 from model.serving.kv_cache import Rows
-from model.serving.modules import GapHead, Linear, Map, Norm, QueryHead, TravelHead, gelu
+from model.serving.modules import GapHead, Linear, Map, Norm, QueryHead, gelu
 
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), as a state stores them
 Indices = NDArray[np.int64]  # indices of some rows
@@ -41,11 +39,9 @@ class Layers(ABC):
 
     def __init__(self, weights: Parameters, name: str) -> None:
         self.name, self.config = name, weights.config
-        self.calibration = {
-            kind: weights[f"calibration.{kind}"].astype(np.float64) for kind in ("forecast", "gap", "travel")
-        }
+        self.calibration = {kind: weights[f"calibration.{kind}"].astype(np.float64) for kind in ("forecast", "gap")}
         self._map = Map(weights) if self.config.places else None
-        self._gap, self._travel = GapHead(weights), TravelHead(weights)
+        self._gap = GapHead(weights)
         self._turns = rotation.table(self.config.head_dim)
         self._time_turns = rotation.time_turns(self.config.head_dim)
 
@@ -82,17 +78,6 @@ class Layers(ABC):
             lambda raw: forecast_compiled.combined(raw, question)[0],
             None if map_ is None else look,
         )
-
-    def travel(self, hidden: Hidden, kin: F64, question: Travel, lat_deg: F64, lon_deg: F64) -> tuple[F64, F64, F64]:
-        """Returns the median of the travel times [N] to lat_deg, lon_deg [N] in seconds, and the ends of their
-        calibrated 90 % intervals.
-        """
-        place = None if self._map is None else self._map.at(lat_deg[:, None], lon_deg[:, None])
-        log_s, scale = self._travel(_exact(hidden), question.features, question.base_log_s, place)
-        scale = scale * np.sqrt(factor(travel_terms(kin, question.base_log_s), self.calibration["travel"]))
-        half = math.log(10) * scale  # for a Laplace distribution P(|x| > q) = e^(-q / scale)
-        median, low, high = (np.exp(x[:, 0]) for x in (log_s, log_s - half, log_s + half))
-        return median, low, high
 
     def _cos_sin(self, age: NDArray[np.int64], fixes: NDArray[Any]) -> F32 | None:
         """Returns the angles [N, 2, D/2] by which queries and keys are rotated; None where nothing is."""

@@ -1,5 +1,5 @@
-"""Modules of the network as functions of arrays, in float32: layers, the map, and the heads of gap fills and travel
-times. `model.network` has the same modules for training, and tests/model/serving/test_modules.py holds these to them.
+"""Modules of the network as functions of arrays, in float32: layers, the map, and the head of gap fills.
+`model.network` has the same modules for training, and tests/model/serving/test_modules.py holds these to them.
 
 Shapes: ... any batch, Q queries per row, C = config.d, E features of a question, O numbers of an answer, P places.
 """
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels import exact
-from model.kinematics.answer_bounds import MAX_LOG_SHAPE, MAX_LOG_TRAVEL, TRAVEL_SPREAD
 from model.kinematics.geo import F64
 from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, find
 from model.parameters.reading import Parameters
@@ -149,25 +148,3 @@ class GapHead(QueryHead):
         from_place, from_answer, middle, last = self.second
         y = x + from_place(look(mean_of(raw))) + from_answer(raw)
         return raw + last(gelu(middle(gelu(y))))
-
-
-class TravelHead:
-    """`model.network.heads.TravelHead`."""
-
-    def __init__(self, parameters: Parameters) -> None:
-        names = ("from_hidden", "from_question", "middle", "last")
-        self.from_hidden, self.from_question, self.middle, self.last = (
-            Linear.of(parameters, f"travel.{name}") for name in names
-        )
-        self.from_place = Linear.of(parameters, "travel.from_place") if parameters.config.places else None
-
-    def __call__(self, hidden: F32, question: NDArray[Any], base_log_s: F64, place: F32 | None) -> tuple[F64, F64]:
-        """Returns median and scale [..., Q] of the log of a travel time, from hidden [..., C], question [..., Q, E],
-        base [..., Q] and the map's vectors of the destinations [..., Q, C].
-        """
-        x = self.from_hidden(hidden)[..., None, :] + self.from_question(question)
-        if self.from_place is not None and place is not None:
-            x = x + self.from_place(place)
-        a = self.last(gelu(self.middle(gelu(x)))).astype(np.float64)
-        log_s = base_log_s + MAX_LOG_TRAVEL * np.tanh(a[..., 0] / MAX_LOG_TRAVEL)
-        return log_s, TRAVEL_SPREAD * np.exp(MAX_LOG_SHAPE * np.tanh(a[..., 1] / MAX_LOG_SHAPE))

@@ -39,7 +39,7 @@ from model.serving.kv_cache import Filled, quarter
 
 MAGIC: Final = b"PCST"
 VERSIONS: Final = {"float32": 6, "int8": 7}  # by precision; states of versions 1 to 5 are rebuilt
-# Of one state: `base` has 410 KB in float32. Larger bytes are rejected before they cost time; a model whose states
+# Of one state: `small` has 33 KB in float32. Larger bytes are rejected before they cost time; a model whose states
 # would be larger is not served (model.api), because each entity's state is stored and sent.
 MAX_BYTES: Final = 1 << 20
 MAX_AGE: Final = 1 << 48  # pings; ages below this stay far from the end of int64

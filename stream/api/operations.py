@@ -103,8 +103,8 @@ OPERATIONS: Final = (
         method="POST",
         path="/v1/eta",
         summary="When is it there?",
-        text="Predicts the travel time of an entity, or of a track that is sent, from its last ping to a destination, "
-        "as if it went there now.",
+        text="Estimates when an entity, or a track that is sent, reaches a destination if it goes there now: from its "
+        "forecast, as `pathcast arrivals` does without earlier passages.",
         bodies={JSON: m.EtaQuestion},
         answers={JSON: m.Eta},
         problems=(404, 409, 410, 422),

@@ -5,7 +5,7 @@ damaged array, or machine code that is wrong for this processor would not.
 The reference is exact ("float32"). Rounded keys, values and layers ("int8", in bfloat16 where the processor has it)
 move forecasts a little. By how much depends on the weights, so the publisher measures it, and twice as much is
 accepted. Noise of 1 % on every weight of `small` moves them by 2.7 times as much and more
-(tests/stream/registry/test_golden.py). What asks an atlas, and travel times, are not among the answers.
+(tests/stream/registry/test_golden.py). What asks an atlas is not among the answers.
 
 The file is JSON, so that it can hold no code: windows as rows of a fix, answers as numbers in metres and seconds.
 """

@@ -6,8 +6,7 @@ transfer across sampling rates), with segments hidden (train.batches.sampling). 
 for random times ahead, with answers from the full track; and some tokens after a hidden segment ask for hidden fixes.
 The model sees only the resampled track.
 
-Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, E travels per row, F features,
-K = motion.WIDTH.
+Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, F features, K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from model.kinematics import features, motion, queries
 from model.kinematics.answer_bounds import MAX_GAP_AGE
 from model.kinematics.features import Context
 from model.kinematics.geo import E7, F64
-from model.kinematics.queries import GapEnds, Interval, Question, Travel
+from model.kinematics.queries import GapEnds, Interval, Question
 from train.batches import bends
 from train.batches.augmentation import Warp, hide, misreport
 from train.batches.bends import Bends
@@ -39,9 +38,6 @@ Mask = NDArray[np.bool_]
 MIN_ASKED_S: Final = 3.0
 MAX_ASKED_S: Final = 1_500.0  # the longest horizon in the evaluation is 900 s, asked for within 20 %
 MAX_ANSWER_S: Final = 2_400.0  # a ping this long after the token is no answer for any asked time
-MIN_TRAVEL_S: Final = 120.0
-MAX_TRAVEL_S: Final = 43_200.0
-MIN_TRAVEL_M: Final = 300.0  # nobody asks for less, and a detour would be the whole answer
 # Seconds of a step whose velocity may replace a reported one: noise disturbs that of shorter steps, turns that of
 # longer ones.
 REPORTED_S: Final = (0.5, 6.0)
@@ -69,12 +65,6 @@ class Batch(NamedTuple):
     gap_chord_en: F64  # B, G, 2 m from the fix before the gap to the one after it
     gap_lat_deg: F64  # B, G of the fix before the gap; NaN where the row's place is hidden
     gap_lon_deg: F64
-    travel: Travel  # [B, E, 1]
-    travel_token: Rows  # B, E: index of the token that asks
-    travel_s: F64  # B, E answers
-    travel_mask: Mask  # B, E
-    travel_lat_deg: F64  # B, E destinations; NaN where the row's place is hidden
-    travel_lon_deg: F64
     packing: Packing | None = None  # how rows are packed for the trunk; None: not at all
 
 
@@ -140,7 +130,6 @@ class Batches:
             np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
             has_next,
             *gaps,
-            *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
     def _reported(self, rng: Generator, place: Rows, ctx: Context, bent: Bends | None) -> Context:
@@ -224,28 +213,6 @@ class Batches:
         start = fixes[rows, jumps - 1]
         lat, lon = start["lat_e7"] / E7 * known, start["lon_e7"] / E7 * known
         return question, token, en, gap_s, asks, chord, lat, lon
-
-    def _travels(
-        self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: Warp, bent: Bends | None
-    ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
-        """Builds the questions for the travel time to a later place of the trip: in half of them the trip's end, and in
-        half of them from the first token.
-        """
-        o = self.options
-        rows, shape = np.arange(len(place))[:, None], (len(place), o.travels)
-        token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
-        begin = place[rows, token]
-        ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
-        last = self._line.trip_end(begin)
-        later = self._line.after(begin, ahead_ms.astype(np.int64))
-        end = np.where(rng.random(shape) < 0.5, last, np.minimum(later, last))
-        seconds, en = self._step(begin, end, bent)
-        seconds, en = seconds * warp.time[:, None], warp.turn(en)
-        asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)
-        asks &= (en * en).sum(-1) >= MIN_TRAVEL_M**2
-        where = warp.context(features.context(self._line.fixes(end)))
-        question = queries.travel(kin[rows, token], (en - jitter[rows, token])[:, :, None])
-        return question, token, np.where(asks, seconds, 1.0), asks, where.lat_deg, where.lon_deg
 
     def _bends(self, rng: Generator, place: Rows, valid: Mask, free: Mask) -> Bends:
         """Draws bends between each row's first token and its latest answer, in rows that are `free` to be rotated."""

@@ -14,7 +14,7 @@ from train.batches.masking import MASKS
 
 CHANCES: Final = (
     *("forced", "thin", "resample", "repace", "bend", "turn", "rescale", "noise"),
-    *("reported", "misreported", "drop_reported", "drop_clock", "drop_place", "departures"),
+    *("reported", "misreported", "drop_reported", "drop_clock", "drop_place"),
 )
 RENAMED: Final = {"told": "reported", "mistold": "misreported"}  # by the names until 29 November 2026
 LEAST_TOKENS: Final = 3  # a gap lies after the second token or later, because the velocity before it needs two tokens
@@ -32,7 +32,6 @@ class BatchOptions:
     gaps: int = 6  # G
     hidden: int = 8  # M
     forced: float = 0.6  # chance that a row has hidden segments, and then for each of its gaps
-    travels: int = 4  # E
     # from train.batches.masking.MASKS: each row with hidden pings has one of them
     masks: tuple[str, ...] = ("segment",)
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: a large source must not displace small ones
@@ -60,8 +59,6 @@ class BatchOptions:
     misreported: float = 0.1
     drop_reported: float = 0.5  # chances that speed, heading and clock are hidden: other sources may not have them
     drop_clock: float = 0.3
-    # for travel times: chance that a row begins at the start of a trip; all trips are equally likely
-    departures: float = 0.0
     # for models with places: chance that a row hides its place; rows that show it are not rotated or stretched
     drop_place: float = 0.3
     # Files of the corpus without a real place, such as those of `pathcast synth`: their rows never show a place.
@@ -72,7 +69,7 @@ class BatchOptions:
             raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
         _check_least(self, ("rows", "questions"), 1)
         _check_least(self, ("tokens",), LEAST_TOKENS)
-        _check_least(self, ("gaps", "hidden", "travels", "file_power"), 0)
+        _check_least(self, ("gaps", "hidden", "file_power"), 0)
         _check_shares(self, CHANCES)
         if self.masks != ("segment",) and not 1 <= self.gaps <= self.tokens - MASK_TOKENS:
             raise ValueError(

@@ -48,7 +48,6 @@ class Tokens:
         self.line, self.options = line, options
         self._file_share = file_shares(line.corpus, options, packs=packs)
         self._places = line.of_files(np.arange(len(line.ms)))
-        self._departures = line.of_files(np.concatenate([[0], line.trip_ends[:-1] + 1]))
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, rng: Generator, n: int) -> Drawn:
@@ -57,11 +56,6 @@ class Tokens:
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
         pick = rng.random(n)
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
-        departs = np.zeros(n, np.bool_)
-        if o.departures:
-            departs = rng.random(n) < o.departures
-            first = [self._departures[f][int(u * len(self._departures[f]))] for f, u in zip(file, pick, strict=True)]
-            anchor = np.where(departs, first, anchor)
         track = line.track_of(anchor)
         start, stop = line.start[track], line.stop[track]
         span_s = (line.ms[stop - 1] - line.ms[start]) / 1000.0
@@ -70,7 +64,7 @@ class Tokens:
         span = steps.sum(axis=1)
         # The chosen ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
-        begin = np.where(departs, anchor, np.clip(begin, start, np.maximum(start, stop - span - 1)))
+        begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
         if o.resample:
             sampled = (rng.random(n) < o.resample) & (every > 1.0).any(axis=1)

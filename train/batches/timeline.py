@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data.corpus import Corpus
-from train.data.cutting import EVALUATION
 
 Rows = NDArray[np.int64]
 
@@ -33,7 +32,6 @@ class Line:
         first, last = ts_ms[self.start], ts_ms[self.stop - 1]
         begin = np.concatenate([[0], np.cumsum(last - first + DAY_MS)[:-1]])
         self.ms = ts_ms + (begin - first)[track]
-        self.trip_ends = self._ends_of_trips()
 
     def track_of(self, place: Rows) -> Rows:
         return np.searchsorted(self.stop, place, side="right")
@@ -47,25 +45,7 @@ class Line:
         """
         return np.asarray(np.searchsorted(self.ms, self.ms[place] + later_ms))
 
-    def trip_end(self, place: Rows) -> Rows:
-        """Returns the last places of the trips that contain these places."""
-        return np.asarray(self.trip_ends[np.searchsorted(self.trip_ends, place)])
-
     def of_files(self, place: Rows) -> list[Rows]:
         """Splits the places (any number,) by the files of the corpus."""
         of = self.corpus.file[self.track_of(place)]
         return [place[of == file] for file in range(len(self.corpus.files))]
-
-    def _ends_of_trips(self) -> Rows:
-        """Returns the places of the last pings of all trips, ascending: those before silences at which evaluation
-        splits tracks, and the last pings of tracks.
-
-        Training tracks continue after a night in the depot, but nobody who asks for a travel time means the next day.
-        """
-        last = np.zeros(len(self.ms), np.bool_)
-        last[self.stop - 1] = True
-        step_s = np.append(np.diff(self.ms) / 1000.0, 0.0)
-        for mine in self.of_files(np.arange(len(self.ms))):
-            longest_s = EVALUATION.longest_silence_s(step_s[mine][~last[mine]])
-            last[mine] |= step_s[mine] > longest_s
-        return np.flatnonzero(last)

@@ -28,17 +28,16 @@ from model.network.checkpoint import served
 from model.network.network import Network
 from model.quantile_regression import fit_line
 from stream.adapters.sources import Source
-from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps, of_travel_times
+from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps
 from train.data.corpus import Reading, silent
 from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
 
-FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
-_PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap", TRIPS: "travel"}  # of model.network.calibration.Calibration
+FORECASTS, HIDDEN = "forecasts", "hidden pings"
+_PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap"}  # of model.network.calibration.Calibration
 ADDED = "with added speed and course"  # of a file that reports none
 BY_ROAD = " by road"
 SHARE: Final = 0.9
 FEW_GAPS: Final = 20  # of one length: with fewer, their 90 % quantile is one or two gaps
-FEW_TRIPS: Final = 50  # fewest trips for three coefficients
 # number of terms, of model.network.calibration's: the constant, and the slope over the log of the horizon
 WIDER: Final = 2
 FEW_REPORTED: Final = 1_000  # fewest forecasts with a reported course for four coefficients
@@ -60,21 +59,20 @@ class LeftOut(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The coverage of 90 % regions or intervals on the residuals that the calibration was fitted to, as shares: with
-    the previous calibration and with the new one.
+    """The coverage of 90 % regions on the residuals that the calibration was fitted to, as shares: with the previous
+    calibration and with the new one.
     """
 
     file: str
     entities: int
-    of: str  # FORECASTS, HIDDEN or TRIPS
+    of: str  # FORECASTS or HIDDEN
     n: int
     before: float
     after: float
 
     def __str__(self) -> str:
-        what = "intervals" if self.of == TRIPS else "regions"
         return (
-            f"{self.file}: of {self.n:,} {self.of} of {self.entities:,} entities 90 % {what} held {self.before:.1%}, "
+            f"{self.file}: of {self.n:,} {self.of} of {self.entities:,} entities 90 % regions held {self.before:.1%}, "
             f"and hold {self.after:.1%} now"
         )
 
@@ -127,8 +125,8 @@ def calibrate(
 
     Most files report no course. Where their pings are dense enough, thinned pings get the course that a receiver would
     report: tracks by road, where there are such, because it is vehicles that report one. Gap fills keep their
-    calibration where every length in the evaluation has too few gaps, travel times where there are too few trips, and
-    the course terms where there are too few reported courses.
+    calibration where every length in the evaluation has too few gaps, and the course terms where there are too few
+    reported courses.
     """
     was = copy.deepcopy(network.calibration)
     measured = _measure(network, samples, left_out, say)
@@ -143,7 +141,6 @@ class _Measured(NamedTuple):
     forecasts: list[Residuals]
     added: list[Added | None]
     gaps: list[Gaps]
-    trips: list[Residuals]
     left_out: list[Residuals]  # forecasts of the regions left out
 
     def courses(self) -> list[Residuals]:
@@ -158,7 +155,6 @@ class _Fits(NamedTuple):
     forecast: F64
     has_courses: bool  # whether the course terms of `forecast` were fitted
     gap: F64 | None
-    travel: F64 | None
 
 
 class _Change(NamedTuple):
@@ -182,7 +178,7 @@ def _measure(
     """Measures the residuals of every answer. It resets the calibrations of all networks, in place."""
     predictor = _uncalibrated(network)
     driven = {(one.file.removesuffix(BY_ROAD), one.fingerprint) for one in samples if one.file.endswith(BY_ROAD)}
-    measured = _Measured([], [], [], [], [])
+    measured = _Measured([], [], [], [])
     for sample in samples:
         say(f"calibrating on {sample.file}")
         forecasts = of_forecasts(sample, predictor)
@@ -190,7 +186,6 @@ def _measure(
         measured.forecasts.append(forecasts)
         measured.added.append(of_added_courses(sample, predictor) if mute else None)
         measured.gaps.append(of_gaps(sample, predictor, MOST_GAPS))
-        measured.trips.append(of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
         measured.left_out.append(of_forecasts(sample, _uncalibrated(other)))
@@ -208,17 +203,13 @@ def _fit(measured: _Measured, was: Calibration, say: Callable[[str], None]) -> _
     gap = _fit_gaps(measured.gaps, _coefficients(was, "gap"))
     if gap is None:
         say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
-    travel = fit_quantile(measured.trips) if sum(errors.n for errors in measured.trips) >= FEW_TRIPS else None
-    if travel is None:
-        say(f"travel times stay as they were: there are fewer than {FEW_TRIPS} to fit them to")
-    return _Fits(forecast, has_courses, gap, travel)
+    return _Fits(forecast, has_courses, gap)
 
 
 def _set(calibration: Calibration, fits: _Fits, was: Calibration) -> None:
     """Puts the fits into the calibration, in place; a part without a fit gets back what it was."""
     calibration.forecast.copy_(torch.from_numpy(fits.forecast))
     calibration.gap.copy_(was.gap if fits.gap is None else torch.from_numpy(fits.gap))
-    calibration.travel.copy_(was.travel if fits.travel is None else torch.from_numpy(fits.travel))
 
 
 def _compare(
@@ -226,15 +217,13 @@ def _compare(
 ) -> list[Held]:
     """Returns the coverage of every part that was fitted, sample by sample."""
     out = []
-    for sample, forecasts, added, gaps, trips in zip(samples, *measured[:4], strict=True):
+    for sample, forecasts, added, gaps in zip(samples, *measured[:3], strict=True):
         out.append(change.held(sample, forecasts, FORECASTS))
         if fits.has_courses and added:
             line = change.held(replace(sample, file=f"{sample.file}, {ADDED}"), added.errors, FORECASTS)
             out.append(line._replace(entities=added.entities))
         if fits.gap is not None and gaps.errors.n:
             out.append(change.held(sample, gaps.errors, HIDDEN))
-        if fits.travel is not None and trips.n:
-            out.append(change.held(sample, trips, TRIPS))
     for (_, sample), errors in zip(left_out, measured.left_out, strict=True):
         out.append(change.held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS))
     return out
@@ -285,7 +274,6 @@ def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
 def _uncalibrated(network: Network) -> Predictor:
     network.calibration.forecast.zero_()
     network.calibration.gap.zero_()
-    network.calibration.travel.zero_()
     return Predictor(served(network), name=network.config.name)
 
 

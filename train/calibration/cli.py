@@ -34,8 +34,7 @@ FEW = 10  # entities: with so few, the coverage for others will be higher or low
 HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
 
 Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
-regions have to be there: the new weights answer with the same positions and times of travel, and with other covariances
-and intervals.
+regions have to be there: the new weights answer with the same positions, and with other covariances.
 
 With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
 velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0; with

@@ -23,7 +23,7 @@ def write_calibrated_card(
     `left_out` holds files and the weights trained without them; `share` is how far forecasts moved towards physics,
     None if that was not requested.
     """
-    from train.calibration.calibrate import HIDDEN, TRIPS
+    from train.calibration.calibrate import HIDDEN
 
     fitted = {one.of for one in held}
     parts = {  # part of the answers, and whether it changed
@@ -32,8 +32,6 @@ def write_calibrated_card(
         "when the next ping is due": False,
         "positions of gap fills": False,
         "covariances of gap fills": HIDDEN in fitted,
-        "times of travel": False,
-        "intervals of times of travel": TRIPS in fitted,
     }
     changed, same = (", ".join(part for part in parts if parts[part] is whether) for whether in (True, False))
     lines = [

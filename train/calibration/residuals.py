@@ -16,13 +16,10 @@ from model.kinematics.calibration_terms import (
     COURSE_TERMS,
     GAP_TERMS,
     MAX_LOG_SCALE,
-    TRAVEL_TERMS,
     forecast_terms,
     gap_terms,
-    travel_terms,
 )
-from model.kinematics.geo import F64, haversine_m
-from model.kinematics.queries import travel_base_log_s
+from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90
 from train.data import anchors as anchoring
 from train.data.resampling import thinned
@@ -30,18 +27,15 @@ from train.evaluation import gap_fills
 from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
 from train.evaluation.metrics import mahalanobis2
 from train.evaluation.rollout import MODEL, walk
-from train.evaluation.travel import trips as evaluated
 
-# pings of a trip after which the travel time to its end is asked for: the first, and the fifth of nine or more
-TRAVELLED: Final = (0, 4)
 CADENCES_S: Final = (15.0, 60.0)  # intervals to which dense pings are thinned before they get a course
 # The further horizons fix the curve between those of the evaluation.
 HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
 
 
 class Residuals(NamedTuple):
-    """N residuals of one file: terms (N, P) and squared Mahalanobis distances (N,), or an equivalent: 90 % of them are
-    below CHI2_90 if the spread is right, and they fall with the square of the spread.
+    """N residuals of one file: terms (N, P) and squared Mahalanobis distances (N,): 90 % of them are below CHI2_90 if
+    the spread is right, and they fall with the square of the spread.
     """
 
     terms: F64
@@ -131,24 +125,3 @@ def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
         terms.append(gap_terms(np.repeat(gap_s, counts), t_s[:, None])[:, 0])
         lengths.append(mahalanobis2(error, answer.cov_m2))
     return Gaps(Residuals(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
-
-
-def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
-    corpus = evaluated.long_enough(sample.corpus)
-    trips, (first, stop) = evaluated.trips(corpus), corpus.tracks.T
-    terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
-    slots = predictor.acquire(len(corpus))
-    for ping in range(max(TRAVELLED) + 1 if len(corpus) else 0):
-        here = first + ping
-        predictor.advance(slots, corpus.fixes(here))
-        if ping not in TRAVELLED:
-            continue
-        far = haversine_m(corpus.lat[here], corpus.lon[here], trips.lat, trips.lon)
-        asks = far >= evaluated.TRIP_M
-        answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
-        seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
-        half = np.log(answer.high_s / answer.low_s) / 2.0  # half the length of the log's 90 % interval
-        terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
-        lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
-    predictor.release(slots)
-    return Residuals(np.concatenate(terms), np.concatenate(lengths))

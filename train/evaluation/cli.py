@@ -48,7 +48,6 @@ covariance that is served. Filters, smoother and trees are fitted to the train s
   pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
   pathcast evaluate --data austin.parquet --task gapfill
   pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
-  pathcast evaluate --data austin.parquet --task eta
   pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
   pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
   pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
@@ -58,7 +57,6 @@ covariance that is served. Filters, smoother and trees are fitted to the train s
 class Task(StrEnum):
     forecast = "forecast"
     gapfill = "gapfill"
-    eta = "eta"
     arrivals = "arrivals"
 
 
@@ -112,8 +110,7 @@ def evaluate(
         typer.Option(
             "--max-anchors",
             min=1,
-            help="forecast, gapfill, arrivals: per file, by taking every n-th track, so perhaps not all entities; "
-            f"default: {MOST_ANCHORS:,}",
+            help=f"per file, by taking every n-th track, so perhaps not all entities; default: {MOST_ANCHORS:,}",
         ),
     ] = None,
     max_gaps: Annotated[
@@ -173,7 +170,6 @@ def evaluate(
     for option, given, fits, where in (
         ("--baseline", baseline, task is Task.forecast, "--task forecast"),
         ("--picture", picture, task is Task.forecast, "--task forecast"),
-        ("--max-anchors", max_anchors, task is not Task.eta, "--task forecast, gapfill and arrivals"),
         ("--max-gaps", max_gaps, task is Task.gapfill, "--task gapfill"),
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),

@@ -67,14 +67,13 @@ def open_samples(
     most: int | None = None,
     modes: Sequence[str] = (),
     fit_on: Sequence[Path | str | Source] = (),
-    long_enough: Callable[[Corpus], Corpus] = anchoring.usable,
     reading: Reading = silent,
 ) -> list[Sample]:
     """Returns the tracks to evaluate, file by file, reduced to about `most` anchors each, and to `modes` where any is
     given.
 
     Baselines are fitted to the train split of `fit_on`, by default of the file itself. Raises NoTracks for a file
-    without a track in that split that `long_enough` keeps, ValueError for one that cannot be read, for a mode that it
+    without a track in that split that has an anchor, ValueError for one that cannot be read, for a mode that it
     does not have, and for a file of `fit_on` that is evaluated as a whole.
     """
     elsewhere = None
@@ -83,7 +82,7 @@ def open_samples(
             raise ValueError(f"baselines cannot be fitted to a file that is judged with split {part}")
         known = load(fit_on, cache_dir, cut=EVALUATION, reading=reading)
         elsewhere = split(_of_modes(known, modes, "the files to fit on")).train
-    return [_open_sample(file, part, cache_dir, most, modes, elsewhere, long_enough, reading) for file in files]
+    return [_open_sample(file, part, cache_dir, most, modes, elsewhere, reading) for file in files]
 
 
 def _open_sample(
@@ -93,13 +92,12 @@ def _open_sample(
     most: int | None,
     modes: Sequence[str],
     elsewhere: Corpus | None,
-    long_enough: Callable[[Corpus], Corpus],
     reading: Reading,
 ) -> Sample:
     corpus = load([file], cache_dir, cut=EVALUATION, reading=reading)
     splits = split(corpus)  # before modes are selected: a split must not depend on the question
     chosen = corpus if part == "all" else getattr(splits, part)
-    chosen = long_enough(_of_modes(chosen, modes, str(file)))
+    chosen = anchoring.usable(_of_modes(chosen, modes, str(file)))
     if len(chosen) == 0:
         raise NoTracks(
             f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
@@ -110,9 +108,9 @@ def _open_sample(
     train = elsewhere
     if train is None and part in ("val", "test", "final"):
         train = _of_modes(splits.train, modes, str(file))
-    if train is not None and len(long_enough(train)) == 0:
+    if train is not None and len(anchoring.usable(train)) == 0:
         train = None
-    copies = len(long_enough(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
+    copies = len(anchoring.usable(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
     entities, name = len(np.unique(chosen.entity)), corpus.files[0]
     return Sample(name, part, splits.fingerprint, thinned, len(chosen), every, train, copies, corpus, entities)
 

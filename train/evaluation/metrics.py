@@ -70,7 +70,7 @@ class Factor(NamedTuple):
 
 
 class TimeScore(NamedTuple):
-    """The scores of one predictor of travel times on one set of trips. Seconds; shares in 0..1."""
+    """The scores of one predictor of arrivals on one set of questions. Seconds; shares in 0..1."""
 
     n: int
     entities: int
@@ -142,11 +142,11 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
 def score_times(
     true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer], *, seed: int = 0
 ) -> TimeScore:
-    """Summarises N trips; true times are above 0. Raises ValueError for no trips or predictions that are not finite."""
+    """Summarises N arrivals; true times are above 0. Raises ValueError for none, or predictions that are not finite."""
     if len(true_s) == 0:
         raise ValueError("nothing to score")
     if not all(np.isfinite(part).all() for part in (median_s, low_s, high_s)):
-        raise ValueError("travel times that are not finite")
+        raise ValueError("times of arrival that are not finite")
     off = np.abs(median_s - true_s)
     low, high, entities = interval_by_entity(off, entity, seed=seed)
     return TimeScore(

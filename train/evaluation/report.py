@@ -27,7 +27,7 @@ def show(report: dict[str, Any], model: str) -> None:
 def _show_times(report: dict[str, Any], model: str) -> None:
     bands = {"all": report["predictors"], **report["bands"]}
     table = _table(report, f"minutes; ± of the MAE: 95 %; {model}")
-    table.add_column("true time" if "geofences" in report else "distance", no_wrap=True)
+    table.add_column("true time", no_wrap=True)
     table.add_column("predictor", no_wrap=True)
     for name in ("MAE", "median", "MAPE", "80 %", "90 %", "width"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -37,24 +37,8 @@ def _show_times(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in (*_time_verdicts(bands), *_few(bands, report), *_reliable(report.get("geofences", {}))):
+    for line in (*_few(bands, report), *_reliable(report["geofences"])):
         console.print(line, highlight=False)
-
-
-def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
-    """Compares the model with the baseline of the lowest mean error, for all trips and by distance."""
-    if MODEL not in bands["all"]:
-        return
-    yield "mean error, against the best baseline:"
-    for label, scores in bands.items():
-        off = {name: score["mae_s"] / 60 for name, score in scores.items()}
-        model = off.pop(MODEL)
-        best = min(off, key=lambda name: off[name])
-        by = f"{abs(model - off[best]):,.1f} min"
-        how = f"{best} is better, by {by}" if model > off[best] else f"{by} nearer than {best}"
-        if by == "0.0 min":
-            how = f"level with {best}"
-        yield f"  {label}: {how} ({model:,.1f} against {off[best]:,.1f})"
 
 
 def _reliable(geofences: dict[str, Any]) -> Iterator[str]:

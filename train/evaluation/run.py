@@ -15,17 +15,16 @@ from model.atlas.published import MIN_VEHICLES
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source
-from train.data.anchors import HORIZONS_S, Anchors, usable
+from train.data.anchors import HORIZONS_S, Anchors
 from train.data.corpus import Corpus, Reading, load, silent
 from train.data.cutting import EVALUATION
-from train.evaluation import atlas, forecasts, gap_fills
+from train.evaluation import arrivals, atlas, forecasts, gap_fills
 from train.evaluation import plots as picture
 from train.evaluation.baselines import fitted_filters, trees
 from train.evaluation.branches import judge_branches
 from train.evaluation.forecasts import Part, Progress, Sample
 from train.evaluation.metrics import is_inside, mahalanobis2
 from train.evaluation.rollout import MODEL, Answers
-from train.evaluation.travel import arrivals, travel_times, trips
 
 Report = dict[str, Any]
 
@@ -57,23 +56,15 @@ def tasks(
 
     Raises ValueError for a file that has nothing to evaluate.
     """
-    times = task == "eta"
-    try:
-        samples = forecasts.open_samples(
-            files,
-            options.part,
-            cache_dir=options.cache,
-            most=None if times else options.most_anchors,
-            modes=options.modes,
-            fit_on=options.fit_on,
-            reading=options.reading,
-            long_enough=trips.long_enough if times else usable,
-        )
-    except forecasts.NoTracks as error:
-        if not times:
-            raise
-        long = f"{trips.TRIP_PINGS} pings or more and ends {trips.TRIP_M:g} m or more from where it began"
-        raise forecasts.NoTracks(f"{error}: a trip has {long}") from error
+    samples = forecasts.open_samples(
+        files,
+        options.part,
+        cache_dir=options.cache,
+        most=options.most_anchors,
+        modes=options.modes,
+        fit_on=options.fit_on,
+        reading=options.reading,
+    )
     if options.atlas_of:
         fleet = load(options.atlas_of, options.cache, cut=EVALUATION, reading=options.reading)
         samples = [replace(sample, fleet=fleet) for sample in samples]
@@ -194,10 +185,6 @@ def _gap_fills(sample: Sample, predictor: Predictor | None, options: Options, pr
     return {**report, "fitted": None if values is None else {gap_fills.RTS_FITTED: values}}
 
 
-def _travel_times(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
-    return travel_times.judge_travel_times(sample, predictor)
-
-
 def _arrivals(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
     return arrivals.judge_arrivals(sample, predictor, progress=progress)
 
@@ -205,7 +192,6 @@ def _arrivals(sample: Sample, predictor: Predictor | None, options: Options, pro
 JUDGES: Final[dict[str, Callable[[Sample, Predictor | None, Options, Progress], Report]]] = {
     "forecast": _forecasts,
     "gapfill": _gap_fills,
-    "eta": _travel_times,
     "arrivals": _arrivals,
 }
 

@@ -94,7 +94,7 @@ def train(
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[
-        str | None, typer.Option("--size", help="small, base, or a config.json; default: small, or that of --init")
+        str | None, typer.Option("--size", help="small, or a config.json; default: small, or that of --init")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -121,7 +121,7 @@ def train(
         str | None, typer.Option("--init", help="refresh these weights, a name or a directory, with their config")
     ] = None,
     only: Annotated[
-        str, typer.Option("--only", help="with --init: parts that learn while the rest stays, e.g. gap or gap,travel")
+        str, typer.Option("--only", help="with --init: parts that learn while the rest stays, e.g. gap or gap,interval")
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
     resume: Annotated[

@@ -1,4 +1,4 @@
-"""The training loss: distance and negative log-likelihood of forecasts and gap fills, next intervals, travel times.
+"""The training loss: distance and negative log-likelihood of forecasts and gap fills, next intervals.
 
 One pass of the trunk serves them all.
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.kinematics.queries import Question
-from model.network.heads import Spread, TravelTime, combine, laplace_nll, next_log, t_nll
+from model.network.heads import Spread, combine, next_log, t_nll
 from model.network.network import Network, asked
 from train.batches.batches import Batch, Mask
 from train.batches.packing import packed, unpacked
@@ -31,7 +31,6 @@ DISTANCE_M: Final = 15.0
 LIKELIHOOD: Final = 0.15  # the covariance has outputs of its own, so a small share of the loss is enough to train them
 INTERVAL: Final = 0.2
 GAPS: Final = 1.0
-TRAVELS: Final = 0.1
 
 
 class Losses(NamedTuple):
@@ -42,7 +41,6 @@ class Losses(NamedTuple):
     likelihood: Tensor
     interval: Tensor
     gaps: Tensor
-    travel: Tensor
     next_m: Tensor  # mean distance at the next token
     far_m: Tensor  # mean distance at the random times ahead
     gap_m: Tensor
@@ -56,13 +54,12 @@ class Counts(NamedTuple):
     far: float  # other questions
     interval: float
     gap: float
-    travel: float
 
 
 def count(batch: Batch) -> Counts:
     """Returns the number of answers in a batch."""
     ahead = batch.ahead_mask
-    masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask, batch.travel_mask)
+    masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask)
     return Counts(*(float(mask.sum()) for mask in masks))
 
 
@@ -72,7 +69,6 @@ class Answers(NamedTuple):
     ahead: Spread  # [P, Q]
     next_log: Tensor  # [B, T]
     gap: Spread  # [B, G, M]
-    travel: TravelTime  # [B, E, 1]
 
 
 def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answers:
@@ -86,7 +82,7 @@ def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answer
     hidden = hidden.float()
     recent, others_log = (_float(part, device) for part in batch.recent)
     late = next_log(network.interval(hidden, recent), others_log)
-    return Answers(spread, late, _gaps(network, hidden, batch), _travels(network, hidden, batch))
+    return Answers(spread, late, _gaps(network, hidden, batch))
 
 
 def forecasting(batch: Batch) -> Mask:
@@ -109,16 +105,13 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: C
     gap_error = _length(hidden_en - found.gap.mean_en)
     gaps = _mean(gap_error * _weight(batch.gap_s, device).unsqueeze(-1), gap_mask, n.gap) / DISTANCE_M
     gap_likelihood = _mean(t_nll(found.gap, hidden_en), gap_mask, n.gap)
-    off = laplace_nll(found.travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
-    travel = _mean(off, _mask(batch.travel_mask, device), n.travel)
-    total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps + TRAVELS * travel
+    total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps
     return Losses(
         total,
         distance.detach(),
         likelihood.detach(),
         interval.detach(),
         gaps.detach(),
-        travel.detach(),
         _mean(error[..., 0], mask[..., 0], n.next).detach(),
         _mean(error[..., 1:], mask[..., 1:], n.far).detach(),
         _mean(gap_error, gap_mask, n.gap).detach(),
@@ -138,13 +131,10 @@ def disagreement(network: Network, before: Network, batch: Batch, *, bfloat16: b
         theirs = answers(before, batch, bfloat16=bfloat16)
     ahead = _apart(mine.ahead, theirs.ahead, _weight(batch.ahead_s[asks], device))
     gap = _apart(mine.gap, theirs.gap, _weight(batch.gap_s, device).unsqueeze(-1))
-    scale = (mine.travel.scale.log() - theirs.travel.scale.log()).abs()
-    travel = ((mine.travel.log_s - theirs.travel.log_s).abs() / theirs.travel.scale + scale)[..., 0]
     return (
         _mean(ahead, _mask(batch.ahead_mask[asks], device), n.ahead)
         + GAPS * _mean(gap, _mask(batch.gap_mask, device), n.gap)
         + INTERVAL * _mean((mine.next_log - theirs.next_log).abs(), _mask(batch.log_next_mask, device), n.interval)
-        + TRAVELS * _mean(travel, _mask(batch.travel_mask, device), n.travel)
     )
 
 
@@ -159,7 +149,6 @@ def whole_patches(batch: Batch, patch: int) -> Batch:
         ahead_mask=batch.ahead_mask & last[:, None],
         log_next_mask=batch.log_next_mask & last,
         gap_mask=batch.gap_mask & last[batch.gap_token][..., None],
-        travel_mask=batch.travel_mask & last[batch.travel_token],
     )
 
 
@@ -184,19 +173,6 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch) -> Spread:
     question = asked(batch.gap, torch.float32, device)
     token = torch.from_numpy(batch.gap_token).to(device)
     return network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
-
-
-def _travels(network: Network, hidden: Tensor, batch: Batch) -> TravelTime:
-    """Returns the travel times [B, E, 1]."""
-    device = hidden.device
-    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
-    travel: TravelTime = network.travel(
-        hidden[rows, torch.from_numpy(batch.travel_token).to(device)],
-        _float(batch.travel.features, device),
-        _float(batch.travel.base_log_s, device),
-        network.place(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None]),
-    )
-    return travel
 
 
 def _apart(mine: Spread, theirs: Spread, weight: Tensor) -> Tensor:

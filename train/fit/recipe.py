@@ -1,16 +1,14 @@
-"""The options of `pathcast train` that make a model: a named size, and fields of model, batches or run set by name."""
+"""The options of `pathcast train` that make a model: its size, and fields of model, batches or run set by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from model.config import BASE, MAX_LEARNED, SMALL, ModelConfig
+from model.config import MAX_LEARNED, SMALL, ModelConfig
 from train.batches.options import RENAMED, BatchOptions, FitOptions
-
-SIZES: Final[Mapping[str, ModelConfig]] = {"small": SMALL, "base": BASE}
 
 
 class Recipe(NamedTuple):
@@ -20,7 +18,7 @@ class Recipe(NamedTuple):
 
 
 def recipe(size: str, settings: Sequence[str]) -> Recipe:
-    """Builds a recipe. `size` is a name or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or
+    """Builds a recipe. `size` is small or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or
     FitOptions.
 
     Raises ValueError for an unknown name or one that has an option of its own, for a value of the wrong type, and for
@@ -73,11 +71,11 @@ def _fitting(made: Recipe) -> Recipe:
 
 
 def _config(size: str) -> ModelConfig:
-    if size in SIZES:
-        return SIZES[size]
+    if size == SMALL.name:
+        return SMALL
     path = Path(size)
     if not path.is_file():
-        raise ValueError(f"no size {size!r}: give one of {', '.join(SIZES)}, or a config.json")
+        raise ValueError(f"no size {size!r}: give {SMALL.name}, or a config.json")
     try:
         return ModelConfig.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ from train.fit import loss as objective
 # Every augmentation is drawn, for these batches are to stand for all that the weights may meet elsewhere.
 ELSEWHERE: Final[dict[str, Any]] = {
     **{"turn": 1.0, "thin": 0.6, "rescale": 0.5, "noise": 0.3, "reported": 0.3, "drop_clock": 0.3, "drop_place": 1.0},
-    **{"gaps": 1, "hidden": 4, "travels": 1, "file_power": 0.3},
+    **{"gaps": 1, "hidden": 4, "file_power": 0.3},
 }
 SEED: Final = 0xE15E  # of its own, so that these rows are not those of the other batch
 ROWS_SHARE: Final = 0.25  # of the rows of a step: a quarter more work

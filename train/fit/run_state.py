@@ -22,7 +22,7 @@ from model.network.network import Network, build
 from model.network.new_map import with_map
 from model.parameters.reading import WEIGHTS_FILE
 from model.parameters.writing import write_atomic
-from train.batches.options import RENAMED, FitOptions, has_bfloat16
+from train.batches.options import FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.first_map import first_table, known_places
 from train.fit.optimizer import Optimizer
@@ -33,7 +33,6 @@ LAYOUT: Final = "pathcast-fit-2"
 # Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
 # micro-batches.
 ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "cpu_minutes")
-LATER: Final = ("visits", "retain", "old_lr", "table_lr")  # options that came later
 
 
 @dataclass
@@ -169,13 +168,8 @@ def identity(
 ) -> str:
     """Hashes what must be equal for a checkpoint to be continued: data, model and options, except ELSEWHERE."""
     facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
-    for name in LATER:  # so that runs of before these options go on
-        if facts[name] == FitOptions.__dataclass_fields__[name].default:
-            facts.pop(name)
     if options.patience is None:
         facts.pop("validate_every")  # without early stopping, validations change nothing
-    once = {new: old for old, new in RENAMED.items()}  # so that runs of before the new names go on
-    facts["batch"] = {once.get(name, name): value for name, value in facts["batch"].items()}
     facts["micro_batches"] = options.accumulate * world
     facts["bfloat16"] = uses_bfloat16(options, device)
     digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)

@@ -32,7 +32,6 @@ TOWNS_SHARE: Final = 0.15
 REHEARSAL_SHARE: Final = 0.3
 BATCH: Final = BatchOptions(
     gaps=1,
-    travels=1,
     hidden=4,
     forced=0.2,
     thin=0.1,

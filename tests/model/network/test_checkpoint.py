@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from model.api import Predictor, WeightsError
+from model.api import FIX, Predictor, WeightsError
 from model.config import SMALL, ModelConfig
 from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
@@ -77,13 +78,35 @@ def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
             from_pretrained(saved)
 
 
-def test_a_head_of_earlier_releases_changes_nothing(saved: Path) -> None:
+def test_a_head_that_atlases_had_changes_nothing(saved: Path) -> None:
     path, before = saved / WEIGHTS_FILE, served(from_pretrained(saved)).fingerprint()
     good = safetensors.torch.load_file(path)
     safetensors.torch.save_file({**good, "atlas.first.weight": torch.ones(32, 38)}, path)
     assert served(from_pretrained(saved)).fingerprint() == Predictor.load(saved, capacity=1).fingerprint == before
     safetensors.torch.save_file({**good, "elsewhere": torch.ones(3)}, path)
     with pytest.raises(WeightsError, match="elsewhere"):
+        from_pretrained(saved)
+
+
+def test_the_head_of_travel_times_counts_in_the_version_and_in_no_answer(saved: Path, tmp_path: Path) -> None:
+    """States and forecasts of a deployment name the version, and weights of earlier releases have that head."""
+    path, without = saved / WEIGHTS_FILE, Predictor.load(saved, capacity=1)
+    good = safetensors.torch.load_file(path)
+    head = {"travel.last.bias": torch.ones(2), "calibration.travel": torch.zeros(3)}
+    safetensors.torch.save_file({**good, **head}, path)
+    with_it = Predictor.load(saved, capacity=1)
+    assert with_it.version != without.version
+    fixes = np.zeros(1, FIX)
+    said = []
+    for predictor in (without, with_it):
+        slots = predictor.acquire(1)
+        predictor.advance(slots, fixes)
+        said.append(predictor.forecast(slots, (60.0,)))
+    np.testing.assert_array_equal(said[0].cov_m2, said[1].cov_m2)
+    save_pretrained(from_pretrained(saved), tmp_path / "again", "card")
+    assert not head.keys() & safetensors.torch.load_file(tmp_path / "again" / WEIGHTS_FILE).keys()
+    safetensors.torch.save_file({**good, **head, "travel.last.weight": torch.full((2,), float("nan"))}, path)
+    with pytest.raises(WeightsError, match="not finite"):
         from_pretrained(saved)
 
 

@@ -150,21 +150,6 @@ def test_without_query_time_one_answer_in_reaches_serves_all_times(unsettled: Un
     assert abs(np.arctan2(north[0], east[0]) - np.arctan2(north[1], east[1])) < 1e-6
 
 
-def test_travel_times_are_ordered_and_grow_with_the_distance(tracks: Tracks) -> None:
-    predictor = Predictor.untrained(TINY, capacity=4)
-    slots, fixes = predictor.acquire(3), tracks(3, 1, seed=8)
-    predictor.rebuild(slots, list(fixes))
-    lat, lon = fixes["lat_e7"][:, -1] / 1e7, fixes["lon_e7"][:, -1] / 1e7
-    near = predictor.travel_time(slots, lat + 0.01, lon)
-    far = predictor.travel_time(slots, lat + 0.05, lon)
-    np.testing.assert_allclose(near.median_s, 0.01 * 111_195 / 5.0, rtol=2e-3)  # untrained: at 5 m/s
-    assert (near.low_s < near.median_s).all()
-    assert (near.median_s < near.high_s).all()
-    assert (far.median_s > 4 * near.median_s).all()
-    with pytest.raises(ValueError, match="empty"):
-        predictor.travel_time(predictor.acquire(1), lat[:1], lon[:1])
-
-
 def test_a_map_whose_cells_are_out_of_order_is_refused(unsettled: Unsettled, tmp_path: Path) -> None:
     """A search in them would find nothing, silently: every place would be unknown."""
     net = unsettled(replace(TINY, places=4))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model.config import BASE, SMALL
+from model.config import SMALL
 from model.network.network import build
 from model.parameters.shapes import shapes
 
@@ -26,7 +26,3 @@ WAYS: list[dict[str, Any]] = [
 def test_the_weights_of_a_config_are_those_of_its_network(way: dict[str, Any]) -> None:
     config = replace(SMALL, d=32, **way)
     assert shapes(config) == {name: tuple(one.shape) for name, one in build(config, 0).state_dict().items()}
-
-
-def test_so_they_are_at_the_larger_size() -> None:
-    assert shapes(BASE) == {name: tuple(one.shape) for name, one in build(BASE, 0).state_dict().items()}

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from model.config import SMALL, ModelConfig
 from model.kernels import exact
-from model.kinematics import motion, queries, rotation
+from model.kinematics import rotation
 from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
-from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, TRAVEL_FEATURES, Question
+from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, Question
 from model.network.checkpoint import served
 from model.network.network import Network, asked
 from model.network.positions import Positions
@@ -62,27 +62,6 @@ def test_gap_fills_are_those_of_the_network(unsettled: Unsettled, tracks: Tracks
     got = Exact(served(net)).fill(hidden, question, chord, lat, lon)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
     assert want.std() > 0.05
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_travel_times_are_those_of_the_network(unsettled: Unsettled, tracks: Tracks, way: dict[str, Any]) -> None:
-    net, last = network_of(unsettled, tracks, way)
-    net.calibration.travel.copy_(torch.tensor([0.3, -0.2, 0.1]))
-    rng = np.random.default_rng(2)
-    hidden = hidden_of(net.config, rng)
-    kin = np.abs(rng.normal(size=(N, motion.WIDTH)))
-    question = queries.Travel(rng.normal(size=(N, 1, TRAVEL_FEATURES)), rng.normal(6, 1, (N, 1)))
-    lat, lon = last["lat_e7"] / E7, last["lon_e7"] / E7
-    with torch.inference_mode():
-        features = torch.from_numpy(question.features).float()
-        base = torch.from_numpy(question.base_log_s)
-        place = net.place(lat[:, None], lon[:, None])
-        log_s, scale = net.travel(torch.from_numpy(hidden), features, base, place)
-        half = np.log(10) * scale.numpy() * net.calibration.of_travel(kin, question.base_log_s)
-    median, low, high = Exact(served(net)).travel(hidden, kin, question, lat, lon)
-    np.testing.assert_allclose(median, np.exp(log_s.numpy())[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(low, np.exp(log_s.numpy() - half)[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(high, np.exp(log_s.numpy() + half)[:, 0], rtol=1e-5)
 
 
 def test_no_number_of_a_gap_depends_on_the_gaps_beside_it(unsettled: Unsettled, tracks: Tracks) -> None:

@@ -9,11 +9,11 @@ import pytest
 from fit_worlds import circling, corpus_of
 
 from model.config import SMALL
-from model.kinematics.answer_bounds import MAX_GAP_AGE, TRAVEL_MPS
+from model.kinematics.answer_bounds import MAX_GAP_AGE
 from model.kinematics.features import context
 from model.kinematics.geo import M_PER_DEG
 from train.batches.augmentation import misreport
-from train.batches.batches import MAX_ANSWER_S, MAX_TRAVEL_S, MIN_TRAVEL_M, Batch, Batches
+from train.batches.batches import MAX_ANSWER_S, Batch, Batches
 from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
 from train.batches.sampling import Tokens
@@ -158,14 +158,6 @@ def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:
     assert noisy.gap_mask.any()
     np.testing.assert_allclose((calm.gap_en - noisy.gap_en), np.broadcast_to(before[:, :, None], noisy.gap_en.shape))
 
-    way = shown(calm)[:, 5] / np.hypot(*shown(calm)[:, 5].T)[:, None]
-    far, near = (np.exp(batch.travel.base_log_s) * TRAVEL_MPS for batch in (calm, noisy))
-    moved = far * way[:, None] - off[rows, noisy.travel_token]
-    assert noisy.travel_mask.any()
-    np.testing.assert_allclose(
-        near[..., 0][noisy.travel_mask], np.hypot(*np.moveaxis(moved, -1, 0))[noisy.travel_mask], rtol=1e-3
-    )
-
 
 def test_a_steady_cadence_leaves_nothing_to_say_of_the_next_interval() -> None:
     batch = Batches(driving(), SMALL, replace(PLAIN, forced=0.0), 1).draw(0)
@@ -301,54 +293,6 @@ def test_no_answer_crosses_the_end_of_its_track() -> None:
     assert (~batch.ahead_mask).any()
 
 
-def test_travel_times_are_those_of_the_straight_line() -> None:
-    """Half of them from the first token, to places that the thing really reached, however turned and stretched."""
-    options = BatchOptions(rows=256, tokens=30, noise=0.0, rescale=1.0)
-    batch = Batches(driving(pings=1_500), SMALL, options, 7).draw(0)
-    metres = np.exp(batch.travel.base_log_s[..., 0] + np.log(TRAVEL_MPS)) - 1.0
-    speed = (metres / batch.travel_s)[batch.travel_mask]
-    assert batch.travel_mask.mean() > 0.4
-    assert (batch.travel_token[batch.travel_mask] == 0).mean() > 0.3
-    assert (metres[batch.travel_mask] >= 0.99 * MIN_TRAVEL_M).all()
-    assert (batch.travel_s[batch.travel_mask] <= MAX_TRAVEL_S).all()
-    rows = np.broadcast_to(np.arange(256)[:, None], batch.travel_mask.shape)[batch.travel_mask]
-    for row in np.unique(rows):
-        np.testing.assert_allclose(speed[rows == row], speed[rows == row][0], rtol=5e-3)
-
-
-@pytest.mark.parametrize(("cadence_s", "silence_s", "ends"), [(10, 290, False), (10, 310, True), (120, 310, False)])
-def test_a_trip_ends_where_the_judge_s_does(cadence_s: int, silence_s: int, ends: bool) -> None:
-    """Behind a silence of five minutes, or of three cadences where a source is slow; the track goes on."""
-    whole, half = driving(pings=200), 100
-    step_s = np.full((4, 200), cadence_s)
-    step_s[:, 0], step_s[:, half] = 0, silence_s
-    ts_ms = whole.ts_ms[0] + 1000 * np.cumsum(step_s, axis=1)
-    options = replace(PLAIN, rows=128, travels=8)
-    batch = Batches(replace(whole, ts_ms=ts_ms.reshape(-1)), SMALL, options, 3).draw(0)
-    longest_s = batch.travel_s[batch.travel_mask].max()
-    most_s = cadence_s * (half - 1) if ends else cadence_s * 198 + silence_s
-    assert 0.8 * most_s < longest_s <= most_s
-
-
-def test_rows_that_depart_begin_with_a_trip_and_each_trip_is_as_likely() -> None:
-    """Of each track the first trip has 20 pings and the second 180: by pings it would be drawn nine times as often."""
-    whole = driving(pings=200)
-    ts_ms = whole.ts_ms.reshape(4, 200).copy()
-    ts_ms[:, 20:] += 400_000
-    corpus = replace(whole, ts_ms=ts_ms.reshape(-1))
-    options = replace(PLAIN, departures=1.0)
-    place = Tokens(Line(corpus), options, packs=False).draw(np.random.default_rng(0), 2_000).place
-    begun, often = np.unique(place[:, 0], return_counts=True)
-    assert begun.tolist() == [0, 20, 200, 220, 400, 420, 600, 620]
-    np.testing.assert_allclose(often / 2_000, 1 / 8, atol=0.03)
-    batch = Batches(corpus, SMALL, options, 3).draw(0)
-    from_start = batch.travel_s[batch.travel_mask & (batch.travel_token == 0)]
-    assert {190.0, 1790.0} & set(from_start), "the whole of a trip is asked for"
-    hours = Batches(driving(pings=1_500), SMALL, replace(PLAIN, rows=64, travels=16, departures=1.0), 3).draw(0)
-    from_start = hours.travel_s[hours.travel_mask & (hours.travel_token == 0)]
-    assert (from_start == 14_990.0).mean() > 0.5, "in half of all questions, even where a trip is longer than most"
-
-
 def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
     """A street turned is another street: where the map is shown, metres are the track's own."""
     config = replace(SMALL, places=100)
@@ -417,7 +361,6 @@ def test_whole_patches_ask_from_their_last_ping_only() -> None:
     asks = batch.ahead_mask.any(-1)
     assert asks[:, 3::4].any()
     assert not asks[:, np.arange(asks.shape[1]) % 4 != 3].any()
-    assert (batch.travel_token[batch.travel_mask] % 4 == 3).all()
     assert (batch.gap_token[batch.gap_mask.any(-1)] % 4 == 3).all()
     assert batch.gap_mask.any()
     assert (np.flatnonzero(batch.log_next_mask.any(0)) % 4 == 3).all()

@@ -10,21 +10,18 @@ import pytest
 import torch
 from train_worlds import MakeCorpus, MakeSample, fleet, following, lively, together, wander
 
-from model.api import ModelConfig, Predictor
+from model.api import ModelConfig
 from model.config import SMALL
 from model.kinematics import motion
 from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, forecast_terms
-from model.kinematics.geo import F64, haversine_m
 from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import from_pretrained, save_pretrained
-from train.calibration.calibrate import FEW_REPORTED, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
+from train.calibration.calibrate import FEW_REPORTED, FORECASTS, WIDER, Held, LeftOut, calibrate, fit_quantile
 from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
 from train.evaluation.forecasts import Sample, judge_forecasts
-from train.evaluation.travel import travel_times
-from train.evaluation.travel import trips as evaluated
 
 TINY = ModelConfig(d=16, heads=2, window=16)
 
@@ -59,8 +56,7 @@ def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
     assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
 
 
-def test_times_have_intervals_and_places_have_regions() -> None:
-    assert "of 5 travel times of 3 entities 90 % intervals held" in str(Held("a.csv", 3, TRIPS, 5, 0.8, 0.9))
+def test_what_regions_held_is_told_in_words() -> None:
     assert "of 5 forecasts of 3 entities 90 % regions held" in str(Held("a.csv", 3, FORECASTS, 5, 0.8, 0.9))
 
 
@@ -133,7 +129,7 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
     held = calibrate(predictor.net, [make_sample(fleet(vehicles, pings, cadence_s=cadence_s))], say=said.append)
     assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
     assert int((gap != 0.25).sum()) == fitted
-    assert [one.of for one in held if one.of != "travel times"] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
+    assert [one.of for one in held] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
     if fitted:
         (hidden,) = (one for one in held if one.of == "hidden pings")
         assert hidden.after == pytest.approx(0.9, abs=0.03)
@@ -146,7 +142,7 @@ def test_a_calibration_does_not_depend_on_the_one_of_before(make_sample: MakeSam
     calibration = predictor.net.calibration
     fits = []
     for before in (0.0, 0.7):
-        for part in (calibration.forecast, calibration.gap, calibration.travel):
+        for part in (calibration.forecast, calibration.gap):
             part.fill_(before)
         assert {FORECASTS, "hidden pings"} <= {one.of for one in calibrate(predictor.net, [sample])}
         fits.append(torch.cat([calibration.forecast[:-COURSE_TERMS], calibration.gap]))
@@ -244,46 +240,3 @@ def test_where_some_drive_only_they_get_a_course(make_sample: MakeSample) -> Non
     driven = replace(everyone, file="world by road", corpus=driven)
     files = {one.file for one in calibrate(lively(TINY).net, [everyone, driven]) if one.of == "forecasts"}
     assert files == {"world", "world by road", "world by road, with added speed and course"}
-
-
-def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_way(make_corpus: MakeCorpus) -> None:
-    """Trips all end at their last ping, so the judge's question is that of the first; the other is asked here."""
-    tracks = (wander(f"v{i}", 20 + i % 30, i) for i in range(300))
-    corpus = make_corpus(together(*tracks), cut=EVALUATION)
-    sample = Sample("world", "all", "-", corpus, len(corpus), 1, corpus)
-    predictor = lively(TINY)
-    predictor.net.calibration.travel.fill_(0.5)  # as an earlier one has left it
-    trips = evaluated.long_enough(corpus)
-
-    def on_the_way(predictor: Predictor) -> tuple[float, F64]:
-        slots = predictor.acquire(len(trips))
-        for ping in range(5):
-            predictor.advance(slots, trips.fixes(trips.tracks[:, 0] + ping))
-        here, end = trips.tracks[:, 0] + 4, trips.tracks[:, 1] - 1
-        times = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
-        predictor.release(slots)
-        seconds = (trips.ts_ms[end] - trips.ts_ms[here]) / 1000.0
-        far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= evaluated.TRIP_M
-        return float(((times.low_s <= seconds) & (seconds <= times.high_s))[far].mean()), times.median_s
-
-    first = following(predictor.net)
-    before, medians = travel_times.judge_travel_times(sample, first)["predictors"]["model"], on_the_way(first)
-    (held,) = (one for one in calibrate(predictor.net, [sample]) if one.of == "travel times")
-    then = following(predictor.net)
-    after, now = travel_times.judge_travel_times(sample, then)["predictors"]["model"], on_the_way(then)
-    assert abs(before["coverage_90"] - 0.9) > 0.03
-    assert after["coverage_90"] == pytest.approx(0.9, abs=0.02)
-    assert now[0] == pytest.approx(0.9, abs=0.02)
-    assert held.after == pytest.approx((after["coverage_90"] + now[0]) / 2, abs=0.01)
-    assert held.before == pytest.approx((before["coverage_90"] + medians[0]) / 2, abs=0.01)
-    assert after["mae_s"] == before["mae_s"]
-    np.testing.assert_array_equal(now[1], medians[1])
-
-
-def test_times_of_few_trips_stay_as_they_were(make_sample: MakeSample) -> None:
-    predictor, said = lively(TINY), list[str]()
-    predictor.net.calibration.travel.fill_(0.25)
-    held = calibrate(predictor.net, [make_sample(fleet(20, 40))], say=said.append)
-    assert any(line.startswith("travel times stay as they were") for line in said)
-    assert (predictor.net.calibration.travel == 0.25).all()
-    assert "travel times" not in {one.of for one in held}

@@ -91,7 +91,7 @@ def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weigh
     assert new.startswith("# pathcast tiny, calibrated again\n")
     assert f"hold {held['after']:.1%} now" in new
     assert "Fitted to tracks: covariances of forecasts, covariances of gap fills." in new
-    assert "positions of forecasts, when the next ping is due, positions of gap fills, times of travel, inter" in new
+    assert "positions of forecasts, when the next ping is due, positions of gap fills." in new
     assert old.endswith("\n\n### a card\n")
     assert (weights / "README.md").read_text() == "# a card\n"
 

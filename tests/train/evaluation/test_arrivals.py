@@ -14,9 +14,9 @@ from model.arrivals.believing import believe
 from model.arrivals.passages import Passages
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
+from train.evaluation import arrivals
+from train.evaluation.arrivals import RADIUS_M, judge_arrivals, questions
 from train.evaluation.forecasts import open_samples
-from train.evaluation.travel import arrivals
-from train.evaluation.travel.arrivals import RADIUS_M, judge_arrivals, questions
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
 DAY_MS = 86_400_000

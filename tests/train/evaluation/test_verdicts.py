@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from train.evaluation.report import _nearer, _time_verdicts
+from train.evaluation.report import _nearer
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,3 @@ def test_a_difference_is_told_with_its_interval(difference_m: float, low_m: floa
 def test_a_baseline_without_any_error_has_no_share() -> None:
     found = {"baseline": "stay", "ratio": None, "difference_m": 0.2, "low_m": 0.1, "high_m": 0.3}
     assert _nearer(found) == "0.2 m farther off than stay (0.1 to 0.3 farther)"
-
-
-def test_a_better_baseline_of_travel_times_is_named() -> None:
-    near = {"model": {"mae_s": 600.0}, "median_speed": {"mae_s": 900.0}, "nearest_trips": {"mae_s": 720.0}}
-    far = {**near, "model": {"mae_s": 1500.0}}
-    assert [*_time_verdicts({"all": near, "over 10 km": far})][1:] == [
-        "  all: 2.0 min nearer than nearest_trips (10.0 against 12.0)",
-        "  over 10 km: nearest_trips is better, by 13.0 min (25.0 against 12.0)",
-    ]
-    same = {**near, "model": {"mae_s": 721.0}}
-    assert [*_time_verdicts({"all": same})][1:] == ["  all: level with nearest_trips (12.0 against 12.0)"]
-    without = {name: score for name, score in near.items() if name != "model"}
-    assert [*_time_verdicts({"all": without})] == []

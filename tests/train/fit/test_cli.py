@@ -15,7 +15,7 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import WriteFile, fleet, together, track, wander
+from train_worlds import WriteFile, fleet, together, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
@@ -129,7 +129,7 @@ def test_evaluate_prints_a_table_that_fits_80_columns(judged: tuple[dict[str, An
     assert f"next ping, as read from the record at its time: {of_file['next_from_record']['mean_m']:.0f} m (" in out
 
 
-@pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("eta", "all")])
+@pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("arrivals", "all")])
 def test_intervals_of_few_entities_are_not_shown_without_a_warning(
     tmp_path: Path, weights: Path, write_file: WriteFile, task: str, row: str
 ) -> None:
@@ -185,28 +185,6 @@ def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
     assert block[name]["mean_m"] > 0
     assert block["model_vs_best"]["baseline"] in block
     assert "nothing fitted" in evaluate(tmp_path, weights, "--data", str(data), "--task", task)
-
-
-def test_travel_times_are_judged_on_request(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ("--data", str(data), "--task", "eta")
-    (judged,) = json.loads(evaluate(tmp_path, weights, *args, "--json"))["data"]
-    assert judged["trips"] > 0
-    assert judged["predictors"]["median_speed"]["mae_s"] > 0
-    out = evaluate(tmp_path, weights, *args)
-    assert "nearest_trips" in out
-    assert max(map(len, out.splitlines())) <= 80
-    off = {name: score["mae_s"] / 60 for name, score in judged["predictors"].items()}
-    model = off.pop("model")
-    assert f"({model:,.1f} against {min(off.values()):,.1f})" in out
-
-
-def test_tracks_that_go_nowhere_are_told_to_be_no_trips(tmp_path: Path, write_file: WriteFile) -> None:
-    """They are long enough, and without a long silence: what they lack is the way."""
-    times = [30.0 * number for number in range(40)]
-    parked = write_file(together(*(track(f"v{i}", times, [0.0] * 40) for i in range(12))))
-    args = ["evaluate", "--data", str(parked), "--split", "all", "--task", "eta", "--cache", str(tmp_path / "cache")]
-    refused = RUN.invoke(APP, [*args, "--weights", "none"])
-    assert "a trip has 9 pings or more and ends 1000 m or more from where it began" in str(refused.exception)
 
 
 @pytest.mark.slow
@@ -461,8 +439,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, m
         ["evaluate", "--data", "{data}", "--task", "gapfill", "--picture", "{data}.png"],
         ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}.txt"],
         ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}-nowhere/a.png"],
-        ["evaluate", "--data", "{data}", "--task", "eta", "--baseline", "trees"],
-        ["evaluate", "--data", "{data}", "--task", "eta", "--max-anchors", "10"],
+        ["evaluate", "--data", "{data}", "--task", "arrivals", "--baseline", "trees"],
         ["evaluate", "--data", "{data}", "--max-gaps", "10"],
         ["evaluate", "--data", "{data}", "--trees-absolute"],
         ["evaluate", "--data", "{data}", "--trees-rows", "10"],

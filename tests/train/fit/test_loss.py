@@ -11,7 +11,6 @@ import torch
 from fit_worlds import BATCH, TINY, circling, options
 
 from model.kinematics import motion, queries
-from model.kinematics.answer_bounds import TRAVEL_SPREAD
 from model.kinematics.queries import Question
 from model.network.network import Network, asked, build
 from train.batches.batches import Batch, Batches
@@ -79,13 +78,11 @@ def test_an_untrained_network_loses_what_physics_misses() -> None:
     losses = {name: float(value.detach()) for name, value in objective.measure(build(TINY, 0), batch)._asdict().items()}
     ahead = np.hypot(*np.moveaxis(batch.ahead_en - batch.ahead.base_en, -1, 0))
     gap = np.hypot(*np.moveaxis(batch.gap_en - batch.gap.base_en, -1, 0))
-    late = np.abs(np.log(batch.travel_s) - batch.travel.base_log_s[..., 0])
     known = batch.ahead_mask
     expected = {
         "distance": (ahead / np.maximum(batch.ahead_s, 1.0) ** 0.7)[known].mean() / objective.DISTANCE_M,
         "gaps": (gap / np.maximum(batch.gap_s, 1.0)[..., None] ** 0.7)[batch.gap_mask].mean() / objective.DISTANCE_M,
         "interval": np.abs(batch.log_next)[batch.log_next_mask].mean(),
-        "travel": late[batch.travel_mask].mean() / TRAVEL_SPREAD + np.log(TRAVEL_SPREAD),
         "next_m": ahead[..., 0][known[..., 0]].mean(),
         "far_m": ahead[..., 1:][known[..., 1:]].mean(),
         "gap_m": gap[batch.gap_mask].mean(),
@@ -142,14 +139,14 @@ def test_a_network_that_leans_to_an_interval_loses_what_that_one_misses(number: 
 
 def test_every_part_of_the_loss_is_minimised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each alone, as a part that is left out of the sum is not missed by any of the others."""
-    batch, weights = Batches(circling(), TINY, BATCH, 0).draw(0), ("LIKELIHOOD", "INTERVAL", "GAPS", "TRAVELS")
+    batch, weights = Batches(circling(), TINY, BATCH, 0).draw(0), ("LIKELIHOOD", "INTERVAL", "GAPS")
     found = {}
     for name in weights:
         for other in weights:
             monkeypatch.setattr(objective, other, float(other == name))
         losses = objective.measure(moved(), batch)
         found[name] = float((losses.total - losses.distance).detach())
-    rest = (losses.interval, losses.gaps, losses.travel)
+    rest = (losses.interval, losses.gaps)
     assert [found[name] for name in weights[1:]] == pytest.approx([float(part) for part in rest], rel=1e-4)
     assert found["LIKELIHOOD"] > 1.5 * float(losses.likelihood)  # of gap fills, too
 

@@ -20,7 +20,7 @@ def test_a_card_names_the_weights_that_these_were_begun_from() -> None:
     assert "Begun from" not in card()
     begun = card(init="small-research")
     assert "Begun from: `small-research`, whose card and licence hold too. All of it was trained further." in begun
-    assert "Trained further: gap, travel; the rest is as it was." in card(init="small", only=("gap", "travel"))
+    assert "Trained further: gap, interval; the rest is as it was." in card(init="small", only=("gap", "interval"))
 
 
 def test_a_card_says_how_many_keys_and_values_there_are() -> None:

@@ -17,7 +17,7 @@ from model.network.checkpoint import from_pretrained
 from model.network.network import build
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions, FitOptions
-from train.fit import loss, run_state
+from train.fit import loss
 from train.fit.run_state import CHECKPOINT_FILE
 from train.fit.trainer import Interrupted, Tick, TrainingDiverged, fit, learning_rate
 
@@ -123,14 +123,6 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
             fit(train, None, TINY, options(tmp_path, **changes))
     anew = fit(circling(), None, TINY, options(tmp_path, lr=1e-4, steps=2), resume=False)
     assert anew.steps == 2
-
-
-def test_runs_of_before_two_options_had_other_names_go_on(tmp_path: Path) -> None:
-    """`reported` and `misreported` were called told and mistold until 29 November 2026, and checkpoints of these runs
-    have this identity.
-    """
-    given = options(tmp_path, bfloat16=False, batch=replace(BATCH, reported=0.7, misreported=0.2))
-    assert run_state.identity(circling(), None, TINY, given, torch.device("cpu"), 1) == "1efd1d606537d09c"
 
 
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from model.serving.gaps import stack
 from train.data.corpus import Corpus
 
 LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
+TRIP_M: Final = 1_000.0  # from end to end: shorter ones are mostly waiting
+TRIP_PINGS: Final = 9
 POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
 BATCH: Final = 128
 
@@ -27,11 +29,16 @@ class PathScore(NamedTuple):
     line_m: float  # error of the straight line at constant speed
 
 
-def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | None:
-    """Scores at most `most` of the trips, evenly spaced among those that take at most LONGEST_S; returns None where
-    there is none.
+def trips_of(corpus: Corpus) -> Corpus:
+    """Returns the tracks of TRIP_PINGS or more that end TRIP_M or more from where they began."""
+    first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
+    far = haversine_m(corpus.lat[first], corpus.lon[first], corpus.lat[last], corpus.lon[last]) >= TRIP_M
+    return corpus.select(far & (last - first + 1 >= TRIP_PINGS))
 
-    A trip is a track that is long enough for `train.evaluation.travel.travel_times`.
+
+def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | None:
+    """Scores at most `most` of the trips (`trips_of`), evenly spaced among those that take at most LONGEST_S; returns
+    None where there is none.
     """
     seconds = (trips.ts_ms[trips.tracks[:, 1] - 1] - trips.ts_ms[trips.tracks[:, 0]]) / 1000.0
     brief = np.flatnonzero(seconds <= LONGEST_S)

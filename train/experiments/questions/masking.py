@@ -10,13 +10,11 @@ from model.api import Predictor
 from model.network.checkpoint import served
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
+from train.data.corpus import Corpus
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
-from train.evaluation.rollout import MODEL
-from train.evaluation.travel import travel_times
-from train.evaluation.travel.trips import long_enough
 from train.experiments.lab.lab import Lab, Trained
-from train.experiments.lab.paths import PathScore, judge_paths
+from train.experiments.lab.paths import TRIP_M, PathScore, judge_paths, trips_of
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
 STEPS: Final = 500
@@ -44,7 +42,7 @@ WAYS: Final[dict[str, BatchOptions]] = {
 }
 
 QUESTION = (
-    "Which masks should training hide pings with, if one set of weights is to complete tracks, time trips and infer "
+    "Which masks should training hide pings with, if one set of weights is to complete tracks and infer "
     'paths? The tutorial "Building a Foundation Model for Trajectory from Scratch" (arXiv 2511.20610) learns next '
     "steps, masks 15 % in segments in its first experiments, and names points, segments, features and key points."
 )
@@ -54,11 +52,9 @@ METHOD = (
     "15 % of features: no ping, but its speed, its heading and its clock, each with that chance. All but key points: "
     "what is neither a turn nor a stop nor an end. Every mask: one of these, or blocks of 20 s to 20 min, in three of "
     "four rows; and in whole rows reported speed and heading (half of them) and the clock (30 %). After next step only "
-    "and after features no gap was ever asked about, so what fills one is physics. All ask for positions ahead and "
-    "for travel times alike. Judged on the test split: hidden blocks "
-    "(`train.evaluation.gap_fills`), the time of a trip from its first fix and its destination "
-    "(`train.evaluation.travel.travel_times`, against the best of one speed, a power of the distance, and nearest "
-    "trips), and the path of a trip of at most half an hour from its two ends and the times alone. There is one seed "
+    "and after features no gap was ever asked about, so what fills one is physics. All ask for positions ahead alike. "
+    "Judged on the test split: hidden blocks (`train.evaluation.gap_fills`), "
+    "and the path of a trip of at most half an hour from its two ends and the times alone. There is one seed "
     "of each, so means over the files that are within 1 % of each other are called equal."
 )
 
@@ -68,7 +64,7 @@ class Samples(NamedTuple):
 
     forecasts: Sample
     gaps: Sample
-    trips: Sample
+    trips: Corpus
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,6 @@ class Row:
     way: str
     data: str
     fills: dict[str, Any]  # blocks of judge_gap_fills
-    travel: dict[str, Any]  # predictors of judge_travel_times
     path: PathScore | None
     ahead_m: dict[str, float]  # by horizon
 
@@ -94,7 +89,7 @@ def run(lab: Lab) -> Finding:
     return Finding(
         QUESTION,
         METHOD,
-        [_completion(rows), _trips(rows), _ahead(rows)],
+        [_completion(rows), _paths(rows), _ahead(rows)],
         _pictures(rows),
         conclude(rows),
         (lab.seed,),
@@ -108,9 +103,10 @@ def _open(lab: Lab, file: str) -> Samples:
     (gaps,) = open_samples(source, "test", cache_dir=lab.cache, most=4 * lab.most_anchors)
     if not any(len(hide_blocks(gaps.corpus, block_s).before) for block_s in BLOCKS_S):
         raise ValueError(f"{file}: no test track has room for a gap to fill: are its tracks short?")
-    (trips,) = open_samples(source, "test", cache_dir=lab.cache, long_enough=long_enough)
-    if trips.train is None:
-        raise ValueError(f"{file}: no training track of a kilometre or more to compare travel times with")
+    (whole,) = open_samples(source, "test", cache_dir=lab.cache)
+    trips = trips_of(whole.corpus)
+    if not len(trips):
+        raise ValueError(f"{file}: no test track ends {TRIP_M:g} m or more from where it began")
     return Samples(lab.sample(file), gaps, trips)
 
 
@@ -121,8 +117,7 @@ def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) ->
         way,
         data,
         judge_gap_fills(samples.gaps, predictor, most=MOST_GAPS)["blocks"],
-        travel_times.judge_travel_times(samples.trips, predictor)["predictors"],
-        judge_paths(predictor, samples.trips.corpus, MOST_PATHS),
+        judge_paths(predictor, samples.trips, MOST_PATHS),
         {name: block["model"]["mean_m"] for name, block in horizons.items()},
     )
 
@@ -133,7 +128,6 @@ def conclude(rows: Sequence[Row]) -> str:
     fill = {way: mean(over_hermite(row) for row in rows if row.way == way) for way in ways}
     paths = [(row.way, row.path.model_m / row.path.line_m) for row in rows if row.path is not None]
     path = {way: mean(ratio for of, ratio in paths if of == way) for way in ways}
-    time = {way: mean(over_baseline(row) for row in rows if row.way == way) for way in ways}
     plain = {row.data: row.ahead_m for row in rows if row.way == ways[0]}
     ahead = {
         way: mean(m / plain[row.data][h] for row in rows if row.way == way for h, m in row.ahead_m.items())
@@ -142,8 +136,7 @@ def conclude(rows: Sequence[Row]) -> str:
     more = ", ".join(f"{100 * (ahead[way] - 1):+.1f} % after {way}" for way in ways[1:])
     return (
         f"Hidden pings are found {_best(fill)} (of the Hermite curve's error on average {_each(fill)}), and "
-        f"{_inferred(path)}. Against {ways[0]}, the errors of forecasts change by {more}, and travel times are "
-        f"{_best(time)} (of the least error without a network {_each(time)})."
+        f"{_inferred(path)}. Against {ways[0]}, the errors of forecasts change by {more}."
     )
 
 
@@ -176,15 +169,6 @@ def over_hermite(row: Row) -> float:
     return mean(block["model"]["mean_m"] / block["hermite"]["mean_m"] for block in row.fills.values())
 
 
-def over_baseline(row: Row) -> float:
-    """Returns the error of the travel times over that of the best baseline."""
-    return float(row.travel[MODEL]["mae_s"] / row.travel[_timer(row)]["mae_s"])
-
-
-def _timer(row: Row) -> str:
-    return min((name for name in row.travel if name != MODEL), key=lambda name: float(row.travel[name]["mae_s"]))
-
-
 def mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / max(len(found), 1)
@@ -204,16 +188,10 @@ def _of(block: dict[str, Any] | None, who: str) -> float | None:
     return None if block is None else float(block[who]["mean_m"])
 
 
-def _trips(rows: Sequence[Row]) -> Table:
-    body = []
-    for row in rows:
-        model, other = row.travel[MODEL], row.travel[_timer(row)]
-        times = (model["n"], model["mae_s"], 100 * model["mape"], 100 * model["coverage_90"])
-        path = (None, None, None) if row.path is None else (row.path.paths, row.path.model_m, row.path.line_m)
-        body.append((row.way, row.data, *times, _timer(row), other["mae_s"], 100 * other["mape"], *path))
-    columns = ("training", "data", "trips", "MAE, s", "MAPE, %", "90 % interval holds, %", "best other", "its MAE, s")
-    more = ("its MAPE, %", "paths", "path m", "straight line m")
-    return Table("Trips: travel time, and the path between two ends", (*columns, *more), body)
+def _paths(rows: Sequence[Row]) -> Table:
+    of = [(row.way, row.data, row.path) for row in rows if row.path is not None]
+    body = [(way, data, path.paths, path.model_m, path.line_m) for way, data, path in of]
+    return Table("The path between two ends", ("training", "data", "paths", "path m", "straight line m"), body)
 
 
 def _ahead(rows: Sequence[Row]) -> Table:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Predictor, TravelTimes
+from model.api import Predictor
 from model.arrivals import times
 from model.arrivals.believing import believe, first_inside
 from model.arrivals.passages import DAY_MS, Like, Passages
@@ -36,10 +36,9 @@ from train.evaluation.rollout import MODEL, Walked, walk
 RADIUS_M: Final = 150.0
 AHEAD_S: Final = (120.0, 2_700.0)
 BANDS_MIN: Final = ((0.0, 5.0), (5.0, 15.0), (15.0, np.inf))  # of the true time
-WINDOW: Final = 64  # pings from which the travel head's state is rebuilt
 MOST_HISTORY: Final = 1_500_000  # pings, the newest
 STEPS: Final = 10  # of chances, for their reliability
-ARRIVALS, ALONE, PASSAGES, SPEED, HEAD = "arrivals", "forecast_alone", "passages_median", "median_speed", "travel_head"
+ARRIVALS, ALONE, PASSAGES, SPEED = "arrivals", "forecast_alone", "passages_median", "median_speed"
 I64 = NDArray[np.int64]
 
 
@@ -52,6 +51,14 @@ class Questions(NamedTuple):
     place_m: F64  # (N, 2)
     seconds: F64  # (N,) until the entity is there
     distance_m: F64  # (N,) from the anchor to the edge
+
+
+class Ends(NamedTuple):
+    """Seconds (N,) until the entities are there: the median, and the ends of the 90 % interval."""
+
+    median_s: F64
+    low_s: F64
+    high_s: F64
 
 
 class Known(NamedTuple):
@@ -86,7 +93,7 @@ def judge_arrivals(
     known = known_of(corpus, anchors, walked, asked, history)
     # Of tracks that are not judged, as baselines are fitted. Where all are, their few coefficients are of all.
     belief = believe(history if sample.train is None else history_of(sample.train, most_history))
-    answers = _everyone(corpus, anchors, asked, known, belief, predictor)
+    answers = _everyone(asked, known, belief)
     everything = np.ones(len(asked.seconds), bool)
     entity = corpus.entity[anchors.track[asked.anchor]]
     bands = {_band(*band): _within(asked.seconds, *band) for band in BANDS_MIN}
@@ -201,9 +208,7 @@ def reliability(
     return found
 
 
-def _everyone(
-    corpus: Corpus, anchors: Anchors, asked: Questions, known: Known, belief: Belief, predictor: Predictor
-) -> dict[str, Times | TravelTimes]:
+def _everyone(asked: Questions, known: Known, belief: Belief) -> dict[str, Times | Ends]:
     none: list[Like | None] = [None] * len(asked.seconds)
     speed_mps = float(np.median((asked.distance_m + RADIUS_M) / asked.seconds))  # of the judged themselves: it flatters
     straight = np.maximum(asked.distance_m, 0.0) / speed_mps + 1.0
@@ -214,29 +219,13 @@ def _everyone(
     return {
         ARRIVALS: times.arrive(asked.distance_m, known.path_s, known.like, belief),
         ALONE: times.arrive(asked.distance_m, known.path_s, none, belief),
-        PASSAGES: TravelTimes(np.array(half), low, high),
-        SPEED: TravelTimes(straight, ratio[0] * straight, ratio[1] * straight),
-        HEAD: _travel_head(corpus, anchors, asked, predictor),
+        PASSAGES: Ends(np.array(half), low, high),
+        SPEED: Ends(straight, ratio[0] * straight, ratio[1] * straight),
     }
 
 
-def _travel_head(corpus: Corpus, anchors: Anchors, asked: Questions, predictor: Predictor) -> TravelTimes:
-    """Returns what the network's own travel times say, from states of the last WINDOW pings."""
-    parts, size = [], 512
-    for first in range(0, len(asked.seconds), size):
-        some = slice(first, first + size)
-        of = asked.anchor[some]
-        begin = np.maximum(corpus.tracks[anchors.track[of], 0], anchors.row[of] + 1 - WINDOW)
-        windows = [corpus.fixes(slice(a, b + 1)) for a, b in zip(begin, anchors.row[of], strict=True)]
-        slots = predictor.acquire(len(windows))
-        predictor.rebuild(slots, windows)
-        parts.append(predictor.travel_time(slots, asked.lat[some], asked.lon[some]))
-        predictor.release(slots)
-    return TravelTimes(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
 def _scores(
-    asked: Questions, entity: NDArray[Any], answers: dict[str, Times | TravelTimes], mask: NDArray[np.bool_]
+    asked: Questions, entity: NDArray[Any], answers: dict[str, Times | Ends], mask: NDArray[np.bool_]
 ) -> dict[str, Any]:
     found = {}
     for name, answer in answers.items():
@@ -248,10 +237,10 @@ def _scores(
     return found
 
 
-def _columns(answer: Times | TravelTimes) -> tuple[F64, F64, F64]:
+def _columns(answer: Times | Ends) -> tuple[F64, F64, F64]:
     if isinstance(answer, Times):
         return answer.seconds[:, MEDIAN], answer.seconds[:, 0], answer.seconds[:, -1]
-    return answer.median_s, answer.low_s, answer.high_s
+    return answer
 
 
 def _metres(corpus: Corpus, row: int, rows: slice) -> F64:
