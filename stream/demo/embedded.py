@@ -3,7 +3,7 @@
     with broker() as bootstrap, store() as redis_url: ...
 
 Each runs in its own directory, which is removed at the end, on a free loopback port, under a supervisor
-(`stream.demo.supervisor`) that stops it however this process ends: return, exception, Ctrl-C or kill -9.
+(`stream.processes`) that stops it however this process ends: return, exception, Ctrl-C or kill -9.
 
 We use these two (examined in November 2026 on Linux x86-64, Python 3.11; the broker tests in tests/system repeat it):
 
@@ -38,8 +38,8 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
+from stream.processes.child import Supervised
 
 HOST = "127.0.0.1"  # never another address: neither server asks for a password
 START_S = 15.0  # both start in under 0.1 s; this is enough for a loaded CI machine, too

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from stream.demo import embedded
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 PORT: Final = 8_765  # that of `pathcast map` itself; another one, if somebody listens there
 START_S: Final = 120.0  # it compiles how records are read, in a fresh clone

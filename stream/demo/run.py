@@ -23,8 +23,8 @@ from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import paced, publisher, replay
 from stream.demo import atlas, embedded, live_map
 from stream.demo.board import Board
-from stream.demo.supervisor import Supervised
 from stream.kafka import admin
+from stream.processes.child import Supervised, how
 from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
@@ -209,8 +209,8 @@ def starting(log: str) -> str:
 def _check(worker: Supervised, failures: list[BaseException]) -> None:
     if failures:
         raise failures[0]
-    if not worker.running:
-        raise WorkerFailed(f"the worker ended with status {worker.wait(0)}", worker)
+    if (status := worker.wait(0)) is not None:
+        raise WorkerFailed(f"the worker ended with {how(status)}", worker)
 
 
 def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], None]) -> threading.Thread:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from stream.demo import embedded
-from stream.up.child import Running, Server
+from stream.processes.child import Process, Supervised
 from stream.up.home import Home
 
 # Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
@@ -33,16 +34,11 @@ class Embedded(NamedTuple):
     def address(self) -> str:
         return f"{embedded.HOST}:{self.port}"
 
-    def starter(self, home: Home, lock: int) -> Callable[[], Awaitable[Running]]:
+    def starter(self, home: Home, lock: int) -> Callable[[], Process]:
         """Returns what starts it, and again on the same port. Raises RuntimeError if its package is not installed."""
         folder = home.server(self.name)
         folder.mkdir(exist_ok=True)
-        command = self.command(self.port, folder)
-
-        async def start() -> Running:
-            return Server(command, lock=lock, log=home.log(self.name))
-
-        return start
+        return partial(Supervised, self.command(self.port, folder), log=home.log(self.name), held=[lock])
 
 
 def kafka() -> Embedded:

@@ -3,7 +3,7 @@
     with servers(say, bootstrap=None, redis_url=None) as found: ...
 
 Kafka is `org.apache.kafka:kafka_2.13`, in KRaft mode on this machine's Java; Maven resolves its jars once into the
-user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
+user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.processes`, in a directory that is
 removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller servers in their
 place: what a user of the demo runs, and nobody else. So they are used only when asked for, and the results name them.
 """
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.demo import embedded
-from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
+from stream.processes.child import Supervised
 
 KAFKA: Final = "4.1.1"  # the newest of 4.1; runs on Java 17, which Debian 12 has
 JAVA_AT_LEAST: Final = 17

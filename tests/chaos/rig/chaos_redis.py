@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from stream.bench.harness.servers import Unavailable, redis_binary
 from stream.demo.embedded import HOST, free_port, redis_answers
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 PATIENCE_S: Final = 120.0
 SNAPSHOT: Final = "dump.rdb"

@@ -85,7 +85,7 @@ async def test_a_part_is_said_to_listen_once_it_does(tmp_path: Path) -> None:
     """The API compiles for half a minute first, and who came at once was refused."""
     said, at = io.StringIO(), Address("127.0.0.1", free_port())
     api = Part("serve", "serve", ("serve",), listens=at, paths=("/openapi.json",))
-    supervisor = Supervisor(Options(Home(tmp_path), [api], "pathcast"), Screen(Console(file=said)), -1, -1)
+    supervisor = Supervisor(Options(Home(tmp_path), [api], "pathcast"), Screen(Console(file=said)), -1)
     supervisor.watch_doors()
     await asyncio.sleep(2 * doors.LOOK_S)
     assert not said.getvalue()

@@ -19,7 +19,7 @@ import yaml
 from pathcast_process import eventually
 
 from stream.demo.embedded import free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 HASTE = 60  # every duration of a rule is divided by it

@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from stream.bench.harness.servers import Unavailable, java_command
 from stream.demo.embedded import free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 VERSION = "3.0.9"
 ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"

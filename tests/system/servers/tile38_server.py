@@ -23,7 +23,7 @@ from typing import Any
 from redis import Redis, RedisError
 
 from stream.demo import embedded
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 START_S = 120.0  # a bound on waiting
 RESERVED = ("lat", "lon", "z")  # names that no field may have

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 from stream.config import failpoints
 from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
 
 START_S = 60.0  # moto takes two seconds; a busy machine takes longer
 BUCKET = "versions"
