@@ -1,8 +1,7 @@
-"""The embedded broker and store of `pathcast up`, whose state stays in its directory (`stream.demo.embedded`)."""
+"""The embedded broker and store of `pathcast up`, whose state stays in its directory (`stream.up.embedded`)."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.demo import embedded
 from stream.processes.child import Process, Supervised
+from stream.up import embedded
 from stream.up.home import Home
 
 # Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
@@ -42,25 +41,14 @@ class Embedded(NamedTuple):
 
 
 def kafka() -> Embedded:
-    return Embedded("kafka", _port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
+    return Embedded("kafka", embedded.usual_port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
 
 
 def redis() -> Embedded:
-    return Embedded("redis", _port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
+    return Embedded("redis", embedded.usual_port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
 
 
 def forget_soon(client: Any, topics: Sequence[str]) -> None:
     """Lets the embedded broker delete records of these topics after RETENTION_MS. `client` is kafka-python's admin."""
     retention = {"retention.ms": str(RETENTION_MS)}
     client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, retention) for name in topics])
-
-
-def _port(usual: int) -> int:
-    """Returns the usual port, or a free one if something listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no hindrance
-        try:
-            probe.bind((embedded.HOST, usual))
-        except OSError:
-            return embedded.free_port()
-    return usual

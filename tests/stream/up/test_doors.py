@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 
 from stream.config.http_access import Address
-from stream.demo.embedded import free_port
 from stream.up import doors
+from stream.up.embedded import free_port
 from stream.up.home import Home
 from stream.up.parts import Part, table
 from stream.up.run import Options, Supervisor

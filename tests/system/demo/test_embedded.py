@@ -20,13 +20,13 @@ from aiokafka.errors import ProducerFenced
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, eventually, processes_of
 
-from stream.demo import embedded
 from stream.kafka import admin
 from stream.processes.child import Supervised
+from stream.up import embedded
 
 PARENT = """
 import sys, time
-from stream.demo import embedded
+from stream.up import embedded
 with embedded.broker() as bootstrap, embedded.store() as url:
     print(bootstrap, url, flush=True)
     if sys.argv[1] == "raise":

@@ -22,8 +22,8 @@ from typing import Any
 
 from redis import Redis, RedisError
 
-from stream.demo import embedded
 from stream.processes.child import Supervised
+from stream.up import embedded
 
 START_S = 120.0  # a bound on waiting
 RESERVED = ("lat", "lon", "z")  # names that no field may have
