@@ -64,7 +64,8 @@ def demo(
     from rich.console import Console
 
     from stream.demo.board import Board
-    from stream.demo.run import Options, WorkerFailed, run
+    from stream.demo.parts import Failed
+    from stream.demo.run import Options, run
 
     board, interrupted = Board(), False
     with quiet():
@@ -75,7 +76,7 @@ def demo(
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
-        except WorkerFailed as failure:
+        except Failed as failure:
             typer.echo(failure.lines, err=True)
             raise
     if interrupted:
@@ -120,7 +121,7 @@ class _Screen:
         self._console.print(said, highlight=False, soft_wrap=True)
 
     def done(self) -> None:
-        from stream.demo import embedded
+        from stream.up import embedded
 
         if self._is_done:
             return

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -21,21 +17,20 @@ from kafka import KafkaConsumer, TopicPartition
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import paced, publisher, replay
-from stream.demo import atlas, embedded, live_map
+from stream.demo import atlas, parts
 from stream.demo.board import Board
-from stream.demo.supervisor import Supervised
+from stream.demo.parts import Part
 from stream.kafka import admin
+from stream.up import embedded
 from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
-# Without a step: in a fresh clone kernels are compiled, 40 s of CPU, and every few seconds the log says how far.
-READY_S = 300.0
-READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions
 DRAIN_S = 20.0  # for the last forecasts
 SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none
 PARTITIONS = 4
-TOPICS = Topics.of("pathcast")
+PREFIX = "pathcast"
+TOPICS = Topics.of(PREFIX)
 
 
 @dataclass(frozen=True)
@@ -64,39 +59,33 @@ class Screen(Protocol):
         """Is called when all is known that there is to say."""
 
 
-class WorkerFailed(RuntimeError):
-    """The worker ended, or did not answer; `lines` are the last of its log."""
-
-    def __init__(self, message: str, worker: Supervised) -> None:
-        self.lines = worker.log_tail(12)
-        last = next((line for line in reversed(self.lines.splitlines()) if line.strip()), "it wrote nothing")
-        super().__init__(f"{message}; its last words: {last.strip()}")
-
-
 def run(options: Options, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
-    Raises WorkerFailed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
+    Raises Failed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
     start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
     rows, before = choose(options)
     with ExitStack() as stack:
         show("starting the broker and the store")
-        bootstrap, redis_url = stack.enter_context(embedded.broker()), stack.enter_context(embedded.store())
+        broker, redis_url = stack.enter_context(embedded.broker_process()), stack.enter_context(embedded.store())
+        bootstrap, folder = broker.address, broker.folder / "atlases"
+        folder.mkdir()
         show("starting the worker")
-        worker, folder = stack.enter_context(_worker(bootstrap, redis_url, options.weights, asks=bool(before)))
+        given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
+        given += ["--atlases", str(folder)] if before else []
+        worker = stack.enter_context(parts.worker(bootstrap, redis_url, PREFIX, *given))
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
-        _wait_until_ready(worker, show)
+        worker.wait_until_ready(show, parts.READY_S)
         if board.atlas is not None:
             show("announcing the atlas")
             atlas.announce(bootstrap, TOPICS, board.atlas)
         map_url = None
         if options.has_map:
-            shown = live_map.shown(bootstrap, folder, lambda: show("starting the map"))
-            map_url = stack.enter_context(shown)
+            map_url = stack.enter_context(parts.live_map(bootstrap, redis_url, PREFIX, folder, show))
             show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
@@ -111,7 +100,7 @@ def run(options: Options, board: Board, show: Screen) -> None:
             feeder.join(0.25)
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
-            raise WorkerFailed("no forecast came", worker)
+            raise parts.Failed("no forecast came", list(worker.lines))
         if stays := options.stays and map_url is not None:
             _compare(options, board, show)
             _stay(worker)
@@ -125,7 +114,7 @@ def _compare(options: Options, board: Board, show: Screen) -> None:
     show.done()
 
 
-def _stay(worker: Supervised) -> None:
+def _stay(worker: Part) -> None:
     """Returns at Ctrl-C, which is the end that was asked for."""
     with suppress(KeyboardInterrupt):
         while True:
@@ -169,48 +158,10 @@ def busiest(times: Sequence[int], span: int) -> int:
     return best if most > 2 * first else 0
 
 
-@contextmanager
-def _worker(bootstrap: str, redis_url: str, weights: str, *, asks: bool) -> Iterator[tuple[Supervised, Path]]:
-    """Yields a worker process, as a user would start it, but without the user's environment variables for it; and the
-    folder of the atlases that it asks, if it does."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
-    options = ["--bootstrap", bootstrap, "--redis", redis_url, "--weights", weights, "--prefix", "pathcast"]
-    command = [sys.executable, "-c", "from stream.commands.main import main; main()", "worker", *options]
-    command += ["--partitions", str(PARTITIONS)]
-    home = Path(tempfile.mkdtemp(prefix="pathcast-"))
-    folder = home / "atlases"
-    folder.mkdir()
-    command += ["--atlases", str(folder)] if asks else []
-    worker = Supervised(command, log=home / "worker.log", remove=home, env=ours)
-    try:
-        yield worker, folder
-    finally:
-        worker.stop()
-
-
-def _wait_until_ready(worker: Supervised, show: Callable[[str], None]) -> None:
-    doing, deadline = "", 0.0
-    while READY not in (log := worker.log.read_text(errors="replace")):
-        _check(worker, [])
-        if starting(log) != doing:  # while it compiles, it is on its way, however slow the machine is
-            doing, deadline = starting(log), time.monotonic() + READY_S
-        if time.monotonic() > deadline:
-            raise WorkerFailed(f"the worker was not ready after {READY_S:.0f} s: {doing}", worker)
-        show(doing)
-        time.sleep(0.1)
-
-
-def starting(log: str) -> str:
-    """Returns the activity of a worker that is not ready. In a fresh clone most of it is to compile kernels."""
-    compiled = re.findall(r"compiling kernels: .*", log)
-    return f"starting the worker ({compiled[-1]})" if compiled else "starting the worker"
-
-
-def _check(worker: Supervised, failures: list[BaseException]) -> None:
+def _check(worker: Part, failures: list[BaseException]) -> None:
     if failures:
         raise failures[0]
-    if not worker.running:
-        raise WorkerFailed(f"the worker ended with status {worker.wait(0)}", worker)
+    worker.check()
 
 
 def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], None]) -> threading.Thread:

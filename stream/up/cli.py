@@ -143,7 +143,7 @@ def _kinds(text: str) -> frozenset[str]:
 
 def _default_workers(bootstrap: str | None) -> int:
     if bootstrap is None:
-        return 1  # the embedded broker is for one (stream.demo.embedded)
+        return 1  # the embedded broker is for one (stream.up.embedded)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores - 1)
 

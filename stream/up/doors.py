@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import typer
 
 from stream.config.http_access import LOOPBACK, Address, address_of, check_free
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 from stream.up.parts import Doors, Part, ports
 
 METRICS: Final = "--metrics"

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
+from stream.processes.child import ONE_THREAD
 from stream.up.home import Home
-from stream.worker.process_pool import ONE_THREAD
 
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")

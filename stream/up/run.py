@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,18 +18,20 @@ from typing import Final
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.up import doors, logs, servers
-from stream.up.child import Child, Running
+from stream.processes import logs
+from stream.processes.child import Child, Process
+from stream.processes.keeper import Keeper, stop_all
+from stream.up import doors, servers
 from stream.up.home import Home
-from stream.up.keeper import Keeper
 from stream.up.parts import Part, environment
-from stream.up.screen import Screen
+from stream.up.screen import Screen, is_shown
 from stream.up.servers import Embedded
 from stream.worker import startup
 from stream.worker.cli import MEMBER
 
 START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
 SHOW_S: Final = 2.0  # between two tables
+LONGEST_DELAY_S: Final = 60.0  # before a part that ends again and again is started
 LOOK_S: Final = 0.05  # between two tries of a server that starts
 
 
@@ -59,8 +61,7 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    theirs, ours = os.pipe()  # nobody ever writes into it
-    supervisor = Supervisor(options, screen, theirs, lock)
+    supervisor = Supervisor(options, screen, lock)
     watching = asyncio.create_task(supervisor.watch())
     try:
         begun = asyncio.create_task(supervisor.begin())
@@ -77,18 +78,15 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
     finally:
         await supervisor.stop()
         watching.cancel()
-        os.close(theirs)
-        os.close(ours)
-    if bad := [keeper.status.name for keeper in supervisor.keepers if not keeper.stopped_well]:
+    if bad := [keeper.status.name for keeper in supervisor.keepers if keeper.fault]:
         raise RuntimeError(f"all parts were stopped, but {', '.join(bad)} did not end well")
 
 
 class Supervisor:
     """All that runs: servers, workers, and the rest, each kept by a keeper."""
 
-    def __init__(self, options: Options, screen: Screen, stdin: int, lock: int) -> None:
-        self._options, self._screen = options, screen
-        self._stdin, self._lock = stdin, lock
+    def __init__(self, options: Options, screen: Screen, lock: int) -> None:
+        self._options, self._screen, self._lock = options, screen, lock
         self._servers: list[Keeper] = []
         self._workers: list[Keeper] = []
         self._rest: list[Keeper] = []
@@ -139,7 +137,7 @@ class Supervisor:
         for task in self._doors:
             task.cancel()
         for group in (self._workers, self._rest, self._servers):
-            await asyncio.gather(*(keeper.stop() for keeper in group))
+            await asyncio.to_thread(stop_all, group)
 
     async def watch(self) -> None:
         """Renews the table, and keeps the logs of servers small."""
@@ -149,18 +147,19 @@ class Supervisor:
                 logs.bound(self._options.home.log(keeper.status.name))
             await asyncio.sleep(SHOW_S)
 
-    def _keeper(self, name: str, start: Callable[[], Awaitable[Running]]) -> Keeper:
-        return Keeper(name, start, self._options.home.log(name), partial(self._screen.say, name))
+    def _keeper(self, name: str, start: Callable[[], Process]) -> Keeper:
+        def say(level: int, line: str) -> None:
+            self._screen.say(name, line)
 
-    async def _child(self, part: Part, env: Mapping[str, str]) -> Running:
-        return await Child.start(
-            [*MEMBER, *part.command],
-            env=env,
-            stdin=self._stdin,
-            lock=self._lock,
-            log=self._options.home.log(part.name),
-            on_line=partial(self._screen.say, part.name),
-        )
+        return Keeper(name, start, say, longest_s=LONGEST_DELAY_S, log=self._options.home.log(name))
+
+    def _child(self, part: Part, env: Mapping[str, str]) -> Process:
+        def show(line: str) -> None:
+            if is_shown(line):
+                self._screen.say(part.name, line)
+
+        log = self._options.home.log(part.name)
+        return Child([*MEMBER, *part.command], env=env, on_line=show, log=log, held=[self._lock])
 
     async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
         """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from stream.up.keeper import Status
+from stream.processes.keeper import Status
 from stream.wire.escape import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+# The lines of a log (text or JSON) and of the root command that warn, or say how far the start of a worker is.
+_SHOWN: Final = re.compile(
+    r"\S+(?: \S+)? (?:WARNING|ERROR|CRITICAL) |error: |warning: |Traceback \(most recent call last\)"
+    r'|\{.*"level":"(?:warning|error|critical)"'
+    r'|(?:\S+ INFO |\{.*"message":")(?:compiling kernels|ready: partitions)'
+)
 
 
 class Screen:
@@ -53,6 +61,11 @@ def _table(statuses: Sequence[Status], now_s: float) -> Table:
         span = "" if not one.since_s else lasting(now_s - one.since_s)
         table.add_row(one.name, escaped(one.doing), span, str(one.restarts or ""), pid, style=style)
     return table
+
+
+def is_shown(line: str) -> bool:
+    """Returns whether people should see this line."""
+    return _SHOWN.match(line) is not None
 
 
 def lasting(seconds: float) -> str:

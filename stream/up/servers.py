@@ -1,16 +1,16 @@
-"""The embedded broker and store of `pathcast up`, whose state stays in its directory (`stream.demo.embedded`)."""
+"""The embedded broker and store of `pathcast up`, whose state stays in its directory (`stream.up.embedded`)."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.demo import embedded
-from stream.up.child import Running, Server
+from stream.processes.child import Process, Supervised
+from stream.up import embedded
 from stream.up.home import Home
 
 # Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
@@ -33,38 +33,22 @@ class Embedded(NamedTuple):
     def address(self) -> str:
         return f"{embedded.HOST}:{self.port}"
 
-    def starter(self, home: Home, lock: int) -> Callable[[], Awaitable[Running]]:
+    def starter(self, home: Home, lock: int) -> Callable[[], Process]:
         """Returns what starts it, and again on the same port. Raises RuntimeError if its package is not installed."""
         folder = home.server(self.name)
         folder.mkdir(exist_ok=True)
-        command = self.command(self.port, folder)
-
-        async def start() -> Running:
-            return Server(command, lock=lock, log=home.log(self.name))
-
-        return start
+        return partial(Supervised, self.command(self.port, folder), log=home.log(self.name), held=[lock])
 
 
 def kafka() -> Embedded:
-    return Embedded("kafka", _port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
+    return Embedded("kafka", embedded.usual_port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
 
 
 def redis() -> Embedded:
-    return Embedded("redis", _port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
+    return Embedded("redis", embedded.usual_port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
 
 
 def forget_soon(client: Any, topics: Sequence[str]) -> None:
     """Lets the embedded broker delete records of these topics after RETENTION_MS. `client` is kafka-python's admin."""
     retention = {"retention.ms": str(RETENTION_MS)}
     client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, retention) for name in topics])
-
-
-def _port(usual: int) -> int:
-    """Returns the usual port, or a free one if something listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no hindrance
-        try:
-            probe.bind((embedded.HOST, usual))
-        except OSError:
-            return embedded.free_port()
-    return usual

@@ -44,7 +44,7 @@ MEMBER = (
     sys.executable,
     "-P",
     "-c",
-    "from stream.commands.main import main; from stream.worker.process_pool import end_with_parent; "
+    "from stream.commands.main import main; from stream.processes.child import end_with_parent; "
     "end_with_parent(); main()",
 )
 
@@ -210,17 +210,17 @@ def worker(
 
             asyncio.run(serve(settings, doors[0], topics, wait_s))
         else:
-            asyncio.run(_many(settings, doors, topics, wait_s, log_format))
+            _run_many(settings, doors, topics, wait_s, log_format)
 
 
-async def _many(
+def _run_many(
     settings: Settings, doors: Sequence[Address | None], topics: NewTopics, wait_s: float, log_format: LogFormat
 ) -> None:
     """Starts a process for each address, once servers answer. Each creates the topics only after it has checked its
     weights."""
     from stream.worker import startup
 
-    await startup.reach(settings, wait_s)
+    asyncio.run(startup.reach(settings, wait_s))
     if not topics.allowed:
         startup.provide(settings, topics)
     # The processes get our options as they were given, so that values of environment variables, such as a password, do
@@ -230,7 +230,7 @@ async def _many(
         [f"--member={number}", f"--metrics={door or ''}", *_instance(settings.instance, number)]
         for number, door in enumerate(doors, 1)
     ]
-    await process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
+    process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
 
 
 worker.__doc__ = HELP

@@ -37,10 +37,10 @@ from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.warm import warmed
 from stream.bench.workers.soak import scraped
-from stream.demo.embedded import free_port
 from stream.kafka.reading import bounds, reread
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
+from stream.up.embedded import free_port
 from stream.versions.announcing import SAMPLE_S, Announcer
 from stream.versions.deciding import RAMP_S
 from stream.wire import Topics, WeightsRecord, loads_forecast

@@ -15,7 +15,7 @@ from missing_servers import skip_unless_required
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from stream.bench.harness.servers import Unavailable
-from stream.demo.embedded import HOST
+from stream.up.embedded import HOST
 
 SHORT_S = 0.3  # how long a cut way is watched for bytes
 

@@ -23,7 +23,7 @@ from page_blocks import ROOT
 from page_runs import Scene
 
 from stream.bench.harness.servers import Unavailable
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 from stream.wire import Topics
 
 Changes = Mapping[str, str]

@@ -14,7 +14,7 @@ from typing import Final
 
 from stream.bench.harness import proc
 from stream.bench.harness.servers import Servers
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised, how
 from stream.wire import Topics
 
 READY_S: Final = 180.0  # numba and Faust take seconds to import on an idle machine; benchmarks of many workers share it
@@ -59,11 +59,11 @@ class Process:
         if status is None:
             raise self.failed(f"not done after {timeout_s:.0f} s")
         if status != 0:
-            raise self.failed(f"it ended with status {status}")
+            raise self.failed(f"it ended with {how(status)}")
 
     def check(self) -> None:
-        if not self._supervised.running:
-            raise self.failed(f"it ended with status {self._supervised.wait(0)}")
+        if (status := self._supervised.wait(0)) is not None:
+            raise self.failed(f"it ended with {how(status)}")
 
     def failed(self, why: str) -> Failed:
         last = [line.strip() for line in self.log().splitlines() if line.strip()][-3:]

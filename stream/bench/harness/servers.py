@@ -3,8 +3,8 @@
     with servers(say, bootstrap=None, redis_url=None) as found: ...
 
 Kafka is `org.apache.kafka:kafka_2.13`, in KRaft mode on this machine's Java; Maven resolves its jars once into the
-user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
-removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller servers in their
+user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.processes`, in a directory that is
+removed at the end, and ends with this process however that ends. `stream.up.embedded` has smaller servers in their
 place: what a user of the demo runs, and nobody else. So they are used only when asked for, and the results name them.
 """
 
@@ -22,9 +22,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.demo import embedded
-from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
+from stream.processes.child import Supervised
+from stream.up import embedded
 
 KAFKA: Final = "4.1.1"  # the newest of 4.1; runs on Java 17, which Debian 12 has
 JAVA_AT_LEAST: Final = 17
@@ -73,8 +73,8 @@ def servers(say: Say, *, bootstrap: str | None, redis_url: str | None) -> Iterat
 def embedded_servers(say: Say) -> Iterator[Servers]:
     """Yields the demo's servers, which are stopped at the end. Raises RuntimeError if one cannot be started."""
     say("starting the embedded servers")
-    with embedded.broker_process() as (bootstrap, pid), embedded.store() as redis_url:
-        yield Servers(bootstrap, redis_url, "; ".join(embedded.names()), pid)
+    with embedded.broker_process() as broker, embedded.store() as redis_url:
+        yield Servers(broker.address, redis_url, "; ".join(embedded.names()), broker.pid)
 
 
 def _kafka(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str, int | None]:

@@ -30,7 +30,7 @@ from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
 from stream.bench.harness.warm import warmed
 from stream.bench.workers.latency import kept_up_with
-from stream.demo.embedded import HOST, free_port
+from stream.up.embedded import HOST, free_port
 from stream.wire import Topics
 
 Show = Callable[[str], None]

@@ -12,7 +12,7 @@ from pathcast_process import eventually
 from worker_pages import Scrape, ask, base_of, readiness
 from worker_process import Worker
 
-from stream.demo.embedded import HOST
+from stream.up.embedded import HOST
 from stream.worker.monitor.broker_monitor import AWAY_S
 
 TAKEN_OVER_S = 8.0  # beyond the 6 s after which the other brokers take over

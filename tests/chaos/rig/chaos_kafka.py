@@ -27,9 +27,9 @@ from fault_proxy import Proxies, Proxy
 from kafka.errors import KafkaError
 
 from stream.bench.harness.servers import Say, Unavailable, java_command, kafka_jars, unformatted
-from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
 from stream.kafka import admin
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port
 
 NUMBERS: Final = (1, 2, 3)
 PATIENCE_S: Final = 120.0  # for a start or a recovery; 10 s on two idle cores

@@ -17,8 +17,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from stream.bench.harness.servers import Unavailable, redis_binary
-from stream.demo.embedded import HOST, free_port, redis_answers
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port, redis_answers
 
 PATIENCE_S: Final = 120.0
 SNAPSHOT: Final = "dump.rdb"

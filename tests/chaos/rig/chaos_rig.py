@@ -30,8 +30,8 @@ from kafka.errors import KafkaError
 from pathcast_process import VERIFY, environment
 from worker_process import READY_S, Worker
 
-from stream.demo.embedded import HOST
 from stream.kafka import admin
+from stream.up.embedded import HOST
 from stream.wire import Topics
 from stream.worker.cli import MEMBER
 

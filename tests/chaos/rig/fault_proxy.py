@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from stream.demo.embedded import HOST
+from stream.up.embedded import HOST
 
 CHUNK: Final = 64 * 1024
 ON_THE_WAY: Final = 256  # chunks in one direction of one connection; beyond them TCP holds the sender back

@@ -33,6 +33,7 @@ ASIDE_BY_FOLDER: Final = {
     "kafka": "admin log log_facts membership partitioner patches records",
     "kafka/records": "columns record_columns",  # they count for whoever calls them
     "probes": "http_server",
+    "processes": "child guard keeper logs",
     "registry": "content decisions golden local manifest registry",
     "store": "redis_client",
     "tracks": "fix",

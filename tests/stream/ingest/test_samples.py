@@ -13,9 +13,9 @@ from stream.adapters.live.formats import gtfs_realtime
 from stream.adapters.live.formats.ais import Receiver
 from stream.adapters.live.parsed import Skip
 from stream.config.http_access import Address
-from stream.demo.embedded import free_port
 from stream.ingest.samples import buses, ships
 from stream.ingest.samples.clock import Clock
+from stream.up.embedded import free_port
 from stream.wire import Ping
 
 NOW_MS = 1_764_490_012_345

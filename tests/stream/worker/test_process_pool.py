@@ -7,28 +7,28 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from parent_rig import DEAF, LONG_S, SERVES, Parent
 from pathcast_process import eventually
 
-from stream.worker.process_pool import FALSE_STARTS, STEADY_S, Past
+from stream.processes.keeper import TROUBLED
 
 PARENT = """
-import asyncio, logging, sys
+import logging, sys
+from stream.processes import child
 from stream.worker import process_pool
-process_pool.RESTART_S, process_pool.STOP_S = (0.0, 0.1), float(sys.argv[1])
+process_pool.LONGEST_DELAY_S, child.STOP_S = 0.1, float(sys.argv[1])
 logging.basicConfig(level=logging.INFO)
-asyncio.run(process_pool.run([[sys.executable, *sys.argv[2:]]] * 2, ready="serves"))
+process_pool.run([[sys.executable, *sys.argv[2:]]] * 2, ready="serves")
 """
 MEMBER = """
 import signal, sys, time
 from pathlib import Path
-from stream.worker import process_pool
-process_pool.STOP_S = 0.2
-process_pool.end_with_parent()
+from stream.processes import child
+child.STOP_S = 0.2
+child.end_with_parent()
 def hear(number, frame):
     print("heard", signal.Signals(number).name, flush=True)
     if number == signal.SIGTERM:
@@ -37,32 +37,6 @@ signal.signal(signal.SIGTERM, hear)
 signal.signal(signal.SIGINT, hear)
 """
 CREW = ("worker 1", "worker 2")
-
-
-def after(*lives: tuple[float, bool]) -> Past:
-    *_, past = accumulate(lives, lambda past, life: past.after(life[0], ready=life[1]), initial=Past())
-    return past
-
-
-def test_each_end_in_a_row_doubles_the_delay_up_to_half_a_minute() -> None:
-    delays = [after(*[(10.0, True)] * ends).delay_s for ends in range(1, 9)]
-    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-
-
-def test_a_minute_of_work_makes_the_delay_short_again() -> None:
-    assert after(*[(10.0, True)] * 5, (STEADY_S, True)).delay_s == 1.0
-    assert after(*[(10.0, True)] * 5, (STEADY_S, True), (10.0, True)).delay_s == 2.0
-    assert after(*[(10.0, True)] * 5, (STEADY_S - 0.1, True)).delay_s == 30.0
-
-
-def test_only_false_starts_in_a_row_are_hopeless() -> None:
-    false, served, steady = (5.0, False), (5.0, True), (STEADY_S, False)
-    assert not after(*[false] * (FALSE_STARTS - 1)).hopeless
-    assert after(*[false] * FALSE_STARTS).hopeless
-    assert not after(*[served] * 100).hopeless
-    for pause in (served, steady):
-        assert not after(false, false, pause, false, false).hopeless
-        assert after(false, pause, false, false, false).hopeless
 
 
 class Crew(Parent):
@@ -118,12 +92,12 @@ def test_members_that_have_not_begun_end_by_the_signal_and_that_is_well(start: S
 def test_one_that_is_killed_again_and_again_comes_back_while_the_other_goes_on(start: Start) -> None:
     crew, (mortal, other) = start(), CREW
     crew.wait_until_ready(other)
-    for times in range(1, FALSE_STARTS + 2):  # it was ready each time, so that none is a false start
+    for times in range(1, TROUBLED + 2):  # it was ready each time, so that none is a false start
         crew.wait_until_ready(mortal, times)
         os.kill(crew.pids(mortal)[-1], signal.SIGKILL)
         crew.wait_until_killed(mortal, times)
-    crew.wait_until_ready(mortal, FALSE_STARTS + 2)
-    assert len(set(crew.pids(mortal))) == FALSE_STARTS + 2
+    crew.wait_until_ready(mortal, TROUBLED + 2)
+    assert len(set(crew.pids(mortal))) == TROUBLED + 2
     assert len(crew.pids(other)) == 1
     crew.process.terminate()
     assert crew.status() == 0, crew.log()

@@ -29,8 +29,8 @@ from prometheus_server import Prometheus
 from steady_feed import feeding
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
 from stream.kafka import admin
+from stream.up.embedded import free_port
 from stream.wire import Topics
 
 PARTITIONS = 4

@@ -23,7 +23,7 @@ from worker_pages import base_of
 from worker_process import Worker, assert_all_live
 
 from stream.bench.harness.servers import Unavailable
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 from stream.wire import Topics
 
 DASHBOARD = prometheus_server.DEPLOY / "grafana" / "dashboards" / "pathcast.json"

@@ -13,7 +13,7 @@ from pathcast_process import COMMAND, environment
 from prometheus_server import Prometheus
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 from stream.wire import Anchor, Forecast, Horizon, ModelRef, NextStep, Topics, dumps
 from stream.wire.ids import forecast_id
 

@@ -18,7 +18,7 @@ from steady_feed import feeding
 from worker_pages import base_of
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 from stream.wire import Topics
 
 MANY = 2_000_000

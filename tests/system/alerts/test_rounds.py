@@ -8,7 +8,7 @@ from pathcast_process import COMMAND, environment, pathcast
 from prometheus_server import Prometheus
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 
 START_S = 300.0  # a bound on waiting
 

@@ -18,8 +18,8 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions
 
 from stream.client import Forecasts, GapFills, connecting, reader
-from stream.demo import embedded
 from stream.kafka import admin
+from stream.up import embedded
 from stream.wire import Forecast, GapFill, Topics, dumps
 
 LIMIT_S = 240.0  # of waiting; a test that needs it has failed
@@ -300,7 +300,7 @@ def test_gap_fills_and_tables(kafka: str, topics: Topics) -> None:
 def small_broker() -> Iterator[tuple[str, int]]:
     """Its address and the id of its process."""
     with embedded.broker_process() as found:
-        yield found
+        yield found.address, found.pid
 
 
 @pytest.fixture

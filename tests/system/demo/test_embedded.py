@@ -20,13 +20,13 @@ from aiokafka.errors import ProducerFenced
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, eventually, processes_of
 
-from stream.demo import embedded
-from stream.demo.supervisor import Supervised
 from stream.kafka import admin
+from stream.processes.child import Supervised
+from stream.up import embedded
 
 PARENT = """
 import sys, time
-from stream.demo import embedded
+from stream.up import embedded
 with embedded.broker() as bootstrap, embedded.store() as url:
     print(bootstrap, url, flush=True)
     if sys.argv[1] == "raise":
@@ -92,7 +92,7 @@ time.sleep(600)
 def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     server = Supervised([sys.executable, "-c", DEAF], log=tmp_path / "log")
     assert eventually(lambda: server.log_tail() == "deaf")
-    assert server.stop() == 128 + signal.SIGKILL
+    assert server.stop() == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
 

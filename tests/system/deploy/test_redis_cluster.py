@@ -18,10 +18,10 @@ from redis.exceptions import ResponseError
 from worker_process import Worker, assert_all_live
 
 from stream.config.settings import Settings
-from stream.demo import embedded
 from stream.store.base import Claim, Fenced, Patch
 from stream.store.days_store import DaysStore, Part
 from stream.store.redis_store import RedisStore
+from stream.up import embedded
 from stream.wire import Topics, loads_forecast
 
 A = ("pathcast.pings.v1", 0)

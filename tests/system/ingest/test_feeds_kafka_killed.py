@@ -20,7 +20,7 @@ from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker
 
 from stream.adapters.live.formats import gtfs_realtime
-from stream.demo.embedded import HOST, free_port
+from stream.up.embedded import HOST, free_port
 from stream.wire import Ping, Topics
 
 T0_S = 1_764_489_600

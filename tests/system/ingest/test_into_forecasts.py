@@ -30,7 +30,7 @@ from missing_servers import skip_unless_required
 from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker, assert_all_live
 
-from stream.demo.embedded import HOST, free_port
+from stream.up.embedded import HOST, free_port
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, Ping, Topics, loads_forecast
 
 pytestmark = pytest.mark.promise("each door leads to forecasts")

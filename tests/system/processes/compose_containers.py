@@ -18,7 +18,7 @@ import yaml
 from compose_file import DEPLOY, whole
 
 from stream.bench.harness.servers import Unavailable
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 
 BROKER: Final = "9092"  # where the file publishes the broker
 ASK_S: Final = 30.0  # a bound on what only asks the engine

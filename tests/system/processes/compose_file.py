@@ -20,7 +20,7 @@ from pathcast_process import COMMAND, environment
 from worker_process import Worker
 
 from stream.commands.main import build
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 
 DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 HEALTH_S: Final = 30.0  # a bound on one check

@@ -7,8 +7,8 @@ from urllib.error import URLError
 from worker_pages import ask
 
 from stream.config.http_access import LOOPBACK, Address
-from stream.demo.embedded import free_port
 from stream.members.running import Door
+from stream.up.embedded import free_port
 
 
 def free_door() -> tuple[str, Door]:

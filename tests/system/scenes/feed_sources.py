@@ -23,7 +23,7 @@ from pathcast_process import eventually
 from pyais import encode_dict
 from worker_process import Worker
 
-from stream.demo.embedded import HOST, free_port
+from stream.up.embedded import HOST, free_port
 
 LAT_STEP_DEG = 0.001  # 111 m
 

@@ -11,7 +11,7 @@ from typing import Any
 from pathcast_process import COMMAND, environment, eventually
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 
 
 class MapServer:

@@ -3,7 +3,7 @@
 1. PATHCAST_TEST_KAFKA=host:port: a broker that somebody runs already.
 2. Docker, through testcontainers, if a daemon answers within DOCKER_S.
 3. Apache Kafka in KRaft mode on this machine's Java, its jars resolved once by Maven into the user's cache.
-4. The embedded broker (stream.demo.embedded).
+4. The embedded broker (stream.up.embedded).
 
 PATHCAST_REQUIRE_KAFKA=apache refuses everything that is not Apache Kafka, so that CI cannot quietly test less.
 """
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from stream.bench.harness import servers
 from stream.bench.harness.servers import KAFKA, PROPERTIES, START_S, Say, Unavailable
-from stream.demo import embedded
 from stream.kafka.admin import wait_until_up
+from stream.up import embedded
 
 DOCKER_IMAGE = f"apache/kafka:{KAFKA}"
 DOCKER_S = 2.0

@@ -18,9 +18,9 @@ from missing_servers import skip_unless_required
 
 from stream.bench.harness import servers
 from stream.bench.harness.servers import JVM_QUICK, PROPERTIES, Say, Unavailable
-from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port
 
 PATIENCE_S = 180.0  # a bound on waiting; the start takes 4 s on two idle cores
 

@@ -18,8 +18,8 @@ from missing_servers import skip_unless_required
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port
 
 UP_S = 120.0  # a bound on waiting
 # Debian installs the server where only root's PATH looks.

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stream.demo import embedded
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up import embedded
 
 START_S = 240.0  # a bound on waiting
 BINARIES = Path("/usr/lib/postgresql")  # Debian's: a folder for each version

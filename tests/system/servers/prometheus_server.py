@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 from pathcast_process import eventually
 
-from stream.demo.embedded import free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import free_port
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 HASTE = 60  # every duration of a rule is divided by it

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stream.demo import embedded
+from stream.up import embedded
 
 
 @contextmanager

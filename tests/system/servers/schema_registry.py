@@ -19,8 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stream.bench.harness.servers import Unavailable, java_command
-from stream.demo.embedded import free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import free_port
 
 VERSION = "3.0.9"
 ARTIFACT = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"

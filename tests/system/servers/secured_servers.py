@@ -32,8 +32,8 @@ from kafka.admin import (
 )
 
 from stream.bench.harness.servers import apache_kafka, redis_binary
-from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port
 
 PAGE = Path(__file__).parents[3] / "deploy" / "SECURITY.md"
 MUTE = "mute"  # may all that a worker may, but write forecasts

@@ -19,9 +19,9 @@ from pathcast_process import environment, eventually, pathcast
 from services_rig import forecast, undisturbed
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.services.latest.unit import Rules
+from stream.up.embedded import free_port
 from stream.wire import Record, Topics
 from stream.wire.latest import loads_latest
 

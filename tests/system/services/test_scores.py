@@ -24,7 +24,6 @@ from member_kinds import without_copies
 from pathcast_process import environment, pathcast
 from worker_process import Worker, assert_all_live
 
-from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
@@ -32,6 +31,7 @@ from stream.kafka.records.record_columns import Records
 from stream.services.scores import member
 from stream.services.scores.owned import CommitMetadata, Owned
 from stream.services.scores.settings import ScoreSettings
+from stream.up.embedded import free_port
 from stream.wire import Record, Score, Topics, dumps_scored, loads_scored
 
 # The root command with this group alone, whatever is installed.

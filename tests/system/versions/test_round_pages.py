@@ -15,7 +15,7 @@ import pytest
 from pathcast_process import COMMAND, environment, eventually, pathcast
 from worker_process import Worker
 
-from stream.demo.embedded import free_port
+from stream.up.embedded import free_port
 
 # Each is otherwise as it is; only what counts as hanging is shorter, and the first round never ends.
 HANGS = {

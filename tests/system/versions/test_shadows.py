@@ -21,9 +21,9 @@ from worker_process import Worker, assert_all_live
 
 from model.api import weights_folder
 from stream.config import failpoints
-from stream.demo.embedded import free_port
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
+from stream.up.embedded import free_port
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why

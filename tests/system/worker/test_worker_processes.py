@@ -17,8 +17,8 @@ import pytest
 from pathcast_process import PATIENCE_S, eventually, processes_of
 from worker_process import Worker, assert_all_live
 
+from stream.processes.keeper import TROUBLED
 from stream.wire import Topics, loads_forecast
-from stream.worker.process_pool import FALSE_STARTS
 
 PINGS = 9_000
 SEED = 11
@@ -72,12 +72,12 @@ def test_two_workers_share_and_a_killed_one_comes_back_until_sigterm_ends_all(op
     kafka, topics = options["bootstrap"], Topics.of(options["prefix"])
     records = bus_feed.fleet(PINGS, seed=SEED)
     with Worker(tmp_path / "log", **options) as worker:
-        for kills in range(FALSE_STARTS):  # each was ready before, so that these are no false starts
+        for kills in range(TROUBLED):  # each was ready before, so that these are no false starts
             wait_until_shared(worker, starts=kills + 1)
-            bus_feed.send(kafka, topics.pings, islice(records, PINGS // (FALSE_STARTS + 1)))
+            bus_feed.send(kafka, topics.pings, islice(records, PINGS // (TROUBLED + 1)))
             os.kill(pids(worker, 1)[-1], signal.SIGKILL)
         bus_feed.send(kafka, topics.pings, records)
-        wait_until_shared(worker, starts=FALSE_STARTS + 1)
+        wait_until_shared(worker, starts=TROUBLED + 1)
         doors = dict(re.findall(r"^worker (\d) \| .* metrics: (http://\S+)/metrics$", worker.log(), re.MULTILINE))
         assert len(set(doors.values())) == 2, "each has its own"
         assert {urlopen(f"{door}/readyz", timeout=30).status for door in doors.values()} == {200}

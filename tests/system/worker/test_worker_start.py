@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from worker_process import READY_S, Worker
 
-from stream.demo import embedded
 from stream.kafka import admin
+from stream.up import embedded
 from stream.wire import Topics
 
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -19,11 +19,11 @@ from live_rig import RMC, sentence
 from stream.adapters.live.formats import gpsd as reports
 from stream.adapters.live.formats import nmea
 from stream.config.http_access import Address
-from stream.demo.embedded import free_port
 from stream.ingest.feeds import gpsd, serial_port
 from stream.ingest.feeds.holding import Held
 from stream.ingest.feeds.reading import Came, by_line
 from stream.ingest.source import Source
+from stream.up.embedded import free_port
 
 T0_S = 1_764_489_960  # 2025-11-30T08:06:00Z
 

@@ -15,11 +15,11 @@ from feeds_rig import SinkInMemory
 
 from stream.adapters.live.pieces import Piece
 from stream.config.http_access import Address
-from stream.demo.embedded import free_port
 from stream.ingest.feeds import sockets
 from stream.ingest.feeds.reading import Came
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
+from stream.up.embedded import free_port
 from stream.wire import Record
 
 T0 = 1_700_000_000_000

@@ -15,8 +15,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from stream.config import failpoints
-from stream.demo.embedded import HOST, free_port
-from stream.demo.supervisor import Supervised
+from stream.processes.child import Supervised
+from stream.up.embedded import HOST, free_port
 
 START_S = 60.0  # moto takes two seconds; a busy machine takes longer
 BUCKET = "versions"

@@ -17,11 +17,11 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, environment, eventually, pathcast
 
 from model.parameters.reading import WEIGHTS_FILE
-from stream.demo import embedded
-from stream.demo.embedded import free_port
 from stream.kafka import admin
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
+from stream.up import embedded
+from stream.up.embedded import free_port
 from stream.wire import Topics
 
 PARTITIONS = 3

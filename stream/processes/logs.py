@@ -1,23 +1,15 @@
-"""The logs of parts: lines out of what a process writes, which of them people should see, and files that stay small."""
+"""The logs of processes: lines out of what one writes, and files that stay small."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Final
 
 LIMIT_BYTES: Final = 10 * 1024 * 1024  # of one log; as much again is kept of what was before
 LINE_BYTES: Final = 64 * 1024  # what is longer is shown in pieces
-LAST_LINES: Final = 5  # that a report of a failing part repeats
-
-# The lines of a log (text or JSON) and of the root command that warn, or say how far the start of a worker is.
-_SHOWN: Final = re.compile(
-    r"\S+(?: \S+)? (?:WARNING|ERROR|CRITICAL) |error: |warning: |Traceback \(most recent call last\)"
-    r'|\{.*"level":"(?:warning|error|critical)"'
-    r'|(?:\S+ INFO |\{.*"message":")(?:compiling kernels|ready: partitions)'
-)
+LAST_LINES: Final = 5  # that a report of a failing process repeats
 
 
 class Lines:
@@ -38,11 +30,6 @@ class Lines:
         """Returns the last line, if the process ended in the middle of one."""
         rest, self._rest = self._rest, b""
         return [rest.decode(errors="replace")] if rest else []
-
-
-def is_shown(line: str) -> bool:
-    """Returns whether people should see this line."""
-    return _SHOWN.match(line) is not None
 
 
 def bound(path: Path, limit_bytes: int = LIMIT_BYTES) -> None:

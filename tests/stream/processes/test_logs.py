@@ -1,12 +1,10 @@
-"""Lines, warnings, and logs that do not grow for ever."""
+"""Lines, and logs that do not grow for ever."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from stream.up.logs import LINE_BYTES, Lines, bound, is_shown, tail
+from stream.processes.logs import LINE_BYTES, Lines, bound, tail
 
 
 def test_lines_are_the_same_however_they_are_cut() -> None:
@@ -23,29 +21,6 @@ def test_a_line_without_end_takes_no_more_memory_than_its_limit() -> None:
     for _ in range(100):
         assert all(len(line) == LINE_BYTES for line in lines.feed(b"x" * 60_000))
     assert len(lines.end()[0]) < LINE_BYTES
-
-
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("2026-11-30T07:20:53.783Z WARNING no pings for 30 s", True),
-        ("2026-11-30T07:20:53.783Z INFO compiling kernels: 82 so far, 40 s", True),
-        ("2026-11-30T07:20:53.783Z INFO ready: partitions 0, 1", True),
-        ('{"time":"2026-11-30T07:20:53.783Z","level":"info","logger":"a","message":"ready: partitions 0, 1"}', True),
-        ("2026-11-30 07:20:42,428 ERROR away", True),
-        ("error: no Kafka answers", True),
-        ("warning: the environment variable PATHCAST_X is no setting", True),
-        ("Traceback (most recent call last):", True),
-        ('{"time":"2026-11-30T07:20:53.783Z","level":"warning","message":"away"}', True),
-        ("2026-11-30T07:20:53.783Z INFO who is not ready: partitions", False),
-        ("2026-11-30T07:20:53.783Z INFO a WARNING is told of", False),
-        ('{"time":"2026-11-30T07:20:53.783Z","level":"info","message":"an error: none"}', False),
-        ("", False),
-        ("    raise ValueError", False),
-    ],
-)
-def test_what_warns_or_is_waited_for_is_shown_and_nothing_else(line: str, shown: bool) -> None:
-    assert is_shown(line) is shown
 
 
 def test_a_log_beyond_its_limit_is_moved_while_a_writer_has_it_open(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import accumulate
@@ -13,61 +13,61 @@ from pathlib import Path
 
 import pytest
 from parent_rig import DEAF, LONG_S, SERVES, Parent
-from pathcast_process import eventually, processes_of
+from pathcast_process import PATIENCE_S, eventually, processes_of
 
-from stream.up import keeper
+from stream.processes import keeper
+from stream.processes.child import Process
+from stream.processes.keeper import STEADY_S, TROUBLED, Past
 from stream.up.home import Home, locked
-from stream.up.keeper import LONGEST_DELAY_S, STEADY_S, TROUBLED, Past
 
 # Arguments: a directory, seconds until SIGKILL, and then the program of each part. The last is stopped first.
 PARENT = """
-import asyncio, os, signal, sys
+import os, signal, sys
 from functools import partial
 from pathlib import Path
-from stream.up import child, keeper
+from queue import SimpleQueue
+from stream.processes import child, keeper
 from stream.up.home import Home, locked
-from stream.worker import process_pool
+from stream.up.screen import is_shown
 
-keeper.FIRST_DELAY_S, keeper.LONGEST_DELAY_S = 0.05, 0.2
-process_pool.STOP_S = float(sys.argv[2])
+keeper.FIRST_DELAY_S, child.STOP_S = 0.05, float(sys.argv[2])
 home = Home(Path(sys.argv[1]))
 home.make("pings.v1")
 
 def say(name, line):
     print(f"{name} | {line}", flush=True)
 
-async def main(lock):
-    stop = asyncio.Event()
+def main(lock):
+    signals = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    theirs, ours = os.pipe()
+        signal.signal(number, lambda number, _: signals.put(number))
 
-    async def start(name, program):
+    def start(name, program):
         command = [sys.executable, "-c", program, str(home.root)]
         if name.startswith("server"):
-            return child.Server(command, lock=lock, log=home.log(name))
-        return await child.Child.start(
-            command, env=os.environ, stdin=theirs, lock=lock, log=home.log(name), on_line=partial(say, name)
-        )
+            return child.Supervised(command, held=[lock], log=home.log(name))
+        show = lambda line: say(name, line) if is_shown(line) else None
+        return child.Child(command, env=os.environ, held=[lock], log=home.log(name), on_line=show)
 
     keepers = []
     for argument in sys.argv[3:]:
         name, _, program = argument.partition("=")
-        keepers.append(keeper.Keeper(name, partial(start, name, program), home.log(name), partial(say, name)))
+        tell = lambda level, line, name=name: say(name, line)
+        keepers.append(keeper.Keeper(name, partial(start, name, program), tell, longest_s=0.2, log=home.log(name)))
         keepers[-1].begin()
-    await stop.wait()
+    signals.get()
     for one in reversed(keepers):
-        await one.stop()
-    return all(one.stopped_well for one in keepers)
+        one.stop()
+    return not any(one.fault for one in keepers)
 
 with locked(home) as lock:
-    sys.exit(0 if asyncio.run(main(lock)) else 1)
+    sys.exit(0 if main(lock) else 1)
 """
 MEMBER = """
 import os, signal, subprocess, sys, time
-from stream.worker import process_pool
-process_pool.STOP_S = 0.2
-process_pool.end_with_parent()
+from stream.processes import child
+child.STOP_S = 0.2
+child.end_with_parent()
 """
 SERVER = f"import time{SERVES}"  # it does not know that it has a parent
 
@@ -108,22 +108,36 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield started
 
 
-def after(*ran_s: float) -> Past:
-    *_, past = accumulate(ran_s, lambda past, one: past.after(one), initial=Past())
+def after(*lives: tuple[float, bool]) -> Past:
+    *_, past = accumulate(lives, lambda past, life: past.after(life[0], ready=life[1]), initial=Past())
     return past
 
 
-def test_each_end_in_a_row_doubles_the_delay_up_to_a_minute() -> None:
-    delays = [after(*[1.0] * ends).delay_s for ends in range(1, 10)]
-    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    assert after(*[1.0] * 10_000).delay_s == LONGEST_DELAY_S
+SHORT, STEADY, FALSE = (1.0, True), (STEADY_S, True), (1.0, False)
+
+
+def test_each_end_in_a_row_doubles_the_delay_up_to_the_longest() -> None:
+    for longest_s in (30.0, 60.0):
+        delays = [after(*[SHORT] * ends).delay_s(longest_s) for ends in range(1, 9)]
+        assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, min(32.0, longest_s), longest_s, longest_s]
+        assert after(*[SHORT] * 10_000).delay_s(longest_s) == longest_s
 
 
 def test_a_minute_of_work_lets_what_was_before_be_forgotten() -> None:
-    assert after(1.0, 1.0, 1.0, STEADY_S).delay_s == 1.0
-    assert after(*[STEADY_S - 0.1] * TROUBLED).troubled
-    assert not after(*[STEADY_S] * 100).troubled
-    assert not after(1.0, 1.0, STEADY_S, 1.0).troubled
+    assert after(*[SHORT] * 5, STEADY).delay_s(60.0) == 1.0
+    assert after(*[SHORT] * 5, STEADY, SHORT).delay_s(60.0) == 2.0
+    assert after(*[(STEADY_S - 0.1, True)] * TROUBLED).troubled
+    assert not after(*[STEADY] * 100).troubled
+    assert not after(SHORT, SHORT, STEADY, SHORT).troubled
+
+
+def test_only_false_starts_in_a_row_are_hopeless() -> None:
+    assert not after(*[FALSE] * (TROUBLED - 1)).hopeless
+    assert after(*[FALSE] * TROUBLED).hopeless
+    assert not after(*[SHORT] * 100).hopeless
+    for pause in (SHORT, (STEADY_S, False)):
+        assert not after(FALSE, FALSE, pause, FALSE, FALSE).hopeless
+        assert after(FALSE, pause, FALSE, FALSE, FALSE).hopeless
 
 
 def test_one_that_is_killed_comes_back_while_the_others_go_on(start: Start) -> None:
@@ -222,7 +236,7 @@ def test_a_process_that_one_leaves_behind_neither_holds_it_up_nor_outlives_it(st
 
 
 def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_ending(start: Start) -> None:
-    slow = "signal.signal(signal.SIGTERM, signal.SIG_IGN); process_pool.STOP_S = 600.0" + SERVES
+    slow = "signal.signal(signal.SIGTERM, signal.SIG_IGN); child.STOP_S = 600.0" + SERVES
     fleet = start(slow=slow)
     fleet.wait_until_serving("slow")
     with (
@@ -240,20 +254,20 @@ def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_endi
         pass
 
 
-async def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "FIRST_DELAY_S", 0.0)
     said: list[str] = []
-    tried_on = asyncio.Event()
+    is_tried_on = threading.Event()
 
-    async def start() -> keeper.Running:
+    def start() -> Process:
         if one.status.restarts > TROUBLED:
-            tried_on.set()
+            is_tried_on.set()
         raise FileNotFoundError(2, "No such file", "program")
 
-    one = keeper.Keeper("one", start, tmp_path / "log", said.append)
+    one = keeper.Keeper("one", start, lambda _, line: said.append(line), longest_s=1.0, log=tmp_path / "log")
     one.begin()
-    await tried_on.wait()
-    await one.stop()
+    assert is_tried_on.wait(PATIENCE_S)
+    one.stop()
     assert "no start ([Errno 2] No such file: 'program')" in said[0]
     assert said[TROUBLED : TROUBLED + 2] == [f"its last words, of {tmp_path / 'log'}:", "    none"]
     assert one.status.doing == "stopped"

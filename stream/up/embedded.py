@@ -3,7 +3,7 @@
     with broker() as bootstrap, store() as redis_url: ...
 
 Each runs in its own directory, which is removed at the end, on a free loopback port, under a supervisor
-(`stream.demo.supervisor`) that stops it however this process ends: return, exception, Ctrl-C or kill -9.
+(`stream.processes`) that stops it however this process ends: return, exception, Ctrl-C or kill -9.
 
 We use these two (examined in November 2026 on Linux x86-64, Python 3.11; the broker tests in tests/system repeat it):
 
@@ -37,9 +37,10 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
-from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
+from stream.processes.child import Supervised
 
 HOST = "127.0.0.1"  # never another address: neither server asks for a password
 START_S = 15.0  # both start in under 0.1 s; this is enough for a loaded CI machine, too
@@ -48,19 +49,27 @@ FIRST_PORT, PORT_BLOCKS, BLOCK_PORTS = 10_240, 200, 100  # Linux gives ports fro
 _turn = count()  # of this process's ports
 
 
+class Served(NamedTuple):
+    """A server that answers."""
+
+    address: str
+    pid: int
+    folder: Path  # its own; whatever ends us, it is removed when the server has ended
+
+
 @contextmanager
 def broker() -> Iterator[str]:
     """Yields a running broker's bootstrap address, `127.0.0.1:port`. Raises RuntimeError if it does not start."""
-    with broker_process() as (bootstrap, _):
-        yield bootstrap
+    with broker_process() as served:
+        yield served.address
 
 
 @contextmanager
-def broker_process() -> Iterator[tuple[str, int]]:
-    """Does the same and yields the broker's process id, too, for who counts its CPU time."""
+def broker_process() -> Iterator[Served]:
+    """Does the same and yields the broker's process id and folder, too."""
     binary = _noida_binary()
-    with _serving(lambda port, home: _noida_command(binary, port, home), kafka_answers) as (port, pid):
-        yield f"{HOST}:{port}", pid
+    with _serving(lambda port, home: _noida_command(binary, port, home), kafka_answers) as served:
+        yield served
 
 
 @contextmanager
@@ -74,8 +83,8 @@ def store() -> Iterator[str]:
 @contextmanager
 def redis_server(binary: Path) -> Iterator[str]:
     """Does the same for any Redis or Valkey binary. It writes nothing to disk, and listens on loopback only."""
-    with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as (port, _):
-        yield f"redis://{HOST}:{port}/0"
+    with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as served:
+        yield f"redis://{served.address}/0"
 
 
 def broker_command(port: int, home: Path) -> list[str]:
@@ -111,6 +120,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def usual_port(usual: int) -> int:
+    """Returns the usual port, or a free one if something listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no hindrance
+        try:
+            probe.bind((HOST, usual))
+        except OSError:
+            return free_port()
+    return usual
+
+
 def redis_answers(port: int) -> bool:
     """Returns whether a Redis server on this loopback port replies +PONG."""
     try:
@@ -131,17 +151,14 @@ def kafka_answers(port: int) -> bool:
 
 
 @contextmanager
-def _serving(
-    command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]
-) -> Iterator[tuple[int, int]]:
-    """Yields the server's port and process id."""
+def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[Served]:
     for attempt in range(1, ATTEMPTS + 1):
         home = Path(tempfile.mkdtemp(prefix="pathcast-"))
         port = free_port()
         server = Supervised(command(port, home), log=home / "server.log", remove=home)
         try:
             if _comes_up(server, port, answers):
-                yield port, server.pid
+                yield Served(f"{HOST}:{port}", server.pid, home)
                 return
             reason = server.log_tail() or "it wrote nothing"
         finally:
