@@ -22,6 +22,7 @@ from model.atlas.days import days_of
 from model.atlas.growth import Growth, Known
 from model.atlas.passages import Ids, entity_ids
 from model.atlas.version import pieces
+from model.files import write_whole
 from stream.atlas.building import CHUNK_ROWS, DEFAULT_RULES, published_of
 from stream.atlas.growing_days import GrowingDays
 from stream.bench.atlas.fleet import Fleet
@@ -29,7 +30,6 @@ from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 from stream.bench.workers.step import Stopwatch
 from stream.config.settings import Settings
-from stream.versions.files import write_whole
 
 Show = Callable[[str], None]
 MIB: Final = 2**20
