@@ -32,7 +32,8 @@ ASIDE_BY_FOLDER: Final = {
     "kafka": "admin log_facts membership partitioner patches records",
     "kafka/records": "columns record_columns",  # they count for whoever calls them
     "probes": "http_server",
-    "registry": "content decisions golden local manifest registry",
+    "registry": "content decisions golden manifest registry store",
+    "storage": "folder url",
     "store": "redis_client",
     "tracks": "fix",
     "wire": "escape scores",
