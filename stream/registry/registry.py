@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.metadata import version as installed
 from os import environ
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from stream.config import failpoints
 from stream.config.security import shown
@@ -291,12 +291,11 @@ class Registry:
 
     def _fetched(self, manifest: Manifest) -> Path:
         kind, version, content = manifest.kind, manifest.version, manifest.content
-        store: Any = self._store
         with self._kept.staging(kind) as stage:
             (stage / content).mkdir()
             for name, said in manifest.files.items():
                 try:
-                    found = written(store.read(kind, version, content, name), stage / content / name, said.bytes)
+                    found = written(self._store.read(kind, version, content, name), stage / content / name, said.bytes)
                 except FileNotFoundError as error:
                     raise Damaged(f"{kind} {version} in {self._url} has no {name}") from error
                 except RegistryError as error:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from model.files import write_whole
+from model.files import writing_whole
 
 log: Final = logging.getLogger(__name__)
 
@@ -133,4 +133,5 @@ class Places:
         """Notes a place. The file is replaced as a whole, so that a crash leaves the old one or the new one."""
         self._places[str(path.absolute())] = place
         if self.path is not None:
-            write_whole(self.path, [msgspec.json.encode(self._places)])
+            with writing_whole(self.path) as part:
+                part.write_bytes(msgspec.json.encode(self._places))
