@@ -72,9 +72,9 @@ def build(
     days = seconds(half_life, "--half-life") / DAY_S
     from model.api import Predictor
     from model.atlas.version import pieces
+    from model.files import write_whole
     from stream.atlas import building
     from stream.tracks.clean import parse
-    from stream.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, passages_per_cell), without or ()
     predictor = Predictor.load(weights)  # first: what is wrong with them is known before all pings are read

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from model.files import write_whole
 from stream.adapters.files import Row
 from stream.adapters.recorded import recording
 from stream.config.settings import UNLIMITED, Settings
-from stream.versions.files import path_of, write_whole
+from stream.versions.files import path_of
 from stream.wire import Forecast, Record, Topics, loads_forecast
 
 # The model, and what announces versions, take a second to import, which is not lost while the worker starts.

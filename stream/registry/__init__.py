@@ -8,8 +8,7 @@ Start with `registry.Registry`. A version never changes, shows whole or not at a
     retention  which versions need not be kept
     golden     a few windows with their forecasts, by which a worker sees that weights forecast here as they should
     content    the files of a version: hashes, and what they are
-    local      versions in a folder: files first, then one rename
-    remote     versions in an object store: files first, then the manifest
+    store      versions in a folder: one rename; in an object store: files first, then the manifest
     archive    versions as one tar file
 
 A local registry needs neither fsspec nor Arrow nor torch.

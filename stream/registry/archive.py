@@ -7,17 +7,17 @@ nothing is unpacked outside of the folder that was given.
 from __future__ import annotations
 
 import io
-import os
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from stream.registry.content import PIECE_BYTES, written
-from stream.registry.local import MANIFEST
+from model.files import writing_whole
+from stream.registry.content import written
 from stream.registry.manifest import MAX_BYTES, MAX_MANIFEST_BYTES, Damaged, Manifest, RegistryError, dumps_manifest
+from stream.registry.store import MANIFEST
+from stream.storage import PIECE_BYTES
 
 _MANIFEST: Final = re.compile(r"(weights|atlas)/[0-9a-f]{16}/manifest\.json")
 _FILE: Final = re.compile(r"(weights|atlas)/[0-9a-f]{16}/[0-9a-f]{64}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -29,21 +29,14 @@ def pack(manifest: Manifest, folder: Path, out: Path) -> None:
     same bytes.
     """
     start = f"{manifest.kind}/{manifest.version}"
-    with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}-", delete=False) as part:
-        try:
-            with tarfile.open(fileobj=part, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                raw = dumps_manifest(manifest)
-                tar.addfile(_member(f"{start}/{MANIFEST}", len(raw), manifest), io.BytesIO(raw))
-                for name, said in sorted(manifest.files.items()):
-                    with (folder / name).open("rb") as file:
-                        tar.addfile(_member(f"{start}/{manifest.content}/{name}", said.bytes, manifest), file)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).chmod(0o644)
-            Path(part.name).replace(out)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with writing_whole(out) as part:
+        with tarfile.open(part, mode="x", format=tarfile.PAX_FORMAT) as tar:
+            raw = dumps_manifest(manifest)
+            tar.addfile(_member(f"{start}/{MANIFEST}", len(raw), manifest), io.BytesIO(raw))
+            for name, said in sorted(manifest.files.items()):
+                with (folder / name).open("rb") as file:
+                    tar.addfile(_member(f"{start}/{manifest.content}/{name}", said.bytes, manifest), file)
+        part.chmod(0o644)
 
 
 def unpack(file: Path, folder: Path) -> None:

@@ -6,15 +6,14 @@ one is checked, as it takes a second.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from model.files import flush
 from stream.registry.manifest import CONFIG, Damaged, File, Kind, RegistryError, atlas_file
-
-PIECE_BYTES: Final = 1 << 22
+from stream.storage import pieces
 
 
 class Identity(NamedTuple):
@@ -22,15 +21,6 @@ class Identity(NamedTuple):
 
     version: str
     name: str
-
-
-def pieces(path: Path) -> Iterator[bytes]:
-    """Yields a regular file piece by piece. Raises FileNotFoundError for anything else: a pipe would never end."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file")
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
 
 
 def written(parts: Iterable[bytes], out: Path, most: int) -> File:
@@ -45,9 +35,8 @@ def written(parts: Iterable[bytes], out: Path, most: int) -> File:
                 raise RegistryError(f"{out.name} has more than {most:,} bytes")
             digest.update(part)
             file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
     out.chmod(0o644)
+    flush(out)
     return File(size, digest.hexdigest())
 
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.metadata import version as installed
 from os import environ
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Final, Self
 
 from stream.config import failpoints
 from stream.config.security import shown
@@ -19,12 +19,10 @@ from stream.registry.content import (
     atlas_identity,
     check_files,
     check_identity,
-    pieces,
     weights_identity,
     written,
 )
 from stream.registry.decisions import Decision, dumps_decision, loads_decision
-from stream.registry.local import IS_VERSION, LocalStore
 from stream.registry.manifest import (
     CARD,
     CONFIG,
@@ -45,9 +43,8 @@ from stream.registry.manifest import (
     dumps_manifest,
     loads_manifest,
 )
-
-if TYPE_CHECKING:
-    from stream.registry.remote import RemoteStore
+from stream.registry.store import IS_VERSION, LocalStore, RemoteStore
+from stream.storage import LocalFolder, open_storage, pieces
 
 log: Final = logging.getLogger(__name__)
 
@@ -78,18 +75,16 @@ class Registry:
     def opened(cls, url: str, cache: Path | None = None, *, clock: Callable[[], float] = time.time) -> Self:
         """Opens a directory, or any URL that fsspec knows, such as s3://bucket/pathcast. It need not exist yet.
         Versions of a remote registry are fetched to `cache`, by default a folder of the user's own cache. `clock` gives
-        Unix seconds. Raises RegistryError for a file.
+        Unix seconds. Raises RegistryError for a file, ValueError if a package for this kind of URL is not installed.
         """
-        path = _local_path(url)
-        if path is not None:
-            if path.is_file():
-                raise RegistryError(f"the registry {path} is a file: expected a directory, or a URL")
-            store = LocalStore(path)
+        storage = open_storage(url, "the registry")
+        if isinstance(storage, LocalFolder):
+            if storage.root.is_file():
+                raise RegistryError(f"the registry {storage.root} is a file: expected a directory, or a URL")
+            store = LocalStore(storage)
             return cls(store, store, url, clock)
-        from stream.registry.remote import RemoteStore
-
-        root = cache or _user_cache()
-        return cls(RemoteStore.opened(url), LocalStore(root / sha256(url.encode()).hexdigest()[:16]), url, clock)
+        root = (cache or _user_cache()) / sha256(url.encode()).hexdigest()[:16]
+        return cls(RemoteStore(storage), LocalStore(LocalFolder(root)), url, clock)
 
     @property
     def is_missing(self) -> bool:
@@ -296,12 +291,11 @@ class Registry:
 
     def _fetched(self, manifest: Manifest) -> Path:
         kind, version, content = manifest.kind, manifest.version, manifest.content
-        store: Any = self._store
         with self._kept.staging(kind) as stage:
             (stage / content).mkdir()
             for name, said in manifest.files.items():
                 try:
-                    found = written(store.read(kind, version, content, name), stage / content / name, said.bytes)
+                    found = written(self._store.read(kind, version, content, name), stage / content / name, said.bytes)
                 except FileNotFoundError as error:
                     raise Damaged(f"{kind} {version} in {self._url} has no {name}") from error
                 except RegistryError as error:
@@ -314,13 +308,6 @@ class Registry:
             check_identity(kind, version, stage / content)
             self._kept.commit(kind, version, content, stage, dumps_manifest(manifest))
         return self._checked(manifest)
-
-
-def _local_path(url: str) -> Path | None:
-    """Returns the path of a directory or a file:// URL; None for another URL."""
-    if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
-    return None if "://" in url or "::" in url else Path(url)
 
 
 def _user_cache() -> Path:

@@ -22,10 +22,10 @@ from model.atlas.days import days_of
 from model.atlas.growth import Growth
 from model.atlas.passages import entity_ids
 from model.atlas.version import pieces
+from model.files import write_whole
 from stream.atlas.building import CHUNK_ROWS, DEFAULT_RULES, published_of
 from stream.atlas.growing_days import GrowingDays
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
-from stream.versions.files import write_whole
 
 TIMED: Final = {
     "growth": "finding passages, s",

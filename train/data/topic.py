@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -20,6 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
+from model.files import writing_whole
 from stream.adapters.columns import DROPPED
 from stream.adapters.live.on_topic import OneReader, reader_of
 from stream.adapters.table_builder import Progress
@@ -101,11 +101,10 @@ class _Found:
         path = directory / f"{topic}-{self._digest.hexdigest()}.parquet"
         if not path.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(f".{os.getpid()}.writing")  # another command may be reading the same log
             table = pa.Table.from_batches(self._batches)
             table = table.replace_schema_metadata({DROPPED: json.dumps(self.dropped)})
-            pa.parquet.write_table(table, scratch, compression="zstd")
-            scratch.rename(path)
+            with writing_whole(path) as part:  # another command may be reading the same log
+                pa.parquet.write_table(table, part, compression="zstd")
         return path
 
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.files import write_whole
 from model.network.checkpoint import from_pretrained
 from model.network.network import Network, build
 from model.network.new_map import with_map
 from model.parameters.reading import WEIGHTS_FILE
-from model.parameters.writing import write_atomic
 from train.batches.options import FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.first_map import first_table, known_places
@@ -200,7 +200,7 @@ def save(run: Run, out: Path, who: str) -> None:
         },
         buffer,
     )
-    write_atomic(out / CHECKPOINT_FILE, buffer.getvalue())
+    write_whole(out / CHECKPOINT_FILE, [buffer.getvalue()])
 
 
 def forget(out: Path) -> None:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from model.files import writing_whole
 from stream.adapters.sources import Source, parse
 from train.data.corpus import Reading, default_cache, silent
 from train.data.synth import write
@@ -47,7 +48,6 @@ def invented(cache: Path | None, name: str, entities: int, seed: int) -> Source:
     directory = default_cache() if cache is None else cache
     path = directory / f"{name}-{entities}-{seed}.parquet"
     if not path.exists():
-        scratch = path.with_suffix(".writing")
-        write(scratch, entities=entities, seed=seed)
-        scratch.replace(path)
+        with writing_whole(path) as part:
+            write(part, entities=entities, seed=seed)
     return parse(path)

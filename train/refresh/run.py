@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from model.api import Predictor, WeightsError
+from model.files import write_whole
 from model.network.checkpoint import save_pretrained
 from model.parameters.reading import CARD_FILE, from_pretrained, opened, resolve
-from model.parameters.writing import write_atomic
 from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
 from train.data.corpus import Reading, silent
@@ -200,7 +200,7 @@ def finish(work: Path, out: Path, challenger: Path, decision: Decision) -> None:
         if (challenger / name).is_file():
             shutil.copyfile(challenger / name, place / name)
     found = {"promote": decision.promote, "sentence": decision.sentence, "reasons": decision.reasons}
-    write_atomic(finished / DECISION_FILE, (json.dumps({**found, **decision.numbers}, indent=2) + "\n").encode())
+    write_whole(finished / DECISION_FILE, [(json.dumps({**found, **decision.numbers}, indent=2) + "\n").encode()])
     finished.rename(out)
     shutil.rmtree(work, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from model.parameters.writing import write_atomic
+from model.files import write_whole
 
 STATEMENT_FILE: Final = "trained_on.json"
 
@@ -66,7 +66,7 @@ def read(weights: Path) -> Statement | None:
 
 
 def write(statement: Statement, weights: Path) -> None:
-    write_atomic(weights / STATEMENT_FILE, statement.dumps().encode())
+    write_whole(weights / STATEMENT_FILE, [statement.dumps().encode()])
 
 
 def joined(files: Sequence[Trained]) -> tuple[Trained, ...]:

@@ -1,6 +1,5 @@
 """Reads an archive of pings, which `pathcast archive` writes, and holds all that its writers and readers share.
 
-storage    a folder, or a URL of fsspec: files that appear whole, and some that are created by one of several only
 manifest   the record of which files make up a partition of the archive, and up to which offset: drawn there
 catalog    finds an archive and its manifests
 reading    its pings as columns, and as rows in the order of their times

@@ -23,8 +23,9 @@ from stream.adapters.archived.manifest import (
     manifest_name,
     numbers_by_partition,
 )
-from stream.adapters.archived.storage import Storage, storage_of
+from stream.storage import Storage, open_storage
 
+WHAT: Final = "the archive"  # as errors name it
 HEAD: Final = "archive.json"
 FORGOTTEN: Final = "forgotten"  # the folder of entities of which nothing is stored
 _TRIES: Final = 20  # to read manifests that are replaced meanwhile
@@ -98,7 +99,7 @@ def opened(url: str | Path) -> Catalog:
 
     Raises FileNotFoundError if there is none, ValueError if there are several, ArchiveDamaged, OSError.
     """
-    storage = storage_of(url)
+    storage = open_storage(url, WHAT)
     if HEAD in storage.files(""):
         return Catalog(storage, _head(storage))
     below = [name for name in storage.folders() if HEAD in storage.files(name)]
@@ -110,10 +111,10 @@ def opened(url: str | Path) -> Catalog:
 
 
 def of_topic(url: str | Path, topic: str) -> Catalog:
-    """Opens the archive of a topic to write into it, and begins it if there is none. Raises as `storage_of`, OSError,
+    """Opens the archive of a topic to write into it, and begins it if there is none. Raises as `open_storage`, OSError,
     ArchiveDamaged.
     """
-    storage = storage_of(_below(url, topic), to_write=True)
+    storage = open_storage(_below(url, topic), WHAT, to_create=True)
     if HEAD not in storage.files(""):
         with suppress(FileExistsError):  # another member was faster
             storage.create(HEAD, msgspec.json.encode(Head(topic=topic, key=secrets.token_hex(32))))
@@ -121,8 +122,8 @@ def of_topic(url: str | Path, topic: str) -> Catalog:
 
 
 def to_change(catalog: Catalog) -> Catalog:
-    """Returns the same to write into it. Raises as `storage_of`."""
-    return Catalog(storage_of(catalog.storage.url, to_write=True), catalog.head)
+    """Returns the same to write into it. Raises as `open_storage`."""
+    return Catalog(open_storage(catalog.storage.url, WHAT, to_create=True), catalog.head)
 
 
 def _below(url: str | Path, folder: str) -> str:

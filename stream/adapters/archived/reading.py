@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from stream.adapters.archived.catalog import Catalog, files_of, opened
 from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged, File
-from stream.adapters.archived.storage import Storage
 from stream.adapters.files import BATCH_ROWS, Row, Rows, row_of
 from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
+from stream.storage import Storage
 
 # The columns of a file, whose rows are by entity and time, and those of the same time by offset.
 SCHEMA: Final = pa.schema(

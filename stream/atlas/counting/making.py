@@ -18,6 +18,7 @@ from model.api import Predictor
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
 from model.atlas.version import pieces
+from model.files import write_whole
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.growing_days import GrowingDays
@@ -26,7 +27,7 @@ from stream.kafka.reading import bounds_by
 from stream.kafka.records.record_columns import Partition
 from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced
-from stream.versions.files import delete_stale, path_of, write_whole
+from stream.versions.files import delete_stale, path_of
 
 log: Final = logging.getLogger(__name__)
 

@@ -159,9 +159,9 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="geoparquet: needs the extra readers")] = Format.geojson,
 ) -> None:
     """Draw an atlas as a map: an arrow for each map cell and direction, to where things were that long after."""
+    from model.files import write_whole
     from stream.atlas.showing.flows import features
     from stream.atlas.showing.reading import read
-    from stream.versions.files import write_whole
 
     check_folder(out)
     passages = read(file).passages

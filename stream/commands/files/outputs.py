@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from model.files import writing_whole
+
 STD: Final = "-"  # standard input, or output
 
 
@@ -39,24 +41,16 @@ def writing(out: str, *, force: bool) -> Iterator[BinaryIO]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     place = Path(out).absolute()
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        _name(part, place, force=force)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing_whole(place, os.replace if force else _name_first) as part, part.open("xb") as sink:
+        yield sink
 
 
-def _name(part: Path, place: Path, *, force: bool) -> None:
-    if not force:
-        with suppress(OSError):
-            # A link is refused where a file of that name has come meanwhile; some file systems have none.
-            place.hardlink_to(part)
-            return
-        check(str(place), force=False)
+def _name_first(part: Path, place: Path) -> None:
+    with suppress(OSError):
+        # A link is refused where a file of that name has come meanwhile; some file systems have none.
+        place.hardlink_to(part)
+        return
+    check(str(place), force=False)
     part.replace(place)
 
 

@@ -13,6 +13,8 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from model.files import writing_whole
+
 log: Final = logging.getLogger(__name__)
 
 PART_BYTES: Final = 1 << 20  # that are read at once
@@ -131,6 +133,5 @@ class Places:
         """Notes a place. The file is replaced as a whole, so that a crash leaves the old one or the new one."""
         self._places[str(path.absolute())] = place
         if self.path is not None:
-            beside = self.path.with_name(self.path.name + ".new")
-            beside.write_bytes(msgspec.json.encode(self._places))
-            beside.replace(self.path)
+            with writing_whole(self.path) as part:
+                part.write_bytes(msgspec.json.encode(self._places))

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from model.files import WRITING
 from stream.adapters.archived.catalog import Catalog
 from stream.adapters.archived.manifest import (
     KEPT,
@@ -18,7 +19,6 @@ from stream.adapters.archived.manifest import (
     is_of,
     manifest_name,
 )
-from stream.adapters.archived.storage import WRITING
 from stream.config import failpoints
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stream.adapters.archived.manifest import DAY_MS, File, pings_name
 from stream.adapters.archived.reading import SCHEMA, read_batches
-from stream.adapters.archived.storage import Storage
+from stream.storage import Storage
 
 ROW_GROUP: Final = 131_072
 _ORDER: Final = [("entity_id", "ascending"), ("t", "ascending"), ("offset", "ascending")]

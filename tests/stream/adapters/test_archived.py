@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import tracemalloc
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,12 @@ from archive_rig import T0, TOPIC, begun, day_of_buses, files, follow, owned, re
 
 from stream.adapters.archived import reading
 from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged
-from stream.adapters.archived.storage import FsspecFolder, LocalFolder, Storage, storage_of
 from stream.adapters.recorded import recording
 from stream.adapters.sources import archived, parse
 from stream.tracks.clean import parse as cleaned
 from stream.wire import Ping, Record
 
 NOW = T0 + 3 * DAY_MS
-
-
-@pytest.fixture(params=["folder", "memory", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "s3":
-        return storage_of(f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}")
-    return storage_of(tmp_path / "root" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
 
 
 def filled(root: Path) -> list[Record]:
@@ -210,87 +200,3 @@ def test_rows_of_many_days_need_the_memory_of_one_slice(tmp_path: Path) -> None:
         return most
 
     assert peak(8) < 1.5 * peak(1)
-
-
-# -- storage ----------------------------------------------------------------------------------------------------------
-
-
-def test_of_several_that_create_a_file_one_wins(storage: Storage) -> None:
-    won, lost = [], []
-
-    def create(number: int) -> None:
-        try:
-            storage.create("folder/name", b"%d" % number)
-            won.append(number)
-        except FileExistsError:
-            lost.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(won), len(lost)) == (1, 7)
-    assert storage.read("folder/name") == b"%d" % won[0]
-    assert storage.files("folder") == ["name"]
-
-
-def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Storage) -> None:
-    def half() -> None:
-        with storage.writing("folder/name") as path:
-            path.write_bytes(b"half")
-            assert "name" not in storage.files("folder")
-            raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="the disk is full"):
-        half()
-    assert storage.files("folder") == []
-    with storage.writing("folder/name") as path:
-        path.write_bytes(b"whole")
-    assert (storage.files("folder"), storage.folders()) == (["name"], ["folder"])
-    with storage.opened("folder/name") as file:
-        assert file.read() == b"whole"
-    storage.delete("folder/name")
-    storage.delete("folder/name")
-    assert storage.files("folder") == storage.files("nothing") == []
-    with pytest.raises(FileNotFoundError):
-        storage.read("folder/name")
-    with pytest.raises(FileNotFoundError):
-        storage.opened("folder/name")
-
-
-@pytest.mark.parametrize(("words", "said"), [(["no credentials"], "no credentials"), ([], "RuntimeError")])
-def test_an_error_of_a_stores_own_client_is_one_that_the_commands_tell_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
-) -> None:
-    """Without credentials, boto raised one of its own from every request, and `archive list` ended in a traceback. One
-    without words is told by its name."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError(*words)
-
-    storage = storage_of("memory://archive")
-    for request in ("ls", "cat_file", "open", "pipe_file", "put_file", "rm_file"):
-        monkeypatch.setattr(f"fsspec.implementations.memory.MemoryFileSystem.{request}", refuse)
-    asked: list[Callable[[], object]] = [
-        lambda: storage.files(""),
-        lambda: storage.folders(),
-        lambda: storage.read("name"),
-        lambda: storage.opened("name"),
-        lambda: storage.create("name", b""),
-        lambda: storage.delete("name"),
-    ]
-    for ask in asked:
-        with pytest.raises(OSError, match=f"the archive memory://archive: {said}"):
-            ask()
-    with pytest.raises(OSError, match=said), storage.writing("name") as part:
-        part.write_bytes(b"")
-
-
-def test_what_may_be_a_storage(tmp_path: Path) -> None:
-    assert isinstance(storage_of(f"file://{tmp_path}", to_write=True), LocalFolder)
-    assert isinstance(storage_of("memory://x", to_write=True), FsspecFolder)
-    with pytest.raises(ValueError, match="cannot create a file for one of several writers only"):
-        storage_of("http://127.0.0.1/x", to_write=True)
-    with pytest.raises(ValueError, match="nobody://x"):
-        storage_of("nobody://x")

@@ -34,7 +34,8 @@ ASIDE_BY_FOLDER: Final = {
     "kafka/records": "columns record_columns",  # they count for whoever calls them
     "probes": "http_server",
     "processes": "child guard keeper logs",
-    "registry": "content decisions golden local manifest registry",
+    "registry": "content decisions golden manifest registry store",
+    "storage": "folder url",
     "store": "redis_client",
     "tracks": "fix",
     "wire": "escape scores",

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from registry_rig import FETCH, PUBLISH, ended, run, weights_copy
 
-from stream.registry import About, NotFound, Registry, local
+from stream.registry import About, NotFound, Registry, store
 from stream.registry.registry import STALE_S
 
 FILES = 3
@@ -55,7 +55,7 @@ def test_all_files_of_a_version_are_on_the_disk_before_it_gets_its_name(
     """Else a power cut leaves a version with an empty manifest, which a kill does not: the page cache outlives it."""
     synced: set[int] = set()
     named: list[set[str]] = []  # what was not on the disk, by rename
-    sync, rename = os.fsync, local._rename
+    sync, rename = os.fsync, store._rename
 
     def noted(descriptor: int) -> None:
         sync(descriptor)
@@ -66,7 +66,7 @@ def test_all_files_of_a_version_are_on_the_disk_before_it_gets_its_name(
         rename(source, target)
 
     monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(local, "_rename", checked)
+    monkeypatch.setattr(store, "_rename", checked)
     Registry.opened(str(tmp_path / "registry")).publish_weights(Path(weights), About())
     assert named
     assert not set.union(*named)

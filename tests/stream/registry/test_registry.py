@@ -259,7 +259,7 @@ def test_a_registry_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, s3:
     registry = Registry.opened("s3://no-such-bucket/x", tmp_path)
     with pytest.raises((OSError, NotFound), match="no-such-bucket"):
         registry.manifest("weights", "0" * 16)
-    with pytest.raises(RuntimeError, match=r"nosuch://x cannot be opened.*pathcast\[s3\]"):
+    with pytest.raises(ValueError, match=r"nosuch://x cannot be opened.*pathcast\[s3\]"):
         Registry.opened("nosuch://x")
 
 

@@ -138,7 +138,7 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
         refresh([data], options, command, Watch(tick=kill))
     assert not options.out.exists()
     said: list[str] = []
-    for place in ("calibrate", "save_pretrained", "compare", "write_atomic"):
+    for place in ("calibrate", "save_pretrained", "compare", "write_whole"):
         with monkeypatch.context() as patch:
 
             def crash(*_: object, **__: object) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.files import write_whole
 from model.parameters.reading import CARD_FILE
-from model.parameters.writing import write_atomic
 from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.registry import About, Data, Decision
@@ -178,4 +178,4 @@ def _without_paths(round: Round) -> None:
     text = card.read_text(encoding="utf-8")
     named = text.replace(str(round.champion), f"weights {round.started.champion}")
     if named != text:
-        write_atomic(card, named.encode())
+        write_whole(card, [named.encode()])

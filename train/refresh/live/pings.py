@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from model.files import writing_whole
 from stream.adapters.archived.catalog import Catalog, files_of, hash_of, opened
 from stream.adapters.archived.manifest import File, Manifest
 from stream.adapters.archived.reading import read_batches
@@ -99,17 +100,16 @@ def write(
     Raises ValueError if there is none, or no such topic; Refused; KafkaError, OSError, TimeoutError.
     """
     archived = None if archive is None else Archived.opened(archive, where.topic, since_ms)
-    scratch = path.with_suffix(".writing")
-    with _Writer(scratch, reader_of(where.map)) as writer:
-        try:
-            asyncio.run(_write(writer, where, since_ms, archived, progress))
-        except KafkaError as error:
-            raise kafka_refusal(where.bootstrap, where.security, error) or error from error
-    if not writer.pings:
-        left_out = why(writer.dropped)
-        more = left_out and f"; records left out: {left_out}"
-        raise ValueError(f"topic {where.topic} at {where.bootstrap} holds no ping that is new enough{more}")
-    scratch.rename(path)
+    with writing_whole(path) as part:
+        with _Writer(part, reader_of(where.map)) as writer:
+            try:
+                asyncio.run(_write(writer, where, since_ms, archived, progress))
+            except KafkaError as error:
+                raise kafka_refusal(where.bootstrap, where.security, error) or error from error
+        if not writer.pings:
+            left_out = why(writer.dropped)
+            more = left_out and f"; records left out: {left_out}"
+            raise ValueError(f"topic {where.topic} at {where.bootstrap} holds no ping that is new enough{more}")
     return writer.pings
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
-from model.parameters.writing import write_atomic
+from model.files import write_whole
 from train.refresh.run import DECISION_FILE
 
 KEPT: Final = 5
@@ -94,7 +94,7 @@ class Round:
 
     def end(self, ended: Ended) -> None:
         """Writes the outcome, and deletes what nobody needs any more."""
-        write_atomic(self.folder / ENDED, msgspec.json.encode(ended) + b"\n")
+        write_whole(self.folder / ENDED, [msgspec.json.encode(ended) + b"\n"])
         _shrink(self.folder)
 
 
@@ -104,7 +104,7 @@ def begin(directory: Path, topic: str, champion: str, now_ms: int) -> Round:
     while (folder := directory / _name(now_ms)).exists():
         now_ms += 1
     folder.mkdir(parents=True)
-    write_atomic(folder / STARTED, msgspec.json.encode(started) + b"\n")
+    write_whole(folder / STARTED, [msgspec.json.encode(started) + b"\n"])
     return Round(folder, started, topic)
 
 

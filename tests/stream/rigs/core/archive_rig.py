@@ -10,11 +10,11 @@ from typing import Any, BinaryIO, Final
 from stream.adapters.archived.catalog import Catalog, files_of, of_topic
 from stream.adapters.archived.manifest import DAY_MS, File
 from stream.adapters.archived.reading import read_batches
-from stream.adapters.archived.storage import Storage
 from stream.kafka.log import Log, start_of
 from stream.kafka.records.record_columns import Records
 from stream.services.archive.landing import Owned, read_seen
 from stream.services.archive.settings import Rules
+from stream.storage import Storage
 from stream.wire import Ping, Record, dumps
 
 TOPIC: Final = "t.pings.v1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 from archive_rig import T0, all_files, begun, day_of_buses, expected, files, follow, landed, owned, record, through
 
-from stream.adapters.archived import storage
 from stream.adapters.archived.manifest import DAY_MS, File
 from stream.adapters.archived.reading import read_batches
 from stream.services.archive import tidying
@@ -85,7 +85,7 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
 ) -> None:
     """A month, with a landing every three hours, of two partitions; late pings every day, one receiver with a wrong
     clock, and an owner that dies at some write of every day."""
-    monkeypatch.setattr(storage, "_flush", lambda path: None)
+    monkeypatch.setattr(os, "fsync", lambda number: None)
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     rng = random.Random(seed)
