@@ -8,13 +8,12 @@ from typing import Final
 
 from panels import Panel, Query, Row, each_s, quantiles
 
-PUBLISHED: Final = 'role!="shadow", @'
 OF_SCORES: Final = "pathcast_scores_"
 
 
-def per_scored(sums: str, over: str, by: str = "horizon", only: str = PUBLISHED) -> str:
+def per_scored(sums: str, over: str, by: str = "horizon") -> str:
     """Returns a mean of the last hour: scores come in bursts, and a few of them say little."""
-    sums, over = (f"sum by ({by}) (increase({OF_SCORES}{one}_total{{{only}}}[1h]))" for one in (sums, over))
+    sums, over = (f"sum by ({by}) (increase({OF_SCORES}{one}_total{{@}}[1h]))" for one in (sums, over))
     return f"{sums} / {over}"
 
 
@@ -53,21 +52,14 @@ QUALITY: Final = Row(
         ),
         Panel(
             "Skill by version",
-            "Of all horizons together. A shadow has answered nobody.",
+            "Of all horizons together.",
             "percentunit",
-            (
-                Query(
-                    "{{model}}, {{role}}",
-                    "1 - " + per_scored("compared_error_metres", "damped_error_metres", "model, role", "@"),
-                ),
-            ),
+            (Query("{{model}}", "1 - " + per_scored("compared_error_metres", "damped_error_metres", "model")),),
         ),
         each_s(
             "Forecasts scored, by version",
             "Of the next ping: what answers now, and since when.",
-            Query(
-                "{{model}}, {{role}}", f'sum by (model, role) (rate({OF_SCORES}scored_total{{horizon="next", @}}[@]))'
-            ),
+            Query("{{model}}", f'sum by (model) (rate({OF_SCORES}scored_total{{horizon="next", @}}[@]))'),
             stacked=True,
         ),
         Panel(
@@ -102,20 +94,19 @@ QUALITY: Final = Row(
             (
                 Query(
                     "{{horizon}}",
-                    f"sum by (horizon) (increase({OF_SCORES}unscored_total{{{PUBLISHED}}}[1h])) / (sum by (horizon)"
-                    f" (increase({OF_SCORES}scored_total{{{PUBLISHED}}}[1h])) + sum by (horizon)"
-                    f" (increase({OF_SCORES}unscored_total{{{PUBLISHED}}}[1h])))",
+                    f"sum by (horizon) (increase({OF_SCORES}unscored_total{{@}}[1h])) / (sum by (horizon)"
+                    f" (increase({OF_SCORES}scored_total{{@}}[1h])) + sum by (horizon)"
+                    f" (increase({OF_SCORES}unscored_total{{@}}[1h])))",
                 ),
             ),
         ),
         Panel(
             "The scorer",
-            "Forecasts whose time has not come, entities of which one waits, and shadows that cannot be run.",
+            "Forecasts whose time has not come, and entities of which one waits.",
             "short",
             (
                 Query("forecasts", f"sum({OF_SCORES}waiting_forecasts{{@}})"),
                 Query("entities", f"sum({OF_SCORES}entities{{@}})"),
-                Query("shadows refused", f"sum({OF_SCORES}shadows_refused{{@}})"),
             ),
         ),
     ),
