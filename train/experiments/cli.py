@@ -28,10 +28,6 @@ EXPERIMENTS = {
     "regions": "continuous coordinates against discrete regions",
     "patching": "latency and memory against reconstruction error at a high rate",
     "transfer": "trained on some regions, tested on another, untouched",
-    "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
-    "ablation": "what each part of the model is worth",
-    "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
-    "reported": "what pings are worth that report their speed and course",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
