@@ -69,7 +69,7 @@ def test_the_command_writes_a_report_that_names_it(lab: Lab, tmp_path: Path, mon
     monkeypatch.setattr(cli, "EXPERIMENTS", {"autoencoder": cli.EXPERIMENTS["autoencoder"]})
     out, before = tmp_path / "out", torch.get_num_threads()
     town, away = map(str, lab.data)
-    options = ["--effort", "0.01", "--seed", "3", "--threads", "2", "--jobs", "2"]
+    options = ["--effort", "0.01", "--seed", "3", "--threads", "2"]
     result = experiment(lab, out, "all", "--data", town, away, *options)
     torch.set_num_threads(before)
     assert result.exit_code == 0, result.output
