@@ -42,13 +42,13 @@ class ModelConfig:
     places: int = (
         0  # map cells with learned vectors in the weights (model.network.places); 0: the model sees motion only
     )
-    # Always 0. Configs on disk have this field, and the version of weights is a hash of all fields. Only an experiment
-    # has a model whose answers are cells (train.experiments.lab.cell_model).
+    # Always 0, as `query_time` is always true. Configs on disk have these fields, and the version of weights is a hash
+    # of all fields. Only an experiment has a model whose answers are cells (train.experiments.lab.cell_model).
     cells: int = 0
     # What the head's metres are added to. "kalman": the Kalman forecast; "delta": the last fix; "absolute": a fixed
     # origin, with the region's radius as the unit, which is useful only together with `absolute` inputs.
     target: str = "kalman"
-    query_time: bool = True  # off: the head does not see Δt, and one answer in reaches serves all times
+    query_time: bool = True  # the head is asked for a time
     origin_lat_deg: float = 0.0  # origin of the target "absolute"
     origin_lon_deg: float = 0.0
     region_m: float = 10_000.0
@@ -72,6 +72,8 @@ class ModelConfig:
             raise ValueError(
                 f"cells must be 0, got {self.cells}: only `pathcast experiment regions` trains such a model"
             )
+        if not self.query_time:
+            raise ValueError("query_time must be true: the head is always asked for a time")
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
             raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
         for name in ("blocks", "window", "mlp_ratio", "patch"):

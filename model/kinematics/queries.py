@@ -106,8 +106,6 @@ def forecast(
     if context is not None and config.target == "kalman":
         report = _report(kin, report_mps, context, frame, (reckoned - law.mean_en) / reach[..., None])
     features = np.concatenate([features, report], axis=-1)
-    if not config.query_time:
-        features = np.zeros_like(features)
     if config.target == "kalman":
         others = np.concatenate([_going_on(kin, dt, config), reckoned[..., None, :]], axis=-2)
         reported = np.broadcast_to(~np.isnan(report_mps[..., :1]), reach.shape).astype(np.float64)

@@ -70,7 +70,7 @@ def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Qu
     """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead, with features in
     float32.
     """
-    if config.target != "kalman" or not config.query_time:
+    if config.target != "kalman":
         at = queries.from_origin(last, config) if config.target == "absolute" else None
         return queries.forecast(kin, dt_s, config, at, context=features.context(last))
     n, q = dt_s.shape

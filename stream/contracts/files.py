@@ -26,6 +26,12 @@ ASYNCAPI: Final = Path("asyncapi.yaml")
 FOLDERS: Final = {"json": Path("schemas/json"), "avro": Path("schemas/avro")}
 DEFAULT: Final = Path(__file__).parents[2] / "deploy"  # in a clone
 GIT_S: Final = 30.0
+# Breaks of what 0.2.0 has released. They take away what only shadows had, weights that answered nobody, and whoever has
+# the old schemas reads all records of today. Once a later release has the new schemas, these lines may go.
+TAKEN_BACK: Final = {
+    ("score.v1.json", "shadow: it was removed, or renamed"),
+    ("weights_version.v1.json", "role: its words were all or canary or shadow and are all or canary"),
+}
 
 
 class File(NamedTuple):
@@ -120,7 +126,8 @@ def _judged(one: File, released: str | None) -> Iterator[Found]:
     if released is None or released == one.text:
         return
     for found in one.compare(json.loads(released), one.schema, one.way):
-        yield Found(one.path, str(found), broken=True)
+        if (one.path.name, str(found)) not in TAKEN_BACK:
+            yield Found(one.path, str(found), broken=True)
 
 
 def _read(path: Path) -> str | None:

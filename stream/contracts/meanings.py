@@ -161,7 +161,6 @@ FIELDS: Final[dict[str, str]] = {
     "Score.status": "the forecast's status",
     "Score.next": "against the entity's next ping",
     "Score.horizons": "against the ping nearest to each horizon",
-    "Score.shadow": "true: the forecast was never published, as its weights answer nobody",
     "Drift.kind": "drift",
     "Drift.drift_id": "always the same for the same drift: drop duplicates by it",
     "Drift.measured": "what has changed for the next ping. error: the log of the error in metres; skill: the log of "
@@ -187,7 +186,7 @@ FIELDS: Final[dict[str, str]] = {
     "WeightsRecord.serial": "the number of the announcement: the last one that applies counts",
     "WeightsRecord.version": "the hash of the weights",
     "WeightsRecord.name": "the name of the weights",
-    "WeightsRecord.role": "all: every entity asks them; canary: a part of the entities; shadow: nobody",
+    "WeightsRecord.role": "all: every entity asks them; canary: a part of the entities",
     "WeightsRecord.state": "announced: it may still be withdrawn; serving: it holds from its offsets on",
     "WeightsRecord.parts": "how many of 10,000 parts of the fleet ask them",
     "WeightsRecord.from": "the first ping, an offset by partition of the pings topic",

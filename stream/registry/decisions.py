@@ -10,13 +10,13 @@ import msgspec
 from stream.registry.manifest import Kind, RegistryError, Version
 
 MAX_DECISION_BYTES: Final = 256 * 1024
-What = Literal["promote", "shadow", "canary", "rollback", "refuse", "stop"]
+What = Literal["promote", "canary", "rollback", "refuse", "stop"]
 Key = tuple[Kind, str]  # kind and version
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision. `version` is the one that it is about: which serves after a promotion or a rollback, answers beside
-    the other as shadow or canary, was refused, or is stopped (as shadow or canary, or serving)."""
+    the other as canary, was refused, or is stopped (as canary, or serving)."""
 
     format: Literal[1] = 1
     what: What
@@ -51,8 +51,8 @@ def loads_decision(raw: bytes) -> Decision:
 
 
 def standings(decisions: Iterable[Decision]) -> dict[Key, str]:
-    """Returns what each version is by these decisions, oldest first: serving, replaced, rolled back, shadow, canary,
-    refused or stopped. A version of which nothing was decided is not in it. At most one of a kind is serving.
+    """Returns what each version is by these decisions, oldest first: serving, replaced, rolled back, canary, refused
+    or stopped. A version of which nothing was decided is not in it. At most one of a kind is serving.
     """
     found: dict[Key, str] = {}
     for one in decisions:
@@ -67,4 +67,4 @@ def standings(decisions: Iterable[Decision]) -> dict[Key, str]:
     return found
 
 
-_BECOMES: Final = {"shadow": "shadow", "canary": "canary", "refuse": "refused", "stop": "stopped"}
+_BECOMES: Final = {"canary": "canary", "refuse": "refused", "stop": "stopped"}

@@ -82,7 +82,7 @@ def table(
         Part(
             "scores",
             "scores",
-            ("scores", "run", *registry, *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
+            ("scores", "run", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
         ),
         Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
         Part("latest", "latest", ("latest", "run")),

@@ -38,7 +38,7 @@ class AnnouncedWeights:
 
     @property
     def versions(self) -> set[str]:
-        return {record.version for record in self._ledger.records if record.role != "shadow"}
+        return {record.version for record in self._ledger.records}
 
     def wrong(self, number: int, offset: int, entity_id: str, named: ModelRef) -> str | None:
         """Returns why a forecast of this ping should not name these weights, in words; None if it should."""

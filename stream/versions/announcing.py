@@ -32,7 +32,7 @@ from stream.wire import ALL, LAST_SERIAL, VERSION_KEY, WEIGHTS_KEY, Topics, Vers
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T", VersionRecord, WeightsRecord)
-Role = Literal["all", "canary", "shadow"]
+Role = Literal["all", "canary"]
 
 LEAD_S: Final = 60.0
 SAMPLE_S: Final = 2.0  # over which the rate of pings is measured
@@ -161,11 +161,11 @@ class Announcer:
         """Brings weights into service, which lie where workers look for them, and returns their announcement.
 
         Args:
-            role: "all"; "canary", for `parts` in 10,000 of the entities; or "shadow", which are scored alone.
+            role: "all"; or "canary", for `parts` in 10,000 of the entities.
             ramp_s: how long it takes until every entity has followed, at the present rate of pings.
             reason: one sentence, for whoever asks why.
 
-        Canaries and shadows of the same weights end with it. Raises as `announce`.
+        Raises as `announce`.
         """
         await self.settle()
         serial = self.weights.next_serial
@@ -196,11 +196,8 @@ class Announcer:
         return made
 
     async def end(self, record: WeightsRecord) -> None:
-        """Ends a canary, from the next pings on, or a shadow. Raises as `announce`."""
+        """Ends a canary, from the next pings on. Raises as `announce`."""
         await self.settle()
-        if record.role == "shadow":
-            await self._publish({record.key: None})
-            return
         await self._announced(f"the end of the canary {record.version}", lambda plan: ended(record, plan.first))
 
     async def retire(self, versions: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ decides what workers do.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from stream.config import failpoints
@@ -40,19 +40,17 @@ class Decider:
         return next((one for one in reversed(self._announcer.weights.records) if one.role == "all"), None)
 
     @property
-    def beside(self) -> list[WeightsRecord]:
-        """The announcements of canaries and shadows that have not ended."""
-        return [one for one in self._announcer.weights.records if one.role != "all" and one.until is None]
+    def canaries(self) -> list[WeightsRecord]:
+        """The announcements of canaries that have not ended."""
+        return [one for one in self._announcer.weights.records if one.role == "canary" and one.until is None]
 
     async def promote(self, version: str, why: Why, *, ramp_s: float = RAMP_S) -> Decision:
-        """Lets weights answer all entities, and ends all canaries, and shadows of the same weights."""
+        """Lets weights answer all entities, and ends all canaries."""
         made, before = self._manifest(version), self.serving
         if before is not None and before.version == made.version:
             raise RegistryError(f"weights {made.version} serve already")
         await self._announce(made, "all", why, ramp_s=ramp_s)
-        for one in self.beside:
-            if one.role == "canary" or one.version == made.version:
-                await self._announcer.end(one)
+        await self._end(self.canaries)
         return self._decided("promote", made.version, why, instead_of=before)
 
     async def canary(self, version: str, percent: float, why: Why) -> Decision:
@@ -60,27 +58,18 @@ class Decider:
         made = self._manifest(version)
         if not 0.01 <= percent <= 100:
             raise RegistryError(f"a canary has 0.01 to 100 percent of the entities, got {percent:g}")
-        for one in self.beside:
-            if one.role == "canary":
-                await self._announcer.end(one)
+        await self._end(self.canaries)
         await self._announce(made, "canary", why, parts=round(percent * ALL / 100))
         numbers = {**why.numbers, "percent": percent}
         return self._decided("canary", made.version, why._replace(numbers=numbers), instead_of=self.serving)
 
-    async def shadow(self, version: str, why: Why) -> Decision:
-        """Lets weights be scored beside those that serve. They answer nobody."""
-        made = self._manifest(version)
-        await self._announce(made, "shadow", why)
-        return self._decided("shadow", made.version, why, instead_of=self.serving)
-
     async def stop(self, version: str, why: Why) -> Decision:
-        """Ends the canaries and shadows of these weights."""
+        """Ends the canaries of these weights."""
         made = self._manifest(version)
-        ending = [one for one in self.beside if one.version == made.version]
+        ending = [one for one in self.canaries if one.version == made.version]
         if not ending:
-            raise RegistryError(f"weights {made.version} are neither a canary nor a shadow")
-        for one in ending:
-            await self._announcer.end(one)
+            raise RegistryError(f"weights {made.version} are no canary")
+        await self._end(ending)
         return self._decided("stop", made.version, why)
 
     async def rollback(self, why: Why, *, to: str | None = None) -> Decision:
@@ -92,9 +81,7 @@ class Decider:
         if made.version == bad.version:
             raise RegistryError(f"weights {made.version} serve already")
         await self._announce(made, "all", why)
-        for one in self.beside:
-            if one.role == "canary":
-                await self._announcer.end(one)
+        await self._end(self.canaries)
         return self._decided("rollback", made.version, why, instead_of=bad)
 
     def _former(self, bad: WeightsRecord) -> str:
@@ -114,6 +101,10 @@ class Decider:
 
     def _manifest(self, version: str) -> Manifest:
         return self._registry.manifest("weights", version)
+
+    async def _end(self, canaries: Iterable[WeightsRecord]) -> None:
+        for one in canaries:
+            await self._announcer.end(one)
 
     async def _announce(self, made: Manifest, role: Any, why: Why, **more: Any) -> None:
         self._registry.fetch("weights", made.version)  # whole and as it was published, before anybody is told

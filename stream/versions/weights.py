@@ -5,7 +5,6 @@ Of the announcements that apply to a ping, the one with the highest number answe
     all      from `from` on, but an entity whose place among all is p (0 to 1) follows only after p of the `ramp`: so
              states are rebuilt one after the other, and not all at once
     canary   for `parts` in 10,000 of the entities, other ones each time, from `from` to before `until`
-    shadow   to none
 
 Without any, a worker's own weights answer. How a worker can know this although the topic goes on says
 `stream.versions.ledger`: an announcement, and the end of a canary, are brought in by the same two records as an atlas.
@@ -142,18 +141,14 @@ class WeightsLedger:
         return min((at for record in self.announced if (at := undecided(record, number)) is not None), default=None)
 
     def superseded(self, begins: Mapping[int, int]) -> list[WeightsRecord]:
-        """Returns the announcements that answer no ping at or after `begins`, which names every partition, and the
-        shadows among those that are not the last of their version.
-        """
+        """Returns the announcements that answer no ping at or after `begins`, which names every partition."""
         needed = {
             self.rules(at).rules[i].serial
             for at, begin in begins.items()
             for i in self.rules(at).among(begin, NEVER - 1)
             if i != OWN
         }
-        return [
-            one for one in self.records if one.state == "serving" and one.role != "shadow" and one.serial not in needed
-        ]
+        return [one for one in self.records if one.state == "serving" and one.serial not in needed]
 
 
 def undecided(record: WeightsRecord, number: int) -> int | None:
@@ -165,7 +160,7 @@ def undecided(record: WeightsRecord, number: int) -> int | None:
 def _rule(record: WeightsRecord, number: int) -> Rule | None:
     """Returns what a record says of a partition for certain; None if nothing."""
     first = record.first.get(number)
-    if record.role == "shadow" or first is None or (record.state == "announced" and record.until is None):
+    if first is None or (record.state == "announced" and record.until is None):
         return None
     if first == NEVER:  # no log reaches it, and no ramp can follow it
         return None

@@ -53,7 +53,6 @@ class Score(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="score"):
     status: Status  # of the forecast
     next: Outcome
     horizons: tuple[Outcome, ...]
-    shadow: bool = False  # the forecast was never published: weights that answer nobody were asked beside the stream
 
 
 class Drift(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="drift"):

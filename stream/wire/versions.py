@@ -53,14 +53,13 @@ class WeightsRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": 
     role     who asks them
     all      every entity: the first at `from`, the others one after the other over the next `ramp` offsets
     canary   `parts` in 10,000 of the entities, from `from` to before `until`, if that is stated
-    shadow   nobody: they are scored beside the stream
     """
 
     kind: Literal["weights"]
     serial: Annotated[int, msgspec.Meta(ge=1, le=LAST_SERIAL)]  # of the announcement
     version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
     name: str
-    role: Literal["all", "canary", "shadow"]
+    role: Literal["all", "canary"]
     state: Literal["announced", "serving"]
     parts: _Parts
     first: _Offsets  # "from" in the JSON

@@ -35,7 +35,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "places": {"places": 3000},
     "delta": {"target": "delta"},
     "absolute": {"target": "absolute", "absolute": True, "origin_lat_deg": 30.2, "origin_lon_deg": -97.7},
-    "no query time": {"query_time": False},
     "three blocks": {"blocks": 3, "window": 16},
 }
 WEIGHTS = ["random", *sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))]

@@ -38,10 +38,6 @@ class Anchors(NamedTuple):
     target: NDArray[np.int64]  # (A, H) row of the target, -1 where there is none
     dt_s: F64  # (A, H) seconds to the target; where there is none, the horizon itself
 
-    def chosen(self, mask: NDArray[np.bool_]) -> Anchors:
-        """Returns the anchors of the mask (A,)."""
-        return Anchors(self.row[mask], self.track[mask], self.target[mask], self.dt_s[mask])
-
 
 def find(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
     """Returns every anchor of every track."""

@@ -6,7 +6,6 @@ does: it is taken over the last seconds before each remaining ping, so that no l
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
     velocities = []
     for first, last in corpus.tracks:
         fixes = corpus.fixes(slice(first, last))
-        rows = apart(np.array(fixes["ts_ms"]), lambda _: cadence_s)
+        rows = _apart(np.array(fixes["ts_ms"]), cadence_s)
         chosen.append(first + rows)
         velocities.append(_velocity_mps(fixes, rows))
     velocity = np.concatenate(velocities)
@@ -42,15 +41,12 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
     return usable(thin)
 
 
-def apart(ts_ms: NDArray[np.int64], cadence_s: Callable[[float], float]) -> NDArray[np.int64]:
-    """Returns which pings of a track are kept: the first, and after each one the next that is late enough. The cadence
-    may depend on the age of the track in seconds.
-    """
+def _apart(ts_ms: NDArray[np.int64], cadence_s: float) -> NDArray[np.int64]:
+    """Returns which pings of a track are kept: the first, and after each one the next that is late enough."""
     rows, at = [], 0
     while at < len(ts_ms):
         rows.append(at)
-        least_s = cadence_s((ts_ms[at] - ts_ms[0]) / 1000.0)
-        at = int(np.searchsorted(ts_ms, ts_ms[at] + round(1000 * least_s)))
+        at = int(np.searchsorted(ts_ms, ts_ms[at] + round(1000 * cadence_s)))
     return np.array(rows)
 
 

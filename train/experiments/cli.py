@@ -5,12 +5,10 @@ call.
 from __future__ import annotations
 
 import importlib
-import os
 import shlex
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +26,6 @@ EXPERIMENTS = {
     "regions": "continuous coordinates against discrete regions",
     "patching": "latency and memory against reconstruction error at a high rate",
     "transfer": "trained on some regions, tested on another, untouched",
-    "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
-    "ablation": "what each part of the model is worth",
-    "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
-    "reported": "what pings are worth that report their speed and course",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
@@ -51,8 +45,7 @@ def experiment(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
     effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="of each process")] = 1,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings side by side, where they can be")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="of the process")] = 1,
     cache: CacheOption = None,
 ) -> None:
     if name != "all" and name not in EXPERIMENTS:
@@ -66,27 +59,20 @@ def experiment(
     code = source()  # before hours of training, during which the checkout may change
 
     def conduct(chosen: str) -> None:
-        started = _cpu_s()
+        started, started_cpu = time.monotonic(), time.process_time()
+
+        def say(line: str) -> None:
+            typer.echo(f"{chosen} {time.monotonic() - started:6.0f} s  {line}", err=True)
+
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
-            say = _Say(chosen, time.monotonic())
-            lab = Lab(
-                files,
-                Path(scratch),
-                effort=effort,
-                seed=seed,
-                threads=threads,
-                jobs=jobs,
-                cache=cache,
-                say=say,
-            )
+            lab = Lab(files, Path(scratch), effort=effort, seed=seed, threads=threads, cache=cache, say=say)
             finding = importlib.import_module(f"train.experiments.questions.{chosen}").run(lab)
         command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
         command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
         command += f" --threads {threads}" if threads > 1 else ""
-        command += f" --jobs {jobs}" if jobs > 1 else ""
-        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs, code=code)
+        path = write(finding, chosen, command, out, cpu_s=time.process_time() - started_cpu, cores=threads, code=code)
         typer.echo(f"{path}: {finding.conclusion}")
 
     if name != "all":
@@ -108,19 +94,3 @@ def experiment(
 
 
 experiment.__doc__ = HELP
-
-
-@dataclass(frozen=True)
-class _Say:
-    """Prints the progress of an experiment, from any of its processes."""
-
-    name: str
-    started: float  # on the monotonic clock, which all processes of a machine share
-
-    def __call__(self, line: str) -> None:
-        typer.echo(f"{self.name} {time.monotonic() - self.started:6.0f} s  {line}", err=True)
-
-
-def _cpu_s() -> float:
-    """Returns the CPU seconds of this process and of those that it has waited for."""
-    return sum(os.times()[:4])

@@ -87,8 +87,7 @@ def _partitions(check: str, topic: Topic, name: str, facts: Kafka, topics: Topic
         yield warning(
             check,
             f"{topic.partitions} partitions, and {topics.pings} has {pings.partitions}",
-            "give both as many (kafka-topics.sh --alter --partitions): shadows of pathcast scores need that, "
-            "and subscribers find an entity under one number",
+            "give both as many (kafka-topics.sh --alter --partitions): subscribers find an entity under one number",
         )
     if topic.leaderless:
         yield problem(check, f"no leader for partitions {_list(topic.leaderless)}", "look for brokers that are away")

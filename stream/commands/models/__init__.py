@@ -3,7 +3,7 @@
 cli      the group of commands
 showing  list, show, diff, decisions
 carrying export, import
-deciding publish, promote, canary, shadow, stop, rollback
+deciding publish, promote, canary, stop, rollback
 guarding guard: rolls back and promotes by live scores; verdicts has its rule
 tables   what they print, as text
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from stream.commands.models.carrying import export, import_versions
-from stream.commands.models.deciding import canary, promote, publish, rollback, shadow, stop
+from stream.commands.models.deciding import canary, promote, publish, rollback, stop
 from stream.commands.models.guarding import guard
 from stream.commands.models.showing import decisions, diff, list_versions, show
 
@@ -23,7 +23,6 @@ app.command("import")(import_versions)
 app.command()(publish)
 app.command()(promote)
 app.command()(canary)
-app.command()(shadow)
 app.command()(stop)
 app.command()(rollback)
 app.command()(guard)

@@ -1,5 +1,4 @@
-"""The commands that change what serves: `pathcast models publish`, `promote`, `canary`, `shadow`, `stop` and
-`rollback`."""
+"""The commands that change what serves: `pathcast models publish`, `promote`, `canary`, `stop` and `rollback`."""
 
 from __future__ import annotations
 
@@ -104,25 +103,6 @@ def canary(
 
 
 @secured
-def shadow(
-    version: VersionArgument,
-    registry: RegistryUrl,
-    cache: RegistryCache = None,
-    reason: Reason = "tried by hand",
-    lead_s: LeadS = DEFAULT_LEAD_S,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Let weights be scored beside those that serve (`pathcast scores run --registry`); they answer nobody."""
-    _decided(
-        lambda decider: decider.shadow(version, Why(reason, BY_HAND)),
-        Registry.opened(registry, cache),
-        *(bootstrap, prefix, security, lead_s),
-    )
-
-
-@secured
 def stop(
     version: VersionArgument,
     registry: RegistryUrl,
@@ -133,7 +113,7 @@ def stop(
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
-    """End the canary or the shadow of these weights."""
+    """End the canary of these weights."""
     _decided(
         lambda decider: decider.stop(version, Why(reason, BY_HAND)),
         Registry.opened(registry, cache),

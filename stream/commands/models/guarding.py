@@ -56,7 +56,7 @@ Needs `pathcast scores run`. Every minute it compares what was promoted last wit
 that both have answered: the mean log of a forecast's error over damped velocity's. If that is worse by more than
 --margin at any horizon, beyond chance, the former weights are announced anew, for all entities at once. The decision
 lies in the registry, with its numbers (`pathcast models decisions`). A canary that is no worse is promoted, and one
-that is worse is stopped. Shadows are not judged: `pathcast scores show` has what came of them, and a person decides.
+that is worse is stopped.
 
 [bold]Examples[/]
 
@@ -77,13 +77,12 @@ class Scores:
         return list(self._by_version.get(version, ()))
 
     def take(self, raw: bytes) -> bool:
-        """Keeps a record of the scores topic if it is the score of a published forecast: that of a shadow is shown, and
-        decides nothing. Returns whether it is."""
+        """Keeps a record of the scores topic if it is a score. Returns whether it is."""
         try:
             one = loads_scored(raw)
         except msgspec.DecodeError:
             return False
-        if not isinstance(one, Score) or one.shadow:
+        if not isinstance(one, Score):
             return False
         self.add(one)
         return True
@@ -118,12 +117,11 @@ class Scores:
 def pending(decider: Decider, registry: Registry) -> Iterator[tuple[str, str, str]]:
     """Yields what is to be judged: promote (a canary that may be) or rollback, the version, and the one before it."""
     serving, decided = decider.serving, registry.decisions()
-    for one in decider.beside:
-        if one.role == "canary":
-            before = None if serving is None else serving.version
-            before = before or registry.manifest("weights", one.version).parent
-            if before is not None:
-                yield "promote", one.version, before
+    for one in decider.canaries:
+        before = None if serving is None else serving.version
+        before = before or registry.manifest("weights", one.version).parent
+        if before is not None:
+            yield "promote", one.version, before
     if serving is None:
         return
     about = [one for one in decided if one.version == serving.version and one.what in ("promote", "rollback")]

@@ -99,10 +99,9 @@ class Fleet:
         self.fills.update(found)
 
     def score(self, found: Score) -> None:
-        """Takes a score of the scores topic; those of shadows are of forecasts that nobody saw."""
-        if not found.shadow:
-            for one in found.horizons:
-                self.scores.add(found.anchor_ts, one)
+        """Takes a score of the scores topic."""
+        for one in found.horizons:
+            self.scores.add(found.anchor_ts, one)
 
     def tick(self, now_ms: int) -> None:
         """Ends who was not heard of for long, and notes who has become stale."""

@@ -1,8 +1,6 @@
-"""Live scores: every forecast against what then happened. A process of its own, which reads the forecasts topic alone,
-unless it runs shadows.
+"""Live scores: every forecast against what then happened. A process of its own, which reads the forecasts topic alone.
 
 scoring    from a partition's forecasts to scores, and to drifts: no Kafka, no clock
-shadows    weights that answer nobody, run beside the stream and scored
 owned      one partition that is ours: what a commit says, so that another can go on
 member     one of the group that shares the partitions
 settings   what a member is told

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
 from stream.config import failpoints
 from stream.config.options import (
     DEFAULT_BOOTSTRAP,
@@ -17,15 +16,11 @@ from stream.config.options import (
     Bootstrap,
     Json,
     Prefix,
-    RegistryCache,
-    RegistryUrl,
     log_to_stderr,
-    option,
     quiet,
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.settings import DEFAULT_HORIZONS_S, Settings
 from stream.config.times import seconds
 from stream.members.options import Metrics, Once
 
@@ -51,26 +46,17 @@ def run(
     ] = True,
     once: Once = False,
     metrics: Metrics = "",
-    registry: RegistryUrl | None = None,
-    cache: RegistryCache = None,
-    horizons: Annotated[
-        str, option("--horizons", "HORIZONS", "of the workers, seconds separated by commas: shadows forecast the same")
-    ] = ",".join(f"{h_s:g}" for h_s in DEFAULT_HORIZONS_S),
-    map_: MapOption = None,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     """Compare every forecast with what then happened, at each of its horizons.
 
-    Reads the forecasts topic alone, and writes the scores topic. With --registry it runs the announced shadows, too
-    (`pathcast models shadow`): it reads the pings, and scores what these weights say of them, which nobody else gets
-    to see. Each shadow costs what a worker costs. Start one, or several that share the partitions. A
+    Reads the forecasts topic alone, and writes the scores topic. Start one, or several that share the partitions. A
     kill -9 loses nothing: scores that are written twice have the same forecast_id and the same bytes.
 
     [bold]Examples[/]
 
       pathcast scores run
       pathcast scores run --bootstrap kafka:9092 --metrics 9474
-      pathcast scores run --registry /srv/pathcast
       pathcast scores run --once && pathcast scores show
     """
     longest_s = seconds(longest, "--longest")
@@ -93,10 +79,6 @@ def run(
         drift=drift,
         once=once,
         kafka=security,
-        registry=registry,
-        registry_cache=cache,
-        horizons_s=_seconds(horizons),
-        map=map_,
     )
     asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
 
@@ -120,9 +102,6 @@ def show(
 ) -> None:
     """Show what came of forecasts, by model version, atlas and horizon, and which drifts were found.
 
-    Each shadow is compared with what was published, on the pings that both answered without an atlas. That decides
-    nothing: a person does, by `pathcast models promote`, `canary` or `stop`.
-
     Intervals are 95 %, over entities. Forecasts with the status warmup or stale do not count.
 
     [bold]Examples[/]
@@ -139,10 +118,3 @@ def show(
     with quiet():
         records = read(bootstrap, prefix, security, since_ms)
         printed(records, last, compare, as_json=json)
-
-
-def _seconds(horizons: str) -> tuple[float, ...]:
-    try:
-        return Settings(horizons_s=tuple(float(part) for part in horizons.split(","))).horizons_s
-    except ValueError as error:
-        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None

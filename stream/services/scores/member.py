@@ -2,8 +2,7 @@
 
 Scores are flushed, then the offset is committed, with what a successor needs (stream.services.scores.owned). After a
 crash in between, the successor publishes some again, with the same ids and bytes. So it is no unit of
-`stream.services.member`, whose transactions need other rights of Kafka, and whose units fold without waiting: shadows
-read pings before a forecast is folded.
+`stream.services.member`, whose transactions need other rights of Kafka.
 """
 
 from __future__ import annotations
@@ -31,17 +30,15 @@ from stream.members.continuity import Holding
 from stream.members.group_member import AWAY, RETRY_S, GroupMember
 from stream.members.running import Door, kafka_named, live
 from stream.services.member import bounded, closed
-from stream.services.scores.owned import Beside, Decided, Owned, read_seen
+from stream.services.scores.owned import Decided, Owned, read_seen
 from stream.services.scores.pages import Pages, Place
 from stream.services.scores.settings import ScoreSettings
-from stream.services.scores.shadows.following import Shadows, check_partitions
 from stream.services.scores.sums import Sums
 from stream.wire import NO_TIME_MS, Drift, Outgoing, Record, dumps_scored
 from stream.wire.ids import EVENT_ID, event_headers
 
 log: Final = logging.getLogger(__name__)
 
-POLLED_MS: Final = 1_800_000  # at least once in this time: shadows may read many pings between two polls
 COMMIT_S: Final = 1.0
 MOST_UNSENT: Final = 20_000  # scores, of 600 bytes
 
@@ -58,14 +55,12 @@ class _Held(Holding):
 class Runner(GroupMember[_Held]):
     """One member of the group."""
 
-    def __init__(self, settings: ScoreSettings, consumer: AIOKafkaConsumer, shadows: Shadows | None = None) -> None:
+    def __init__(self, settings: ScoreSettings, consumer: AIOKafkaConsumer) -> None:
         super().__init__(settings.reads, consumer)
         self.sums = Sums()
-        self.shadows = shadows
         self._settings = settings
         self._publisher: Publisher | None = None  # there is one while a partition is ours
         self._topic = settings.topics.forecasts
-        self._beside: Mapping[int, Beside | None] = {}  # what shadows say of what was polled last
         self._flushed_s = time.monotonic()
         self._scored = 0
 
@@ -74,19 +69,6 @@ class Runner(GroupMember[_Held]):
         async with self._lock:
             await self._move()
             await self._flush()
-
-    async def _poll(self) -> Mapping[TopicPartition, Records]:
-        before = dict(self._held)
-        polled = await super()._poll()
-        # Not under the lock: it may take a while, and whatever is given away meanwhile is not folded.
-        if self.shadows is not None:
-            await self.shadows.look()
-            self._beside = {
-                tp.partition: await self.shadows.beside(tp.partition, before[tp.partition].owned, records)
-                for tp, records in polled.items()
-                if tp.partition in before
-            }
-        return polled
 
     async def _begin(self, number: int) -> _Held:
         if self._publisher is None:
@@ -111,7 +93,7 @@ class Runner(GroupMember[_Held]):
         return _Held({self._topic: start._replace(offset=begin)}, owned, None if start.is_cut else owned.answered)
 
     async def _fold(self, number: int, held: _Held, records: Records) -> None:
-        held.unsent += held.owned.fold(records, self._beside.get(number))
+        held.unsent += held.owned.fold(records)
 
     async def _after(self) -> None:
         unsent = sum(len(held.unsent) for held in self._held.values())
@@ -128,10 +110,6 @@ class Runner(GroupMember[_Held]):
         them, they are decided again.
         """
         return {self._topic: -1} if held.unsent else held.folded
-
-    async def _drop(self, number: int, held: _Held) -> None:
-        if self.shadows is not None:
-            self.shadows.drop(number)
 
     async def _flush(self) -> None:
         """Publishes what is decided, and commits the offsets up to which all is folded."""
@@ -221,16 +199,13 @@ def provide(settings: ScoreSettings) -> None:
     """Creates the scores topic, if it is absent, with as many partitions as the forecasts have. Raises as these."""
     with admin.connected(settings.bootstrap, settings.kafka) as client:
         partitions = admin.partitions_of(client, settings.topics.forecasts)
-        if settings.registry is not None:
-            check_partitions(client, settings, admin.partitions_of)
-            admin.create_models(client, settings.topics)
         for topic in admin.create_scores(client, settings.topics, partitions=partitions):
             log.info("created %s with %s partitions", topic.name, topic.partitions)
 
 
 def consumer_of(settings: ScoreSettings) -> AIOKafkaConsumer:
     """Returns the consumer of a member, which is not started."""
-    return group_consumer(settings.bootstrap, settings.kafka, settings.group, max_poll_interval_ms=POLLED_MS)
+    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
 
 
 async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Door | None) -> None:
@@ -241,9 +216,6 @@ async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Door |
     await asyncio.to_thread(provide, settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
-        shadows = None
-        if settings.registry is not None:
-            shadows = await stack.enter_async_context(Shadows.opened(settings))
-        runner = Runner(settings, consumer_of(settings), shadows)
+        runner = Runner(settings, consumer_of(settings))
         stack.push_async_callback(runner.close)
         await live(runner, Pages(runner), door, stopped_by)

@@ -8,7 +8,6 @@ Whoever takes the partition over reads from `since` and publishes nothing up to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +22,6 @@ from stream.wire import Drift, Score
 
 log: Final = logging.getLogger(__name__)
 
-Beside = Sequence[Sequence[bytes]]  # for each record, forecasts of the same ping
 VERSION: Final = 1  # of the metadata, and of the rules by which records become scores
 
 
@@ -93,20 +91,16 @@ class Owned:
         """Returns whether all that waited is made again."""
         return self.answered is None or (self.next_offset or 0) >= self.answered
 
-    def fold(self, records: Records, beside: Beside | None = None) -> list[Decided]:
-        """Takes the next records, and returns what they decide, except what was published before. `beside` has for each
-        record what shadows say of the same ping."""
+    def fold(self, records: Records) -> list[Decided]:
+        """Takes the next records, and returns what they decide, except what was published before."""
         found: list[Decided] = []
-        shadows = beside or [()] * len(records)
-        for offset, raw, others in zip(records.offsets.tolist(), records.values.each(), shadows, strict=True):
+        for offset, raw in zip(records.offsets.tolist(), records.values.each(), strict=True):
             scores = self.scorer.fold(offset, raw)
-            for other in others:
-                scores += self.scorer.fold(offset, other, shadow=True)
             if self.answered is not None and offset < self.answered:
                 continue
             for score in scores:
                 found.append(Decided(offset, score))
-                if self._watches is not None and not score.shadow:
+                if self._watches is not None:
                     found += (Decided(offset, drift) for drift in self._watches.add(score, offset))
         self.next_offset = records.next_offset
         return found

@@ -9,12 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from stream.probes.probes import ProbePages
-from stream.services.scores.shadows.following import Shadows
 from stream.services.scores.sums import Labels, Sum, Sums
 from stream.wire import MEASURED
 
 # What became of the records of the forecasts topic, and why entities were forgotten (`Scorer.counts`).
-RECORDS: Final = ("waits", "shadow", "duplicate", "copy", "thinned", "unreadable")
+RECORDS: Final = ("waits", "duplicate", "copy", "thinned", "unreadable")
 FORGOTTEN: Final = ("silent", "anew", "evicted")
 SUMS: Final[tuple[tuple[str, str, Callable[[Sum], float]], ...]] = (
     ("scores_scored", "Forecasts that a later ping was compared with.", lambda one: one.scored),
@@ -40,7 +39,6 @@ class Place(NamedTuple):
 
 class Member(Protocol):
     sums: Sums
-    shadows: Shadows | None
     shortened: int
 
     def places(self) -> dict[int, Place]: ...
@@ -87,21 +85,6 @@ class Pages(ProbePages):
                 if (found := value(place)) is not None:
                     gauge.add_metric((str(number),), found)
             yield gauge
-        if self._member.shadows is not None:
-            yield from _of_shadows(self._member.shadows)
-
-
-def _of_shadows(shadows: Shadows) -> Iterator[Metric]:
-    refused = GaugeMetricFamily("pathcast_scores_shadows_refused", "Shadows that are announced and cannot be run.")
-    refused.add_metric((), len(shadows.refused))
-    yield refused
-    where = ("model", "partition")
-    entities = GaugeMetricFamily("pathcast_scores_shadow_entities", "Entities that a shadow follows.", labels=where)
-    pings = GaugeMetricFamily("pathcast_scores_shadow_pings", "Pings that it has read since it began.", labels=where)
-    for one in shadows.standings():
-        entities.add_metric((one.version, str(one.number)), one.entities)
-        pings.add_metric((one.version, str(one.number)), one.folded)
-    yield from (entities, pings)
 
 
 def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

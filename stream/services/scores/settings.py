@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.members.group_member import Inputs
 from stream.services.scores.scoring.scorer import MAX_ENTITIES
 from stream.services.scores.scoring.waiting import DEFAULT_RULES, Rules
@@ -25,10 +23,6 @@ class ScoreSettings:
     drift: bool = True
     once: bool = False
     kafka: KafkaSecurity = PLAIN_KAFKA
-    registry: str | None = None  # where the weights of shadows lie; None: no shadow is run
-    registry_cache: Path | None = None
-    horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S  # of the shadows' forecasts: the workers' own
-    map: str | None = None  # with which shadows read pings of other systems: the workers' own
 
     @property
     def reads(self) -> Inputs:

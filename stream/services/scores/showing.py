@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.config.options import utc
-from stream.services.scores.summaries import Interval, Paired, Row, judged, paired, role, shadows_paired, summaries
-from stream.services.scores.sums import SHADOW, Labels
+from stream.services.scores.summaries import Interval, Paired, Row, judged, paired, summaries
+from stream.services.scores.sums import Labels
 from stream.wire import Drift, Score
 from stream.wire.escape import escaped
 
@@ -30,23 +30,15 @@ def printed(
     against = None if compare is None else paired(scores, *compare)
     if compare is not None and against is None:
         raise ValueError(f"no ping was answered by both versions, {compare[0]} and {compare[1]}")
-    shadows = shadows_paired(scores)
     if as_json:
         shown = [{**labels._asdict(), **_plain(row)} for labels, row in rows.items()]
-        beside = [{"shadow": one, "published": other, **_pair(found)} for (one, other), found in shadows.items()]
         both = None if against is None else _pair(against)
-        typer.echo(msgspec.json.encode({"scores": shown, "drifts": drifts, "paired": both, "shadows": beside}))
+        typer.echo(msgspec.json.encode({"scores": shown, "drifts": drifts, "paired": both}))
         return
     console = Console()
     console.print(_table(rows))
     for drift in drifts:
         console.print(_drift_line(drift), markup=False, highlight=False, soft_wrap=True)
-    for pair, found in shadows.items():
-        console.print(f"shadow {_verdict(pair, found)}", markup=False, highlight=False, soft_wrap=True)
-    alone = {labels.model for labels in rows if labels.role == SHADOW} - {one for one, _ in shadows}
-    for one in sorted(alone):
-        said = f"shadow {escaped(one)} is compared with nothing: no ping was answered without an atlas by both"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
     if compare is not None and against is not None:
         console.print(_verdict(compare, against), markup=False, highlight=False, soft_wrap=True)
 
@@ -55,9 +47,9 @@ def _newest(scores: list[Score], last: int | None) -> list[Score]:
     """Returns the newest so many scores of each model version."""
     if last is None:
         return scores
-    by_version: dict[tuple[str, str], list[Score]] = {}
+    by_version: dict[str, list[Score]] = {}
     for one in sorted(judged(scores), key=lambda score: (score.anchor_ts, score.forecast_id)):
-        by_version.setdefault((one.model.version, role(one)), []).append(one)
+        by_version.setdefault(one.model.version, []).append(one)
     return [one for part in by_version.values() for one in part[-last:]]
 
 
@@ -66,15 +58,11 @@ def _table(rows: dict[Labels, Row]) -> Table:
     table = Table(*head, box=None, pad_edge=False)
     for labels, row in rows.items():
         table.add_row(
-            *(_name(labels), labels.atlas, labels.horizon, f"{row.n:,}", f"{row.unscored:,}"),
+            *(escaped(labels.model), labels.atlas, labels.horizon, f"{row.n:,}", f"{row.unscored:,}"),
             *(_span(row.mean_m, 0), f"{row.median_m:,.0f}", "-" if row.damped_m is None else f"{row.damped_m:,.0f}"),
             *("-" if row.skill is None else _span(row.skill, 2), _span(row.inside50, 2), _span(row.inside90, 2)),
         )
     return table
-
-
-def _name(labels: Labels) -> str:
-    return escaped(labels.model) + (" (shadow)" if labels.role == SHADOW else "")
 
 
 def _span(of: Interval, digits: int) -> str:

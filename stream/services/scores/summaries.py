@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.services.scores.scoring.drift import FLOOR_M, JUDGED
-from stream.services.scores.sums import NEXT, PUBLISHED, SHADOW, Labels
+from stream.services.scores.sums import NEXT, Labels
 from stream.wire import Outcome, Score
 
 RESAMPLES: Final = 400
@@ -97,18 +97,14 @@ def atlas_asked(score: Score) -> str:
     return "asked" if atlas_version(score) else "none"
 
 
-def role(score: Score) -> str:
-    return SHADOW if score.shadow else PUBLISHED
-
-
 def summaries(scores: Iterable[Score]) -> dict[Labels, Row]:
-    """Returns a row for each model version, whether an atlas was asked, role, and horizon that has a score. Scores that
-    occur twice count once; those of forecasts with another status than JUDGED do not.
+    """Returns a row for each model version, whether an atlas was asked, and horizon that has a score. Scores that occur
+    twice count once; those of forecasts with another status than JUDGED do not.
     """
-    parts = _grouped(judged(scores), lambda one: (model_version(one), atlas_asked(one), role(one)))
+    parts = _grouped(judged(scores), lambda one: (model_version(one), atlas_asked(one)))
     return {
-        Labels(model, atlas, name, whose): row
-        for (model, atlas, whose), part in sorted(parts.items())
+        Labels(model, atlas, name): row
+        for (model, atlas), part in sorted(parts.items())
         for name, row in _rows(part).items()
     }
 
@@ -156,22 +152,6 @@ def paired(
     logs = np.array([np.log(max(ours[key][0], FLOOR_M) / max(theirs[key][0], FLOOR_M)) for key in both])
     entities = [key[0] for key in both]
     return Paired(len(both), len(set(entities)), _mean(logs, entities, seed))
-
-
-def shadows_paired(scores: Iterable[Score]) -> dict[tuple[str, str], Paired]:
-    """Compares each shadow with each version that was published, on the pings that both answered. Shadows ask no atlas,
-    so forecasts that did are left out.
-    """
-    plain = [one for one in judged(scores) if not atlas_version(one)]
-    whose = _grouped(plain, lambda one: (role(one), model_version(one)))
-    found = {}
-    for (one_role, one), ours in sorted(whose.items()):
-        for (other_role, other), theirs in sorted(whose.items()):
-            if (one_role, other_role) == (SHADOW, PUBLISHED) and one != other:
-                both = paired([*ours, *theirs], one, other)
-                if both is not None:
-                    found[one, other] = both
-    return found
 
 
 def _grouped(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:

@@ -13,15 +13,12 @@ MOST_MODELS: Final = 16  # versions that are told apart; those that come later a
 MOST_HORIZONS: Final = 16
 OTHER: Final = "other"
 NEXT: Final = "next"
-PUBLISHED: Final = "published"
-SHADOW: Final = "shadow"  # of a forecast that was never published
 
 
 class Labels(NamedTuple):
     model: str  # the version
     atlas: str  # "asked" if the forecast asked a version of the atlas, else "none": a new one comes every hour
     horizon: str  # "next", or seconds
-    role: str = PUBLISHED
 
 
 @dataclass
@@ -71,10 +68,9 @@ class Sums:
             return
         model = _known(record.model.version, self._models, MOST_MODELS)
         atlas = "none" if record.atlas is None or record.atlas.version is None else "asked"
-        role = SHADOW if record.shadow else PUBLISHED
         for outcome in (record.next, *record.horizons):
             name = NEXT if outcome.h_s is None else f"{outcome.h_s:g}"
-            labels = Labels(model, atlas, _known(name, self._horizons, MOST_HORIZONS), role)
+            labels = Labels(model, atlas, _known(name, self._horizons, MOST_HORIZONS))
             self.sums.setdefault(labels, Sum()).add(outcome)
 
 

@@ -136,20 +136,6 @@ def test_an_untrained_delta_model_stays(tracks: Tracks) -> None:
     np.testing.assert_allclose(answer.lat[:, 0], fixes["lat_e7"][:, -1] / 1e7, atol=1e-9)
 
 
-def test_without_query_time_one_answer_in_reaches_serves_all_times(unsettled: Unsettled, tracks: Tracks) -> None:
-    net = unsettled(replace(TINY, target="delta", query_time=False))
-    with torch.no_grad():
-        net.forecast.from_question.weight.mul_(100.0)  # would show, if the question were seen
-    predictor = Predictor(served(net), name="blind", capacity=2)
-    slots = predictor.acquire(1)
-    predictor.rebuild(slots, list(tracks(1, 40, seed=7)))
-    fix = predictor._pool.last[slots]
-    answer = predictor.forecast(slots, (60.0, 900.0))
-    north = answer.lat[0] - fix["lat_e7"][0] / 1e7
-    east = answer.lon[0] - fix["lon_e7"][0] / 1e7
-    assert abs(np.arctan2(north[0], east[0]) - np.arctan2(north[1], east[1])) < 1e-6
-
-
 def test_a_map_whose_cells_are_out_of_order_is_refused(unsettled: Unsettled, tmp_path: Path) -> None:
     """A search in them would find nothing, silently: every place would be unknown."""
     net = unsettled(replace(TINY, places=4))

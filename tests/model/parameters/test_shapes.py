@@ -17,7 +17,7 @@ WAYS: list[dict[str, Any]] = [
     {"places": 3000},
     {"absolute": True},
     {"blocks": 3, "mlp_ratio": 3},
-    {"target": "delta", "query_time": False},
+    {"target": "delta"},
     {"positions": "none"},
 ]
 

@@ -26,7 +26,7 @@ Tracks = Callable[..., NDArray[Any]]
 SECONDS = np.exp(np.random.default_rng(3).uniform(np.log(1e-4), np.log(1e6), (20, 5)))
 
 
-@pytest.mark.parametrize("way", [{}, {"target": "delta"}, {"target": "absolute"}, {"query_time": False}])
+@pytest.mark.parametrize("way", [{}, {"target": "delta"}, {"target": "absolute"}])
 def test_a_question_is_the_one_that_training_asks(tracks: Tracks, way: dict[str, Any]) -> None:
     config, fixes, dt = replace(SMALL, **way), tracks(20, 80, seed=2), SECONDS
     for age in (0, 1, 2, 79):

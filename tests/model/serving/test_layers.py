@@ -117,7 +117,6 @@ def _laid(arrays: Sequence[NDArray[Any]], order: Sequence[int], gap: int) -> lis
         {"blocks": 3, "mlp_ratio": 3},
         {"places": 3000},
         {"absolute": True},
-        {"query_time": False},
     ],
 )
 def test_they_are_the_network_to_the_digits_they_have(

@@ -177,6 +177,16 @@ def test_a_new_optional_field_is_to_be_written_and_breaks_nobody(released: Path)
     assert run("check", "--dir", str(released))[0] == 0
 
 
+def test_what_shadows_had_in_0_2_0_may_go(released: Path) -> None:
+    spoil(released / "schemas/json/score.v1.json", lambda one: one["properties"].update(shadow={"type": "boolean"}))
+    spoil(
+        released / "schemas/json/weights_version.v1.json",
+        lambda one: one["properties"]["role"]["enum"].append("shadow"),
+    )
+    assert run("write", "--dir", str(released))[0] == 0
+    assert run("check", "--dir", str(released))[0] == 0
+
+
 def test_a_record_that_is_removed_fails_the_check(released: Path) -> None:
     (released / "schemas/json/retired.v1.json").write_text("{}")
     status, said = run("check", "--dir", str(released))

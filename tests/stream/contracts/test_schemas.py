@@ -219,7 +219,7 @@ def _as_avro(record: dict[str, Any]) -> dict[str, Any]:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: _without_none(one) for key, one in value.items() if one is not None}
-        return {key: one for key, one in kept.items() if (key, one) not in (("late", False), ("shadow", False))}
+        return {key: one for key, one in kept.items() if (key, one) != ("late", False)}
     return [_without_none(one) for one in value] if isinstance(value, list) else value
 
 

@@ -74,7 +74,7 @@ HOSTILE: list[tuple[bytes | None, bytes | None]] = [
     weights(10, 10, role="canary", until={0: 0}),
     weights(11, 10**9, until={1: 5}, ramp={1: 5}),
     weights(12, 10, issued_ts=-(10**18)),
-    weights(2**31 - 1, 10, role="shadow"),
+    weights(2**31 - 1, 10, role="canary", until={0: 10}),
 ]
 
 
@@ -183,7 +183,7 @@ async def test_a_version_is_withdrawn_if_pings_came_to_it_between_the_two_steps(
 async def test_after_the_last_number_nothing_is_announced_that_nobody_would_read(
     announcer: Callable[[int], Announcer], log: Log
 ) -> None:
-    log.entries = [weights(2**31 - 1, 10, role="shadow")]
+    log.entries = [weights(2**31 - 1, 10)]
     with pytest.raises(NotAnnounced, match="write a null value for its key, weights:2147483647"):
         await announcer(0).announce_weights(name(1), "n", role="all", reason="")
     assert len(log.entries) == 1

@@ -32,9 +32,9 @@ PARTITIONS = 2
 GUARD = ("models", "guard", "--every", "10s", "--registry")  # its first look may find no topic of scores yet
 REFRESH = ("refresh", "--every", "24h", "--minutes", "0.1", "--registry")
 LAST = ("pathcast_ingest_rejects_total", "pathcast_scores_scored_total", "pathcast_avro_records_total")  # to be scraped
-# What has no series in this scene: shadows and atlases need a registry and announcements; a first skip or a fired alert
-# did not happen. Their names are checked all the same.
-MAY_BE_EMPTY = {"pathcast_atlas_info", "pathcast_scores_shadows_refused", "pathcast_ingest_skips_total"}
+# What has no series in this scene: atlases need announcements; a first skip or a fired alert did not happen. Their
+# names are checked all the same.
+MAY_BE_EMPTY = {"pathcast_atlas_info", "pathcast_ingest_skips_total"}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_every_metric_of_the_dashboard_and_of_the_alerts_is_served(watched: Prom
     """Also those without a series yet: a process has said what they are."""
     described = watched.described()
     families = described | {f"{name}_{part}" for name in described for part in ("bucket", "sum", "count")}
-    there = watched.known() | families | {"up", "ALERTS", "pathcast_scores_shadows_refused"}  # shadows want a registry
+    there = watched.known() | families | {"up", "ALERTS"}
     rules = prometheus_server.yaml.safe_load((prometheus_server.DEPLOY / "alerts" / "pathcast.rules.yaml").read_text())
     alerts = [(rule["alert"], rule["expr"]) for group in rules["groups"] for rule in group["rules"]]
     unknown = [(what, promql_names.names(expr) - there) for what, expr in (*queries(), *alerts)]

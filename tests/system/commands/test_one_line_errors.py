@@ -33,7 +33,6 @@ ERRORS = [
     Refusal(f"latest run --once {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"latest run --once {AT_ODD}", 1, "needs topics with as many partitions as each other"),
     Refusal(f"scores run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"scores run --once --registry {{tmp}} {AT_ODD}", 1, "leave out --registry"),
     Refusal(f"scores show {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"arrivals run --once {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"arrivals run --once --history topic:nowhere {AT_ODD}", 1, "no topic nowhere"),

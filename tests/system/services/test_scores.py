@@ -110,7 +110,7 @@ def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     judged = [one for one in expected if isinstance(one, Score) and one.status == "ok"]
     mine = [one for one in judged if one.model.version == "m2"]
     scored = [one.horizons[0] for one in mine if one.horizons[0].error_m is not None]
-    labels = '{atlas="asked",horizon="60",model="m2",role="published"}'
+    labels = '{atlas="asked",horizon="60",model="m2"}'
     assert metrics[f"pathcast_scores_scored_total{labels}"] == len(scored)
     assert metrics[f"pathcast_scores_unscored_total{labels}"] == len(mine) - len(scored)
     assert metrics[f"pathcast_scores_error_metres_total{labels}"] == pytest.approx(sum(one.error_m for one in scored))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, fleet, together, track, wander
+from train_worlds import MakeCorpus, together, track, wander
 
 from train.data.anchors import EARLIER_PINGS, TOLERANCE, cadence, find, motion, thin, usable
 from train.data.corpus import Corpus
@@ -119,11 +119,3 @@ def test_thinning_takes_every_nth_track_and_says_n(make_corpus: MakeCorpus) -> N
     some, every = thin(corpus, 150)  # every second would be 200
     assert (len(some), every) == (7, 3)
     assert len(usable(make_corpus(wander("short", 9, 0), name="short.parquet"))) == 0
-
-
-def test_chosen_anchors_are_what_they_were(make_corpus: MakeCorpus) -> None:
-    anchors = find(make_corpus(fleet(3, 30), cut=EVALUATION))
-    mask = np.random.default_rng(0).random(len(anchors.row)) < 0.5
-    assert 0 < mask.sum() < len(mask)
-    for column, chosen in zip(anchors, anchors.chosen(mask), strict=True):
-        np.testing.assert_array_equal(chosen, [value for value, kept in zip(column, mask, strict=True) if kept])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +17,6 @@ from train.batches.options import BatchOptions
 from train.data.corpus import Corpus, load
 from train.data.splits import split
 from train.evaluation.forecasts import judge_forecasts, open_samples
-from train.experiments import cli
 from train.experiments.lab import cell_model, windows
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.paths import PathScore
@@ -168,31 +164,6 @@ def test_transfer_gives_no_verdict_on_coordinates_where_horizons_disagree() -> N
     assert "by +1.4 % (60 s), -0.1 % (300 s), -3.7 % (900 s)" in text
     assert "larger in 1 of 3 cases" in text
     assert "travel neither better nor worse. " in transfer.conclude([middle])
-
-
-@pytest.mark.slow
-def test_what_is_done_side_by_side_is_done_in_other_processes_and_comes_in_order(lab: Lab) -> None:
-    lab = replace(lab, say=cli._Say("transfer", 0.0))
-    here, aside = (replace(lab, jobs=jobs).each(_process, [(0,), (1,), (2,)]) for jobs in (1, 2))
-    assert [number for number, _ in here] == [number for number, _ in aside] == [0, 1, 2]
-    assert os.getpid() not in {process for _, process in aside}
-
-
-@pytest.mark.slow
-def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
-    with pytest.raises(ValueError, match="the second"):
-        replace(lab, jobs=2).each(_hang_or_fail, [("hang",), ("fail",), ("hang",), ("hang",)])
-    assert not multiprocessing.active_children()
-
-
-def _process(lab: Lab, number: int) -> tuple[int, int]:
-    return number, os.getpid()
-
-
-def _hang_or_fail(lab: Lab, what: str) -> None:
-    if what == "fail":
-        raise ValueError("the second")
-    time.sleep(3_600)
 
 
 def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from train_worlds import Columns, LabOf, MakeCorpus, fleet, together, track, wan
 
 from train.experiments import cli
 from train.experiments.lab.lab import Lab
-from train.experiments.questions import autoencoder, masking, overfit, spreads, transfer
+from train.experiments.questions import autoencoder, masking, overfit, transfer
 
 ONE_PING = together(*(track(f"car-{i}", [10.0 * i], [10.0 * i]) for i in range(30)))
 PARKED = together(*(track(f"car-{i}", [30.0 * t for t in range(60)], [100.0 * i] * 60) for i in range(30)))
@@ -43,9 +43,8 @@ def test_what_cannot_be_learned_or_judged_is_said_plainly(
     name: str, columns: Columns, says: str, lab_of: LabOf
 ) -> None:
     """They once said "zero-size array to reduction operation maximum which has no identity", or had a traceback."""
-    files = {"cars": columns} | ({"more": columns} if name == "spreads" else {})
     with pytest.raises(ValueError, match=says):
-        importlib.import_module(f"train.experiments.questions.{name}").run(lab_of(files))
+        importlib.import_module(f"train.experiments.questions.{name}").run(lab_of({"cars": columns}))
 
 
 def test_transfer_looks_at_what_it_judges_before_it_trains(lab_of: LabOf) -> None:
@@ -63,11 +62,6 @@ def test_masking_looks_for_gaps_and_trips_before_it_trains(lab_of: LabOf) -> Non
         masking.run(lab_of({"cars": yard}))
     with pytest.raises(ValueError, match="no test track has room for a gap to fill"):
         masking.run(lab_of({"brief": fleet(40, 10, name="car-")}))
-
-
-def test_spreads_needs_files_to_learn_from_beside_the_one_left_out(lab_of: LabOf) -> None:
-    with pytest.raises(ValueError, match="spreads needs two files"):
-        spreads.run(lab_of({"cars": TOWN}))
 
 
 def test_overfit_takes_a_track_that_goes_somewhere(make_corpus: MakeCorpus) -> None:

@@ -28,8 +28,8 @@ def test_a_size_that_is_no_config_is_told_as_that(tmp_path: Path) -> None:
 
 
 def test_settings_reach_the_model_the_batches_and_the_run() -> None:
-    made = recipe("small", ["places=500", "positions=time-rope", "query_time=false", "thin=0.25", "ema=0.99"])
-    assert (made.config.places, made.config.positions, made.config.query_time) == (500, "time-rope", False)
+    made = recipe("small", ["places=500", "positions=time-rope", "absolute=true", "thin=0.25", "ema=0.99"])
+    assert (made.config.places, made.config.positions, made.config.absolute) == (500, "time-rope", True)
     assert made.batch.thin == 0.25
     assert made.run == {"ema": 0.99}
     assert recipe("small", ["masks=point, segment"]).batch.masks == ("point", "segment")
@@ -65,7 +65,8 @@ def test_a_size_may_be_a_file(tmp_path: Path) -> None:
         ("small", "plaices=500", "'plaices' is no field: known are .*places"),
         ("small", "places", "no KEY=VALUE"),
         ("small", "places=many", "places must be int"),
-        ("small", "query_time=perhaps", "true or false"),
+        ("small", "absolute=perhaps", "true or false"),
+        ("small", "query_time=false", "query_time must be true"),
         ("small", "positions=alphabetical", "positions must be one of"),
         ("huge", "places=1", "no size 'huge'"),
     ],

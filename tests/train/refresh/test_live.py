@@ -149,7 +149,7 @@ async def test_a_challenger_is_published_only_where_nothing_speaks_against_it(
 
     @asynccontextmanager
     async def decider() -> AsyncIterator[Any]:
-        yield SimpleNamespace(serving=SimpleNamespace(version=serving), beside=[])
+        yield SimpleNamespace(serving=SimpleNamespace(version=serving), canaries=[])
 
     monkeypatch.setattr(deciding, "publish", publish)
     decided: list[Decision] = []

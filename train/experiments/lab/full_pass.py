@@ -2,8 +2,8 @@
 evaluations.
 
 It uses the same tracks, anchors and targets as `train.evaluation.forecasts`, and, where no track is longer than the
-pass, finds the same errors: a full pass with the attention window equals the stream. It scores the mean and the 90 %
-region; it computes no confidence intervals.
+pass, finds the same errors: a full pass with the attention window equals the stream. It computes no confidence
+intervals.
 
 Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the next ping).
 """
@@ -11,12 +11,11 @@ Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.kinematics.geo import F64, displacement_m
 from model.network.network import Network
@@ -26,7 +25,6 @@ from train.data.anchors import Anchors
 from train.data.corpus import Corpus, load
 from train.data.cutting import EVALUATION
 from train.data.splits import split
-from train.evaluation.metrics import covered, mahalanobis2
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.windows import answer, read
 
@@ -50,19 +48,14 @@ class Exam(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """The scores of every question (A, H); NaN where there is no target or no answer."""
+    """The errors of every question (A, H); NaN where there is no target or no answer."""
 
     error_m: F64
-    surprise: F64  # squared Mahalanobis distance of the error
 
     def mean_m(self, chosen: NDArray[np.bool_] | None = None) -> list[float]:
         """Returns the mean error per column, of the chosen anchors; NaN for a column without any."""
         error = self.error_m if chosen is None else self.error_m[chosen]
         return [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in error.T]
-
-    def coverage_90(self) -> list[float]:
-        """Returns the coverage of the 90 % region, per column."""
-        return [covered(column[~np.isnan(column)], 0.9) for column in self.surprise.T]
 
 
 def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
@@ -89,34 +82,11 @@ def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
     return corpus.keep(np.flatnonzero(np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep))
 
 
-class Seen(NamedTuple):
-    """The network's vectors at n of the anchors, and the true positions afterwards."""
-
-    which: Rows  # (n,) index of each anchor
-    hidden: Tensor  # (n, C)
-    kin: F64  # (n, K)
-    fix: NDArray[Any]  # (n,) FIX
-    truth_en: F64  # (n, H, 2) m from the anchor to its targets; arbitrary where there is none
-
-
 @torch.inference_mode()
 def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
-    """Returns the scores of these weights; tokens from index `longest` on are not processed and have NaN."""
-    anchors, shape = exam.anchors, exam.anchors.dt_s.shape
-    error_m, surprise = np.full(shape, np.nan), np.full(shape, np.nan)
-    for which, hidden, kin, fix, truth_en in look(network, exam, longest=longest):
-        spread = answer(network, hidden, kin, fix, anchors.dt_s[which])
-        off = truth_en - spread.mean_en.numpy()
-        far = mahalanobis2(off.reshape(-1, 2), spread.cov_m2.numpy().reshape(-1, 3))
-        error_m[which], surprise[which] = np.hypot(off[..., 0], off[..., 1]), far.reshape(off.shape[:-1])
-    missing = anchors.target < 0
-    return Marks(np.where(missing, np.nan, error_m), np.where(missing, np.nan, surprise))
-
-
-@torch.inference_mode()
-def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Seen]:
-    """Yields all anchors whose token comes before `longest`, for some tracks at a time."""
+    """Returns the errors of these weights; tokens from index `longest` on are not processed and have NaN."""
     corpus, anchors = exam.corpus, exam.anchors
+    error_m = np.full(anchors.dt_s.shape, np.nan)
     for tracks in _passes(corpus):
         which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
         if not len(which):
@@ -128,7 +98,10 @@ def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Se
         row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
         fix, there = fixes[row, token], corpus.fixes(anchors.target[which])
         truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
-        yield Seen(which, hidden[torch.from_numpy(row), torch.from_numpy(token)], kin[row, token], fix, truth)
+        anchor = hidden[torch.from_numpy(row), torch.from_numpy(token)]
+        spread = answer(network, anchor, kin[row, token], fix, anchors.dt_s[which])
+        error_m[which] = np.hypot(*np.moveaxis(truth - spread.mean_en.numpy(), -1, 0))
+    return Marks(np.where(anchors.target < 0, np.nan, error_m))
 
 
 def _passes(corpus: Corpus) -> Iterator[Rows]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +27,6 @@ Say = Callable[[str], None]
 SHORT: dict[str, Any] = {"warmup": 50}
 
 
-def _silent(line: str) -> None:
-    """Prints nothing. It is a named function because a lab is sent to other processes."""
-
-
 @dataclass(frozen=True)
 class Lab:
     """The settings of one session: which files, how long each training may be, where it works. `say` shows progress."""
@@ -41,11 +35,10 @@ class Lab:
     scratch: Path  # weights of the variants; may be deleted afterwards
     effort: float = 1.0  # factor on the steps of an experiment: below 1 only for a trial run
     seed: int = 0
-    threads: int = 1  # of each process
-    jobs: int = 1  # parallel processes, where an experiment has independent trainings
+    threads: int = 1
     cache: Path | None = None
     most_anchors: int = 10_000  # per file in an evaluation
-    say: Say = _silent
+    say: Say = lambda line: None
     config: ModelConfig = field(default_factory=ModelConfig)
 
     def splits(self, *, without: Sequence[str] = (), invented: Sequence[str] = ()) -> Splits:
@@ -85,24 +78,6 @@ class Lab:
 
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))
-
-    def each(self, work: Callable[..., Any], of: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Returns work(self, *arguments) for each of the arguments, in their order. `work` is a function of a
-        module.
-        """
-        if self.jobs == 1:
-            return [work(self, *arguments) for arguments in of]
-        # Not forked: torch's threads would not exist in the child.
-        with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
-            try:
-                todo = [pool.submit(work, self, *arguments) for arguments in of]
-                for done in as_completed(todo):
-                    done.result()
-            except BaseException:  # otherwise the pool would first run its queue, which may take hours
-                for child in multiprocessing.active_children():
-                    child.terminate()
-                raise
-        return [done.result() for done in todo]
 
     def train(
         self,

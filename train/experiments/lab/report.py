@@ -48,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Picture:
-    """Lines over one pair of axes, or bars where `bars` is set (one per line, its only y)."""
+    """Lines over one pair of axes."""
 
     name: str
     title: str
@@ -58,7 +58,6 @@ class Picture:
     log_x: bool = False
     x_ticks: Sequence[float] | None = None  # where the default ticks of a logarithmic axis would be hard to read
     log_y: bool = False
-    bars: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,9 +172,6 @@ def draw(picture: Picture, path: Path) -> Path:
         figure = figure_of(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for line, colour in zip(picture.lines, _colours(len(picture.lines)), strict=True):
-            if picture.bars:
-                axes.barh(line.name, line.y[0], color=colour)
-                continue
             if line.reference:
                 axes.plot(line.x, line.y, label=line.name, color="#555555", ls="--", lw=1)
                 continue
@@ -197,11 +193,8 @@ def draw(picture: Picture, path: Path) -> Path:
                 axis.set_major_locator(FixedLocator(list(wanted)))
             if scale is not None or wanted is not None:
                 axis.set_major_formatter(lambda tick, _: f"{tick:,g}")
-        if picture.bars:
-            axes.invert_yaxis()
-        else:
-            axes.grid(alpha=0.25)
-            figure.legend(frameon=False, loc="outside right upper")  # beside the axes, so that it never covers the data
+        axes.grid(alpha=0.25)
+        figure.legend(frameon=False, loc="outside right upper")  # beside the axes, so that it never covers the data
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
     return path

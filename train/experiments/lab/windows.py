@@ -19,7 +19,7 @@ from torch import Tensor
 from model.kinematics import baselines, features, queries
 from model.kinematics.geo import E7, F64, haversine_m, moved_deg
 from model.network import network
-from model.network.heads import Asked, Spread, combine
+from model.network.heads import Spread, combine
 from model.network.network import Network
 from train.data.anchors import find
 from train.data.corpus import Corpus
@@ -76,15 +76,10 @@ def read(net: Network, fixes: NDArray[Any]) -> tuple[Tensor, F64]:
 
 def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
     """Forecasts dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
-    asked = question(net, kin, fixes, dt_s)
-    return combine(net.forecast(hidden, asked.features), asked)
-
-
-def question(net: Network, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Asked:
-    """Returns the question for this forecast."""
     at_en = queries.from_origin(fixes, net.config)
     physics = queries.forecast(kin, dt_s, net.config, at_en, context=features.context(fixes))
-    return network.asked(physics, torch.float64)
+    asked = network.asked(physics, torch.float64)
+    return combine(net.forecast(hidden, asked.features), asked)
 
 
 @torch.inference_mode()

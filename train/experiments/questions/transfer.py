@@ -132,8 +132,8 @@ def run(lab: Lab) -> Finding:
     synth.write(towns, entities=lab.steps(INVENTED))
     lab = replace(lab, data=(*lab.data, parse(towns)), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
-    found = lab.each(_judge, [(file, variant) for file in left_out for variant in (NORMALISED, ABSOLUTE)])
-    for region, plain, absolute in zip(left_out.values(), found[::2], found[1::2], strict=True):
+    for file, region in left_out.items():
+        plain, absolute = (_judge(lab, file, variant) for variant in (NORMALISED, ABSOLUTE))
         compared += compare(region, plain | absolute)
         strata += by_stratum(region, plain[NORMALISED])
     columns = ("region", "stratum", *(f"{horizon} s" for horizon in CRITERION))

@@ -53,7 +53,7 @@ async def decided(live: Live, round: Round) -> Ended:
     async with live.decider() as decider:
         if (role := _announced(decider, version)) is not None:
             if role == "promote":  # the former canary may not have been ended
-                for one in [other for other in decider.beside if other.role == "canary"]:
+                for one in decider.canaries:
                     await decider.stop(one.version, Why(f"{version} serves", BY))
             return _noted(live, decision(role, version, reason, round, found))
         against = barred(decisions, version) or _outrun(decider, round)
@@ -153,7 +153,7 @@ def _reason(sentence: str) -> str:
 def _announced(decider: Decider, version: str) -> What | None:
     if decider.serving is not None and decider.serving.version == version:
         return "promote"
-    return "canary" if any(one.version == version and one.role == "canary" for one in decider.beside) else None
+    return "canary" if any(one.version == version for one in decider.canaries) else None
 
 
 def _outrun(decider: Decider, round: Round) -> str | None:

@@ -222,7 +222,7 @@ def clear(live: Live) -> None:
 
 async def _in_use(live: Live) -> set[str]:
     async with live.decider() as decider:
-        records = [decider.serving, *decider.beside]
+        records = [decider.serving, *decider.canaries]
     return {one.version for one in records if one is not None}
 
 

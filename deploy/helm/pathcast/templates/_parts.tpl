@@ -34,8 +34,7 @@ archive:
   single: true
 scores:
   image: tools
-  args: {{ concat (list "scores" "run" "--metrics=0.0.0.0:9464") (ternary (list (printf "--registry=%s" $registry)) list (ne $registry "")) | toJson }}
-  claims: {registry: false}
+  args: [scores, run, --metrics=0.0.0.0:9464]
   pages: 9464
 guard:
   image: worker

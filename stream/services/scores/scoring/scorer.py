@@ -39,11 +39,8 @@ class Scorer:
         self._max_entities = max_entities
         self.counts: Counter[str] = Counter()  # records by what they were; and entities by why they were forgotten
 
-    def fold(self, offset: int, raw: bytes | None, *, shadow: bool = False) -> list[Score]:
-        """Takes the next record, and returns the scores that are decided by it. With `shadow`, it is no record of the
-        topic, but what weights that answer nobody say of the same ping as the record at this offset: that changes no
-        other forecast's score.
-        """
+    def fold(self, offset: int, raw: bytes | None) -> list[Score]:
+        """Takes the next record, and returns the scores that are decided by it."""
         try:
             forecast = loads_forecast(raw or b"")
         except msgspec.DecodeError:
@@ -62,8 +59,7 @@ class Scorer:
             entity = None
         if entity is None:
             entity = self._entities[name] = Entity(self._rules)
-        what = entity.wait_for(forecast, raw, mark, shadow=shadow)
-        self.counts["shadow" if shadow else what] += 1
+        self.counts[entity.wait_for(forecast, raw, mark)] += 1
         entity.heard_ms = self._clock.now_ms
         self._entities.move_to_end(name)
         scores += entity.due()

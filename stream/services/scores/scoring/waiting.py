@@ -15,8 +15,6 @@ from collections import deque
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from msgspec.structs import replace
-
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.comparing import score
 from stream.wire import Anchor, Forecast, Score, loads_forecast
@@ -48,7 +46,6 @@ class Waits(NamedTuple):
     key: tuple[int, str, str | None]
     raw: bytes
     before: Anchor | None  # the ping before the anchor
-    shadow: bool
 
 
 _TS: Final = attrgetter("ts")
@@ -86,7 +83,7 @@ class Entity:
         behind = bool(self._times) and forecast.anchor.ts < self._times[-1] - LATENESS_MS
         return behind and forecast.src.offset > self.source
 
-    def wait_for(self, forecast: Forecast, raw: bytes, mark: Mark, *, shadow: bool = False) -> str:
+    def wait_for(self, forecast: Forecast, raw: bytes, mark: Mark) -> str:
         """Adds one forecast and its anchor. Returns what it is: `waits`, `duplicate`, `copy` (one that answers an older
         record again, when what it waits for was decided), or `thinned`."""
         ts = forecast.anchor.ts
@@ -102,7 +99,7 @@ class Entity:
         if key in self._ids:
             return "duplicate" if self._ids[key] == forecast.forecast_id else "thinned"
         self._ids[key] = forecast.forecast_id
-        insort(self._waiting, Waits(ts, key, raw, before, shadow), key=_TS)
+        insort(self._waiting, Waits(ts, key, raw, before), key=_TS)
         return "waits"
 
     def due(self) -> list[Score]:
@@ -123,8 +120,7 @@ class Entity:
 
     def _scored(self, one: Waits) -> Score:
         del self._ids[one.key]
-        found = score(loads_forecast(one.raw), one.before, self._pings, self._times, self._rules.longest_s)
-        return replace(found, shadow=True) if one.shadow else found
+        return score(loads_forecast(one.raw), one.before, self._pings, self._times, self._rules.longest_s)
 
     def _before(self, ts: int) -> Anchor | None:
         at = bisect_left(self._times, ts)

@@ -135,8 +135,8 @@ def test_decisions_are_listed_the_newest_last(world: World) -> None:
     none = world.run("decisions")
     assert (none.stdout, none.stderr) == ("", f"no decisions in {world.url}: nothing was decided there yet\n")
     world.decide("promote", world.first.version)
-    world.decide("shadow", world.second.version)
-    assert {one["what"] for one in world.json("decisions")} == {"promote", "shadow"}
+    world.decide("canary", world.second.version)
+    assert {one["what"] for one in world.json("decisions")} == {"promote", "canary"}
     assert world.json("decisions", "--kind", "atlas") == []
     assert "It is nearer." in world.run("decisions").stdout
 

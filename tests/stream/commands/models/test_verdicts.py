@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 from stream.commands.models.guarding import MOST_VERSIONS, Scores, pending
 from stream.commands.models.verdicts import Rules, verdict
@@ -116,10 +115,9 @@ def test_only_the_newest_scores_count() -> None:
     assert finding(newer[::-1], scores("a", 3_000, seed=2)) == "worse"
 
 
-def test_a_shadows_score_decides_nothing_and_what_is_no_score_is_passed_over() -> None:
+def test_what_is_no_score_is_passed_over() -> None:
     kept = Scores(100)
     (one,) = scores("b", 1, seed=1)
-    assert not kept.take(dumps(replace(one, shadow=True)))
     assert not any(map(kept.take, (b"", b"{", b"null", b"\xff", b'{"type":"another"}')))
     assert kept.of("b") == []
     assert kept.take(dumps(one))
@@ -129,7 +127,7 @@ def test_a_shadows_score_decides_nothing_and_what_is_no_score_is_passed_over() -
 @pytest.mark.parametrize(("what", "judged"), [("promote", [("rollback", "b", "a")]), ("rollback", [])])
 def test_weights_to_which_it_rolled_back_are_not_judged_against_those_that_failed(what: Any, judged: list[Any]) -> None:
     decision = Decision(what=what, kind="weights", version="b", instead_of="a", ts=0, by="guard", reason="")
-    decider: Any = SimpleNamespace(serving=SimpleNamespace(version="b"), beside=[])
+    decider: Any = SimpleNamespace(serving=SimpleNamespace(version="b"), canaries=[])
     registry: Any = SimpleNamespace(decisions=lambda: [decision])
     assert list(pending(decider, registry)) == judged
 

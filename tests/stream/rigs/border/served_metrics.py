@@ -4,8 +4,8 @@ nothing itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType, ModuleType
+from collections.abc import Iterator
+from types import ModuleType
 
 from prometheus_client.metrics_core import Metric
 
@@ -22,7 +22,6 @@ from stream.services.plan import Place
 from stream.services.running import Pages as ServicePages
 from stream.services.scores.pages import Pages as ScorePages
 from stream.services.scores.pages import Place as ScorePlace
-from stream.services.scores.shadows.following import Shadows
 from stream.services.scores.sums import Sums
 from stream.wire import Topics
 from stream.worker.monitor import metrics as worker
@@ -65,25 +64,12 @@ def _histogram(name: str) -> set[str]:
     return {f"{name}_{part}" for part in ("bucket", "sum", "count")}
 
 
-class NoShadows(Shadows):
-    """Follows nothing."""
-
-    refused: Mapping[str, str] = MappingProxyType({})  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        pass
-
-    def standings(self) -> list[object]:  # type: ignore[override]
-        return []
-
-
 class NoScorer:
-    """A scorer without partitions, which would run shadows."""
+    """A scorer without partitions."""
 
     shortened = 0
     sums = Sums()
     joined = True
-    shadows = NoShadows()
 
     def places(self) -> dict[int, ScorePlace]:
         return {}
