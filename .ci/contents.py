@@ -100,7 +100,7 @@ def _of_sdist(path: Path, tree: Path, stated: str) -> list[str]:
     prefix = f"pathcast-{stated}/"
     with tarfile.open(path) as sdist:
         found = {member.name.removeprefix(prefix) for member in sdist if member.isfile() or member.issym()}
-    needed = {*_files(tree, (*PACKAGES, "tests", "deploy")), *SDIST}
+    needed = {*_files(tree, (*PACKAGES, "tests", "deploy", "reports")), *SDIST}
     print(f"{path.name}: {len(found)} files, {path.stat().st_size / 1e6:.1f} MB")
     return [f"the sdist lacks {name}" for name in sorted(needed - found)]
 

@@ -8,7 +8,7 @@ freedom, whose scale matrix is the covariance times SCALE_OF_COV: at NU = 4 the 
 (χ² = 4.61) then holds 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included.
 It is a single t. With a second, narrow t for things that stay, CRPS is 2 % lower for taxis, and for ships equal or 17 %
 higher, depending on the seed; with quantiles it is 1.8 % lower over all files. In a region that training never saw,
-neither helps (`train/experiments/reports/spreads.md`).
+neither helps (`reports/experiments/spreads.md`).
 
 Residuals are measured in reaches (the distance that the thing could cover at its recent speed), in two frames at once:
 east/north, and along/across the filtered velocity, whose weight fades when the thing stands still. In addition, the

@@ -21,7 +21,7 @@ Bootstrap = Annotated[
 ]
 RedisUrl = Annotated[str | None, typer.Option("--redis", help="a running Redis; default: one of our own")]
 Weights = Annotated[str, typer.Option("--weights", help="a bundled name or a directory")]
-Record = Annotated[bool, typer.Option("--record", help="put the results into stream/bench/RESULTS.md")]
+Record = Annotated[bool, typer.Option("--record", help="put the results into reports/bench.md, here")]
 Data = Annotated[
     Path | None, typer.Option("--data", exists=True, dir_okay=False, help="tracks to use; default: the bundled buses")
 ]

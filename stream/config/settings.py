@@ -26,7 +26,7 @@ class DeliveryGuarantee(StrEnum):
 class Compression(StrEnum):
     """The compression of what a worker publishes.
 
-    Kafka's other codecs cost more (stream/bench/RESULTS.md, "Compression").
+    Kafka's other codecs cost more (reports/bench.md, "Compression").
     """
 
     NONE = "none"

@@ -22,7 +22,7 @@ def patch_aiokafka() -> None:
 
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
     (`stream.kafka.records.decompression`), and checksums are google-crc32c's: aiokafka's own take nine times as long,
-    which would be 2.8 % of a ping's CPU (stream/bench/RESULTS.md). An error of a whole answer about committed offsets
+    which would be 2.8 % of a ping's CPU (reports/bench.md). An error of a whole answer about committed offsets
     is one (`send_checked`).
     """
     decompression.bound()

@@ -56,7 +56,7 @@ def parser_of(options: type[Any], name: str, text: str) -> argparse.ArgumentPars
         parser.add_argument("--bootstrap", help="a running Kafka, host:port; default: an Apache Kafka of our own")
         parser.add_argument("--redis", help="a running Redis; default: one of our own")
     parser.add_argument("--json", action="store_true", help="all numbers, unrounded")
-    parser.add_argument("--record", action="store_true", help="put the results into stream/bench/RESULTS.md")
+    parser.add_argument("--record", action="store_true", help="put the results into reports/bench.md")
     return parser
 
 

@@ -3,7 +3,7 @@ nothing had happened. The verifier judges (`pathcast verify`); it shares no line
 
     pytest tests/chaos                                  each fault once
     pytest tests/chaos --chaos-all --chaos-seeds 1,2,3 \\
-        --chaos-report tests/chaos/REPORT.md            everything with both guarantees, and the report
+        --chaos-report reports/chaos.md            everything with both guarantees, and the report
     ... --chaos-delivery exactly_once                   with one guarantee, in half the time
 """
 

@@ -97,9 +97,9 @@ def own_tree(scene: Scene) -> Changes:
 
 
 def recorded(scene: Scene) -> None:
-    found = (scene.folder / "stream" / "bench" / "RESULTS.md").read_text()
+    found = (scene.folder / "reports" / "bench.md").read_text()
     assert "pathcast bench soak --entities 500 --rate 100 --seconds 60 " in found
-    assert found != (ROOT / "stream" / "bench" / "RESULTS.md").read_text()
+    assert found != (ROOT / "reports" / "bench.md").read_text()
 
 
 def tests_here(*options: str, **instead: str) -> Callable[[Scene], Changes]:
@@ -117,7 +117,7 @@ def chaos_report(scene: Scene) -> Changes:
     """One fault of the suite, with few pings."""
     made = tests_here("-k", "redis_flushed", "--chaos-pings", "8000", "--chaos-haste", "2")(scene)
     report = scene.folder / "REPORT.md"
-    return {**made, "--chaos-seeds 1,2,3": "--chaos-seeds 1", "tests/chaos/REPORT.md": str(report)}
+    return {**made, "--chaos-seeds 1,2,3": "--chaos-seeds 1", "reports/chaos.md": str(report)}
 
 
 def vendored(scene: Scene) -> Changes:

@@ -8,7 +8,7 @@ import pytest
 from page_blocks import ROOT, pages
 from page_quotes import examples, extras, in_other_blocks, quotes, unknown_options, wrong
 
-OF_THE_PAST = ("stream/bench/RESULTS.md",)  # what was measured, by the commands of its day
+OF_THE_PAST = ("reports/bench.md",)  # what was measured, by the commands of its day
 QUOTES = [
     (page, quoted)
     for page in pages()

@@ -39,7 +39,7 @@ class BatchOptions:
     thin: float = 0.6  # chance that a row is resampled to another cadence
     # Chance that a resampled row is sampled by time, one ping per period, and not by taking every k-th ping: of an
     # irregular source, that is what a steady tracker would have sent. It is meant for very irregular sources; where it
-    # was tried, 0.5 gained nothing (train/experiments/notes/small.md).
+    # was tried, 0.5 gained nothing (reports/notes/small.md).
     resample: float = 0.0
     # Chance that a resampled row has several cadences: trackers report more often while they move. Weights that never
     # saw a change need some 20 pings to follow it, and until then expect the next ping at the wrong time.

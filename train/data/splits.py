@@ -15,7 +15,7 @@ tracks, so that the training cut and the evaluation cut of one file are split al
 
 Nothing is chosen by the final split. No training, no calibration and no experiment reads it, and `pathcast evaluate
 --split final` evaluates finished weights on it once, before their card is written. Test splits have served for choices
-(train/experiments/notes lists them), so errors there are a little too small. Until 29 November 2026 the entities of the
+(reports/notes lists them), so errors there are a little too small. Until 29 November 2026 the entities of the
 final split were used for validation: earlier weights were calibrated on them, and trained on none of them. A file of
 few entities has no final split. Neither have the demo's vehicles and days, because they are looked at every day.
 `--split all` of `evaluate` and `calibrate` takes a file with its final split: it is for files by which nothing will

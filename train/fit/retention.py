@@ -1,7 +1,7 @@
 """Lets weights learn a region without forgetting the others: where their map knows nothing, they answer as before.
 
 Training on one fleet makes weights forget what they knew of others: after 90 seconds on taxis, buses elsewhere were off
-by twice as much (train/experiments/notes/refresh.md). But such weights have a map, and need not change where it knows
+by twice as much (reports/notes/refresh.md). But such weights have a map, and need not change where it knows
 nothing. So each step has a second batch: tracks of the fleet and of invented towns, turned, stretched and thinned at
 random, whose place is hidden. The loss of these is how far the answers are from those of the weights before the
 training, whatever happened then. (Li and Hoiem, "Learning without forgetting", 2017.)

@@ -6,5 +6,5 @@ launch, warm              starts processes, and warms up a worker
 programs                  the processes that feed and listen
 drain, line               measures workers that drain a topic, and one between feeder and subscriber
 proc, stats               CPU time and memory of a process; rates and percentiles
-report                    results for a terminal, a program and RESULTS.md
+report                    results for a terminal, a program and reports/bench.md
 """

@@ -1,6 +1,6 @@
-"""Formats the results of a benchmark for a terminal, for a program and for RESULTS.md.
+"""Formats the results of a benchmark for a terminal, for a program and for `reports/bench.md`.
 
-RESULTS.md is a log, the newest entry first: each has its date, machine, versions and the command that made it (a number
+That page is a log, the newest entry first: each has its date, machine, versions and the command that made it (a number
 without them cannot be checked). Nothing is written without `--record`.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 
 from stream.bench.harness import proc
 
-RESULTS: Final = Path(__file__).parents[1] / "RESULTS.md"
+RESULTS: Final = Path("reports/bench.md")  # in the folder where the command runs: a checkout of this project, for ours
 HEADING: Final = """# What was measured
 
 Written by `pathcast bench ... --record` and `python tests/bench/measure.py ... --record`, newest first. Ratios within
@@ -91,7 +91,7 @@ def dumps(report: Report) -> bytes:
 
 
 def render(report: Report) -> str:
-    """Returns the report as one entry of RESULTS.md."""
+    """Returns the report as one entry of the page."""
     facts = [("machine", report.machine), ("versions", report.versions), ("servers", report.servers)]
     lines = [f"## {report.bench}, {report.when}", "", f"    {report.command}", ""]
     lines += [f"- {name}: {text}" for name, text in facts if text]
@@ -106,6 +106,7 @@ def record(report: Report, path: Path = RESULTS) -> None:
     """Puts the entry first in the file, which is created if absent. Raises OSError if it cannot be written."""
     old = path.read_text() if path.exists() else HEADING
     head, mark, rest = old.partition("\n## ")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{head.rstrip()}\n\n{render(report)}{mark}{rest}")
 
 

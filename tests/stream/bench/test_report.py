@@ -1,4 +1,4 @@
-"""What RESULTS.md gets: date, machine, command and tables, newest first, and nothing by itself."""
+"""What reports/bench.md gets: date, machine, command and tables, newest first, and nothing by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_entry_has_its_date_machine_versions_and_command() -> None:
 
 
 def test_the_newest_entry_comes_first_and_the_older_ones_stay_byte_for_byte(tmp_path: Path) -> None:
-    path = tmp_path / "RESULTS.md"
+    path = tmp_path / "reports" / "bench.md"
     first, second, third = report(), report("step", "2026-11-26 09:00 UTC"), report("scale", "2026-11-27 09:00 UTC")
     for one in (first, second, third):
         record(one, path)
@@ -43,7 +43,8 @@ def test_the_newest_entry_comes_first_and_the_older_ones_stay_byte_for_byte(tmp_
 
 
 def test_what_people_wrote_above_the_entries_stays(tmp_path: Path) -> None:
-    path = tmp_path / "RESULTS.md"
+    path = tmp_path / "reports" / "bench.md"
+    path.parent.mkdir()
     path.write_text("# Ours\n\nread this\n\n## worker, long ago\n\nold\n")
     record(report("step"), path)
     assert path.read_text().startswith("# Ours\n\nread this\n\n## step, ")

@@ -16,6 +16,7 @@ from train.experiments import cli, questions
 from train.experiments.lab.report import Finding, Table, source, write
 
 ROOM = Path(train.experiments.__file__).parent
+REPORTS = Path(__file__).parents[3] / "reports" / "experiments"
 INSTALLED = f"pathcast {version('pathcast')}, installed"
 
 
@@ -34,9 +35,9 @@ def test_every_question_is_an_experiment_with_its_report_and_its_row_in_the_page
     assert asked == set(cli.EXPERIMENTS), "the table of the command"
     page = (ROOM.parent / "README.md").read_text()
     for name in asked:
-        assert f"| [`{name}`](experiments/reports/{name}.md) |" in page
-        assert (ROOM / "reports" / f"{name}.md").exists()
-        report = (ROOM / "reports" / f"{name}.json").read_text()
+        assert f"| [`{name}`](../reports/experiments/{name}.md) |" in page
+        assert (REPORTS / f"{name}.md").exists()
+        report = (REPORTS / f"{name}.json").read_text()
         assert json.loads(report, parse_constant=refuse)["name"] == name
 
 
