@@ -1,4 +1,4 @@
-"""Where a worker may be monitored, and by whom: the address and the token. `stream.probes.http_server` is the server.
+"""Where a worker may be monitored, and by whom: the address and the token. `stream.http.pages` is the server.
 
 The token comes from the environment, or from a file that it names, never from an option, because `ps` shows options to
 everybody.

@@ -8,9 +8,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from stream.http.probes import ProbePages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-from stream.probes.probes import ProbePages
 
 ADAPTER: Final = "adapter"
 

@@ -84,10 +84,10 @@ def run(common: Common, transport: Transport) -> None:
 
 async def serve(common: Common, transport: Transport, door: Address | None = None, secret: str | None = None) -> None:
     """Does the work of `run` in the present event loop."""
+    from stream.http.pages import serving
     from stream.ingest.pages import Pages
     from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
-    from stream.probes.http_server import serving
 
     source = Source(common.adapter)
     topics = Topics.of(common.prefix)

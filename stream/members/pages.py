@@ -16,7 +16,7 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stream.probes.probes import ProbePages
+from stream.http.probes import ProbePages
 
 
 class Watched(Protocol):

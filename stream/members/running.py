@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError
 
 from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.security import KafkaSecurity, in_words, kafka_refusal
+from stream.http.pages import serving
+from stream.http.probes import ProbePages
 from stream.members.group_member import GroupMember
-from stream.probes.http_server import serving
-from stream.probes.probes import ProbePages
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

@@ -26,8 +26,8 @@ from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce, ExactlyOnce
 from stream.delivery.partitions import Guarantee
 from stream.engine.engine import Engine
+from stream.http import pages
 from stream.kafka.producer import Publisher
-from stream.probes import http_server
 from stream.store.redis_store import RedisStore
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.serving import Versions
@@ -243,7 +243,7 @@ async def _open(door: Address | None, watch: Monitor) -> AsyncIterator[None]:
     if door is None:
         yield
         return
-    async with http_server.serving(door, token(os.environ), watch.pages()) as address:
+    async with pages.serving(door, token(os.environ), watch.pages()) as address:
         log.info("metrics: http://%s/metrics", address)
         yield
 

@@ -72,7 +72,7 @@ def _count_lines(files: Sequence[str]) -> int:
 
 
 def _measure_rooms() -> tuple[int, int]:
-    graph = grimp.build_graph("stream")
+    graph = grimp.build_graph("stream", cache_dir=None)
     rooms = {room for room in graph.find_children("stream") if graph.find_children(room)}
     arrows = {
         (_room_of(module), _room_of(other))

@@ -34,11 +34,11 @@ from stream.config.options import (
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
+from stream.http.beside import serving_beside
+from stream.http.rounds import RoundPages, Rounds
 from stream.kafka import admin
 from stream.kafka.reading import bounds, reread
 from stream.members.options import Metrics
-from stream.probes.beside import serving_beside
-from stream.probes.rounds import RoundPages, Rounds
 from stream.registry import Decision, Registry, RegistryError
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stream.probes.probes import ProbePages
+from stream.http.probes import ProbePages
 from stream.services.scores.sums import Labels, Sum, Sums
 from stream.wire import MEASURED
 

@@ -18,8 +18,8 @@ import msgspec
 from stream.delivery.delivery import Delivery
 from stream.delivery.holds import Versions
 from stream.engine.engine import Engine
+from stream.http.pages import Answer, Page
 from stream.kafka.log import Partition
-from stream.probes.http_server import Answer, Page
 from stream.worker.monitor import broker_monitor
 from stream.worker.monitor.broker_monitor import BrokerMonitor, Silence
 from stream.worker.monitor.health import Held, Reading, kafka_away, unready, unwell

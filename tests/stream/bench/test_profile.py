@@ -29,10 +29,9 @@ ASIDE_BY_FOLDER: Final = {
     "delivery/ownership": "takeover takeover_plan",
     "engine": "counts entities",
     "engine/entities": "quarantine",
-    "http": "access connections log server",
+    "http": "access connections log pages server",
     "kafka": "admin log log_facts membership partitioner patches records",
     "kafka/records": "columns record_columns",  # they count for whoever calls them
-    "probes": "http_server",
     "processes": "child guard keeper logs",
     "registry": "content decisions golden manifest registry store",
     "storage": "folder url",

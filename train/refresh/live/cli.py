@@ -28,8 +28,8 @@ def run(live: Live, every: str | None, watch: Watch, *, metrics: str, as_json: b
     """Makes one round, or goes on until it is told to stop. `metrics` is where its pages are served, if anywhere."""
     import msgspec
 
-    from stream.probes.beside import serving_beside
-    from stream.probes.rounds import RoundPages
+    from stream.http.beside import serving_beside
+    from stream.http.rounds import RoundPages
     from train.fit.trainer import Interrupted
     from train.refresh.live import service
 

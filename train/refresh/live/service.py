@@ -18,7 +18,7 @@ from kafka.errors import KafkaError as AdminError
 from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.config.security import Refused
-from stream.probes.rounds import Rounds
+from stream.http.rounds import Rounds
 from stream.registry.retention import expendable
 from train.fit.trainer import Interrupted, Tick
 from train.refresh.live import champion, deciding, pings, rounds

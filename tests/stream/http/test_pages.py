@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from stream.config.http_access import Address
-from stream.probes import http_server
-from stream.probes.http_server import Answer, Page
+from stream.http import pages
+from stream.http.pages import Answer, Page
 
 SECRET = "0123456789abcdef"
 ANYWHERE = Address("127.0.0.1", 0)
@@ -28,7 +28,7 @@ PAGES = {"/open": Page(hello, open=True), "/guarded": Page(hello, open=False)}
 
 @asynccontextmanager
 async def door(secret: str | None = SECRET) -> AsyncIterator[str]:
-    async with http_server.serving(ANYWHERE, secret, PAGES) as address:
+    async with pages.serving(ANYWHERE, secret, PAGES) as address:
         yield f"http://{address}"
 
 
@@ -127,7 +127,7 @@ async def test_a_connection_is_one_request() -> None:
 async def test_a_client_that_never_finishes_its_request_is_cut_off(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "CONNECTION_S", 0.2)
+    monkeypatch.setattr(pages, "CONNECTION_S", 0.2)
     async with door() as url:
         assert b"200" not in await raw(url, sent)
 
@@ -137,15 +137,15 @@ async def test_a_page_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(http_server, "ANSWER_S", 0.1)
-    async with http_server.serving(ANYWHERE, None, {"/hangs": Page(hang, open=True)}) as address:
+    monkeypatch.setattr(pages, "ANSWER_S", 0.1)
+    async with pages.serving(ANYWHERE, None, {"/hangs": Page(hang, open=True)}) as address:
         assert (await ask(f"http://{address}/hangs"))[0] == 503
 
 
 async def test_clients_that_say_nothing_keep_nobody_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(pages, "MAX_CONNECTIONS", 3)
     async with door() as url:
         host, port = url.removeprefix("http://").split(":")
         idle = [await asyncio.open_connection(host, port) for _ in range(3)]
@@ -162,11 +162,11 @@ async def test_a_taken_port_is_an_error_that_names_it() -> None:
     async with door() as url:
         address = Address.parse(url.removeprefix("http://"))
         with pytest.raises(OSError, match=f"cannot serve metrics at {address}"):
-            async with http_server.serving(address, None, PAGES):
+            async with pages.serving(address, None, PAGES):
                 pass
 
 
 async def test_an_open_network_without_a_token_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    async with http_server.serving(Address("0.0.0.0", 0), None, PAGES):
+    async with pages.serving(Address("0.0.0.0", 0), None, PAGES):
         pass
     assert "PATHCAST_METRICS_TOKEN is not set" in caplog.text

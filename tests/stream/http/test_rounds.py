@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stream.probes.rounds import RoundPages, Rounds
+from stream.http.rounds import RoundPages, Rounds
 
 EVERY_S, HANG_S = 60.0, 300.0
 

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from stream.config.http_access import LOOPBACK, Address
-from stream.probes.beside import serving_beside
-from stream.probes.probes import ProbePages
+from stream.http.beside import serving_beside
+from stream.http.probes import ProbePages
 
 
 class Pages(ProbePages):

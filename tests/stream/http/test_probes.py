@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from stream.probes.probes import ProbePages
+from stream.http.probes import ProbePages
 
 
 class Pages(ProbePages):

@@ -20,7 +20,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from stream.probes.probes import ProbePages
+from stream.http.probes import ProbePages
 
 OUTCOMES: Final = ("done", "failed")
 

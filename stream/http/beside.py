@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Final
 
 from stream.config.http_access import Address
-from stream.probes.http_server import Page, serving
+from stream.http.pages import Page, serving
 
 START_S: Final = 30.0  # a bound: to listen takes milliseconds
 END_S: Final = 5.0

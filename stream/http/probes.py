@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from stream.probes.http_server import Answer, Page
+from stream.http.pages import Answer, Page
 
 
 class ProbePages(Collector):
