@@ -27,11 +27,12 @@ METRES_PER_DEG = 111_195.0
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The line of the README's number."""
+    """The forecast whose id the README shows."""
     folder = tmp_path_factory.mktemp("readme")
     page_files.pathcast(folder, "replay", bus_feed.SAMPLE, "--out", "forecasts.ndjson")
-    (number,) = re.findall(r"line (\d+) of", README)
-    return (folder / "forecasts.ndjson").read_bytes().splitlines()[int(number) - 1]
+    (shown,) = re.findall(r'"forecast_id": "([0-9a-f]+)"', README)
+    (found,) = [line for line in (folder / "forecasts.ndjson").read_bytes().splitlines() if shown.encode() in line]
+    return found
 
 
 def assert_like(shown: Any, written: Any, where: str = "") -> None:
