@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from stream.commands.main import build
+from stream.commands.main import GROUP, PANELS, build
 
 PATHCAST = [sys.executable, "-m", "pathcast"]
 
@@ -35,6 +35,15 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
     """The name is no folder of the project: an install puts it there, an editable one too."""
     told = run(*PATHCAST, "--version")
     assert (told.returncode, told.stdout) == (0, f"pathcast {version('pathcast')}\n"), told.stderr
+
+
+def test_help_has_every_command_once_in_one_of_five_panels() -> None:
+    names = [name for panel in PANELS.values() for name in panel.split()]
+    assert sorted(names) == sorted(point.name for point in entry_points(group=GROUP))
+    told = run(*PATHCAST, "--help").stdout
+    places = [told.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert len(places) == 5
 
 
 def test_ctrl_c_while_the_command_is_imported_is_no_traceback(tmp_path: Path) -> None:

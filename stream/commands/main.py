@@ -47,6 +47,16 @@ TRAINING: Final = (
     "experiment",
 )  # commands that need torch, whatever is missing first
 
+# The panels of `pathcast --help`, in this order.
+PANELS: Final = {
+    "Run": "up demo worker serve map atlas archive latest arrivals scores avro warm",
+    "Bring in": "ingest feed topics",
+    "Read": "tail sink export forecast fill replay",
+    "Look and check": "doctor verify dlq forget models config contracts bench",
+    "Learn": "train calibrate evaluate refresh synth experiment",
+}
+_PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
+
 ERRORS = Console(stderr=True)
 
 
@@ -61,16 +71,17 @@ def build(only: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    place = {name: number for number, name in enumerate(_PANEL_OF)}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: place.get(point.name, len(place))):
         if only not in (None, point.name):
             continue
-        command = point.load()
+        command, panel = point.load(), _PANEL_OF.get(point.name)  # another package's command is in a panel of its own
         if isinstance(command, typer.Typer):
             for own in command.registered_commands:  # changed in place, as Typer stores the help texts only there
                 own.help = _flowing(own.help or getattr(own.callback, "__doc__", None))
-            app.add_typer(command, name=point.name)
+            app.add_typer(command, name=point.name, rich_help_panel=panel)
         else:
-            app.command(name=point.name, help=_flowing(command.__doc__))(command)
+            app.command(name=point.name, help=_flowing(command.__doc__), rich_help_panel=panel)(command)
     return app
 
 
