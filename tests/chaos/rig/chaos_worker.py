@@ -129,7 +129,7 @@ if __name__ == "__main__":
     for wrong in sys.argv.pop(1).split(","):
         spoil(wrong)
     from stream.commands import main
-    from stream.worker import process_pool
+    from stream.processes.child import end_with_parent
 
-    process_pool.end_with_parent()
+    end_with_parent()
     main.main()
