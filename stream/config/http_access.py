@@ -1,4 +1,5 @@
-"""Where a worker may be monitored, and by whom: the address and the token. `stream.http.pages` is the server.
+"""Reads the address at which a worker may be monitored, and the token that clients need. `stream.http.pages` is the
+server.
 
 The token comes from the environment, or from a file that it names, never from an option, because `ps` shows options to
 everybody.

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 16  # a few clients at once; each costs some kilobytes and no thread
 CONNECTION_S: Final = 10.0  # a scrape takes milliseconds, and Prometheus itself gives up after 10 s
 ANSWER_S: Final = 5.0
+MAX_LINE_BYTES: Final = 1024  # a path of ours
 
 
 class Answer(NamedTuple):
@@ -48,7 +49,9 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
     if secret is None and not address.loopback:
         log.warning("anybody who reaches %s may read the metrics: %s is not set", address, TOKEN)
     connections = Connections(MAX_CONNECTIONS, lifetime_s=CONNECTION_S)
-    server = Listening(_RequestHandler(Access(secret), pages, connections).answer, connections, stop_s=0.5)
+    server = Listening(
+        _RequestHandler(Access(secret), pages, connections).answer, connections, stop_s=0.5, line_bytes=MAX_LINE_BYTES
+    )
     real = await server.start(address, "serve metrics")
     try:
         yield real

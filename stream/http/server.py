@@ -22,14 +22,21 @@ Answers = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Listening:
     """The server of an application, or of one function that answers every request."""
 
-    def __init__(self, answers: web.Application | Answers, connections: Connections, *, stop_s: float = 1.0) -> None:
-        """Takes also how long requests under way may take at the end."""
+    def __init__(
+        self,
+        answers: web.Application | Answers,
+        connections: Connections,
+        *,
+        stop_s: float = 1.0,
+        line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        """Takes also how long requests under way may take at the end, and how long a request line may be."""
         options: dict[str, Any] = {
             "access_log": None,  # it would say who asks where whom is
             "logger": http_logger(),
             "keepalive_timeout": KEEP_ALIVE_S,
             "lingering_time": 0.0,
-            "max_line_size": MAX_LINE_BYTES,
+            "max_line_size": line_bytes,
             "max_field_size": MAX_HEADER_BYTES,
             "max_headers": MAX_HEADERS,
             "auto_decompress": False,

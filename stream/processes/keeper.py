@@ -51,7 +51,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Status:
-    """What a process does now, for people."""
+    """Tells people what a process does now."""
 
     name: str
     doing: str = "not started"

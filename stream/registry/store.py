@@ -38,7 +38,7 @@ _MODE: Final = 0o755  # as versions are for every reader; mkdtemp gives 0700
 
 
 class _Store:
-    """What is the same wherever it lies."""
+    """Does what is the same in a folder and in an object store."""
 
     def __init__(self, storage: Storage) -> None:
         self._files = storage
@@ -174,7 +174,7 @@ class RemoteStore(_Store):
             yield Path(folder)
 
     def commit(self, kind: Kind, version: str, content: str, stage: Path, manifest: bytes) -> bool:
-        """As that of a local store."""
+        """Publishes what `staging` was filled with, as a local store does; the manifest comes last."""
         # Also those that an interrupted publication left: written again, they are not cleaned away as old.
         for path in sorted((stage / content).iterdir()):
             failpoints.reach("before_file")

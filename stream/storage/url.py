@@ -23,7 +23,7 @@ _PLAIN: Final = (FileNotFoundError, FileExistsError, NotADirectoryError)
 
 
 class Found(NamedTuple):
-    """What a listing says of an object."""
+    """Holds what a listing says of an object."""
 
     size: int
     written_s: float  # Unix; infinity if its store does not say, so that it is kept

@@ -204,8 +204,7 @@ class TrackTable:
     def copied(self, slots: Rows) -> Copied:
         odd = {slot: self._odd[slot] for slot in slots.tolist() if slot in self._odd}
         # Whole bytes, so that what lies between the fields of a row is copied, too, and equal tracks are equal bytes.
-        book = _bytes(self._book)[slots].view(ROW)[:, 0]
-        return Copied(self.ring[slots], book, odd)
+        return Copied(self.ring[slots], _bytes(self._book)[slots].view(ROW)[:, 0], odd)
 
     def put_back(self, slots: Rows, copied: Copied) -> None:
         """Restores the tracks in these slots to what `copied` returned."""

@@ -27,6 +27,7 @@ from model.serving.passages.nearest_compiled import (
     cells_around,
     columns_of,
     east_scale,
+    first_place,
     new_room,
     place_at,
     put,
@@ -135,7 +136,7 @@ def _along(  # type: ignore[no-untyped-def]
     for cell in range(4):
         tile_x, tile_y = (beside_x if cell >= 2 else x) & _MASK, (beside_y if cell % 2 else y) & _MASK
         first = (tile_x << at.COLUMN) | (tile_y << at.OCTANT_BITS)
-        place = np.searchsorted(bucket, first)
+        place = first_place(bucket, first)
         while place < len(bucket) and bucket[place] <= first + at.STILL:
             for begin in range(stop[place - 1] if place else 0, stop[place], J):
                 some = min(stop[place] - begin, J)

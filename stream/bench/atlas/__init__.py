@@ -1,4 +1,4 @@
-"""What an atlas costs a worker.
+"""Measures what an atlas costs a worker.
 
 guided    `pathcast bench worker --atlas`: a worker with an atlas beside the same without
 latency   `pathcast bench latency --atlas`: the latencies of both
