@@ -10,12 +10,12 @@ from types import ModuleType
 from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
+from stream.api.map import metrics as live_map
 from stream.atlas.counting.pages import Pages as AtlasPages
 from stream.http.rounds import RoundPages, Rounds
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-from stream.map import metrics as live_map
 from stream.services.archive.pages import Pages as ArchivePages
 from stream.services.archive.pages import Standing
 from stream.services.plan import Place
