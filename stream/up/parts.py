@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
-from stream.processes.child import ONE_THREAD
+from stream.processes.child import ONE_THREAD, Child
 from stream.up.home import Home
+from stream.worker.cli import MEMBER
 
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
@@ -179,6 +180,11 @@ def _unknown(command: tuple[str, ...], root: Any) -> str | None:
     known = {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
     options = (word.partition("=")[0] for word in words if word.startswith("--"))
     return next((option for option in options if option not in known), None)
+
+
+def start(part: Part, env: Mapping[str, str], on_line: Callable[[str], None], **more: Any) -> Child:
+    """Starts the command of a part. `more` is as `Child` takes it. Raises OSError."""
+    return Child([*MEMBER, *part.command], env=env, on_line=on_line, **more)
 
 
 def environment(

@@ -19,15 +19,14 @@ from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, Redi
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.processes import logs
-from stream.processes.child import Child, Process
+from stream.processes.child import Process
 from stream.processes.keeper import Keeper, stop_all
 from stream.up import ports, servers
 from stream.up.home import Home
-from stream.up.parts import Part, environment
+from stream.up.parts import Part, environment, start
 from stream.up.screen import Screen, is_shown
 from stream.up.servers import Embedded
 from stream.worker import startup
-from stream.worker.cli import MEMBER
 
 START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
 SHOW_S: Final = 2.0  # between two tables
@@ -159,7 +158,7 @@ class Supervisor:
                 self._screen.say(part.name, line)
 
         log = self._options.home.log(part.name)
-        return Child([*MEMBER, *part.command], env=env, on_line=show, log=log, held=[self._lock])
+        return start(part, env, show, log=log, held=[self._lock])
 
     async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
         """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""
