@@ -13,12 +13,11 @@ from aiohttp import hdrs, web
 
 from stream.api import events
 from stream.api import messages as m
-from stream.api.asking.asker import Answer, Asker, Question
-from stream.api.asking.tracks import Tracks
+from stream.api.answers.questions import Answer, Question, Questions
+from stream.api.answers.tracks import Tracks
 from stream.api.http.application import TICKET, Gate, Handler, Pages
-from stream.api.http.asked import box, entity, query
 from stream.api.http.problems import Refusal
-from stream.api.http.reading import body, decoded
+from stream.api.http.requests import decode, read_body, read_box, read_entity, read_query
 from stream.api.http.server import Server
 from stream.api.http.tickets import VALID_S
 from stream.api.live import sending
@@ -42,9 +41,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 class Handlers:
     """The operations, each a method. They belong to one event loop."""
 
-    def __init__(self, asker: Asker, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
+    def __init__(self, asker: Questions, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
         """Takes a gate that takes tickets."""
-        self._asker = asker
+        self._questions = asker
         self._tracks = tracks
         self._newest = newest
         self._server = server
@@ -73,10 +72,10 @@ class Handlers:
     # -- one entity --------------------------------------------------------------------------------------------------
 
     async def forecast(self, request: web.Request) -> web.Response:
-        entity_id = entity(request)
-        asked = query(request, m.ForecastQuery)
+        entity_id = read_entity(request)
+        asked = read_query(request, m.ForecastQuery)
         question = Question(entity_id, asked.horizon_s, since_now=asked.since == "now")
-        answer = await self._asker.ask(question)
+        answer = await self._questions.ask(question)
         said, network = answer.said, answer.network
         version, atlas = None, None
         if answer.atlas is not None:
@@ -109,8 +108,8 @@ class Handlers:
         )
 
     async def entity(self, request: web.Request) -> web.Response:
-        entity_id = entity(request)
-        query(request, _Nothing)
+        entity_id = read_entity(request)
+        read_query(request, m.Nothing)
         found = self._newest.forecast(entity_id)
         if found is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
@@ -119,11 +118,11 @@ class Handlers:
         return web.Response(body=b'{"forecast":%s,"age_s":%s}' % (raw, age_s), content_type=JSON)
 
     async def entities(self, request: web.Request) -> web.Response:
-        asked = query(request, m.ListQuery)
+        asked = read_query(request, m.ListQuery)
         if asked.cursor is not None and _CURSOR.fullmatch(asked.cursor) is None:
             raise Refusal("bad_parameter", "the cursor is none of ours", came=asked.cursor, expected="`next` of a page")
         first = int(asked.cursor or "0", 16)
-        rows = np.flatnonzero(self._newest.inside(box(asked.bbox))[first:]) + first
+        rows = np.flatnonzero(self._newest.inside(read_box(asked.bbox))[first:]) + first
         page = rows[: asked.limit].tolist()
         said = [
             m.Position(entity_id=i, ts=ts, lat=lat, lon=lon) for i, ts, lat, lon in map(self._newest.position, page)
@@ -135,23 +134,23 @@ class Handlers:
 
     async def fill(self, request: web.Request) -> web.Response:
         if _content_type(request, JSON, GEO_JSON) == JSON:
-            track = await body(request, m.Track)
-            return _json(await self._tracks.filled(track.points))
-        feature = await body(request, m.TrackFeature)
-        return _json(_as_feature(await self._tracks.filled(_points(feature))), GEO_JSON)
+            track = await read_body(request, m.Track)
+            return _json(await self._tracks.fill(track.points))
+        feature = await read_body(request, m.TrackFeature)
+        return _json(_as_feature(await self._tracks.fill(_points(feature))), GEO_JSON)
 
     async def arrival(self, request: web.Request) -> web.Response:
         _content_type(request, JSON)
-        asked = await body(request, m.EtaQuestion)
+        asked = await read_body(request, m.EtaQuestion)
         if (asked.entity_id is None) == (asked.points is None):
             came = "neither" if asked.entity_id is None else "both"
             raise Refusal("bad_body", "whose arrival?", came=came, expected="either entity_id or points")
         place = asked.destination
         if asked.points is not None:
-            answer = await self._asker.ask_of_track(asked.points, DEFAULT_HORIZONS_S)
+            answer = await self._questions.ask_of_track(asked.points, DEFAULT_HORIZONS_S)
         else:
             assert asked.entity_id is not None, "one of them is given"
-            answer = await self._asker.ask(Question(asked.entity_id, DEFAULT_HORIZONS_S))
+            answer = await self._questions.ask(Question(asked.entity_id, DEFAULT_HORIZONS_S))
         estimated = estimate(answer.said.forecast, Circle(place.lat, place.lon, asked.radius_m))
         median_s, low_s, high_s = (
             round(seconds, 3) for seconds in (estimated.in_s, *estimated.interval_s(m.ETA_SHARE))
@@ -177,15 +176,15 @@ class Handlers:
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, m.StreamQuery, besides=(TICKET,))
+        asked = read_query(request, m.StreamQuery, besides=(TICKET,))
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server.id, read_box(asked.bbox), asked.entity, last_id)
         response = web.StreamResponse()
         await self._streaming(request, sending.events(request, self._newest, watch, response, self._gate.metrics.sent))
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, m.StreamQuery, besides=(TICKET,))
+        asked = read_query(request, m.StreamQuery, besides=(TICKET,))
         response = web.WebSocketResponse(
             heartbeat=sending.HEARTBEAT_S, max_msg_size=sending.MAX_SAID_BYTES, compress=False
         )
@@ -198,11 +197,11 @@ class Handlers:
                 headers={hdrs.UPGRADE: "websocket"},
             )
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server.id, read_box(asked.bbox), asked.entity, last_id)
 
         def rewatch(said: str) -> Watch:
-            wanted = decoded(said, events.WatchMessage)
-            return Watch(self._newest, self._server.id, box(wanted.bbox), wanted.entity)
+            wanted = decode(said, events.WatchMessage)
+            return Watch(self._newest, self._server.id, read_box(wanted.bbox), wanted.entity)
 
         await self._streaming(
             request, sending.socket(request, self._newest, watch, response, rewatch, self._gate.metrics.sent)
@@ -210,7 +209,7 @@ class Handlers:
         return response
 
     async def ticket(self, request: web.Request) -> web.Response:
-        query(request, _Nothing)
+        read_query(request, m.Nothing)
         assert self._gate.tickets is not None, "the gate takes them"
         return _json(m.Ticket(ticket=self._gate.tickets.give(time.monotonic()), valid_s=VALID_S))
 
@@ -219,10 +218,6 @@ class Handlers:
 
     async def describe(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)
-
-
-class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The parameters of an operation that has none."""
 
 
 def _content_type(request: web.Request, *known: str) -> str:

@@ -65,14 +65,14 @@ def demo(
 
     from stream.demo.board import Board
     from stream.demo.parts import Failed
-    from stream.demo.run import Options, run
+    from stream.demo.run import DemoOptions, run
 
     board, interrupted = Board(), False
     with quiet():
         screen = _Screen(Console(stderr=json), board, json=json, stays=stays)
         try:
             with screen:
-                run(Options(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
+                run(DemoOptions(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
         except KeyboardInterrupt:
             interrupted = True
             screen.done()

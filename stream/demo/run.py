@@ -42,7 +42,7 @@ TIMES = ("--keep", "30m", "--stale-after", "15m")
 
 
 @dataclass(frozen=True)
-class Options:
+class DemoOptions:
     """Holds what the demo replays, and how fast."""
 
     seconds: float  # how long to feed
@@ -55,7 +55,7 @@ class Options:
 
 
 class Screen(Protocol):
-    """What the demo shows while it runs."""
+    """Shows people how far the demo is."""
 
     def __call__(self, doing: str) -> None:
         """Is called a few times a second with the present activity."""
@@ -67,7 +67,7 @@ class Screen(Protocol):
         """Is called when all is known that there is to say."""
 
 
-def run(options: Options, board: Board, show: Screen) -> None:
+def run(options: DemoOptions, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
@@ -133,7 +133,7 @@ def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Scr
     return None
 
 
-def _compare(options: Options, board: Board, show: Screen) -> None:
+def _compare(options: DemoOptions, board: Board, show: Screen) -> None:
     if board.atlas is not None:
         board.compare(atlas.alone(options.weights, board.rows, lambda: show("asking the model without the atlas")))
     show.done()
@@ -147,7 +147,7 @@ def _stay(worker: Running) -> None:
             time.sleep(0.5)
 
 
-def choose(options: Options) -> tuple[Sequence[Row], Sequence[Row]]:
+def choose(options: DemoOptions) -> tuple[Sequence[Row], Sequence[Row]]:
     """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
     with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
     chosen: set[bytes] = set()
@@ -204,7 +204,7 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
     return thread
 
 
-def _feed(bootstrap: str, rows: Sequence[Row], options: Options, board: Board, stop: threading.Event) -> None:
+def _feed(bootstrap: str, rows: Sequence[Row], options: DemoOptions, board: Board, stop: threading.Event) -> None:
     due = takewhile(lambda pair: pair[0] <= options.seconds, paced(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 

@@ -1,4 +1,4 @@
-"""Who may ask, from which web pages, and the headers of every answer."""
+"""Checks tokens and origins, and sets the headers of every answer."""
 
 from __future__ import annotations
 

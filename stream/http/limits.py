@@ -1,4 +1,4 @@
-"""How many requests a client may make: a token bucket for each. Time is an argument."""
+"""Bounds the requests of each client by a token bucket. Time is an argument."""
 
 from __future__ import annotations
 

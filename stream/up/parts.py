@@ -22,7 +22,7 @@ _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTA
 
 
 class Addresses(NamedTuple):
-    """Where the parts listen. Metrics: of the first worker; the other workers and scores have the ports that follow."""
+    """The addresses of the parts: `metrics` is that of the first worker; others and scores have the ports after it."""
 
     metrics: Address | None
     serve: Address

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 
 from stream.api.http.problems import Refusal
-from stream.api.http.reading import MAX_BODY_BYTES
+from stream.api.http.requests import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.http.access import PREFLIGHT, Access
@@ -51,7 +51,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may ask, and how much."""
+    """Decides who may ask, and how much."""
 
     access: Access
     buckets: Buckets

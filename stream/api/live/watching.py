@@ -1,4 +1,4 @@
-"""What one client was told of the newest forecasts, and what it is to be told next. It has no clock and no socket.
+"""Finds which of the newest forecasts one client has not been sent. It has no clock and no socket.
 
 A client remembers up to which change it was told. So one that is slow gets the newest forecast of each entity when it
 is able to take it, and nothing waits for it. Messages come in the order of the changes, so that the id of any message

@@ -12,8 +12,8 @@ import msgspec
 from aiohttp import hdrs, web
 
 from stream.api.http.application import Gate, Handler, Pages
-from stream.api.http.asked import box, entity, query
 from stream.api.http.problems import Refusal
+from stream.api.http.requests import read_box, read_entity, read_query
 from stream.api.http.server import JSON, Server
 from stream.api.live.topics import now_ms
 from stream.api.map.access import MapAccess
@@ -23,10 +23,11 @@ from stream.api.map.fleet.errors import rows
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.fleet.rendering import entity_json
 from stream.api.map.metrics import STREAM
-from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, Nothing, SearchQuery, StreamQuery
+from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, SearchQuery, StreamQuery
 from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
+from stream.api.messages import Nothing
 
 STREAMS: Final = {"stream": STREAM}  # routes, and their kind in the metrics
 HINT: Final = "/ is the page; stream/api/map/routes.py has what else there is"
@@ -40,7 +41,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page is told at its start, and where its files lie."""
+    """The settings that the page gets at its start, and the folder of its files."""
 
     title: str
     source: str
@@ -143,7 +144,7 @@ class Handlers:
     # -- the fleet ---------------------------------------------------------------------------------------------------
 
     async def config(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         shown = self._shown
         return _json(
             {
@@ -160,8 +161,8 @@ class Handlers:
         )
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, StreamQuery)
-        view = View(self._fleet, box(asked.bbox), asked.entity)
+        asked = read_query(request, StreamQuery)
+        view = View(self._fleet, read_box(asked.bbox), asked.entity)
         response = web.StreamResponse()
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
@@ -182,7 +183,7 @@ class Handlers:
         return summary
 
     async def entity(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         entity_id, found = self._find_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
         about = self._about(found)
@@ -190,14 +191,14 @@ class Handlers:
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
     def _find_entity(self, request: web.Request) -> tuple[str, Entity]:
-        entity_id = entity(request)
+        entity_id = read_entity(request)
         found = self._fleet.get(entity_id)
         if found is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
         return entity_id, found
 
     async def passages(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         _, found = self._find_entity(request)
         moment = found.moment
         if moment.atlas is None or not moment.passages:
@@ -215,24 +216,24 @@ class Handlers:
         return _ENCODER.encode({"former": former, "errors": rows(one.outcome for one in compared)})
 
     async def search(self, request: web.Request) -> web.Response:
-        return _json({"ids": self._fleet.search(query(request, SearchQuery).q)})
+        return _json({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
 
     async def history(self, request: web.Request) -> web.Response:
-        asked = query(request, HistoryQuery)
+        asked = read_query(request, HistoryQuery)
         first = self._now_ms() - int(self._shown.keep_s * 1000)
         if asked.at < first:
             expected = f"a time from {first} on"
             raise Refusal("bad_parameter", "nothing is kept of that time", came=asked.at, expected=expected)
-        found = self._fleet.then(box(asked.bbox), asked.at, MOST)
+        found = self._fleet.then(read_box(asked.bbox), asked.at, MOST)
         body = b'{"now_ms":%d,"entities":[%s]}' % (asked.at, b",".join(found))
         return web.Response(body=body, content_type=JSON)
 
     async def atlas(self, request: web.Request) -> web.Response:
-        asked = query(request, AtlasQuery)
-        return _json(self._streets.flows(box(asked.bbox), asked.cells))
+        asked = read_query(request, AtlasQuery)
+        return _json(self._streets.flows(read_box(asked.bbox), asked.cells))
 
     async def learning(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         kept = self._fleet.scores if len(self._fleet.scores) else self._fleet.errors
         return _json({"points": kept.points()})
 

@@ -12,7 +12,7 @@ from engine_rig import CHECKPOINT, T0, A, B, Rig, forecasts, ping, steady
 from yarl import URL
 
 from stream.api import messages as m
-from stream.api.asking import states
+from stream.api.answers import states
 from stream.engine.entities import quarantine
 
 PATIENCE_S = 120.0

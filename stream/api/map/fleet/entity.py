@@ -70,7 +70,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(Compared)
 
 
 class Entity:
-    """What is known of one entity."""
+    """The newest forecast, the track and the former forecasts of one entity."""
 
     __slots__ = ("_compared", "_formers", "_keep_ms", "_last", "_raw", "_track", "_waiting", "shown")
 

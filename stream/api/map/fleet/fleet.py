@@ -27,7 +27,7 @@ MOST_FOUND: Final = 20  # of a search
 
 
 class Fleet:
-    """What is known."""
+    """The entities in memory, their figures and their errors."""
 
     def __init__(self, most_entities: int, *, keep_ms: int, stale_ms: int, expire_ms: int) -> None:
         """Takes how many entities it holds at most; how far back tracks, former forecasts and their errors go; after
@@ -158,7 +158,7 @@ class Fleet:
                 continue
             track, ahead = entity.track(at_ms, SNAPSHOT_POINTS), entity.ahead(at_ms, AHEAD_POINTS)
             lat, lon = track[-1][1:] if track else (moment.lat, moment.lon)
-            if box is None or _contains(box, lat, lon):
+            if box is None or box.contains(lat, lon):
                 stale = self.is_stale(moment.ts, at_ms)
                 found.append(entity_json(entity_id, moment, stale=stale, track=track, ahead=ahead))
         return found
@@ -184,11 +184,3 @@ def _sound(raw: bytes) -> Forecast | None:
     except msgspec.DecodeError:
         return None
     return forecast if is_sound(forecast) else None
-
-
-def _contains(box: Box, lat: float, lon: float) -> bool:
-    if not box.south <= lat <= box.north:
-        return False
-    if box.west <= box.east:
-        return box.west <= lon <= box.east
-    return lon >= box.west or lon <= box.east

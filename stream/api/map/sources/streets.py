@@ -94,7 +94,7 @@ class Streets:
         if self.ways is None:
             return {"version": None, "flows": [], "max_count": 0}
         found = self.ways
-        rows = np.flatnonzero(_inside(found, box))
+        rows = np.arange(len(found.n)) if box is None else np.flatnonzero(box.contains(found.lat, found.lon))
         if len(rows) > most:
             rows = rows[np.argpartition(-found.n[rows], most)[:most]]
         rows = rows[np.argsort(-found.n[rows], kind="stable")]
@@ -107,12 +107,3 @@ class Streets:
 def _read(path: Path) -> tuple[Atlas, Ways]:
     atlas = read(path)
     return atlas, ways(atlas.passages)
-
-
-def _inside(found: Ways, box: Box | None) -> Any:
-    if box is None:
-        return np.ones(len(found.n), np.bool_)
-    inside = (found.lat >= box.south) & (found.lat <= box.north)
-    if box.west <= box.east:
-        return inside & (found.lon >= box.west) & (found.lon <= box.east)
-    return inside & ((found.lon >= box.west) | (found.lon <= box.east))

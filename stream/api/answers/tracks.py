@@ -53,7 +53,7 @@ class Placed(NamedTuple):
     left_out: list[LeftOut]
 
 
-def placed(points: Sequence[Point], now_ms: int) -> Placed:
+def place_points(points: Sequence[Point], now_ms: int) -> Placed:
     """Returns the points as pings. A point that is no ping, and one whose time another has, is left out."""
     pings: dict[int, tuple[int, Ping]] = {}
     left_out = []
@@ -83,11 +83,11 @@ def _ping(point: Point, now_ms: int) -> Ping | Reject:
     return ping_rules.checked(ping, now_ms)
 
 
-def as_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored:
+def to_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored:
     """Returns a track in the form of a stored one, without a state. Raises Refusal if no point is of use."""
     track: Track | None = None
     policy = Policy(window_fixes=window_fixes)
-    found = placed(points, now_ms)
+    found = place_points(points, now_ms)
     for offset, (_, ping) in enumerate(found.pings):
         track, _ = observe(track, pack(ping), offset, policy, now_ms)
     if track is None:
@@ -116,7 +116,7 @@ class Tracks:
         self._thread = ThreadPoolExecutor(1, "tracks")
         self.waiting = 0
 
-    async def filled(self, points: Sequence[Point]) -> FilledTrack:
+    async def fill(self, points: Sequence[Point]) -> FilledTrack:
         """Returns the track with its gaps filled. Raises Refusal."""
         if self.waiting >= MOST_WAITING:
             raise Refusal("busy", f"{MOST_WAITING} tracks wait already", headers={"Retry-After": "2"})
@@ -136,7 +136,7 @@ class Tracks:
     # -- on its thread
 
     def _fill(self, points: Sequence[Point], now_ms: int) -> FilledTrack:
-        found = placed(points, now_ms)
+        found = place_points(points, now_ms)
         if not found.pings:
             raise _nothing(found.left_out)
         records = [

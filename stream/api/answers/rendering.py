@@ -1,7 +1,7 @@
 """Rounds a forecast's numbers as workers publish them, so that the same state gives the same JSON.
 
 It is the counterpart of `stream.engine.answers.Writer`, which writes the bytes of many forecasts at once for the same
-horizons; tests/stream/api/asking/test_sameness.py holds this module to it.
+horizons; tests/stream/api/answers/test_sameness.py holds this module to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DEG, _M2, _M, _S, _SHARE = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, 
 _TURN = 360 * E7
 
 
-class Rendered(NamedTuple):
+class RenderedForecast(NamedTuple):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
@@ -28,7 +28,7 @@ class Rendered(NamedTuple):
     status: Status
 
 
-def rendered(said: Forecasts, row: int, last: Any, horizons_s: Sequence[float], window_n: int) -> Rendered:
+def render(said: Forecasts, row: int, last: Any, horizons_s: Sequence[float], window_n: int) -> RenderedForecast:
     """Returns one row of forecasts from the fix `last` (a FIX record). Raises ValueError for a number that is not
     finite."""
     lat_e7, lon_e7 = int(last["lat_e7"]), int(last["lon_e7"])
@@ -52,7 +52,7 @@ def rendered(said: Forecasts, row: int, last: Any, horizons_s: Sequence[float], 
     )
     status: Status = "fallback_cv" if said.fallback[row] else "warmup" if window_n < WARMUP_BELOW else "ok"
     anchor = Anchor(int(last["ts_ms"]), lat_e7 / E7, lon_e7 / E7)
-    return Rendered(anchor, step, horizons, _branches(said, row, horizons_s), status)
+    return RenderedForecast(anchor, step, horizons, _branches(said, row, horizons_s), status)
 
 
 def _branches(said: Forecasts, row: int, horizons_s: Sequence[float]) -> tuple[Branch, ...] | None:

@@ -36,7 +36,7 @@ class Reader(Protocol):
     async def homes(self, partitions: Sequence[Partition], entity_ids: Sequence[str]) -> list[Partition | None]: ...
 
 
-class Found(NamedTuple):
+class StoredRecord(NamedTuple):
     """A stored record, not yet read."""
 
     partition: int
@@ -59,9 +59,9 @@ class States:
         self._absent: OrderedDict[str, float] = OrderedDict()  # when it was not found
         self.failures = 0
 
-    async def read(self, entity_ids: Sequence[str]) -> dict[str, Found | None]:
+    async def read(self, entity_ids: Sequence[str]) -> dict[str, StoredRecord | None]:
         """Returns the records of these entities, None where there is none. Raises Refusal if Redis does not answer."""
-        found: dict[str, Found | None] = dict.fromkeys(entity_ids)
+        found: dict[str, StoredRecord | None] = dict.fromkeys(entity_ids)
         try:
             async with asyncio.timeout(CALL_S), self._calls:
                 now_s = time.monotonic()
@@ -88,7 +88,7 @@ class States:
             self._absent.popitem(last=False)
         return found
 
-    async def _read(self, homes: dict[str, int], into: dict[str, Found | None]) -> None:
+    async def _read(self, homes: dict[str, int], into: dict[str, StoredRecord | None]) -> None:
         by_partition: defaultdict[int, list[str]] = defaultdict(list)
         for one, number in homes.items():
             by_partition[number].append(one)
@@ -96,7 +96,7 @@ class States:
             raws = await self._store.get_many((self._topic, number), ids)
             for one, raw in zip(ids, raws, strict=True):
                 if raw is not None:
-                    into[one] = Found(number, raw)
+                    into[one] = StoredRecord(number, raw)
 
     def _home(self, entity_id: str) -> int:
         known = self._known(entity_id)
