@@ -15,7 +15,7 @@ from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, run
 from stream.atlas.showing.cli import check_folder, diff, export, list_versions, show
-from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
+from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 @app.command()
-@secured
+@with_common
 def build(
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
     data: Annotated[

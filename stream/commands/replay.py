@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, MapOfLines, recording_of
-from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, horizons_of
+from stream.config.settings import UNLIMITED, Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wron
     from stream.wire import Outgoing
 
 STDOUT = "-"
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
@@ -65,12 +65,8 @@ def replay(
     columns: Columns = None,
     map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: Annotated[
         str | None,
         typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
@@ -110,8 +106,8 @@ replay.__doc__ = HELP
 def settings_of(weights: str, horizons: str) -> Settings:
     """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
-        horizons_s = tuple(float(part) for part in horizons.split(","))
-        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
+        # There is no store.
+        return Settings(weights=weights, horizons_s=horizons_of(horizons), max_stored_entities=UNLIMITED)
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 

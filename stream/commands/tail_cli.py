@@ -7,21 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Follow,
-    From,
-    Json,
-    Limit,
-    OnlyEntity,
-    Prefix,
-    Start,
-    secured,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.wire import Topics
+from stream.config.options import COMMON, Common, Follow, From, Json, Limit, OnlyEntity, Start, with_common
 from stream.wire.escape import escaped_json
 
 HELP = """Show forecasts, gap fills or dead letters as they come.
@@ -41,22 +27,20 @@ class Output(StrEnum):
     DEAD_LETTERS = "dead-letters"
 
 
-@secured
+@with_common
 def tail(
     what: Annotated[Output, typer.Argument(help="which records to show")],
     entity: OnlyEntity = None,
     start: From = Start.LATEST,
     limit: Limit = None,
     wait: Follow = True,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
     from stream.kafka.following import follow, nothing_in, show
 
-    names = Topics.of(prefix)
+    names = common.topics
     topic = {
         Output.FORECASTS: names.forecasts,
         Output.GAPFILLS: names.gapfills,
@@ -71,8 +55,8 @@ def tail(
         return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
 
     earliest = start is Start.EARLIEST
-    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait)
-    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
+    records = follow(common.bootstrap, topic, common.security, earliest=earliest, stop_at_end=not wait)
+    nothing = nothing_in(topic, common.bootstrap, entity=entity, earliest=earliest)
     show(records, line, entity=entity, limit=limit, nothing=nothing)
 
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.times import seconds
-from stream.wire import Topics
 
 if TYPE_CHECKING:
     from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import, too long for --help
@@ -27,7 +25,7 @@ arrivals as many as the forecasts have.
 """
 
 
-@secured
+@with_common
 def topics(
     create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
     partitions: Annotated[
@@ -42,16 +40,14 @@ def topics(
             metavar="TIME", help="how long each new topic keeps records, but for compacted ones; default: the broker's"
         ),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     retention_ms = None if retention is None else 1000 * seconds(retention, "--retention")
     from stream.kafka import admin
 
-    names = Topics.of(prefix)
-    with quiet(), admin.connected(bootstrap, security) as client:
+    names = common.topics
+    with quiet(), admin.connected(common.bootstrap, common.security) as client:
         created: list[TopicInfo] = []
         if create:
             created = admin.create_all(

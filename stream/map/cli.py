@@ -11,17 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    log_to_stderr,
-    option,
-    secured,
-)
+from stream.config.options import COMMON, Common, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 
 HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
@@ -45,10 +36,9 @@ def _file(flag: str, env: str, text: str, **more: Any) -> Any:
     return option(flag, env, text, exists=True, readable=True, **more)
 
 
-@secured
+@with_common
 def show_map(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     listen: Annotated[
         str, option("--listen", "MAP_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")
     ] = "127.0.0.1:8765",
@@ -90,14 +80,12 @@ def show_map(
     nice: Annotated[
         int, option("--nice", "MAP_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
     ] = 10,
-    security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     address = address_of(listen, "--listen")
     times_s = [float(seconds(*one)) for one in ((keep, "--keep"), (stale_after, "--stale-after"), (expire, "--expire"))]
     log_to_stderr()
     from stream.map.service import Showing, show
     from stream.map.sources.topics import KINDS
-    from stream.wire import Topics
 
     kind = next((one for one in KINDS if one == source), None)
     if source is not None and kind is None:
@@ -107,10 +95,10 @@ def show_map(
     yield_cores(nice)
     keep_s, stale_s, expire_s = times_s
     how = Showing(
-        bootstrap=bootstrap,
-        topics=Topics.of(prefix),
+        bootstrap=common.bootstrap,
+        topics=common.topics,
         address=address,
-        kafka=security,
+        kafka=common.security,
         token=secret,
         source=kind,
         atlases=atlases,

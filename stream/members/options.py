@@ -6,12 +6,8 @@ from typing import Annotated
 
 import typer
 
-Metrics = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        envvar="PATHCAST_METRICS",
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
-    ),
-]
+from stream.config.options import Metrics
+
+__all__ = ("Metrics", "Once")
+
 Once = Annotated[bool, typer.Option("--once", help="up to the present end, and stop")]

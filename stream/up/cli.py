@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
+from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
@@ -37,7 +37,7 @@ PATHCAST_WEIGHTS.
 """
 
 
-@secured
+@with_common
 def up(
     context: typer.Context,
     directory: Annotated[

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated
 
 import typer
 
-from stream.config.options import Json
+from stream.config.options import Json, Weights
 from stream.config.settings import Settings
 
 
 def warm(
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings.weights,
+    weights: Weights = Settings.weights,
     json: Json = False,
 ) -> None:
     """Compile the kernels of a worker for this machine's processor, and keep them on disk.

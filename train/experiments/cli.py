@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from train.data.options import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
+from stream.adapters.options import Columns
+from train.data.options import CacheOption, Files, MoreFiles, sources_of
 
 # The question of each, in the order of `all`. The module train.experiments.questions.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
@@ -41,7 +42,7 @@ def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME|all", help="which one")],
     data: Files,
     more: MoreFiles = None,
-    columns: ColumnsOption = None,
+    columns: Columns = None,
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
     effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,

@@ -6,27 +6,16 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import DEFAULT_PREFIX, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import DEFAULT_PREFIX, with_common
 from stream.config.times import seconds
 from stream.wire import Topics
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_and_others,
-    topic_snapshot,
-)
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
 from train.evaluation.cli import milliseconds
 from train.refresh.live import options as live
 
@@ -62,19 +51,13 @@ again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with 
 """
 
 
-@secured
+@with_common
 def refresh(
     context: typer.Context,
     out: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")
     ] = None,
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     init: Annotated[str, typer.Option("--init", help="the champion: a bundled name or a directory")] = "small",
     minutes: Annotated[
         float | None,
@@ -117,8 +100,9 @@ def refresh(
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"--device is auto, cpu or cuda, got {device}")
     topics = Topics.of(prefix)
-    topic = from_topic if directory is None else topics.pings
-    sources, sets = sources_and_others(data, more, golden, columns, topic)
+    if directory is not None:
+        tracks = replace(tracks, from_topic=topics.pings)
+    sources, sets = tracks.sources_and_others(golden)
     lower_priority()
     from train.fit import progress
     from train.refresh import run
@@ -144,14 +128,14 @@ def refresh(
         assert registry is not None
         settings = Live(
             Registry.opened(registry, registry_cache),
-            bootstrap,
+            tracks.bootstrap,
             directory,
             options,
             topics,
-            security,
+            tracks.security,
             since_ms=1000 * seconds(since or live.DEFAULT_SINCE, "--since"),
             archive=archive,
-            map=map_,
+            map=tracks.map_,
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
@@ -161,8 +145,8 @@ def refresh(
         return
     assert out is not None
     with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
-        given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
+        sources += tracks.topic_snapshot(cache, reading)
+        given = ["--data", *map(str, sources), *([] if tracks.columns is None else ["--columns", tracks.columns])]
 
         def command(steps: int) -> str:
             extra = [word for one in sets for word in ("--golden", str(one))]

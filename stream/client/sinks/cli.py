@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.options import COMMON, Common, log_to_stderr, with_common
+from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
 
@@ -38,7 +38,7 @@ Expire = Annotated[
 
 
 @app.command()
-@secured
+@with_common
 def redis(
     redis: Annotated[
         str, typer.Option("--redis", envvar="PATHCAST_REDIS", help="redis://user@host:port/db, or rediss:// for TLS")
@@ -46,11 +46,9 @@ def redis(
     key: Annotated[str, typer.Option("--key", help="what the names of all keys begin with")] = "pathcast:geo",
     expire: Expire = "1h",
     since: From = "earliest",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     group: Group = None,
     once: Once = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
     """Keep Redis GEO sets of where every entity is, and where it will be at its next ping and at each horizon.
@@ -63,11 +61,11 @@ def redis(
     from stream.client.sinks.redis_geo import RedisGeo
 
     store = RedisGeo(redis, redis_security, key=key, expire_s=seconds(expire, "--expire"))
-    _run(store, "redis", bootstrap, prefix, group, since, once, security)
+    _run(store, "redis", common, group, since, once)
 
 
 @app.command()
-@secured
+@with_common
 def postgis(
     postgres: Annotated[
         str,
@@ -77,11 +75,9 @@ def postgis(
     ],
     schema: Annotated[str, typer.Option("--schema", help="of the tables; created, if it is missing")] = "public",
     since: From = "earliest",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     group: Group = None,
     once: Once = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     """Write every forecast into tables of PostgreSQL with PostGIS, each one once.
 
@@ -92,25 +88,15 @@ def postgis(
     """
     from stream.client.sinks.postgis import PostGis
 
-    _run(PostGis(postgres, schema=schema), "postgis", bootstrap, prefix, group, since, once, security)
+    _run(PostGis(postgres, schema=schema), "postgis", common, group, since, once)
 
 
-def _run(
-    store: Store,
-    name: str,
-    bootstrap: str,
-    prefix: str,
-    group: str | None,
-    since: str,
-    once: bool,
-    security: KafkaSecurity,
-) -> None:
+def _run(store: Store, name: str, common: Common, group: str | None, since: str, once: bool) -> None:
     import time
 
     from stream.client.choosing import Since
     from stream.client.connecting import Where
     from stream.client.sinks.running import Sink
-    from stream.wire import Topics
 
     try:
         begin = Since.of(None if since == "now" else since, time.time_ns() // 1_000_000)
@@ -118,7 +104,7 @@ def _run(
         raise typer.BadParameter(str(error), param_hint="--since") from None
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
-    where = Where(bootstrap, Topics.of(prefix).forecasts, group or f"{prefix}-{name}", security)
+    where = Where(common.bootstrap, common.topics.forecasts, group or f"{common.prefix}-{name}", common.security)
 
     async def serve() -> None:
         sink = Sink(where, store, begin, once=once)

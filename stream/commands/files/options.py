@@ -23,7 +23,6 @@ class Kind(StrEnum):
     PARQUET = "parquet"
 
 
-Weights = Annotated[str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")]
 AtlasFile = Annotated[
     Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
 ]

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.config.settings import Settings
+from stream.config.options import SERVERS, Json, Servers, quiet, with_common
 from stream.wire import MAX_ENTITY_ID_CHARS
 
 if TYPE_CHECKING:
@@ -30,17 +28,10 @@ table says what, and for how long. Give the command again if a place was not rea
 """
 
 
-@secured
+@with_common
 def forget(
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="its id")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    redis: Annotated[
-        str, typer.Option("--redis", envvar="PATHCAST_REDIS", help="where the workers' states are")
-    ] = Settings.redis_url,
-    group: Annotated[
-        str, typer.Option("--group", envvar="PATHCAST_GROUP", help="the workers' consumer group")
-    ] = Settings.group,
-    prefix: Prefix = DEFAULT_PREFIX,
+    servers: Servers = SERVERS,
     archive: Annotated[
         str | None,
         typer.Option("--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="of pings; default: none"),
@@ -54,8 +45,6 @@ def forget(
         typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for latest run, to come to it"),
     ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
     json: Json = False,
 ) -> None:
     from stream.commands.forget.run import What
@@ -63,11 +52,8 @@ def forget(
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
         raise typer.BadParameter(f"an id has 1 to {MAX_ENTITY_ID_CHARS} characters", param_hint="ENTITY")
-    settings = Settings(
-        bootstrap=bootstrap, redis_url=redis, group=group, prefix=prefix, kafka=security, redis=redis_security
-    )
     with quiet():
-        found = asyncio.run(forgotten(What(entity, settings, archive, latest_group, wait_s, dry_run)))
+        found = asyncio.run(forgotten(What(entity, servers.settings(), archive, latest_group, wait_s, dry_run)))
     if json:
         typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": found}))
     else:

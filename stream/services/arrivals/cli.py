@@ -13,9 +13,11 @@ import typer
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
 from stream.config.options import (
+    COMMON,
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
     Bootstrap,
+    Common,
     Follow,
     From,
     Json,
@@ -25,6 +27,7 @@ from stream.config.options import (
     Start,
     quiet,
     secured,
+    with_common,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
@@ -134,7 +137,7 @@ def run(
 
 
 @app.command("set")
-@secured
+@with_common
 def set_(
     entity: Entity,
     lat: Annotated[float, typer.Option("--lat", min=-90, max=90, help="degrees")],
@@ -146,9 +149,7 @@ def set_(
         str | None, typer.Option("--by", metavar="TIME", help="deadline: 2026-11-30T14:05, in UTC without a zone")
     ] = None,
     id_: Id = DEFAULT_ID,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Set where an entity is to go. It replaces the destination of the same --id.
@@ -164,7 +165,7 @@ def set_(
     value |= {"kind": "destination", "set_ts": time.time_ns() // 1_000_000}
     record = _checked(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, {destination_key(entity, id_): dumps_arrivals(record)})
+        put(common.bootstrap, common.topics, common.security, {destination_key(entity, id_): dumps_arrivals(record)})
     if json:
         typer.echo(dumps_arrivals(record))
     else:
@@ -173,16 +174,14 @@ def set_(
 
 
 @app.command()
-@secured
+@with_common
 def clear(
     entity: Entity,
     id_: Id = DEFAULT_ID,
     geofence: Annotated[
         bool, typer.Option("--geofence", help="ENTITY is a geofence's id, and that is taken back")
     ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Take a destination or a geofence back.
 
@@ -196,17 +195,15 @@ def clear(
 
     keys = [geofence_key(entity)] if geofence else [destination_key(entity, id_), reached_key(entity, id_)]
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, dict.fromkeys(keys))
+        put(common.bootstrap, common.topics, common.security, dict.fromkeys(keys))
     typer.echo(f"{keys[0]} is taken back")
 
 
 @app.command()
-@secured
+@with_common
 def fence(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="GeoJSON: polygons, points with radius_m")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Set the geofences of a GeoJSON file. Each replaces the one of the same id.
 
@@ -225,20 +222,18 @@ def fence(
         raise typer.BadParameter(str(error)) from error
     with quiet():
         records = {geofence_key(one.geofence_id, one.entity_id): dumps_arrivals(one) for one in fences}
-        put(bootstrap, Topics.of(prefix), security, records)
+        put(common.bootstrap, common.topics, common.security, records)
     typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
 
 
 @app.command()
-@secured
+@with_common
 def tail(
     entity: OnlyEntity = None,
     start: From = Start.LATEST,
     limit: Limit = None,
     wait: Follow = True,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Show arrivals as they come.
@@ -254,9 +249,9 @@ def tail(
     def shown(record: Any) -> bytes:
         return escaped_json(record.value) if json else line(record.value).encode()
 
-    earliest, topic = start is Start.EARLIEST, Topics.of(prefix).arrivals
-    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait, committed=True)
-    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
+    earliest, topic = start is Start.EARLIEST, common.topics.arrivals
+    records = follow(common.bootstrap, topic, common.security, earliest=earliest, stop_at_end=not wait, committed=True)
+    nothing = nothing_in(topic, common.bootstrap, entity=entity, earliest=earliest)
     show(records, shown, entity=entity, limit=limit, nothing=nothing)
 
 

@@ -11,14 +11,17 @@ import typer
 
 from stream.config import failpoints
 from stream.config.options import (
+    COMMON,
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
     Bootstrap,
+    Common,
     Json,
     Prefix,
     log_to_stderr,
     quiet,
     secured,
+    with_common,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
@@ -84,7 +87,7 @@ def run(
 
 
 @app.command()
-@secured
+@with_common
 def show(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="only scores published in the last 1h, 30m, 7d ...")
@@ -95,9 +98,7 @@ def show(
     compare: Annotated[
         tuple[str, str] | None, typer.Option("--compare", metavar="VERSION VERSION", help="two versions, paired")
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Show what came of forecasts, by model version, atlas and horizon, and which drifts were found.
@@ -116,5 +117,5 @@ def show(
     span_s = None if since is None else seconds(since, "--since")
     since_ms = None if span_s is None else int((time.time() - span_s) * 1000)
     with quiet():
-        records = read(bootstrap, prefix, security, since_ms)
+        records = read(common.bootstrap, common.prefix, common.security, since_ms)
         printed(records, last, compare, as_json=json)
