@@ -16,7 +16,7 @@ A subscriber needs neither the model nor its compiler: this room stands on the r
     background     an event loop in a thread, for plain loops
     frames         tables of pandas and geopandas
     regions        90 % regions as polygons
-    sinks          pathcast sink: Redis GEO, PostGIS
+    sinks          pathcast export redis, postgis: Redis GEO, PostGIS
     exporting      pathcast export: GeoJSON, MF-JSON, CSV
 """
 

@@ -72,7 +72,7 @@ def replay(
         typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
     ] = None,
     min_entities: Annotated[
-        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of atlas build; default: 3")
+        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of train atlas; default: 3")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:

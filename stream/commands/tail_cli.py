@@ -10,13 +10,14 @@ import typer
 from stream.config.options import COMMON, Common, Follow, From, Json, Limit, OnlyEntity, Start, with_common
 from stream.wire.escape import escaped_json
 
-HELP = """Show forecasts, gap fills or dead letters as they come.
+HELP = """Show forecasts, gap fills, arrivals or dead letters as they come.
 
 [bold]Examples[/]
 
   pathcast tail forecasts
   pathcast tail forecasts --entity 5007 --limit 10
   pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
+  pathcast tail arrivals --entity 12
   pathcast tail dead-letters --from earliest
 """
 
@@ -24,6 +25,7 @@ HELP = """Show forecasts, gap fills or dead letters as they come.
 class Output(StrEnum):
     FORECASTS = "forecasts"
     GAPFILLS = "gapfills"
+    ARRIVALS = "arrivals"
     DEAD_LETTERS = "dead-letters"
 
 
@@ -44,6 +46,7 @@ def tail(
     topic = {
         Output.FORECASTS: names.forecasts,
         Output.GAPFILLS: names.gapfills,
+        Output.ARRIVALS: names.arrivals,
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
 
@@ -52,10 +55,15 @@ def tail(
             return dead_letter_json(record) if json else dead_letter_line(record).encode()
         if json:
             return escaped_json(record.value)  # canonical JSON already
+        if what is Output.ARRIVALS:
+            from stream.services.arrivals.setting import line as arrival_line
+
+            return arrival_line(record.value).encode()
         return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
 
-    earliest = start is Start.EARLIEST
-    records = follow(common.bootstrap, topic, common.security, earliest=earliest, stop_at_end=not wait)
+    earliest, committed = start is Start.EARLIEST, what is Output.ARRIVALS
+    where = (common.bootstrap, topic, common.security)
+    records = follow(*where, earliest=earliest, stop_at_end=not wait, committed=committed)
     nothing = nothing_in(topic, common.bootstrap, entity=entity, earliest=earliest)
     show(records, line, entity=entity, limit=limit, nothing=nothing)
 

@@ -1,4 +1,4 @@
-"""`pathcast topics`: shows our topics on the broker, and creates those that are absent."""
+"""`pathcast dev topics`: shows our topics on the broker, and creates those that are absent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ arrivals as many as the forecasts have.
 
 [bold]Examples[/]
 
-  pathcast topics
-  pathcast topics --create --partitions 32 --replication 3 --retention 7d
+  pathcast dev topics
+  pathcast dev topics --create --partitions 32 --replication 3 --retention 7d
 """
 
 
@@ -72,7 +72,7 @@ def _show(infos: list[TopicInfo], created: list[str]) -> None:
     table = Table("topic", "partitions", "copies", "", box=None, pad_edge=False)
     for info in infos:
         if info.partitions is None:
-            table.add_row(info.name, "-", "-", "absent: pathcast topics --create, or start what writes it")
+            table.add_row(info.name, "-", "-", "absent: pathcast dev topics --create, or start what writes it")
         else:
             note = "created" if info.name in created else ""
             table.add_row(info.name, str(info.partitions), str(info.replication), note)

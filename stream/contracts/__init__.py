@@ -8,7 +8,7 @@ change.
     asyncapi        the AsyncAPI document of all topics
     compatibility   what of a change would break somebody
     files           the released schemas in deploy/: written, and compared
-    cli             `pathcast contracts`
+    cli             `pathcast dev contracts`
 
 README.md has what is promised.
 """

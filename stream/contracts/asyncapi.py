@@ -44,7 +44,7 @@ def asyncapi_text() -> str:
     """Returns the document as YAML."""
     import yaml
 
-    said = "# Made by `pathcast contracts write` out of stream/contracts: change that.\n"
+    said = "# Made by `pathcast dev contracts write` out of stream/contracts: change that.\n"
     text: str = yaml.dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120, Dumper=_plain(yaml))
     return said + text
 

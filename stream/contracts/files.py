@@ -109,7 +109,7 @@ def _differing(where: Path) -> Iterator[Found]:
         there = _read(where / path)
         if there != text:
             what = "is absent" if there is None else "is not what the code makes"
-            yield Found(path, f"{what}: pathcast contracts write", broken=False)
+            yield Found(path, f"{what}: pathcast dev contracts write", broken=False)
 
 
 def _removed(where: Path, against: str | None) -> Iterator[Found]:

@@ -104,7 +104,7 @@ def table(
         Part(
             name="refresh",
             kind="refresh",
-            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
+            command=("train", "refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),

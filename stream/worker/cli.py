@@ -63,6 +63,10 @@ stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states 
 --workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
 begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
 
+The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm does
+that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no file can be
+written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need others.
+
 [bold]Examples[/]
 
   pathcast worker
@@ -70,6 +74,7 @@ begins with the worker's name, such as "worker 2 |". If there are more workers t
   pathcast worker --workers 4
   pathcast worker --weights ./my-weights --horizons 30,60,120
   PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+  NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
 """
 
 
@@ -152,8 +157,18 @@ def worker(
     log_format: Annotated[
         LogFormat, option("--log-format", "LOG_FORMAT", "json: an object per line, for programs")
     ] = LogFormat.TEXT,
+    warms: Annotated[
+        bool,
+        typer.Option("--warm", help="only compile the kernels for this machine, and keep them on disk"),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print what --warm did as JSON")] = False,
     member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
 ) -> None:
+    if warms:
+        from stream.worker.warmup import warm_machine
+
+        warm_machine(weights, as_json=as_json)
+        return
     settings = servers.settings(
         weights=weights,
         horizons_s=horizons_of(horizons),

@@ -54,7 +54,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast forget": Run(around=operators.bus_7, says=("removed",)),
     },
     "deploy/SIZING.md": {
-        "pathcast bench soak": Run(
+        "pathcast dev bench soak": Run(
             before=operators.own_tree,
             changes={"--entities 50000 --rate 1667 --seconds 600": "--entities 500 --rate 100 --seconds 60"},
             after=operators.recorded,
@@ -107,25 +107,25 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "kcat": RECIPE,
         "npm install kafkajs": RECIPE,
         "mvn": RECIPE,
-        "pathcast sink redis": Run(around=scenes.other_redis, ready={"pathcast sink": "forecasts read"}),
-        "PGPASSWORD=... pathcast sink postgis": Run(
-            around=scenes.postgis, ready={"PGPASSWORD=... pathcast sink": "forecasts read"}, says=("POINT(",)
+        "pathcast export redis": Run(around=scenes.other_redis, ready={"pathcast export": "forecasts read"}),
+        "PGPASSWORD=... pathcast export postgis": Run(
+            around=scenes.postgis, ready={"PGPASSWORD=... pathcast export": "forecasts read"}, says=("POINT(",)
         ),
         "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)),
     },
     "stream/contracts/README.md": {
-        "pathcast contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
+        "pathcast dev contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
         "pathcast avro run": Run(around=scenes.apicurio, ready={"pathcast avro run": OURS}, alone=True),
         "pathcast latest run": Run(before=files.forecasts, ready={"pathcast latest run": OURS}),
     },
     "stream/commands/files/README.md": {
         "pathcast fill": FILES,
         "pathcast forecast fleet.csv": FILES,
-        "pathcast synth": FILES,
-        "pathcast atlas build": FILES,
-        "pathcast refresh": FILES,
+        "pathcast train synth": FILES,
+        "pathcast train atlas": FILES,
+        "pathcast train refresh": FILES,
         "pathcast forecast history.csv": FILES,
-        "pathcast topics --create": FILES,
+        "pathcast dev topics --create": FILES,
     },
     "stream/ingest/README-feeds.md": {
         "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
@@ -173,7 +173,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "stream/services/arrivals/README.md": {
         "pathcast arrivals run": Run(
             around=scenes.driving,
-            ready={"pathcast arrivals run": OURS, "pathcast arrivals tail": "depot-3"},
+            ready={"pathcast arrivals run": OURS, "pathcast tail arrivals": "depot-3"},
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
     },
@@ -207,18 +207,20 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             changes={"--steps 3000": "--steps 1"},
             makes=("runs/sf/model.safetensors",),
         ),
-        "pathcast calibrate --weights small --data": Run(
+        "pathcast train calibrate --weights small --data": Run(
             before=files.tracks("taxis.parquet"), makes=("runs/taxis/model.safetensors",)
         ),
-        "pathcast calibrate --weights small --from-topic": Run(
+        "pathcast train calibrate --weights small --from-topic": Run(
             before=lambda scene: files.recent_pings(scene) or {"pathcast.pings.v1": f"{scene.prefix}.pings.v1"}
         ),
-        "pathcast refresh --data": Run(
+        "pathcast train refresh --data": Run(
             before=files.tracks("week.parquet"),
             # 3 says that the challenger is not better, as it hardly is after so little
             changes={"--minutes 10 --out runs/monday": "--minutes 0.05 --out runs/monday || [ $? = 3 ]"},
             makes=("runs/monday/decision.json",),
         ),
-        "pathcast refresh --since": Run(before=scenes.serving_registry, ready={"pathcast refresh": "a round every"}),
+        "pathcast train refresh --since": Run(
+            before=scenes.serving_registry, ready={"pathcast train refresh": "a round every"}
+        ),
     },
 }

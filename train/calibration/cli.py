@@ -1,4 +1,4 @@
-"""`pathcast calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
+"""`pathcast train calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ train split, and how wrong WEIGHTS are there, which are like these and were trai
 
 [bold]Examples[/]
 
-  pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
+  pathcast train calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
-  pathcast calibrate --weights small --from-topic pathcast.pings.v1 --bootstrap kafka:9092 --split all --out runs/now
-  pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
+  pathcast train calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
+  pathcast train calibrate --weights small --from-topic pathcast.pings.v1 --split all --out runs/now
+  pathcast train calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out ab
 """
 
 

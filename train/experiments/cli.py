@@ -1,5 +1,5 @@
-"""`pathcast experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait for the
-call.
+"""`pathcast train experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait
+for the call.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def experiment(
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
             lab = Lab(files, Path(scratch), effort=effort, seed=seed, threads=threads, cache=cache, say=say)
             finding = importlib.import_module(f"train.experiments.questions.{chosen}").run(lab)
-        command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
+        command = f"pathcast train experiment {chosen} --data {' '.join(file.name for file in files)}"
         command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""

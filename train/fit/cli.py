@@ -73,7 +73,9 @@ def train(
     tracks: TrackOptions = NO_TRACKS,
     invented: Annotated[
         list[Path] | None,
-        typer.Option("--invented", exists=True, dir_okay=False, help="a file of `pathcast synth`: only ever trains"),
+        typer.Option(
+            "--invented", exists=True, dir_okay=False, help="a file of `pathcast train synth`: only ever trains"
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option("--size", help="small, or a config.json; default: small, or that of --init")

@@ -1,4 +1,4 @@
-"""`pathcast refresh`: options in, a decision out. Heavy imports wait for the call."""
+"""`pathcast train refresh`: options in, a decision out. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with 
 
 [bold]Examples[/]
 
-  pathcast refresh --data week.parquet --init small --minutes 10 --out runs/monday
-  pathcast refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
-  pathcast refresh --data week.parquet --init small --challenger runs/other --out runs/judged
-  pathcast refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
+  pathcast train refresh --data week.parquet --init small --minutes 10 --out runs/monday
+  pathcast train refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
+  pathcast train refresh --data week.parquet --init small --challenger runs/other --out runs/judged
+  pathcast train refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
 """
 
 
@@ -152,7 +152,7 @@ def refresh(
             extra = [word for one in sets for word in ("--golden", str(one))]
             extra += [] if atlas is None else ["--atlas", atlas]
             how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
-            return shlex.join(["pathcast", "refresh", *given, *how, *extra, "--out", str(out)])
+            return shlex.join(["pathcast", "train", "refresh", *given, *how, *extra, "--out", str(out)])
 
         watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
         decision = run.refresh(sources, options, command, watch)

@@ -1,4 +1,4 @@
-"""`pathcast sink`: carries forecasts into Redis or PostGIS, for ever."""
+"""`pathcast export redis` and `postgis`: carry forecasts into other stores, for ever."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ from stream.config.times import seconds
 if TYPE_CHECKING:
     from stream.client.sinks.running import Store
 
-app = typer.Typer(
-    help="Forecasts into other stores: where everything is and will be, as others already ask for it.\n\n"
-    "Each forecast is written at least once, and a copy does no harm. Several of one kind share the partitions.",
-    no_args_is_help=True,
-)
-
 Group = Annotated[
     str | None, typer.Option("--group", help="Kafka consumer group of those that write there; default: PREFIX-NAME")
 ]
@@ -37,7 +31,6 @@ Expire = Annotated[
 ]
 
 
-@app.command()
 @with_common
 def redis(
     redis: Annotated[
@@ -53,9 +46,11 @@ def redis(
 ) -> None:
     """Keep Redis GEO sets of where every entity is, and where it will be at its next ping and at each horizon.
 
+    Each forecast is written at least once, and a copy does no harm. Several that write there share the partitions.
+
     [bold]Examples[/]
 
-      pathcast sink redis --redis redis://localhost:6379/1
+      pathcast export redis --redis redis://localhost:6379/1
       redis-cli -n 1 GEOSEARCH pathcast:geo:300s FROMLONLAT -97.74 30.28 BYRADIUS 2 km
     """
     from stream.client.sinks.redis_geo import RedisGeo
@@ -64,7 +59,6 @@ def redis(
     _run(store, "redis", common, group, since, once)
 
 
-@app.command()
 @with_common
 def postgis(
     postgres: Annotated[
@@ -79,11 +73,13 @@ def postgis(
     group: Group = None,
     once: Once = False,
 ) -> None:
-    """Write every forecast into tables of PostgreSQL with PostGIS, each one once.
+    """Write every forecast into tables of PostgreSQL with PostGIS, each one once, until it is stopped.
+
+    Several that write there share the partitions.
 
     [bold]Examples[/]
 
-      pathcast sink postgis --postgres postgresql://pathcast@localhost/fleet
+      pathcast export postgis --postgres postgresql://pathcast@localhost/fleet
       psql fleet -c "SELECT entity_id, ST_AsText(position) FROM positions_newest WHERE h_s = 300"
     """
     from stream.client.sinks.postgis import PostGis

@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 AtlasFile = Annotated[
-    Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
+    Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast train atlas to ask")
 ]
 Force = Annotated[bool, typer.Option("--force", help="replace OUT if it exists")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from stream.config import failpoints
 from stream.config.options import SERVERS, Json, Servers, quiet, with_common
 from stream.wire import MAX_ENTITY_ID_CHARS
 
@@ -24,6 +26,7 @@ table says what, and for how long. Give the command again if a place was not rea
 [bold]Examples[/]
 
   pathcast forget bus-7 --dry-run
+  pathcast forget bus-7 --archive /srv/pings --archive-only
   pathcast forget bus-7 --archive /srv/pings --bootstrap kafka:9092 --redis redis://redis:6379/0
 """
 
@@ -36,6 +39,7 @@ def forget(
         str | None,
         typer.Option("--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="of pings; default: none"),
     ] = None,
+    archive_only: Annotated[bool, typer.Option("--archive-only", help="only there: no server is asked")] = False,
     latest_group: Annotated[
         str | None,
         typer.Option("--latest-group", help="the consumer group of latest run; default: the prefix and -latest"),
@@ -52,8 +56,12 @@ def forget(
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
         raise typer.BadParameter(f"an id has 1 to {MAX_ENTITY_ID_CHARS} characters", param_hint="ENTITY")
+    if archive_only and archive is None:
+        raise typer.BadParameter("it needs --archive", param_hint="--archive-only")
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     with quiet():
-        found = asyncio.run(forgotten(What(entity, servers.settings(), archive, latest_group, wait_s, dry_run)))
+        what = What(entity, servers.settings(), archive, latest_group, wait_s, dry_run, archive_only)
+        found = asyncio.run(forgotten(what))
     if json:
         typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": found}))
     else:

@@ -55,8 +55,8 @@ HELP = """Roll weights back by themselves if live scores show that they are wors
 Needs `pathcast scores run`. Every minute it compares what was promoted last with what served before, on the entities
 that both have answered: the mean log of a forecast's error over damped velocity's. If that is worse by more than
 --margin at any horizon, beyond chance, the former weights are announced anew, for all entities at once. The decision
-lies in the registry, with its numbers (`pathcast models decisions`). A canary that is no worse is promoted, and one
-that is worse is stopped.
+lies in the registry, with its numbers (`pathcast models list --decisions`). A canary that is no worse is promoted, and
+one that is worse is stopped.
 
 [bold]Examples[/]
 

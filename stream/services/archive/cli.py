@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from typing import Annotated
 
@@ -15,21 +14,19 @@ from stream.config.options import (
     DEFAULT_BOOTSTRAP,
     DEFAULT_PREFIX,
     Bootstrap,
-    Json,
     Prefix,
     log_to_stderr,
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
-from stream.config.wording import counted
 from stream.members.options import Metrics, Once
-from stream.services.archive.showing import ArchiveUrl, list_days, opened, show
+from stream.services.archive.showing import ArchiveUrl
 
 FOREVER = "forever"
 app = typer.Typer(
     help="Pings as Parquet files by day, each exactly once, for as long as you want to keep them.\n\n"
-    "[bold]--data archive:DIR[/] reads them, in [bold]train[/], [bold]evaluate[/], [bold]atlas build[/], "
+    "[bold]--data archive:DIR[/] reads them, in [bold]train[/], [bold]evaluate[/], [bold]train atlas[/], "
     "[bold]replay[/] and [bold]feed[/].",
     no_args_is_help=True,
 )
@@ -106,38 +103,6 @@ def run(
         kafka=security,
     )
     asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
-
-
-@app.command()
-def forget(
-    entity: Annotated[str, typer.Argument(metavar="ENTITY", help="its id")],
-    archive: ArchiveUrl,
-    as_json: Json = False,
-) -> None:
-    """Remove every ping of an entity, and store none of it again.
-
-    Files that have it are written again without it, also while members run. Kafka's log, Redis, atlases and weights are
-    not touched: deploy/PRIVACY.md says what they keep. If it is interrupted, give the command again.
-
-    [bold]Example[/]
-
-      pathcast archive forget bus-7 --archive /srv/pings
-    """
-    from stream.adapters.archived.catalog import to_change
-    from stream.services.archive import forgetting
-
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    catalog = to_change(opened(archive))
-    rows = forgetting.forget(catalog, entity)
-    if as_json:
-        typer.echo(json.dumps({"entity_id": entity, "pings": rows}))
-        return
-    typer.echo(f"removed {counted(rows, 'ping')} of {entity} from {catalog.storage.url}; it is not stored again")
-    typer.echo(f"topic {catalog.head.topic} has those that its retention has not deleted yet", err=True)
-
-
-app.command("list")(list_days)
-app.command()(show)
 
 
 def _span(text: str, option: str) -> int | None:

@@ -1,7 +1,7 @@
 """The pages of a member of the archive: the metrics that every member has (`stream.members.pages`), and by `partition`
 
     records_total                     records that have landed or were left out, by `outcome`, whoever landed them: what
-                                      `archive show` counts
+                                      `dev archive` counts
     waiting_pings                     pings in memory that have not landed yet
     landed_offset                     the offset that follows the records that have landed
     landed_timestamp_seconds          when that was; absent before the first landing

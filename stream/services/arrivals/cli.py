@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -18,13 +18,8 @@ from stream.config.options import (
     DEFAULT_PREFIX,
     Bootstrap,
     Common,
-    Follow,
-    From,
     Json,
-    Limit,
-    OnlyEntity,
     Prefix,
-    Start,
     quiet,
     secured,
     with_common,
@@ -45,7 +40,6 @@ from stream.wire.arrivals import (
     geofence_key,
     reached_key,
 )
-from stream.wire.escape import escaped_json
 
 app = typer.Typer(
     help="When entities arrive at their destinations, and how likely they are in areas.", no_args_is_help=True
@@ -224,35 +218,6 @@ def fence(
         records = {geofence_key(one.geofence_id, one.entity_id): dumps_arrivals(one) for one in fences}
         put(common.bootstrap, common.topics, common.security, records)
     typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
-
-
-@app.command()
-@with_common
-def tail(
-    entity: OnlyEntity = None,
-    start: From = Start.LATEST,
-    limit: Limit = None,
-    wait: Follow = True,
-    common: Common = COMMON,
-    json: Json = False,
-) -> None:
-    """Show arrivals as they come.
-
-    [bold]Examples[/]
-
-      pathcast arrivals tail --entity 12
-      pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
-    """
-    from stream.kafka.following import follow, nothing_in, show
-    from stream.services.arrivals.setting import line
-
-    def shown(record: Any) -> bytes:
-        return escaped_json(record.value) if json else line(record.value).encode()
-
-    earliest, topic = start is Start.EARLIEST, common.topics.arrivals
-    records = follow(common.bootstrap, topic, common.security, earliest=earliest, stop_at_end=not wait, committed=True)
-    nothing = nothing_in(topic, common.bootstrap, entity=entity, earliest=earliest)
-    show(records, shown, entity=entity, limit=limit, nothing=nothing)
 
 
 def _checked(value: dict[str, object]) -> DestinationRecord:

@@ -60,7 +60,7 @@ def run(
 
       pathcast scores run
       pathcast scores run --bootstrap kafka:9092 --metrics 9474
-      pathcast scores run --once && pathcast scores show
+      pathcast scores run --once && pathcast models scores
     """
     longest_s = seconds(longest, "--longest")
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
@@ -86,7 +86,6 @@ def run(
     asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
 
 
-@app.command()
 @with_common
 def show(
     since: Annotated[
@@ -107,9 +106,9 @@ def show(
 
     [bold]Examples[/]
 
-      pathcast scores show --since 1h
-      pathcast scores show --last 10000 --json
-      pathcast scores show --compare 3fa1c09b7d52 88c0e1f2a3b4
+      pathcast models scores --since 1h
+      pathcast models scores --last 10000 --json
+      pathcast models scores --compare 3fa1c09b7d52 88c0e1f2a3b4
     """
     from stream.services.scores.reading import read
     from stream.services.scores.showing import printed

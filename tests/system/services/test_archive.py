@@ -152,7 +152,7 @@ def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Flee
         fleet.once()
         print(f"killed at {point}")
         fleet.assert_whole()
-    shown = json.loads(pathcast("archive", "show", "--archive", fleet.archive, "--check", "--json").stdout)
+    shown = json.loads(pathcast("dev", "archive", "--archive", fleet.archive, "--check", "--json").stdout)
     assert shown["damaged"] == []
     left_out = sum(one["left_out"].get("invalid_json", 0) for one in shown["partitions"])
     assert left_out == len(fleet.sent[::100])
@@ -164,7 +164,7 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet) -> None:
     forgotten: list[str] = []
     for number, point in enumerate(POINTS_OF_FORGETTING):
         forgotten.append(f"bus-{number}")
-        command = ("archive", "forget", forgotten[-1], "--archive", fleet.archive)
+        command = ("forget", forgotten[-1], "--archive", fleet.archive, "--archive-only")
         died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
         assert died.returncode == -signal.SIGKILL, point
         fleet.feed(200)
@@ -183,7 +183,7 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
         for _ in range(5):
             fleet.feed(300)
             time.sleep(0.5)
-        told = pathcast("archive", "forget", "bus-3", "--archive", fleet.archive)
+        told = pathcast("forget", "bus-3", "--archive", fleet.archive, "--archive-only")
         assert told.returncode == 0, told.stderr.decode()
         a.kill()
         with fleet.running("c", *often) as c:
@@ -280,7 +280,7 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
         "archive": ("--data", f"archive:{fleet.archive}"),
     }.items():
         out = fleet.folder / f"{name}.atlas"
-        told = pathcast("atlas", "build", *source, "--out", out, "--min-entities", 1)
+        told = pathcast("train", "atlas", *source, "--out", out, "--min-entities", 1)
         assert told.returncode == 0, told.stderr.decode()
         atlases.append(out.read_bytes())
     assert atlases[0] == atlases[1]

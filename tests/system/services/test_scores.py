@@ -128,7 +128,7 @@ def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     assert "median m" in table
     assert "m2" in table
     assert len(table.splitlines()) >= 9
-    shown = json.loads(pathcast("topics", "--json", *servers).stdout)
+    shown = json.loads(pathcast("dev", "topics", "--json", *servers).stdout)
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.scores] == PARTITIONS
 
 

@@ -1,4 +1,4 @@
-"""`pathcast refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
+"""`pathcast train refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
 
 from __future__ import annotations
 
