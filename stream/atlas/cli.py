@@ -13,13 +13,14 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, run
+from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, offer
 from stream.atlas.showing.cli import check_folder, diff, export, list_versions, show
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
+from stream.members.command import old_name
 from stream.wire import NO_TIME_MS, Record, Reject
 
 app = typer.Typer(
@@ -103,7 +104,7 @@ def build(
     )
 
 
-app.command()(run)
+app.command("run", hidden=True)(old_name("atlas", offer))
 app.command("list")(list_versions)
 app.command()(show)
 app.command()(diff)

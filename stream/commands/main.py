@@ -49,7 +49,7 @@ TRAINING: Final = (
 
 # The panels of `pathcast --help`, in this order.
 PANELS: Final = {
-    "Run": "up demo worker serve map atlas archive latest arrivals scores avro warm",
+    "Run": "up demo worker beside serve map atlas archive latest arrivals scores avro warm",
     "Bring in": "ingest feed topics",
     "Read": "tail sink export forecast fill replay",
     "Look and check": "doctor verify dlq forget models config contracts bench",

@@ -6,8 +6,9 @@ import typer
 
 from stream.commands.models.carrying import export, import_versions
 from stream.commands.models.deciding import canary, promote, publish, rollback, stop
-from stream.commands.models.guarding import guard
+from stream.commands.models.guarding import offer
 from stream.commands.models.showing import decisions, diff, list_versions, show
+from stream.members.command import old_name
 
 app = typer.Typer(
     help="Versions of weights and of atlases in a registry: what they are, and which of them serve.",
@@ -25,4 +26,4 @@ app.command()(promote)
 app.command()(canary)
 app.command()(stop)
 app.command()(rollback)
-app.command()(guard)
+app.command("guard", hidden=True)(old_name("guard", offer))

@@ -1,8 +1,7 @@
-"""`pathcast archive`: lands pings as Parquet by day, shows what has landed, and forgets an entity."""
+"""`pathcast archive`: shows what has landed, and forgets an entity; and what lands pings as Parquet by day."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import Annotated
@@ -11,19 +10,11 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.config import failpoints
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Json,
-    Prefix,
-    log_to_stderr,
-    secured,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import Json
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
-from stream.members.options import Metrics, Once
+from stream.members.command import Common, old_name
+from stream.members.running import Service
 from stream.services.archive.showing import ArchiveUrl, list_days, opened, show
 
 FOREVER = "forever"
@@ -35,27 +26,22 @@ app = typer.Typer(
 )
 
 
-@app.command()
-@secured
-def run(
+def offer(
+    common: Common,
     archive: ArchiveUrl,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
+    archive_group: Annotated[
         str | None,
         typer.Option(
-            "--group",
-            envvar="PATHCAST_ARCHIVE_GROUP",
-            help="Kafka consumer group of those that archive; default: PREFIX-archive",
+            "--archive-group", envvar="PATHCAST_ARCHIVE_GROUP", help="Kafka consumer group; default: PREFIX-archive"
         ),
     ] = None,
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="between two landings")] = "10m",
+    archive_every: Annotated[str, typer.Option("--archive-every", metavar="TIME", help="between two landings")] = "10m",
     rows: Annotated[
         int,
         typer.Option("--rows", min=1_000, max=2_000_000, help="pings in memory, of 200 bytes; with more, they land"),
     ] = 500_000,
-    retention: Annotated[
-        str, typer.Option("--retention", metavar="TIME|forever", help="days that are older are deleted")
+    archive_retention: Annotated[
+        str, typer.Option("--archive-retention", metavar="TIME|forever", help="days that are older are deleted")
     ] = "400d",
     late: Annotated[
         str,
@@ -66,46 +52,33 @@ def run(
         ),
     ] = "7d",
     map_: MapOption = None,
-    once: Once = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Land a topic's pings as Parquet files by day, until it is stopped.
-
-    Start one, or several that share the partitions. A kill -9 loses nothing and lands nothing twice: where to go on is
-    written beside the files. Records that are no pings are counted, and those of the days before --retention, too.
-
-    [bold]Examples[/]
-
-      pathcast archive run --archive /srv/pings --bootstrap kafka:9092
-      pathcast archive run --archive s3://bucket/pings --retention 90d
-      pathcast train --data archive:/srv/pings/pathcast.pings.v1 --out runs/mine
-    """
-    from stream.members.running import SIGNALS, door_of
-    from stream.services.archive.member import serve
+) -> Service:
+    """Lands a topic's pings as Parquet files by day."""
+    from stream.services.archive.member import service
     from stream.services.archive.settings import ArchiveSettings, Rules
 
-    retention_s, late_s = _span(retention, "--retention"), _span(late, "--late")
+    retention_s, late_s = _span(archive_retention, "--archive-retention"), _span(late, "--late")
     if retention_s is not None and retention_s < DAY_S:
-        raise typer.BadParameter(f"{retention!r} is less than a day", param_hint="--retention")
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    log_to_stderr()
+        raise typer.BadParameter(f"{archive_retention!r} is less than a day", param_hint="--archive-retention")
     settings = ArchiveSettings(
         archive=archive,
-        bootstrap=bootstrap,
-        prefix=prefix,
-        group=group or f"{prefix}-archive",
-        every_s=seconds(every, "--every"),
+        bootstrap=common.bootstrap,
+        prefix=common.prefix,
+        group=archive_group or f"{common.prefix}-archive",
+        every_s=seconds(archive_every, "--archive-every"),
         rows=rows,
         rules=Rules(
             late_ms=None if late_s is None else late_s * 1000,
             retention_days=None if retention_s is None else retention_s // DAY_S,
             map=map_,
         ),
-        once=once,
-        kafka=security,
+        once=common.once,
+        kafka=common.kafka,
     )
-    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
+    return service(settings)
+
+
+app.command("run", hidden=True)(old_name("archive", offer))
 
 
 @app.command()
