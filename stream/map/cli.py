@@ -17,8 +17,8 @@ from stream.config.times import seconds
 
 HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
 
-Runs beside the workers, and reads what they publish: the newest forecasts (`pathcast latest run`; where that does not
-run, the forecasts of the last hour), gap fills, scores, and the newest atlas. It writes nothing and takes no
+Runs beside the workers, and reads what they publish: the newest forecasts (`pathcast beside latest`; where that does
+not run, the forecasts of the last hour), gap fills, scores, and the newest atlas. It writes nothing and takes no
 partitions. No map of streets is needed: the fleet's own atlas is drawn as one.
 
 If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with

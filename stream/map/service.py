@@ -170,5 +170,5 @@ def _kind(how: Showing) -> Kind:
                 admin.partitions_of(client, how.topics.forecasts)
             return "forecasts"
         if latest.partitions is None:
-            raise ValueError(f"there is no topic {how.topics.latest} at {how.bootstrap}: start pathcast latest run")
+            raise ValueError(f"there is no topic {how.topics.latest} at {how.bootstrap}: start pathcast beside latest")
         return "latest"

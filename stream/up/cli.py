@@ -16,7 +16,7 @@ from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
 from stream.wire import Topics
 
-HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
+HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
 HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, ingest, refresh and map.
 

@@ -38,7 +38,7 @@ GPU they are those on the clock. It runs with one thread, and lets everything el
 
 With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
 which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
-better challenger is published, and answers --canary percent of the entities until pathcast models guard promotes or
+better challenger is published, and answers --canary percent of the entities until pathcast beside guard promotes or
 stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
 again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
 

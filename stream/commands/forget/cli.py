@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HELP = """Forget an entity: its states, its newest forecast, and its pings in the archive.
 
 Workers that run hear of it by a record in the pings topic, and remove what they have in memory and in Redis; this
-command waits for them, and for `latest run`, which might write it again. If the entity still sends, it is a new one
+command waits for them, and for `beside latest`, which might write it again. If the entity still sends, it is a new one
 from then on. What Kafka holds stays until its retention deletes it, and what was counted or learnt of all stays: the
 table says what, and for how long. Give the command again if a place was not reached, or waits: it exits with 1 then.
 
@@ -42,11 +42,11 @@ def forget(
     archive_only: Annotated[bool, typer.Option("--archive-only", help="only there: no server is asked")] = False,
     latest_group: Annotated[
         str | None,
-        typer.Option("--latest-group", help="the consumer group of latest run; default: the prefix and -latest"),
+        typer.Option("--latest-group", help="the consumer group of `beside latest`; default: PREFIX-latest"),
     ] = None,
     wait_s: Annotated[
         float,
-        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for latest run, to come to it"),
+        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for `latest`, to come to it"),
     ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
     json: Json = False,

@@ -24,7 +24,7 @@ class What:
     entity_id: str
     settings: Settings  # of the workers: Kafka, Redis, group and prefix
     archive: str | None = None
-    latest_group: str | None = None  # of `latest run`; None: its default
+    latest_group: str | None = None  # of `beside latest`; None: its default
     wait_s: float = 60.0
     dry_run: bool = False
     archive_only: bool = False

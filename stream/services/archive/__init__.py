@@ -8,5 +8,5 @@ landing     a partition that is ours: takes records, and lands them
 tidying     merges small files, and deletes old ones
 forgetting  removes an entity, for good
 member      one of the group that shares the partitions
-showing     `dev archive`; `cli` has `archive run`
+showing     `dev archive`; `cli` offers `beside archive`
 """
