@@ -129,9 +129,11 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast dev topics --create": FILES,
     },
     "stream/ingest/README-feeds.md": {
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast dev topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample gtfs-rt": QUICK_START,
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast dev topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample ais": QUICK_START,
         "pathcast ingest gtfs-rt": Run(around=scenes.feeds, ready={"pathcast ingest": ": to "}, says=("pings",)),
         "pathcast ingest ais": Run(around=scenes.receiver, ready={"pathcast ingest ais": "ais: to "}),
