@@ -94,10 +94,11 @@ async def serve(common: Common, transport: Transport, door: Address | None = Non
     async with AsyncExitStack() as stack:
         tracer = None
         if common.traces.share:
-            from stream.tracing.opening import request_tracer
+            from stream.tracing.requests import RequestTracer
+            from stream.tracing.spans import open_sender
 
-            tracer, close = request_tracer(common.traces, SERVICE)
-            stack.callback(close)
+            tracer = RequestTracer(common.traces.share, open_sender(common.traces, SERVICE))
+            stack.callback(tracer.sender.close)
         sink = Sink(common.bootstrap, topics, common.adapter, security=common.security, tracer=tracer)
         if door is not None:
             at = await stack.enter_async_context(serving(door, secret, Pages(sink, source).pages()))
