@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape, quoteattr
 
 from stream.adapters.column_names import ColumnMap
-from stream.adapters.formats.gpx_points import points
+from stream.adapters.formats.gpx import points_of
 from stream.commands.files.ahead import rows
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
@@ -39,7 +39,7 @@ _UTC: Final = "1970-01-01T00:00:00Z"  # the form of times in forecasts
 
 def sample(path: Path, columns: ColumnMap | None) -> str | None:
     """Returns the first text that is a time, None if there is none."""
-    return next((text for point in points(path) if event_time_ms(text := point.get("ts")) is not None), None)
+    return next((text for point in points_of(path) if event_time_ms(text := point.get("ts")) is not None), None)
 
 
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
@@ -76,7 +76,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element], row: int) -> int:
     """Puts the filled points below `parent` behind the points after which they come, in the order of the reader
-    (`stream.adapters.formats.gpx_points`), which is that of their ends. Returns the number of the next point."""
+    (`stream.adapters.formats.gpx`), which is that of their ends. Returns the number of the next point."""
     kept = []
     for child in parent:
         row = _fill(child, cursor, element_of, row)
