@@ -107,8 +107,8 @@ def _run(
 ) -> None:
     import time
 
-    from stream.client.choosing import Since
     from stream.client.connecting import Where
+    from stream.client.filter import Since
     from stream.client.sinks.running import Sink
     from stream.wire import Topics
 
