@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from stream.config.options import (
     secured,
 )
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.wire import Topics
+from stream.wire import Record, Topics
 from stream.wire.escape import escaped_json
 
 HELP = """Show forecasts, gap fills or dead letters as they come.
@@ -54,7 +54,7 @@ def tail(
     json: Json = False,
 ) -> None:
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-    from stream.kafka.following import follow, nothing_in, show
+    from stream.kafka.following import show
 
     names = Topics.of(prefix)
     topic = {
@@ -63,17 +63,15 @@ def tail(
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
 
-    def line(record: Any) -> bytes:
+    def line(record: Record) -> bytes:
         if what is Output.DEAD_LETTERS:
             return dead_letter_json(record) if json else dead_letter_line(record).encode()
         if json:
-            return escaped_json(record.value)  # canonical JSON already
-        return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
+            return escaped_json(record.value or b"")  # canonical JSON already
+        return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value or b"").encode()
 
     earliest = start is Start.EARLIEST
-    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait)
-    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
-    show(records, line, entity=entity, limit=limit, nothing=nothing)
+    show(bootstrap, topic, line, security, entity=entity, limit=limit, earliest=earliest, stop_at_end=not wait)
 
 
 tail.__doc__ = HELP

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -29,7 +29,7 @@ from stream.config.options import (
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
 from stream.members.options import Metrics, Once
-from stream.wire import Topics
+from stream.wire import Record, Topics
 from stream.wire.arrivals import (
     DEFAULT_ID,
     MAX_RADIUS_M,
@@ -248,16 +248,22 @@ def tail(
       pathcast arrivals tail --entity 12
       pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
     """
-    from stream.kafka.following import follow, nothing_in, show
+    from stream.kafka.following import show
+    from stream.kafka.reading import INPUT_ISOLATION
     from stream.services.arrivals.setting import line
 
-    def shown(record: Any) -> bytes:
-        return escaped_json(record.value) if json else line(record.value).encode()
+    def shown(record: Record) -> bytes:
+        return escaped_json(record.value or b"") if json else line(record.value or b"").encode()
 
     earliest, topic = start is Start.EARLIEST, Topics.of(prefix).arrivals
-    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait, committed=True)
-    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
-    show(records, shown, entity=entity, limit=limit, nothing=nothing)
+    show(
+        *(bootstrap, topic, shown, security),
+        entity=entity,
+        limit=limit,
+        earliest=earliest,
+        stop_at_end=not wait,
+        isolation=INPUT_ISOLATION,
+    )
 
 
 def _checked(value: dict[str, object]) -> DestinationRecord:
