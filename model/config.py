@@ -70,7 +70,7 @@ class ModelConfig:
             raise ValueError(f"places must be in 0..{MAX_PLACES:,}, got {self.places}")
         if self.cells:
             raise ValueError(
-                f"cells must be 0, got {self.cells}: only `pathcast experiment regions` trains such a model"
+                f"cells must be 0, got {self.cells}: only `pathcast train experiment regions` trains such a model"
             )
         if not self.query_time:
             raise ValueError("query_time must be true: the head is always asked for a time")

@@ -57,7 +57,7 @@ VIOLATIONS = {
         ("stream/client/reader.py", "import numba"),
         ("stream/client/frames.py", "import model.api"),
         ("stream/client/sinks/running.py", "import stream.kafka.patches"),
-        ("stream/client/exporting/collected.py", "import stream.tracks.clean"),
+        ("stream/client/exporting/collecting.py", "import stream.tracks.clean"),
     ],
     "services-stand-apart": [
         ("stream/services/latest/unit.py", "import stream.services.scores.scoring.clock"),

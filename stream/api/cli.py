@@ -13,19 +13,8 @@ import typer
 
 from stream.api.options import ApiOptions, ServeOptions, ServerOptions
 from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    RegistryCache,
-    RegistryUrl,
-    log_to_stderr,
-    option,
-    secured,
-)
+from stream.config.options import SERVERS, RegistryCache, RegistryUrl, Servers, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
 from stream.config.traces import NO_TRACES, Traces
@@ -50,14 +39,9 @@ Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SER
 """
 
 
-@secured
+@with_common
 def serve(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    redis: Annotated[
-        str, option("--redis", "REDIS", "Redis or Valkey, where the workers store states")
-    ] = Settings.redis_url,
-    group: Annotated[str, option("--group", "GROUP", "of the workers whose states are read")] = Settings.group,
-    prefix: Prefix = DEFAULT_PREFIX,
+    servers: Servers = SERVERS,
     weights: Annotated[
         str, option("--weights", "WEIGHTS", "of the workers: a bundled name or a directory")
     ] = Settings.weights,
@@ -101,8 +85,6 @@ def serve(
         bool, typer.Option("--map", help="serve the live map, too, at /; its settings: pathcast map's PATHCAST_MAP_...")
     ] = False,
     openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
     traces: Traces = NO_TRACES,
 ) -> None:
     if openapi:
@@ -110,17 +92,7 @@ def serve(
 
         sys.stdout.buffer.write(as_json() + b"\n")
         return
-    settings = Settings(
-        bootstrap=bootstrap,
-        redis_url=redis,
-        weights=weights,
-        group=group,
-        prefix=prefix,
-        atlases=atlases,
-        registry=registry,
-        kafka=security,
-        redis=redis_security,
-    )
+    settings = servers.settings(weights=weights, atlases=atlases, registry=registry)
     address = address_of(listen, "--listen")
     keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
     log_to_stderr()

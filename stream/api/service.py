@@ -64,10 +64,11 @@ async def load(stack: AsyncExitStack, settings: Settings, how: ApiOptions) -> Lo
     """Reaches Redis and Kafka, and loads the weights. `stack` closes what was opened. Raises as `process.serve`."""
     tracer = None
     if how.traces.share:
-        from stream.tracing.opening import request_tracer
+        from stream.tracing.requests import RequestTracer
+        from stream.tracing.spans import open_sender
 
-        tracer, close = request_tracer(how.traces, SERVICE)
-        stack.callback(close)
+        tracer = RequestTracer(how.traces.share, open_sender(how.traces, SERVICE))
+        stack.callback(tracer.sender.close)
     store = RedisStore(settings)
     stack.push_async_callback(store.close)
     await _reach(store, settings)

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
+from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
 from stream.wire import Topics
 
-HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
+HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
 HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
 
@@ -37,7 +37,7 @@ from their environment variables, such as PATHCAST_WEIGHTS.
 """
 
 
-@secured
+@with_common
 def up(
     context: typer.Context,
     directory: Annotated[

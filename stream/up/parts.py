@@ -80,15 +80,15 @@ def table(
             )
             for number, door in enumerate(doors[:-1], 1)
         ),
-        Part("atlas", "atlas", ("atlas", "run", "--atlases", str(home.atlases))),
-        Part("archive", "archive", ("archive", "run", "--archive", str(home.archive)), {"pyarrow": "readers"}),
+        Part("atlas", "atlas", ("beside", "atlas", "--atlases", str(home.atlases))),
+        Part("archive", "archive", ("beside", "archive", "--archive", str(home.archive)), {"pyarrow": "readers"}),
         Part(
             "scores",
             "scores",
-            ("scores", "run", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
+            ("beside", "scores", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
         ),
-        Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
-        Part("latest", "latest", ("latest", "run")),
+        Part("guard", "guard", ("beside", "guard", *registry), wants=("scores",)),
+        Part("latest", "latest", ("beside", "latest")),
         Part(
             name="serve",
             kind="serve",
@@ -96,7 +96,7 @@ def table(
             listens=at.serve,
             paths=("/openapi.json", *(["/ (the live map)"] if shown else [])),
         ),
-        Part("arrivals", "arrivals", ("arrivals", "run", "--history", history)),
+        Part("arrivals", "arrivals", ("beside", "arrivals", "--history", history)),
         Part(
             name="ingest",
             kind="ingest",
@@ -107,7 +107,7 @@ def table(
         Part(
             name="refresh",
             kind="refresh",
-            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
+            command=("train", "refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),

@@ -61,7 +61,7 @@ class BatchOptions:
     drop_clock: float = 0.3
     # for models with places: chance that a row hides its place; rows that show it are not rotated or stretched
     drop_place: float = 0.3
-    # Files of the corpus without a real place, such as those of `pathcast synth`: their rows never show a place.
+    # Files of the corpus without a real place, such as those of `pathcast train synth`: their rows never show a place.
     invented: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

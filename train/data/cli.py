@@ -1,4 +1,4 @@
-"""`pathcast synth`: writes invented tracks to train on beside real ones. Heavy imports wait for the call."""
+"""`pathcast train synth`: writes invented tracks to train on beside real ones. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ streets, places and bus lines, which is what an atlas learns from.
 
 [bold]Examples[/]
 
-  pathcast synth --out towns.parquet
+  pathcast train synth --out towns.parquet
   pathcast train --data buses.parquet --invented towns.parquet --out runs/small
-  pathcast synth --out fleets.parquet --entities 768 --per-town 64
+  pathcast train synth --out fleets.parquet --entities 768 --per-town 64
 """
 
 

@@ -14,20 +14,8 @@ from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_and_others,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
 
 PER_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PICTURES = (".png", ".svg", ".pdf")
@@ -86,15 +74,9 @@ def _drawable(path: Path | None) -> Path | None:
     return path
 
 
-@secured
+@with_common
 def evaluate(
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     weights: Annotated[
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
@@ -183,8 +165,8 @@ def evaluate(
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
-    _, counted = sources_and_others(data, more, atlas_of, columns, from_topic)
+    sources, known = tracks.sources_and_others(fit_on)
+    _, counted = tracks.sources_and_others(atlas_of)
     from model.api import Predictor
     from model.atlas.published import MIN_VEHICLES
     from train.evaluation import run
@@ -209,7 +191,7 @@ def evaluate(
     predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+        sources += tracks.topic_snapshot(cache, reading)
         tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
         with _progress(file, hidden=as_json) as progress:

@@ -1,6 +1,6 @@
 """A challenger from a fleet's own newest days, and the decision whether it replaces what serves.
 
-cli          `pathcast refresh`
+cli          `pathcast train refresh`
 live         the same beside a running fleet: from its topic to a canary
 run          a refresh from end to end; what is written where
 parts        what trains, what regions are fitted to, the newest hours by which both are judged

@@ -19,7 +19,7 @@ from stream.api.metrics import Metrics
 from stream.http.access import PREFLIGHT, Access
 from stream.http.connections import Connections
 from stream.http.limits import Buckets
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import RequestTracer
@@ -147,7 +147,7 @@ def _guarded(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any: 
             gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
             if gate.tracer is not None and traced is not None:
                 path = None if operation is None else operation.path
-                gate.tracer.answered(traced, request.method, path, status, request.match_info.get("id", ""))
+                gate.tracer.end(traced, request.method, path, status, request.match_info.get("id", ""))
         return response
 
     return guarded

@@ -12,25 +12,16 @@ import typer
 
 from stream.api.options import KINDS, MapOptions, ServeOptions, ServerOptions
 from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    log_to_stderr,
-    option,
-    secured,
-)
+from stream.config.options import COMMON, Common, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
 
 HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
 
 This is `pathcast serve --map` without the API. It runs beside the workers, and reads what they publish: the newest
-forecasts (`pathcast latest run`; where that does not run, the forecasts of the last hour), gap fills, scores, and the
-newest atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas is drawn as
+forecasts (`pathcast beside latest`; where that does not run, those of the last hour), gap fills, scores, and the newest
+atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas is drawn as
 one.
 
 If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with
@@ -48,10 +39,9 @@ def _file(flag: str, env: str, text: str, **more: Any) -> Any:
     return option(flag, env, text, exists=True, readable=True, **more)
 
 
-@secured
+@with_common
 def show_map(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     listen: Annotated[
         str, option("--listen", "MAP_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")
     ] = "127.0.0.1:8765",
@@ -93,7 +83,6 @@ def show_map(
     nice: Annotated[
         int, option("--nice", "MAP_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
     ] = 10,
-    security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     address = address_of(listen, "--listen")
     log_to_stderr()
@@ -102,7 +91,7 @@ def show_map(
     shown = _options(source, basemap, title, max_entities, keep, stale_after, expire)
     check_free(address, "show the map")
     yield_cores(nice)
-    settings = Settings(bootstrap=bootstrap, prefix=prefix, atlases=atlases, kafka=security)
+    settings = Settings(bootstrap=common.bootstrap, prefix=common.prefix, atlases=atlases, kafka=common.security)
     server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
     asyncio.run(process.serve(ServeOptions(settings, server, map=shown), (signal.SIGTERM, signal.SIGINT)))
 

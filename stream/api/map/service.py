@@ -88,5 +88,5 @@ def find_kind(settings: Settings, how: MapOptions) -> Kind:
                 admin.partitions_of(client, topics.forecasts)
             return "forecasts"
         if latest.partitions is None:
-            raise ValueError(f"there is no topic {topics.latest} at {settings.bootstrap}: start pathcast latest run")
+            raise ValueError(f"there is no topic {topics.latest} at {settings.bootstrap}: start pathcast beside latest")
         return "latest"

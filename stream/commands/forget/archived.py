@@ -1,4 +1,4 @@
-"""Removes an entity from the archive of pings, as `pathcast archive forget` does."""
+"""Removes an entity from the archive of pings."""
 
 from __future__ import annotations
 

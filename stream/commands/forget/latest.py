@@ -1,8 +1,8 @@
 """Removes an entity from the compacted topic of newest forecasts.
 
-A null value removes the key at the next compaction, and every reader at once. `pathcast latest run` writes the entity
-again for each of its forecasts and gap fills that it has not read yet. So the null value is written when the workers
-have forgotten the entity, and that group has read all that they had written until then.
+A null value removes the key at the next compaction, and every reader at once. `pathcast beside latest` writes the
+entity again for each of its forecasts and gap fills that it has not read yet. So the null value is written when the
+workers have forgotten the entity, and that group has read all that they had written until then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stream.kafka.log import Bounds, Partition
 from stream.kafka.reading import to_end
 
 PLACE: Final = "newest forecasts"
-LOOK_S: Final = 0.5  # between two looks at what is committed: `latest run` commits once a second by default
+LOOK_S: Final = 0.5  # between two looks at what is committed: `beside latest` commits once a second by default
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class Newest:
             places = [TopicPartition(*place) for place, (begin, end) in ends.items() if begin < end]
             committed = partial(_committed, client, self.group, places)
             if self._is_unused(client) and not committed():
-                return ""  # `latest run` does not run here
+                return ""  # `beside latest` does not run here
             left = await unread(ends, committed, time.monotonic() + wait_s)
         if not left:
             return ""
         where = ", ".join(map(str, left))
-        return f"partition {where}: latest run (group {self.group}) has not read all forecasts, and may write it again"
+        return f"partition {where}: `latest` (group {self.group}) has not read all forecasts, and may write it again"
 
     def _is_unused(self, client: Any) -> bool:
         """Returns whether nobody ever wrote the topic."""

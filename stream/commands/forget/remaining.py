@@ -30,8 +30,8 @@ def elsewhere() -> list[Finding]:
         Finding(
             "atlas, counts in Redis",
             Outcome.STAYS,
-            "its last pings are dropped with its states, where `atlas run` is at work",
-            "sums by map cell name nobody and stay for --retention; to count without it: atlas run --anew --without",
+            "its last pings are dropped with its states, where `beside atlas` is at work",
+            "sums by map cell name nobody and stay for --atlas-retention; to count without it: --anew --without",
         ),
         Finding(
             "atlas, versions",

@@ -24,9 +24,10 @@ class What:
     entity_id: str
     settings: Settings  # of the workers: Kafka, Redis, group and prefix
     archive: str | None = None
-    latest_group: str | None = None  # of `latest run`; None: its default
+    latest_group: str | None = None  # of `beside latest`; None: its default
     wait_s: float = 60.0
     dry_run: bool = False
+    archive_only: bool = False
 
 
 async def forget(what: What) -> list[Finding]:
@@ -34,6 +35,8 @@ async def forget(what: What) -> list[Finding]:
 
     A place that is not reached is a finding; the others are gone through all the same. It may be called again.
     """
+    if what.archive_only and what.archive is not None:
+        return [await _attempt(archived.PLACE, _archived(what, what.archive))]
     settings = what.settings
     found = []
     try:

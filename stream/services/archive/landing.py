@@ -218,7 +218,7 @@ class Owned:
         )
 
     def _newest(self) -> Manifest:
-        """Returns the valid manifest, which may be of `archive forget`. Raises Fenced if it is of another owner."""
+        """Returns the valid manifest, which may be of `forget --archive`. Raises Fenced if it is of another owner."""
         found = self._catalog.manifest(self._manifest.partition)
         if found.epoch != self._manifest.epoch:
             raise Fenced(f"{found.topic}/{found.partition} has another owner: epoch {found.epoch}")

@@ -71,7 +71,7 @@ def config_of(raw: bytes) -> Spoil:
         (with_config(window=10**9), "window must be at most"),
         (with_config(mlp_ratio=10**6), "mlp_ratio must be at most"),
         (with_config(patch=10**9), "patch must be at most"),
-        (with_config(cells=5), "cells must be 0, got 5: only `pathcast experiment regions`"),
+        (with_config(cells=5), "cells must be 0, got 5: only `pathcast train experiment regions`"),
         (with_config(places=10**9), "places must be in"),
         (with_config(d=10**4000), "d has more digits than any size"),
         (with_config(damping_s=10**400), "damping_s has more digits"),

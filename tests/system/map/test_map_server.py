@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -20,19 +19,13 @@ import pytest
 import redis_server
 from map_process import MAP, base_of, status_of
 from map_rig import Events
-from pathcast_process import environment, eventually
+from pathcast_process import COMMAND, environment, eventually
 from worker_process import Worker, assert_all_live
 
 from stream.config.http_access import MAP_TOKEN
 from stream.kafka import admin
 from stream.wire import Ping, Topics, dumps
 
-LATEST = [
-    sys.executable,
-    "-c",
-    "from stream.commands import main; from stream.services.latest.cli import app; main.build = lambda: app; "
-    "main.main()",
-]
 SECRET = "0123456789abcdef"
 AUTHORIZATION = {"Authorization": f"Bearer {SECRET}"}
 T0 = 1_700_000_000_000
@@ -64,11 +57,18 @@ def scene(kafka: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
     topics, where = Topics.of(prefix), {"bootstrap": kafka, "prefix": prefix}
     with redis_server.running(lambda line: None) as redis_url:
         how = {**where, "redis": redis_url, "weights": weights, "group": prefix, "partitions": 2}
-        latest_command = ("run", f"--bootstrap={kafka}", f"--prefix={prefix}", "--expire=10m", "--max-rate=20")
+        latest_command = (
+            "beside",
+            "latest",
+            f"--bootstrap={kafka}",
+            f"--prefix={prefix}",
+            "--expire=10m",
+            "--max-rate=20",
+        )
         with Worker(folder / "worker.log", **how, checkpoint_ms=200) as worker:
             worker.wait_until_ready()
             clean = environment()
-            with Worker(folder / "latest.log", program=LATEST, command=latest_command, environment=clean) as latest:
+            with Worker(folder / "latest.log", program=COMMAND, command=latest_command, environment=clean) as latest:
                 latest.wait_for("is ours", 300)
                 count = iter(range(100))
 

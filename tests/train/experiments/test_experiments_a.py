@@ -74,7 +74,9 @@ def test_the_command_writes_a_report_that_names_it(lab: Lab, tmp_path: Path, mon
     torch.set_num_threads(before)
     assert result.exit_code == 0, result.output
     facts = json.loads((out / "autoencoder.json").read_text())
-    assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
+    assert facts["command"] == "pathcast train experiment autoencoder --data town.parquet away.parquet " + " ".join(
+        options
+    )
     assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
 
@@ -101,7 +103,9 @@ def test_the_command_takes_what_train_and_evaluate_take(
     result = experiment(lab, out, "overfit", "--data", f"tdrive:{taxis}", str(theirs), "--columns", columns)
     assert result.exit_code == 0, result.output
     assert seen == [(["tdrive:release", "theirs.csv"], [2, 1])]
-    command = "`pathcast experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    command = (
+        "`pathcast train experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    )
     assert command in (out / "overfit.md").read_text()
     result = experiment(lab, out, "overfit", "--data", "nonsense:file")
     assert result.exit_code == 2

@@ -30,7 +30,7 @@ def saved(at: Path, network: Network | None = None, *trained: Trained) -> Path:
     """Writes weights with a statement that is theirs."""
     save_pretrained(network or build(TINY, 0), at, "a card")
     version = from_pretrained(at).fingerprint().hex()
-    statement.write(Statement(version, "", "pathcast refresh", 0, 10, "0.1.0", trained or (BEFORE,)), at)
+    statement.write(Statement(version, "", "pathcast train refresh", 0, 10, "0.1.0", trained or (BEFORE,)), at)
     return at
 
 

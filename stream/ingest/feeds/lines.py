@@ -1,12 +1,30 @@
-"""Cuts a stream of bytes into lines. It knows nothing of where they come from."""
+"""Cuts a stream of bytes into lines, and has a reader read them. It knows nothing of where they come from."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
-MAX_LINE_BYTES: Final = (
-    4096  # an NMEA sentence has 82 characters, with a TAG block 160; a TPV report of gpsd under 1,536
-)
+from stream.adapters.live.parsed import Piece, Reader
+
+# Of an NMEA sentence 82 characters, with a TAG block 160; of a TPV report of gpsd under 1,536.
+MAX_LINE_BYTES: Final = 4096
+
+
+class Came(NamedTuple):
+    """One thing that came: a line or a datagram."""
+
+    raw: bytes
+    ms: int  # when, in ms since 1970 UTC
+    via: str = ""  # from where, if there are several
+
+
+Read = Callable[[Came], Iterable[Piece]]
+
+
+def by_line(read: Reader) -> Read:
+    """Returns the reader of a format whose messages are a line each."""
+    return lambda came: [Piece(parsed, came.raw) for parsed in read(came.raw, came.ms)]
 
 
 class Lines:

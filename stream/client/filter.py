@@ -1,13 +1,53 @@
-"""Which records a subscription wants: from when on, of which entities, in which box, and each once. Pure."""
+"""Chooses the records that a subscription hands out: of which kind, since when, of which entities, in which box, and
+each once. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from stream.config.times import span_s
+from stream.wire import Forecast, GapFill, Topics, loads_forecast, loads_gapfill
+
+T = TypeVar("T")
+Place = tuple[float, float]  # latitude, longitude; degrees
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """Holds what a subscription has to know about one kind of record."""
+
+    name: str  # for people
+    topic: Callable[[Topics], str]
+    loads: Callable[[bytes], T]  # raises msgspec.DecodeError, or ValidationError, which is one
+    id_of: Callable[[T], str]  # a copy has the same
+    places: Callable[[T], Iterable[Place]]  # a box takes the record if it holds one of these
+
+
+def _path_of(fill: GapFill) -> Iterable[Place]:
+    yield fill.start.lat, fill.start.lon
+    yield fill.end.lat, fill.end.lon
+    for point in fill.points:
+        yield point.lat, point.lon
+
+
+FORECASTS: Final = Kind[Forecast](
+    name="forecast",
+    topic=lambda topics: topics.forecasts,
+    loads=loads_forecast,
+    id_of=lambda forecast: forecast.forecast_id,
+    places=lambda forecast: ((forecast.anchor.lat, forecast.anchor.lon),),
+)
+GAP_FILLS: Final = Kind[GapFill](
+    name="gap fill",
+    topic=lambda topics: topics.gapfills,
+    loads=loads_gapfill,
+    id_of=lambda fill: f"{fill.gap_id}/{fill.revision}",  # a later revision is news
+    places=_path_of,
+)
+
 
 EARLIEST: Final = "earliest"
 

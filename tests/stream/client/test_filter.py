@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stream.client.choosing import Box, Seen, Since, Wanted
+from stream.client.filter import Box, Seen, Since, Wanted
 
 NOW_MS = 1_700_000_000_000
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.ingest.feeds.framing import Lines
+from stream.ingest.feeds.lines import Lines
 
 
 @given(st.lists(st.binary(max_size=30)), st.randoms(use_true_random=False))
