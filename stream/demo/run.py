@@ -25,10 +25,9 @@ from stream.demo.board import Board
 from stream.demo.parts import MAP_READY_S, READY_S, Failed, Running
 from stream.kafka import admin
 from stream.up import embedded
-from stream.up.parts import Part, environment, map_part
+from stream.up.parts import environment, map_part, worker_part
 from stream.up.ports import MAP_PORT
 from stream.wire import Topics
-from stream.worker.cli import READY
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
@@ -87,7 +86,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
         env = environment(plain, bootstrap, redis_url, PREFIX, PLAIN_KAFKA, PLAIN_REDIS)
         given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
         given += ["--atlases", str(folder)] if before else []
-        worker = Running(Part("worker", "worker", ("worker", *given)), env, READY)
+        worker = Running(worker_part("worker", *given), env)
         stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
@@ -125,7 +124,7 @@ def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Scr
     end. The topics must exist."""
     address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
     part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
-    live_map = Running(part, env, f"listening at http://{address}")
+    live_map = Running(part, env)
     stack.callback(live_map.stop)
     with suppress(Failed):
         live_map.wait_until_ready(show, MAP_READY_S)

@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 
 from stream.config.http_access import TOKEN, Address
 from stream.http.access import Access
-from stream.http.connections import Connections
+from stream.http.limits import Connections
 from stream.http.server import Listening
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,7 @@ from stream.api.http.requests import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.http.access import PREFLIGHT, Access
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
+from stream.http.limits import Buckets, Connections
 from stream.tracing import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it

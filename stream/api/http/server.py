@@ -17,8 +17,7 @@ from stream.api.http.application import Gate, Handler, Pages, application
 from stream.api.live.open_streams import OpenStreams
 from stream.api.options import ServerOptions
 from stream.config.http_access import Address
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
+from stream.http.limits import Buckets, Connections
 from stream.http.server import Listening
 
 JSON: Final = "application/json"

@@ -22,14 +22,14 @@ from stream.api.map.fleet.entity import Entity
 from stream.api.map.fleet.errors import rows
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.fleet.rendering import entity_json
-from stream.api.map.metrics import STREAM
 from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, SearchQuery, StreamQuery
 from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
 from stream.api.messages import Nothing
 
-STREAMS: Final = {"stream": STREAM}  # routes, and their kind in the metrics
+STREAM: Final = "events"  # the kind of the stream in the metrics
+STREAMS: Final = {"stream": STREAM}  # by its route
 HINT: Final = "/ is the page; stream/api/map/routes.py has what else there is"
 REGIONS: Final = (0.5, 0.9)
 FORMERS: Final = 30  # that are told of an entity

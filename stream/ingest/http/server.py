@@ -24,8 +24,7 @@ from aiohttp import hdrs, web
 from stream.config.http_access import Address
 from stream.config.security import Refused
 from stream.http.access import HEADERS
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
+from stream.http.limits import Buckets, Connections
 from stream.http.server import Listening
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.webhooks import Webhook, counted

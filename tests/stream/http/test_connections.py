@@ -10,7 +10,7 @@ import raw_client
 from aiohttp import web
 
 from stream.config.http_access import Address
-from stream.http.connections import Connections
+from stream.http.limits import Connections
 from stream.http.server import Listening
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

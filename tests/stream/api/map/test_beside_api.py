@@ -20,7 +20,7 @@ from stream.api.cli import serve
 from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.map import handlers as map_handlers
-from stream.api.map import metrics as map_metrics
+from stream.api.map import service as map_metrics
 from stream.api.map.access import MapAccess
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
