@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from stream.api.messages import MAX_WATCHED, AnswerPart, BBox, EntityId, RequestPart
+from stream.http.problems import Problem
 from stream.wire import Forecast
 
 
@@ -40,17 +41,6 @@ class WatchMessage(RequestPart, frozen=True, kw_only=True):
     type: Literal["watch"]
     bbox: BBox | None = None
     entity: Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=MAX_WATCHED)] = ()
-
-
-class Problem(AnswerPart, frozen=True, kw_only=True):
-    """An error (RFC 9457). `came` is what was sent, `expected` what should have been."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    came: str | None = None
-    expected: str | None = None
 
 
 class ProblemMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="problem"):

@@ -16,7 +16,6 @@ from stream.api import messages as m
 from stream.api.answers.questions import Answer, Question, Questions
 from stream.api.answers.tracks import Tracks
 from stream.api.http.application import TICKET, Gate, Handler, Pages
-from stream.api.http.problems import Refusal
 from stream.api.http.requests import decode, read_body, read_box, read_entity, read_query
 from stream.api.http.server import Server
 from stream.api.http.tickets import VALID_S
@@ -27,6 +26,7 @@ from stream.api.live.watching import Watch
 from stream.api.openapi import as_json
 from stream.api.operations import GEO_JSON, JSON, OPERATIONS
 from stream.config.settings import DEFAULT_HORIZONS_S
+from stream.http.problems import Refusal
 from stream.services.arrivals.estimate import estimate
 from stream.wire import AtlasRef, ModelRef
 from stream.wire.arrivals import Circle

@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from stream.api.events import Problem, WatchMessage
-from stream.api.http.problems import CONTENT_TYPE, KINDS
+from stream.api.events import WatchMessage
 from stream.api.operations import EVENTS, OPERATIONS, Operation
+from stream.http.problems import CONTENT_TYPE, KINDS, Problem
 
 VERSION: Final = "3.1.0"
 SCHEME: Final = "token"

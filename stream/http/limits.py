@@ -84,8 +84,8 @@ class Connections:
 
 
 class Buckets:
-    """A bucket for each client, with `burst` tokens at first and `rate_per_s` more every second, up to `burst`. Time is an
-    argument."""
+    """A bucket for each client, with `burst` tokens at first and `rate_per_s` more every second, up to `burst`. Time is
+    an argument."""
 
     def __init__(self, rate_per_s: float, burst: float, most: int = MAX_CLIENTS) -> None:
         if rate_per_s <= 0 or burst < 1:

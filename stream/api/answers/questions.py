@@ -17,11 +17,11 @@ from stream.api.answers.forecasts import StateForecast, StateQuestion, forecast_
 from stream.api.answers.networks import Networks
 from stream.api.answers.states import States, StoredRecord
 from stream.api.answers.tracks import to_stored
-from stream.api.http.problems import Refusal
 from stream.api.messages import MAX_HORIZON_S, Point
 from stream.engine.entities import quarantine, stored_entity
 from stream.engine.entities.stored_entity import RecordError, Stored
 from stream.engine.entities.table import windows
+from stream.http.problems import Refusal
 
 log = logging.getLogger(__name__)
 

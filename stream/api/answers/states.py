@@ -16,8 +16,8 @@ from typing import Final, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from stream.api.http.problems import Refusal
 from stream.config.security import Refused
+from stream.http.problems import Refusal
 from stream.kafka.partitioner import partition_of
 from stream.store.base import Partition
 

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from model.api import Predictor
-from stream.api.http.problems import Refusal
 from stream.api.messages import FilledGap, FilledPoint, FilledTrack, LeftOut, Point
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
 from stream.engine.entities.stored_entity import Stored
+from stream.http.problems import Refusal
 from stream.store.base import MemoryStore, Partition
 from stream.tracks.fix import pack
 from stream.tracks.track import Policy, Track, observe

@@ -1,6 +1,5 @@
-"""The server of the API and the map: its routes, limits and errors.
+"""The server of the API and the map: its routes and limits. Errors are in stream/http/problems.
 
-problems      errors as application/problem+json (RFC 9457)
 requests      reads parameters and bodies into types
 tickets       what opens a stream in the token's place, once
 server        what the API and the map share: address, bounds, health, the page of metrics

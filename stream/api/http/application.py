@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
-from stream.api.http.problems import Refusal
 from stream.api.http.requests import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.http.access import PREFLIGHT, Access
 from stream.http.limits import Buckets, Connections
+from stream.http.problems import Refusal
 from stream.tracing import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it

@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 from aiohttp import web
 
-from stream.api.http.problems import Refusal
 from stream.api.live.newest import Box
 from stream.api.messages import OfEntity
+from stream.http.problems import Refusal
 from stream.wire.escape import shown
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 from aiohttp import WSMsgType, web
 
-from stream.api.http.problems import Refusal
+from stream.api.events import ProblemMessage
 from stream.api.live.newest import Newest
 from stream.api.live.watching import PAGE, Message, Watch
+from stream.http.problems import Refusal
 
 SLOW_S: Final = 10.0
 HEARTBEAT_S: Final = 15.0
@@ -133,7 +135,8 @@ async def socket(
             try:
                 watch = rewatch(said.data)
             except Refusal as refusal:
-                await in_time(response.send_str(refusal.message().decode()))
+                problem = msgspec.json.encode(ProblemMessage(problem=refusal.problem))
+                await in_time(response.send_str(problem.decode()))
                 continue
             sending.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):

@@ -12,7 +12,6 @@ import msgspec
 from aiohttp import hdrs, web
 
 from stream.api.http.application import Gate, Handler, Pages
-from stream.api.http.problems import Refusal
 from stream.api.http.requests import read_box, read_entity, read_query
 from stream.api.http.server import JSON, Server
 from stream.api.live.topics import now_ms
@@ -27,6 +26,7 @@ from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
 from stream.api.messages import Nothing
+from stream.http.problems import Refusal
 
 STREAM: Final = "events"  # the kind of the stream in the metrics
 STREAMS: Final = {"stream": STREAM}  # by its route

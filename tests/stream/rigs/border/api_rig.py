@@ -18,10 +18,8 @@ from stream.api.answers.networks import Networks
 from stream.api.answers.questions import Questions
 from stream.api.answers.states import States
 from stream.api.answers.tracks import Tracks
-from stream.api.events import Problem
 from stream.api.handlers import Handlers
 from stream.api.http.application import Gate
-from stream.api.http.problems import PREFIX
 from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
@@ -29,6 +27,7 @@ from stream.api.metrics import Metrics
 from stream.api.options import ServerOptions
 from stream.config.http_access import Address
 from stream.http.access import Access
+from stream.http.problems import PREFIX, Problem
 from stream.store.base import Partition, Store
 from stream.wire import Outgoing
 
