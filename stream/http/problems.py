@@ -71,9 +71,9 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(detail)
         status, title = (KINDS | KINDS_OF_INGEST)[kind]
-        said = None if came is None else shown(came)
+        shown_came = None if came is None else shown(came)
         self.problem = Problem(
-            type=PREFIX + kind, title=title, status=status, detail=detail, came=said, expected=expected
+            type=PREFIX + kind, title=title, status=status, detail=detail, came=shown_came, expected=expected
         )
         self.headers = headers
 

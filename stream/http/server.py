@@ -20,7 +20,7 @@ MAX_HEADERS: Final = 64
 Answers = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Listening:
+class HttpServer:
     """The server of an application, or of one function that answers every request."""
 
     def __init__(

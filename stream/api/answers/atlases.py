@@ -1,4 +1,4 @@
-"""The atlas that a state's last ping asked. The models topic says which version answers which offset."""
+"""Finds the atlas that answers a state's last ping, as the models topic says for its offset."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class Atlases:
 
     async def _load(self, version: str) -> None:
         try:
-            found = await asyncio.to_thread(Atlas.load, path_of(self._folder, version))
-            if found.version != version:
-                raise AtlasError(f"it is version {found.version}")
+            atlas = await asyncio.to_thread(Atlas.load, path_of(self._folder, version))
+            if atlas.version != version:
+                raise AtlasError(f"it is version {atlas.version}")
         except (OSError, AtlasError) as error:
             if version not in self._failed_s:
                 log.warning("atlas %s cannot be loaded, and is tried again when it is asked: %s", version, error)
@@ -89,7 +89,7 @@ class Atlases:
         finally:
             del self._loading[version]
         self._failed_s.pop(version, None)
-        self._loaded[version] = found
+        self._loaded[version] = atlas
         while len(self._loaded) > MOST:
             self._loaded.popitem(last=False)
 

@@ -43,7 +43,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    said: StateForecast
+    state_forecast: StateForecast
     stored: Stored
     partition: int
     network: Predictor
@@ -121,8 +121,8 @@ class Questions:
     def _forecast_track(self, points: Sequence[Point], horizons_s: tuple[float, ...]) -> Answer:
         network, now_ms = self._networks.own, self._clock_ms()
         stored = to_stored(points, network.history, now_ms)
-        (said,) = forecast_states(network, [StateQuestion(stored, horizons_s)])
-        return Answer(said, stored, -1, network, None, now_ms)
+        (state_forecast,) = forecast_states(network, [StateQuestion(stored, horizons_s)])
+        return Answer(state_forecast, stored, -1, network, None, now_ms)
 
     async def run(self) -> None:
         """Answers until it is cancelled."""
@@ -150,8 +150,8 @@ class Questions:
         by_network: defaultdict[Predictor, list[_Ready]] = defaultdict(list)
         for one in batch:
             try:
-                found = records[one.question.entity_id]
-                partition, stored = self._usable(one.question.entity_id, found, now_ms)
+                record = records[one.question.entity_id]
+                partition, stored = self._usable(one.question.entity_id, record, now_ms)
                 asking = StateQuestion(stored, self._horizons(one.question, stored, now_ms))
             except Refusal as refusal:
                 _fail([one], refusal)
@@ -170,19 +170,19 @@ class Questions:
             by_network[network].append((one, partition, atlas, asking))
         for network, group in by_network.items():
             some = [asking for *_, asking in group]
-            said = await asyncio.get_running_loop().run_in_executor(self.thread, forecast_states, network, some)
-            for (one, partition, atlas, asking), answer in zip(group, said, strict=True):
+            forecasts = await asyncio.get_running_loop().run_in_executor(self.thread, forecast_states, network, some)
+            for (one, partition, atlas, asking), answer in zip(group, forecasts, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(Answer(answer, asking.stored, partition, network, atlas, now_ms))
 
-    def _usable(self, entity_id: str, found: StoredRecord | None, now_ms: int) -> tuple[int, Stored]:
+    def _usable(self, entity_id: str, record: StoredRecord | None, now_ms: int) -> tuple[int, Stored]:
         """Returns the partition and the parts of a stored record. Raises Refusal."""
-        if found is None:
+        if record is None:
             raise Refusal("unknown_entity", "no worker has a state of this entity", came=entity_id)
-        if quarantine.is_one(found.raw):
+        if quarantine.is_one(record.raw):
             raise Refusal("unusable_state", "its pings are in quarantine: see its dead letters", came=entity_id)
         try:
-            stored = stored_entity.loads(entity_id, found.raw)
+            stored = stored_entity.loads(entity_id, record.raw)
         except RecordError as error:
             raise Refusal("unusable_state", f"its stored record is refused: {error}", came=entity_id) from None
         age_ms = now_ms - int(windows(stored.track.window)["ts_ms"][-1])
@@ -193,7 +193,7 @@ class Questions:
                 came=entity_id,
                 expected=f"a ping within {self._stale_ms / 1000:.0f} s (--stale-after)",
             )
-        return found.partition, stored
+        return record.partition, stored
 
     def _horizons(self, question: Question, stored: Stored, now_ms: int) -> tuple[float, ...]:
         """Returns the horizons in seconds from the entity's last ping."""

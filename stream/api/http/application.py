@@ -62,8 +62,8 @@ class Gate:
 
     def client(self, request: web.BaseRequest) -> str:
         """Returns by what a client's requests are counted."""
-        if self.behind_proxy and (said := request.headers.getall("X-Forwarded-For", [])):
-            return said[-1].rpartition(",")[2].strip()[:64]
+        if self.behind_proxy and (addresses := request.headers.getall("X-Forwarded-For", [])):
+            return addresses[-1].rpartition(",")[2].strip()[:64]
         return request.remote or ""
 
     def count(self, request: web.BaseRequest) -> None:

@@ -101,14 +101,14 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: _plain(field.type) for field in info.fields}
 
 
-def _plain(found: Any) -> Any:
+def _plain(kind: Any) -> Any:
     """Returns the type without None and without what a Meta adds."""
-    if isinstance(found, msgspec.inspect.Metadata):
-        return _plain(found.type)
-    if isinstance(found, msgspec.inspect.UnionType):
-        (one,) = (part for part in found.types if not isinstance(part, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _plain(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        (one,) = (part for part in kind.types if not isinstance(part, msgspec.inspect.NoneType))
         return _plain(one)
-    return found
+    return kind
 
 
 def _is_list(field: Any) -> bool:
@@ -177,27 +177,27 @@ def _expected(error: Exception, kind: type[msgspec.Struct]) -> str | None:
     if text.startswith("Invalid enum value") and (named := re.search(r"`\$\.([a-z_]+)", text)) is not None:
         field = _fields(kind).get(named[1])
         return " or ".join(map(repr, field.values)) if isinstance(field, msgspec.inspect.LiteralType) else None
-    found = re.match(r"Expected (.*?)(?:, got .*?)?(?: - at .*)?$", text)
-    return found[1] if found is not None else None
+    match = re.match(r"Expected (.*?)(?:, got .*?)?(?: - at .*)?$", text)
+    return match[1] if match is not None else None
 
 
 def _came(error: Exception, given: Mapping[str, list[str]]) -> object:
     """Returns the values of the parameter that msgspec complains of."""
-    found = re.search(r"`\$\.([a-z_]+)", str(error))
-    values = None if found is None else given.get(found[1])
+    match = re.search(r"`\$\.([a-z_]+)", str(error))
+    values = None if match is None else given.get(match[1])
     return None if values is None else (values[0] if len(values) == 1 else values)
 
 
 def _member(raw: bytes | str, error: Exception) -> object:
     """Returns what stands in the body at the place that msgspec complains of; None if that is not one value."""
-    found = re.search(r"- at `\$((?:\.[A-Za-z_]+|\[[0-9]+\])*)`", str(error))
-    if found is None:
+    match = re.search(r"- at `\$((?:\.[A-Za-z_]+|\[[0-9]+\])*)`", str(error))
+    if match is None:
         return None
     try:
         value: Any = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    for name, index in re.findall(r"\.([A-Za-z_]+)|\[([0-9]+)\]", found[1]):
+    for name, index in re.findall(r"\.([A-Za-z_]+)|\[([0-9]+)\]", match[1]):
         try:
             value = value[name] if name else value[int(index)]
         except (KeyError, IndexError, TypeError):

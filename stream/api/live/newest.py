@@ -253,12 +253,12 @@ class Newest:
 
     def gone_since(self, change: int) -> list[Gone]:
         """Returns the entities that left the table after this change, which must not be below `forgotten`."""
-        found: list[Gone] = []
+        gone: list[Gone] = []
         for one in reversed(self._gone):
             if one.change <= change:
                 break
-            found.append(one)
-        return found[::-1]
+            gone.append(one)
+        return gone[::-1]
 
     async def changed(self, since: int) -> None:
         """Returns when there is a change after this one."""

@@ -129,11 +129,11 @@ async def socket(
                 with suppress(ConnectionError):
                     await sending
                 return
-            said = listening.result()
-            if said.type is not WSMsgType.TEXT:
+            message = listening.result()
+            if message.type is not WSMsgType.TEXT:
                 return
             try:
-                watch = rewatch(said.data)
+                watch = rewatch(message.data)
             except Refusal as refusal:
                 problem = msgspec.json.encode(ProblemMessage(problem=refusal.problem))
                 await in_time(response.send_str(problem.decode()))

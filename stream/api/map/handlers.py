@@ -161,8 +161,8 @@ class Handlers:
         )
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = read_query(request, StreamQuery)
-        view = View(self._fleet, read_box(asked.bbox), asked.entity)
+        query = read_query(request, StreamQuery)
+        view = View(self._fleet, read_box(query.bbox), query.entity)
         response = web.StreamResponse()
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
@@ -184,32 +184,32 @@ class Handlers:
 
     async def entity(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
-        entity_id, found = self._find_entity(request)
+        entity_id, entity = self._find_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
-        about = self._about(found)
-        whole = entity_json(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
+        about = self._about(entity)
+        whole = entity_json(entity_id, entity.moment, stale=self._is_stale(entity), track=entity.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
     def _find_entity(self, request: web.Request) -> tuple[str, Entity]:
         entity_id = read_entity(request)
-        found = self._fleet.get(entity_id)
-        if found is None:
+        entity = self._fleet.get(entity_id)
+        if entity is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
-        return entity_id, found
+        return entity_id, entity
 
     async def passages(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
-        _, found = self._find_entity(request)
-        moment = found.moment
+        _, entity = self._find_entity(request)
+        moment = entity.moment
         if moment.atlas is None or not moment.passages:
             return _json({"version": None, "passages": []})
-        return _json(await self._streets.compare(moment.atlas, found.track()))
+        return _json(await self._streets.compare(moment.atlas, entity.track()))
 
-    def _is_stale(self, found: Entity) -> bool:
-        return self._fleet.is_stale(found.moment.ts, self._now_ms())
+    def _is_stale(self, entity: Entity) -> bool:
+        return self._fleet.is_stale(entity.moment.ts, self._now_ms())
 
-    def _about(self, found: Entity) -> bytes:
-        compared = found.compared()
+    def _about(self, entity: Entity) -> bytes:
+        compared = entity.compared()
         former = [
             {name: getattr(one, name) for name in FORMER} for one in sorted(compared, key=lambda one: one.at)[-FORMERS:]
         ]
@@ -219,18 +219,18 @@ class Handlers:
         return _json({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
 
     async def history(self, request: web.Request) -> web.Response:
-        asked = read_query(request, HistoryQuery)
+        query = read_query(request, HistoryQuery)
         first = self._now_ms() - int(self._shown.keep_s * 1000)
-        if asked.at < first:
+        if query.at < first:
             expected = f"a time from {first} on"
-            raise Refusal("bad_parameter", "nothing is kept of that time", came=asked.at, expected=expected)
-        found = self._fleet.then(read_box(asked.bbox), asked.at, MOST)
-        body = b'{"now_ms":%d,"entities":[%s]}' % (asked.at, b",".join(found))
+            raise Refusal("bad_parameter", "nothing is kept of that time", came=query.at, expected=expected)
+        entities = self._fleet.then(read_box(query.bbox), query.at, MOST)
+        body = b'{"now_ms":%d,"entities":[%s]}' % (query.at, b",".join(entities))
         return web.Response(body=body, content_type=JSON)
 
     async def atlas(self, request: web.Request) -> web.Response:
-        asked = read_query(request, AtlasQuery)
-        return _json(self._streets.flows(read_box(asked.bbox), asked.cells))
+        query = read_query(request, AtlasQuery)
+        return _json(self._streets.flows(read_box(query.bbox), query.cells))
 
     async def learning(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)

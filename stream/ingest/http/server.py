@@ -27,7 +27,7 @@ from stream.config.security import Refused
 from stream.http.access import HEADERS
 from stream.http.limits import Buckets, Connections
 from stream.http.problems import Refusal
-from stream.http.server import Listening
+from stream.http.server import HttpServer
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.webhooks import Webhook, counted
 from stream.ingest.publishing.sink import Sink, Unavailable
@@ -64,7 +64,7 @@ async def listening(
     """
     connections = Connections(limits.connections, quiet_s=IDLE_S)
     handler = _Handler(webhooks, guards, limits, sink, connections)
-    server = Listening(handler.answer, connections, stop_s=STOP_S)
+    server = HttpServer(handler.answer, connections, stop_s=STOP_S)
     handler.address = await server.start(address)
     try:
         yield handler

@@ -93,13 +93,15 @@ class Streets:
         """Returns the most travelled ways that begin in a box."""
         if self.ways is None:
             return {"version": None, "flows": [], "max_count": 0}
-        found = self.ways
-        rows = np.arange(len(found.n)) if box is None else np.flatnonzero(box.contains(found.lat, found.lon))
+        streets = self.ways
+        rows = np.arange(len(streets.n)) if box is None else np.flatnonzero(box.contains(streets.lat, streets.lon))
         if len(rows) > most:
-            rows = rows[np.argpartition(-found.n[rows], most)[:most]]
-        rows = rows[np.argsort(-found.n[rows], kind="stable")]
-        columns = [np.round(one[rows], 6).tolist() for one in (found.lat, found.lon, found.to_lat, found.to_lon)]
-        counts = np.round(found.n[rows], 2).tolist()
+            rows = rows[np.argpartition(-streets.n[rows], most)[:most]]
+        rows = rows[np.argsort(-streets.n[rows], kind="stable")]
+        columns = [
+            np.round(one[rows], 6).tolist() for one in (streets.lat, streets.lon, streets.to_lat, streets.to_lon)
+        ]
+        counts = np.round(streets.n[rows], 2).tolist()
         flows = list(zip(*columns, counts, strict=True))
         return {"version": self.version, "flows": flows, "max_count": max(counts, default=0)}
 

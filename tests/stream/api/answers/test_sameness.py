@@ -130,8 +130,8 @@ async def test_a_state_of_weights_in_the_registry_is_answered_by_them(rig: Rig, 
         assert not old.done()
         go_on.set()
         found = await old
-    assert (new.network.version, new.said.cache) == (other.version, "hit")
-    assert (found.network.version, found.said.cache) == (rig.engine.model.version, "hit")
+    assert (new.network.version, new.state_forecast.cache) == (other.version, "hit")
+    assert (found.network.version, found.state_forecast.cache) == (rig.engine.model.version, "hit")
 
 
 async def test_a_state_of_weights_that_cannot_be_had_is_rebuilt_from_its_window(rig: Rig, make_predictor: Any) -> None:
@@ -142,9 +142,9 @@ async def test_a_state_of_weights_that_cannot_be_had_is_rebuilt_from_its_window(
         found = await asker.ask(Question("bus-1", HORIZONS))
     twin = Rig(lambda: make_predictor(2))
     due = forecasts(await twin.feed(*steady("bus-1", 20)))[-1]
-    assert (found.said.cache, found.network.version) == ("rebuilt", ours.version)
-    assert found.said.forecast is not None
-    assert json.loads(msgspec.json.encode(found.said.forecast.horizons)) == due["horizons"]
+    assert (found.state_forecast.cache, found.network.version) == ("rebuilt", ours.version)
+    assert found.state_forecast.forecast is not None
+    assert json.loads(msgspec.json.encode(found.state_forecast.forecast.horizons)) == due["horizons"]
     assert ModelRef(ours.name, ours.version) == ModelRef(**due["model"])
 
 
@@ -166,7 +166,7 @@ async def test_seconds_from_now_count_from_the_last_ping_what_has_passed_since(r
     async with running(asker):
         now = await asker.ask(Question("bus-1", (60.0,), since_now=True))
         plain = await asker.ask(Question("bus-1", (105.5,)))
-    assert now.said == plain.said
+    assert now.state_forecast == plain.state_forecast
 
 
 def test_a_number_that_is_not_finite_is_an_error(make_predictor: Any) -> None:
