@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Final, Self
 
 FINGERPRINT_BYTES: Final = 8
-KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.positions
+KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.transformer
 MAX_LEARNED: Final = 512  # pings: as in GPT-2, the encoding ends with its table
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; a larger number is a mistake
 # Upper limits of the sizes: far above `small`, and small enough that a config alone, before any weights are read, takes

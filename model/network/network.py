@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,8 +15,7 @@ from model.kinematics import features, queries
 from model.kinematics.geo import E7, F64, moved_deg
 from model.kinematics.queries import Question
 from model.network.calibration import Calibration
-from model.network.gap_head import GapHead
-from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, combine
+from model.network.heads import Asked, ForecastHead, GapHead, IntervalHead, Spread, combine
 from model.network.places import Found
 from model.network.transformer import Trunk
 
@@ -93,3 +93,31 @@ def asked(question: Question, dtype: torch.dtype, device: torch.device | None = 
     features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
     tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
     return Asked(features_.to(device=device, dtype=torch.float32), *tensors)
+
+
+# Layers that read the map's vectors. They are zero at first, so that what the table holds changes no answer.
+READERS: Final = ("trunk.places.out.", "gap.from_place.", "gap.from_ends.", "gap.second.last.")
+# All weights that come with a map: the table, and layers.
+NEW: Final = ("trunk.places.", "gap.from_place.", "gap.from_ends.", "gap.second.")
+
+
+def is_new(name: str) -> bool:
+    """Returns whether a weight of that name comes with a map."""
+    return name.startswith(NEW)
+
+
+@torch.no_grad()
+def with_map(network: Network, places: int, seed: int) -> Network:
+    """Returns a copy of a network without a map that has one of at most `places` cells and gives the same answers. It
+    knows no cell yet (`Places.know`).
+
+    Raises ValueError where the network has a map.
+    """
+    if network.config.places:
+        raise ValueError(f"these weights have a map already, of {network.config.places:,} cells")
+    grown = build(replace(network.config, places=places), seed)
+    for name, weight in grown.named_parameters():
+        if name.startswith(READERS):
+            weight.zero_()
+    grown.load_state_dict(network.state_dict(), strict=False)
+    return grown.to(network.device).train(network.training)

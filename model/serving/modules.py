@@ -113,7 +113,7 @@ class QueryHead:
 
 
 class GapHead(QueryHead):
-    """`model.network.gap_head.GapHead`. Without a map the first answer is final."""
+    """`model.network.heads.GapHead`. Without a map the first answer is final."""
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters, "gap")

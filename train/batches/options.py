@@ -94,7 +94,7 @@ class FitOptions:
     init: str | None = None  # initial weights, by name or directory; None: random ones
     only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
     # With `init` and a map: the weight of the loss of answers that change where the map knows nothing
-    # (train.fit.retention); None: there is no such loss.
+    # (train.fit.run_state); None: there is no such loss.
     retain: float | None = None
     # With `init` and a map: a factor on the learning rates of all weights but the map's.
     old_lr: float = 1.0

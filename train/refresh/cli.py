@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +21,11 @@ from train.data.options import (
     Files,
     MoreFiles,
     TopicOption,
+    progress_bar,
     read_watch,
     sources_and_others,
     topic_snapshot,
 )
-from train.evaluation.cli import milliseconds
 from train.refresh.live import options as live
 
 DEFAULT_MINUTES = 10.0
@@ -131,7 +129,7 @@ def refresh(
         challenger=challenger,
         seed=seed,
         golden=tuple(sets),
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         places=places,
         device=device,
         cache=cache,
@@ -155,12 +153,12 @@ def refresh(
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
-        with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+        with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
             watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
-    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+    with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
         sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
         given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
 
@@ -188,21 +186,3 @@ REFUSED = 3  # exit code: neither a success nor an error
 def lower_priority() -> None:
     """Lets other processes go first; for good, as a process cannot raise its own priority again."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-
-
-@contextmanager
-def _judging_bar() -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal, once something is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task: list[object] = []
-
-        def done(share: float) -> None:
-            if not task:
-                task.append(bar.add_task("judging", total=1.0))
-            bar.update(task[0], completed=share)  # type: ignore[arg-type]
-
-        yield done

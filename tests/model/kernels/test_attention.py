@@ -19,8 +19,7 @@ from model.kinematics import rotation
 from model.kinematics.geo import haversine_m
 from model.network import network
 from model.network.checkpoint import served
-from model.network.positions import rotate
-from model.network.transformer import Block
+from model.network.transformer import Block, rotate
 from model.serving import forecast_compiled, kv_cache, layers, step_compiled
 
 AGES = (0, 1, 6, 62, 63, 64, 65, 199)

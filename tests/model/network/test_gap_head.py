@@ -12,8 +12,7 @@ from model.config import ModelConfig
 from model.kinematics import queries
 from model.kinematics.queries import GapEnds
 from model.network import network
-from model.network.gap_head import GapHead
-from model.network.heads import Asked
+from model.network.heads import Asked, GapHead
 
 PLACED = ModelConfig(d=16, heads=2, window=16, places=50)
 ENDS = torch.tensor([[[0.0, 0.0], [900.0, 100.0]]], dtype=torch.float64)

@@ -13,8 +13,7 @@ from model.api import FIX, Gap, Predictor
 from model.config import ModelConfig
 from model.kinematics.map_cells import most_visited
 from model.network.checkpoint import served
-from model.network.network import Network
-from model.network.new_map import READERS, is_new, with_map
+from model.network.network import READERS, Network, is_new, with_map
 
 TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
 Unsettled = Callable[..., Network]

@@ -17,7 +17,7 @@ from model.config import MAX_LEARNED, ModelConfig
 from model.kinematics import features, map_cells
 from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
-from model.network.positions import Positions
+from model.network.transformer import Positions
 
 TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
 

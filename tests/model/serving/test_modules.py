@@ -19,7 +19,7 @@ from model.kinematics.map_cells import most_visited
 from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, Question
 from model.network.checkpoint import served
 from model.network.network import Network, asked
-from model.network.positions import Positions
+from model.network.transformer import Positions
 from model.serving.layers import Exact
 
 Tracks = Callable[..., NDArray[Any]]

@@ -14,9 +14,8 @@ from model.kinematics.features import context
 from model.kinematics.geo import M_PER_DEG
 from train.batches.augmentation import misreport
 from train.batches.batches import MAX_ANSWER_S, Batch, Batches
-from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
-from train.batches.sampling import Tokens
+from train.batches.sampling import Tokens, file_shares
 from train.batches.timeline import Line
 from train.data.corpus import Corpus
 from train.fit.loss import whole_patches
