@@ -48,7 +48,7 @@ class Spread(NamedTuple):
     cov_m2: Tensor
 
 
-class Asked(NamedTuple):
+class QuestionTensors(NamedTuple):
     """A question and the physics under it, computed in float64 (model.kinematics.queries) and converted to any
     dtype.
     """
@@ -85,9 +85,9 @@ class QueryHead(nn.Module):
         """Maps h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
         questions.
         """
-        return self.out(self.projected(h, question))
+        return self.out(self.project(h, question))
 
-    def projected(self, h: Tensor, question: Tensor) -> Tensor:
+    def project(self, h: Tensor, question: Tensor) -> Tensor:
         """Returns the sum of the hidden vector's and the question's projections [..., Q, 2C]."""
         asked = self.from_question.in_features
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])
@@ -156,7 +156,7 @@ class IntervalHead(nn.Module):
         return y
 
 
-def combine(raw: Tensor, asked: Asked) -> Spread:
+def combine(raw: Tensor, asked: QuestionTensors) -> Spread:
     """Returns the distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
     cos, sin = asked.frame[..., 0], asked.frame[..., 1]
@@ -229,15 +229,15 @@ class GapHead(QueryHead):
         self.from_ends = nn.Linear(2 * c, 2 * c, bias=False) if placed else None
         self.second = SecondLook(config, OUT + others) if placed else None
 
-    def fill(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Spread:
+    def fill(self, h: Tensor, asked: QuestionTensors, ends_en: Tensor, look: Look) -> Spread:
         """Returns the distributions at the asked times, from h [..., C], asked [..., Q] and the two fixes beside the
         gap [..., 2, 2].
         """
         return combine(self.numbers(h, asked, ends_en, look), asked)
 
-    def numbers(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Tensor:
+    def numbers(self, h: Tensor, asked: QuestionTensors, ends_en: Tensor, look: Look) -> Tensor:
         """Returns the numbers [..., Q, OUT + A] from which `combine` builds the distribution."""
-        x = self.projected(h, asked.features)
+        x = self.project(h, asked.features)
         if self.from_place is None or self.from_ends is None or self.second is None:
             return self.out(x)
         x = x + self.from_ends(look(ends_en).flatten(-2)).unsqueeze(-2)

@@ -67,10 +67,6 @@ class Tokens:
         begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
-        if o.resample:
-            sampled = (rng.random(n) < o.resample) & (every > 1.0).any(axis=1)
-            period_s = every * (span_s / np.maximum(stop - start - 1, 1))[:, None]
-            place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only resampling hides pings, so that undisturbed tracks stay common.
@@ -89,14 +85,6 @@ class Tokens:
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
         return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
-
-    def _sampled(self, begin: Rows, period_s: F64) -> Rows:
-        """Returns, from these places [B] on, the first ping at or after each period [B, T]; the following ping where it
-        would be taken twice.
-        """
-        ms = np.cumsum(np.where(np.arange(period_s.shape[1]) > 0, 1000 * period_s, 0.0), axis=1)
-        place, count = self.line.after(begin[:, None], ms.astype(np.int64)), np.arange(period_s.shape[1])
-        return np.maximum.accumulate(place - count, axis=1) + count
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks

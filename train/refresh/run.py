@@ -26,7 +26,7 @@ from typing import Final
 from model.api import Predictor, WeightsError
 from model.files import write_whole
 from model.network.checkpoint import save_pretrained
-from model.parameters.reading import CARD_FILE, from_pretrained, opened, resolve
+from model.parameters.reading import CARD_FILE, find_weights, from_pretrained, resolve
 from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
 from train.data.corpus import Reading, silent
@@ -124,7 +124,7 @@ def train(
 ) -> Path:
     """Trains and calibrates a challenger, and returns its directory. `often`: files that are not the fleet's, and how
     often they are drawn (`training.options`)."""
-    config = training.with_places(opened(options.champion)[1], options.places)
+    config = training.with_places(find_weights(options.champion)[1], options.places)
     fitting = training.options(
         work / "run",
         options.champion,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.api import Gap, Predictor
 from model.kinematics.baselines import linear
 from model.kinematics.geo import F64, haversine_m, moved_deg
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.serving.gaps import stack
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
@@ -116,7 +116,7 @@ def _open(lab: Lab, file: str) -> Samples:
 
 
 def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) -> Row:
-    predictor = Predictor(served(trained.network), name=way)
+    predictor = Predictor(to_parameters(trained.network), name=way)
     horizons = lab.judge(trained, samples.forecasts)["horizons"]
     return Row(
         way,
