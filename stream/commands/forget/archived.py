@@ -12,19 +12,17 @@ PLACE: Final = "archive"
 
 def removed(archive: str, entity_id: str, *, dry_run: bool) -> Finding:
     """Removes all pings of the entity, and lets none be stored again. Raises OSError, ValueError, ArchiveDamaged."""
-    from stream.adapters.archived.catalog import files_of, opened, to_change
-    from stream.adapters.archived.reading import read_batches
-    from stream.services.archive import forgetting
+    from stream.adapters.archived.catalog import files_of, open_archive
+    from stream.services.archive import changes, forgetting
 
-    catalog = opened(archive)
+    catalog = open_archive(archive, to_change=not dry_run)
     where = catalog.storage.url
     if not dry_run:
-        rows = forgetting.forget(to_change(catalog), entity_id)
+        rows = forgetting.forget(catalog, entity_id)
         outcome = Outcome.REMOVED if rows else Outcome.ABSENT
         return Finding(PLACE, outcome, f"{counted(rows, 'ping')} in {where}", "nothing of it is stored again")
+    files = files_of(catalog.manifests())
     rows = sum(
-        batch.column("entity_id").to_pylist().count(entity_id)
-        for file in files_of(catalog.manifests())
-        for batch in read_batches(catalog.storage, file, ("entity_id",))
+        changes.read(catalog, [file], ["entity_id"]).column("entity_id").to_pylist().count(entity_id) for file in files
     )
     return Finding(PLACE, Outcome.FOUND if rows else Outcome.ABSENT, f"{counted(rows, 'ping')} in {where}")

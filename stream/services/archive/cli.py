@@ -24,7 +24,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
 from stream.members.options import Metrics, Once
-from stream.services.archive.showing import ArchiveUrl, list_days, opened, show
+from stream.services.archive.showing import ArchiveUrl, list_days, open_or_refuse, show
 
 FOREVER = "forever"
 app = typer.Typer(
@@ -123,11 +123,10 @@ def forget(
 
       pathcast archive forget bus-7 --archive /srv/pings
     """
-    from stream.adapters.archived.catalog import to_change
     from stream.services.archive import forgetting
 
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    catalog = to_change(opened(archive))
+    catalog = open_or_refuse(archive, to_change=True)
     rows = forgetting.forget(catalog, entity)
     if as_json:
         typer.echo(json.dumps({"entity_id": entity, "pings": rows}))

@@ -22,7 +22,7 @@ from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
 from stream.members.running import Door, kafka_named, live
 from stream.members.storing_member import StoredHolding, StoringMember
-from stream.services.archive.commits import Outrun
+from stream.services.archive.changes import Outrun
 from stream.services.archive.landing import Fenced, Owned, read_seen
 from stream.services.archive.pages import Pages, Standing
 from stream.services.archive.settings import ArchiveSettings
@@ -107,7 +107,7 @@ class Runner(StoringMember[Owned]):
 
     def standings(self) -> Mapping[int, Standing]:
         """Returns where each of our partitions stands."""
-        return {number: Standing.of(held.owned) for number, held in sorted(self._held.items())}
+        return {number: Standing(held.owned.rows, held.owned.manifest) for number, held in sorted(self._held.items())}
 
     def _said(self) -> str:
         waiting = sum(held.owned.rows for held in self._held.values())

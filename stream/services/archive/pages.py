@@ -17,22 +17,16 @@ from typing import NamedTuple, Protocol
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from stream.adapters.archived.manifest import Manifest
 from stream.members import pages
 from stream.members.pages import MemberPages
-from stream.services.archive.landing import Owned
 
 
 class Standing(NamedTuple):
     """Where one partition stands."""
 
-    waiting: int
-    landed_offset: int | None
-    landed_ms: int | None
-    counts: Mapping[str, int]
-
-    @classmethod
-    def of(cls, owned: Owned) -> Standing:
-        return cls(owned.rows, owned.landed_offset, owned.landed_ms, owned.counts)
+    waiting: int  # pings
+    manifest: Manifest
 
 
 class Watched(pages.Watched, Protocol):
@@ -54,17 +48,17 @@ class Pages(MemberPages):
         """Yields every metric of both tables."""
         yield from super().collect()
         yield self._counter("pings_landed", "Pings that have landed.", self._member.landed)
-        found = self._member.standings()
+        standings = self._member.standings()
         records = CounterMetricFamily(
             f"{self._prefix}records", "Records, by what became of them.", labels=("partition", "outcome")
         )
-        for number, one in found.items():
-            for outcome, count in one.counts.items():
+        for number, one in standings.items():
+            for outcome, count in one.manifest.counts.items():
                 records.add_metric((str(number), outcome), count)
         yield records
-        waiting = {number: one.waiting for number, one in found.items()}
+        waiting = {number: one.waiting for number, one in standings.items()}
         yield self._by_partition("waiting_pings", "Pings in memory.", waiting)
-        offsets = {number: one.landed_offset for number, one in found.items()}
+        offsets = {number: one.manifest.next_offset for number, one in standings.items()}
         yield self._by_partition("landed_offset", "The offset after the records that have landed.", offsets)
-        times = {number: None if one.landed_ms is None else one.landed_ms / 1000 for number, one in found.items()}
+        times = {number: one.manifest.landed_ms / 1000 or None for number, one in standings.items()}
         yield self._by_partition("landed_timestamp_seconds", "When the last records landed.", times)
