@@ -58,8 +58,7 @@ def forget(
     redis_security: RedisSecurity = PLAIN_REDIS,
     json: Json = False,
 ) -> None:
-    from stream.commands.forget.run import What
-    from stream.commands.forget.run import forget as forgotten
+    from stream.commands.forget import run
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
         raise typer.BadParameter(f"an id has 1 to {MAX_ENTITY_ID_CHARS} characters", param_hint="ENTITY")
@@ -67,23 +66,23 @@ def forget(
         bootstrap=bootstrap, redis_url=redis, group=group, prefix=prefix, kafka=security, redis=redis_security
     )
     with quiet():
-        found = asyncio.run(forgotten(What(entity, settings, archive, latest_group, wait_s, dry_run)))
+        rows = asyncio.run(run.forget(run.Request(entity, settings, archive, latest_group, wait_s, dry_run)))
     if json:
-        typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": found}))
+        typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": rows}))
     else:
-        _show(found)
-    if not all(one.is_good for one in found):
+        _show(rows)
+    if not all(one.is_good for one in rows):
         raise typer.Exit(1)
 
 
 forget.__doc__ = HELP
 
 
-def _show(found: list[Finding]) -> None:
+def _show(rows: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("place", "", "what", "", box=None, pad_edge=False)
-    for one in found:
+    for one in rows:
         table.add_row(one.place, one.outcome.value, one.found, one.note)
     Console(soft_wrap=False, markup=False).print(table)
