@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby, pairwise
@@ -152,23 +151,17 @@ def _day(given: str, text: str, now_ms: int) -> int:
 def read_batches(storage: Storage, file: File, columns: Sequence[str] = SCHEMA.names) -> Iterator[Any]:
     """Yields a file's rows in record batches. Raises ArchiveDamaged, FileNotFoundError if somebody has deleted it since
     its manifest was read, OSError."""
-    with _errors(storage, file), storage.opened(file.name) as raw:
-        if raw.seek(0, 2) != file.bytes:
-            raise ArchiveDamaged(f"{storage.url}/{file.name} has {raw.tell()} bytes, and {file.bytes} were written")
-        read = pq.ParquetFile(raw, page_checksum_verification=True)
-        rows = 0
-        for batch in read.iter_batches(_CHUNK_ROWS, columns=list(columns), use_threads=False):
-            rows += batch.num_rows
-            yield batch
-        if rows != file.rows:
-            raise ArchiveDamaged(f"{storage.url}/{file.name} has {rows} rows, and {file.rows} were written")
-
-
-@contextmanager
-def _errors(storage: Storage, file: File) -> Iterator[None]:
-    where = f"{storage.url}/{file.name}"
+    where, rows = f"{storage.url}/{file.name}", 0
     try:
-        yield
+        with storage.opened(file.name) as raw:
+            if raw.seek(0, 2) != file.bytes:
+                raise ArchiveDamaged(f"{where} has {raw.tell()} bytes, and {file.bytes} were written")
+            parquet = pq.ParquetFile(raw, page_checksum_verification=True)
+            for batch in parquet.iter_batches(_CHUNK_ROWS, columns=list(columns), use_threads=False):
+                rows += batch.num_rows
+                yield batch
+        if rows != file.rows:
+            raise ArchiveDamaged(f"{where} has {rows} rows, and {file.rows} were written")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{where} was deleted since this archive was opened (retention, forget?): read it again"

@@ -82,7 +82,7 @@ class Owned:
         self.rows = 0  # pings that wait
 
     @classmethod
-    def taken_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: Rules) -> Owned:
+    def take_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: Rules) -> Owned:
         """Takes a partition over whose valid manifest is `base`, and whose log goes on so (`read_seen` says what is
         known of it). Deletes what an earlier owner left half done.
 

@@ -63,7 +63,7 @@ class Runner(StoringMember[Owned]):
             start = await self._start(tp, base.next_offset, read_seen(base))
             async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
                 self._check_assigned(number)
-                take = partial(Owned.taken_over, self._catalog, base, start, self._settings.rules)
+                take = partial(Owned.take_over, self._catalog, base, start, self._settings.rules)
                 with suppress(Outrun):  # another member, or `archive forget`, has changed the partition meanwhile
                     return StoredHolding({self._topic: start}, await asyncio.to_thread(take))
         raise Fenced(f"{self._topic}/{number} changes hands too often")
