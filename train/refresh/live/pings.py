@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from model.files import writing_whole
-from stream.adapters.archived.catalog import Catalog, files_of, hash_of, opened
+from stream.adapters.archived.catalog import Catalog, files_of, open_archive
 from stream.adapters.archived.manifest import File, Manifest
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.live.on_topic import reader_of
@@ -58,7 +58,7 @@ class Archived:
     @classmethod
     def opened(cls, url: str, topic: str, since_ms: int) -> Self:
         """Raises FileNotFoundError if there is no archive, ValueError for one of another topic, OSError."""
-        catalog = opened(url)
+        catalog = open_archive(url)
         if catalog.head.topic != topic:
             raise ValueError(f"{url} is an archive of {catalog.head.topic}, and not of {topic}")
         manifests = catalog.manifests()
@@ -74,7 +74,7 @@ class Archived:
         return 0 if is_another or manifest.next_offset > log.end else manifest.next_offset
 
     def has_forgotten(self, entity_id: str) -> bool:
-        return bool(self.forgotten) and hash_of(self.catalog.head, entity_id) in self.forgotten
+        return bool(self.forgotten) and self.catalog.hash_of(entity_id) in self.forgotten
 
 
 def write(
