@@ -25,7 +25,7 @@ from stream.bench.harness.servers import Unavailable, java_command, kafka_jars
 from stream.kafka import admin
 from stream.wire import Topics
 
-VENDOR = ROOT / "stream" / "map" / "page" / "vendor"
+VENDOR = ROOT / "stream" / "api" / "map" / "page" / "vendor"
 DAY_MS = 86_400_000
 
 # -- servers -----------------------------------------------------------------------------------------------------------

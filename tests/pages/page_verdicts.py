@@ -164,13 +164,13 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
         "pathcast worker --map flespi": Run(before=scenes.flespi_records, ready=WORKER, makes=("forecasts.ndjson",)),
     },
-    "stream/map/README.md": {
+    "stream/api/map/README.md": {
         "pathcast map": Run(
             before=lambda scene: (scene.folder / "srv" / "pathcast" / "atlases").mkdir(parents=True),
             ready={"pathcast map": "listening at http://"},
         )
     },
-    "stream/map/page/vendor/README.md": {
+    "stream/api/map/page/vendor/README.md": {
         "npm install": Run(before=operators.vendored, after=operators.same_coast, long=True),
     },
     "stream/services/arrivals/README.md": {

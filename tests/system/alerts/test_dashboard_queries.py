@@ -89,7 +89,7 @@ def watched(
             found = re.search(r"listening at (http://[^,\s]+)", process.log())
             assert found is not None
             bases[name] = found[1]
-        with urllib.request.urlopen(bases["map"] + "/v1/config", timeout=60) as answer:
+        with urllib.request.urlopen(bases["map"] + "/map/config", timeout=60) as answer:
             assert answer.status == 200
         for name, base in bases.items():
             prometheus.watch(name, base)

@@ -222,7 +222,7 @@ def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured:
     how = {"program": MAP, "command": (), "listen": 0, "atlases": tmp_path, "source": "forecasts"}
     with Worker(tmp_path / "map.log", environment=environment(**ours), **how) as server:
         base = base_of(server)
-        status, said = worker_pages.ask(f"{base}/v1/search?q=shown", token=API_TOKEN)
+        status, said = worker_pages.ask(f"{base}/map/search?q=shown", token=API_TOKEN)
         assert (status, json.loads(said)) == (200, {"ids": ["shown"]})
         assert server.stop() == 0, server.log()
         assert "WARNING" not in server.log(), "it may ask all that it asks"
