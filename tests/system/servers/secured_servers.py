@@ -145,21 +145,30 @@ def set_passwords(secured: Secured, *users: str, password: str = KAFKA_PASSWORD)
     admin.close()
 
 
+def kafka_rights() -> list[tuple[str, str, str, str]]:
+    """The table of SECURITY.md: user, kind of resource, its name there, and one operation, such as Read."""
+    found = []
+    for user, cell in re.findall(
+        r"^\| (\w+) \| [^|]+ \| ((?:Read|Write|Describe).*) \|$", PAGE.read_text(), re.MULTILINE
+    ):
+        for clause in cell.split("; "):
+            right = re.fullmatch(r"([\w, ]+) (Topic|Group|TransactionalId) (`\S+`(?:, `\S+`)*)(?: \(.+\))?", clause)
+            assert right, f"{user}: {clause}"
+            names = re.findall(r"`(\S+)`", right[3].replace(r"\|", "|"))  # as Markdown has it in tables
+            found += [(user, right[2], name, operation) for name in names for operation in right[1].split(", ")]
+    assert found, f"no rights in {PAGE}"
+    return found
+
+
 def _kafka_acls(prefix: str) -> Iterator[ACL]:
-    """The rows of SECURITY.md's table: | user | resource | name | operations | for |. And those of MUTE."""
-    rows = re.findall(
-        r"^\| (\w+) \| (Topic|Group|TransactionalId) \| `(\S+)` \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE
-    )
-    assert rows, f"no rights in {PAGE}"
-    for user, kind, name, operations in rows:
+    """The rights of SECURITY.md. And those of MUTE."""
+    for user, kind, name, word in kafka_rights():
         how = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
-        named = re.sub("^pathcast", prefix, name.removesuffix("*").replace(r"\|", "|"))  # as Markdown has it in tables
-        resource = ResourcePattern(KINDS[kind], named, how)
-        for word in operations.split(","):
-            operation = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", word.strip()).upper()]
-            yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
-            if user == "worker" and name != "pathcast.forecasts.v1":
-                yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)
+        resource = ResourcePattern(KINDS[kind], re.sub("^pathcast", prefix, name.removesuffix("*")), how)
+        operation = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", word).upper()]
+        yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
+        if user == "worker" and name != "pathcast.forecasts.v1":
+            yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)
 
 
 def redis_rules() -> list[tuple[str, str]]:
