@@ -20,9 +20,9 @@ from stream.config.times import seconds
 HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
 
 This is `pathcast serve --map` without the API. It runs beside the workers, and reads what they publish: the newest
-forecasts (`pathcast beside latest`; where that does not run, those of the last hour), gap fills, scores, and the newest
-atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas is drawn as
-one.
+forecasts (`pathcast beside latest`; where that does not run, the forecasts of the last hour), gap fills, scores, and
+the newest atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas is drawn
+as one.
 
 If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with
 `?token=TOKEN` added. It is plain HTTP: put a proxy with TLS before a port that others reach.

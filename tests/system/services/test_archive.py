@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from bus_feed import create_topics
 from dead_members import bury
@@ -22,7 +23,7 @@ from service_pages import archive, free_door, serves
 from worker_pages import Scrape, readiness
 from worker_process import PATHCAST, Worker
 
-from stream.adapters.archived.catalog import files_of, opened
+from stream.adapters.archived.catalog import files_of, open_archive
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.recorded import recording
 from stream.config import failpoints
@@ -109,7 +110,7 @@ class Fleet:
     def rows(self) -> list[tuple[str, int, int, int]]:
         names = ("entity_id", "t", "partition", "offset")
         found: list[tuple[str, int, int, int]] = []
-        catalog = opened(self.archive)
+        catalog = open_archive(self.archive)
         for file in files_of(catalog.manifests()):
             for batch in read_batches(catalog.storage, file, names):
                 found += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
@@ -123,7 +124,7 @@ class Fleet:
         there = {str(path.relative_to(root)) for path in root.glob("day=*/*")} | {
             str(path.relative_to(root)) for path in root.glob("day=*/.*")
         }
-        named = {name for one in opened(self.archive).manifests().values() for name in one.names}
+        named = {name for one in open_archive(self.archive).manifests().values() for name in one.names}
         assert there <= named
         assert not list(root.glob("landed/.*"))
 
@@ -242,18 +243,16 @@ async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fle
 async def test_a_disk_that_is_full_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from stream.services.archive import writing
-
     monkeypatch.setattr(group_member, "RETRY_S", 0.2)
-    write, tries = writing.write, []
+    write, tries = pq.write_table, []
 
-    def full(*arguments: Any) -> Any:
+    def full(*arguments: Any, **options: Any) -> None:
         tries.append(arguments)
         if len(tries) < 5:
             raise OSError(28, "No space left on device")
-        return write(*arguments)
+        write(*arguments, **options)
 
-    monkeypatch.setattr(writing, "write", full)
+    monkeypatch.setattr(pq, "write_table", full)
     await asyncio.to_thread(fleet.feed, 500)
     settings = fleet.settings(every_s=0.5)
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)

@@ -9,7 +9,7 @@ import pytest
 from fit_worlds import TINY, Crash, circling, crash_after, options
 
 from train.fit.loss import Losses
-from train.fit.tensorboard import MissingExtra, Rate, board
+from train.fit.progress import Rate, write_events
 from train.fit.trainer import Tick, fit
 
 
@@ -24,7 +24,7 @@ def read(directory: Path) -> dict[str, dict[int, float]]:
 
 def test_the_event_file_holds_every_step_and_validation(tmp_path: Path) -> None:
     ticks: list[Tick] = []
-    with board(tmp_path / "board") as watch:
+    with write_events(tmp_path / "board") as watch:
         report = fit(
             circling(),
             circling(3, seed=1),
@@ -45,9 +45,9 @@ def test_the_event_file_holds_every_step_and_validation(tmp_path: Path) -> None:
 
 def test_steps_that_are_done_again_are_shown_once(tmp_path: Path) -> None:
     run = options(tmp_path / "run", steps=8, validate_every=4)
-    with board(tmp_path / "board") as watch, pytest.raises(Crash):
+    with write_events(tmp_path / "board") as watch, pytest.raises(Crash):
         fit(circling(), None, TINY, run, watch=lambda tick: (watch(tick), crash_after(7)(tick))[0])
-    with board(tmp_path / "board") as watch:
+    with write_events(tmp_path / "board") as watch:
         fit(circling(), None, TINY, run, watch=watch)
     assert list(read(tmp_path / "board")["loss/total"]) == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -55,8 +55,8 @@ def test_steps_that_are_done_again_are_shown_once(tmp_path: Path) -> None:
 def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    with pytest.raises(MissingExtra, match=r"--tensorboard needs the extra `train`: pip install 'pathcast\[train\]'"):
-        board(tmp_path).__enter__()
+    with pytest.raises(ValueError, match=r"--tensorboard needs the extra `train`: pip install 'pathcast\[train\]'"):
+        write_events(tmp_path).__enter__()
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,5 @@
-"""Writes the files of this folder again, the same to the byte: `python -m train.refresh.rehearsal DIRECTORY`, with the
-directory of the four files that `small` was trained on."""
+"""Writes the files of train/refresh/rehearsal again, the same to the byte: `python tests/train/write_rehearsal.py
+DIRECTORY`, with the directory of the four files that `small` was trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from train.data.corpus import Corpus, load
 from train.data.splits import split
-from train.refresh import rehearsal
+from train.refresh.elsewhere import NAMES, rehearsal_path
 
 SEED: Final = 0
 # The file of each source, and the pings to take: what shows how such things move, and is no megabyte.
@@ -30,7 +30,7 @@ COLUMNS: Final = ("entity_id", "t", "lat", "lon", "speed_mps", "heading_deg")
 
 def write(directory: Path) -> None:
     """Writes each source's tracks from its file in `directory`."""
-    for name in rehearsal.NAMES:
+    for name in NAMES:
         file, pings = FILES[name]
         drawn = list(_drawn(split(load([directory / file])).train, pings))
         columns = {key: np.concatenate(parts) for key, parts in zip(COLUMNS, zip(*drawn, strict=True), strict=True)}
@@ -39,7 +39,7 @@ def write(directory: Path) -> None:
             for key, values in columns.items()
             if values.dtype.kind != "f" or not np.isnan(values).all()
         }
-        pyarrow.parquet.write_table(pa.table(table), rehearsal.path(name), compression="zstd", compression_level=19)
+        pyarrow.parquet.write_table(pa.table(table), rehearsal_path(name), compression="zstd", compression_level=19)
 
 
 def _drawn(corpus: Corpus, pings: int) -> Iterator[tuple[NDArray[Any], ...]]:
