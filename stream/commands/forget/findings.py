@@ -45,8 +45,8 @@ ELSEWHERE: Final = tuple(
     for place, what, note in (
         (
             "atlas, counts in Redis",
-            "its last pings are dropped with its states, where `atlas run` is at work",
-            "sums by map cell name nobody and stay for --retention; to count without it: atlas run --anew --without",
+            "its last pings are dropped with its states, where `beside atlas` is at work",
+            "sums by map cell name nobody and stay for --atlas-retention; to count without it: --anew --without",
         ),
         (
             "atlas, versions",

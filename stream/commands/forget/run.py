@@ -25,9 +25,10 @@ class Request:
     entity_id: str
     settings: Settings  # of the workers: Kafka, Redis, group and prefix
     archive: str | None = None
-    latest_group: str | None = None  # of `latest run`; None: its default
+    latest_group: str | None = None  # of `beside latest`; None: its default
     wait_s: float = 60.0
     dry_run: bool = False
+    archive_only: bool = False
 
 
 async def forget(request: Request) -> list[Finding]:
@@ -35,6 +36,8 @@ async def forget(request: Request) -> list[Finding]:
 
     A place that is not reached is a finding; the others are gone through all the same. It may be called again.
     """
+    if request.archive_only and request.archive is not None:
+        return [await _attempt(ARCHIVE, forget_archived(request.archive, request.entity_id, request.dry_run))]
     settings, rows = request.settings, list[Finding]()
     try:
         with admin.connected(settings.bootstrap, settings.kafka) as client:
@@ -85,7 +88,7 @@ async def _forget_newest(request: Request, partitions: int, *, told: bool) -> Fi
 
 
 async def forget_archived(url: str, entity_id: str, dry_run: bool) -> Finding:
-    """Removes the entity as `pathcast archive forget` does. Raises OSError, ValueError, ArchiveDamaged."""
+    """Removes the entity's pings from an archive. Raises OSError, ValueError, ArchiveDamaged."""
     from stream.adapters.archived.catalog import files_of, open_archive
     from stream.services.archive import changes, forgetting
 

@@ -1,6 +1,6 @@
 """Kafka: asks the workers to forget an entity, and removes it from the compacted topic of newest forecasts.
 
-There a null value removes the key at the next compaction, and every reader at once. `pathcast latest run` writes the
+There a null value removes the key at the next compaction, and every reader at once. `pathcast beside latest` writes the
 entity again for each of its forecasts and gap fills that it has not read yet. So the null value is written when the
 workers have forgotten the entity, and that group has read all that they had written until then.
 """
@@ -29,7 +29,7 @@ from stream.wire.forgetting import FORGET_HEADERS
 
 WORKERS: Final = "workers' memory"
 NEWEST: Final = "newest forecasts"
-LOOK_S: Final = 0.5  # between two looks at what is committed: `latest run` commits once a second by default
+LOOK_S: Final = 0.5  # between two looks at what is committed: `beside latest` commits once a second by default
 TIMEOUT_MS: Final = 30_000
 
 Headers = Sequence[tuple[str, bytes]]
@@ -122,12 +122,12 @@ class Newest:
             committed = partial(_committed, client, self.group, places)
             own = _bounds(client, {self._topic: self.partitions})
             if all(one.end == 0 for one in own.values()) and not committed():
-                return ""  # nobody ever wrote the topic: `latest run` does not run here
+                return ""  # nobody ever wrote the topic: `beside latest` does not run here
             left = await unread(ends, committed, time.monotonic() + wait_s)
         if not left:
             return ""
         where = ", ".join(map(str, left))
-        return f"partition {where}: latest run (group {self.group}) has not read all forecasts, and may write it again"
+        return f"partition {where}: `latest` (group {self.group}) has not read all forecasts, and may write it again"
 
 
 async def unread(

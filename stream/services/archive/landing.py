@@ -173,7 +173,7 @@ class Owned:
         return made is not None
 
     def _newest(self) -> Manifest:
-        """Returns the valid manifest, which may be of `archive forget`. Raises Fenced if it is of another owner."""
+        """Returns the valid manifest, which may be of `forget --archive`. Raises Fenced if it is of another owner."""
         newest = self._catalog.manifest(self.manifest.partition)
         if newest.epoch != self.manifest.epoch:
             raise Fenced(f"{newest.topic}/{newest.partition} has another owner: epoch {newest.epoch}")

@@ -1,4 +1,4 @@
-"""`pathcast archive list` and `show`: what has landed."""
+"""`pathcast dev archive`: shows what has landed."""
 
 from __future__ import annotations
 
@@ -33,36 +33,27 @@ def open_or_refuse(archive: str, *, to_change: bool = False) -> Catalog:
         raise typer.BadParameter(str(error), param_hint="--archive") from error
 
 
-def list_days(archive: ArchiveUrl, as_json: Json = False) -> None:
-    """List the days of an archive: pings, files and bytes."""
-    from stream.adapters.archived.catalog import files_of
-    from stream.adapters.archived.manifest import date_of
-
-    days: list[dict[str, Any]] = []
-    for day, files in groupby(files_of(open_or_refuse(archive).manifests()), key=lambda file: file.day):
-        some = list(files)
-        sums = {"pings": sum(file.rows for file in some), "bytes": sum(file.bytes for file in some)}
-        days.append({"day": date_of(day), **sums, "files": len(some)})
-    if as_json:
-        typer.echo(json.dumps(days))
-        return
-    for one in days:
-        typer.echo(f"{one['day']}  {one['pings']:>13,} pings  {one['files']:>4} files  {one['bytes'] / 1e6:>10,.1f} MB")
-    total = {name: sum(one[name] for one in days) for name in ("pings", "files", "bytes")}
-    what = f"{counted(len(days), 'day')}, {counted(total['pings'], 'ping')} in {counted(total['files'], 'file')}"
-    typer.echo(f"{what}, {total['bytes'] / 1e6:,.1f} MB")
-
-
 def show(
     archive: ArchiveUrl,
+    days: Annotated[bool, typer.Option("--days", help="its days instead: pings, files and bytes")] = False,
     check: Annotated[bool, typer.Option("--check", help="read every file, and compare it with its hash")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show up to where each partition has landed, and what was left out.
+    """Show up to where each partition of an archive has landed, and what was left out.
 
     With --check, a file that is missing or not what was written is named, and the exit code is 1.
+
+    [bold]Examples[/]
+
+      pathcast dev archive --archive /srv/pings --days
+      pathcast dev archive --archive s3://bucket/pings --check
     """
+    if days and check:
+        raise typer.BadParameter("give --days or --check, not both")
     catalog = open_or_refuse(archive)
+    if days:
+        _show_days(catalog, as_json=as_json)
+        return
     partitions = [_describe(one) for one in catalog.manifests().values()]
     forgotten, damaged = len(catalog.forgotten()), _damaged(catalog) if check else []
     if as_json:
@@ -82,6 +73,25 @@ def show(
             typer.echo("\n".join(damaged) or "every file is what was written")
     if damaged:
         raise typer.Exit(1)
+
+
+def _show_days(catalog: Catalog, *, as_json: bool) -> None:
+    from stream.adapters.archived.catalog import files_of
+    from stream.adapters.archived.manifest import date_of
+
+    days: list[dict[str, Any]] = []
+    for day, files in groupby(files_of(catalog.manifests()), key=lambda file: file.day):
+        some = list(files)
+        sums = {"pings": sum(file.rows for file in some), "bytes": sum(file.bytes for file in some)}
+        days.append({"day": date_of(day), **sums, "files": len(some)})
+    if as_json:
+        typer.echo(json.dumps(days))
+        return
+    for one in days:
+        typer.echo(f"{one['day']}  {one['pings']:>13,} pings  {one['files']:>4} files  {one['bytes'] / 1e6:>10,.1f} MB")
+    total = {name: sum(one[name] for one in days) for name in ("pings", "files", "bytes")}
+    what = f"{counted(len(days), 'day')}, {counted(total['pings'], 'ping')} in {counted(total['files'], 'file')}"
+    typer.echo(f"{what}, {total['bytes'] / 1e6:,.1f} MB")
 
 
 def _describe(one: Manifest) -> dict[str, Any]:
