@@ -43,7 +43,7 @@ def elsewhere() -> list[Finding]:
             "weights",
             Outcome.STAYS,
             "what training learnt of all",
-            "weights of its days are replaced when `refresh` trains on what is left",
+            "weights of its days are replaced when `train refresh` trains on what is left",
         ),
         Finding(
             "memory of serve, latest, scores, arrivals",
