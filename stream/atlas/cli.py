@@ -13,7 +13,7 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, run
+from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without
 from stream.atlas.showing.cli import check_folder
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
@@ -21,12 +21,6 @@ from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
 from stream.wire import NO_TIME_MS, Record, Reject
-
-app = typer.Typer(
-    help="The fleet's own map: where vehicles went that came the same way.\n\n"
-    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks.",
-    no_args_is_help=True,
-)
 
 
 @with_common
@@ -100,9 +94,6 @@ def build(
         f"({counted(built.left_out, 'record')} left out), "
         f"{counted(size['passages'], 'passage')}, {size['bytes'] / 1e6:,.1f} MB in {out}"
     )
-
-
-app.command()(run)
 
 
 @contextmanager

@@ -43,15 +43,14 @@ EXTRAS: Final = {
 }
 # The panels of `pathcast --help`, in this order. What is below a command is named by its entry point, as `train.synth`.
 PANELS: Final = {
-    "Run": "up demo worker serve",
+    "Run": "up demo worker serve beside",
     "Bring in": "ingest feed arrivals",
     "Read": "tail forecast fill replay export",
     "Look and check": "doctor verify models dlq forget",
     "Learn": "train evaluate",
 }
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
-# Commands that need not be looked for: `serve --map` has the map, and the others run what `beside` runs.
-HIDDEN: Final = ("dev", "map", "archive", "atlas", "avro", "latest", "scores")
+HIDDEN: Final = ("dev", "map")  # commands that need not be looked for: `serve --map` has the map
 DEV: Final = "What operators and developers need now and then: topics, settings, the archive, schemas, and benchmarks."
 
 ERRORS = Console(stderr=True)

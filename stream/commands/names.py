@@ -8,29 +8,48 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# By the name of 0.2.0: what it is now. Old names go on working for one release. What follows them stays as it was.
+# By the name of 0.2.0: what it is now. Old names go on working for one release. What follows them stays as it was,
+# but for OLD_OPTIONS.
 OLD_NAMES: Final = {
     "archive forget": "forget --archive-only",
     "archive list": "dev archive --days",
+    "archive run": "beside archive",
     "archive show": "dev archive",
+    "arrivals run": "beside arrivals",
     "arrivals tail": "tail arrivals",
     "atlas build": "train atlas",
     "atlas diff": "models atlas",
     "atlas export": "export atlas",
     "atlas list": "models atlas",
+    "atlas run": "beside atlas",
     "atlas show": "models atlas",
+    "avro run": "beside avro",
     "bench": "dev bench",
     "calibrate": "train calibrate",
     "config show": "dev config",
     "contracts": "dev contracts",
     "experiment": "train experiment",
+    "latest run": "beside latest",
     "models decisions": "models list --decisions",
+    "models guard": "beside guard",
     "refresh": "train refresh",
+    "scores run": "beside scores",
     "scores show": "models scores",
     "sink": "export",
     "synth": "train synth",
     "topics": "dev topics",
     "warm": "worker --warm",
+}
+
+# Options of services that `beside` runs: they had no name of their service before it, as `--every` of `archive run`.
+OLD_OPTIONS: Final = {
+    "archive": ("--every", "--group", "--retention"),
+    "arrivals": ("--every", "--group"),
+    "atlas": ("--every", "--group", "--retention"),
+    "avro": ("--group",),
+    "guard": ("--every", "--last", "--since"),
+    "latest": ("--group", "--max-entities"),
+    "scores": ("--group", "--max-entities"),
 }
 
 
@@ -40,8 +59,17 @@ def renamed(arguments: Sequence[str]) -> list[str]:
         old = " ".join(arguments[:words])
         if (new := OLD_NAMES.get(old)) is not None:
             typer.echo(f"pathcast {old} is now pathcast {new}", err=True)
-            return [*new.split(), *arguments[words:]]
+            return [*new.split(), *(_renamed_option(one, new) for one in arguments[words:])]
     return list(arguments)
+
+
+def _renamed_option(argument: str, new: str) -> str:
+    """Returns an option of an old command as the new one has it."""
+    command, _, service = new.partition(" ")
+    flag, equals, value = argument.partition("=")
+    if command != "beside" or flag not in OLD_OPTIONS[service]:
+        return argument
+    return f"--{service}-{flag.removeprefix('--')}{equals}{value}"
 
 
 class WithCommandsBelow(TyperGroup):

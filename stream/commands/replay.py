@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, MapOfLines, recording_of
+from stream.commands.files.options import print_json
+from stream.commands.files.outputs import STD, to_stdout
+from stream.commands.files.showing import Steps
 from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, horizons_of
 from stream.config.settings import UNLIMITED, Settings
 from stream.config.times import seconds
@@ -31,7 +30,6 @@ if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wron
     from stream.kafka.records.record_columns import Records
     from stream.wire import Outgoing
 
-STDOUT = "-"
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
@@ -95,7 +93,7 @@ def replay(
     if summary is None:
         return
     if as_json:
-        print(json.dumps(summary), file=sys.stderr if out == STDOUT else sys.stdout)
+        print_json(summary, out)
     else:
         _show(summary, console)
 
@@ -133,12 +131,9 @@ def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
 
 @contextmanager
 def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
-    if out == STDOUT:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+    if out == STD:
+        with to_stdout() as stdout:
+            yield stdout
         return
     if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
         raise ValueError(f"--out {out} is the input itself")
@@ -162,8 +157,7 @@ async def _replayed(
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
     batches = _batches(rows) if growing is None else growing.batches(rows, BATCH_ROWS)
-    with _progress(console) as progress:
-        task = progress.add_task("replaying", total=len(rows))
+    with Steps(console).step("replaying", len(rows)) as progress:
         for batch in batches:
             records = records_of(batch, offset, settings.topics.pings, published_ms)
             choice = Choice(None if growing is None else growing.choice)
@@ -172,7 +166,7 @@ async def _replayed(
                 growing.add(records)
             _write(answers, settings, sink, codes, examples)
             offset += len(batch)
-            progress.update(task, completed=offset)
+            progress(offset)
     elapsed_s = time.perf_counter() - started_s
     grown = {} if growing is None else {"atlases": growing.versions}
     return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
@@ -241,10 +235,3 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    # Disabled, for where there is no terminal it would still end with an empty line.
-    return Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stream.config.options import COMMON, Common, Follow, From, Json, Limit, OnlyEntity, Start, with_common
+from stream.wire import Record
 from stream.wire.escape import escaped_json
 
 HELP = """Show forecasts, gap fills, arrivals or dead letters as they come.
@@ -40,7 +41,8 @@ def tail(
     json: Json = False,
 ) -> None:
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-    from stream.kafka.following import follow, nothing_in, show
+    from stream.kafka.following import show
+    from stream.kafka.reading import INPUT_ISOLATION
 
     names = common.topics
     topic = {
@@ -50,22 +52,25 @@ def tail(
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
 
-    def line(record: Any) -> bytes:
+    def line(record: Record) -> bytes:
         if what is Output.DEAD_LETTERS:
             return dead_letter_json(record) if json else dead_letter_line(record).encode()
         if json:
-            return escaped_json(record.value)  # canonical JSON already
+            return escaped_json(record.value or b"")  # canonical JSON already
         if what is Output.ARRIVALS:
             from stream.services.arrivals.setting import line as arrival_line
 
-            return arrival_line(record.value).encode()
-        return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
+            return arrival_line(record.value or b"").encode()
+        return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value or b"").encode()
 
-    earliest, committed = start is Start.EARLIEST, what is Output.ARRIVALS
-    where = (common.bootstrap, topic, common.security)
-    records = follow(*where, earliest=earliest, stop_at_end=not wait, committed=committed)
-    nothing = nothing_in(topic, common.bootstrap, entity=entity, earliest=earliest)
-    show(records, line, entity=entity, limit=limit, nothing=nothing)
+    show(
+        *(common.bootstrap, topic, line, common.security),
+        entity=entity,
+        limit=limit,
+        earliest=start is Start.EARLIEST,
+        stop_at_end=not wait,
+        isolation=INPUT_ISOLATION if what is Output.ARRIVALS else "read_uncommitted",
+    )
 
 
 tail.__doc__ = HELP

@@ -66,7 +66,7 @@ OF_SINKS: Final = {
     "after_write": "a batch is written, and its offsets are not committed",
 }
 
-# `pathcast atlas run`: tests/chaos/faults/faults_of_atlases.py kills it at each.
+# `pathcast beside atlas`: tests/chaos/faults/faults_of_atlases.py kills it at each.
 OF_ATLAS: Final = {
     "after_days": "Redis has what was counted of one partition, and we have not noted it",
     "after_version": "the file of a version is written, and nobody was told",

@@ -78,10 +78,11 @@ async def serve(
     async with AsyncExitStack() as stack:
         tracer = None
         if options.traces.share:
-            from stream.tracing.opening import request_tracer
+            from stream.tracing.requests import RequestTracer
+            from stream.tracing.spans import open_sender
 
-            tracer, close = request_tracer(options.traces, SERVICE)
-            stack.callback(close)
+            tracer = RequestTracer(options.traces.share, open_sender(options.traces, SERVICE))
+            stack.callback(tracer.sender.close)
         sink = Sink(common.bootstrap, topics, adapter, security=common.security, tracer=tracer)
         if door is not None:
             at = await stack.enter_async_context(serving(door, secret, Pages(sink, source).pages()))

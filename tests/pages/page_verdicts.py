@@ -46,7 +46,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "deploy/PRIVACY.md": {
         "kafka-configs.sh": Run(
             before=operators.kafkas_tool,
-            ready={"pathcast archive run": OURS, "pathcast atlas run": OURS, "pathcast latest run": OURS},
+            ready={"pathcast beside archive": OURS, "pathcast beside atlas": OURS, "pathcast beside latest": OURS},
             alone=True,
             says=("Completed updating config for topic",),
             after=operators.kept_for_a_day,
@@ -67,6 +67,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "deploy/helm/pathcast/README.md": {"docker build": DOCKER},
     "stream/README.md": {
+        "pathcast beside": Run(before=files.recent_pings, ready={"pathcast beside": OURS}),
         "pathcast up": Run(ready={"pathcast up": UP}, alone=True, says=("stopped; nothing is left running",)),
     },
     "stream/registry/README.md": {
@@ -76,7 +77,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "stream/services/archive/README.md": {
         "pip install 'pathcast[readers]'": Run(
             before=files.recent_pings,
-            ready={"pathcast archive run": OURS},
+            ready={"pathcast beside archive": OURS},
             alone=True,
             changes={"pip install": "true", "--out runs/mine": "--out runs/mine --steps 1"},
             says=("pings of bus-7 from",),
@@ -115,8 +116,8 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "stream/contracts/README.md": {
         "pathcast dev contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
-        "pathcast avro run": Run(around=scenes.apicurio, ready={"pathcast avro run": OURS}, alone=True),
-        "pathcast latest run": Run(before=files.forecasts, ready={"pathcast latest run": OURS}),
+        "pathcast beside avro": Run(around=scenes.apicurio, ready={"pathcast beside avro": OURS}, alone=True),
+        "pathcast beside latest": Run(before=files.forecasts, ready={"pathcast beside latest": OURS}),
     },
     "stream/commands/files/README.md": {
         "pathcast fill": FILES,
@@ -128,9 +129,11 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast dev topics --create": FILES,
     },
     "stream/ingest/README-feeds.md": {
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample gtfs-rt": QUICK_START,
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample ais": QUICK_START,
         "pathcast ingest gtfs-rt": Run(around=scenes.feeds, ready={"pathcast ingest": ": to "}, says=("pings",)),
         "pathcast ingest ais": Run(around=scenes.receiver, ready={"pathcast ingest ais": "ais: to "}),
@@ -161,19 +164,19 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
         "pathcast worker --map flespi": Run(before=scenes.flespi_records, ready=WORKER, makes=("forecasts.ndjson",)),
     },
-    "stream/map/README.md": {
+    "stream/api/map/README.md": {
         "pathcast map": Run(
             before=lambda scene: (scene.folder / "srv" / "pathcast" / "atlases").mkdir(parents=True),
             ready={"pathcast map": "listening at http://"},
         )
     },
-    "stream/map/page/vendor/README.md": {
+    "stream/api/map/page/vendor/README.md": {
         "npm install": Run(before=operators.vendored, after=operators.same_coast, long=True),
     },
     "stream/services/arrivals/README.md": {
-        "pathcast arrivals run": Run(
+        "pathcast beside arrivals": Run(
             around=scenes.driving,
-            ready={"pathcast arrivals run": OURS, "pathcast tail arrivals": "depot-3"},
+            ready={"pathcast beside arrivals": OURS, "pathcast tail arrivals": "depot-3"},
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
     },

@@ -60,7 +60,7 @@ def test_extras_that_pages_and_messages_name_are_there() -> None:
         ("pathcast verify --registry=URL --made-up", "pathcast verify has no option --made-up"),
         ("pathcast models made-up", "pathcast models has no command made-up"),
         (".venv/bin/pathcast made-up", "pathcast has no command made-up"),
-        ("scores run --made-up", "pathcast scores run has no option --made-up"),
+        ("beside scores --made-up", "pathcast beside has no option --made-up"),
         ("pathcast worker --delivery twice", "takes at_least_once, exactly_once, not twice"),
         ("python -m stream.made_up", "there is no module stream.made_up"),
         ("python -m stream.demo", "there is no module stream.demo that can run"),

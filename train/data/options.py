@@ -117,6 +117,20 @@ def sources_and_others(
 
 
 @contextmanager
+def progress_bar(what: str, *, hidden: bool = False) -> Iterator[Callable[[float], None]]:
+    """Yields a function that takes the share that is done. It shows a bar on stderr, if that is a terminal, from the
+    first share on.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0, visible=False)
+        yield lambda share: bar.update(task, completed=share, visible=True)
+
+
+@contextmanager
 def read_watch() -> Iterator[Callable[[str, float], None]]:
     """Shows a progress bar on a terminal, elsewhere a line now and then, for a log. Both are on stderr."""
     from rich.console import Console

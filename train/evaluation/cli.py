@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +12,9 @@ from typing import Annotated
 import typer
 
 from stream.config.options import with_common
-from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
+from stream.config.times import seconds
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
 
-PER_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PICTURES = (".png", ".svg", ".pdf")
 MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
 
@@ -181,7 +178,7 @@ def evaluate(
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         atlas_of=tuple(counted),
         min_entities=min_entities or MIN_VEHICLES,
         picture=picture,
@@ -194,7 +191,7 @@ def evaluate(
         sources += tracks.topic_snapshot(cache, reading)
         tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
-        with _progress(file, hidden=as_json) as progress:
+        with progress_bar(file, hidden=as_json) as progress:
             reports.append(judge(progress))
     model = None
     if predictor is not None:
@@ -209,23 +206,3 @@ def evaluate(
 
 
 evaluate.__doc__ = HELP
-
-
-def milliseconds(text: str) -> int:
-    """Parses a time such as 1h, 30m or 90s."""
-    found = re.fullmatch(r"(\d+)([dhms])", text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no time like 1h, 30m or 90s", param_hint="--atlas")
-    return int(found[1]) * PER_UNIT_MS[found[2]]
-
-
-@contextmanager
-def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda share: bar.update(task, completed=share)

@@ -177,7 +177,7 @@ def train(
     if lr is not None:
         # both learning rates change by the same factor
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)
-    with progress.watching(tensorboard) as watch:
+    with progress.watch_training(tensorboard) as watch:
         with read_watch() as reading:
             sources += tracks.topic_snapshot(cache, reading)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
@@ -193,7 +193,7 @@ def train(
         }
         if corpus.unreadable:
             facts["first_unreadable"] = corpus.unreadable
-        for line in progress.of_data(splits, corpus.dropped, corpus.unreadable):
+        for line in progress.describe_data(splits, corpus.dropped, corpus.unreadable):
             progress.tell(line)
         if (reason := made.config.not_servable()) is not None:
             progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")
@@ -203,7 +203,7 @@ def train(
             forget(out)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
-        text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
+        text = f"{out}: {report.steps:,} steps{progress.describe_metres(report.validation)}"
         typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
     else:
         # A finished rank exits at once: threads of gloo that outlive Python's own end have been seen to abort it, and

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +13,7 @@ import typer
 from stream.config.options import DEFAULT_PREFIX, with_common
 from stream.config.times import seconds
 from stream.wire import Topics
-from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
-from train.evaluation.cli import milliseconds
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
 from train.refresh.live import options as live
 
 DEFAULT_MINUTES = 10.0
@@ -38,7 +35,7 @@ GPU they are those on the clock. It runs with one thread, and lets everything el
 
 With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
 which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
-better challenger is published, and answers --canary percent of the entities until pathcast models guard promotes or
+better challenger is published, and answers --canary percent of the entities until pathcast beside guard promotes or
 stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
 again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
 
@@ -115,7 +112,7 @@ def refresh(
         challenger=challenger,
         seed=seed,
         golden=tuple(sets),
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         places=places,
         device=device,
         cache=cache,
@@ -139,12 +136,12 @@ def refresh(
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
-        with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+        with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
             watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
-    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+    with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
         sources += tracks.topic_snapshot(cache, reading)
         given = ["--data", *map(str, sources), *([] if tracks.columns is None else ["--columns", tracks.columns])]
 
@@ -172,21 +169,3 @@ REFUSED = 3  # exit code: neither a success nor an error
 def lower_priority() -> None:
     """Lets other processes go first; for good, as a process cannot raise its own priority again."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-
-
-@contextmanager
-def _judging_bar() -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal, once something is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task: list[object] = []
-
-        def done(share: float) -> None:
-            if not task:
-                task.append(bar.add_task("judging", total=1.0))
-            bar.update(task[0], completed=share)  # type: ignore[arg-type]
-
-        yield done

@@ -71,7 +71,7 @@ def _list_versions(atlases: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps(found))
         return
     if not found:
-        typer.echo(f"no atlases in {atlases}: `pathcast atlas run` writes a version there every hour", err=True)
+        typer.echo(f"no atlases in {atlases}: `pathcast beside atlas` writes a version there every hour", err=True)
     for one in found:
         if "damaged" in one:
             typer.echo(f"{one['version']}  damaged: {one['damaged']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
-    from stream.client.exporting.spool import Collected, Forecasts
+    from stream.client.exporting.collecting import Collected, Forecasts
     from stream.wire import Forecast
 
 STDOUT = "-"
@@ -70,9 +69,8 @@ def export(
     common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
-    from stream.client.choosing import Wanted
-    from stream.client.exporting.collected import from_lines, from_topics, opened, span_of
-    from stream.client.exporting.spool import Collected
+    from stream.client.exporting.collecting import Collected, from_lines, from_topics, open_lines, span_of
+    from stream.client.filter import Wanted
 
     try:
         span = span_of(since, until)
@@ -83,7 +81,7 @@ def export(
         if file is None:
             asyncio.run(from_topics(found, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
         else:
-            with opened(file) as lines:
+            with open_lines(file) as lines:
                 from_lines(found, lines, file, wanted, span)
         if not fills:
             found.forget_fills()
@@ -105,17 +103,13 @@ def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
 def _write(
     what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
 ) -> int:
-    from stream.client.exporting import geojson, lines, mf_json, table
+    from stream.client.exporting import formats
 
     if what is Format.GEOJSON:
-        return lines.write(sink, geojson.features(found, forecasts, region))
+        return formats.write_collection(sink, formats.geojson(found, forecasts, region))
     if what is Format.MF_JSON:
-        return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
-    text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
-    try:
-        return table.write(text, found, forecasts)
-    finally:
-        text.detach()
+        return formats.write_collection(sink, formats.mf_json(found, forecasts), formats.MF_JSON)
+    return formats.write_csv(sink, found, forecasts)
 
 
 @contextmanager

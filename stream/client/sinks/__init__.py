@@ -2,7 +2,6 @@
 
 cli         pathcast export redis, postgis
 running     reads, writes, then commits offsets; waits while Kafka or the store is away
-newest      the newest forecast of each entity, and the places ahead
 redis_geo   Redis GEO sets: where everything is and will be
 postgis     tables of PostgreSQL with PostGIS
 """

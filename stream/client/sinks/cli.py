@@ -90,8 +90,8 @@ def postgis(
 def _run(store: Store, name: str, common: Common, group: str | None, since: str, once: bool) -> None:
     import time
 
-    from stream.client.choosing import Since
     from stream.client.connecting import Where
+    from stream.client.filter import Since
     from stream.client.sinks.running import Sink
 
     try:

@@ -60,19 +60,19 @@ def _kernels(found: Weights) -> Finding:
 def check_atlases(found: Atlases) -> list[Finding]:
     where = f"{found.folder}"
     if found.error:
-        return [problem("atlases", f"{where}: {found.error}", "give --atlases the directory of pathcast atlas run")]
+        return [problem("atlases", f"{where}: {found.error}", "give --atlases the directory of pathcast beside atlas")]
     return [*_files(found, where), _space(found, where)]
 
 
 def _files(found: Atlases, where: str) -> Iterator[Finding]:
     for version, why in found.damaged.items():
-        yield problem("atlases", f"{version} in {where}: {why}", "copy the file again, or let atlas run make a new one")
+        yield problem("atlases", f"{version} in {where}: {why}", "copy the file again, or wait for a new one")
     if found.missing:
         names = ", ".join(found.missing[:3]) + (" and more" if len(found.missing) > 3 else "")
         yield problem(
             "atlases",
             f"announced, and not in {where}: {names}",
-            "workers and atlas run need the same directory: share it, or copy the files",
+            "workers and `beside atlas` need the same directory: share it, or copy the files",
         )
     if not found.damaged and not found.missing:
         if found.announced is None:
@@ -86,7 +86,7 @@ def _space(found: Atlases, where: str) -> Finding:
     if found.free_bytes < NO_ROOM:
         return problem("disk", said, "make room: a version that is not written whole does not serve")
     if found.free_bytes < LEAST_FREE or found.free_bytes < LEAST_SHARE * found.total_bytes:
-        return warning("disk", said, "make room before atlas run needs it")
+        return warning("disk", said, "make room before `beside atlas` needs it")
     return ok("disk", said)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HELP = """Forget an entity: its states, its newest forecast, and its pings in the archive.
 
 Workers that run hear of it by a record in the pings topic, and remove what they have in memory and in Redis; this
-command waits for them, and for `latest run`, which might write it again. If the entity still sends, it is a new one
+command waits for them, and for `beside latest`, which might write it again. If the entity still sends, it is a new one
 from then on. What Kafka holds stays until its retention deletes it, and what was counted or learnt of all stays: the
 table says what, and for how long. Give the command again if a place was not reached, or waits: it exits with 1 then.
 
@@ -42,17 +42,16 @@ def forget(
     archive_only: Annotated[bool, typer.Option("--archive-only", help="only there: no server is asked")] = False,
     latest_group: Annotated[
         str | None,
-        typer.Option("--latest-group", help="the consumer group of latest run; default: the prefix and -latest"),
+        typer.Option("--latest-group", help="the consumer group of `beside latest`; default: PREFIX-latest"),
     ] = None,
     wait_s: Annotated[
         float,
-        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for latest run, to come to it"),
+        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for `latest`, to come to it"),
     ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
     json: Json = False,
 ) -> None:
-    from stream.commands.forget.run import What
-    from stream.commands.forget.run import forget as forgotten
+    from stream.commands.forget import run
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
         raise typer.BadParameter(f"an id has 1 to {MAX_ENTITY_ID_CHARS} characters", param_hint="ENTITY")
@@ -60,24 +59,24 @@ def forget(
         raise typer.BadParameter("it needs --archive", param_hint="--archive-only")
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     with quiet():
-        what = What(entity, servers.settings(), archive, latest_group, wait_s, dry_run, archive_only)
-        found = asyncio.run(forgotten(what))
+        request = run.Request(entity, servers.settings(), archive, latest_group, wait_s, dry_run, archive_only)
+        rows = asyncio.run(run.forget(request))
     if json:
-        typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": found}))
+        typer.echo(msgspec.json.encode({"entity_id": entity, "dry_run": dry_run, "places": rows}))
     else:
-        _show(found)
-    if not all(one.is_good for one in found):
+        _show(rows)
+    if not all(one.is_good for one in rows):
         raise typer.Exit(1)
 
 
 forget.__doc__ = HELP
 
 
-def _show(found: list[Finding]) -> None:
+def _show(rows: list[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("place", "", "what", "", box=None, pad_edge=False)
-    for one in found:
+    for one in rows:
         table.add_row(one.place, one.outcome.value, one.found, one.note)
     Console(soft_wrap=False, markup=False).print(table)

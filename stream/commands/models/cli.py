@@ -6,7 +6,6 @@ import typer
 
 from stream.commands.models.carrying import export, import_versions
 from stream.commands.models.deciding import canary, promote, publish, rollback, stop
-from stream.commands.models.guarding import guard
 from stream.commands.models.showing import diff, list_versions, show
 
 app = typer.Typer(
@@ -24,4 +23,3 @@ app.command()(promote)
 app.command()(canary)
 app.command()(stop)
 app.command()(rollback)
-app.command()(guard)

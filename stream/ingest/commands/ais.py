@@ -37,9 +37,9 @@ def ais(
       pathcast ingest ais --listen-tcp 10110 --metrics 9480
     """
     from stream.adapters.live.formats.ais import SOURCE, Receiver
-    from stream.adapters.live.pieces import Piece
+    from stream.adapters.live.parsed import Piece
     from stream.ingest.feeds import sockets
-    from stream.ingest.feeds.reading import Came
+    from stream.ingest.feeds.lines import Came
 
     given = {"--tcp": tcp, "--listen-tcp": listen_tcp, "--listen-udp": listen_udp}
     chosen = [(option, text) for option, text in given.items() if text]

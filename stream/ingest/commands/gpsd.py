@@ -36,8 +36,8 @@ def gpsd(
       pathcast ingest gpsd --host boat.local --device /dev/ttyACM0 --entity boat
     """
     from stream.adapters.live.formats.gpsd import SOURCE, Receiver
-    from stream.ingest.feeds import gpsd as transport
-    from stream.ingest.feeds.reading import by_line
+    from stream.ingest.feeds.lines import by_line
+    from stream.ingest.feeds.receivers import watch_gpsd
 
-    watched = partial(transport.gpsd, Address(host, port), device, by_line(Receiver(entity_id(entity)).read), most=hold)
+    watched = partial(watch_gpsd, Address(host, port), device, by_line(Receiver(entity_id(entity)).read), most=hold)
     run(SOURCE, options, watched)

@@ -31,8 +31,8 @@ def nmea(
       pathcast ingest nmea --serial /dev/ttyACM0 --baud 115200 --entity van-7
     """
     from stream.adapters.live.formats.nmea import SOURCE, Receiver
-    from stream.ingest.feeds.reading import by_line
-    from stream.ingest.feeds.serial_port import serial_port
+    from stream.ingest.feeds.lines import by_line
+    from stream.ingest.feeds.receivers import read_serial_port
 
     read = by_line(Receiver(entity_id(entity)).read)
-    run(SOURCE, options, partial(serial_port, serial, baud, read, most=hold))
+    run(SOURCE, options, partial(read_serial_port, serial, baud, read, most=hold))

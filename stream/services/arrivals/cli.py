@@ -14,19 +14,14 @@ from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
 from stream.config.options import (
     COMMON,
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
     Common,
     Json,
-    Prefix,
     quiet,
-    secured,
     with_common,
 )
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
-from stream.members.options import Metrics, Once
+from stream.members.command import ServiceOptions
+from stream.members.running import Service
 from stream.wire import Topics
 from stream.wire.arrivals import (
     DEFAULT_ID,
@@ -49,14 +44,8 @@ Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="whose destination
 Id = Annotated[str, typer.Option("--id", help="of the destination, for an entity with several")]
 
 
-@app.command()
-@secured
-def run(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
-        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -arrivals")
-    ] = None,
+def offer(
+    common: ServiceOptions,
     history: Annotated[
         str | None,
         typer.Option(
@@ -83,51 +72,45 @@ def run(
             "--geofences", exists=True, dir_okay=False, help="GeoJSON, beside those of the destinations topic"
         ),
     ] = None,
-    every: Annotated[
-        float, typer.Option("--every", min=0.0, help="seconds between two estimates of an entity, by its pings' times")
+    arrivals_every: Annotated[
+        float,
+        typer.Option(
+            "--arrivals-every", min=0.0, help="seconds between two estimates of an entity, by its pings' times"
+        ),
     ] = 15.0,
     max_asked: Annotated[
         int, typer.Option("--max-asked", min=1, help="destinations and geofences at once; more are refused")
     ] = 100_000,
-    once: Once = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Say when entities arrive at their destinations, and how likely they are in geofences.
-
-    Reads the forecasts, and the destinations topic whole; writes the arrivals topic, each record exactly once for who
-    reads read_committed. Start one, or several that share the partitions. With --history it also knows how the fleet
-    went earlier, which is worth more than anything else; it is read at the start, and an archive or a topic once a day.
-
-    [bold]Examples[/]
-
-      pathcast arrivals run --history last-week.parquet
-      pathcast arrivals run --history topic
-      pathcast arrivals run --history archive:/srv/pings?since=7d --geofences depots.geojson
-      pathcast arrivals run --bootstrap kafka:9092 --every 15 --metrics 9484
-    """
-    from stream.services.arrivals import command
+    arrivals_group: Annotated[
+        str | None, typer.Option("--arrivals-group", help="Kafka consumer group; default: PREFIX-arrivals")
+    ] = None,
+) -> Service:
+    """Says when entities arrive at their destinations, and how likely they are in geofences."""
     from stream.services.arrivals.history import history_of
     from stream.services.arrivals.history.topic import Live
-    from stream.services.plan import Plan
+    from stream.services.arrivals.running import ArrivalSettings, service
 
-    topics, earlier = Topics.of(prefix), None
+    topics = Topics.of(common.prefix)
+    earlier = None
     if history is not None:
         try:
-            earlier = history_of(history, Live(bootstrap, topics.pings, security, map_), columns, history_pings)
+            live = Live(common.bootstrap, topics.pings, common.kafka, map_)
+            earlier = history_of(history, live, columns, history_pings)
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="--history") from error
-    plan = Plan("arrivals", (topics.forecasts,), group or f"{prefix}-arrivals", bootstrap, once=once, kafka=security)
-    command.run(
-        plan,
-        topics,
-        earlier,
-        geofences,
-        every_s=every,
-        most=max_asked,
+    settings = ArrivalSettings(
+        bootstrap=common.bootstrap,
+        topics=topics,
+        group=arrivals_group or f"{common.prefix}-arrivals",
+        history=earlier,
         history_every_s=seconds(history_every, "--history-every"),
-        metrics=metrics,
+        geofences=geofences,
+        every_s=arrivals_every,
+        most=max_asked,
+        once=common.once,
+        kafka=common.kafka,
     )
+    return service(settings)
 
 
 @app.command("set")

@@ -1,72 +1,37 @@
-"""`pathcast scores`: scores forecasts as time passes, and shows what came of them."""
+"""`pathcast scores`: shows what came of forecasts; and what scores them as time passes."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from typing import Annotated
 
 import typer
 
-from stream.config import failpoints
-from stream.config.options import (
-    COMMON,
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Common,
-    Json,
-    Prefix,
-    log_to_stderr,
-    quiet,
-    secured,
-    with_common,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.times import seconds
-from stream.members.options import Metrics, Once
+from stream.members.command import ServiceOptions
+from stream.members.running import Service
 
-app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
 
-
-@app.command()
-@secured
-def run(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
-        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -scores")
+def offer(
+    common: ServiceOptions,
+    scores_group: Annotated[
+        str | None, typer.Option("--scores-group", help="Kafka consumer group; default: PREFIX-scores")
     ] = None,
     longest: Annotated[
         str, typer.Option("--longest", metavar="TIME", help="the longest horizon that is scored; forecasts wait for it")
     ] = "15m",
-    max_entities: Annotated[
-        int, typer.Option("--max-entities", min=1, help="that wait at once, of one partition; others are given up")
+    scores_max_entities: Annotated[
+        int,
+        typer.Option("--scores-max-entities", min=1, help="that wait at once, of one partition; others are given up"),
     ] = 100_000,
     drift: Annotated[
         bool, typer.Option("--drift/--no-drift", help="tell lasting changes (needs the extra `scores`)")
     ] = True,
-    once: Once = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Compare every forecast with what then happened, at each of its horizons.
-
-    Reads the forecasts topic alone, and writes the scores topic. Start one, or several that share the partitions. A
-    kill -9 loses nothing: scores that are written twice have the same forecast_id and the same bytes.
-
-    [bold]Examples[/]
-
-      pathcast scores run
-      pathcast scores run --bootstrap kafka:9092 --metrics 9474
-      pathcast scores run --once && pathcast models scores
-    """
+) -> Service:
+    """Compares every forecast with what then happened, at each of its horizons."""
     longest_s = seconds(longest, "--longest")
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    log_to_stderr()
-    from stream.members.running import SIGNALS, door_of
-    from stream.services.scores.member import serve
+    from stream.services.scores.member import service
     from stream.services.scores.scoring.drift import check_installed
     from stream.services.scores.scoring.waiting import Rules
     from stream.services.scores.settings import ScoreSettings
@@ -74,16 +39,16 @@ def run(
     if drift:
         check_installed()
     settings = ScoreSettings(
-        bootstrap=bootstrap,
-        prefix=prefix,
-        group=group or f"{prefix}-scores",
+        bootstrap=common.bootstrap,
+        prefix=common.prefix,
+        group=scores_group or f"{common.prefix}-scores",
         rules=Rules(float(longest_s)),
-        max_entities=max_entities,
+        max_entities=scores_max_entities,
         drift=drift,
-        once=once,
-        kafka=security,
+        once=common.once,
+        kafka=common.kafka,
     )
-    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
+    return service(settings)
 
 
 @with_common

@@ -70,7 +70,7 @@ def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_pre
 
 
 def test_what_is_made_of_forecasts_gets_their_number_of_partitions(kafka: str, topic_prefix: str) -> None:
-    """Else `latest run` would refuse to start, beside topics that `--create` had just made."""
+    """Else `beside latest` would refuse to start, beside topics that `--create` had just made."""
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     with admin.connected(kafka) as client:
         admin.create_other(client, names, names.forecasts, partitions=3)

@@ -14,8 +14,8 @@ from stream.wire import Topics
 WORKER = "worker --bootstrap {kafka} --redis {redis} --prefix {prefix}"
 AT = "--bootstrap {kafka} --prefix {prefix}"
 AT_ODD = "--bootstrap {kafka} --prefix {odd}"
-ATLAS = "atlas run --once --atlases {tmp}"
-ARCHIVE = "archive run --once --late=forever --retention=forever"
+ATLAS = "beside atlas --once --atlases {tmp}"
+ARCHIVE = "beside archive --once --late=forever --archive-retention=forever"
 ERRORS = [
     Refusal(f"{WORKER} --bootstrap {{nobody}}", 1, "no Kafka broker answers at {nobody} ... PATHCAST_BOOTSTRAP"),
     Refusal(f"{WORKER} --bootstrap x.invalid:9092", 1, "unknown host x.invalid ... PATHCAST_BOOTSTRAP"),
@@ -30,12 +30,12 @@ ERRORS = [
     Refusal(f"{ATLAS} --redis redis://:{{secret}}@{{nobody}} {AT_ODD}", 1, "redis://:***@{nobody}"),
     Refusal(f"{ARCHIVE} --archive {{tmp}} {AT}", 1, "there is no topic {prefix}.pings.v1"),
     Refusal(f"{ARCHIVE} --archive http://{{nobody}}/x {AT_ODD}", 1, "http:// cannot create a file"),
-    Refusal(f"latest run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"latest run --once {AT_ODD}", 1, "needs topics with as many partitions as each other"),
-    Refusal(f"scores run --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside latest --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside latest --once {AT_ODD}", 1, "needs topics with as many partitions as each other"),
+    Refusal(f"beside scores --once {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"models scores {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"arrivals run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"arrivals run --once --history topic:nowhere {AT_ODD}", 1, "no topic nowhere"),
+    Refusal(f"beside arrivals --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside arrivals --once --history topic:nowhere {AT_ODD}", 1, "no topic nowhere"),
     Refusal(f"tail arrivals {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"ingest mqtt --broker {{nobody}} --topic a/# {AT_ODD}", 1, "no MQTT broker answers at {nobody}"),
 ]  # fmt: skip

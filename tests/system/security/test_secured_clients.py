@@ -120,13 +120,13 @@ def test_arrivals_are_told_with_what_the_topic_knows_of_earlier_tracks(secured: 
     bus_feed.send(secured.plain, TOPICS.forecasts, iter([(b"van", dumps(one), ())]))
     bus_feed.send(secured.plain, TOPICS.pings, iter(_earlier()))
     ours = settings(secured, "arrivals", password, REDIS="", REDIS_PASSWORD="", REDIS_CA="", GROUP="")
-    told("arrivals", "run", "--once", "--history", "topic", env=ours)
+    told("beside", "arrivals", "--once", "--history", "topic", env=ours)
     shown = told("tail", "arrivals", "--from", "earliest", "--no-follow", "--json", env=dispatcher)
     (arrived,) = [loads_arrival(line) for line in shown.splitlines()]
     assert isinstance(arrived, Arrived)
     assert arrived.entity_id == "van"
     for user in ("subscriber", "dispatcher"):
-        refused("arrivals", "run", "--once", env=ours | {"PATHCAST_KAFKA_USER": user})
+        refused("beside", "arrivals", "--once", env=ours | {"PATHCAST_KAFKA_USER": user})
     refused("tail", "arrivals", "--from", "earliest", "--no-follow", env=settings(secured, "feeder", password))
     refused("arrivals", "set", "van", *where, env=settings(secured, "subscriber", password))
 

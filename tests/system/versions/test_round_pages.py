@@ -1,4 +1,4 @@
-"""The pages of `pathcast models guard` and `train refresh`, as processes: when they live, are ready, and hang."""
+"""The pages of `pathcast beside guard` and `train refresh`, as processes: when they live, are ready, and hang."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Scene:
     def running(self, name: str, patch: str = "", **other: str) -> Iterator[Watched]:
         folder, port = self.folder, free_port()
         commands = {
-            "guard": ["models", "guard", "--every", "1s", "--registry", str(folder / "registry")],
+            "guard": ["beside", "guard", "--guard-every", "1s", "--registry", str(folder / "registry")],
             "refresh": [
                 "train",
                 "refresh",

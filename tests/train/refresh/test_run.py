@@ -19,7 +19,7 @@ from model.network.network import Network, build
 from model.parameters.reading import WeightsError
 from stream.adapters.sources import Source, parse
 from train.fit.trainer import Tick
-from train.refresh import golden, run, statement
+from train.refresh import elsewhere, run, statement
 from train.refresh.decision import Decision, Rules
 from train.refresh.run import Options, Watch, refresh
 
@@ -34,8 +34,8 @@ class Crash(Exception):
 
 @pytest.fixture(autouse=True)
 def small_golden_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "TOWNS_ENTITIES", 4)
-    monkeypatch.setattr(golden, "MOST_ANCHORS", 500)
+    monkeypatch.setattr(elsewhere, "GOLDEN_ENTITIES", 4)
+    monkeypatch.setattr(elsewhere, "MOST_ANCHORS", 500)
 
 
 @pytest.fixture

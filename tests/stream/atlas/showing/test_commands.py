@@ -38,7 +38,7 @@ def test_a_directory_without_versions_is_named_to_people_and_a_program_reads_jso
     """It said nothing at all."""
     told = run("models", "atlas", "--atlases", str(tmp_path))
     assert (told.exit_code, told.stdout) == (0, "")
-    assert told.stderr == f"no atlases in {tmp_path}: `pathcast atlas run` writes a version there every hour\n"
+    assert told.stderr == f"no atlases in {tmp_path}: `pathcast beside atlas` writes a version there every hour\n"
     told = run("models", "atlas", "--atlases", str(tmp_path), "--json")
     assert (told.stdout, told.stderr) == ("[]\n", "")
 
