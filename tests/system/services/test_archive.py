@@ -1,4 +1,4 @@
-"""`pathcast archive` against a real Kafka: what has landed is what the log has, whatever dies."""
+"""`pathcast beside archive` against a real Kafka: what has landed is what the log has, whatever dies."""
 
 from __future__ import annotations
 

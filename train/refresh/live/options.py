@@ -58,7 +58,7 @@ LiveArchive = Annotated[
         "--archive",
         metavar="DIR_OR_URL",
         rich_help_panel=PANEL,
-        help="what pathcast archive has landed; the topic is read from where that ends",
+        help="what pathcast beside archive has landed; the topic is read from where that ends",
     ),
 ]
 Every = Annotated[
