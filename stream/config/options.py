@@ -142,10 +142,6 @@ def option(flag: str, env: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
-DEFAULT_BOOTSTRAP = Settings.bootstrap
-DEFAULT_PREFIX = Settings.prefix
-secured = with_common
-
 Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
 ]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, with_common
+from stream.config.options import COMMON, Prefix, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
@@ -50,7 +50,7 @@ def up(
     redis: Annotated[
         str | None, typer.Option("--redis", envvar="PATHCAST_REDIS", help="Redis or Valkey; default: embedded")
     ] = None,
-    prefix: Prefix = DEFAULT_PREFIX,
+    prefix: Prefix = COMMON.prefix,
     workers: Annotated[
         int | None,
         typer.Option("--workers", envvar="PATHCAST_WORKERS", min=1, max=256, help="default: the cores but one"),
