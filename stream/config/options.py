@@ -149,7 +149,7 @@ Group = Annotated[str, option("--group", "GROUP", "Kafka consumer group of the w
 Weights = Annotated[str, option("--weights", "WEIGHTS", "a bundled name or a directory")]
 Horizons = Annotated[str, option("--horizons", "HORIZONS", "seconds ahead, separated by commas")]
 DEFAULT_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="how every topic name begins")]
+Prefix = Annotated[str, option("--prefix", "PREFIX", "how every topic name begins")]
 
 
 @dataclass(frozen=True)
@@ -196,28 +196,21 @@ class Servers:
 SERVERS: Final = Servers()
 RegistryUrl = Annotated[
     str,
-    typer.Option(
-        "--registry",
-        envvar="PATHCAST_REGISTRY",
-        help="where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)",
+    option(
+        "--registry", "REGISTRY", "where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)"
     ),
 ]
 RegistryCache = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--registry-cache",
-        envvar="PATHCAST_REGISTRY_CACHE",
+        "REGISTRY_CACHE",
+        "where versions of a remote registry are kept; default: in the user's cache",
         file_okay=False,
-        help="where versions of a remote registry are kept; default: in the user's cache",
     ),
 ]
 Metrics = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        envvar="PATHCAST_METRICS",
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
-    ),
+    str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
