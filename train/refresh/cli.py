@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, with_common
+from stream.config.options import COMMON, with_common
 from stream.config.times import seconds
 from stream.wire import Topics
 from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
@@ -80,7 +80,7 @@ def refresh(
     directory: live.Directory = None,
     registry: live.LiveRegistry = None,
     registry_cache: live.LiveRegistryCache = None,
-    prefix: live.LivePrefix = DEFAULT_PREFIX,
+    prefix: live.LivePrefix = COMMON.prefix,
     since: live.Since = None,
     archive: live.LiveArchive = None,
     every: live.Every = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from stream.config.options import option
 from stream.config.security import secret
 from stream.config.times import seconds
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 HEADERS: Final = "FEED_HEADERS"  # a secret: PATHCAST_FEED_HEADERS, or ..._FILE
 
-Url = Annotated[str, typer.Option("--url", envvar="PATHCAST_FEED_URL", help="what to poll, http or https")]
+Url = Annotated[str, option("--url", "FEED_URL", "what to poll, http or https")]
 Every = Annotated[str, typer.Option("--every", metavar="TIME", help="between two polls: 15s, 1m")]
 Header = Annotated[
     list[str] | None,

@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json, utc
+from stream.config.options import Json, option, utc
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.archived.catalog import Catalog
     from stream.adapters.archived.manifest import Manifest
 
-ArchiveUrl = Annotated[
-    str,
-    typer.Option(
-        "--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="its directory, or s3://bucket/prefix"
-    ),
-]
+ArchiveUrl = Annotated[str, option("--archive", "ARCHIVE", "its directory, or s3://bucket/prefix", metavar="DIR|URL")]
 
 
 def show(
