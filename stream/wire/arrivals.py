@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import EPOCH_MS, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, WireStruct, decode, means
 from stream.wire.record import MAX_ENTITY_ID_CHARS
 
 DEFAULT_ID: Final = "destination"  # of an entity's only destination
@@ -174,12 +174,12 @@ def dumps_arrivals(record: DestinationRecord | ArrivalRecord) -> bytes:
 
 def loads_destination(raw: bytes) -> DestinationRecord:
     """Parses a record of the destinations topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DESTINATION, raw)
+    return decode(_DESTINATION, raw)
 
 
 def loads_arrival(raw: bytes) -> ArrivalRecord:
     """Parses a record of the arrivals topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_ARRIVAL, raw)
+    return decode(_ARRIVAL, raw)
 
 
 def destination_of(value: Any) -> DestinationRecord:

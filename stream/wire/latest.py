@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from stream.wire.messages import EPOCH_MS, Forecast, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, Forecast, WireStruct, decode, means
 
 _MAP: Final = b',"map":'  # cannot occur in a JSON string, in which quotes are escaped
 
@@ -79,7 +79,7 @@ def dumps_latest(forecast: bytes, view: MapView) -> bytes:
 
 def loads_latest(raw: bytes) -> Latest:
     """Parses a record of the latest topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DECODER, raw)
+    return decode(_DECODER, raw)
 
 
 def forecast_of(latest: bytes) -> bytes:

@@ -311,15 +311,15 @@ def dumps(record: msgspec.Struct) -> bytes:
 
 def loads_forecast(raw: bytes) -> Forecast:
     """Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_FORECAST_DECODER, raw)
+    return decode(_FORECAST_DECODER, raw)
 
 
 def loads_gapfill(raw: bytes) -> GapFill:
     """Raises as `loads_forecast`."""
-    return decoded(_GAPFILL_DECODER, raw)
+    return decode(_GAPFILL_DECODER, raw)
 
 
-def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     """Decodes bytes that others may have written. Raises msgspec.DecodeError alone, also for those of which msgspec
     says something else."""
     try:

@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import EPOCH_MS, AtlasRef, EntityKey, ModelRef, Status, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, AtlasRef, EntityKey, ModelRef, Status, WireStruct, decode, means
 
 Measured = Literal["error", "skill", "coverage", "cadence"]
 MEASURED: Final[tuple[Measured, ...]] = ("error", "skill", "coverage", "cadence")
@@ -89,5 +89,5 @@ def dumps_scored(record: Score | Drift) -> bytes:
 
 def loads_scored(raw: bytes) -> Score | Drift:
     """Parses a record of the scores topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    found: Score | Drift = decoded(_DECODER, raw)
+    found: Score | Drift = decode(_DECODER, raw)
     return found

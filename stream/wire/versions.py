@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from stream.wire.messages import EPOCH_MS, decoded, means
+from stream.wire.messages import EPOCH_MS, decode, means
 
 VERSION_KEY: Final = "atlas:"
 WEIGHTS_KEY: Final = "weights:"
@@ -88,14 +88,14 @@ _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 def loads_version(raw: bytes) -> VersionRecord:
     """Raises msgspec.DecodeError (a ValueError) for bytes that are no such record."""
-    record = decoded(_DECODER, _bounded(raw))
+    record = decode(_DECODER, _bounded(raw))
     _check(record.first, record.includes)
     return record
 
 
 def loads_weights(raw: bytes) -> WeightsRecord:
     """Raises as `loads_version`."""
-    record = decoded(_WEIGHTS, _bounded(raw))
+    record = decode(_WEIGHTS, _bounded(raw))
     _check(record.first, record.ramp, record.until or {})
     return record
 

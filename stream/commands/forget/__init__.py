@@ -3,7 +3,7 @@ gone from them.
 
     cli        the command
     run        the order of the steps
-    pings      the record by which workers hear of it (`stream.wire.forgetting`), in every partition of the pings topic
+    pings      the record by which workers hear of it (`stream.wire.record`), in every partition of the pings topic
     states     Redis: whether the workers have removed its states
     latest     its newest forecast in the compacted topic, and whether its writer has come to it
     archived   the archive of pings

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 TIMEOUT_MS = 30_000
 

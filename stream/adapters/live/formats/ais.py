@@ -30,7 +30,7 @@ from pyais.messages import AISSentence, NMEASentenceFactory
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.pieces import Piece
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 _BY_TYPE: Final = {
     30: "fishing",

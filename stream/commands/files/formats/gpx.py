@@ -26,7 +26,7 @@ from stream.commands.files.ahead import rows
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
 from stream.wire import Forecast
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 _OURS: Final = "urn:pathcast:gpx:1"
 _HEAD: Final = (
