@@ -1,4 +1,4 @@
-"""Dead letters: why a record has no forecast, and how the record is kept with its reason.
+"""Makes and reads dead letters, which keep a record that has no forecast, with the reason.
 
 The codes are stable, because consumers switch on them.
 """
@@ -19,7 +19,7 @@ from stream.wire.record import (
 
 
 class Reject(NamedTuple):
-    """Why an input record has no forecast.
+    """The reason why an input record has no forecast.
 
     `code` is a stable slug from CODES; `message` is for people; `retryable`: the same record may get a forecast later;
     `unread`: the decision was made without the entity's stored track, which could not be read.

@@ -18,7 +18,7 @@ _MAP: Final = b',"map":'  # cannot occur in a JSON string, in which quotes are e
 
 
 class Region(WireStruct, frozen=True):
-    """Where the entity is nine times in ten at one time: an ellipse around a place."""
+    """The ellipse in which the entity is nine times in ten, at one time."""
 
     lat: Annotated[float, means("latitude of the middle in degrees, WGS84")]
     lon: Annotated[float, means("longitude of the middle in degrees, WGS84")]
@@ -42,7 +42,7 @@ class Gap(WireStruct, frozen=True):
 
 
 class MapView(WireStruct, frozen=True, kw_only=True):
-    """What a map draws beside the forecast.
+    """The values that a map draws beside the forecast.
 
     The topic's writer needs `heard_ts` and the offsets to go on.
     """
@@ -65,7 +65,7 @@ class Latest(Forecast, frozen=True, kw_only=True):
     without a value.
     """
 
-    map: Annotated[MapView, means("what a map draws")]
+    map: Annotated[MapView, means("the values that a map draws")]
 
 
 _ENCODER: Final = msgspec.json.Encoder()

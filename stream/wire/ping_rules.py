@@ -110,10 +110,10 @@ _REQUIRED: Final[Mapping[str, Callable[[object], Any]]] = {
 def event_time_ms(ts: object) -> int | None:
     """Returns the milliseconds that `clean.parse` reads in a `ts` of any spelling, for ordering files; None if
     invalid."""
-    found = _ts(ts)
-    if isinstance(found, Reject):
+    time = _ts(ts)
+    if isinstance(time, Reject):
         return None
-    return found if abs(found) >= SECONDS_BELOW else found * 1000
+    return time if abs(time) >= SECONDS_BELOW else time * 1000
 
 
 def _milliseconds(ts: int | float | str) -> int | None:

@@ -52,17 +52,17 @@ class Topics(NamedTuple):
 
     @property
     def scores(self) -> str:
-        """The topic of what became of forecasts. No field, either: no worker needs it."""
+        """The topic of scores and drifts. No field, either: no worker needs it."""
         return f"{self.prefix}.scores.v1"
 
     @property
     def destinations(self) -> str:
-        """The topic of where entities are to go. No field: only `pathcast arrivals` needs it, and the next one."""
+        """The topic of destinations and geofences. No field: only `pathcast arrivals` needs it, and the next one."""
         return f"{self.prefix}.destinations.v1"
 
     @property
     def arrivals(self) -> str:
-        """The topic of when they arrive."""
+        """The topic of arrivals."""
         return f"{self.prefix}.arrivals.v1"
 
     @property

@@ -31,7 +31,7 @@ _IssuedTime = Annotated[int, means(f"when it was announced, {EPOCH_MS}")]
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}):
-    """A version of the atlas, and from which pings on it may answer.
+    """An announcement of a version of the atlas, and of the pings from which on it may answer.
 
     Partitions that it does not name have none.
     """
@@ -52,7 +52,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": 
 
 
 class WeightsRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}, omit_defaults=True):
-    """An announcement of weights: who asks them, and from which pings on.
+    """An announcement of weights: the entities that ask them, and the pings from which on they do.
 
     Partitions that it does not name have none.
 
