@@ -21,7 +21,7 @@ import msgspec
 
 from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, milliseconds, places
 from stream.adapters.csv_rows import Sheet
-from stream.adapters.formats.gpx_points import points
+from stream.adapters.formats.gpx import points_of
 from stream.wire.ping_rules import event_time_ms
 
 STDIN: Final = "-"
@@ -260,7 +260,7 @@ def _ndjson_file(path: Path) -> Iterator[Row]:
 
 
 def _gpx(path: Path) -> Iterator[Row]:
-    for point in points(path):
+    for point in points_of(path):
         yield row_of({name: cell(name, text) for name, text in point.items()})
 
 

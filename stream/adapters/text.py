@@ -194,7 +194,7 @@ def _milliseconds(column: Any, kind: Any, *, zoned: bool) -> NDArray[np.int64]:
     try:
         cast = column.cast(kind).cast(pa.int64())
     except pa.ArrowInvalid:
-        return np.array([_time(cell, zoned=zoned) for cell in column.to_pylist()], np.int64)
+        return np.array([time_ms(cell, zoned=zoned) for cell in column.to_pylist()], np.int64)
     whole = np.array(cast.fill_null(NO_TIME).to_numpy(zero_copy_only=False), np.int64)
     return np.where(whole == NO_TIME, NO_TIME, whole // 1_000_000)
 
@@ -206,11 +206,12 @@ def _number(cell: str | None) -> float:
         return float("nan")
 
 
-def _time(cell: str | None, *, zoned: bool) -> int:
+def time_ms(cell: str | None, *, zoned: bool | None) -> int:
+    """Converts a time in ISO 8601 to ms UTC; NO_TIME if it is none, or if `zoned` says otherwise of its zone."""
     try:
-        found = datetime.fromisoformat((cell or "").strip())
+        time = datetime.fromisoformat((cell or "").strip())
     except ValueError:
         return NO_TIME
-    if (found.tzinfo is not None) != zoned:
+    if zoned is not None and (time.tzinfo is not None) != zoned:
         return NO_TIME
-    return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
+    return (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.client.choosing import Since
+from stream.client.filter import Since
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
 AWAY: Final = (KafkaError, OSError, TimeoutError)  # Kafka is away, or partitions are moving

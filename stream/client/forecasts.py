@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.client.kinds import FORECASTS, GAP_FILLS
+from stream.client.filter import FORECASTS, GAP_FILLS
 from stream.client.subscription import Subscription
 from stream.wire import Forecast, GapFill
 

@@ -23,9 +23,8 @@ from aiokafka.errors import (
 )
 from msgspec import DecodeError
 
-from stream.client.choosing import Since, Wanted
 from stream.client.connecting import AWAY, NEWS_S, Where, partitions_of, position_of, started, starts, stop
-from stream.client.kinds import Kind
+from stream.client.filter import Kind, Since, Wanted
 from stream.config.security import HIDDEN, Protocol, check_access, in_words, kafka_refusal
 
 log: Final = logging.getLogger("stream.client")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, MapOfLines, recording_of
-from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.commands.files.options import print_json
+from stream.commands.files.outputs import STD, to_stdout
+from stream.commands.files.showing import Steps
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, horizons_of
+from stream.config.settings import UNLIMITED, Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wron
     from stream.kafka.records.record_columns import Records
     from stream.wire import Outgoing
 
-STDOUT = "-"
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
@@ -65,18 +63,14 @@ def replay(
     columns: Columns = None,
     map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: Annotated[
         str | None,
         typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
     ] = None,
     min_entities: Annotated[
-        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of atlas build; default: 3")
+        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of train atlas; default: 3")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
@@ -99,7 +93,7 @@ def replay(
     if summary is None:
         return
     if as_json:
-        print(json.dumps(summary), file=sys.stderr if out == STDOUT else sys.stdout)
+        print_json(summary, out)
     else:
         _show(summary, console)
 
@@ -110,8 +104,8 @@ replay.__doc__ = HELP
 def settings_of(weights: str, horizons: str) -> Settings:
     """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
-        horizons_s = tuple(float(part) for part in horizons.split(","))
-        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
+        # There is no store.
+        return Settings(weights=weights, horizons_s=horizons_of(horizons), max_stored_entities=UNLIMITED)
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
@@ -137,12 +131,9 @@ def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
 
 @contextmanager
 def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
-    if out == STDOUT:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+    if out == STD:
+        with to_stdout() as stdout:
+            yield stdout
         return
     if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
         raise ValueError(f"--out {out} is the input itself")
@@ -166,8 +157,7 @@ async def _replayed(
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
     batches = _batches(rows) if growing is None else growing.batches(rows, BATCH_ROWS)
-    with _progress(console) as progress:
-        task = progress.add_task("replaying", total=len(rows))
+    with Steps(console).step("replaying", len(rows)) as progress:
         for batch in batches:
             records = records_of(batch, offset, settings.topics.pings, published_ms)
             choice = Choice(None if growing is None else growing.choice)
@@ -176,7 +166,7 @@ async def _replayed(
                 growing.add(records)
             _write(answers, settings, sink, codes, examples)
             offset += len(batch)
-            progress.update(task, completed=offset)
+            progress(offset)
     elapsed_s = time.perf_counter() - started_s
     grown = {} if growing is None else {"atlases": growing.versions}
     return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
@@ -245,10 +235,3 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    # Disabled, for where there is no terminal it would still end with an empty line.
-    return Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)

@@ -11,7 +11,7 @@ import msgspec
 
 from stream.config.options import utc
 from stream.config.wording import counted
-from stream.wire import Forecast, GapFill, context_of, loads_forecast, loads_gapfill
+from stream.wire import Forecast, GapFill, Record, context_of, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 from stream.wire.positions import rms_sigma_m
 
@@ -47,7 +47,7 @@ def gapfill_line(raw: bytes) -> str:
     return escaped("  ".join(parts))
 
 
-def dead_letter_json(record: Any) -> bytes:
+def dead_letter_json(record: Record) -> bytes:
     """Returns one dead letter as a JSON object: the record (base64 if it is not UTF-8), its source, what was wrong."""
     context = context_of(record.headers)
     fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
@@ -56,14 +56,14 @@ def dead_letter_json(record: Any) -> bytes:
         try:
             fields[name] = None if raw is None else raw.decode()
         except UnicodeDecodeError:
-            fields[f"{name}_base64"] = base64.b64encode(raw).decode()
+            fields[f"{name}_base64"] = base64.b64encode(raw or b"").decode()
     return escaped_json(msgspec.json.encode(fields))
 
 
-def dead_letter_line(record: Any) -> str:
+def dead_letter_line(record: Record) -> str:
     """Returns one dead letter for people: time, key, what was wrong, and the beginning of the value."""
     context = context_of(record.headers)
-    published_ms = _numbers(context).get("timestamp", record.timestamp)
+    published_ms = _numbers(context).get("timestamp", record.timestamp_ms)
     came = (record.value or b"")[:120].decode(errors="replace")
     key = (record.key or b"-").decode(errors="replace")
     parts = [

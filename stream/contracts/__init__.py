@@ -7,7 +7,7 @@ change.
     asyncapi        the AsyncAPI document of all topics
     compatibility   finds breaking schema changes
     files           the released schemas in deploy/: written, and compared
-    cli             `pathcast contracts`
+    cli             `pathcast dev contracts`
 
 README.md has what is promised.
 """

@@ -51,7 +51,7 @@ def asyncapi_text() -> str:
             return True
 
     text: str = yaml.dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120, Dumper=Dumper)
-    return f"# Made by `pathcast contracts write` out of stream/contracts: change that.\n{text}"
+    return f"# Made by `pathcast dev contracts write` out of stream/contracts: change that.\n{text}"
 
 
 def _channel_id(one: Contract) -> str:

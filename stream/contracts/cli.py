@@ -28,9 +28,9 @@ def show(
 
     [bold]Examples[/]
 
-      pathcast contracts show
-      pathcast contracts show forecast
-      pathcast contracts show forecast --avro
+      pathcast dev contracts show
+      pathcast dev contracts show forecast
+      pathcast dev contracts show forecast --avro
     """
     from stream.contracts.avro_schema import avro_schema
     from stream.contracts.catalog import contract
@@ -70,8 +70,8 @@ def write(where: Dir = None) -> None:
 
     [bold]Examples[/]
 
-      pathcast contracts write
-      pathcast contracts write --dir ~/schemas
+      pathcast dev contracts write
+      pathcast dev contracts write --dir ~/schemas
     """
     from stream.contracts.files import released_folder, write
 
@@ -98,8 +98,8 @@ def check(
 
     [bold]Examples[/]
 
-      pathcast contracts check
-      pathcast contracts check --against HEAD^
+      pathcast dev contracts check
+      pathcast dev contracts check --against HEAD^
     """
     from stream.contracts.files import check, released_folder
 

@@ -96,7 +96,7 @@ def check(where: Path, against: str | None = None) -> list[Finding]:
     for path, text in _texts():
         if (there := _read(where / path)) != text:
             what = "is absent" if there is None else "is not what the code makes"
-            findings.append(Finding(path, f"{what}: pathcast contracts write", broken=False))
+            findings.append(Finding(path, f"{what}: pathcast dev contracts write", broken=False))
     with TemporaryDirectory() as folder:
         released = where if against is None else _extract(where, against, Path(folder))
         return [*findings, *_breaks(released), *_removed(released)]

@@ -1,7 +1,7 @@
 """The records of destinations and arrivals.
 
     <prefix>.destinations.v1   any text    Destination, Geofence, Reached; compacted: null takes a key's record back
-    <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only where `pathcast arrivals run` works
+    <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only where `pathcast beside arrivals` works
 
 `kind` tells records of one topic apart. Keys of destinations name nothing but the record: `destination_key` and
 `geofence_key` give those that `pathcast arrivals set` writes, and any other text does as well. Everybody who works on

@@ -20,10 +20,10 @@ A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a
     <prefix>.pings.v1          entity id   Ping
     <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
     <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final, or retracted
-    <prefix>.scores.v1         entity id   Score, Drift (`stream.wire.scores`): only where `pathcast scores run` works
+    <prefix>.scores.v1         entity id   Score, Drift (`stream.wire.scores`): only with `pathcast beside scores`
     <prefix>.destinations.v1   any text    Destination, Geofence (`stream.wire.arrivals`), compacted
-    <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only where `pathcast arrivals run` works
-    <prefix>.latest.v1         entity id   Latest (`stream.wire.latest`), compacted: only with `pathcast latest run`
+    <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only with `pathcast beside arrivals`
+    <prefix>.latest.v1         entity id   Latest (`stream.wire.latest`), compacted: only with `pathcast beside latest`
     <prefix>.models.v1         what it is  VersionRecord (`stream.wire.versions`), compacted: only where atlases serve
     <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
 """

@@ -36,6 +36,12 @@ class Ahead(Protocol):
     def horizons(self) -> tuple[Horizon, ...]: ...
 
 
+def next_place(forecast: Ahead) -> tuple[int, float, float]:
+    """Returns when (ms UTC) and where (latitude and longitude in degrees) the next ping is expected."""
+    anchor, step = forecast.anchor, forecast.next
+    return anchor.ts + round(1000 * step.dt_s), anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon)
+
+
 def position_at(forecast: Ahead, ts_ms: int) -> tuple[float, float]:
     """Returns latitude and longitude in degrees at `ts_ms` (milliseconds UTC).
 

@@ -1,4 +1,4 @@
-"""What one message of a live source comes to: a ping, a reject or a skip for each thing in it.
+"""Says what one message of a live source comes to: a ping, a reject or a skip for each thing in it.
 
 A reader of a format, `read(raw, came_ms)`, returns a list of these and never raises, whatever the bytes are.
 """
@@ -49,3 +49,10 @@ def ping_of(fields: Mapping[str, Any], came_ms: int) -> Ping | Reject:
     if isinstance(found, Reject):
         return found._replace(stage=STAGE)
     return ping_rules.MARKED_INVALID._replace(stage=STAGE) if found.valid is False else found
+
+
+class Piece(NamedTuple):
+    """One thing of a message: how it was read, and the bytes that its dead letter holds."""
+
+    parsed: Parsed
+    raw: bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,11 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
-    from stream.client.exporting.spool import Collected, Forecasts
+    from stream.client.exporting.collecting import Collected, Forecasts
     from stream.wire import Forecast
 
 STDOUT = "-"
@@ -51,7 +49,7 @@ class Which(StrEnum):
     NONE = "none"
 
 
-@secured
+@with_common
 def export(
     what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json or csv")],
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
@@ -68,15 +66,11 @@ def export(
     region: Annotated[
         float, typer.Option("--region", min=0.0, max=0.999, help="chance that geojson's regions hold; 0 for none")
     ] = 0.9,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
-    from stream.client.choosing import Wanted
-    from stream.client.exporting.collected import from_lines, from_topics, opened, span_of
-    from stream.client.exporting.spool import Collected
-    from stream.wire import Topics
+    from stream.client.exporting.collecting import Collected, from_lines, from_topics, open_lines, span_of
+    from stream.client.filter import Wanted
 
     try:
         span = span_of(since, until)
@@ -85,9 +79,9 @@ def export(
     wanted = Wanted.of(entity or None, None)
     with quiet(), Collected() as found:
         if file is None:
-            asyncio.run(from_topics(found, bootstrap, Topics.of(prefix), security, wanted, span, fills=fills))
+            asyncio.run(from_topics(found, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
         else:
-            with opened(file) as lines:
+            with open_lines(file) as lines:
                 from_lines(found, lines, file, wanted, span)
         if not fills:
             found.forget_fills()
@@ -109,17 +103,13 @@ def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
 def _write(
     what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
 ) -> int:
-    from stream.client.exporting import geojson, lines, mf_json, table
+    from stream.client.exporting import formats
 
     if what is Format.GEOJSON:
-        return lines.write(sink, geojson.features(found, forecasts, region))
+        return formats.write_collection(sink, formats.geojson(found, forecasts, region))
     if what is Format.MF_JSON:
-        return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
-    text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
-    try:
-        return table.write(text, found, forecasts)
-    finally:
-        text.detach()
+        return formats.write_collection(sink, formats.mf_json(found, forecasts), formats.MF_JSON)
+    return formats.write_csv(sink, found, forecasts)
 
 
 @contextmanager

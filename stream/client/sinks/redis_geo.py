@@ -14,19 +14,50 @@ all keys expire after that time. Redis places nothing beyond 85.05 degrees of la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import TimeoutError as RedisSilent
 
 from stream.client.reader import Received
-from stream.client.sinks.newest import NEXT, NOW, Newest, newest_of, places_of
 from stream.config import failpoints
 from stream.config.security import RedisSecurity, shown
 from stream.store.redis_client import client, wait_for_answer
 from stream.wire import Forecast
+from stream.wire.positions import next_place
+
+NOW: Final = "now"  # the anchor's place
+NEXT: Final = "next"  # where the next ping is expected
+
+
+class Newest(NamedTuple):
+    """The newest forecast of an entity, and when it was last heard of."""
+
+    forecast: Forecast
+    heard_ms: int  # the latest publication among its forecasts: a recording that is fed again is heard now
+
+
+def newest_of(received: Iterable[Received[Forecast]]) -> dict[str, Newest]:
+    """Returns the newest forecasts by entity: of two, the one with the later anchor, and at the same anchor the later
+    record."""
+    found: dict[str, Newest] = {}
+    for one in received:
+        forecast, heard_ms = one.record, one.timestamp_ms
+        if (known := found.get(forecast.entity_id)) is not None:
+            heard_ms = max(heard_ms, known.heard_ms)
+            if known.forecast.anchor.ts > forecast.anchor.ts:
+                forecast = known.forecast
+        found[forecast.entity_id] = Newest(forecast, heard_ms)
+    return found
+
+
+def places_of(forecast: Forecast) -> dict[str, tuple[float, float]]:
+    """Returns latitude and longitude (degrees) by name: `now`, `next`, and `60s` for a horizon of 60 s."""
+    ahead = {f"{horizon.h_s:g}s": (horizon.lat, horizon.lon) for horizon in forecast.horizons}
+    return {NOW: (forecast.anchor.lat, forecast.anchor.lon), NEXT: next_place(forecast)[1:], **ahead}
+
 
 MAX_LAT: Final = 85.05112878  # of the Web Mercator square, by which Redis computes its hashes
 CHUNK: Final = 500  # entities of one script: it holds Redis up for a millisecond or two
@@ -76,7 +107,7 @@ return #silent
 
 
 class RedisGeo:
-    """The store of `pathcast sink redis`. Redis 6.2 or newer, or Valkey."""
+    """The store of `pathcast export redis`. Redis 6.2 or newer, or Valkey."""
 
     away: tuple[type[Exception], ...] = (RedisAway, RedisSilent, OSError)
 

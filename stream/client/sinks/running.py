@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from stream.client.choosing import Seen, Since, Wanted
 from stream.client.connecting import Where
-from stream.client.kinds import FORECASTS
+from stream.client.filter import FORECASTS, Seen, Since, Wanted
 from stream.client.reader import Batch, Reader, Received
 from stream.config import failpoints
 from stream.config.security import in_words

@@ -40,6 +40,7 @@ class Counts:
     rows: int = 0
     pings: int = 0
     duplicates: int = 0
+    forecasts: int = 0  # that were written
 
 
 def answers(

@@ -11,16 +11,15 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
-from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
-from stream.config.options import quiet
+from stream.config.options import Weights, quiet
 from stream.config.settings import Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
-    from stream.commands.files.filling import Filled
-    from stream.commands.files.plan import Cursor
+    from stream.commands.files.plan import Cursor, Filled
 
 HELP = """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
 
@@ -98,9 +97,8 @@ def _filled(
     force: bool,
 ) -> tuple[Filled, Cursor, str]:
     """Fills the file; returns what was found, the cursor that went through it, and what its rows are counted by."""
-    from stream.commands.files.filling import filled
-    from stream.commands.files.formats.kinds import format_of
-    from stream.commands.files.plan import Cursor
+    from stream.commands.files.formats import format_of
+    from stream.commands.files.plan import Cursor, filled
     from stream.commands.files.showing import Steps
 
     recorded = recording_of(str(path), columns)

@@ -1,4 +1,5 @@
-"""Which filled row comes after which row of a file, and which rows were no pings.
+"""Plans what a file is filled with: which filled row comes after which row, and which rows were no pings. It writes
+nothing.
 
 A filled row of a file in the order of time comes where its time belongs, among the rows of all entities. In any other
 file it comes after the row of its own entity that precedes it in time.
@@ -9,14 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.commands.files.answering import Bad
-from stream.commands.files.survey import NO_TIME, Survey
-from stream.wire import GapFill
+from stream.adapters.recorded import Recording
+from stream.commands.files import times
+from stream.commands.files.answering import Bad, Counts, answers, bad
+from stream.commands.files.showing import Steps
+from stream.commands.files.survey import NO_TIME, Survey, batches, survey
+from stream.config.settings import UNLIMITED, Settings
+from stream.wire import GapFill, loads_gapfill
 from stream.wire.positions import max_sigma_m
 
 FILLED: Final = "filled"  # the column that is true for a filled row, false for one that the file had
@@ -141,3 +147,43 @@ class Cursor:
         while self.written < len(self.plan.after) and self.plan.after[self.written] <= row:
             self.written += 1
         return self.plan.points[begin : self.written]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a file is to be filled with."""
+
+    survey: Survey
+    plan: Plan
+    rejects: Rejects
+    counts: Counts
+    gaps: int
+
+
+def filled(found: Recording, form: Any, weights: str, atlas: Path | None, step_ms: int, steps: Steps) -> Filled:
+    """Reads a file twice. `form` is a time as the file has it; `step_ms` is between filled rows, 0 for each track's own
+    cadence.
+
+    Raises ValueError if no row is a ping, and the errors of reading the file, the weights or the atlas.
+    """
+    with steps.step("reading") as progress:
+        seen = survey(found.rows(), progress)
+    settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
+    fills, rejects, counts = Fills(), Rejects(), Counts()
+    spacing = {"step_ms": step_ms, "unit_ms": times.unit_ms(form, found.columns)}
+    rows = batches(found.rows, seen)
+    with steps.step("filling", len(seen)) as progress:
+        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, **spacing):
+            if answer.topic == settings.topics.gapfills:
+                fills.add(loads_gapfill(answer.value or b""))
+            elif answer.topic == settings.topics.dead_letters:
+                rejects.add(bad(row, answer))
+    raise_if_none(found, counts, rejects)
+    return Filled(seen, Plan.of(seen, fills.points, rejects.rows), rejects, counts, fills.gaps)
+
+
+def raise_if_none(found: Recording, counts: Counts, rejects: Rejects) -> None:
+    """Raises ValueError if a file has rows, and none is a ping."""
+    if rejects.first and not counts.pings:
+        one = rejects.first[0]
+        raise found.without_pings(counts.rows, one.code, one.message)

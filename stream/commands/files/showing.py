@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stream.commands.files.answering import Bad
-from stream.commands.files.survey import Progress as RowsDone
+if TYPE_CHECKING:  # the engine takes a second to import
+    from stream.commands.files.answering import Bad
+    from stream.commands.files.survey import Progress as RowsDone
 
 SHOWN: Final = 20  # rows that were no pings
 EVERY_S: Final = 10.0  # between two lines where no terminal is

@@ -19,12 +19,11 @@ from typing import Final
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.files import STDIN, Row, read_part
-from stream.adapters.live.parsed import STAGE, Reader
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import STAGE, Piece, Reader
 from stream.adapters.recorded import Recording, mapped
-from stream.ingest.feeds.delivering import AT_ONCE, deliver
 from stream.ingest.feeds.following import Growing, Places
-from stream.ingest.feeds.framing import Lines
+from stream.ingest.feeds.lines import Lines
+from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
@@ -54,7 +53,7 @@ async def send_all(recordings: Sequence[tuple[str, Recording]], sink: Sink, sour
     for name, recording in recordings:
         sent = 0
         async for some in _stdin(recording.reader) if recording.path == STDIN else _parts(recording):
-            await deliver(sink, some, f"file:{name}")
+            await deliver_pieces(sink, some, f"file:{name}")
             sent += len(some)
         log.info("%s: %d rows", name, sent)
 
@@ -102,7 +101,7 @@ async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, 
             await asyncio.sleep(LOOK_S)
             continue
         some = await asyncio.to_thread(_of_part, path, part.header, part.lines, columns, reader)
-        await deliver(sink, some, f"file:{path}")
+        await deliver_pieces(sink, some, f"file:{path}")
         growing.took(part)
         places.put(path, part.place)
 

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from stream.ingest.feeds.delivering import deliver
-from stream.ingest.feeds.reading import Came, Read
+from stream.ingest.feeds.lines import Came, Read
+from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
@@ -52,7 +52,7 @@ class Held:
                 some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
                 if not self._waiting:
                     self._some.clear()
-                await deliver(sink, [piece for came in some for piece in read(came)], origin)
+                await deliver_pieces(sink, [piece for came in some for piece in read(came)], origin)
                 some = []
         finally:
             if left := len(some) + len(self._waiting):

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import Piece
 from stream.adapters.live.snapshots import Seen, Sighting
-from stream.ingest.feeds.delivering import deliver
+from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
@@ -135,7 +135,7 @@ class Poller:
 
     async def _send(self, body: bytes, conditions: dict[str, str]) -> None:
         found = self.seen.news(self._feed.read(body, time.time_ns() // 1_000_000))
-        await deliver(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
+        await deliver_pieces(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
         self.seen.remember(found)
         self._conditions = conditions
 

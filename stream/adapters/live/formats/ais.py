@@ -27,8 +27,7 @@ from typing import Any, Final
 
 from pyais.messages import AISSentence, NMEASentenceFactory
 
-from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import KNOT_MPS, Parsed, Piece, Skip, ping_of, reject
 from stream.wire.escape import shown
 from stream.wire.ping_rules import SECONDS_BELOW
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from client_rig import T0, forecast, gap_fill
 
-from stream.client.exporting.spool import CACHE_KIB, Collected, Fix
+from stream.client.exporting.collecting import CACHE_KIB, Collected, Fix
 from stream.wire import dumps
 
 FEW, MANY = 4_000, 40_000

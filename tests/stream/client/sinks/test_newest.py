@@ -7,7 +7,7 @@ import random
 from client_rig import T0, forecast
 
 from stream.client.reader import Received
-from stream.client.sinks.newest import Newest, newest_of, places_of
+from stream.client.sinks.redis_geo import Newest, newest_of, places_of
 from stream.wire import Forecast
 
 

@@ -13,10 +13,10 @@ import feeds_rig
 import pytest
 from feeds_rig import SinkInMemory
 
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import Piece
 from stream.config.http_access import Address
 from stream.ingest.feeds import sockets
-from stream.ingest.feeds.reading import Came
+from stream.ingest.feeds.lines import Came
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.up.embedded import free_port
