@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from stream.adapters.column_names import ColumnMap, cell, milliseconds, places
+from stream.adapters.column_names import ColumnMap, cell, find_columns, milliseconds
 
 ENCODING: Final = "utf-8-sig"
 ERRORS: Final = "surrogateescape"  # other bytes come back as they were
@@ -51,7 +51,7 @@ class Sheet:
                 header = file.readline()
             delimiter = max(",;\t", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            place = {field: names.index(column) for field, column in places(path, names, columns).items()}
+            place = {field: names.index(column) for field, column in find_columns(path, names, columns).items()}
             return cls(path, file, header, delimiter, names, place, columns)
         except BaseException:
             file.close()

@@ -7,7 +7,7 @@ parsed          what one message comes to: a ping, a reject or a skip for each t
 formats         the formats that have code of their own
 mapping         a format that a map describes
 presets         maps and formats by name
-json_message    JSON, whatever the bytes are; json_objects reads its members
+json_messages   JSON, whatever the bytes are, and its members
 snapshots       what repeats in feeds that show every vehicle as it is now
 on_topic        messages that lie in the pings topic as they are; option is the command line's `--map`
 """

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.adapters.live.json_messages import number
 from stream.adapters.live.parsed import FOOT_M, KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.snapshots import Sighting
 from stream.wire import MAX_TEXT_CHARS, Reject
@@ -74,7 +75,7 @@ def _sighting(raw: msgspec.Raw, now_s: float, came_ms: int) -> Sighting:
         found = reject("wrong_type", f"an aircraft is no object: {error}")
         return Sighting("", found.code, found, _alone(now_s, raw))
     who = one["hex"].strip().lower() if isinstance(one.get("hex"), str) else ""
-    ts_ms = _ts_ms(now_s, _number(one.get("seen_pos")))
+    ts_ms = _ts_ms(now_s, number(one.get("seen_pos")))
     parsed = _parsed(one, who, ts_ms, came_ms)
     if isinstance(parsed, Reject):
         return Sighting(who, parsed.code if ts_ms is None else ts_ms, parsed, _alone(now_s, raw))
@@ -101,7 +102,7 @@ def _parsed(one: dict[str, Any], who: str, ts_ms: int | None, came_ms: int) -> P
         "lon": one.get("lon"),
         "alt_m": _altitude_m(one),
         "speed_mps": _scaled(one.get("gs"), KNOT_MPS),
-        "heading_deg": _number(one.get("track")),
+        "heading_deg": number(one.get("track")),
         "trip_id": _text(one.get("flight")),
         "category": _text(one.get("category")),
         "source": SOURCE,
@@ -122,17 +123,8 @@ def _attrs(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scaled(given: Any, factor: float) -> float | None:
-    number = _number(given)
-    return None if number is None else number * factor
-
-
-def _number(given: Any) -> float | None:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        return None
-    try:
-        return float(given)
-    except OverflowError:
-        return None
+    plain = number(given)
+    return None if plain is None else plain * factor
 
 
 def _text(given: Any) -> str | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stream.adapters.live.json_objects import is_plain, number, object_of, unless_zero
+from stream.adapters.live.json_messages import is_plain, number, object_of, unless_zero
 from stream.adapters.live.parsed import KMH_MPS, Parsed, Skip, ping_of, reject
 from stream.wire import Reject
 

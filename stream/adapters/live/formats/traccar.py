@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from stream.adapters.live.json_objects import is_plain, number, object_of, unless_zero
+from stream.adapters.live.json_messages import is_plain, number, object_of, unless_zero
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.wire import MAX_ATTRS, Reject
 from stream.wire.fields import event_time_ms

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from stream.adapters.live.json_message import decoded, kind
-from stream.adapters.live.json_objects import is_plain
+from stream.adapters.live.json_messages import decoded, is_plain, kind
 from stream.adapters.live.mapping.definition import Field, MessageMap, Scalar
 from stream.adapters.live.mapping.paths import ABSENT
 from stream.adapters.live.parsed import Parsed, Skip, ping_of, reject

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from stream.adapters.column_names import ColumnMap, places
+from stream.adapters.column_names import ColumnMap, find_columns
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
 from stream.commands.files.times import like
 from stream.wire.fields import event_time_ms
@@ -30,7 +30,7 @@ _LONGITUDE_LATITUDE: Final = ("OGC:CRS84", "EPSG:4326")
 def sample(path: Path, columns: ColumnMap | None) -> Any:
     """Returns the first value that is a time: of a column of timestamps the unit that it can hold, as a number."""
     file = parquet.ParquetFile(path)
-    name = places(path, file.schema_arrow.names, columns)["ts"]
+    name = find_columns(path, file.schema_arrow.names, columns)["ts"]
     kind = file.schema_arrow.field(name).type
     if pa.types.is_timestamp(kind):
         return 1 if kind.unit == "s" else 10**12  # a number of seconds, or of milliseconds
@@ -44,7 +44,7 @@ def sample(path: Path, columns: ColumnMap | None) -> Any:
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
     """Writes the file with the filled rows of the cursor's plan; `form` is what `sample` gave."""
     file = parquet.ParquetFile(path)
-    place = places(path, file.schema_arrow.names, columns)
+    place = find_columns(path, file.schema_arrow.names, columns)
     schema = _schema(path, file.schema_arrow)
     geometry = _geometry(schema)
     with parquet.ParquetWriter(sink, schema, compression=_compression(file)) as writer:

@@ -1,13 +1,50 @@
-"""Reads members of messages that are one JSON object, for the formats that have code of their own."""
+"""Decodes JSON messages of live sources, whatever the bytes are, and reads their members."""
 
 from __future__ import annotations
 
+import json
 from math import isfinite
 from typing import Any, Final
 
-from stream.adapters.live.json_message import decoded, kind
+import msgspec
+
 from stream.adapters.live.parsed import reject
 from stream.wire import MAX_TEXT_CHARS, Reject
+from stream.wire.escape import shown
+
+_DECODER: Final = msgspec.json.Decoder()
+
+
+def decoded(raw: bytes) -> Any:
+    """Returns the value, or a Reject. NaN, Infinity and lone surrogates, which some senders write, are accepted.
+
+    A `Reject` is a tuple, which no JSON value is.
+    """
+    if not raw.strip():
+        return reject("empty", "the message has no content")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        return reject("invalid_utf8", f"the message is not UTF-8: {error.reason} at byte {error.start}")
+    try:
+        return _DECODER.decode(raw)
+    except RecursionError:
+        return reject("too_deep", "it nests deeper than any message with positions")
+    except (msgspec.MsgspecError, UnicodeError):
+        pass
+    try:
+        return json.loads(text)
+    except RecursionError:
+        return reject("too_deep", "it nests deeper than any message with positions")
+    except ValueError as error:
+        return reject("invalid_json", f"not JSON: {shown(str(error))}")
+
+
+def kind(value: Any) -> str:
+    """Returns what a JSON value is, for people."""
+    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
 
 _MOST: Final = 1 << 63  # an integer beyond 64 bits is no measurement, and few programs could read it
 
