@@ -48,11 +48,11 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
         table, dropped = _open(path, place, columns.clock)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}") from error
-    ts_ms, has_ts = _times(path, place["ts"], table[place["ts"]], columns.clock)
+    ts_ms, has_ts = _read_times(path, place["ts"], table[place["ts"]], columns.clock)
     entity, names = codes(table[place["entity_id"]])
     trajectory, _ = _codes_if_any(table, place.get("traj_id"))
     mode, modes = _codes_if_any(table, place.get("mode"))
-    number = {name: _numbers(path, place[name], table) if name in place else None for name in NUMBERS}
+    number = {name: _read_numbers(path, place[name], table) if name in place else None for name in NUMBERS}
     lat, lon, speed, heading = (number[name] for name in NUMBERS)
     assert lat is not None and lon is not None  # noqa: PT018 - `find_columns` has checked it
     rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
@@ -67,7 +67,7 @@ def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str,
     dropped: Counter[str] = Counter()
     table = _open_typed(path, place, clock)
     if table is None:
-        table = _typed(path, place, clock, _open_text(path, place, dropped))
+        table = _convert_cells(path, place, clock, _open_text(path, place, dropped))
     return table, +dropped
 
 
@@ -100,7 +100,7 @@ def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
     return pa.Table.from_batches(batches)
 
 
-def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
+def _convert_cells(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
     """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
     column = {name: cells[name] for name in columns_of(place)}
     for ours, name in place.items():
@@ -109,12 +109,12 @@ def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
             column[name] = pa.array(numbers, mask=np.isnan(numbers))
             _check_some(path, name, cells[name], column[name], "a number")
         elif ours == "ts" and clock in _WHOLE:
-            column[name] = _whole_or_time(cells[name])
+            column[name] = _convert_times(cells[name])
             _check_some(path, name, cells[name], column[name], f"int64 {_UNITS[clock]} since 1970 UTC")
     return pa.table(column)
 
 
-def _whole_or_time(cells: Any) -> Any:
+def _convert_times(cells: Any) -> Any:
     """Converts cells to whole numbers; if there is not one, to times with or without a zone, as Arrow would infer."""
     bare = pc.utf8_trim_whitespace(cells)
     whole = pc.if_else(pc.match_substring_regex(bare, r"^-?\d{1,18}$"), bare, None).cast(pa.int64())
@@ -148,28 +148,28 @@ def _dropped_before(table: Any) -> dict[str, int]:
     return {} if raw is None else {str(reason): int(rows) for reason, rows in json.loads(raw).items()}
 
 
-def _times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _read_times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns milliseconds, and which rows have any. Negative ones are valid: anonymised data may be before 1970."""
     if pa.types.is_timestamp(column.type):
-        ts_ms, present = _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
+        ts_ms, present = _read_whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
     elif clock == "rfc3339":
-        ts_ms, present = _from_text(path, name, column)
+        ts_ms, present = _times_from_text(path, name, column)
     elif clock == "s":
-        ts_ms, present = _from_seconds(path, name, column)
+        ts_ms, present = _times_from_seconds(path, name, column)
     else:
-        ts_ms, present = _from_integers(path, name, column, clock)
+        ts_ms, present = _times_from_integers(path, name, column, clock)
     return ts_ms, present & (ts_ms > -1000 * END_S) & (ts_ms < 1000 * END_S)
 
 
-def _from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if not pa.types.is_integer(column.type):
         raise ValueError(f"{path}: column {name} is {column.type}, expected int64 {_UNITS[clock]} since 1970 UTC")
-    times, present = _whole(column)
+    times, present = _read_whole(column)
     _check_unit(path, name, times[present], clock)
     return times // (PER_S[clock] // 1000), present
 
 
-def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected seconds since 1970 UTC")
     seconds = np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
@@ -196,12 +196,12 @@ def _check_unit(path: Path, name: str, times: NDArray[Any], clock: str) -> None:
             )
 
 
-def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _read_whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     present = np.asarray(pc.is_valid(column).to_numpy(), bool)
     return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
 
 
-def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Converts text to times. A text that is not a time is a row without one; if no text is a time, the column is
     wrong."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
@@ -215,7 +215,7 @@ def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], N
     return ts_ms, present
 
 
-def _numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
+def _read_numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
     column = table[name]
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected a number")

@@ -208,7 +208,7 @@ def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) ->
 
 def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
     """Reads a CSV file, packed or not: its header at once, its rows lazily."""
-    return _csv_rows(Sheet.opened(path, columns))
+    return _csv_rows(Sheet.open(path, columns))
 
 
 def _csv_rows(sheet: Sheet) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
-from stream.commands.feeder import paced, publisher, replay
+from stream.commands.feeder import pace, publisher, replay
 from stream.demo import atlas, parts
 from stream.demo.board import Board
 from stream.demo.parts import Part
@@ -180,7 +180,7 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
 
 
 def _feed(bootstrap: str, rows: Sequence[Row], options: Options, board: Board, stop: threading.Event) -> None:
-    due = takewhile(lambda pair: pair[0] <= options.seconds, paced(rows, options.speedup))
+    due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
         def send(row: Row) -> None:

@@ -15,7 +15,7 @@ from stream.wire.escape import shown
 _DECODER: Final = msgspec.json.Decoder()
 
 
-def decoded(raw: bytes) -> Any:
+def decode_json(raw: bytes) -> Any:
     """Returns the value, or a Reject. NaN, Infinity and lone surrogates, which some senders write, are accepted.
 
     A `Reject` is a tuple, which no JSON value is.
@@ -40,7 +40,7 @@ def decoded(raw: bytes) -> Any:
         return reject("invalid_json", f"not JSON: {shown(str(error))}")
 
 
-def kind(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """Returns what a JSON value is, for people."""
     names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
@@ -49,12 +49,12 @@ def kind(value: Any) -> str:
 _MOST: Final = 1 << 63  # an integer beyond 64 bits is no measurement, and few programs could read it
 
 
-def object_of(raw: bytes) -> dict[str, Any] | Reject:
+def decode_object(raw: bytes) -> dict[str, Any] | Reject:
     """Returns the members of the JSON object in the bytes, or why they are none. Never raises."""
-    found = decoded(raw)
+    found = decode_json(raw)
     if isinstance(found, dict | Reject):
         return found
-    return reject("invalid_json", f"JSON, but {kind(found)}: expected is one object")
+    return reject("invalid_json", f"JSON, but {describe_kind(found)}: expected is one object")
 
 
 def number(value: object) -> float | None:

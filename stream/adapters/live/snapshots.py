@@ -41,7 +41,7 @@ class Seen:
     def __len__(self) -> int:
         return len(self._marks)
 
-    def news(self, sightings: Iterable[Sighting]) -> list[Sighting]:
+    def skip_sent(self, sightings: Iterable[Sighting]) -> list[Sighting]:
         """Returns all sightings, those that were sent already as skips. A vehicle that one snapshot shows twice with
         the same time is sent once."""
         within: dict[str, tuple[Mark, ...]] = {}
@@ -58,7 +58,7 @@ class Seen:
         return found
 
     def remember(self, sent: Iterable[Sighting]) -> None:
-        """Notes what `news` returned, once it was sent."""
+        """Notes what `skip_sent` returned, once it was sent."""
         for one in sent:
             marks = self._marks.pop(one.who, ())
             if not isinstance(one.parsed, Skip):

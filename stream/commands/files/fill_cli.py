@@ -19,7 +19,7 @@ from stream.config.times import seconds
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
-    from stream.commands.files.plan import Cursor, Filled
+    from stream.commands.files.plan import Cursor, Filling
 
 HELP = """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
 
@@ -29,7 +29,7 @@ numbers. Two columns are added: filled, which is true for a filled row, and sigm
 A filled row has only id, time, latitude and longitude besides; its other columns are empty.
 
 Only gaps between two rows of an entity are filled, by the rule of a worker: silences that are longer than a minute and
-than three cadences (usual intervals) of the entity, and at most an hour long. Filled rows are one cadence apart, or
+than three cadences (usual intervals) of the entity, and at most an hour long. Filling rows are one cadence apart, or
 --every, at most 240 in a gap (3,600 with --every).
 
 OUT is the name of FILE with .filled before its suffix, unless --out names another file. It appears when it is complete.
@@ -60,22 +60,22 @@ def fill(
     as_json: AsJson = False,
 ) -> None:
     step_ms = 0 if every is None else 1000 * seconds(every, "--every")
-    place = _place(file, out)
+    place = _output_of(file, out)
     check_out(place, parquet=kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet"), force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, f".{kind}") as path:
-        found, cursor, where = _filled(path, columns, place, weights, atlas, step_ms, console, force=force)
+        found, cursor, where = _fill(path, columns, place, weights, atlas, step_ms, console, force=force)
     summary = _summary(found, cursor, where, place, time.monotonic() - began_s)
     if as_json:
         print_json(summary, place)
     else:
-        _show(found, cursor, where, place, console)
+        _print_summary(found, cursor, where, place, console)
 
 
 fill.__doc__ = HELP
 
 
-def _place(file: str, out: str | None) -> str:
+def _output_of(file: str, out: str | None) -> str:
     if out is not None:
         return out
     if file == STD:
@@ -85,7 +85,7 @@ def _place(file: str, out: str | None) -> str:
     return str(path.with_name(f"{path.name.removesuffix(suffix)}.filled{suffix}"))
 
 
-def _filled(
+def _fill(
     path: Path,
     columns: str | None,
     place: str,
@@ -95,10 +95,10 @@ def _filled(
     console: Console,
     *,
     force: bool,
-) -> tuple[Filled, Cursor, str]:
+) -> tuple[Filling, Cursor, str]:
     """Fills the file; returns what was found, the cursor that went through it, and what its rows are counted by."""
     from stream.commands.files.formats import format_of
-    from stream.commands.files.plan import Cursor, filled
+    from stream.commands.files.plan import Cursor, find_fills
     from stream.commands.files.showing import Steps
 
     recorded = recording_of(str(path), columns)
@@ -106,14 +106,14 @@ def _filled(
         raise typer.BadParameter(f"{path}: a folder or an archive is not written again: give a file")
     format, steps = format_of(path), Steps(console)
     form = format.sample(path, recorded.columns)
-    found = filled(recorded, form, weights, atlas, step_ms, steps)
+    found = find_fills(recorded, form, weights, atlas, step_ms, steps)
     cursor = Cursor(found.plan, [one.row for one in found.rejects.first])
     with outputs.writing(place, force=force) as sink:
         format.copy(path, recorded.columns, form, cursor, sink)
     return found, cursor, {".gpx": "point", ".parquet": "row"}.get(path.suffix.lower(), "line")
 
 
-def _summary(found: Filled, cursor: Cursor, where: str, place: str, elapsed_s: float) -> dict[str, Any]:
+def _summary(found: Filling, cursor: Cursor, where: str, place: str, elapsed_s: float) -> dict[str, Any]:
     from stream.commands.files.showing import as_json
 
     return {
@@ -131,10 +131,10 @@ def _summary(found: Filled, cursor: Cursor, where: str, place: str, elapsed_s: f
     }
 
 
-def _show(found: Filled, cursor: Cursor, where: str, place: str, console: Console) -> None:
-    from stream.commands.files.showing import rejects
+def _print_summary(found: Filling, cursor: Cursor, where: str, place: str, console: Console) -> None:
+    from stream.commands.files.showing import list_rejects
 
-    for line in rejects(found.rejects.first, found.rejects.codes, cursor.lines, where):
+    for line in list_rejects(found.rejects.first, found.rejects.codes, cursor.lines, where):
         console.print(f"kept, and no ping: {line}", style="yellow", markup=False, soft_wrap=True)
     if found.survey.order == "none":
         console.print(

@@ -51,7 +51,7 @@ class Steps:
         return rows_done
 
 
-def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
+def list_rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
     counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]

@@ -23,7 +23,7 @@ def presets(
 
     if name is None:
         for one in known.names():
-            typer.echo(f"{one:<12}{known.known(one).about}")
+            typer.echo(f"{one:<12}{known.find_preset(one).about}")
         return
     try:
         typer.echo(known.text_of(name), nl=False)

@@ -20,7 +20,7 @@ from typing import Final
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.files import STDIN, Row, read_part
 from stream.adapters.live.parsed import STAGE, Piece, Reader
-from stream.adapters.recorded import Recording, mapped
+from stream.adapters.recorded import Recording, read_by_map
 from stream.ingest.feeds.following import Growing, Places
 from stream.ingest.feeds.lines import Lines
 from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
@@ -108,7 +108,7 @@ async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, 
 
 def _of_part(path: Path, header: bytes, lines: bytes, columns: ColumnMap | None, reader: Reader | None) -> list[Piece]:
     rows = read_part(path, header, lines, columns)
-    return pieces(list(rows if reader is None else mapped(rows, reader)), _now_ms())
+    return pieces(list(rows if reader is None else read_by_map(rows, reader)), _now_ms())
 
 
 def _now_ms() -> int:

@@ -134,7 +134,7 @@ class Poller:
             }
 
     async def _send(self, body: bytes, conditions: dict[str, str]) -> None:
-        found = self.seen.news(self._feed.read(body, time.time_ns() // 1_000_000))
+        found = self.seen.skip_sent(self._feed.read(body, time.time_ns() // 1_000_000))
         await deliver_pieces(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
         self.seen.remember(found)
         self._conditions = conditions

@@ -28,7 +28,7 @@ from stream.http.connections import Connections
 from stream.http.limits import Buckets
 from stream.http.server import Listening
 from stream.ingest.http.guards import Guard
-from stream.ingest.http.webhooks import Webhook, counted
+from stream.ingest.http.webhooks import Webhook, count_outcomes
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.tracing.traceparent import TRACEPARENT
 from stream.wire import Ping
@@ -113,7 +113,7 @@ class _Handler:
         traced = None if tracer is None else tracer.begin(request.headers.get(TRACEPARENT))
         status = 0
         try:
-            response = await self._answered(request, traced)
+            response = await self._take(request, traced)
             status = response.status
         except Refusal as refusal:
             headers = {**HEADERS, **refusal.headers}
@@ -128,7 +128,7 @@ class _Handler:
                 tracer.answered(traced, request.method, route, status)
         return response
 
-    async def _answered(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
+    async def _take(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
         webhook = self._webhooks.get(request.path)
         if webhook is None:
             raise Refusal(404, f"there is only {', '.join(self._webhooks)}")
@@ -136,17 +136,17 @@ class _Handler:
         if request.method != hdrs.METH_POST:
             raise Refusal(405, "only POST", Allow="POST")
         if not guard.knows(request.headers):
-            raise _unknown()
+            raise _refuse_unknown()
         if self._rate.take("all senders", time.monotonic()) > 0:
             raise Refusal(429, f"more than {self._limits.per_s:g} messages a second", Retry_After="1")
         _check_content(request)
         body = await self._body(request)
         self._connections.begin(request)
-        if not guard.signed(request.headers, body):
-            raise _unknown()
+        if not guard.is_signed(request.headers, body):
+            raise _refuse_unknown()
         parsed = webhook.read(body, time.time_ns() // 1_000_000, request)
         if STRICT in request.headers.get("Prefer", "") and not any(isinstance(one, Ping) for one in parsed):
-            return _json(422, counted(parsed))
+            return _json(422, count_outcomes(parsed))
         try:
             await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name, request=traced)
         except Unavailable:
@@ -187,7 +187,7 @@ def _check_content(request: web.BaseRequest) -> None:
         raise Refusal(415, "the body is packed, which is not taken", Accept_Encoding="identity")
 
 
-def _unknown() -> Refusal:
+def _refuse_unknown() -> Refusal:
     return Refusal(401, "a token or a signature is needed", WWW_Authenticate="Bearer")
 
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from stream.adapters.live.parsed import Skip
 
 
-def published(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
+def merge_rejects(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
     """Yields the pings, and the first reject of each code, which says how many more there are."""
     counts = Counter(one.code for one in parsed if isinstance(one, Reject))
     seen: set[str] = set()
@@ -69,7 +69,7 @@ class Taken:
 
     def in_words(self) -> str:
         """Returns the counts in one line, for the log."""
-        more = [_counted("rejects", self.rejects), _counted("skips", self.skips)]
+        more = [_list_counts("rejects", self.rejects), _list_counts("skips", self.skips)]
         refused = f", {self.refused:,} messages not taken" if self.refused else ""
         return f"{self.pings:,} pings{''.join(more)}{refused}"
 
@@ -165,11 +165,11 @@ class Sink:
         """
         adapter = self._adapter if adapter is None else adapter
         taken = self.taken_of(adapter)
-        items = [self._item(one, raw, origin, adapter) for one in published(parsed)]
+        items = [self._make_item(one, raw, origin, adapter) for one in merge_rejects(parsed)]
         publishing = None
         if self.tracer is not None:
             publishing = self.tracer.publishing(request)
-            items = [self._traced(item, publishing) for item in items]
+            items = [self._add_trace(item, publishing) for item in items]
         if items:
             try:
                 await self._outbox.put(items)
@@ -194,14 +194,14 @@ class Sink:
                 admin.partitions_of(client, topic)
             return admin.largest_batches(client, names)
 
-    def _traced(self, item: Item, publishing: Publishing) -> Item:
+    def _add_trace(self, item: Item, publishing: Publishing) -> Item:
         """Returns a ping with the header of its trace, if it is sampled."""
         if item.topic != self._topics.pings or item.key is None:
             return item
         header = publishing.header(item.key.decode())
         return item if header is None else item._replace(headers=((TRACEPARENT, header),))
 
-    def _item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> Item:
+    def _make_item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> Item:
         if isinstance(one, Ping):
             return Item(self._topics.pings, one.entity_id.encode(), dumps(one))
         src = Record(origin, 0, NO_OFFSET, time.time_ns() // 1_000_000, None, raw)
@@ -216,6 +216,6 @@ class Sink:
         return Item(letter.topic, letter.key, letter.value, letter.headers)
 
 
-def _counted(name: str, counts: Counter[str]) -> str:
+def _list_counts(name: str, counts: Counter[str]) -> str:
     each = ", ".join(f"{one} {count:,}" for one, count in counts.most_common())
     return f", {counts.total():,} {name} ({each})" if counts else ""
