@@ -1,4 +1,4 @@
-"""What a reader asks of aiokafka's consumer: a consumer that is set up, partitions, places to begin, its end."""
+"""Connects a reader with aiokafka's consumer: sets it up, finds partitions and where to begin, and ends it."""
 
 from __future__ import annotations
 

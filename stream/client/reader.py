@@ -56,7 +56,7 @@ class Received(NamedTuple, Generic[T]):
 
 
 class Batch(NamedTuple, Generic[T]):
-    """What one poll brought."""
+    """Holds the records that one poll brought."""
 
     records: list[Received[T]]
     passed: dict[int, int]  # the offset to go on at, by partition, once all these records are done

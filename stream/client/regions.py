@@ -1,4 +1,4 @@
-"""The outline of the region that holds an entity with a given chance, and lines, cut at the 180th meridian.
+"""Outlines the region that holds an entity with a given chance, and cuts lines at the 180th meridian.
 
 GeoJSON (RFC 7946, section 3.1.9) wants what lies across that meridian in two parts. Coordinates are lists of
 [longitude, latitude] in degrees.

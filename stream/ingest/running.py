@@ -57,7 +57,7 @@ Metrics = Annotated[
 
 
 class Common(NamedTuple):
-    """What every command of `pathcast ingest` is told. `adapter` names the format, in dead letters and metrics."""
+    """Holds the options that every command has. `adapter` names the format, in dead letters and metrics."""
 
     adapter: str
     bootstrap: str

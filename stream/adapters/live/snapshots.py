@@ -1,4 +1,5 @@
-"""What repeats in feeds of snapshots: each answer shows every vehicle as it is now, whether or not it has moved on.
+"""Leaves out what repeats in feeds of snapshots: each answer shows every vehicle as it is now, whether or not it has
+moved on.
 
 A reader of such a format returns sightings, each with its own part of the snapshot. `Seen` knows which of them were
 sent already, and is told so only after they were.

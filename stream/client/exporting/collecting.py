@@ -65,7 +65,7 @@ class Fix(NamedTuple):
 
 
 class Collected:
-    """What is to be exported. A track is made of pings and of the anchors of forecasts. Close it."""
+    """Holds what is to be exported. A track is made of pings and of the anchors of forecasts. Close it."""
 
     def __init__(self) -> None:
         self._file = sqlite3.connect("")
@@ -100,7 +100,7 @@ class Collected:
 
     @property
     def tracks(self) -> int:
-        """How many entities have a track."""
+        """Returns how many entities have a track."""
         return self._count("SELECT COUNT(DISTINCT entity) FROM tracks")
 
     def forecasts(self) -> Forecasts:
@@ -119,7 +119,7 @@ class Collected:
 
     @property
     def fills(self) -> int:
-        """How many these are."""
+        """Returns how many fills were not retracted."""
         return self._count("SELECT COUNT(*) FROM fills WHERE kept")
 
     def forget_fills(self) -> None:

@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
+"""Writes tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
 
     forecasts             forecast_id (key), entity_id, ts, published, position, next_ts, next_position, status,
                           model_version

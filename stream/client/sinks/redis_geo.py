@@ -1,4 +1,4 @@
-"""Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
+"""Keeps Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
 
     KEY:now       GEO set      entity -> its newest position
     KEY:next      GEO set      entity -> where its next ping is expected

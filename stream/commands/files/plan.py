@@ -79,7 +79,7 @@ class Rejects:
 
     @property
     def rows(self) -> list[int]:
-        """The numbers of these rows, rising."""
+        """Returns the numbers of these rows, rising."""
         return sorted(self._rows)
 
 
@@ -151,7 +151,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Filling:
-    """What a file is to be filled with."""
+    """Holds what a file is to be filled with."""
 
     survey: Survey
     plan: Plan

@@ -1,4 +1,4 @@
-"""What a command shows while it works on a file, and at the end."""
+"""Shows how far a command is with a file, and which rows were no pings."""
 
 from __future__ import annotations
 

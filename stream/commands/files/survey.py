@@ -32,7 +32,7 @@ Progress = Callable[[int], None]  # how many rows are done
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the R rows of a file, in the file's order."""
+    """Holds the times and entities of the R rows of a file, in the file's order."""
 
     ts_ms: NDArray[np.int64]  # R; NO_TIME for a row without a time that a ping can have
     entity: NDArray[np.int32]  # R; an index of `names`, or NOBODY

@@ -13,7 +13,7 @@ from stream.config.http_access import Address, address_of
 
 
 class Kind(StrEnum):
-    """What is replayed."""
+    """Names the recordings that can be replayed."""
 
     GTFS_RT = "gtfs-rt"
     AIS = "ais"

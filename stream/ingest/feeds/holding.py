@@ -1,7 +1,7 @@
 """Holds what came from a source that cannot be held back, such as UDP, until Kafka has it: up to a bound.
 
 Beyond the bound the oldest is lost, because of a moving thing the newest positions say most. Losses are counted and
-said.
+logged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms,
 
 
 class Held:
-    """What came and Kafka does not have yet."""
+    """Holds what came and Kafka does not have yet."""
 
     def __init__(self, source: Source, most: int) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""The command-line options that several of these ways in share. It imports nothing heavy."""
+"""Defines the command-line options that several feeds share. It imports nothing heavy."""
 
 from __future__ import annotations
 

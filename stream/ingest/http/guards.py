@@ -1,4 +1,4 @@
-"""Who may send messages to a webhook: whoever knows a token, or signs with a secret.
+"""Decides who may send messages to a webhook: whoever knows a token, or signs with a secret.
 
 Both come from the environment, or from a file that it names, never from an option, because `ps` shows options to
 everybody. Comparisons take constant time, so that the duration of a refusal reveals nothing.

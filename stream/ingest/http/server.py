@@ -1,4 +1,4 @@
-"""A request from its first byte to its answer.
+"""Serves webhooks: reads a request, gives it to the sink, and answers.
 
     404  no such path            405  not POST              411/413  the body is too large
     401  no token, no signature  429  too many a second     415      the body is not JSON, or is packed
@@ -46,7 +46,7 @@ IDLE_S: Final = 60.0  # a sender that has sent nothing for so long may connect a
 
 
 class Limits(NamedTuple):
-    """What one process takes."""
+    """Bounds what one process takes."""
 
     body_bytes: int = 1024 * 1024
     connections: int = 256

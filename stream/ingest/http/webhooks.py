@@ -1,4 +1,4 @@
-"""Which paths there are, and what reads the messages of each.
+"""Chooses the paths of the server, and what reads the messages of each.
 
 `/webhook/NAME` for each preset or map. A format that needs more of a request than its body, or that answers in another
 form, has an entry in CODED.
@@ -22,7 +22,7 @@ REASONS: Final = 5  # that an answer lists
 
 
 class Request(Protocol):
-    """What a reader may ask of a request (aiohttp's has more). Names of headers are found in any case."""
+    """Has what a reader may ask of a request (aiohttp's has more). Names of headers are found in any case."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...

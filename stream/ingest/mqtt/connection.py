@@ -1,4 +1,4 @@
-"""A connection to an MQTT broker that stays: its session outlives it, and it is opened again when it is lost.
+"""Keeps a connection to an MQTT broker: its session outlives it, and it is opened again when it is lost.
 
 paho-mqtt speaks the protocol, in a thread of its own, with manual acknowledgement. aiomqtt has no such thing (its issue
 345); it would acknowledge a message when it came, and Kafka might be away.

@@ -1,4 +1,4 @@
-"""How to reach an MQTT broker, and what to subscribe to."""
+"""Describes how to reach an MQTT broker, and what to subscribe to."""
 
 from __future__ import annotations
 

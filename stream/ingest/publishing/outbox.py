@@ -88,7 +88,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many records wait for an acknowledgement."""
+        """Returns how many records wait for an acknowledgement."""
         return self._waiting
 
     @property

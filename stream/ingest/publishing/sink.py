@@ -1,4 +1,4 @@
-"""The one way from an adapter into Kafka: pings to the pings topic, rejects to the dead letter topic.
+"""Publishes what adapters have read: pings to the pings topic, rejects to the dead letter topic.
 
 `take` returns when the brokers have acknowledged all that it was given, so that a transport can acknowledge to its
 source what is safe. It may put a ping twice, after an answer that was lost; a worker drops the second as a duplicate.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
 
-from stream.adapters.live.parsed import Parsed
+from stream.adapters.live.parsed import Parsed, Skip
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
 from stream.kafka import admin
@@ -25,9 +25,10 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dea
 
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import Publishing, Request, RequestTracer
-from collections.abc import Iterator
 
-from stream.adapters.live.parsed import Skip
+__all__ = ["Sink", "Taken", "Unavailable", "merge_rejects"]
+
+NO_OFFSET: Final = -1  # of the dead letter of a message that never was a record
 
 
 def merge_rejects(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
@@ -43,11 +44,6 @@ def merge_rejects(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
             yield one._replace(message=f"{one.message}; and {more} more {one.code} in the message") if more else one
         else:
             yield one
-
-
-__all__ = ["Sink", "Taken", "Unavailable"]
-
-NO_OFFSET: Final = -1  # of the dead letter of a message that never was a record
 
 
 @dataclass
@@ -126,12 +122,12 @@ class Sink:
 
     @property
     def is_available(self) -> bool:
-        """Whether Kafka took the last records that it was given, and there is room for more."""
+        """Returns whether Kafka took the last records that it was given, and there is room for more."""
         return self._outbox.is_available
 
     @property
     def taken(self) -> Taken:
-        """The counts of all adapters together."""
+        """Returns the counts of all adapters together."""
         return sum(self.by_adapter.values(), Taken())
 
     def taken_of(self, adapter: str | None = None) -> Taken:
@@ -140,7 +136,7 @@ class Sink:
 
     @property
     def waiting(self) -> int:
-        """How many records wait for an acknowledgement."""
+        """Returns how many records wait for an acknowledgement."""
         return self._outbox.waiting
 
     async def take(

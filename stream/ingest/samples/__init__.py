@@ -1,6 +1,5 @@
-"""Recorded vehicles as live sources, to try `pathcast ingest` without a feed or a receiver: `pathcast ingest sample`.
-
-The recordings are replayed as if they ended now, at any pace.
+"""Replays recorded vehicles as live sources, to try `pathcast ingest` without a feed or a receiver (`pathcast ingest
+sample`): as if the recordings ended now, at any pace.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Clock:
 
     @property
     def shift_ms(self) -> int:
-        """What is added to a recorded time."""
+        """Returns what is added to a recorded time."""
         return (self.began_ms - self.last_ms) // MINUTE_MS * MINUTE_MS
 
     def recorded_ms(self, now_ms: int) -> int:

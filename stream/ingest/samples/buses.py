@@ -1,4 +1,4 @@
-"""Buses of Austin as a GTFS-Realtime feed over HTTP: the recording of `pathcast demo`, replayed."""
+"""Replays buses of Austin, the recording of `pathcast demo`, as a GTFS-Realtime feed over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ships as an AIS receiver over TCP: recorded sentences, replayed to whoever connects.
+"""Replays ships as an AIS receiver over TCP: recorded sentences, for whoever connects.
 
 The sentences are in `ships.nmea.gz`, by the times of their TAG blocks. README.md beside it says where they are from.
 """

@@ -1,4 +1,4 @@
-"""The file of a map, in TOML or JSON: its form, and what is wrong with it.
+"""Reads the file of a map, in TOML or JSON, and says what is wrong with it.
 
 name = "mine"
 positions = "data[].gps[]"                    # where the positions are; without it, the message is one or an array
@@ -40,7 +40,7 @@ class MapError(ValueError):
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a sender signs its messages: an HMAC, in a header. The secret is not here."""
+    """States how a sender signs its messages: by an HMAC, in a header. The secret is not here."""
 
     header: str
     hash: Literal["sha1", "sha256", "sha512"] = "sha256"
@@ -77,7 +77,7 @@ class Place(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Where a field of a ping comes from: the first place that has something."""
+    """States where a field of a ping comes from: the first place that has something."""
 
     places: tuple[Place, ...]
 

@@ -1,4 +1,4 @@
-"""Where a value lies in a JSON message.
+"""Finds values in a JSON message by their paths.
 
     position.latitude    a field of an object in the position; or a field with that dotted name, as flespi writes it
     ../id                in the object that contains the position; one ../ for each step of `positions`

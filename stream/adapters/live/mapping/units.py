@@ -1,4 +1,4 @@
-"""What a value of a message becomes: our unit, from the unit that a map states.
+"""Converts values of a message to our units, from the units that a map states.
 
 A number may be written as a text, as many devices do. A value that cannot be converted stays as it is, so that the
 rules of the ping's field (`stream.wire.fields`) refuse it, or drop it.

@@ -1,4 +1,4 @@
-"""The formats that are known by name, for `--map NAME`: maps beside this file, and readers of their own.
+"""Finds formats by name, for `--map NAME`: maps beside this file, and readers of their own.
 
 A name or a file becomes a `Preset`: what reads the messages, and how their sender signs them.
 """
@@ -35,7 +35,7 @@ class Preset(NamedTuple):
 
 def names() -> list[str]:
     """Returns the names of all presets, in order."""
-    return sorted([*_maps(), *_list_coded()])
+    return sorted([*_maps(), *CODED])
 
 
 def find_preset(given: str) -> Preset:
@@ -46,7 +46,7 @@ def find_preset(given: str) -> Preset:
     if given in _maps():
         mapped = parse(text_of(given).encode(), f"the preset {given}")
         return Preset(mapped.name, MapReader(mapped), mapped.about, mapped.signed)
-    if given in _list_coded():
+    if given in CODED:
         return Preset(given, _read_of(given), CODED[given])
     path = Path(given)
     if path.suffix.lower() in SUFFIXES or path.exists():
@@ -68,10 +68,6 @@ def text_of(name: str) -> str:
 @cache
 def _maps() -> frozenset[str]:
     return frozenset(one.name.removesuffix(".toml") for one in files(__name__).iterdir() if one.name.endswith(".toml"))
-
-
-def _list_coded() -> list[str]:
-    return list(CODED)
 
 
 def _read_of(name: str) -> Reader:
