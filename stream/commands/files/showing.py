@@ -60,5 +60,5 @@ def list_rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[
     return shown
 
 
-def as_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
+def rejects_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
     return [{where: lines.get(one.row, one.row + 1), "code": one.code, "message": one.message} for one in first]

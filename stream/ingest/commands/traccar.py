@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.traces import NO_TRACES, Traces
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import Common, Metrics, run, run_together
 
 if TYPE_CHECKING:
     from stream.ingest.publishing.sink import Sink
@@ -95,13 +94,6 @@ def traccar(
         if back is None:
             await kafka_forward.run(settings, sink, source)
             return
-        work = [asyncio.create_task(one) for one in (kafka_forward.run(settings, sink, source), traccar_back.run(back))]
-        try:
-            for ended in (await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED))[0]:
-                ended.result()  # neither ends without an error
-        finally:
-            for one in work:
-                one.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        await run_together(kafka_forward.run(settings, sink, source), traccar_back.run(back))
 
     run(Common(adapter.NAME, bootstrap, prefix, metrics, security, traces), transport)

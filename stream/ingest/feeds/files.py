@@ -25,6 +25,7 @@ from stream.ingest.feeds.following import Growing, Places
 from stream.ingest.feeds.lines import Lines
 from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.wire import MAX_RECORD_BYTES, Record, Reject
@@ -85,12 +86,7 @@ async def follow(
 
     Raises ValueError if a column is missing, Refused if a broker denies access.
     """
-    tasks = [asyncio.create_task(_follow(path, columns, reader, places, sink)) for path in paths]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    await run_together(*(_follow(path, columns, reader, places, sink) for path in paths))
 
 
 async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, places: Places, sink: Sink) -> None:

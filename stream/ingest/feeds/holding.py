@@ -15,6 +15,7 @@ from typing import Any, Final
 from stream.ingest.feeds.lines import Came, Read
 from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received
@@ -66,12 +67,4 @@ class Held:
         origin: str,
     ) -> None:
         """Runs `listening`, which puts what comes here, and sends it, until one of the two raises."""
-        tasks = [asyncio.create_task(listening), asyncio.create_task(self.send(read, sink, origin))]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(listening, self.send(read, sink, origin))
