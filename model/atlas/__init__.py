@@ -1,7 +1,7 @@
 """The fleet's own map: its passages, and what they say of where a thing goes that came the same way.
 
     buckets    finds the bucket of a ping: its map cell, and the octant in which it travels
-    ways       is a passage as integers: the way in, how it moved, and the way on
+    ways       writes a passage as integers: its place, the way in, its velocity, and the way on
     passages   keeps a bounded number of each bucket, the same ones in any order
     questions  keeps pings of which it is known where the thing went then
     growth     finds passages and questions while pings come

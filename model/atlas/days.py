@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.parts import Parts
+from model.atlas.parts import PartialSums
 from model.atlas.passages import OLDEST, Ids, Passages
 from model.atlas.questions import QUESTION, Questions
 from model.atlas.ways import I64, PASSAGE
@@ -103,9 +103,9 @@ class Day:
         return cls(Passages(passages), Questions(questions), ids, *counts)
 
 
-def adding() -> Parts[Day]:
+def adding() -> PartialSums[Day]:
     """Returns a day that more can be added to. Its size is in passages."""
-    return Parts(Day.total, lambda day: len(day.passages))
+    return PartialSums(Day.total, lambda day: len(day.passages))
 
 
 def by_day(ts_ms: I64) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -139,7 +139,7 @@ def contents(days: Iterable[Day]) -> dict[str, Any]:
     return {"entities": len(ids), "pings": pings, "from_ms": min(from_ms, default=0), "to_ms": to_ms}
 
 
-def seen(days: Mapping[int, Day], min_entities: int) -> list[int]:
+def days_with_fleet(days: Mapping[int, Day], min_entities: int) -> list[int]:
     """Returns the days with pings of so many entities, or of the most that any day has. Days fade as these go by: a few
     receivers with a wrong clock must not make all the others' days old.
     """
@@ -148,10 +148,10 @@ def seen(days: Mapping[int, Day], min_entities: int) -> list[int]:
 
 
 def factors(days: Mapping[int, Day], min_entities: int, half_life_days: float = HALF_LIFE_DAYS) -> dict[int, float]:
-    """Returns the factors of days (`Passages.aged`), the newest first, without those that have faded away. A day's age
-    is the number of later days on which the fleet was seen: while it rests, nothing fades.
+    """Returns the factors of days (`Passages.of_days`), the newest first, without those that have faded away. A day's
+    age is the number of later days on which the fleet was seen: while it rests, nothing fades.
     """
-    found, fleet = {}, seen(days, min_entities)
+    found, fleet = {}, days_with_fleet(days, min_entities)
     for day in sorted(days, reverse=True):
         age = sum(one > day for one in fleet) / half_life_days
         if age <= FADED:

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Parts(Generic[T]):
-    """Holds what was added so far, in parts. Each has less than half the size of the one before it, so that one that is
+class PartialSums(Generic[T]):
+    """A sum of large things, in parts. Each has less than half the size of the one before it, so that one that is
     added is part of a few additions only, and twice the memory of the whole is enough.
     """
 

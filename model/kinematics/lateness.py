@@ -1,4 +1,4 @@
-"""How precisely the time of the next fix is known: a 90 % interval around the expected time, from the last intervals.
+"""Computes a 90 % interval around the expected time of the next fix, from the last intervals.
 
 The network predicts one time without an interval, so this interval has a formula of its own, the same for all weights:
 it is wider the more the last two intervals and the running interval differ from the expected one. Both ends are linear

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.adapters import columns, text
-from stream.adapters.archived import reading
-from stream.adapters.archived.reading import Archive
+from stream.adapters.archived.reading import Archive, open_days
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
 from stream.adapters.table_builder import Progress
@@ -100,11 +99,13 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     """Parses `format:path`, or a path whose name shows its format; `archive:URL?since=7d` has a span of days, too.
     `columns` is for tables.
 
-    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist.
+    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist; for an archive, also as
+    `open_days`.
     """
     prefix, colon, rest = str(given).partition(":")
     if colon and prefix == ARCHIVE:
-        return archived(*reading.parse(rest, time.time_ns() // 1_000_000))
+        url, pings = open_days(rest, time.time_ns() // 1_000_000)
+        return Source(ARCHIVE, Path(url), pings=pings)
     if colon and prefix in FORMATS:
         return _existing(Source(prefix, Path(rest)))
     path = Path(given)
@@ -113,14 +114,6 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     _existing(Source(TABLE, path))
     format = _shown_by_folder(path) if path.is_dir() else _shown_by_name(path)
     return Source(format, path, columns or _AS_OURS) if format == TABLE else Source(format, path)
-
-
-def archived(url: str | Path, since_ms: int | None = None, until_ms: int | None = None) -> Source:
-    """Returns the archive at a path or URL, as it is now: its pings from `since_ms` to before `until_ms`.
-
-    Raises as `stream.adapters.archived.reading.archive`.
-    """
-    return Source(ARCHIVE, Path(url), pings=reading.archive(url, since_ms, until_ms))
 
 
 def _existing(source: Source) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,19 +15,18 @@ from stream.api import events
 from stream.api import messages as m
 from stream.api.asking.asker import Answer, Asker, Question
 from stream.api.asking.tracks import Tracks
-from stream.api.http.application import STREAMS, TICKET, Handler
+from stream.api.http.application import TICKET, Gate, Handler, Pages
 from stream.api.http.asked import box, entity, query
 from stream.api.http.problems import Refusal
 from stream.api.http.reading import body, decoded
-from stream.api.http.tickets import VALID_S, Tickets
+from stream.api.http.server import Server
+from stream.api.http.tickets import VALID_S
 from stream.api.live import sending
 from stream.api.live.newest import Newest
-from stream.api.live.open_streams import OpenStreams
 from stream.api.live.topics import now_ms
 from stream.api.live.watching import Watch
-from stream.api.metrics import CONTENT_TYPE, Metrics
 from stream.api.openapi import as_json
-from stream.api.operations import GEO_JSON, JSON
+from stream.api.operations import GEO_JSON, JSON, OPERATIONS
 from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.services.arrivals.estimate import estimate
 from stream.wire import AtlasRef, ModelRef
@@ -35,7 +34,7 @@ from stream.wire.arrivals import Circle
 from stream.wire.ids import forecast_id
 from stream.wire.scoring import distance_m
 
-SERVER_ID: Final = re.compile(r"[0-9a-f]{8}")
+STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
 _CURSOR: Final = re.compile(r"[0-9a-f]{1,8}")
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -43,33 +42,23 @@ _ENCODER: Final = msgspec.json.Encoder()
 class Handlers:
     """The operations, each a method. They belong to one event loop."""
 
-    def __init__(
-        self,
-        asker: Asker,
-        tracks: Tracks,
-        newest: Newest,
-        metrics: Metrics,
-        reasons: Callable[[], Awaitable[Sequence[str]]],
-        *,
-        tickets: Tickets,
-        server_id: str,
-        streams: OpenStreams,
-    ) -> None:
-        """Takes `reasons`, which returns why it cannot answer now, and the id of this process, eight hex digits."""
-        assert SERVER_ID.fullmatch(server_id), "resumed streams know it by that"
+    def __init__(self, asker: Asker, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
+        """Takes a gate that takes tickets."""
         self._asker = asker
         self._tracks = tracks
         self._newest = newest
-        self._metrics = metrics
-        self._reasons = reasons
-        self._tickets = tickets
-        self._server_id = server_id
-        self._streams = streams
+        self._server = server
+        self._gate = gate
         self._document = as_json()
 
     @property
-    def by_operation(self) -> Mapping[str, Handler]:
+    def pages(self) -> Pages:
+        return Pages(OPERATIONS, self._by_operation, self._gate, STREAMS, "/openapi.json has what there is")
+
+    @property
+    def _by_operation(self) -> Mapping[str, Handler]:
         return {
+            **self._server.own,
             "forecastEntity": self.forecast,
             "getEntity": self.entity,
             "listEntities": self.entities,
@@ -79,9 +68,6 @@ class Handlers:
             "openSocket": self.socket,
             "giveTicket": self.ticket,
             "describe": self.describe,
-            "health": self.health,
-            "ready": self.ready,
-            "metrics": self.metrics,
         }
 
     # -- one entity --------------------------------------------------------------------------------------------------
@@ -193,9 +179,9 @@ class Handlers:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         asked = query(request, m.StreamQuery, besides=(TICKET,))
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server_id, box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
         response = web.StreamResponse()
-        await self._streaming(request, sending.events(request, self._newest, watch, response, self._metrics.sent))
+        await self._streaming(request, sending.events(request, self._newest, watch, response, self._gate.metrics.sent))
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
@@ -212,45 +198,27 @@ class Handlers:
                 headers={hdrs.UPGRADE: "websocket"},
             )
         last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server_id, box(asked.bbox), asked.entity, last_id)
+        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
 
         def rewatch(said: str) -> Watch:
             wanted = decoded(said, events.WatchMessage)
-            return Watch(self._newest, self._server_id, box(wanted.bbox), wanted.entity)
+            return Watch(self._newest, self._server.id, box(wanted.bbox), wanted.entity)
 
         await self._streaming(
-            request, sending.socket(request, self._newest, watch, response, rewatch, self._metrics.sent)
+            request, sending.socket(request, self._newest, watch, response, rewatch, self._gate.metrics.sent)
         )
         return response
 
     async def ticket(self, request: web.Request) -> web.Response:
         query(request, _Nothing)
-        return _json(m.Ticket(ticket=self._tickets.give(time.monotonic()), valid_s=VALID_S))
+        assert self._gate.tickets is not None, "the gate takes them"
+        return _json(m.Ticket(ticket=self._gate.tickets.give(time.monotonic()), valid_s=VALID_S))
 
     async def _streaming(self, request: web.Request, stream: Coroutine[Any, Any, None]) -> None:
-        await self._streams.run(request, STREAMS[request.match_info.route.name or ""], stream)
-
-    async def close(self) -> None:
-        """Ends all streams."""
-        await self._streams.close()
-
-    # -- this process ------------------------------------------------------------------------------------------------
+        await self._server.streams.run(request, self._gate, STREAMS[request.match_info.route.name or ""], stream)
 
     async def describe(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)
-
-    async def health(self, request: web.Request) -> web.Response:
-        return _json(events.Health(ok=True, reasons=[]))
-
-    async def ready(self, request: web.Request) -> web.Response:
-        reasons = list(await self._reasons())
-        response = _json(events.Health(ok=not reasons, reasons=reasons))
-        response.set_status(503 if reasons else 200)
-        return response
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        self._metrics.set_ready(not await self._reasons())
-        return web.Response(body=self._metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
 
 
 class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

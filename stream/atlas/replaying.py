@@ -64,7 +64,7 @@ class Growing:
 
 
 def bytes_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> bytes:
-    """Returns the bytes of an atlas file, as `pathcast atlas build` writes it."""
+    """Returns the bytes of an atlas file, as `pathcast train atlas` writes it."""
     return dumps(*built.published(rules, predictor))
 
 

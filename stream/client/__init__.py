@@ -14,7 +14,7 @@ A subscriber needs neither the model nor its compiler: this room stands on the r
     filter         which records: of which kind, since when, of whom, where, each once
     frames         tables of pandas and geopandas
     regions        90 % regions as polygons
-    sinks          pathcast sink: Redis GEO, PostGIS
+    sinks          pathcast export redis, postgis: Redis GEO, PostGIS
     exporting      pathcast export: GeoJSON, MF-JSON, CSV
 """
 

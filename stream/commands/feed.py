@@ -13,10 +13,9 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
 from stream.config.wording import counted
-from stream.wire import Record, Reject, Topics
+from stream.wire import Record, Reject
 
 if TYPE_CHECKING:
     from stream.adapters.files import Row
@@ -44,7 +43,7 @@ valid ping is an error, and nothing of it is sent; standard input is sent as it 
 """
 
 
-@secured
+@with_common
 def feed(
     file: Annotated[str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="what to publish; - is standard input")],
     columns: Columns = None,
@@ -52,18 +51,16 @@ def feed(
         float, typer.Option(min=0, help="1 is real time, 60 is a minute per second, 0 is as fast as it goes")
     ] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many records")] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     found = recording_of(file, columns)
     from stream.commands.feeder import pace, publisher, replay
 
     _refuse_without_pings(found)
-    topic = Topics.of(prefix).pings
+    topic = common.topics.pings
     began = time.monotonic()
-    with quiet(), publisher(bootstrap, topic, security, linger_ms=5 if speedup else 50) as out:
+    with quiet(), publisher(common.bootstrap, topic, common.security, linger_ms=5 if speedup else 50) as out:
         total, rows = _rows(found, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)

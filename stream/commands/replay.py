@@ -18,7 +18,8 @@ from stream.adapters.options import Columns, MapOfLines, recording_of
 from stream.commands.files.options import print_json
 from stream.commands.files.outputs import STD, to_stdout
 from stream.commands.files.showing import Steps
-from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, horizons_of
+from stream.config.settings import UNLIMITED, Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wron
     from stream.kafka.records.record_columns import Records
     from stream.wire import Outgoing
 
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
@@ -63,18 +63,14 @@ def replay(
     columns: Columns = None,
     map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: Annotated[
         str | None,
         typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
     ] = None,
     min_entities: Annotated[
-        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of atlas build; default: 3")
+        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of train atlas; default: 3")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
@@ -108,8 +104,8 @@ replay.__doc__ = HELP
 def settings_of(weights: str, horizons: str) -> Settings:
     """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
-        horizons_s = tuple(float(part) for part in horizons.split(","))
-        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
+        # There is no store.
+        return Settings(weights=weights, horizons_s=horizons_of(horizons), max_stored_entities=UNLIMITED)
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 

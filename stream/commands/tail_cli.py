@@ -11,33 +11,20 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Follow,
-    From,
-    Json,
-    Limit,
-    OnlyEntity,
-    Prefix,
-    Start,
-    secured,
-    utc,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Follow, From, Json, Limit, OnlyEntity, Start, utc, with_common
 from stream.config.wording import counted
-from stream.wire import Forecast, GapFill, Record, Topics, context_of, loads_forecast, loads_gapfill
+from stream.wire import Forecast, GapFill, Record, context_of, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 from stream.wire.positions import rms_sigma_m
 
-HELP = """Show forecasts, gap fills or dead letters as they come.
+HELP = """Show forecasts, gap fills, arrivals or dead letters as they come.
 
 [bold]Examples[/]
 
   pathcast tail forecasts
   pathcast tail forecasts --entity 5007 --limit 10
   pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
+  pathcast tail arrivals --entity 12
   pathcast tail dead-letters --from earliest
 """
 
@@ -45,27 +32,28 @@ HELP = """Show forecasts, gap fills or dead letters as they come.
 class Output(StrEnum):
     FORECASTS = "forecasts"
     GAPFILLS = "gapfills"
+    ARRIVALS = "arrivals"
     DEAD_LETTERS = "dead-letters"
 
 
-@secured
+@with_common
 def tail(
     what: Annotated[Output, typer.Argument(help="which records to show")],
     entity: OnlyEntity = None,
     start: From = Start.LATEST,
     limit: Limit = None,
     wait: Follow = True,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     from stream.kafka.following import show
+    from stream.kafka.reading import INPUT_ISOLATION
 
-    names = Topics.of(prefix)
+    names = common.topics
     topic = {
         Output.FORECASTS: names.forecasts,
         Output.GAPFILLS: names.gapfills,
+        Output.ARRIVALS: names.arrivals,
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
 
@@ -74,10 +62,20 @@ def tail(
             return dead_letter_json(record) if json else dead_letter_line(record).encode()
         if json:
             return escaped_json(record.value or b"")  # canonical JSON already
+        if what is Output.ARRIVALS:
+            from stream.services.arrivals.setting import line as arrival_line
+
+            return arrival_line(record.value or b"").encode()
         return (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value or b"").encode()
 
-    earliest = start is Start.EARLIEST
-    show(bootstrap, topic, line, security, entity=entity, limit=limit, earliest=earliest, stop_at_end=not wait)
+    show(
+        *(common.bootstrap, topic, line, common.security),
+        entity=entity,
+        limit=limit,
+        earliest=start is Start.EARLIEST,
+        stop_at_end=not wait,
+        isolation=INPUT_ISOLATION if what is Output.ARRIVALS else "read_uncommitted",
+    )
 
 
 tail.__doc__ = HELP

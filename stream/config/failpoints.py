@@ -49,7 +49,7 @@ OF_ARCHIVE: Final = {
     "after_forgotten": "the manifest names the files without the entity, and those with it are there",
 }
 
-# `pathcast refresh --dir`: tests/system/versions/test_refresh.py kills it at each, in this order.
+# `pathcast train refresh --dir`: tests/system/versions/test_refresh.py kills it at each, in this order.
 OF_REFRESH: Final = {
     "after_pings": "the pings of a round are written, and nothing is trained",
     "after_result": "the challenger is judged, and nobody was told",
@@ -59,14 +59,14 @@ OF_REFRESH: Final = {
     "after_round": "the round has ended, and old versions are there",
 }
 
-# `pathcast sink`: tests/system/client/test_sinks.py kills it at each.
+# `pathcast export redis` and `postgis`: tests/system/client/test_sinks.py kills it at each.
 OF_SINKS: Final = {
     "before_write": "forecasts are read, and nothing of them is written",
     "within_write": "some of a batch is written, or all of it in a transaction that has not ended",
     "after_write": "a batch is written, and its offsets are not committed",
 }
 
-# `pathcast atlas run`: tests/chaos/faults/faults_of_atlases.py kills it at each.
+# `pathcast beside atlas`: tests/chaos/faults/faults_of_atlases.py kills it at each.
 OF_ATLAS: Final = {
     "after_days": "Redis has what was counted of one partition, and we have not noted it",
     "after_version": "the file of a version is written, and nobody was told",

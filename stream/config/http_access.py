@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 LOOPBACK: Final = "127.0.0.1"
 TOKEN: Final = "PATHCAST_METRICS_TOKEN"
 SERVE_TOKEN: Final = "PATHCAST_SERVE_TOKEN"  # of the HTTP API (stream.api)
-MAP_TOKEN: Final = "PATHCAST_MAP_TOKEN"  # of the live map (stream.map)
+MAP_TOKEN: Final = "PATHCAST_MAP_TOKEN"  # of the live map (stream.api.map)
 MIN_TOKEN_CHARS: Final = 16  # anyone who reaches the port may guess, as often as the network allows
 
 

@@ -1,12 +1,12 @@
 """Which records are public, in which topic, and who reads them: a row for each schema.
 
-A new record of `stream.wire` gets a row in `RECORDS`, and its fields in `meanings`. Tests fail until it has both.
+A new record of `stream.wire` gets a row in `RECORDS`. A test fails until it has one.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ from stream.wire import (
 )
 from stream.wire.arrivals import Arrival, Arrived, Destination, Geofence, Inside, Reached
 from stream.wire.latest import Latest
+from stream.wire.messages import EPOCH_MS, WireStruct, means
 
 VERSION: Final = 1  # of the records, and of the names of topics and schemas
 
@@ -34,21 +35,27 @@ class Way(Enum):
     OUT = "out"  # pathcast writes it, others read it
 
 
-class DeadLetterHeaders(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The context headers of `stream.wire.dead_letters.dead_letter`, without their prefix."""
+class DeadLetterHeaders(WireStruct, frozen=True):
+    """The headers that say why a record has no forecast. The value is the record as it came.
 
-    topic: str
-    partition: str
-    offset: str
-    timestamp: str
-    stage: str
-    code: str
-    message: str
-    adapter: str
-    version: str
-    retryable: Literal["true", "false"]
-    omitted: str | None = None
-    track: Literal["unread"] | None = None
+    `stream.wire.dead_letters.dead_letter` writes them, with a prefix.
+    """
+
+    topic: Annotated[str, means("the topic that the record came from, or how it came to an adapter")]
+    partition: Annotated[str, means("its partition, as decimal text")]
+    offset: Annotated[str, means("its offset, as decimal text; -1 if it never was a record")]
+    timestamp: Annotated[str, means(f"its timestamp, {EPOCH_MS}, as decimal text; -1 if it has none")]
+    stage: Annotated[str, means("which part of the program refused it")]
+    code: Annotated[str, means("why, as a stable word to switch on; there may be new ones")]
+    message: Annotated[str, means("why, for people")]
+    adapter: Annotated[str, means("the format of the value; json is that of the pings topic")]
+    version: Annotated[str, means("the version of pathcast that refused it")]
+    retryable: Annotated[Literal["true", "false"], means("true: the same record may get a forecast later")]
+    omitted: Annotated[
+        str | None,
+        means("the record did not fit and stays in its topic: its size in bytes, or unknown"),
+    ] = None
+    track: Annotated[Literal["unread"] | None, means("unread: it was decided without the entity's stored track")] = None
 
 
 class Contract(NamedTuple):
@@ -77,19 +84,19 @@ RECORDS: Final = (
     Contract("ping", Ping, Way.IN, _T.pings, _ENTITY, "your producer, or pathcast ingest"),
     Contract("forecast", Forecast, Way.OUT, _T.forecasts, _ENTITY, "pathcast worker", "forecast"),
     Contract("gapfill", GapFill, Way.OUT, _T.gapfills, _ENTITY, "pathcast worker", "gapfill"),
-    Contract("latest", Latest, Way.OUT, _T.latest, _ENTITY, "pathcast latest run", "latest", compacted=True),
+    Contract("latest", Latest, Way.OUT, _T.latest, _ENTITY, "pathcast beside latest", "latest", compacted=True),
     Contract("destination", Destination, Way.IN, _T.destinations, "any text", "your program, or pathcast arrivals set",
              compacted=True),
     Contract("geofence", Geofence, Way.IN, _T.destinations, "any text", "your program, or pathcast arrivals fence",
              compacted=True),
-    Contract("reached", Reached, Way.OUT, _T.destinations, "reached: and the destination's", "pathcast arrivals run",
+    Contract("reached", Reached, Way.OUT, _T.destinations, "reached: and the destination's", "pathcast beside arrivals",
              compacted=True),
-    Contract("arrival", Arrival, Way.OUT, _T.arrivals, _ENTITY, "pathcast arrivals run", "arrival"),
-    Contract("arrived", Arrived, Way.OUT, _T.arrivals, _ENTITY, "pathcast arrivals run", "arrived"),
-    Contract("inside", Inside, Way.OUT, _T.arrivals, _ENTITY, "pathcast arrivals run", "inside"),
-    Contract("score", Score, Way.OUT, _T.scores, _ENTITY, "pathcast scores run", "score"),
-    Contract("drift", Drift, Way.OUT, _T.scores, "drift/ and the partition", "pathcast scores run", "drift"),
-    Contract("atlas_version", VersionRecord, Way.OUT, _T.models, "atlas: and the version", "pathcast atlas run",
+    Contract("arrival", Arrival, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "arrival"),
+    Contract("arrived", Arrived, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "arrived"),
+    Contract("inside", Inside, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "inside"),
+    Contract("score", Score, Way.OUT, _T.scores, _ENTITY, "pathcast beside scores", "score"),
+    Contract("drift", Drift, Way.OUT, _T.scores, "drift/ and the partition", "pathcast beside scores", "drift"),
+    Contract("atlas_version", VersionRecord, Way.OUT, _T.models, "atlas: and the version", "pathcast beside atlas",
              compacted=True),
     Contract("weights_version", WeightsRecord, Way.OUT, _T.models, "weights: and the serial", "pathcast models",
              compacted=True),

@@ -52,7 +52,7 @@ def history(rows: Sequence[Row], begin: int) -> Sequence[Row]:
 
 
 class Growth:
-    """The versions of the demo's atlas, as `pathcast atlas build` makes them of the pings that were added so far."""
+    """The versions of the demo's atlas, as `pathcast train atlas` makes them of the pings that were added so far."""
 
     def __init__(self, folder: Path, min_entities: int, weights: str) -> None:
         """Takes where the files of versions lie, and the weights of the worker that asks them: beside its forecasts it

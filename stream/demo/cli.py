@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import Json, quiet
+from stream.config.options import Json, Weights, quiet
+from stream.config.settings import Settings
 from stream.wire.escape import escaped
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def demo(
     ] = None,
     columns: Columns = None,
     speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
-    weights: Annotated[str, typer.Option(envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")] = "small",
+    weights: Weights = Settings.weights,
     has_map: Annotated[
         bool, typer.Option("--map/--no-map", help="show a live map in the browser, at an address that is printed")
     ] = True,

@@ -1,10 +1,11 @@
-"""Runs the demo: starts a broker, a store and a worker, replays real vehicles into them, and collects the answers."""
+"""Runs the demo: servers, a worker and a map as `pathcast up` runs them, and a recording that is replayed into them."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +18,17 @@ from kafka import KafkaConsumer, TopicPartition
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import pace, publisher, replay
-from stream.demo import atlas, parts
+from stream.config.http_access import Address
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
+from stream.demo import atlas
 from stream.demo.board import Board
-from stream.demo.parts import Part
+from stream.demo.parts import MAP_READY_S, READY_S, Failed, Running
 from stream.kafka import admin
 from stream.up import embedded
+from stream.up.parts import Part, environment, map_part
+from stream.up.ports import MAP_PORT
 from stream.wire import Topics
+from stream.worker.cli import READY
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
@@ -31,6 +37,8 @@ SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are dup
 PARTITIONS = 4
 PREFIX = "pathcast"
 TOPICS = Topics.of(PREFIX)
+# Of the map. A replay is two minutes a second, and buses report each minute.
+TIMES = ("--keep", "30m", "--stale-after", "15m")
 
 
 @dataclass(frozen=True)
@@ -74,18 +82,22 @@ def run(options: Options, board: Board, show: Screen) -> None:
         bootstrap, folder = broker.address, broker.folder / "atlases"
         folder.mkdir()
         show("starting the worker")
+        # Without the user's own settings of parts.
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
+        env = environment(plain, bootstrap, redis_url, PREFIX, PLAIN_KAFKA, PLAIN_REDIS)
         given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
         given += ["--atlases", str(folder)] if before else []
-        worker = stack.enter_context(parts.worker(bootstrap, redis_url, PREFIX, *given))
+        worker = Running(Part("worker", "worker", ("worker", *given)), env, READY)
+        stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
-        worker.wait_until_ready(show, parts.READY_S)
+        worker.wait_until_ready(show, READY_S)
         if board.atlas is not None:
             show("announcing the atlas")
             atlas.announce(bootstrap, TOPICS, board.atlas)
         map_url = None
         if options.has_map:
-            map_url = stack.enter_context(parts.live_map(bootstrap, redis_url, PREFIX, folder, show))
+            map_url = _show_map(stack, folder, env, show)
             show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
@@ -100,12 +112,25 @@ def run(options: Options, board: Board, show: Screen) -> None:
             feeder.join(0.25)
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
-            raise parts.Failed("no forecast came", list(worker.lines))
+            raise Failed("no forecast came", list(worker.lines))
         if stays := options.stays and map_url is not None:
             _compare(options, board, show)
             _stay(worker)
     if not stays:
         _compare(options, board, show)
+
+
+def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Screen) -> str | None:
+    """Starts a map of the forecasts, and returns its address; None if it does not start, for which the demo need not
+    end. The topics must exist."""
+    address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
+    part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
+    live_map = Running(part, env, f"listening at http://{address}")
+    stack.callback(live_map.stop)
+    with suppress(Failed):
+        live_map.wait_until_ready(show, MAP_READY_S)
+        return f"http://{address}"
+    return None
 
 
 def _compare(options: Options, board: Board, show: Screen) -> None:
@@ -114,7 +139,7 @@ def _compare(options: Options, board: Board, show: Screen) -> None:
     show.done()
 
 
-def _stay(worker: Part) -> None:
+def _stay(worker: Running) -> None:
     """Returns at Ctrl-C, which is the end that was asked for."""
     with suppress(KeyboardInterrupt):
         while True:
@@ -158,7 +183,7 @@ def busiest(times: Sequence[int], span: int) -> int:
     return best if most > 2 * first else 0
 
 
-def _check(worker: Part, failures: list[BaseException]) -> None:
+def _check(worker: Running, failures: list[BaseException]) -> None:
     if failures:
         raise failures[0]
     worker.check()

@@ -35,7 +35,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_r
 from stream.kafka import admin, log_facts, membership
 from stream.kafka.log import Rebalanced, Seen, Start, start_of
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
-from stream.kafka.reading import SESSION_S, bounds_by
+from stream.kafka.reading import SESSION_S, bounds_by, group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import AnotherLog, Holding, check_follows
 
@@ -57,6 +57,11 @@ class Inputs:
     bootstrap: str
     kafka: KafkaSecurity = PLAIN_KAFKA
     once: bool = False  # up to the present end
+    group: str = ""
+
+    def consumer(self, **more: Any) -> AIOKafkaConsumer:
+        """Returns the group's consumer, which is not started. `more` are further options of aiokafka."""
+        return group_consumer(self.bootstrap, self.kafka, self.group, **more)
 
     def partitions(self) -> int:
         """Returns how many partitions each topic has. Raises ValueError if they differ, and as `admin.connected` and
@@ -288,6 +293,10 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                     await self._let_go(number)
 
     # -- where it stands
+
+    def hindrances(self) -> list[str]:
+        """Returns why the member is not ready; none if it is."""
+        return [] if self.joined else ["not a member of the group yet"]
 
     def lags(self) -> dict[int, int | None]:
         """Returns how many records each of our numbers is behind the ends of its logs; None: unknown."""

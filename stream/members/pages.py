@@ -1,67 +1,79 @@
-"""The pages of one member: its metrics for Prometheus, and the two probes.
+"""The pages of one member: a table of its metrics for Prometheus, and what its probes say.
 
-Each metric is named after the command, `pathcast_<name>_...`:
-
-    records_read_total           records that were folded, since the start
-    failures_total               takeovers and writes that failed, and are tried again
-    log_shortened_total          logs that lacked records that were read, found at a takeover
-    lag_records                  by `partition`: up to the logs' ends; absent if unknown
+Each metric is named after the service, `pathcast_<name>_...`. Every member has those of ROWS; a service adds rows of
+its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from stream.http.probes import ProbePages
 
+Values = Mapping[Any, float | None] | float | None  # by label, or by several as a tuple; None: unknown, and not shown
+PARTITION: Final = ("partition",)
+
+
+class Row(NamedTuple):
+    """One metric of a member."""
+
+    family: type[CounterMetricFamily | GaugeMetricFamily]
+    name: str
+    text: str
+    read: Callable[[Any], Values]  # of the member
+    labels: tuple[str, ...] = ()
+
+
+def counter(name: str, text: str, read: Callable[[Any], Values], *labels: str) -> Row:
+    return Row(CounterMetricFamily, name, text, read, labels)
+
+
+def gauge(name: str, text: str, read: Callable[[Any], Values], *labels: str) -> Row:
+    return Row(GaugeMetricFamily, name, text, read, labels)
+
+
+ROWS: Final = (
+    counter("records_read", "Records that were folded, since the start.", lambda one: one.read),
+    counter("failures", "Takeovers and writes that failed, and are tried again.", lambda one: one.failures),
+    counter("log_shortened", "Logs that lacked records that were read.", lambda one: one.shortened),
+    gauge("lag_records", "Up to the logs' ends; absent if unknown.", lambda one: one.lags(), *PARTITION),
+)
+
 
 class Watched(Protocol):
-    """States which attributes of a member its pages read."""
+    """States which attributes of a member its pages read, beside those of its own rows."""
 
     read: int
     failures: int
     shortened: int
-    joined: bool
 
     def lags(self) -> Mapping[int, int | None]: ...
 
+    def hindrances(self) -> list[str]: ...
+
 
 class MemberPages(ProbePages):
-    """Renders the pages of a member. Subclasses add metrics."""
+    """Renders the pages of a member."""
 
-    def __init__(self, name: str, member: Watched) -> None:
+    def __init__(self, name: str, member: Watched, rows: Sequence[Row] = ()) -> None:
         self._prefix = f"pathcast_{name}_"
-        self._watched = member
+        self._member = member
+        self._rows = (*ROWS, *rows)
         super().__init__()
 
     def reasons(self) -> list[str]:
-        return [] if self._watched.joined else ["not a member of the group yet"]
+        return self._member.hindrances()
 
     def collect(self) -> Iterator[Metric]:
-        """Yields every metric of the module's table."""
-        yield self._counter("records_read", "Records that were read.", self._watched.read)
-        yield self._counter("failures", "Takeovers and writes, tried again.", self._watched.failures)
-        yield self._counter("log_shortened", "Logs that lacked records that were read.", self._watched.shortened)
-        text = "Up to the logs' ends; absent if unknown."
-        yield self._by_partition("lag_records", text, self._watched.lags())
-
-    def _counter(self, name: str, text: str, value: float) -> Metric:
-        return CounterMetricFamily(f"{self._prefix}{name}", text, value=value)
-
-    def _gauge(self, name: str, text: str, value: float | None) -> Metric:
-        """Returns a gauge without labels, which has no value while that is unknown."""
-        gauge = GaugeMetricFamily(f"{self._prefix}{name}", text)
-        if value is not None:
-            gauge.add_metric((), value)
-        return gauge
-
-    def _by_partition(self, name: str, text: str, values: Mapping[int, float | None]) -> Metric:
-        gauge = GaugeMetricFamily(f"{self._prefix}{name}", text, labels=("partition",))
-        for number, value in values.items():
-            if value is not None:
-                gauge.add_metric((str(number),), value)
-        return gauge
+        """Yields every metric of the table."""
+        for row in self._rows:
+            values = row.read(self._member)
+            family = row.family(f"{self._prefix}{row.name}", row.text, labels=row.labels)
+            for key, value in (values if isinstance(values, Mapping) else {(): values}).items():
+                if value is not None:
+                    family.add_metric([str(one) for one in (key if isinstance(key, tuple) else (key,))], value)
+            yield family

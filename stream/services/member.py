@@ -18,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -31,13 +31,15 @@ from aiokafka.structs import OffsetAndMetadata
 from stream.config import failpoints
 from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
-from stream.kafka.reading import SESSION_S, group_consumer
+from stream.kafka.reading import SESSION_S
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.continuity import Holding
 from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember
-from stream.services.plan import Begin, Place, Plan, Taken, Unit, committed_text, parts_of
+from stream.members.pages import MemberPages, counter
+from stream.members.running import Running, Service, kafka_named
+from stream.services.plan import Begin, Plan, Taken, Unit, committed_text, parts_of
 
 log: Final = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Member(GroupMember[_Held]):
     def __init__(self, plan: Plan, begin: Begin) -> None:
         """Takes `begin`, which makes the unit of a number, as it was at the committed offsets."""
         more = {"max_poll_interval_ms": POLLED_MS, "partition_assignment_strategy": (RangePartitionAssignor,)}
-        super().__init__(plan.reads, group_consumer(plan.bootstrap, plan.kafka, plan.group, **more))
+        super().__init__(plan.reads, plan.reads.consumer(**more))
         self.published = 0
         self._plan = plan
         self._unit_of = begin
@@ -173,15 +175,39 @@ class Member(GroupMember[_Held]):
 
     # -- where it stands
 
-    def places(self) -> dict[int, Place]:
-        """Returns where each of our numbers stands."""
-        return {number: Place(lag, self._held[number].unit.counts) for number, lag in self.lags().items()}
+    def outcomes(self) -> dict[tuple[int, str], int]:
+        """Returns what became of the records of each of our numbers."""
+        counts = {number: held.unit.counts for number, held in sorted(self._held.items())}
+        return {(number, outcome): count for number, of in counts.items() for outcome, count in of.items()}
 
     def _done(self, held: _Held) -> Mapping[str, int]:
         return held.done
 
     def _said(self) -> str:
         return f"{self.published} published"
+
+
+ROWS: Final = (
+    counter("records_published", "Records that were published.", lambda one: one.published),
+    counter("records", "Records, by what became of them.", lambda one: one.outcomes(), "partition", "outcome"),
+)
+
+
+def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service:
+    """Returns a service whose member makes its units by `begin`. `provide` gets the number of partitions of the inputs,
+    and creates what the service writes."""
+
+    @asynccontextmanager
+    async def begun() -> AsyncIterator[Running]:
+        """Raises ConnectionError if Kafka does not answer, ValueError if an input is missing or the inputs have
+        different numbers of partitions, Refused."""
+        partitions = await asyncio.to_thread(plan.reads.partitions)
+        await asyncio.to_thread(provide, partitions)
+        with kafka_named(plan.bootstrap, plan.kafka):
+            member = Member(plan, begin)
+            yield Running(member, MemberPages(plan.name, member, ROWS))
+
+    return Service(plan.name, begun)
 
 
 async def bounded(work: Coroutine[Any, Any, None]) -> None:

@@ -69,14 +69,7 @@ class Plan:
 
     @property
     def reads(self) -> Inputs:
-        return Inputs(self.inputs, self.bootstrap, self.kafka, self.once)
-
-
-class Place(NamedTuple):
-    """Where one partition number stands."""
-
-    lag: int | None  # records of all inputs; None: unknown
-    counts: Mapping[str, int]
+        return Inputs(self.inputs, self.bootstrap, self.kafka, self.once, self.group)
 
 
 def committed_text(metadata: str, seen: Seen) -> str:

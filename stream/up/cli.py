@@ -10,23 +10,23 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
+from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
 from stream.wire import Topics
 
-HISTORY = "PATHCAST_HISTORY"  # of `pathcast arrivals run`; what is set there stays
+HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
-HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, ingest, refresh and map.
+HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
 
 Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A part
 that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same command
 then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
 
 Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest, refresh and map. Their settings come from their environment variables, such as
-PATHCAST_WEIGHTS.
+serve, arrivals, ingest, refresh and map, which has no process of its own but is in that of serve. Their settings come
+from their environment variables, such as PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
 
@@ -37,7 +37,7 @@ PATHCAST_WEIGHTS.
 """
 
 
-@secured
+@with_common
 def up(
     context: typer.Context,
     directory: Annotated[
@@ -85,8 +85,14 @@ def up(
         ),
     ] = "8080",
     live_map: Annotated[
-        str, typer.Option("--map", envvar="PATHCAST_MAP_LISTEN", help="where the live map is shown, in the same form")
-    ] = "8765",
+        str | None,
+        typer.Option(
+            "--map",
+            envvar="PATHCAST_MAP_LISTEN",
+            help="where the live map is shown, in the same form, by a process of its own; default: by that of the HTTP "
+            "API, at its address",
+        ),
+    ] = None,
     ingest_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,14 +113,14 @@ def up(
     pings = Topics.of(prefix).pings
     from rich.console import Console
 
-    from stream.up import doors
+    from stream.up import ports
     from stream.up.run import Options, run
     from stream.up.screen import Screen
 
-    at = doors.asked(metrics, serve, ingest, live_map, count)
-    maps = doors.maps_of(ingest_map)
+    at = ports.requested_addresses(metrics, serve, ingest, live_map, count, without=left_out)
+    maps = ports.find_maps(ingest_map)
     if "ingest" not in left_out:
-        doors.check_senders(at.ingest, maps.values())
+        ports.check_senders(at.ingest, maps.values())
     history = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
     every = table(home, count, at, maps=maps, history=history, finds_drift=_installed("river"))
     chosen, lines = choose(every, left_out, context.find_root().command, _installed)
@@ -122,7 +128,7 @@ def up(
         raise typer.BadParameter("nothing is left to run", param_hint="--without")
     home.make(pings)
     with locked(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
-        doors.check(chosen)
+        ports.check(chosen)
         for line in lines:
             screen.say("", line)
         asyncio.run(

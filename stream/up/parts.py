@@ -1,4 +1,4 @@
-"""Which parts `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`.
+"""Lists the parts that `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`.
 
 Options here are only what makes the parts one whole: directories, ports. Servers, users and secrets are in the
 environment of the children (`environment`), because `ps` shows options to everybody. Other settings come from the
@@ -8,24 +8,26 @@ variables that each command reads, such as PATHCAST_WEIGHTS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
-from stream.processes.child import ONE_THREAD
+from stream.processes.child import ONE_THREAD, Child
 from stream.up.home import Home
+from stream.worker.cli import MEMBER
 
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
 
 
-class Doors(NamedTuple):
+class Addresses(NamedTuple):
     """Where the parts listen. Metrics: of the first worker; the other workers and scores have the ports that follow."""
 
     metrics: Address | None
     serve: Address
     ingest: Address
-    map: Address
+    map: Address | None  # None: that of `serve`, whose process shows the map, too
 
 
 class Part(NamedTuple):
@@ -61,13 +63,14 @@ KINDS: Final = (
 
 
 def table(
-    home: Home, workers: int, at: Doors, *, maps: Mapping[str, str], history: str, finds_drift: bool
+    home: Home, workers: int, at: Addresses, *, maps: Mapping[str, str], history: str, finds_drift: bool
 ) -> list[Part]:
     """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
     earlier tracks."""
     registry = ("--registry", str(home.registry))
-    doors = [None if at.metrics is None else str(door) for door in ports(at.metrics, workers + 1)]
+    doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers + 1)]
     every = ("--every", "24h", "--since", "7d")
+    shown = ("--map",) if at.map is None else ()
     return [
         *(
             Part(
@@ -77,23 +80,23 @@ def table(
             )
             for number, door in enumerate(doors[:-1], 1)
         ),
-        Part("atlas", "atlas", ("atlas", "run", "--atlases", str(home.atlases))),
-        Part("archive", "archive", ("archive", "run", "--archive", str(home.archive)), {"pyarrow": "readers"}),
+        Part("atlas", "atlas", ("beside", "atlas", "--atlases", str(home.atlases))),
+        Part("archive", "archive", ("beside", "archive", "--archive", str(home.archive)), {"pyarrow": "readers"}),
         Part(
             "scores",
             "scores",
-            ("scores", "run", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
+            ("beside", "scores", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
         ),
-        Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
-        Part("latest", "latest", ("latest", "run")),
+        Part("guard", "guard", ("beside", "guard", *registry), wants=("scores",)),
+        Part("latest", "latest", ("beside", "latest")),
         Part(
             name="serve",
             kind="serve",
-            command=("serve", "--listen", str(at.serve), *registry, "--atlases", str(home.atlases)),
+            command=("serve", *shown, "--listen", str(at.serve), *registry, "--atlases", str(home.atlases)),
             listens=at.serve,
-            paths=("/openapi.json",),
+            paths=("/openapi.json", *(["/ (the live map)"] if shown else [])),
         ),
-        Part("arrivals", "arrivals", ("arrivals", "run", "--history", history)),
+        Part("arrivals", "arrivals", ("beside", "arrivals", "--history", history)),
         Part(
             name="ingest",
             kind="ingest",
@@ -104,18 +107,18 @@ def table(
         Part(
             name="refresh",
             kind="refresh",
-            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
+            command=("train", "refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),
-        Part(
-            name="map",
-            kind="map",
-            command=("map", "--listen", str(at.map), "--atlases", str(home.atlases)),
-            listens=at.map,
-            paths=("/",),
-        ),
+        *([] if at.map is None else [map_part(at.map, home.atlases)]),
     ]
+
+
+def map_part(address: Address, atlases: Path, *options: str) -> Part:
+    """Returns the map as a process of its own."""
+    command = ("map", "--listen", str(address), "--atlases", str(atlases), *options)
+    return Part("map", "map", command, listens=address, paths=("/",))
 
 
 def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
@@ -123,7 +126,7 @@ def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
     return f"archive:{home.archive_of(topic)}?since=7d" if reads_archive else "topic"
 
 
-def ports(first: Address | None, count: int) -> list[Address | None]:
+def addresses_from(first: Address | None, count: int) -> list[Address | None]:
     """Returns so many addresses: the ports from the first one on, or any free ones if that is 0."""
     if first is None:
         return [None] * count
@@ -177,6 +180,11 @@ def _unknown(command: tuple[str, ...], root: Any) -> str | None:
     known = {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
     options = (word.partition("=")[0] for word in words if word.startswith("--"))
     return next((option for option in options if option not in known), None)
+
+
+def start(part: Part, env: Mapping[str, str], on_line: Callable[[str], None], **more: Any) -> Child:
+    """Starts the command of a part. `more` is as `Child` takes it. Raises OSError."""
+    return Child([*MEMBER, *part.command], env=env, on_line=on_line, **more)
 
 
 def environment(

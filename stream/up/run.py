@@ -19,15 +19,14 @@ from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, Redi
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.processes import logs
-from stream.processes.child import Child, Process
+from stream.processes.child import Process
 from stream.processes.keeper import Keeper, stop_all
-from stream.up import doors, servers
+from stream.up import ports, servers
 from stream.up.home import Home
-from stream.up.parts import Part, environment
+from stream.up.parts import Part, environment, start
 from stream.up.screen import Screen, is_shown
 from stream.up.servers import Embedded
 from stream.worker import startup
-from stream.worker.cli import MEMBER
 
 START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
 SHOW_S: Final = 2.0  # between two tables
@@ -90,7 +89,7 @@ class Supervisor:
         self._servers: list[Keeper] = []
         self._workers: list[Keeper] = []
         self._rest: list[Keeper] = []
-        self._doors: list[asyncio.Task[None]] = []
+        self._announcing: list[asyncio.Task[None]] = []
 
     @property
     def keepers(self) -> list[Keeper]:
@@ -119,22 +118,22 @@ class Supervisor:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)
             keeper.begin()
-        self.watch_doors()
+        self.announce_addresses()
         topics = settings.topics
         self._screen.say("", f"{len(options.parts)} parts are started; pings go to {topics.pings} at {bootstrap}")
         self._screen.say("", f"forecasts come on {topics.forecasts}; the logs are in {options.home.logs}")
 
-    def watch_doors(self) -> None:
-        """Begins to watch where parts listen, and says of each that it does, once it does: serve compiles first."""
-        self._doors = [asyncio.create_task(self._say_door(part)) for part in self._options.parts if part.listens]
+    def announce_addresses(self) -> None:
+        """Says of each part where it listens, once it does: serve compiles first."""
+        self._announcing = [asyncio.create_task(self._announce(part)) for part in self._options.parts if part.listens]
 
-    async def _say_door(self, part: Part) -> None:
+    async def _announce(self, part: Part) -> None:
         assert part.listens is not None
-        await doors.wait_until_open(part.listens)
+        await ports.wait_until_open(part.listens)
         self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
 
     async def stop(self) -> None:
-        for task in self._doors:
+        for task in self._announcing:
             task.cancel()
         for group in (self._workers, self._rest, self._servers):
             await asyncio.to_thread(stop_all, group)
@@ -159,7 +158,7 @@ class Supervisor:
                 self._screen.say(part.name, line)
 
         log = self._options.home.log(part.name)
-        return Child([*MEMBER, *part.command], env=env, on_line=show, log=log, held=[self._lock])
+        return start(part, env, show, log=log, held=[self._lock])
 
     async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
         """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,21 @@ import msgspec
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
+from stream.config.options import (
+    COMMON,
+    DEFAULT_HORIZONS,
+    Common,
+    Group,
+    Horizons,
+    Json,
+    Servers,
+    Weights,
+    horizons_of,
+    quiet,
+    with_common,
+)
+from stream.config.security import PLAIN_REDIS, RedisSecurity
+from stream.config.settings import DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
 from stream.wire.escape import escaped, escaped_json
 
@@ -24,8 +35,6 @@ if TYPE_CHECKING:  # importing numba and Kafka clients takes a second, for which
     from rich.table import Table
 
     from stream.verify.report import Example, Report, Tally
-
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 
 HELP = """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
 
@@ -52,21 +61,13 @@ class Numbers(StrEnum):
     CLOSE = "close"
 
 
-@secured
+@with_common
 def verify(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     redis_security: RedisSecurity = PLAIN_REDIS,
-    group: Annotated[
-        str, typer.Option("--group", envvar="PATHCAST_GROUP", help="the workers' consumer group")
-    ] = Settings.group,
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings.weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    group: Group = Settings.group,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     delivery: Annotated[
         DeliveryGuarantee,
         typer.Option(
@@ -115,8 +116,13 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
-    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases, registry=registry, map=map_)
+    servers = Servers(common, redis or Settings.redis_url, group, redis_security)
+    try:
+        settings = servers.settings(
+            weights=weights, horizons_s=horizons_of(horizons), atlases=atlases, registry=registry, map=map_
+        )
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start
@@ -146,20 +152,6 @@ def verify(
 
 
 verify.__doc__ = HELP
-
-
-def _settings(bootstrap: str, prefix: str, group: str, weights: str, horizons: str, redis: str | None) -> Settings:
-    try:
-        return Settings(
-            bootstrap=bootstrap,
-            prefix=prefix,
-            group=group,
-            weights=weights,
-            horizons_s=tuple(float(part) for part in horizons.split(",")),
-            redis_url=redis or Settings.redis_url,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
 @contextmanager

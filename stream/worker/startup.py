@@ -190,7 +190,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
             if missing := admin.absent(client, names):
                 raise ValueError(
                     f"there is no topic {', '.join(missing)} at {settings.bootstrap}, and --no-create forbids to "
-                    "create any: is --prefix (PATHCAST_PREFIX) right? (pathcast topics --create creates them)"
+                    "create any: is --prefix (PATHCAST_PREFIX) right? (pathcast dev topics --create creates them)"
                 )
             return
         given = {"partitions": new.partitions, "replication": new.replication}

@@ -19,10 +19,9 @@ def tracer(settings: Settings, ends: list[Callable[[], None]]) -> Tracer | None:
     """
     if not settings.trace_share:
         return None
-    from stream.tracing.opening import opened
+    from stream.tracing.spans import open_sender
     from stream.tracing.tracer import Tracer
 
-    way = opened(Traces(settings.trace_share, settings.trace_entity_ids), "pathcast-worker")
-    ends.append(way.close)
-    once = settings.delivery is DeliveryGuarantee.EXACTLY_ONCE
-    return Tracer(settings.trace_share, way.export, way.named, once=once)
+    sender = open_sender(Traces(settings.trace_share, settings.trace_entity_ids), "pathcast-worker")
+    ends.append(sender.close)
+    return Tracer(settings.trace_share, sender, once=settings.delivery is DeliveryGuarantee.EXACTLY_ONCE)

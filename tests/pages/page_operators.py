@@ -25,7 +25,7 @@ from stream.bench.harness.servers import Unavailable, java_command, kafka_jars
 from stream.kafka import admin
 from stream.wire import Topics
 
-VENDOR = ROOT / "stream" / "map" / "page" / "vendor"
+VENDOR = ROOT / "stream" / "api" / "map" / "page" / "vendor"
 DAY_MS = 86_400_000
 
 # -- servers -----------------------------------------------------------------------------------------------------------
@@ -77,7 +77,9 @@ def bus_7(scene: Scene) -> Iterator[Changes]:
     page_files.recent_pings(scene)
     where = {"bootstrap": scene.bootstrap, "prefix": scene.prefix}
     pings = [f"--{name}={value}" for name, value in where.items()]
-    page_files.pathcast(scene.folder, "archive", "run", "--once", "--archive", scene.folder / "srv" / "pings", *pings)
+    page_files.pathcast(
+        scene.folder, "beside", "archive", "--once", "--archive", scene.folder / "srv" / "pings", *pings
+    )
     with Worker(scene.folder / "worker.log", **where, redis=scene.redis_url, group=scene.prefix) as worker:
         worker.wait_until_ready()
         lives = partial(assert_all_live, worker)
@@ -92,13 +94,13 @@ def own_tree(scene: Scene) -> Changes:
     """The block runs in a copy of this tree, and with its code: what it records stays there. Its kernels are compiled
     before, as the benchmark waits three minutes for its worker."""
     copy_tree(scene.folder)
-    page_files.pathcast(scene.folder, "warm")
+    page_files.pathcast(scene.folder, "worker", "--warm")
     return {}
 
 
 def recorded(scene: Scene) -> None:
     found = (scene.folder / "reports" / "bench.md").read_text()
-    assert "pathcast bench soak --entities 500 --rate 100 --seconds 60 " in found
+    assert "pathcast dev bench soak --entities 500 --rate 100 --seconds 60 " in found
     assert found != (ROOT / "reports" / "bench.md").read_text()
 
 

@@ -17,10 +17,16 @@ QUOTES = [
 ]
 
 
+def _is_record(page: str) -> bool:
+    return page.startswith("reports/") or page == "CHANGELOG.md"
+
+
 def test_commands_in_the_text_of_pages_are_known() -> None:
-    told = [f"{page}: `{quoted}`: {why}" for page, quoted in QUOTES if (why := wrong(quoted))]
+    told = [
+        f"{page}: `{quoted}`: {why}" for page, quoted in QUOTES if (why := wrong(quoted, of_its_day=_is_record(page)))
+    ]
     assert not told, "\n".join(told)
-    assert sum(quoted.startswith("pathcast ") for _, quoted in QUOTES) > 300, "they are found at all"
+    assert sum(quoted.startswith("pathcast ") for _, quoted in QUOTES) > 100, "they are found at all"
 
 
 def test_options_that_are_named_alone_are_of_some_command() -> None:
@@ -54,7 +60,7 @@ def test_extras_that_pages_and_messages_name_are_there() -> None:
         ("pathcast verify --registry=URL --made-up", "pathcast verify has no option --made-up"),
         ("pathcast models made-up", "pathcast models has no command made-up"),
         (".venv/bin/pathcast made-up", "pathcast has no command made-up"),
-        ("scores run --made-up", "pathcast scores run has no option --made-up"),
+        ("beside scores --made-up", "pathcast beside has no option --made-up"),
         ("pathcast worker --delivery twice", "takes at_least_once, exactly_once, not twice"),
         ("python -m stream.made_up", "there is no module stream.made_up"),
         ("python -m stream.demo", "there is no module stream.demo that can run"),
@@ -74,7 +80,7 @@ def test_what_is_made_up_is_found(quoted: str, why: str) -> None:
     [
         "pathcast worker --delivery=exactly_once --no-create",
         "pathcast feed SOURCE --speedup 60",
-        "pathcast bench NAME",
+        "pathcast dev bench NAME",
         "pathcast --version",
         "python -m pathcast",
         ".venv/bin/pytest --chaos-pings 8000 tests/pages/test_quotes.py::test_what_is_made_up_is_found",

@@ -11,7 +11,7 @@ import torch
 
 from model.api import ModelConfig, Predictor
 from model.kinematics.geo import M_PER_DEG
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network, build
 from train.data.corpus import Corpus
 from train.evaluation.forecasts import Sample
@@ -85,7 +85,7 @@ def lively(config: ModelConfig, *, precision: str = "int8") -> Predictor:
 
 def following(network: Network, *, precision: str = "int8") -> Predictor:
     """A predictor of a network as it is now, which has the network as `net`, for what only training does with it."""
-    predictor = Predictor(served(network), name="lively", capacity=4, precision=precision)
+    predictor = Predictor(to_parameters(network), name="lively", capacity=4, precision=precision)
     predictor.net = network
     return predictor
 

@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, G gaps per row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from model.kinematics import features
 from model.kinematics.geo import F64
 from train.batches import masking
 from train.batches.masking import Tracks
-from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
 from train.batches.timeline import Line
+from train.data.corpus import Corpus
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -66,10 +67,6 @@ class Tokens:
         begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
-        if o.resample:
-            sampled = (rng.random(n) < o.resample) & (every > 1.0).any(axis=1)
-            period_s = every * (span_s / np.maximum(stop - start - 1, 1))[:, None]
-            place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only resampling hides pings, so that undisturbed tracks stay common.
@@ -88,14 +85,6 @@ class Tokens:
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
         return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
-
-    def _sampled(self, begin: Rows, period_s: F64) -> Rows:
-        """Returns, from these places [B] on, the first ping at or after each period [B, T]; the following ping where it
-        would be taken twice.
-        """
-        ms = np.cumsum(np.where(np.arange(period_s.shape[1]) > 0, 1000 * period_s, 0.0), axis=1)
-        place, count = self.line.after(begin[:, None], ms.astype(np.int64)), np.arange(period_s.shape[1])
-        return np.maximum.accumulate(place - count, axis=1) + count
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
@@ -155,3 +144,48 @@ def _stretches(rng: Generator, most: F64, tokens: int) -> F64:
     drawn = np.exp(rng.random(starts.shape) * np.log(most)[:, None])
     drawn = np.where(rng.random(starts.shape) < 0.5, drawn, 1.0)
     return np.take_along_axis(drawn, np.cumsum(starts, axis=1) - starts[:, :1], axis=1)
+
+
+def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
+    """Returns the chances of the files of the corpus. With `packs`, short tracks share rows.
+
+    Raises ValueError where the options name a file that the corpus does not have or has twice, or a factor that is no
+    positive number.
+    """
+    if unknown := set(options.invented) - set(corpus.files):
+        raise ValueError(f"invented: no file {_listed(unknown)} to train on, there are {_listed(corpus.files)}")
+    for name in options.invented:
+        _check_one("invented", name, corpus.files)
+    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
+    typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
+    # A row that is mostly empty costs as much as a full one, so files of short tracks are drawn in proportion to how
+    # full their rows are.
+    full = 1.0 if packs else np.minimum(typical / options.tokens, 1.0)
+    weight = np.where(pings > 0, pings**options.file_power, 0.0) * full * _factors(corpus.files, options.often)
+    return np.asarray(weight / weight.sum())
+
+
+def _factors(files: Sequence[str], often: Sequence[str]) -> F64:
+    factors = np.ones(len(files))
+    for given in often:
+        name, _, factor = given.rpartition("=")
+        if name not in files:
+            raise ValueError(f"often: no file {name!r} to train on, there are {_listed(files)}")
+        _check_one("often", name, files)
+        try:
+            factors[files.index(name)] = float(factor)
+        except ValueError as error:
+            raise ValueError(f"often: {factor!r} of {given!r} is no number") from error
+    if not (np.isfinite(factors) & (factors > 0)).all():
+        raise ValueError(f"often: factors must be above 0, got {_listed(often)}")
+    return factors
+
+
+def _check_one(option: str, name: str, files: Sequence[str]) -> None:
+    if (count := files.count(name)) > 1:
+        raise ValueError(f"{option}: {name} stands for {count} files of that name in different folders: rename one")
+
+
+def _listed(names: Sequence[str] | set[str]) -> str:
+    return ", ".join(sorted(names))

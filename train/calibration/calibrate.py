@@ -24,7 +24,7 @@ from model.api import Predictor
 from model.kinematics.calibration_terms import COURSE_TERMS, FORECAST_TERMS
 from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90, Calibration
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from model.quantile_regression import fit_line
 from stream.adapters.sources import Source
@@ -274,7 +274,7 @@ def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
 def _uncalibrated(network: Network) -> Predictor:
     network.calibration.forecast.zero_()
     network.calibration.gap.zero_()
-    return Predictor(served(network), name=network.config.name)
+    return Predictor(to_parameters(network), name=network.config.name)
 
 
 def fit_quantile(parts: Sequence[Residuals]) -> F64:

@@ -1,4 +1,4 @@
-"""`pathcast calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
+"""`pathcast train calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -10,20 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_of,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch, sources_of
 
 if TYPE_CHECKING:
     from model.network.network import Network
@@ -55,11 +43,11 @@ train split, and how wrong WEIGHTS are there, which are like these and were trai
 
 [bold]Examples[/]
 
-  pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
+  pathcast train calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
-  pathcast calibrate --weights small --from-topic pathcast.pings.v1 --bootstrap kafka:9092 --split all --out runs/now
-  pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
+  pathcast train calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
+  pathcast train calibrate --weights small --from-topic pathcast.pings.v1 --split all --out runs/now
+  pathcast train calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out ab
 """
 
 
@@ -69,16 +57,10 @@ class Split(StrEnum):
     all = "all"
 
 
-@secured
+@with_common
 def calibrate(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the calibrated weights go")],
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory; they stay")] = "small",
     split: Annotated[
         Split, typer.Option("--split", help="which part of each file; none that was trained on")
@@ -93,8 +75,8 @@ def calibrate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
-    sources = sources_of(data, more, columns, from_topic)
-    others = [_file_and_weights(one, columns) for one in left_out or []]
+    sources = tracks.sources()
+    others = [_file_and_weights(one, tracks.columns) for one in left_out or []]
     from model.network.checkpoint import save_pretrained
     from model.parameters.reading import CARD_FILE, resolve
     from train.calibration.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
@@ -115,7 +97,7 @@ def calibrate(
         typer.echo(line, err=True)
 
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+        sources += tracks.topic_snapshot(cache, reading)
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
         regions_left_out = [
             LeftOut(_servable(without), sample)
@@ -143,7 +125,7 @@ def calibrate(
         for one in held:
             typer.echo(one)
         if split is not Split.all:
-            mapped = [] if columns is None else ["--columns", columns]
+            mapped = [] if tracks.columns is None else ["--columns", tracks.columns]
             judge = ["pathcast", "evaluate", "--weights", str(out), *mapped, "--data", *map(str, sources)]
             typer.echo(f"on tracks that it was not fitted to: {shlex.join(judge)}")
     for file, entities in {one.file: one.entities for one in held}.items():

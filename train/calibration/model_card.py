@@ -37,7 +37,7 @@ def write_calibrated_card(
     lines = [
         f"# pathcast {name}, calibrated again",
         "",
-        f"`pathcast calibrate` made these of `{weights}`, whose licence and limits hold here, too.",
+        f"`pathcast train calibrate` made these of `{weights}`, whose licence and limits hold here, too.",
         "",
         f"- Fitted to tracks: {changed}.",
         *([] if share is None else [f"- Forecasts are {shrunk(share)}."]),

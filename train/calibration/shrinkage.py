@@ -25,7 +25,7 @@ from model.kinematics.answer_bounds import MAX_LEAN, OUT, RESIDUAL
 from model.kinematics.filters import Kinematic
 from model.kinematics.geo import F64
 from model.kinematics.queries import DAMPED
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from train.calibration.calibrate import FULL_WEIGHT
 from train.data import anchors as anchoring
@@ -69,7 +69,7 @@ def fit_share(judged: Sequence[tuple[Network, Sample]], *, say: Callable[[str], 
     for network, sample in judged:
         check(network.config)
         say(f"how far to follow the network: {sample.file}")
-        total += _log_errors(sample, Predictor(served(network), name=network.config.name))
+        total += _log_errors(sample, Predictor(to_parameters(network), name=network.config.name))
     return SHARES[int(np.argmin(total))]
 
 

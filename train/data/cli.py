@@ -1,4 +1,4 @@
-"""`pathcast synth`: writes invented tracks to train on beside real ones. Heavy imports wait for the call."""
+"""`pathcast train synth`: writes invented tracks to train on beside real ones. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ streets, places and bus lines, which is what an atlas learns from.
 
 [bold]Examples[/]
 
-  pathcast synth --out towns.parquet
+  pathcast train synth --out towns.parquet
   pathcast train --data buses.parquet --invented towns.parquet --out runs/small
-  pathcast synth --out fleets.parquet --entities 768 --per-town 64
+  pathcast train synth --out fleets.parquet --entities 768 --per-town 64
 """
 
 
@@ -27,16 +27,11 @@ def synth(
     per_town: Annotated[int, typer.Option("--per-town", min=1, help="how many of them in a town")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
 ) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from train.data.options import progress_bar
     from train.data.synth import write
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("entities", total=1.0)
-        done = lambda share: bar.update(task, completed=share)  # noqa: E731
-        pings = write(out, entities=entities, seed=seed, per_town=per_town, progress=done)
+    with progress_bar("entities") as progress:
+        pings = write(out, entities=entities, seed=seed, per_town=per_town, progress=progress)
     typer.echo(f"{out}: {pings:,} pings of {entities:,} entities")
 
 

@@ -16,7 +16,7 @@ from model.api import Approach, Atlas, Predictor, approaches
 from model.atlas.believing import HORIZONS_S, Forecast
 from model.atlas.days import Day, adding, days_of
 from model.atlas.growth import Growth
-from model.atlas.parts import Parts
+from model.atlas.parts import PartialSums
 from model.atlas.passages import entity_ids
 from model.atlas.published import MIN_VEHICLES
 from model.atlas.questions import Questions
@@ -51,7 +51,7 @@ def snapshots(
         min_entities: that must have passed a cell (`published`).
         predictor: beside whose forecasts versions find out how far passages are believed.
     """
-    pings, growth, days = _Pings(fleet), Growth(), dict[int, Parts[Day]]()
+    pings, growth, days = _Pings(fleet), Growth(), dict[int, PartialSums[Day]]()
     remembered = None if predictor is None else _Remembered(predictor)
     at = ts_ms // every_ms
     order = np.argsort(at, kind="stable")

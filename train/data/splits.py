@@ -25,8 +25,8 @@ Tracks recorded under two ids, one in training or validation and one in the test
 other split under another id are left out of the final one.
 
 A file's test tracks must not be trained on through another file that has the same entity at the same time: for these,
-the earlier cutoff of the two files holds, and the hash, if either file uses it. The files of `pathcast synth` are all
-for training: nothing is evaluated on them.
+the earlier cutoff of the two files holds, and the hash, if either file uses it. The files of `pathcast train synth` are
+all for training: nothing is evaluated on them.
 """
 
 from __future__ import annotations

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,22 +11,10 @@ from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_and_others,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from stream.config.times import seconds
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
 
-PER_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PICTURES = (".png", ".svg", ".pdf")
 MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
 
@@ -86,15 +71,9 @@ def _drawable(path: Path | None) -> Path | None:
     return path
 
 
-@secured
+@with_common
 def evaluate(
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     weights: Annotated[
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
@@ -183,8 +162,8 @@ def evaluate(
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
-    _, counted = sources_and_others(data, more, atlas_of, columns, from_topic)
+    sources, known = tracks.sources_and_others(fit_on)
+    _, counted = tracks.sources_and_others(atlas_of)
     from model.api import Predictor
     from model.atlas.published import MIN_VEHICLES
     from train.evaluation import run
@@ -199,7 +178,7 @@ def evaluate(
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         atlas_of=tuple(counted),
         min_entities=min_entities or MIN_VEHICLES,
         picture=picture,
@@ -209,10 +188,10 @@ def evaluate(
     predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+        sources += tracks.topic_snapshot(cache, reading)
         tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
-        with _progress(file, hidden=as_json) as progress:
+        with progress_bar(file, hidden=as_json) as progress:
             reports.append(judge(progress))
     model = None
     if predictor is not None:
@@ -227,23 +206,3 @@ def evaluate(
 
 
 evaluate.__doc__ = HELP
-
-
-def milliseconds(text: str) -> int:
-    """Parses a time such as 1h, 30m or 90s."""
-    found = re.fullmatch(r"(\d+)([dhms])", text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no time like 1h, 30m or 90s", param_hint="--atlas")
-    return int(found[1]) * PER_UNIT_MS[found[2]]
-
-
-@contextmanager
-def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda share: bar.update(task, completed=share)

@@ -20,8 +20,8 @@ from train.data.corpus import Corpus, Reading, load, silent
 from train.data.cutting import EVALUATION
 from train.evaluation import arrivals, atlas, forecasts, gap_fills
 from train.evaluation import plots as picture
+from train.evaluation.atlas import judge_branches
 from train.evaluation.baselines import fitted_filters, trees
-from train.evaluation.branches import judge_branches
 from train.evaluation.forecasts import Part, Progress, Sample
 from train.evaluation.metrics import is_inside, mahalanobis2
 from train.evaluation.rollout import MODEL, Answers

@@ -12,20 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_of,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
 
 if TYPE_CHECKING:
     from model.config import ModelConfig
@@ -79,20 +67,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-@secured
+@with_common
 def train(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and checkpoints go")],
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
+    tracks: TrackOptions = NO_TRACKS,
     invented: Annotated[
         list[Path] | None,
-        typer.Option("--invented", exists=True, dir_okay=False, help="a file of `pathcast synth`: only ever trains"),
+        typer.Option(
+            "--invented", exists=True, dir_okay=False, help="a file of `pathcast train synth`: only ever trains"
+        ),
     ] = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[
         str | None, typer.Option("--size", help="small, or a config.json; default: small, or that of --init")
     ] = None,
@@ -150,7 +134,7 @@ def train(
         raise typer.BadParameter("give --minutes or --steps, not both")
     if size is not None and init is not None:
         raise typer.BadParameter("give --size or --init, not both: weights that exist keep their size")
-    sources = sources_of(data, more, columns, from_topic)
+    sources = tracks.sources()
     from model.parameters.reading import CONFIG_FILE, resolve
     from train.batches.options import FitOptions
     from train.data.corpus import load
@@ -159,7 +143,7 @@ def train(
     from train.fit.recipe import recipe
     from train.fit.run_state import forget, is_finished
 
-    if from_topic is not None and place().world > 1:
+    if tracks.from_topic is not None and place().world > 1:
         raise typer.BadParameter(
             "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
@@ -193,9 +177,9 @@ def train(
     if lr is not None:
         # both learning rates change by the same factor
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)
-    with progress.watching(tensorboard) as watch:
+    with progress.watch_training(tensorboard) as watch:
         with read_watch() as reading:
-            sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+            sources += tracks.topic_snapshot(cache, reading)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus, towns)
         facts = {
@@ -209,7 +193,7 @@ def train(
         }
         if corpus.unreadable:
             facts["first_unreadable"] = corpus.unreadable
-        for line in progress.of_data(splits, corpus.dropped, corpus.unreadable):
+        for line in progress.describe_data(splits, corpus.dropped, corpus.unreadable):
             progress.tell(line)
         if (reason := made.config.not_servable()) is not None:
             progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")
@@ -219,7 +203,7 @@ def train(
             forget(out)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
-        text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
+        text = f"{out}: {report.steps:,} steps{progress.describe_metres(report.validation)}"
         typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
     else:
         # A finished rank exits at once: threads of gloo that outlive Python's own end have been seen to abort it, and

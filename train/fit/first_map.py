@@ -3,7 +3,7 @@
 Vectors of random numbers would have to be learned first, from the few pings that each cell has. Instead each cell gets
 means over the pings in it: the direction of their last step (as cos and sin of one and two times the angle), their
 speed, how many stood still, and where they were 60, 300 and 900 s later. No answer depends on these until the layers
-that read the map have learned to (model.network.new_map).
+that read the map have learned to (model.network.network).
 
 Shapes: R pings, P cells, J corners around a ping, N numbers of a cell.
 """

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.kinematics.queries import Question
 from model.network.heads import Spread, combine, next_log, t_nll
-from model.network.network import Network, asked
+from model.network.network import Network, to_tensors
 from train.batches.batches import Batch, Mask
 from train.batches.packing import packed, unpacked
 
@@ -76,7 +76,7 @@ def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answer
     asks, device = forecasting(batch), network.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         hidden = _hidden(network, batch)
-        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
+        question = to_tensors(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
         raw = network.forecast(hidden[torch.from_numpy(asks).to(device)], question.features)
     spread = combine(raw, question)
     hidden = hidden.float()
@@ -170,7 +170,7 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch) -> Spread:
     """Returns where hidden fixes are thought to be [B, G, M]."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
-    question = asked(batch.gap, torch.float32, device)
+    question = to_tensors(batch.gap, torch.float32, device)
     token = torch.from_numpy(batch.gap_token).to(device)
     return network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
 

@@ -33,7 +33,7 @@ def write_card(
         "Forecasts where a moving thing will be, and fills gaps in its track. Made by `pathcast train`;",
         _use(config),
         "",
-        f"- Size: d={config.d}, {config.blocks} blocks, {config.heads} heads, {_kept(config)}, a band of",
+        f"- Size: d={config.d}, {config.blocks} blocks, {config.heads} heads, one key and value, a band of",
         f"  {config.window} pings.",
         *_origin(options),
         f"- Data: {', '.join(train.files)}: {train.pings:,} pings in {len(train):,} tracks",
@@ -63,11 +63,6 @@ def _use(config: ModelConfig) -> str:
     if (reason := config.not_servable()) is not None:
         return f"no worker serves it: {reason}."
     return "used by name or directory: `pathcast worker --weights DIR`."
-
-
-def _kept(config: ModelConfig) -> str:
-    """Says what the key/value cache holds of a token in each block."""
-    return "one key and value" if config.kv_heads == 1 else f"{config.kv_heads} keys and values"
 
 
 def _origin(options: FitOptions) -> list[str]:

@@ -1,33 +1,19 @@
-"""`pathcast refresh`: options in, a decision out. Heavy imports wait for the call."""
+"""`pathcast train refresh`: options in, a decision out. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import DEFAULT_PREFIX, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import DEFAULT_PREFIX, with_common
 from stream.config.times import seconds
 from stream.wire import Topics
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_and_others,
-    topic_snapshot,
-)
-from train.evaluation.cli import milliseconds
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
 from train.refresh.live import options as live
 
 DEFAULT_MINUTES = 10.0
@@ -49,32 +35,26 @@ GPU they are those on the clock. It runs with one thread, and lets everything el
 
 With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
 which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
-better challenger is published, and answers --canary percent of the entities until pathcast models guard promotes or
+better challenger is published, and answers --canary percent of the entities until pathcast beside guard promotes or
 stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
 again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
 
 [bold]Examples[/]
 
-  pathcast refresh --data week.parquet --init small --minutes 10 --out runs/monday
-  pathcast refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
-  pathcast refresh --data week.parquet --init small --challenger runs/other --out runs/judged
-  pathcast refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
+  pathcast train refresh --data week.parquet --init small --minutes 10 --out runs/monday
+  pathcast train refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
+  pathcast train refresh --data week.parquet --init small --challenger runs/other --out runs/judged
+  pathcast train refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
 """
 
 
-@secured
+@with_common
 def refresh(
     context: typer.Context,
     out: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")
     ] = None,
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     init: Annotated[str, typer.Option("--init", help="the champion: a bundled name or a directory")] = "small",
     minutes: Annotated[
         float | None,
@@ -117,8 +97,9 @@ def refresh(
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"--device is auto, cpu or cuda, got {device}")
     topics = Topics.of(prefix)
-    topic = from_topic if directory is None else topics.pings
-    sources, sets = sources_and_others(data, more, golden, columns, topic)
+    if directory is not None:
+        tracks = replace(tracks, from_topic=topics.pings)
+    sources, sets = tracks.sources_and_others(golden)
     lower_priority()
     from train.fit import progress
     from train.refresh import run
@@ -131,7 +112,7 @@ def refresh(
         challenger=challenger,
         seed=seed,
         golden=tuple(sets),
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         places=places,
         device=device,
         cache=cache,
@@ -144,31 +125,31 @@ def refresh(
         assert registry is not None
         settings = Live(
             Registry.opened(registry, registry_cache),
-            bootstrap,
+            tracks.bootstrap,
             directory,
             options,
             topics,
-            security,
+            tracks.security,
             since_ms=1000 * seconds(since or live.DEFAULT_SINCE, "--since"),
             archive=archive,
-            map=map_,
+            map=tracks.map_,
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
-        with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+        with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
             watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
-    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
-        given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
+    with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
+        sources += tracks.topic_snapshot(cache, reading)
+        given = ["--data", *map(str, sources), *([] if tracks.columns is None else ["--columns", tracks.columns])]
 
         def command(steps: int) -> str:
             extra = [word for one in sets for word in ("--golden", str(one))]
             extra += [] if atlas is None else ["--atlas", atlas]
             how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
-            return shlex.join(["pathcast", "refresh", *given, *how, *extra, "--out", str(out)])
+            return shlex.join(["pathcast", "train", "refresh", *given, *how, *extra, "--out", str(out)])
 
         watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
         decision = run.refresh(sources, options, command, watch)
@@ -188,21 +169,3 @@ REFUSED = 3  # exit code: neither a success nor an error
 def lower_priority() -> None:
     """Lets other processes go first; for good, as a process cannot raise its own priority again."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-
-
-@contextmanager
-def _judging_bar() -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal, once something is done."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task: list[object] = []
-
-        def done(share: float) -> None:
-            if not task:
-                task.append(bar.add_task("judging", total=1.0))
-            bar.update(task[0], completed=share)  # type: ignore[arg-type]
-
-        yield done

@@ -1,7 +1,7 @@
 """Decides whether a challenger replaces the champion. Pure: comparisons in, a decision with its reasons out.
 
     refused at once   the weights cannot be read, are not finite, are of another shape, read other features, or were
-                      trained on what they are judged by (train.refresh.checks)
+                      trained on what they are judged by (train.refresh.statement)
     nearer            at one horizon or more nearer than the champion, beyond chance and by half a percent
     nowhere worse     at no horizon farther off, beyond chance or by half a percent; in no part of the file beyond
                       chance and by one percent. Where the part is how a thing moves just now, by five; or by fifteen if
@@ -92,7 +92,7 @@ def decide(
     """Returns the decision about a challenger.
 
     Args:
-        faults: what train.refresh.checks found wrong before anything was judged.
+        faults: what train.refresh.statement found wrong before anything was judged.
         judged: the comparisons on the newest hours, that of ALL among them for every file and horizon.
         golden: those on golden sets.
     """

@@ -26,16 +26,15 @@ from typing import Final
 from model.api import Predictor, WeightsError
 from model.files import write_whole
 from model.network.checkpoint import save_pretrained
-from model.parameters.reading import CARD_FILE, from_pretrained, opened, resolve
+from model.parameters.reading import CARD_FILE, find_weights, from_pretrained, resolve
 from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
 from train.data.corpus import Reading, silent
 from train.fit.trainer import Tick, fit
-from train.refresh import checks, golden, rehearsal, statement, training
+from train.refresh import elsewhere, statement, training
 from train.refresh.comparison import Progress, compare
 from train.refresh.decision import Compared, Decision, Rules, decide
-from train.refresh.model_card import card_of
-from train.refresh.parts import LATE_MS, MOST_ANCHORS, Parts, prepare, span_ms
+from train.refresh.parts import LATE_MS, MOST_ANCHORS, Parts, prepare, span_ms, utc
 from train.refresh.statement import Statement, Trained
 
 DECISION_FILE: Final = "decision.json"
@@ -95,8 +94,10 @@ def refresh(
     if options.out.exists():
         raise ValueError(f"{options.out} exists, and what it has stays: name another directory")
     champion = Predictor.load(options.champion)
-    towns = [golden.invented(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
-    others = rehearsal.sources()
+    towns = (
+        [elsewhere.write_towns(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
+    )
+    others = elsewhere.rehearsal()
     parts = prepare(
         sources,
         [*towns, *others],
@@ -123,7 +124,7 @@ def train(
 ) -> Path:
     """Trains and calibrates a challenger, and returns its directory. `often`: files that are not the fleet's, and how
     often they are drawn (`training.options`)."""
-    config = training.with_places(opened(options.champion)[1], options.places)
+    config = training.with_places(find_weights(options.champion)[1], options.places)
     fitting = training.options(
         work / "run",
         options.champion,
@@ -141,7 +142,7 @@ def train(
     else:
         watch.say("regions stay as wide as they were: no track is there to fit them to")
     directory, again = work / "challenger", command(report.steps)
-    card = card_of((work / "run" / CARD_FILE).read_text(encoding="utf-8"), again, parts)
+    card = _write_card((work / "run" / CARD_FILE).read_text(encoding="utf-8"), again, parts)
     save_pretrained(report.network, directory, card)
     spans = span_ms(parts.train)
     for sample in parts.calibration:
@@ -166,7 +167,7 @@ def train(
 def judge(champion: Predictor, name: str, challenger: Path, parts: Parts, options: Options, watch: Watch) -> Decision:
     """Checks and judges a challenger, and decides."""
     started_s = time.process_time()
-    faults = checks.faults(champion.config, challenger, parts.hours)
+    faults = statement.find_faults(champion.config, challenger, parts.hours)
     judged: list[Compared] = []
     kept: list[Compared] = []
     beside: list[Compared] = []
@@ -176,7 +177,7 @@ def judge(champion: Predictor, name: str, challenger: Path, parts: Parts, option
             judged = compare(parts.judged, champion, new, progress=watch.progress)
             if options.atlas_ms is not None:
                 beside = compare(parts.judged, champion, new, atlas_ms=options.atlas_ms, progress=watch.progress)
-            sets = golden.samples(options.golden, options.cache, reading=watch.reading)
+            sets = elsewhere.golden_samples(options.golden, options.cache, reading=watch.reading)
             kept = compare(sets, champion, new, progress=watch.progress)
         except (WeightsError, ValueError) as error:
             faults = [str(error)]
@@ -210,3 +211,25 @@ def _version(weights: Path) -> str | None:
         return from_pretrained(weights).fingerprint().hex()
     except WeightsError:
         return None
+
+
+def _write_card(trained: str, command: str, parts: Parts) -> str:
+    """Returns the card of refreshed weights: the one that training wrote, and below it the command that makes them
+    again.
+    """
+    judged = [f"- {one.file}: judged from {utc(one.from_ms)} to {utc(one.to_ms)}." for one in parts.hours]
+    lines = [
+        trained.rstrip(),
+        "",
+        "## Refreshed",
+        "",
+        "Made by `pathcast train refresh` from a fleet's own days. The same data, version of pathcast and kind of",
+        "processor make the same weights again by",
+        "",
+        f"    {command}",
+        "",
+        *judged,
+        "- Nothing of these hours trained. `trained_on.json` states what did, `decision.json` how both were judged.",
+        "",
+    ]
+    return "\n".join(lines)

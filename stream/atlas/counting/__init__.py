@@ -1,4 +1,4 @@
-"""`pathcast atlas run`: counts a topic's pings as they come, and makes versions of the atlas.
+"""`pathcast beside atlas`: counts a topic's pings as they come, and makes versions of the atlas.
 
 settings  what a member is told
 member    one of the group that shares the partitions: counts, and writes to Redis

@@ -1,36 +1,19 @@
-"""`pathcast atlas run`: its options."""
+"""`pathcast beside atlas`: its options."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, option, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.options import option
+from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
-from stream.members.options import Metrics
-
-HELP = """Follow a topic's pings, and bring a version of the atlas into service every hour.
-
-Start one, or several that share the partitions: whoever has partition 0 makes the versions. What is known of days lies
-in Redis, so that a kill -9 loses nothing, and counts nothing twice. The same pings give the same version as `atlas
-build`. Workers that are given the same directory answer with it (`pathcast worker --atlases DIR`).
-
-[bold]Examples[/]
-
-  pathcast atlas run --atlases /srv/atlases
-  pathcast atlas run --atlases ./atlases --every 10m --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast atlas run --atlases ./atlases --once
-  pathcast atlas run --atlases ./atlases --anew --without bus-7
-"""
-
+from stream.members.command import ServiceOptions
+from stream.members.running import Service
 
 HalfLife = Annotated[
     str,
@@ -67,23 +50,21 @@ Without = Annotated[
 ]
 
 
-@secured
-def run(
+def offer(
+    common: ServiceOptions,
     atlases: Annotated[
         Path, option("--atlases", "ATLASES", "the directory of the versions, one file each", file_okay=False)
     ],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where days are kept")] = Settings.redis_url,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
-        str | None, option("--group", "ATLAS_GROUP", "Kafka consumer group of those that count; default: PREFIX-atlas")
+    atlas_group: Annotated[
+        str | None, option("--atlas-group", "ATLAS_GROUP", "Kafka consumer group; default: PREFIX-atlas")
     ] = None,
-    every: Annotated[
-        str, typer.Option("--every", metavar="TIME", help="a version at each full hour, 10 minutes, ...")
-    ] = ("1h"),
-    once: Annotated[bool, typer.Option("--once", help="up to the present end, then one version, then exit")] = False,
-    retention: Annotated[
-        str, typer.Option("--retention", metavar="DAYS", help="days with pings that Redis keeps, of each partition")
+    atlas_every: Annotated[
+        str, typer.Option("--atlas-every", metavar="TIME", help="a version at each full hour, 10 minutes, ...")
+    ] = "1h",
+    atlas_retention: Annotated[
+        str,
+        typer.Option("--atlas-retention", metavar="DAYS", help="days with pings that Redis keeps, of each partition"),
     ] = "70d",
     half_life: HalfLife = "14d",
     min_entities: MinEntities = 3,
@@ -97,14 +78,13 @@ def run(
             "--anew", help="forget what Redis has, and count from the log's first record: with one member only"
         ),
     ] = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
-) -> None:
-    every_s, days = seconds(every, "--every"), seconds(retention, "--retention") // DAY_S
+) -> Service:
+    """Follows a topic's pings, and brings a version of the atlas into service every hour."""
+    every_s, days = seconds(atlas_every, "--atlas-every"), seconds(atlas_retention, "--atlas-retention") // DAY_S
     half_life_days = seconds(half_life, "--half-life") / DAY_S
     if not days:
-        raise typer.BadParameter(f"{retention!r} is less than a day", param_hint="--retention")
+        raise typer.BadParameter(f"{atlas_retention!r} is less than a day", param_hint="--atlas-retention")
     from model.api import check_weights
 
     check_weights(weights)  # first: a version that needs them is made an hour later
@@ -112,31 +92,25 @@ def run(
         atlases.mkdir(exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
-    log_to_stderr()
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     from stream.atlas.building import Rules
-    from stream.atlas.counting.member import serve
+    from stream.atlas.counting.member import service
     from stream.atlas.counting.settings import RunSettings
-    from stream.members.running import SIGNALS, door_of
 
     settings = RunSettings(
         atlases=atlases,
-        bootstrap=bootstrap,
+        bootstrap=common.bootstrap,
         redis_url=redis,
-        prefix=prefix,
-        group=group or f"{prefix}-atlas",
+        prefix=common.prefix,
+        group=atlas_group or f"{common.prefix}-atlas",
         every_s=every_s,
-        once=once,
+        once=common.once,
         retention_days=days,
         rules=Rules(half_life_days, min_entities, passages_per_cell),
         weights=weights,
         without=frozenset(without or ()),
         map=map_,
         anew=anew,
-        kafka=security,
+        kafka=common.kafka,
         redis=redis_security,
     )
-    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
-
-
-run.__doc__ = HELP
+    return service(settings)

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -20,23 +21,18 @@ from redis.exceptions import RedisError
 from stream.adapters.live.on_topic import reader_of
 from stream.atlas.counting.making import Announced, Maker
 from stream.atlas.counting.owned import Owned
-from stream.atlas.counting.pages import Pages
+from stream.atlas.counting.pages import ROWS
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import in_words, shown
-from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S
-from stream.members.running import Door, kafka_named, live
+from stream.members.pages import MemberPages
+from stream.members.running import Running, Service, kafka_named
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
 from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import NotAnnounced
-
-
-def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
-    """Returns the consumer of a member, which is not started."""
-    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
 
 
 async def reach(store: DaysStore, settings: RunSettings) -> None:
@@ -189,21 +185,25 @@ class Runner(StoringMember[Owned]):
         return f"{sum(self.waiting().values())} passages wait"
 
 
-async def serve(settings: RunSettings, stopped_by: Sequence[int], door: Door | None = None) -> None:
-    """Runs one member until one of these signals comes, or with `once`, until it has made a version; with its pages at
-    `door`.
+def service(settings: RunSettings) -> Service:
+    """Returns one member.
 
-    Raises ConnectionError if Kafka or Redis does not answer, ValueError if there is no such topic, Refused.
+    It raises ConnectionError if Kafka or Redis does not answer, ValueError if there is no such topic, Refused.
     """
-    await asyncio.to_thread(settings.reads.partitions)
-    store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
-    try:
-        with kafka_named(settings.bootstrap, settings.kafka):
-            await reach(store, settings)
-            runner = Runner(settings, store, consumer_of(settings))
-            await live(runner, Pages(runner), door, stopped_by)
-    finally:
-        await store.close()
+
+    @asynccontextmanager
+    async def begun() -> AsyncIterator[Running]:
+        await asyncio.to_thread(settings.reads.partitions)
+        store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
+        try:
+            with kafka_named(settings.bootstrap, settings.kafka):
+                await reach(store, settings)
+                runner = Runner(settings, store, settings.reads.consumer())
+                yield Running(runner, MemberPages("atlas", runner, ROWS))
+        finally:
+            await store.close()
+
+    return Service("atlas", begun)
 
 
 def _next_due(now_s: float, every_s: float) -> float:

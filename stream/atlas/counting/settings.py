@@ -1,4 +1,4 @@
-"""The settings of `pathcast atlas run`."""
+"""The settings of `pathcast beside atlas`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunSettings:
 
     @property
     def reads(self) -> Inputs:
-        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once)
+        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once, self.group)
 
     @property
     def topics(self) -> Topics:

@@ -112,7 +112,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/accounts.py", "", "delivery"),
     ("stream/delivery/holds.py", "", "delivery"),
     ("stream/versions", "", "delivery"),
-    ("stream/tracing", "", "delivery"),  # which a worker imports, whether it traces or not
+    ("stream/tracing", "", "delivery"),
     ("stream/wire/versions.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),

@@ -13,8 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Which(StrEnum):
     NONE = "none"
 
 
-@secured
+@with_common
 def export(
     what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json or csv")],
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
@@ -67,14 +66,11 @@ def export(
     region: Annotated[
         float, typer.Option("--region", min=0.0, max=0.999, help="chance that geojson's regions hold; 0 for none")
     ] = 0.9,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
     from stream.client.exporting.collecting import Collected, from_lines, from_topics, open_lines, span_of
     from stream.client.filter import Wanted
-    from stream.wire import Topics
 
     try:
         span = span_of(since, until)
@@ -83,7 +79,7 @@ def export(
     wanted = Wanted.of(entity or None, None)
     with quiet(), Collected() as found:
         if file is None:
-            asyncio.run(from_topics(found, bootstrap, Topics.of(prefix), security, wanted, span, fills=fills))
+            asyncio.run(from_topics(found, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
         else:
             with open_lines(file) as lines:
                 from_lines(found, lines, file, wanted, span)

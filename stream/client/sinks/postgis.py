@@ -89,7 +89,7 @@ ON CONFLICT (forecast_id, h_s) DO UPDATE SET ts = excluded.ts, position = exclud
 
 
 class PostGis:
-    """The store of `pathcast sink postgis`. PostgreSQL 12 or newer, with PostGIS 3."""
+    """The store of `pathcast export postgis`. PostgreSQL 12 or newer, with PostGIS 3."""
 
     away: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 

@@ -107,7 +107,7 @@ return #silent
 
 
 class RedisGeo:
-    """The store of `pathcast sink redis`. Redis 6.2 or newer, or Valkey."""
+    """The store of `pathcast export redis`. Redis 6.2 or newer, or Valkey."""
 
     away: tuple[type[Exception], ...] = (RedisAway, RedisSilent, OSError)
 

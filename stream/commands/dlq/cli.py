@@ -15,9 +15,8 @@ import msgspec
 import typer
 
 from stream.commands.dlq import message_options
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.wire import Record, Topics
+from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
+from stream.wire import Record
 from stream.wire.escape import escaped, escaped_json
 
 if TYPE_CHECKING:
@@ -77,41 +76,37 @@ class Counted(NamedTuple):
 
 
 @app.command("list", help=LIST)
-@secured
+@with_common
 def list_(
     code: Codes = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="how many of the newest to show")] = 20,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     with quiet():
         with _known():
-            counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
+            counted = asyncio.run(_counted(_box(common), code or [], limit))
         if json:
             _echo_json(_listed(counted))
         elif counted.counts:
             _show_counts(counted)
         else:
             of = f" with code {' or '.join(code)}" if code else ""
-            typer.echo(f"{Topics.of(prefix).dead_letters} at {bootstrap} has no dead letters{of}", err=True)
+            typer.echo(f"{common.topics.dead_letters} at {common.bootstrap} has no dead letters{of}", err=True)
 
 
 @app.command(help=SHOW)
-@secured
+@with_common
 def show(
     where: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="of the dead letter topic")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     number, _, offset = where.partition(":")
     if not (number.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f"not PARTITION:OFFSET: {where!r}", param_hint="PARTITION:OFFSET")
     with quiet():
-        record = asyncio.run(_record(_box(bootstrap, prefix, security), (int(number), int(offset))))
+        record = asyncio.run(_record(_box(common), (int(number), int(offset))))
         if json:
             _echo_json(_fields(record))
         else:
@@ -119,7 +114,7 @@ def show(
 
 
 @app.command(help=REPLAY)
-@secured
+@with_common
 def replay(
     code: Codes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
@@ -128,27 +123,30 @@ def replay(
         str | None,
         typer.Option("--map", metavar="NAME|FILE", help="instead: read messages of this preset or map once more"),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     if map_ is not None:
-        known, topics = message_options.known(map_), Topics.of(prefix)
+        known, topics = message_options.known(map_), common.topics
         with quiet(), _known():
             found = message_options.read_again(
-                lambda: _box(bootstrap, prefix, security), topics, known, code or [], dry_run=dry_run, yes=yes
+                lambda: _box(common),
+                topics,
+                known,
+                code or [],
+                dry_run=dry_run,
+                yes=yes,
             )
             message_options.say(found, known.name, dry_run=dry_run, as_json=json)
         return
     with quiet():
         with _known():
-            made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
+            made = asyncio.run(_planned(_box(common), code or []))
         if made.todo and not dry_run:
             if not yes:
                 _say(made, "to put back", err=True)
                 typer.confirm("put them back?", abort=True, err=True)
-            made = asyncio.run(_put_back(_box(bootstrap, prefix, security), code or []))
+            made = asyncio.run(_put_back(_box(common), code or []))
         if json:
             _echo_json(
                 {
@@ -180,10 +178,10 @@ def _echo_json(found: Mapping[str, Any]) -> None:
     typer.echo(escaped_json(msgspec.json.encode(found)))
 
 
-async def _box(bootstrap: str, prefix: str, security: KafkaSecurity) -> Box:
+async def _box(common: Common) -> Box:
     from stream.commands.dlq.dead_letters import Box
 
-    return await Box.open(bootstrap, Topics.of(prefix).dead_letters, security)
+    return await Box.open(common.bootstrap, common.topics.dead_letters, common.security)
 
 
 async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:

@@ -31,7 +31,9 @@ def _golden(found: Weights) -> Iterator[Finding]:
     said = f"{found.name}, version {found.version}"
     if found.differs:
         yield problem(
-            "weights", f"{said}: {found.differs}", "fetch them again; if it stays, run pathcast warm anew, or tell us"
+            "weights",
+            f"{said}: {found.differs}",
+            "fetch them again; if it stays, run pathcast worker --warm anew, or tell us",
         )
     elif not found.golden:
         yield ok("weights", f"{said}; no golden forecasts beside them")
@@ -49,26 +51,28 @@ def _kernels(found: Weights) -> Finding:
             "set NUMBA_CACHE_DIR to a folder that can be written and lasts",
         )
     if not found.compiled:
-        return warning("kernels", "not compiled for this machine yet: the first start does it", "run pathcast warm")
+        return warning(
+            "kernels", "not compiled for this machine yet: the first start does it", "run pathcast worker --warm"
+        )
     return ok("kernels", f"compiled, in {found.kernels[0]}")
 
 
 def check_atlases(found: Atlases) -> list[Finding]:
     where = f"{found.folder}"
     if found.error:
-        return [problem("atlases", f"{where}: {found.error}", "give --atlases the directory of pathcast atlas run")]
+        return [problem("atlases", f"{where}: {found.error}", "give --atlases the directory of pathcast beside atlas")]
     return [*_files(found, where), _space(found, where)]
 
 
 def _files(found: Atlases, where: str) -> Iterator[Finding]:
     for version, why in found.damaged.items():
-        yield problem("atlases", f"{version} in {where}: {why}", "copy the file again, or let atlas run make a new one")
+        yield problem("atlases", f"{version} in {where}: {why}", "copy the file again, or wait for a new one")
     if found.missing:
         names = ", ".join(found.missing[:3]) + (" and more" if len(found.missing) > 3 else "")
         yield problem(
             "atlases",
             f"announced, and not in {where}: {names}",
-            "workers and atlas run need the same directory: share it, or copy the files",
+            "workers and `beside atlas` need the same directory: share it, or copy the files",
         )
     if not found.damaged and not found.missing:
         if found.announced is None:
@@ -82,7 +86,7 @@ def _space(found: Atlases, where: str) -> Finding:
     if found.free_bytes < NO_ROOM:
         return problem("disk", said, "make room: a version that is not written whole does not serve")
     if found.free_bytes < LEAST_FREE or found.free_bytes < LEAST_SHARE * found.total_bytes:
-        return warning("disk", said, "make room before atlas run needs it")
+        return warning("disk", said, "make room before `beside atlas` needs it")
     return ok("disk", said)
 
 

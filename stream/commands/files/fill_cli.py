@@ -12,9 +12,9 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
-from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
-from stream.config.options import quiet
+from stream.config.options import Weights, quiet
 from stream.config.settings import Settings
 from stream.config.times import seconds
 from stream.config.wording import counted

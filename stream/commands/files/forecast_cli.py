@@ -12,11 +12,11 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
-from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
 from stream.commands.replay import settings_of
-from stream.config.options import quiet
-from stream.config.settings import DEFAULT_HORIZONS_S, Settings
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, quiet
+from stream.config.settings import Settings
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from stream.commands.files.answering import Counts
     from stream.commands.files.plan import Rejects
     from stream.wire import Forecast
-
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 
 HELP = """Forecast where the entities of a recorded file will be.
 
@@ -55,9 +53,7 @@ def forecast(
     each: Annotated[bool, typer.Option("--each", help="from each row, not only from each entity's last")] = False,
     columns: Columns = None,
     weights: Weights = Settings.weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: AtlasFile = None,
     force: Force = False,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""`pathcast models guard`: watches the live scores of weights that were promoted, and rolls them back if they are
+"""`pathcast beside guard`: watches the live scores of weights that were promoted, and rolls them back if they are
 worse than those before; and of canaries, which it promotes or stops.
 
 The scores topic is read without a group, as far as --since goes back. What was decided by live scores is decided once:
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
+import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from threading import Event
 from typing import Annotated, Final
 
 import msgspec
@@ -21,24 +21,14 @@ import typer
 from aiokafka.errors import KafkaError
 
 from stream.commands.models.verdicts import Rules, Verdict, verdict
-from stream.config.http_access import address_of, check_free, token
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    RegistryCache,
-    RegistryUrl,
-    log_to_stderr,
-    secured,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import RegistryCache, RegistryUrl
+from stream.config.security import KafkaSecurity
 from stream.config.times import seconds
-from stream.http.beside import serving_beside
 from stream.http.rounds import RoundPages, Rounds
 from stream.kafka import admin
 from stream.kafka.reading import bounds, reread
-from stream.members.options import Metrics
+from stream.members.command import ServiceOptions
+from stream.members.running import Running, Service
 from stream.registry import Decision, Registry, RegistryError
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider, Why
@@ -49,20 +39,6 @@ BY: Final = "pathcast models guard"
 MOST_VERSIONS: Final = 16  # whose scores are kept: the newest
 DECISIONS: Final = ("promote", "rollback", "stop")
 HANG_S: Final = 300.0  # between two signs of life in a look; Kafka's clients give up within 40 s
-
-HELP = """Roll weights back by themselves if live scores show that they are worse; promote or stop canaries.
-
-Needs `pathcast scores run`. Every minute it compares what was promoted last with what served before, on the entities
-that both have answered: the mean log of a forecast's error over damped velocity's. If that is worse by more than
---margin at any horizon, beyond chance, the former weights are announced anew, for all entities at once. The decision
-lies in the registry, with its numbers (`pathcast models decisions`). A canary that is no worse is promoted, and one
-that is worse is stopped.
-
-[bold]Examples[/]
-
-  pathcast models guard --registry /srv/pathcast
-  pathcast models guard --registry /srv/pathcast --once --since 6h
-"""
 
 
 class Scores:
@@ -155,83 +131,83 @@ async def _decided(decider: Decider, what: str, version: str, before: str, found
     return await decider.promote(version, why)
 
 
-@secured
-def guard(
+def offer(
+    common: ServiceOptions,
     registry: RegistryUrl,
     cache: RegistryCache = None,
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="between two looks at the scores")] = "1m",
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="how far back scores count")] = "7d",
-    last: Annotated[int, typer.Option("--last", min=100, help="forecasts of each version, the newest")] = Rules.last,
-    fewest: Annotated[int, typer.Option("--fewest", min=10, help="forecasts, before anything is decided")] = (
-        Rules.fewest
-    ),
+    guard_every: Annotated[
+        str, typer.Option("--guard-every", metavar="TIME", help="between two looks at the scores")
+    ] = "1m",
+    guard_since: Annotated[str, typer.Option("--guard-since", metavar="TIME", help="how far back scores count")] = "7d",
+    guard_last: Annotated[
+        int, typer.Option("--guard-last", min=100, help="forecasts of each version, the newest")
+    ] = Rules.last,
+    fewest: Annotated[
+        int, typer.Option("--fewest", min=10, help="forecasts, before anything is decided")
+    ] = Rules.fewest,
     margin: Annotated[
         float, typer.Option("--margin", min=0.0, help="of the log of errors: 0.05 is some 5 % farther off")
     ] = Rules.margin,
-    once: Annotated[bool, typer.Option("--once", help="look once, decide, and exit")] = False,
     lead_s: Annotated[
         float, typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it announces")
     ] = 60.0,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    door = address_of(metrics, "--metrics") if metrics else None
-    every_s, since_s = seconds(every, "--every"), seconds(since, "--since")
-    log_to_stderr()
-    if door is not None:
-        check_free(door)
-    opened, rules = Registry.opened(registry, cache), Rules(last=last, fewest=fewest, margin=margin)
-    rounds = Rounds("guard", None if once else every_s, DECISIONS, hang_s=HANG_S)
-    rounds.hindered("no look at the scores has ended yet")
-    # Beside it, as a look blocks its event loop while it compares and while it asks for the topic's partitions.
-    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()):
-        asyncio.run(_serve(opened, rules, rounds, every_s, since_s, lead_s, (bootstrap, prefix, security), once=once))
+) -> Service:
+    """Rolls weights back by themselves if live scores show that they are worse, and promotes or stops canaries."""
+    every_s, since_s = seconds(guard_every, "--guard-every"), seconds(guard_since, "--guard-since")
+    rules = Rules(last=guard_last, fewest=fewest, margin=margin)
+
+    @asynccontextmanager
+    async def begun() -> AsyncIterator[Running]:
+        guard = Guard(Registry.opened(registry, cache), rules, common, every_s, since_s, lead_s)
+        yield Running(guard, RoundPages(guard.rounds))
+
+    return Service("guard", begun)
 
 
-guard.__doc__ = HELP
+class Guard:
+    """Looks at the scores every so often. It has a thread and an event loop of its own, as a look blocks that while it
+    compares and while it asks for the topic's partitions."""
 
+    def __init__(
+        self, registry: Registry, rules: Rules, common: ServiceOptions, every_s: float, since_s: float, lead_s: float
+    ) -> None:
+        self.rounds = Rounds("guard", None if common.once else every_s, DECISIONS, hang_s=HANG_S)
+        self.rounds.hindered("no look at the scores has ended yet")
+        self._registry, self._rules, self._common = registry, rules, common
+        self._every_s, self._since_s, self._lead_s = every_s, since_s, lead_s
+        self._topics, self._scores = Topics.of(common.prefix), Scores(rules.last)
+        self._stop = Event()
 
-async def _serve(
-    registry: Registry,
-    rules: Rules,
-    rounds: Rounds,
-    every_s: float,
-    since_s: float,
-    lead_s: float,
-    where: tuple[str, str, KafkaSecurity],
-    *,
-    once: bool,
-) -> None:
-    import time
+    def stop(self) -> None:
+        self._stop.set()
 
-    bootstrap, prefix, security = where
-    topics, scores, stop = Topics.of(prefix), Scores(rules.last), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    log.info("watching %s, every %g s", topics.scores, every_s)
-    while True:
-        rounds.begin()
-        try:
-            since_ms = round((time.time() - since_s) * 1000)
-            await scores.read(bootstrap, topics.scores, security, since_ms, rounds.alive)
-            # Opened for each look, so that whoever else announces something is held up by nobody.
-            async with Announcer.opened(bootstrap, topics, security, lead_s=lead_s) as announcer:
-                made = await judged(Decider(registry, announcer), registry, scores, rules)
-            rounds.done(*(one.what for one in made))
-            rounds.hindered(None)
-        except (KafkaError, RegistryError, OSError, TimeoutError, ValueError) as error:
-            if once:
-                raise
-            log.warning("nothing can be judged now, and is tried again: %s", error)
-            rounds.failed()
-            rounds.hindered("nothing can be judged now, as the log says")
-        if once:
-            return
-        rounds.wait(every_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(every_s):
-                await stop.wait()
-        if stop.is_set():
-            return
+    async def run(self) -> None:
+        await asyncio.to_thread(self._look_on)
+
+    def _look_on(self) -> None:
+        log.info("watching %s, every %g s", self._topics.scores, self._every_s)
+        while not self._stop.is_set():
+            self.rounds.begin()
+            try:
+                made = asyncio.run(self._look())
+                self.rounds.done(*(one.what for one in made))
+                self.rounds.hindered(None)
+            except (KafkaError, RegistryError, OSError, TimeoutError, ValueError) as error:
+                if self._common.once:
+                    raise
+                log.warning("nothing can be judged now, and is tried again: %s", error)
+                self.rounds.failed()
+                self.rounds.hindered("nothing can be judged now, as the log says")
+            if self._common.once:
+                return
+            self.rounds.wait(self._every_s)
+            self._stop.wait(self._every_s)
+
+    async def _look(self) -> list[Decision]:
+        """Reads the scores that are new, and returns what was decided by them."""
+        bootstrap, _, _, kafka = self._common
+        since_ms = round((time.time() - self._since_s) * 1000)
+        await self._scores.read(bootstrap, self._topics.scores, kafka, since_ms, self.rounds.alive)
+        # Opened for each look, so that whoever else announces something is held up by nobody.
+        async with Announcer.opened(bootstrap, self._topics, kafka, lead_s=self._lead_s) as announcer:
+            return await judged(Decider(self._registry, announcer), self._registry, self._scores, self._rules)

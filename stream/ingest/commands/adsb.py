@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.options import with_common
 from stream.ingest.feeds.options import Every, Header, Url, polled
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 
-@secured
+@with_common
 def adsb(
     url: Url,
     every: Every = "1s",
     header: Header = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Poll aircraft.json of readsb or dump1090-fa.
 
@@ -35,4 +29,4 @@ def adsb(
     from stream.ingest.feeds.polling import poll
 
     feed = polled(url, every, header, reader.sightings, tolerance_ms=reader.TOLERANCE_MS)
-    run(Common(reader.SOURCE, bootstrap, prefix, metrics, security, traces), partial(poll, feed))
+    run(reader.SOURCE, options, partial(poll, feed))

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from stream.config.http_access import address_of
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.options import with_common
 from stream.ingest.feeds.options import DEFAULT_HOLD, Hold
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 
-@secured
+@with_common
 def ais(
     tcp: Annotated[str, typer.Option("--tcp", metavar="HOST:PORT", help="connect there")] = "",
     listen_tcp: Annotated[
@@ -25,11 +23,7 @@ def ais(
         str, typer.Option("--listen-udp", metavar="HOST:PORT", help="take datagrams here; PORT is on loopback")
     ] = "",
     hold: Hold = DEFAULT_HOLD,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take ships from AIS receivers: NMEA sentences, over TCP or UDP.
 
@@ -63,4 +57,4 @@ def ais(
         "--listen-tcp": partial(sockets.tcp_server, at, read),
         "--listen-udp": partial(sockets.udp, at, read, most=hold),
     }
-    run(Common(SOURCE, bootstrap, prefix, metrics, security, traces), transports[option])
+    run(SOURCE, options, transports[option])

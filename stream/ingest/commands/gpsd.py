@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from stream.config.http_access import Address
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.options import with_common
 from stream.ingest.feeds.options import DEFAULT_HOLD, Entity, Hold, entity_id
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 
-@secured
+@with_common
 def gpsd(
     entity: Entity,
     host: Annotated[str, typer.Option("--host", help="where gpsd runs")] = "127.0.0.1",
@@ -25,11 +23,7 @@ def gpsd(
         typer.Option("--device", metavar="PATH", help="one receiver of several; default: all are the entity"),
     ] = None,
     hold: Hold = DEFAULT_HOLD,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take the positions of the GPS receiver of a gpsd.
 
@@ -46,4 +40,4 @@ def gpsd(
     from stream.ingest.feeds.receivers import watch_gpsd
 
     watched = partial(watch_gpsd, Address(host, port), device, by_line(Receiver(entity_id(entity)).read), most=hold)
-    run(Common(SOURCE, bootstrap, prefix, metrics, security, traces), watched)
+    run(SOURCE, options, watched)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.options import with_common
 from stream.ingest.feeds.options import Every, Header, Url, polled
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 
-@secured
+@with_common
 def gtfs_rt(
     url: Url,
     every: Every = "15s",
     header: Header = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Poll a GTFS-Realtime feed of vehicle positions.
 
@@ -36,4 +30,4 @@ def gtfs_rt(
     from stream.ingest.feeds.polling import poll
 
     feed = polled(url, every, header, gtfs_realtime.sightings)
-    run(Common(gtfs_realtime.SOURCE, bootstrap, prefix, metrics, security, traces), partial(poll, feed))
+    run(gtfs_realtime.SOURCE, options, partial(poll, feed))

@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, secret
-from stream.config.traces import NO_TRACES, Traces
-from stream.ingest.running import Common, Metrics, run
+from stream.config.options import with_common
+from stream.config.security import secret
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 BROKER = "MQTT broker"  # panel of --help
 
 
-@secured
+@with_common
 def mqtt(
     broker: Annotated[str, typer.Option("--broker", envvar="PATHCAST_MQTT_BROKER", metavar="HOST:PORT")],
     topic: Annotated[
@@ -28,9 +27,6 @@ def mqtt(
             "--format", metavar="NAME|FILE", help="of the messages: a preset (`pathcast ingest presets`), or a map"
         ),
     ] = "owntracks",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
     client_id: Annotated[
         str | None,
         typer.Option(
@@ -94,8 +90,7 @@ def mqtt(
             rich_help_panel=BROKER,
         ),
     ] = None,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take pings from an MQTT broker, until it is stopped.
 
@@ -123,7 +118,7 @@ def mqtt(
         port=port,
         filters=tuple(topic),
         read=known.read,
-        client_id=client_id or f"{prefix}-ingest",
+        client_id=client_id or f"{options.common.prefix}-ingest",
         version=mqtt_version,
         in_flight=in_flight,
         user=mqtt_user,
@@ -133,4 +128,4 @@ def mqtt(
         certificate=mqtt_cert,
         key=mqtt_key,
     )
-    run(Common(known.name, bootstrap, prefix, metrics, security, traces), partial(transport.run, settings))
+    run(known.name, options, partial(transport.run, settings))

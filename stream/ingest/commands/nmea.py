@@ -7,24 +7,18 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.options import with_common
 from stream.ingest.feeds.options import DEFAULT_HOLD, Entity, Hold, entity_id
-from stream.ingest.running import Common, Metrics, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 
-@secured
+@with_common
 def nmea(
     serial: Annotated[str, typer.Option("--serial", metavar="PATH", help="the port, such as /dev/ttyUSB0")],
     entity: Entity,
     baud: Annotated[int, typer.Option("--baud", min=300, help="bits a second")] = 9600,
     hold: Hold = DEFAULT_HOLD,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take the positions of one GPS receiver at a serial port: NMEA 0183.
 
@@ -41,7 +35,4 @@ def nmea(
     from stream.ingest.feeds.receivers import read_serial_port
 
     read = by_line(Receiver(entity_id(entity)).read)
-    run(
-        Common(SOURCE, bootstrap, prefix, metrics, security, traces),
-        partial(read_serial_port, serial, baud, read, most=hold),
-    )
+    run(SOURCE, options, partial(read_serial_port, serial, baud, read, most=hold))

@@ -30,7 +30,7 @@ from stream.http.server import Listening
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.webhooks import Webhook, count_outcomes
 from stream.ingest.publishing.sink import Sink, Unavailable
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 from stream.wire import Ping
 
 if TYPE_CHECKING:  # who does not trace does not import it
@@ -125,7 +125,7 @@ class _Handler:
             self._connections.end(request)
             if tracer is not None and traced is not None:
                 route = request.path if request.path in self._webhooks else None
-                tracer.answered(traced, request.method, route, status)
+                tracer.end(traced, request.method, route, status)
         return response
 
     async def _take(self, request: web.BaseRequest, traced: Request | None) -> web.Response:

@@ -20,7 +20,7 @@ from stream.adapters.live.parsed import Parsed, Skip
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
 from stream.kafka import admin
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dead_letter, dumps
 
 if TYPE_CHECKING:  # who does not trace does not import it
@@ -164,7 +164,7 @@ class Sink:
         items = [self._make_item(one, raw, origin, adapter) for one in merge_rejects(parsed)]
         publishing = None
         if self.tracer is not None:
-            publishing = self.tracer.publishing(request)
+            publishing = self.tracer.begin_publishing(request)
             items = [self._add_trace(item, publishing) for item in items]
         if items:
             try:

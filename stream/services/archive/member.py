@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import ClassVar, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.adapters.archived.catalog import Catalog, of_topic
-from stream.kafka.reading import SESSION_S, group_consumer
+from stream.kafka.reading import SESSION_S
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
-from stream.members.running import Door, kafka_named, live
+from stream.members.pages import MemberPages
+from stream.members.running import Running, Service, kafka_named
 from stream.members.storing_member import StoredHolding, StoringMember
-from stream.services.archive.commits import Outrun
+from stream.services.archive.changes import Outrun
 from stream.services.archive.landing import Fenced, Owned, read_seen
-from stream.services.archive.pages import Pages, Standing
+from stream.services.archive.pages import ROWS
 from stream.services.archive.settings import ArchiveSettings
 
 log: Final = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ class Runner(StoringMember[Owned]):
             start = await self._start(tp, base.next_offset, read_seen(base))
             async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
                 self._check_assigned(number)
-                take = partial(Owned.taken_over, self._catalog, base, start, self._settings.rules)
-                with suppress(Outrun):  # another member, or `archive forget`, has changed the partition meanwhile
+                take = partial(Owned.take_over, self._catalog, base, start, self._settings.rules)
+                with suppress(Outrun):  # another member, or `forget --archive`, has changed the partition meanwhile
                     return StoredHolding({self._topic: start}, await asyncio.to_thread(take))
         raise Fenced(f"{self._topic}/{number} changes hands too often")
 
@@ -105,31 +106,31 @@ class Runner(StoringMember[Owned]):
 
     # -- where it stands
 
-    def standings(self) -> Mapping[int, Standing]:
-        """Returns where each of our partitions stands."""
-        return {number: Standing.of(held.owned) for number, held in sorted(self._held.items())}
+    def standings(self) -> Mapping[int, Owned]:
+        """Returns our partitions."""
+        return {number: held.owned for number, held in sorted(self._held.items())}
 
     def _said(self) -> str:
         waiting = sum(held.owned.rows for held in self._held.values())
         return f"{waiting} pings wait, {self.landed} landed"
 
 
-async def serve(settings: ArchiveSettings, stopped_by: Sequence[int], door: Door | None = None) -> None:
-    """Runs one member until one of these signals comes, or with `once`, until all has landed; with its pages at `door`.
+def service(settings: ArchiveSettings) -> Service:
+    """Returns one member.
 
-    Raises ConnectionError if Kafka does not answer, ValueError if there is no such topic or the archive's URL is of a
-    kind that cannot be written to, Refused, ArchiveDamaged, OSError.
+    It raises ConnectionError if Kafka does not answer, ValueError if there is no such topic or the archive's URL is of
+    a kind that cannot be written to, Refused, ArchiveDamaged, OSError.
     """
-    await asyncio.to_thread(settings.reads.partitions)
-    catalog = await asyncio.to_thread(of_topic, settings.archive, settings.topics.pings)
-    with kafka_named(settings.bootstrap, settings.kafka):
-        runner = Runner(settings, catalog, consumer_of(settings))
-        await live(runner, Pages(runner), door, stopped_by)
 
+    @asynccontextmanager
+    async def begun() -> AsyncIterator[Running]:
+        await asyncio.to_thread(settings.reads.partitions)
+        catalog = await asyncio.to_thread(of_topic, settings.archive, settings.topics.pings)
+        with kafka_named(settings.bootstrap, settings.kafka):
+            runner = Runner(settings, catalog, settings.reads.consumer())
+            yield Running(runner, MemberPages("archive", runner, ROWS))
 
-def consumer_of(settings: ArchiveSettings) -> AIOKafkaConsumer:
-    """Returns the consumer of a member, which is not started."""
-    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
+    return Service("archive", begun)
 
 
 def _now_ms() -> int:

@@ -1,70 +1,40 @@
-"""The pages of a member of the archive: the metrics that every member has (`stream.members.pages`), and by `partition`
-
-    records_total                     records that have landed or were left out, by `outcome`, whoever landed them: what
-                                      `archive show` counts
-    waiting_pings                     pings in memory that have not landed yet
-    landed_offset                     the offset that follows the records that have landed
-    landed_timestamp_seconds          when that was; absent before the first landing
-
-and of the member `pings_landed_total`, since its start.
-"""
+"""The metrics of a member of the archive, beside those that every member has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
+from stream.members.pages import PARTITION, counter, gauge
 
-from stream.members import pages
-from stream.members.pages import MemberPages
-from stream.services.archive.landing import Owned
-
-
-class Standing(NamedTuple):
-    """Where one partition stands."""
-
-    waiting: int
-    landed_offset: int | None
-    landed_ms: int | None
-    counts: Mapping[str, int]
-
-    @classmethod
-    def of(cls, owned: Owned) -> Standing:
-        return cls(owned.rows, owned.landed_offset, owned.landed_ms, owned.counts)
+if TYPE_CHECKING:
+    from stream.services.archive.landing import Owned
+    from stream.services.archive.member import Runner
 
 
-class Watched(pages.Watched, Protocol):
-    """States which attributes of a member its pages read."""
-
-    landed: int
-
-    def standings(self) -> Mapping[int, Standing]: ...
+def _each(read: Callable[[Owned], Any]) -> Callable[[Runner], Mapping[int, Any]]:
+    """Returns what reads a value of each partition."""
+    return lambda member: {number: read(one) for number, one in member.standings().items()}
 
 
-class Pages(MemberPages):
-    """Renders the pages of a member."""
+def _records(member: Runner) -> Mapping[tuple[int, str], int]:
+    owned = member.standings()
+    return {(number, outcome): count for number, one in owned.items() for outcome, count in one.manifest.counts.items()}
 
-    def __init__(self, member: Watched) -> None:
-        self._member = member
-        super().__init__("archive", member)
 
-    def collect(self) -> Iterator[Metric]:
-        """Yields every metric of both tables."""
-        yield from super().collect()
-        yield self._counter("pings_landed", "Pings that have landed.", self._member.landed)
-        found = self._member.standings()
-        records = CounterMetricFamily(
-            f"{self._prefix}records", "Records, by what became of them.", labels=("partition", "outcome")
-        )
-        for number, one in found.items():
-            for outcome, count in one.counts.items():
-                records.add_metric((str(number), outcome), count)
-        yield records
-        waiting = {number: one.waiting for number, one in found.items()}
-        yield self._by_partition("waiting_pings", "Pings in memory.", waiting)
-        offsets = {number: one.landed_offset for number, one in found.items()}
-        yield self._by_partition("landed_offset", "The offset after the records that have landed.", offsets)
-        times = {number: None if one.landed_ms is None else one.landed_ms / 1000 for number, one in found.items()}
-        yield self._by_partition("landed_timestamp_seconds", "When the last records landed.", times)
+def _landed_s(owned: Owned) -> float | None:
+    return owned.manifest.landed_ms / 1000 or None
+
+
+ROWS: Final = (
+    counter("pings_landed", "Pings that this member has landed.", lambda one: one.landed),
+    counter("records", "Records, by what became of them, whoever landed them.", _records, "partition", "outcome"),
+    gauge("waiting_pings", "Pings in memory that have not landed yet.", _each(lambda one: one.rows), *PARTITION),
+    gauge(
+        "landed_offset",
+        "The offset after the records that landed.",
+        _each(lambda one: one.manifest.next_offset),
+        *PARTITION,
+    ),
+    gauge("landed_timestamp_seconds", "When the last records landed.", _each(_landed_s), *PARTITION),
+)

@@ -1,4 +1,4 @@
-"""The settings of `pathcast archive run`."""
+"""The settings of `pathcast beside archive`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ArchiveSettings:
 
     @property
     def reads(self) -> Inputs:
-        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once)
+        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once, self.group)
 
     @property
     def topics(self) -> Topics:

@@ -6,7 +6,7 @@ published     what is published of one forecast: a pure function
 unit          one partition of the forecasts, as `stream.services.member` works it off
 table         the destinations topic, read by each member whole
 history       the fleet's earlier tracks, read from a recording
-command       `pathcast arrivals run`
+running       the member, with what it needs beside its units
 setting       `pathcast arrivals set`, `clear`, `fence`, `tail`
 cli           the app of these commands
 """

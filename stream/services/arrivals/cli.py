@@ -13,23 +13,16 @@ import typer
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
 from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Follow,
-    From,
+    COMMON,
+    Common,
     Json,
-    Limit,
-    OnlyEntity,
-    Prefix,
-    Start,
     quiet,
-    secured,
+    with_common,
 )
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
-from stream.members.options import Metrics, Once
-from stream.wire import Record, Topics
+from stream.members.command import ServiceOptions
+from stream.members.running import Service
+from stream.wire import Topics
 from stream.wire.arrivals import (
     DEFAULT_ID,
     MAX_RADIUS_M,
@@ -42,7 +35,6 @@ from stream.wire.arrivals import (
     geofence_key,
     reached_key,
 )
-from stream.wire.escape import escaped_json
 
 app = typer.Typer(
     help="When entities arrive at their destinations, and how likely they are in areas.", no_args_is_help=True
@@ -52,14 +44,8 @@ Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="whose destination
 Id = Annotated[str, typer.Option("--id", help="of the destination, for an entity with several")]
 
 
-@app.command()
-@secured
-def run(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
-        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -arrivals")
-    ] = None,
+def offer(
+    common: ServiceOptions,
     history: Annotated[
         str | None,
         typer.Option(
@@ -86,55 +72,49 @@ def run(
             "--geofences", exists=True, dir_okay=False, help="GeoJSON, beside those of the destinations topic"
         ),
     ] = None,
-    every: Annotated[
-        float, typer.Option("--every", min=0.0, help="seconds between two estimates of an entity, by its pings' times")
+    arrivals_every: Annotated[
+        float,
+        typer.Option(
+            "--arrivals-every", min=0.0, help="seconds between two estimates of an entity, by its pings' times"
+        ),
     ] = 15.0,
     max_asked: Annotated[
         int, typer.Option("--max-asked", min=1, help="destinations and geofences at once; more are refused")
     ] = 100_000,
-    once: Once = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Say when entities arrive at their destinations, and how likely they are in geofences.
-
-    Reads the forecasts, and the destinations topic whole; writes the arrivals topic, each record exactly once for who
-    reads read_committed. Start one, or several that share the partitions. With --history it also knows how the fleet
-    went earlier, which is worth more than anything else; it is read at the start, and an archive or a topic once a day.
-
-    [bold]Examples[/]
-
-      pathcast arrivals run --history last-week.parquet
-      pathcast arrivals run --history topic
-      pathcast arrivals run --history archive:/srv/pings?since=7d --geofences depots.geojson
-      pathcast arrivals run --bootstrap kafka:9092 --every 15 --metrics 9484
-    """
-    from stream.services.arrivals import command
+    arrivals_group: Annotated[
+        str | None, typer.Option("--arrivals-group", help="Kafka consumer group; default: PREFIX-arrivals")
+    ] = None,
+) -> Service:
+    """Says when entities arrive at their destinations, and how likely they are in geofences."""
     from stream.services.arrivals.history import history_of
     from stream.services.arrivals.history.topic import Live
-    from stream.services.plan import Plan
+    from stream.services.arrivals.running import ArrivalSettings, service
 
-    topics, earlier = Topics.of(prefix), None
+    topics = Topics.of(common.prefix)
+    earlier = None
     if history is not None:
         try:
-            earlier = history_of(history, Live(bootstrap, topics.pings, security, map_), columns, history_pings)
+            live = Live(common.bootstrap, topics.pings, common.kafka, map_)
+            earlier = history_of(history, live, columns, history_pings)
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="--history") from error
-    plan = Plan("arrivals", (topics.forecasts,), group or f"{prefix}-arrivals", bootstrap, once=once, kafka=security)
-    command.run(
-        plan,
-        topics,
-        earlier,
-        geofences,
-        every_s=every,
-        most=max_asked,
+    settings = ArrivalSettings(
+        bootstrap=common.bootstrap,
+        topics=topics,
+        group=arrivals_group or f"{common.prefix}-arrivals",
+        history=earlier,
         history_every_s=seconds(history_every, "--history-every"),
-        metrics=metrics,
+        geofences=geofences,
+        every_s=arrivals_every,
+        most=max_asked,
+        once=common.once,
+        kafka=common.kafka,
     )
+    return service(settings)
 
 
 @app.command("set")
-@secured
+@with_common
 def set_(
     entity: Entity,
     lat: Annotated[float, typer.Option("--lat", min=-90, max=90, help="degrees")],
@@ -146,9 +126,7 @@ def set_(
         str | None, typer.Option("--by", metavar="TIME", help="deadline: 2026-11-30T14:05, in UTC without a zone")
     ] = None,
     id_: Id = DEFAULT_ID,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Set where an entity is to go. It replaces the destination of the same --id.
@@ -164,7 +142,7 @@ def set_(
     value |= {"kind": "destination", "set_ts": time.time_ns() // 1_000_000}
     record = _checked(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, {destination_key(entity, id_): dumps_arrivals(record)})
+        put(common.bootstrap, common.topics, common.security, {destination_key(entity, id_): dumps_arrivals(record)})
     if json:
         typer.echo(dumps_arrivals(record))
     else:
@@ -173,16 +151,14 @@ def set_(
 
 
 @app.command()
-@secured
+@with_common
 def clear(
     entity: Entity,
     id_: Id = DEFAULT_ID,
     geofence: Annotated[
         bool, typer.Option("--geofence", help="ENTITY is a geofence's id, and that is taken back")
     ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Take a destination or a geofence back.
 
@@ -196,17 +172,15 @@ def clear(
 
     keys = [geofence_key(entity)] if geofence else [destination_key(entity, id_), reached_key(entity, id_)]
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, dict.fromkeys(keys))
+        put(common.bootstrap, common.topics, common.security, dict.fromkeys(keys))
     typer.echo(f"{keys[0]} is taken back")
 
 
 @app.command()
-@secured
+@with_common
 def fence(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="GeoJSON: polygons, points with radius_m")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Set the geofences of a GeoJSON file. Each replaces the one of the same id.
 
@@ -225,45 +199,8 @@ def fence(
         raise typer.BadParameter(str(error)) from error
     with quiet():
         records = {geofence_key(one.geofence_id, one.entity_id): dumps_arrivals(one) for one in fences}
-        put(bootstrap, Topics.of(prefix), security, records)
+        put(common.bootstrap, common.topics, common.security, records)
     typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
-
-
-@app.command()
-@secured
-def tail(
-    entity: OnlyEntity = None,
-    start: From = Start.LATEST,
-    limit: Limit = None,
-    wait: Follow = True,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    json: Json = False,
-) -> None:
-    """Show arrivals as they come.
-
-    [bold]Examples[/]
-
-      pathcast arrivals tail --entity 12
-      pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
-    """
-    from stream.kafka.following import show
-    from stream.kafka.reading import INPUT_ISOLATION
-    from stream.services.arrivals.setting import line
-
-    def shown(record: Record) -> bytes:
-        return escaped_json(record.value or b"") if json else line(record.value or b"").encode()
-
-    earliest, topic = start is Start.EARLIEST, Topics.of(prefix).arrivals
-    show(
-        *(bootstrap, topic, shown, security),
-        entity=entity,
-        limit=limit,
-        earliest=earliest,
-        stop_at_end=not wait,
-        isolation=INPUT_ISOLATION,
-    )
 
 
 def _checked(value: dict[str, object]) -> DestinationRecord:

@@ -1,6 +1,6 @@
 """One estimate, from one forecast: when its entity arrives, and how likely it is in an area. Pure functions.
 
-This is what `pathcast arrivals run` publishes, and what any program may ask that has a forecast's record:
+This is what `pathcast beside arrivals` publishes, and what any program may ask that has a forecast's record:
 
     estimated = estimate(forecast, Circle(lat, lon, radius_m), fleet)  # Fleet.of(Passages(...)) of its tracks, or None
     estimated.in_s, estimated.interval_s(0.9), estimated.chance_by(deadline_ts)

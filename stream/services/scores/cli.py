@@ -1,69 +1,37 @@
-"""`pathcast scores`: scores forecasts as time passes, and shows what came of them."""
+"""`pathcast scores`: shows what came of forecasts; and what scores them as time passes."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from typing import Annotated
 
 import typer
 
-from stream.config import failpoints
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Json,
-    Prefix,
-    log_to_stderr,
-    quiet,
-    secured,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.times import seconds
-from stream.members.options import Metrics, Once
+from stream.members.command import ServiceOptions
+from stream.members.running import Service
 
-app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
 
-
-@app.command()
-@secured
-def run(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    group: Annotated[
-        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -scores")
+def offer(
+    common: ServiceOptions,
+    scores_group: Annotated[
+        str | None, typer.Option("--scores-group", help="Kafka consumer group; default: PREFIX-scores")
     ] = None,
     longest: Annotated[
         str, typer.Option("--longest", metavar="TIME", help="the longest horizon that is scored; forecasts wait for it")
     ] = "15m",
-    max_entities: Annotated[
-        int, typer.Option("--max-entities", min=1, help="that wait at once, of one partition; others are given up")
+    scores_max_entities: Annotated[
+        int,
+        typer.Option("--scores-max-entities", min=1, help="that wait at once, of one partition; others are given up"),
     ] = 100_000,
     drift: Annotated[
         bool, typer.Option("--drift/--no-drift", help="tell lasting changes (needs the extra `scores`)")
     ] = True,
-    once: Once = False,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-) -> None:
-    """Compare every forecast with what then happened, at each of its horizons.
-
-    Reads the forecasts topic alone, and writes the scores topic. Start one, or several that share the partitions. A
-    kill -9 loses nothing: scores that are written twice have the same forecast_id and the same bytes.
-
-    [bold]Examples[/]
-
-      pathcast scores run
-      pathcast scores run --bootstrap kafka:9092 --metrics 9474
-      pathcast scores run --once && pathcast scores show
-    """
+) -> Service:
+    """Compares every forecast with what then happened, at each of its horizons."""
     longest_s = seconds(longest, "--longest")
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    log_to_stderr()
-    from stream.members.running import SIGNALS, door_of
-    from stream.services.scores.member import serve
+    from stream.services.scores.member import service
     from stream.services.scores.scoring.drift import check_installed
     from stream.services.scores.scoring.waiting import Rules
     from stream.services.scores.settings import ScoreSettings
@@ -71,20 +39,19 @@ def run(
     if drift:
         check_installed()
     settings = ScoreSettings(
-        bootstrap=bootstrap,
-        prefix=prefix,
-        group=group or f"{prefix}-scores",
+        bootstrap=common.bootstrap,
+        prefix=common.prefix,
+        group=scores_group or f"{common.prefix}-scores",
         rules=Rules(float(longest_s)),
-        max_entities=max_entities,
+        max_entities=scores_max_entities,
         drift=drift,
-        once=once,
-        kafka=security,
+        once=common.once,
+        kafka=common.kafka,
     )
-    asyncio.run(serve(settings, SIGNALS, door_of(metrics)))
+    return service(settings)
 
 
-@app.command()
-@secured
+@with_common
 def show(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="only scores published in the last 1h, 30m, 7d ...")
@@ -95,9 +62,7 @@ def show(
     compare: Annotated[
         tuple[str, str] | None, typer.Option("--compare", metavar="VERSION VERSION", help="two versions, paired")
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Show what came of forecasts, by model version, atlas and horizon, and which drifts were found.
@@ -106,9 +71,9 @@ def show(
 
     [bold]Examples[/]
 
-      pathcast scores show --since 1h
-      pathcast scores show --last 10000 --json
-      pathcast scores show --compare 3fa1c09b7d52 88c0e1f2a3b4
+      pathcast models scores --since 1h
+      pathcast models scores --last 10000 --json
+      pathcast models scores --compare 3fa1c09b7d52 88c0e1f2a3b4
     """
     from stream.services.scores.reading import read
     from stream.services.scores.showing import printed
@@ -116,5 +81,5 @@ def show(
     span_s = None if since is None else seconds(since, "--since")
     since_ms = None if span_s is None else int((time.time() - span_s) * 1000)
     with quiet():
-        records = read(bootstrap, prefix, security, since_ms)
+        records = read(common.bootstrap, common.prefix, common.security, since_ms)
         printed(records, last, compare, as_json=json)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,15 +23,15 @@ from stream.config import failpoints
 from stream.kafka import admin
 from stream.kafka.log import Seen
 from stream.kafka.producer import Publisher
-from stream.kafka.reading import group_consumer
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import Holding
 from stream.members.group_member import AWAY, RETRY_S, GroupMember
-from stream.members.running import Door, kafka_named, live
+from stream.members.pages import MemberPages
+from stream.members.running import Running, Service, kafka_named
 from stream.services.member import bounded, closed
 from stream.services.scores.owned import Decided, Owned, read_seen
-from stream.services.scores.pages import Pages, Place
+from stream.services.scores.pages import ROWS, Place
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.sums import Sums
 from stream.wire import NO_TIME_MS, Drift, Outgoing, Record, dumps_scored
@@ -175,11 +175,14 @@ class Runner(GroupMember[_Held]):
 
     # -- where it stands
 
+    def hindrances(self) -> list[str]:
+        rereading = [number for number, held in sorted(self._held.items()) if not held.owned.is_ready]
+        return super().hindrances() or [f"partition {number} is read again" for number in rereading]
+
     def places(self) -> dict[int, Place]:
         """Returns where each of our partitions stands, by number."""
-        lags = self.lags()
         return {
-            number: Place(one.owned.is_ready, lags[number], *one.owned.scorer.standing(), one.owned.scorer.counts)
+            number: Place(one.owned.is_ready, *one.owned.scorer.standing(), one.owned.scorer.counts)
             for number, one in sorted(self._held.items())
         }
 
@@ -203,19 +206,19 @@ def provide(settings: ScoreSettings) -> None:
             log.info("created %s with %s partitions", topic.name, topic.partitions)
 
 
-def consumer_of(settings: ScoreSettings) -> AIOKafkaConsumer:
-    """Returns the consumer of a member, which is not started."""
-    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
+def service(settings: ScoreSettings) -> Service:
+    """Returns one member.
 
-
-async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Door | None) -> None:
-    """Runs one member until one of these signals comes; with `once`, up to the present end.
-
-    Raises ConnectionError if Kafka does not answer, ValueError if there are no forecasts, Refused.
+    It raises ConnectionError if Kafka does not answer, ValueError if there are no forecasts, Refused.
     """
-    await asyncio.to_thread(provide, settings)
-    async with AsyncExitStack() as stack:
-        stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
-        runner = Runner(settings, consumer_of(settings))
-        stack.push_async_callback(runner.close)
-        await live(runner, Pages(runner), door, stopped_by)
+
+    @asynccontextmanager
+    async def begun() -> AsyncIterator[Running]:
+        await asyncio.to_thread(provide, settings)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
+            runner = Runner(settings, settings.reads.consumer())
+            stack.push_async_callback(runner.close)
+            yield Running(runner, MemberPages("scores", runner, ROWS))
+
+    return Service("scores", begun)

@@ -1,4 +1,4 @@
-"""The settings of `pathcast scores run`."""
+"""The settings of `pathcast beside scores`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ScoreSettings:
 
     @property
     def reads(self) -> Inputs:
-        return Inputs((self.topics.forecasts,), self.bootstrap, self.kafka, self.once)
+        return Inputs((self.topics.forecasts,), self.bootstrap, self.kafka, self.once, self.group)
 
     @property
     def topics(self) -> Topics:

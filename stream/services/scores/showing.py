@@ -25,7 +25,7 @@ def printed(
     rows = summaries(scores)
     if not rows and not drifts:
         raise ValueError(
-            "no forecast was scored in that time: is `pathcast scores run` at work? Scores come 23 minutes after a ping"
+            "no forecast was scored in that time: is `beside scores` at work? Scores come 23 minutes after a ping"
         )
     against = None if compare is None else paired(scores, *compare)
     if compare is not None and against is None:

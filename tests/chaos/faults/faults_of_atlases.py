@@ -68,7 +68,7 @@ def worker_and_broker_killed_while_versions_come(rig: Rig) -> None:
 
 @fault
 def worker_and_maker_killed_while_versions_change(rig: Rig) -> None:
-    """`pathcast atlas run` counts the pings, and makes and announces a version every 5 s. kill -9 of it while it
+    """`pathcast beside atlas` counts the pings, and makes and announces a version every 5 s. kill -9 of it while it
     publishes one, together with one of two workers; of its successor while it writes to Redis what it counted; and of
     the next one while it counts. Each version is judged by the log, byte for byte."""
     scene, announced = scene_of(rig), threading.Event()
@@ -110,7 +110,7 @@ def _change_makers(rig: Rig, scene: Scene) -> None:
 
 def start_maker(rig: Rig, *wrong: str, kill_point: str = "") -> Worker:
     lead = f"lead={LEADS_S[rig.seed % 2]}"
-    return rig.start_maker(wrong=",".join((lead, *wrong)), kill_point=kill_point, every=f"{EVERY_S}s")
+    return rig.start_maker(wrong=",".join((lead, *wrong)), kill_point=kill_point, atlas_every=f"{EVERY_S}s")
 
 
 def wait_for_versions(rig: Rig, scene: Scene, maker: Worker, more: int) -> VersionRecord:

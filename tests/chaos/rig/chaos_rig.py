@@ -146,13 +146,13 @@ class Rig:
         return added
 
     def start_maker(self, *, wrong: str = "", kill_point: str = "", **options: object) -> Worker:
-        """`pathcast atlas run` on the pings of the rig, which nobody starts again if it ends."""
+        """`pathcast beside atlas` on the pings of the rig, which nobody starts again if it ends."""
         self._started += 1
         given = {"atlases": self.atlases, "bootstrap": self.servers.cluster.direct, "redis": self.servers.redis.url}
         maker = Worker(
             self.folder / f"maker{self._started}.log",
             program=(*LAUNCHER, wrong) if wrong else MEMBER,
-            command=("atlas", "run"),
+            command=("beside", "atlas"),
             environment={"PATHCAST_KILL_POINT": kill_point} if kill_point else {},
             **given,
             prefix=self.prefix,

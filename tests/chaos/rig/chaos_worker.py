@@ -1,5 +1,5 @@
 """A worker with something wrong in it: run by its path, as `python chaos_worker.py WRONG worker --...`; or a maker of
-atlases, as `python chaos_worker.py WRONG,WRONG atlas run --...`.
+atlases, as `python chaos_worker.py WRONG,WRONG beside atlas --...`.
 
     clock=SECONDS   its clock is off by so much
     deaf            it sends no heartbeats, and so hears of no rebalance: a zombie that goes on working

@@ -15,7 +15,7 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
 from stream.up.cli import up
 from stream.up.home import Home
-from stream.up.parts import KINDS, Doors, Part, choose, environment, history_of, ports, table
+from stream.up.parts import KINDS, Addresses, Part, addresses_from, choose, environment, history_of, table
 
 ROOT = typer.main.get_command(build())
 HOME = Home(Path("/srv/pathcast"))
@@ -27,7 +27,7 @@ MAP = Address("127.0.0.1", 8765)
 
 def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
     maps = {"/webhook/flespi": "flespi", "/webhook/mine": "./mine.toml"}
-    return table(HOME, 2, Doors(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
+    return table(HOME, 2, Addresses(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
@@ -92,9 +92,9 @@ def test_each_process_has_a_port_of_its_own() -> None:
     }
     assert served == {"worker-1": "127.0.0.1:9464", "worker-2": "127.0.0.1:9465", "scores": "127.0.0.1:9466"}
     assert not any("--metrics" in part.command for part in parts())
-    assert [address and address.port for address in ports(Address("::1", 0), 2)] == [0, 0]
+    assert [address and address.port for address in addresses_from(Address("::1", 0), 2)] == [0, 0]
     with pytest.raises(ValueError, match="no 3 ports from 65534 on"):
-        ports(Address("127.0.0.1", 65_534), 3)
+        addresses_from(Address("127.0.0.1", 65_534), 3)
 
 
 def test_what_others_reach_is_told_its_address() -> None:
@@ -104,6 +104,18 @@ def test_what_others_reach_is_told_its_address() -> None:
     listening = {part.name: (str(part.listens), part.paths) for part in parts() if part.listens is not None}
     assert listening["ingest"] == ("127.0.0.1:8080", ("/webhook/flespi", "/webhook/mine"))
     assert listening.keys() == {"serve", "ingest", "map"}
+
+
+def test_one_process_serves_the_api_and_the_map_unless_the_map_has_an_address_of_its_own() -> None:
+    def served(at_map: Address | None) -> dict[str, tuple[str, ...]]:
+        at = Addresses(None, API, HOOKS, at_map)
+        every = table(HOME, 2, at, maps={}, history="topic", finds_drift=True)
+        return {part.name: part.command for part in every if part.name in ("serve", "map")}
+
+    assert list(served(None)) == ["serve"]
+    assert "--map" in served(None)["serve"]
+    assert list(served(MAP)) == ["serve", "map"]
+    assert "--map" not in served(MAP)["serve"], "who opens one of the two addresses to others does not open the other"
 
 
 def test_arrivals_know_the_archive_of_this_prefix_or_else_the_topic() -> None:

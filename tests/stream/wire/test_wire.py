@@ -198,7 +198,7 @@ def test_an_id_is_the_same_in_every_release() -> None:
 def test_whatever_lies_in_a_topic_its_reader_gets_one_kind_of_error(
     loads: Callable[[bytes], object], raw: bytes
 ) -> None:
-    """RecursionError is no ValueError, and one nested record ended `arrivals run` and `scores run` at each start."""
+    """RecursionError is no ValueError, and one nested record ended `arrivals` and `scores` at each start."""
     with pytest.raises(msgspec.DecodeError):
         loads(raw)
 

@@ -75,7 +75,7 @@ def scene(apache_kafka: str, prometheus: Prometheus, tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def latest(scene: Scene) -> Iterator[str]:
-    command = ("latest", "run", "--max-rate", "5", "--max-entities", str(PLACES))
+    command = ("beside", "latest", "--max-rate", "5", "--latest-max-entities", str(PLACES))
     with scene.watched("latest", *command, begins="is ours") as instance:
         lag = f'pathcast_latest_lag_records{{instance="{instance}"}}'
         scene.prometheus.wait("it has its partitions", lambda: len(scene.prometheus.query(lag)) == PARTITIONS)

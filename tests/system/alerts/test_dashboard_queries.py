@@ -29,8 +29,8 @@ from stream.wire import Topics
 DASHBOARD = prometheus_server.DEPLOY / "grafana" / "dashboards" / "pathcast.json"
 PINGS = 4_000
 PARTITIONS = 2
-GUARD = ("models", "guard", "--every", "10s", "--registry")  # its first look may find no topic of scores yet
-REFRESH = ("refresh", "--every", "24h", "--minutes", "0.1", "--registry")
+GUARD = ("beside", "guard", "--guard-every", "10s", "--registry")  # its first look may find no topic of scores yet
+REFRESH = ("train", "refresh", "--every", "24h", "--minutes", "0.1", "--registry")
 LAST = ("pathcast_ingest_rejects_total", "pathcast_scores_scored_total", "pathcast_avro_records_total")  # to be scraped
 # What has no series in this scene: atlases need announcements; a first skip or a fired alert did not happen. Their
 # names are checked all the same.
@@ -73,12 +73,12 @@ def watched(
         live_map = begun("map", "map", "--listen", "0")
         door = free_port()
         others = {
-            "scores": begun_with_pages("scores", "scores", "run"),
-            "latest": begun_with_pages("latest", "latest", "run"),
-            "arrivals": begun_with_pages("arrivals", "arrivals", "run"),
-            "avro": begun_with_pages("avro", "avro", "run", "--schema-registry", registry),
-            "atlas": begun_with_pages("atlas", "atlas", "run", "--atlases", str(folder / "atlases"), *states[:2]),
-            "archive": begun_with_pages("archive", "archive", "run", "--archive", str(folder / "archive")),
+            "scores": begun_with_pages("scores", "beside", "scores"),
+            "latest": begun_with_pages("latest", "beside", "latest"),
+            "arrivals": begun_with_pages("arrivals", "beside", "arrivals"),
+            "avro": begun_with_pages("avro", "beside", "avro", "--schema-registry", registry),
+            "atlas": begun_with_pages("atlas", "beside", "atlas", "--atlases", str(folder / "atlases"), *states[:2]),
+            "archive": begun_with_pages("archive", "beside", "archive", "--archive", str(folder / "archive")),
             "guard": begun_with_pages("guard", *GUARD, str(folder / "registry")),
             "refresh": begun_with_pages("refresh", *REFRESH, str(folder / "registry"), "--dir", str(folder / "rounds")),
             "ingest": begun_with_pages("ingest", "ingest", "http", "--map", "samsara", "--listen", str(door)),
@@ -89,7 +89,7 @@ def watched(
             found = re.search(r"listening at (http://[^,\s]+)", process.log())
             assert found is not None
             bases[name] = found[1]
-        with urllib.request.urlopen(bases["map"] + "/v1/config", timeout=60) as answer:
+        with urllib.request.urlopen(bases["map"] + "/map/config", timeout=60) as answer:
             assert answer.status == 200
         for name, base in bases.items():
             prometheus.watch(name, base)

@@ -49,7 +49,7 @@ def test_a_fleet_that_changes_for_good_is_told(
     topics, rng = Topics.of(topic_prefix), random.Random(5)
     bus_feed.create_topics(apache_kafka, topics, partitions=1)
     port = free_port()
-    options = ("scores", "run", "--bootstrap", apache_kafka, "--prefix", topic_prefix, "--longest", "1m")
+    options = ("beside", "scores", "--bootstrap", apache_kafka, "--prefix", topic_prefix, "--longest", "1m")
     command = (*options, "--metrics", str(port))
     with Worker(tmp_path / "log", program=COMMAND, command=command, environment=environment()) as scorer:
         scorer.wait_for("is ours", 180)

@@ -92,7 +92,7 @@ def test_a_service_that_is_too_slow_is_told_until_no_more_come(
 ) -> None:
     topics, port = Topics.of(topic_prefix), free_port()
     bus_feed.create_topics(apache_kafka, topics, partitions=1)
-    command = ("latest", "run", "--bootstrap", apache_kafka, "--prefix", topic_prefix, "--metrics", str(port))
+    command = ("beside", "latest", "--bootstrap", apache_kafka, "--prefix", topic_prefix, "--metrics", str(port))
     value = services_rig.forecast("a", T0, 0)  # the same again and again: each is read, and that is what lags
     records = ((b"a", value, ()) for _ in range(MANY))
     program = (sys.executable, "-c", SLOW)

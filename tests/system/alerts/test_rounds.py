@@ -19,13 +19,13 @@ def test_a_guard_that_cannot_look_is_overdue_until_it_can(
     """There is no topic of scores at first."""
     where = ("--bootstrap", apache_kafka, "--prefix", topic_prefix)
     port, registry = free_port(), str(tmp_path / "registry")
-    command = ("models", "guard", "--every", "1s", "--registry", registry, "--metrics", str(port), *where)
+    command = ("beside", "guard", "--guard-every", "1s", "--registry", registry, "--metrics", str(port), *where)
     with Worker(tmp_path / "log", program=COMMAND, command=command, environment=environment()) as guard:
         guard.wait_for("there is no topic", START_S)
         instance = prometheus.watch("guard", f"http://127.0.0.1:{port}")
         one = {"instance": instance, "process": "guard", "severity": "ticket"}
         prometheus.wait_until_fires("PathcastRoundsOverdue", **one)
-        made = pathcast("topics", "--create", "--partitions", "1", "--replication", "1", *where)
+        made = pathcast("dev", "topics", "--create", "--partitions", "1", "--replication", "1", *where)
         assert made.returncode == 0, made.stderr
         prometheus.wait_until_over("PathcastRoundsOverdue", **one)
         assert guard.running(), "it lived on meanwhile"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import redis
 import typer
 from dead_members import bury
 from kafka import KafkaProducer
-from pathcast_process import eventually
+from pathcast_process import COMMAND, eventually
 from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
@@ -33,9 +32,6 @@ BUSES = ["bus-3", WHO, "bus-9"]
 T0 = 1_700_000_000_000
 PATIENCE_S = 300  # a bound on waiting
 
-# The root command with `latest` alone, whatever is installed.
-ROOT = "from stream.commands import main; from stream.services.latest.cli import app; main.build = lambda: app"
-LATEST = [sys.executable, "-c", f"{ROOT}; main.main()"]
 FORGET, VERIFY = (typer.Typer(pretty_exceptions_enable=False) for _ in range(2))
 FORGET.command()(forget)
 VERIFY.command()(verify)
@@ -92,10 +88,10 @@ class Scene(NamedTuple):
         return sorted((one for one in found if one.entity_id == of), key=lambda one: one.anchor.ts)
 
     def latest(self, log: Path) -> Worker:
-        """A member of `pathcast latest run`."""
+        """A member of `pathcast beside latest`."""
         given = {"bootstrap": self.kafka, "prefix": self.prefix, "max-rate": 5}
         options = [f"--{name}={value}" for name, value in given.items()]
-        return Worker(log, program=LATEST, command=("run", *options))
+        return Worker(log, program=COMMAND, command=("beside", "latest", *options))
 
     def newest(self) -> dict[str, bytes | None]:
         """What the latest topic says last of each."""

@@ -14,29 +14,29 @@ from stream.wire import Topics
 WORKER = "worker --bootstrap {kafka} --redis {redis} --prefix {prefix}"
 AT = "--bootstrap {kafka} --prefix {prefix}"
 AT_ODD = "--bootstrap {kafka} --prefix {odd}"
-ATLAS = "atlas run --once --atlases {tmp}"
-ARCHIVE = "archive run --once --late=forever --retention=forever"
+ATLAS = "beside atlas --once --atlases {tmp}"
+ARCHIVE = "beside archive --once --late=forever --archive-retention=forever"
 ERRORS = [
     Refusal(f"{WORKER} --bootstrap {{nobody}}", 1, "no Kafka broker answers at {nobody} ... PATHCAST_BOOTSTRAP"),
     Refusal(f"{WORKER} --bootstrap x.invalid:9092", 1, "unknown host x.invalid ... PATHCAST_BOOTSTRAP"),
     Refusal(f"{WORKER} --weights {{tmp}}/none", 1, "no weights at '{tmp}/none'"),
     Refusal(f"{WORKER} --no-create", 1, "there is no topic {topics} ... --no-create ... PATHCAST_PREFIX"),
     Refusal(f"{WORKER} --no-create --workers 2", 1, "there is no topic {topics} ... --no-create ... PATHCAST_PREFIX"),
-    Refusal(f"feed - {AT}", 1, "{prefix}.pings.v1 ... pathcast topics --create"),
+    Refusal(f"feed - {AT}", 1, "{prefix}.pings.v1 ... pathcast dev topics --create"),
     Refusal(f"export csv {AT}", 1, "no topic {prefix}.forecasts.v1"),
     Refusal(f"map --listen 0 {AT}", 1, "there is no topic {prefix}.forecasts.v1 at {kafka}: is --prefix right?"),
-    Refusal("atlas build --from-topic {prefix} --out {tmp}/a.atlas --bootstrap {kafka}", 1, "no topic {prefix}"),
+    Refusal("train atlas --from-topic {prefix} --out {tmp}/a.atlas --bootstrap {kafka}", 1, "no topic {prefix}"),
     Refusal(f"{ATLAS} --redis {{redis}} {AT}", 1, "there is no topic {prefix}.pings.v1"),
     Refusal(f"{ATLAS} --redis redis://:{{secret}}@{{nobody}} {AT_ODD}", 1, "redis://:***@{nobody}"),
     Refusal(f"{ARCHIVE} --archive {{tmp}} {AT}", 1, "there is no topic {prefix}.pings.v1"),
     Refusal(f"{ARCHIVE} --archive http://{{nobody}}/x {AT_ODD}", 1, "http:// cannot create a file"),
-    Refusal(f"latest run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"latest run --once {AT_ODD}", 1, "needs topics with as many partitions as each other"),
-    Refusal(f"scores run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"scores show {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"arrivals run --once {AT}", 1, "there is no topic {prefix}."),
-    Refusal(f"arrivals run --once --history topic:nowhere {AT_ODD}", 1, "no topic nowhere"),
-    Refusal(f"arrivals tail {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside latest --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside latest --once {AT_ODD}", 1, "needs topics with as many partitions as each other"),
+    Refusal(f"beside scores --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"models scores {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside arrivals --once {AT}", 1, "there is no topic {prefix}."),
+    Refusal(f"beside arrivals --once --history topic:nowhere {AT_ODD}", 1, "no topic nowhere"),
+    Refusal(f"tail arrivals {AT}", 1, "there is no topic {prefix}."),
     Refusal(f"ingest mqtt --broker {{nobody}} --topic a/# {AT_ODD}", 1, "no MQTT broker answers at {nobody}"),
 ]  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from dead_members import bury
 from kafka import KafkaProducer
 from missing_servers import skip_unless_required
-from pathcast_process import environment
+from pathcast_process import COMMAND, environment
 from worker_process import Worker
 
 from stream.bench.harness.servers import Unavailable
@@ -33,9 +32,6 @@ from stream.services.avro.registry import SchemaRegistry
 from stream.wire import Record, Topics
 from stream.wire.ids import EVENT_ID, event_headers
 
-# The root command with this group alone, whatever is installed.
-ROOT = "from stream.commands import main; from stream.services.avro.cli import app; main.build = lambda: app"
-AVRO = [sys.executable, "-c", f"{ROOT}; main.main()"]
 PARTITIONS = 2
 
 
@@ -70,8 +66,8 @@ class Feed:
 
     def member(self, name: str, *more: str, **env: str) -> Worker:
         servers = ("--bootstrap", self.kafka, "--prefix", self.prefix, "--schema-registry", self.registry)
-        command = ("run", *servers, *more)
-        return Worker(self.folder / f"{name}.log", program=AVRO, command=command, environment=environment(**env))
+        command = ("beside", "avro", *servers, *more)
+        return Worker(self.folder / f"{name}.log", program=COMMAND, command=command, environment=environment(**env))
 
     def read(self, topic: str) -> dict[int, list[Any]]:
         """The records as a consumer of the registry reads them, by partition."""
@@ -146,5 +142,5 @@ def test_the_registry_refuses_what_would_break_subscribers(feed: Feed) -> None:
 
 def _run(feed: Feed, *more: str) -> subprocess.CompletedProcess[str]:
     servers = ("--bootstrap", feed.kafka, "--prefix", feed.prefix, "--schema-registry", feed.registry)
-    program = [*AVRO, "run", "--once", *servers, *more]
+    program = [*COMMAND, "beside", "avro", "--once", *servers, *more]
     return subprocess.run(program, capture_output=True, text=True, timeout=240, env=environment(), check=False)

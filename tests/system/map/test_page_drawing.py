@@ -236,7 +236,7 @@ def drawn_of(opened: Opened) -> Any:
 
 
 def asked(opened: Opened) -> list[str]:
-    return [url.split("/v1/")[1] for url in opened.asked if url.endswith("/passages")]
+    return [url.split("/map/")[1] for url in opened.asked if url.endswith("/passages")]
 
 
 def test_the_chosen_one_has_branches_and_passages_and_no_regions(browser: Browser, fleet: Fleet, bus: Parting) -> None:
@@ -289,7 +289,7 @@ def test_without_an_atlas_the_chosen_one_has_its_regions(
 
 def test_five_thousand_entities_move(browser: Browser, scene: Any, say: Callable[[str], None]) -> None:
     """It reports how many frames a second are drawn, without a graphics card, and asserts nothing about it: a busy
-    machine draws fewer. stream/map/README.md has the number, with its date."""
+    machine draws fewer. stream/api/map/README.md has the number, with its date."""
     prefix = f"crowd{uuid4().hex[:8]}"
     topics = Topics.of(prefix)
     bus_feed.create_topics(scene.kafka, topics, partitions=2)

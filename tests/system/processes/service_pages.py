@@ -1,4 +1,4 @@
-"""The pages of a service that runs in the test's own process. Tests import this; it tests nothing itself."""
+"""A service that runs in the test's own process, and its pages. Tests import this; it tests nothing itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from urllib.error import URLError
 from worker_pages import ask
 
 from stream.config.http_access import LOOPBACK, Address
-from stream.members.running import Door
+from stream.members.running import Door, serve
+from stream.services.archive import member
+from stream.services.archive.settings import ArchiveSettings
 from stream.up.embedded import free_port
 
 
@@ -15,6 +17,11 @@ def free_door() -> tuple[str, Door]:
     """A port that is free now: the URL before the path, and the door."""
     port = free_port()
     return f"http://{LOOPBACK}:{port}", Door(Address(LOOPBACK, port), None)
+
+
+async def archive(settings: ArchiveSettings, door: Door | None = None) -> None:
+    """Runs a member of an archive until it is cancelled, or has come to its end."""
+    await serve([member.service(settings)], door, stopped_by=())
 
 
 def serves(base: str) -> bool:

@@ -29,12 +29,11 @@ from stream.config import failpoints
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import History, Log, Seen, start_of
-from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members import storing_member
 from stream.members.group_member import GroupMember, Inputs
 from stream.members.pages import MemberPages
-from stream.members.running import live
+from stream.members.running import Running, live
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.services import member as services_member
 from stream.services.member import Member
@@ -269,7 +268,7 @@ class SumMember(StoringMember[OwnedSum]):
     FENCED = (Fenced,)
 
     def __init__(self, kind: Storing, inputs: Inputs) -> None:
-        super().__init__(inputs, group_consumer(kind.kafka, inputs.kafka, kind.group))
+        super().__init__(inputs, inputs.consumer())
         (self._topic,) = inputs.topics
         self._store = kind.store()
         self.published = 0
@@ -321,7 +320,7 @@ class Storing(Kind):
         return RedisStore(Settings(redis_url=self.redis_url, group=self.group))
 
     def member(self, *, once: bool = False) -> SumMember:
-        return SumMember(self, Inputs(self.inputs, self.kafka, once=once))
+        return SumMember(self, Inputs(self.inputs, self.kafka, once=once, group=self.group))
 
     def expected(self) -> dict[int, list[int]]:
         return {
@@ -363,7 +362,7 @@ class Scores(Kind):
         return self._logs[number][n]
 
     def member(self, *, once: bool = False) -> scores_member.Runner:
-        return scores_member.Runner(self.settings, scores_member.consumer_of(self.settings))
+        return scores_member.Runner(self.settings, self.settings.reads.consumer())
 
     def expected(self) -> dict[int, list[bytes]]:
         news = range(self._folded, self.sent)
@@ -433,4 +432,4 @@ async def run(name: str, servers: Sequence[str], stands_still_before: str = "") 
     member._consumer._heartbeat_interval_ms = HEARTBEAT_MS
     if stands_still_before:
         stand_still_before(member, stands_still_before)
-    await live(member, MemberPages("links", member), None)
+    await live({name: Running(member, MemberPages("links", member))}, None)

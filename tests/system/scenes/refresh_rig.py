@@ -23,7 +23,7 @@ from stream.registry import Registry
 from stream.registry.retention import Retention
 from stream.wire import Ping, Topics, dumps
 from train.fit.trainer import Tick
-from train.refresh import golden, statement, training
+from train.refresh import elsewhere, statement, training
 from train.refresh.decision import Rules
 from train.refresh.live import service
 from train.refresh.live.champion import Live
@@ -69,7 +69,7 @@ class Rig:
 
 
 def small_golden_sets() -> None:
-    golden.TOWNS_ENTITIES, golden.MOST_ANCHORS = 2, 100  # type: ignore[misc]
+    elsewhere.GOLDEN_ENTITIES, elsewhere.MOST_ANCHORS = 2, 100  # type: ignore[misc]
 
 
 def make(kafka: str, prefix: str, folder: Path) -> Rig:

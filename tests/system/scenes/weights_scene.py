@@ -78,10 +78,10 @@ class WeightsScene(NamedTuple):
         return pathcast(*command, env=ours)
 
     def scored_and_judged(self) -> str:
-        """What `models guard` says of what `scores run` has scored."""
-        scored = self.told("scores", "run", "--once")
+        """What the guard says of what was scored."""
+        scored = self.told("beside", "scores", "--once")
         assert scored.returncode == 0, scored.stderr
-        guard = self.told("models", "guard", "--once")
+        guard = self.told("beside", "guard", "--once")
         assert guard.returncode == 0, guard.stderr
         return guard.stderr.decode()
 

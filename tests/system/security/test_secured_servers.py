@@ -7,7 +7,6 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from dead_members import bury
 from map_process import MAP, base_of
 from map_rig import forecast
 from missing_servers import skip_unless_required
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import COMMAND, environment, eventually, pathcast
 from secured_commands import PREFIX, PROMPT_S, TOPICS, assert_secret, kafka, settings, told
 from secured_servers import REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
@@ -47,10 +46,6 @@ from stream.versions.announcing import Announcer
 from stream.wire import Ping
 from train.data.topic import snapshot
 
-# The root command with this group alone, whatever is installed.
-APP = "from stream.services.scores.cli import app"
-ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
-SCORES = [sys.executable, "-c", ROOT]
 PINGS = 300
 API_TOKEN = "a-token-of-16-or-more"
 BAD_PING = b'{"entity_id":"1","ts":1490094006000,"lat":91,"lon":0}\n'
@@ -96,7 +91,7 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
         assert_secret(worker.log())
     forecasts = told("tail", "forecasts", "--from=earliest", "--no-follow", "--json", env=operator).splitlines()
     assert len(forecasts) == PINGS
-    known = {row["name"]: row["partitions"] for row in json.loads(told("topics", "--json", env=operator))}
+    known = {row["name"]: row["partitions"] for row in json.loads(told("dev", "topics", "--json", env=operator))}
     assert known[TOPICS.pings] == 2
     redis_url = f"--redis=rediss://verifier@127.0.0.1:{secured.redis_port}/0"
     how = (redis_url, f"--weights={weights}", "--numbers=close", "--delivery=exactly_once")
@@ -140,12 +135,12 @@ def test_an_atlas_is_counted_with_the_rights_that_the_page_lists_and_no_more(sec
     told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
     ours = settings(secured, "atlas", secret_file, REDIS=redis_url, ATLASES=str(tmp_path / "atlases"))
     for _ in range(2):  # the second finds what the first has left in Redis
-        told("atlas", "run", "--once", env=ours)
-    told("atlas", "run", "--once", "--anew", env=ours)
+        told("beside", "atlas", "--once", env=ours)
+    told("beside", "atlas", "--once", "--anew", env=ours)
     assert len(list((tmp_path / "atlases").iterdir())) == 1
     for other in ({"KAFKA_USER": "feeder"}, {"REDIS": redis_url.replace("atlas@", "verifier@")}):
         refused = pathcast(
-            "atlas", "run", "--once", env=environment(**ours | {f"PATHCAST_{k}": v for k, v in other.items()})
+            "beside", "atlas", "--once", env=environment(**ours | {f"PATHCAST_{k}": v for k, v in other.items()})
         )
         assert refused.returncode == 1
         assert b"Traceback" not in refused.stderr
@@ -157,10 +152,10 @@ def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secu
     secret_file = tmp_path / "password"
     told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
     ours = settings(secured, "archive", secret_file, ARCHIVE=str(tmp_path / "pings"), REDIS="", REDIS_PASSWORD="")
-    told("archive", "run", "--once", "--late=forever", "--retention=forever", env=ours)
-    days = json.loads(told("archive", "list", "--json", env=ours))
+    told("beside", "archive", "--once", "--late=forever", "--archive-retention=forever", env=ours)
+    days = json.loads(told("dev", "archive", "--days", "--json", env=ours))
     assert sum(day["pings"] for day in days) >= PINGS
-    refused = pathcast("archive", "run", "--once", env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"}))
+    refused = pathcast("beside", "archive", "--once", env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"}))
     assert refused.returncode == 1
     assert b"Traceback" not in refused.stderr
     assert b"SECURITY.md" in refused.stderr
@@ -176,17 +171,17 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
 
     def scores(user: str, *command: str) -> subprocess.CompletedProcess[str]:
         ours = settings(secured, user, secret_file)
-        program = [*SCORES, *command]
+        program = [*COMMAND, *command]
         return subprocess.run(
             program, env=environment(**ours), capture_output=True, text=True, timeout=PROMPT_S, check=False
         )
 
-    ran, shown = scores("scorer", "run", "--once"), scores("operator", "show", "--json")
+    ran, shown = scores("scorer", "beside", "scores", "--once"), scores("operator", "models", "scores", "--json")
     assert ran.returncode == 0, ran.stderr
     assert shown.returncode == 0, shown.stderr
     assert sum(row["n"] for row in json.loads(shown.stdout)["scores"] if row["model"] == "m1") > 100
     assert_secret(ran.stderr, ran.stdout, shown.stderr)
-    for refused in (scores("worker", "run", "--once"), scores("scorer", "show")):
+    for refused in (scores("worker", "beside", "scores", "--once"), scores("scorer", "models", "scores")):
         assert refused.returncode == 1
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr
@@ -227,7 +222,7 @@ def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured:
     how = {"program": MAP, "command": (), "listen": 0, "atlases": tmp_path, "source": "forecasts"}
     with Worker(tmp_path / "map.log", environment=environment(**ours), **how) as server:
         base = base_of(server)
-        status, said = worker_pages.ask(f"{base}/v1/search?q=shown", token=API_TOKEN)
+        status, said = worker_pages.ask(f"{base}/map/search?q=shown", token=API_TOKEN)
         assert (status, json.loads(said)) == (200, {"ids": ["shown"]})
         assert server.stop() == 0, server.log()
         assert "WARNING" not in server.log(), "it may ask all that it asks"
@@ -251,7 +246,7 @@ def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_mor
     weights = tmp_path / "tiny"
     save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), weights, "a card")
     ours = settings(secured, "refresher", secret_file, REGISTRY=str(tmp_path / "registry"), REDIS="", REDIS_PASSWORD="")
-    command = ("refresh", f"--init={weights}", "--steps=1", f"--dir={tmp_path / 'rounds'}")
+    command = ("train", "refresh", f"--init={weights}", "--steps=1", f"--dir={tmp_path / 'rounds'}")
     # The sample is of one hour, of which nothing is left to train on: all its rights but that to announce are used.
     ended = pathcast(*command, env=environment(**ours))
     assert ended.returncode == 1, ended.stderr.decode()
@@ -345,7 +340,7 @@ def test_a_worker_that_shows_a_certificate_is_who_that_says(
     with Worker(tmp_path / "log", weights=weights, session_timeout_s=6) as worker:
         worker.wait_until_ready()
         assert worker.stop() == 0
-    assert json.loads(told("topics", "--json", env=ours))
+    assert json.loads(told("dev", "topics", "--json", env=ours))
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["none", "of an unknown CA"])
@@ -485,8 +480,7 @@ def test_services_beside_the_workers_run_with_the_rights_that_the_page_lists_and
 
     def service(name: str, user: str) -> subprocess.CompletedProcess[str]:
         ours = settings(secured, user, secret_file, GROUP="", SCHEMA_REGISTRY=f"http://127.0.0.1:{ids.server_port}")
-        root = f"from stream.commands import main; from stream.services.{name}.cli import app; main.build = lambda: app"
-        program = [sys.executable, "-c", f"{root}; main.main()", "run", "--once"]
+        program = [*COMMAND, "beside", name, "--once"]
         return subprocess.run(
             program, env=environment(**ours), capture_output=True, text=True, timeout=PROMPT_S, check=False
         )

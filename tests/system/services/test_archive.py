@@ -12,17 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from bus_feed import create_topics
 from dead_members import bury
 from forked_process import ForkedProcess
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, environment, eventually, pathcast
-from service_pages import free_door, serves
+from service_pages import archive, free_door, serves
 from worker_pages import Scrape, readiness
 from worker_process import PATHCAST, Worker
 
-from stream.adapters.archived.catalog import files_of, opened
+from stream.adapters.archived.catalog import files_of, open_archive
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.recorded import recording
 from stream.config import failpoints
@@ -66,14 +67,14 @@ class Fleet:
         producer.close()
 
     def options(self, *more: object) -> list[str]:
-        return ["archive", "run", "--archive", str(self.archive), *self.servers, *map(str, more)]
+        return ["beside", "archive", "--archive", str(self.archive), *self.servers, *map(str, more)]
 
     def settings(self, **more: Any) -> ArchiveSettings:
         return ArchiveSettings(str(self.archive), self.kafka, self.prefix, f"{self.prefix}-archive", **more)
 
     def once(self, **more: Any) -> None:
         """In this process: one that is to die has its own, see `killed`."""
-        asyncio.run(member.serve(self.settings(once=True, **more), ()))
+        asyncio.run(archive(self.settings(once=True, **more)))
 
     @contextmanager
     def running(self, name: str, *more: object) -> Iterator[Worker]:
@@ -87,7 +88,7 @@ class Fleet:
             self.feed(150)
             ours = self.settings(rows=1_000, once=True)
             log = self.folder / f"{point}-{number}.log"
-            with ForkedProcess(log, member.serve, ours, (), kill_point=point) as victim:
+            with ForkedProcess(log, archive, ours, kill_point=point) as victim:
                 status = victim.wait()
                 assert status in (0, -signal.SIGKILL), victim.log()
             if status:
@@ -109,7 +110,7 @@ class Fleet:
     def rows(self) -> list[tuple[str, int, int, int]]:
         names = ("entity_id", "t", "partition", "offset")
         found: list[tuple[str, int, int, int]] = []
-        catalog = opened(self.archive)
+        catalog = open_archive(self.archive)
         for file in files_of(catalog.manifests()):
             for batch in read_batches(catalog.storage, file, names):
                 found += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
@@ -123,7 +124,7 @@ class Fleet:
         there = {str(path.relative_to(root)) for path in root.glob("day=*/*")} | {
             str(path.relative_to(root)) for path in root.glob("day=*/.*")
         }
-        named = {name for one in opened(self.archive).manifests().values() for name in one.names}
+        named = {name for one in open_archive(self.archive).manifests().values() for name in one.names}
         assert there <= named
         assert not list(root.glob("landed/.*"))
 
@@ -152,7 +153,7 @@ def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Flee
         fleet.once()
         print(f"killed at {point}")
         fleet.assert_whole()
-    shown = json.loads(pathcast("archive", "show", "--archive", fleet.archive, "--check", "--json").stdout)
+    shown = json.loads(pathcast("dev", "archive", "--archive", fleet.archive, "--check", "--json").stdout)
     assert shown["damaged"] == []
     left_out = sum(one["left_out"].get("invalid_json", 0) for one in shown["partitions"])
     assert left_out == len(fleet.sent[::100])
@@ -164,7 +165,7 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet) -> None:
     forgotten: list[str] = []
     for number, point in enumerate(POINTS_OF_FORGETTING):
         forgotten.append(f"bus-{number}")
-        command = ("archive", "forget", forgotten[-1], "--archive", fleet.archive)
+        command = ("forget", forgotten[-1], "--archive", fleet.archive, "--archive-only")
         died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
         assert died.returncode == -signal.SIGKILL, point
         fleet.feed(200)
@@ -176,14 +177,14 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet) -> None:
 
 
 def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
-    often = ("--every", "1s")
+    often = ("--archive-every", "1s")
     with fleet.running("a", *often) as a, fleet.running("b", *often) as b:
         a.wait_for("is ours", PATIENCE_S)
         b.wait_for("is ours", PATIENCE_S)
         for _ in range(5):
             fleet.feed(300)
             time.sleep(0.5)
-        told = pathcast("archive", "forget", "bus-3", "--archive", fleet.archive)
+        told = pathcast("forget", "bus-3", "--archive", fleet.archive, "--archive-only")
         assert told.returncode == 0, told.stderr.decode()
         a.kill()
         with fleet.running("c", *often) as c:
@@ -205,11 +206,11 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
     await asyncio.to_thread(fleet.feed, 600)
     settings = fleet.settings()
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
-    zombie = member.Runner(settings, catalog, member.consumer_of(settings))
+    zombie = member.Runner(settings, catalog, settings.reads.consumer())
     running = asyncio.create_task(zombie.run())
     assert await asyncio.to_thread(eventually, lambda: sum(one.owned.rows for one in zombie._held.values()) == 600)
     other = replace(fleet.settings(once=True), group=f"{fleet.prefix}-other")
-    await member.serve(other, ())  # of another group, as if Kafka had given it the partitions
+    await archive(other)  # of another group, as if Kafka had given it the partitions
     assert await asyncio.to_thread(fleet.landed) == sorted(fleet.sent)
     zombie.stop()
     await running
@@ -220,7 +221,7 @@ async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fle
     await asyncio.to_thread(fleet.feed, 600)
     settings = fleet.settings(every_s=0.5)
     base, door = free_door()
-    running = asyncio.create_task(member.serve(settings, (), door))
+    running = asyncio.create_task(archive(settings, door))
     began_s = time.time()
     assert await asyncio.to_thread(eventually, lambda: serves(base) and Scrape(base).sum("archive_pings_landed_total"))
     assert await asyncio.to_thread(eventually, lambda: Scrape(base).sum("archive_records_total") == 606)
@@ -242,22 +243,20 @@ async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fle
 async def test_a_disk_that_is_full_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from stream.services.archive import writing
-
     monkeypatch.setattr(group_member, "RETRY_S", 0.2)
-    write, tries = writing.write, []
+    write, tries = pq.write_table, []
 
-    def full(*arguments: Any) -> Any:
+    def full(*arguments: Any, **options: Any) -> None:
         tries.append(arguments)
         if len(tries) < 5:
             raise OSError(28, "No space left on device")
-        return write(*arguments)
+        write(*arguments, **options)
 
-    monkeypatch.setattr(writing, "write", full)
+    monkeypatch.setattr(pq, "write_table", full)
     await asyncio.to_thread(fleet.feed, 500)
     settings = fleet.settings(every_s=0.5)
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
-    runner = member.Runner(settings, catalog, member.consumer_of(settings))
+    runner = member.Runner(settings, catalog, settings.reads.consumer())
     running = asyncio.create_task(runner.run())
     assert await asyncio.to_thread(eventually, lambda: fleet.landed() == sorted(fleet.sent))
     runner.stop()
@@ -280,7 +279,7 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
         "archive": ("--data", f"archive:{fleet.archive}"),
     }.items():
         out = fleet.folder / f"{name}.atlas"
-        told = pathcast("atlas", "build", *source, "--out", out, "--min-entities", 1)
+        told = pathcast("train", "atlas", *source, "--out", out, "--min-entities", 1)
         assert told.returncode == 0, told.stderr.decode()
         atlases.append(out.read_bytes())
     assert atlases[0] == atlases[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import services_rig
 from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from pathcast_process import environment, eventually, pathcast
+from pathcast_process import COMMAND, environment, eventually, pathcast
 from services_rig import forecast, undisturbed
 from worker_process import Worker
 
@@ -25,9 +24,6 @@ from stream.up.embedded import free_port
 from stream.wire import Record, Topics
 from stream.wire.latest import loads_latest
 
-# The root command with this group alone, whatever is installed.
-ROOT = "from stream.commands import main; from stream.services.latest.cli import app; main.build = lambda: app"
-LATEST = [sys.executable, "-c", f"{ROOT}; main.main()"]
 PARTITIONS = 3
 EXPIRE_M = 45
 T0 = 1_700_000_000_000
@@ -57,7 +53,8 @@ class Feed:
 
     def member(self, name: str, *more: str, **env: str) -> Worker:
         options = (
-            "run",
+            "beside",
+            "latest",
             "--bootstrap",
             self.kafka,
             "--prefix",
@@ -68,7 +65,7 @@ class Feed:
             "5",
         )
         return Worker(
-            self.folder / f"{name}.log", program=LATEST, command=(*options, *more), environment=environment(**env)
+            self.folder / f"{name}.log", program=COMMAND, command=(*options, *more), environment=environment(**env)
         )
 
     def values(self) -> dict[int, dict[str, bytes]]:
@@ -122,7 +119,7 @@ def test_tombstones_topic_and_metrics_are_as_stated(feed: Feed) -> None:
         asked = ConfigResource(ConfigResourceType.TOPIC, feed.topics.latest, {"cleanup.policy": None})
         described = client.describe_configs([asked], config_filter="all")["topic"][feed.topics.latest]
     assert described["cleanup.policy"]["value"] == "compact"
-    shown = json.loads(pathcast("topics", "--json", "--bootstrap", feed.kafka, "--prefix", feed.prefix).stdout)
+    shown = json.loads(pathcast("dev", "topics", "--json", "--bootstrap", feed.kafka, "--prefix", feed.prefix).stdout)
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.latest] == PARTITIONS
 
 

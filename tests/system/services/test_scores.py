@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,23 +20,20 @@ from aiokafka.errors import KafkaTimeoutError
 from dead_members import bury
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from member_kinds import without_copies
-from pathcast_process import environment, pathcast
+from pathcast_process import COMMAND, environment, pathcast
 from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
+from stream.members.running import serve
 from stream.services.scores import member
 from stream.services.scores.owned import CommitMetadata, Owned
 from stream.services.scores.settings import ScoreSettings
 from stream.up.embedded import free_port
 from stream.wire import Record, Score, Topics, dumps_scored, loads_scored
 
-# The root command with this group alone, whatever is installed.
-APP = "from stream.services.scores.cli import app"
-ROOT = f"from stream.commands import main; {APP}; main.build = lambda: app; main.main()"
-SCORES = [sys.executable, "-c", ROOT]
 PARTITIONS = 3
 
 
@@ -76,8 +72,8 @@ class Feed:
         return found
 
     def member(self, name: str, *more: str, **env: str) -> Worker:
-        options = ("run", "--bootstrap", self.kafka, "--prefix", self.prefix, *more)
-        return Worker(self.folder / f"{name}.log", program=SCORES, command=options, environment=environment(**env))
+        options = ("beside", "scores", "--bootstrap", self.kafka, "--prefix", self.prefix, *more)
+        return Worker(self.folder / f"{name}.log", program=COMMAND, command=options, environment=environment(**env))
 
     def wait_until_scored(self, *members: Worker) -> None:
         check = partial(assert_all_live, *members)
@@ -128,7 +124,7 @@ def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     assert "median m" in table
     assert "m2" in table
     assert len(table.splitlines()) >= 9
-    shown = json.loads(pathcast("topics", "--json", *servers).stdout)
+    shown = json.loads(pathcast("dev", "topics", "--json", *servers).stdout)
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.scores] == PARTITIONS
 
 
@@ -172,7 +168,7 @@ async def test_scores_that_kafka_did_not_acknowledge_are_published_again(
     monkeypatch.setattr(Publisher, "publish", away_once)
     monkeypatch.setattr(member, "RETRY_S", 0.2)
     monkeypatch.setattr(member, "COMMIT_S", 5.0)  # all is read before the first is published
-    await member.serve(replace(feed.settings, once=True), (), None)
+    await serve([member.service(replace(feed.settings, once=True))], stopped_by=())
     assert tries > 1
     assert "taken over again" in caplog.text
     assert await asyncio.to_thread(feed.published) == (await asyncio.to_thread(feed.undisturbed))[0]
@@ -180,7 +176,7 @@ async def test_scores_that_kafka_did_not_acknowledge_are_published_again(
 
 def _ran(*arguments: str) -> str:
     done = subprocess.run(
-        [*SCORES, *arguments], capture_output=True, text=True, timeout=120, env=environment(), check=False
+        [*COMMAND, "scores", *arguments], capture_output=True, text=True, timeout=120, env=environment(), check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

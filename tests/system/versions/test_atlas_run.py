@@ -1,4 +1,4 @@
-"""`pathcast atlas run` against real servers: what it counts is what the log has, also after a kill."""
+"""`pathcast beside atlas` against real servers: what it counts is what the log has, also after a kill."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
-from stream.atlas.counting.member import consumer_of
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka import admin
+from stream.members.running import serve
 from stream.store.days_store import DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.ledger import Ledger
@@ -35,7 +35,7 @@ from stream.wire import Topics, VersionRecord, dumps
 PARTITIONS = 3
 PINGS = 6_724  # in the sample
 NEVER_D = 20_000  # no version comes by itself: the next multiple of it is in 2079
-NEVER = ("--every", f"{NEVER_D}d")
+NEVER = ("--atlas-every", f"{NEVER_D}d")
 
 
 class Fleet:
@@ -56,7 +56,7 @@ class Fleet:
     def built(self) -> bytes:
         """The atlas of the log."""
         out = self.folder / "built.atlas"
-        told = pathcast("atlas", "build", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
+        told = pathcast("train", "atlas", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
         assert told.returncode == 0, told.stderr
         return out.read_bytes()
 
@@ -67,7 +67,7 @@ class Fleet:
 
     def options(self, *more: object) -> list[str]:
         given = ("--atlases", self.atlases, "--redis", self.redis_url, *self.servers, *more)
-        return ["atlas", "run", *map(str, given)]
+        return ["beside", "atlas", *map(str, given)]
 
     def once(self, *more: object) -> str:
         """Counts up to the end, and returns the version that was made."""
@@ -128,7 +128,7 @@ def test_a_version_is_that_of_the_log_although_its_maker_was_killed(fleet: Fleet
 
 def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fleet: Fleet) -> None:
     fleet.feed(0, 3_000)
-    with fleet.running("a", "--every", "5s") as a, fleet.running("b", "--every", "5s") as b:
+    with fleet.running("a", "--atlas-every", "5s") as a, fleet.running("b", "--atlas-every", "5s") as b:
         for one in (a, b):
             one.wait_for("is ours", PATIENCE_S)
         assert eventually(lambda: " version " in a.log() + b.log())
@@ -153,7 +153,7 @@ async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_
 ) -> None:
     monkeypatch.setattr(member, "WRITE_S", 0.2)
     settings = fleet.settings(every_s=1.0)
-    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
+    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), settings.reads.consumer()
     runner = member.Runner(settings, store, consumer)
     running = asyncio.create_task(runner.run())
     with redis.Redis.from_url(fleet.redis_url) as client:
@@ -189,7 +189,7 @@ async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is
     async with Announcer.opened(fleet.kafka, fleet.topics) as announcer:
         await announcer._publish({left.key: dumps(left)})
     settings = fleet.settings(every_s=NEVER_D * 86_400.0)
-    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
+    store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), settings.reads.consumer()
     runner = member.Runner(settings, store, consumer)
     running = asyncio.create_task(runner.run())
     served = await asyncio.to_thread(eventually, lambda: [one.version for one in fleet.ledger().serving] == ["0" * 16])
@@ -215,7 +215,7 @@ async def test_its_pages_say_which_version_serves_and_how_far_behind_it_is(fleet
     await asyncio.to_thread(fleet.feed, 0, 2_000)
     base, door = free_door()
     began_s = time.time()
-    running = asyncio.create_task(member.serve(fleet.settings(every_s=1.0), (), door))
+    running = asyncio.create_task(serve([member.service(fleet.settings(every_s=1.0))], door, ()))
     assert await asyncio.to_thread(eventually, lambda: serves(base) and Scrape(base).sum("atlas_versions_total"))
     made = "atlas_version_pings"
     assert await asyncio.to_thread(eventually, lambda: Scrape(base).sum(made) == 2_000)
@@ -251,5 +251,5 @@ def test_the_versions_are_listed_and_compared(fleet: Fleet) -> None:
     first = fleet.once()
     fleet.feed(4_000, PINGS)
     last = fleet.once()
-    listed = json.loads(pathcast("atlas", "list", "--atlases", fleet.atlases, "--json").stdout)
+    listed = json.loads(pathcast("models", "atlas", "--atlases", fleet.atlases, "--json").stdout)
     assert [(one["version"], one["contains"]["pings"]) for one in listed] == [(first, 4_000), (last, PINGS)]

@@ -84,7 +84,7 @@ def test_a_refresh_of_undertrained_weights_is_tried_promoted_and_nearer(
     assert {one.model.version for one in found} == {old.version, new.version}
     last = {one.src.partition: one for one in sorted(found, key=lambda one: one.src.offset)}
     assert {one.model.version for one in last.values()} == {new.version}
-    assert weights.told("scores", "run", "--once").returncode == 0
+    assert weights.told("beside", "scores", "--once").returncode == 0
     scores = [one for one in read(scene.kafka, scene.prefix, PLAIN_KAFKA, None) if isinstance(one, Score)]
     ours, theirs = ([one for one in scores if one.model.version == each] for each in (new.version, old.version))
     nearer = [one.horizon for one in changes(ours, theirs) if one.log_ratio.high is not None and one.log_ratio.high < 0]

@@ -1,4 +1,4 @@
-"""`pathcast refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
+"""`pathcast train refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_pat
     refresh_rig.feed(rig, old_ms=5 * 86_400_000)
     where, now_ms = pings.Where(rig.topics.pings, rig.kafka), service.time.time_ns() // 1_000_000
     landed = subprocess.run(
-        [sys.executable, "-c", "from stream.commands.main import main; main()", "archive", "run", "--once"],
+        [sys.executable, "-c", "from stream.commands.main import main; main()", "beside", "archive", "--once"],
         env=environment(
             PATHCAST_BOOTSTRAP=rig.kafka, PATHCAST_PREFIX=rig.prefix, PATHCAST_ARCHIVE=str(tmp_path / "archive")
         ),

@@ -17,10 +17,9 @@ from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_
 from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import from_pretrained, save_pretrained
 from train.calibration.calibrate import FEW_REPORTED, FORECASTS, WIDER, Held, LeftOut, calibrate, fit_quantile
-from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
+from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals, thinned
 from train.data.anchors import find
 from train.data.cutting import EVALUATION
-from train.data.resampling import thinned
 from train.evaluation.forecasts import Sample, judge_forecasts
 
 TINY = ModelConfig(d=16, heads=2, window=16)

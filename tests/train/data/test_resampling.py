@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from train_worlds import MakeCorpus, track
 
+from train.calibration.residuals import thinned
 from train.data.cutting import EVALUATION
-from train.data.resampling import thinned
 
 
 def test_a_thinned_ping_tells_what_the_full_track_knew_then(make_corpus: MakeCorpus) -> None:

@@ -22,7 +22,7 @@ from train.data.corpus import load
 from train.evaluation.forecasts import judge_forecasts, open_samples
 from train.experiments import cli
 from train.experiments.lab import full_pass as ex
-from train.experiments.lab import inversion, seeds
+from train.experiments.lab import inversion
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Table
 from train.experiments.questions import autoencoder, overfit, positions, targets
@@ -74,7 +74,9 @@ def test_the_command_writes_a_report_that_names_it(lab: Lab, tmp_path: Path, mon
     torch.set_num_threads(before)
     assert result.exit_code == 0, result.output
     facts = json.loads((out / "autoencoder.json").read_text())
-    assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
+    assert facts["command"] == "pathcast train experiment autoencoder --data town.parquet away.parquet " + " ".join(
+        options
+    )
     assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
 
@@ -101,7 +103,9 @@ def test_the_command_takes_what_train_and_evaluate_take(
     result = experiment(lab, out, "overfit", "--data", f"tdrive:{taxis}", str(theirs), "--columns", columns)
     assert result.exit_code == 0, result.output
     assert seen == [(["tdrive:release", "theirs.csv"], [2, 1])]
-    command = "`pathcast experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    command = (
+        "`pathcast train experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    )
     assert command in (out / "overfit.md").read_text()
     result = experiment(lab, out, "overfit", "--data", "nonsense:file")
     assert result.exit_code == 2
@@ -158,10 +162,10 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
 
 def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
     lucky = {"a": [100.0, 50.0], "b": [110.0, 55.0], "c": [120.0, 60.0]}
-    assert seeds.noise(lucky) < 1e-9
-    assert seeds.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
+    assert ex.noise(lucky) < 1e-9
+    assert ex.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
     with pytest.raises(ValueError, match="two seeds"):
-        seeds.noise({"a": [1.0], "b": [2.0]})
+        ex.noise({"a": [1.0], "b": [2.0]})
 
 
 def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
@@ -176,17 +180,17 @@ def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
 def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:
     """One of two variants is off by d in one of two seeds: one degree of freedom, of whose t 12.71 is the point."""
     two = {"a": [1.0, 1.0], "b": [1.0, np.exp(0.01)]}
-    assert seeds.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
+    assert ex.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
     three = two | {"c": [1.0, 1.0]}
-    assert seeds.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
+    assert ex.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
 
 
 def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
     clear = {"a": [100.0, 101.0], "b": [150.0, 151.0], "c": [150.0, 150.0]}
-    assert seeds.compare(clear, "a", "b") == "33.2 % better than b"
-    assert seeds.compare(clear, "b", "a") == "49.8 % worse than a"
-    assert "within the seed noise" in seeds.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
-    assert seeds.best(clear) == "a"
+    assert ex.compare(clear, "a", "b") == "33.2 % better than b"
+    assert ex.compare(clear, "b", "a") == "49.8 % worse than a"
+    assert "within the seed noise" in ex.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
+    assert ex.best(clear) == "a"
 
 
 def test_the_features_of_a_ping_give_it_back(lab: Lab) -> None:

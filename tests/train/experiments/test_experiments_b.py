@@ -19,9 +19,8 @@ from train.data.splits import split
 from train.evaluation.forecasts import judge_forecasts, open_samples
 from train.experiments.lab import cell_model, windows
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.paths import PathScore
 from train.experiments.questions import masking, patching, regions, transfer
-from train.experiments.questions.masking import ALL, NEXT, SHARE
+from train.experiments.questions.masking import ALL, NEXT, SHARE, PathScore
 from train.experiments.questions.transfer import Against, Compared
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)

@@ -326,7 +326,7 @@ def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path
     assert "no worker will serve these weights" in result.stderr
     refused = train(tmp_path, data, "--set", "cells=50")
     assert refused.exit_code == 1
-    assert "only `pathcast experiment regions` trains such a model" in str(refused.exception)
+    assert "only `pathcast train experiment regions` trains such a model" in str(refused.exception)
 
 
 def test_ranks_do_not_read_a_live_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from fit_worlds import BATCH, TINY, circling, options
 
 from model.kinematics import motion, queries
 from model.kinematics.queries import Question
-from model.network.network import Network, asked, build
+from model.network.network import Network, build, to_tensors
 from train.batches.batches import Batch, Batches
 from train.fit import loss as objective
 from train.fit.loss import Counts, Losses
@@ -105,7 +105,9 @@ def test_a_gap_is_asked_of_the_token_that_ends_it() -> None:
             chosen = [part[row : row + 1, gap : gap + 1] for part in (*batch.gap, batch.gap_chord_en)]
             place = [part[row : row + 1, gap : gap + 1] for part in (batch.gap_lat_deg, batch.gap_lon_deg)]
             *fields, chord_en = chosen
-            mean_en = network.fill(hidden, asked(Question(*fields), torch.float32), chord_en, *place).mean_en.numpy()
+            mean_en = network.fill(
+                hidden, to_tensors(Question(*fields), torch.float32), chord_en, *place
+            ).mean_en.numpy()
             lost = float(objective.measure(network, batch._replace(gap_mask=only)).gap_m)
         off = np.hypot(*np.moveaxis(mean_en[0, 0] - batch.gap_en[row, gap], -1, 0))
         assert lost == pytest.approx(off[only[row, gap]].mean(), rel=1e-3)

@@ -15,7 +15,7 @@ from train_worlds import MakeCorpus, lively, together, track
 
 from model.api import Predictor
 from model.kinematics.geo import F64
-from model.network.checkpoint import save_pretrained, served
+from model.network.checkpoint import save_pretrained, to_parameters
 from model.network.places import UNUSED
 from train.batches.options import FitOptions
 from train.fit import run_state, trainer
@@ -53,12 +53,12 @@ def test_before_the_first_step_forecasts_are_those_of_the_weights_it_goes_on_fro
     places = run.network.trunk.places
     assert places is not None
     assert (places.keys != UNUSED).sum() > 50  # there is a map, and it knows where the circles are
-    new = Predictor(served(run.network.eval()), name="new", precision="float32")
+    new = Predictor(to_parameters(run.network.eval()), name="new", precision="float32")
     assert np.array_equal(asked(new, HERE), asked(Predictor.load(weights, precision="float32"), HERE))
 
 
 def change(weights: str, network: torch.nn.Module, lat_deg: float) -> float:
-    now = Predictor(served(network), name="now", precision="float32")  # type: ignore[arg-type]
+    now = Predictor(to_parameters(network), name="now", precision="float32")  # type: ignore[arg-type]
     return float(np.abs(asked(now, lat_deg) - asked(Predictor.load(weights, precision="float32"), lat_deg)).mean())
 
 

@@ -19,7 +19,7 @@ from model.network.network import Network, build
 from model.parameters.reading import WeightsError
 from stream.adapters.sources import Source, parse
 from train.fit.trainer import Tick
-from train.refresh import golden, run, statement
+from train.refresh import elsewhere, run, statement
 from train.refresh.decision import Decision, Rules
 from train.refresh.run import Options, Watch, refresh
 
@@ -34,8 +34,8 @@ class Crash(Exception):
 
 @pytest.fixture(autouse=True)
 def small_golden_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "TOWNS_ENTITIES", 4)
-    monkeypatch.setattr(golden, "MOST_ANCHORS", 500)
+    monkeypatch.setattr(elsewhere, "GOLDEN_ENTITIES", 4)
+    monkeypatch.setattr(elsewhere, "MOST_ANCHORS", 500)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def options(tmp_path: Path, champion: str) -> Options:
 
 
 def command(steps: int) -> str:
-    return f"pathcast refresh --steps {steps}"
+    return f"pathcast train refresh --steps {steps}"
 
 
 def changed(weights: Path, out: Path, change: Callable[[Network], None]) -> Path:
@@ -105,7 +105,7 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     assert said is not None
     assert [one.file for one in said.files] == ["block.parquet"]
     assert said.files[0].to_ms < kept["hours"][0]["from_ms"]
-    assert "pathcast refresh --steps 200" in (options.out / "README.md").read_text()
+    assert "pathcast train refresh --steps 200" in (options.out / "README.md").read_text()
 
     # each sabotage of them is refused for its own reason
     def refused(name: str, change: Callable[[Network], None]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.api import Predictor
 from model.config import ModelConfig
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from stream.adapters.sources import Source
 from train.batches.options import BatchOptions, FitOptions
@@ -129,7 +129,7 @@ class Lab:
 
     def judge(self, trained: Trained, sample: Sample) -> dict[str, Any]:
         """`train.evaluation.forecasts.judge_forecasts` for weights that can be served."""
-        return judge_forecasts(sample, Predictor(served(trained.network), name=trained.name))
+        return judge_forecasts(sample, Predictor(to_parameters(trained.network), name=trained.name))
 
 
 def check_moves(corpus: Corpus, what: str) -> None:

@@ -78,7 +78,7 @@ def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F6
     """Forecasts dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
     at_en = queries.from_origin(fixes, net.config)
     physics = queries.forecast(kin, dt_s, net.config, at_en, context=features.context(fixes))
-    asked = network.asked(physics, torch.float64)
+    asked = network.to_tensors(physics, torch.float64)
     return combine(net.forecast(hidden, asked.features), asked)
 
 

@@ -165,7 +165,7 @@ def microseconds(networks: Sequence[Network]) -> list[float]:
 
 def kv_bytes(config: ModelConfig) -> float:
     """Returns the bytes of keys and values in float32 per remembered ping."""
-    return config.blocks * 2 * config.kv_dim * 4 / config.patch
+    return config.blocks * 2 * config.head_dim * 4 / config.patch
 
 
 def conclude(rows: Sequence[Row]) -> str:

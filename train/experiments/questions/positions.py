@@ -15,8 +15,7 @@ from train.batches.options import BatchOptions
 from train.data import anchors as anchoring
 from train.data.corpus import Corpus
 from train.experiments.lab import full_pass as ex
-from train.experiments.lab import seeds
-from train.experiments.lab.full_pass import Exam, Marks
+from train.experiments.lab.full_pass import Exam, Marks, Scores
 from train.experiments.lab.lab import SHORT, Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, cells
 
@@ -80,11 +79,11 @@ def relative(by_index: Mapping[str, list[list[float]]]) -> dict[str, list[float]
     return {kind: (row / mean["none"]).tolist() for kind, row in mean.items()}
 
 
-def conclude(scores: seeds.Scores, ratio: Mapping[str, list[float]]) -> str:
+def conclude(scores: Scores, ratio: Mapping[str, list[float]]) -> str:
     """Two sentences: which encoding is best, and what happens at indices that were never trained."""
-    best = seeds.best(scores)
+    best = ex.best(scores)
     if best == "none":
-        second = min((kind for kind in scores if kind != "none"), key=lambda kind: seeds.mean(scores[kind]))
+        second = min((kind for kind in scores if kind != "none"), key=lambda kind: ex.mean(scores[kind]))
         first = (
             f"No encoding beats displacements and intervals alone: the best, {second}, is {_against(scores, second)}."
         )
@@ -102,8 +101,8 @@ def conclude(scores: seeds.Scores, ratio: Mapping[str, list[float]]) -> str:
     return f"{first} {second_sentence}"
 
 
-def _against(scores: seeds.Scores, kind: str) -> str:
-    return seeds.compare(scores, kind, "none")
+def _against(scores: Scores, kind: str) -> str:
+    return ex.compare(scores, kind, "none")
 
 
 def _percent(share: float) -> str:
@@ -152,9 +151,7 @@ def _in_bin(marks: Marks, long: Exam, pair: Bin) -> float:
     return marks.mean_m((long.token >= pair[0]) & (long.token < pair[1]))[COLUMN]
 
 
-def _errors(
-    physics: Mapping[str, list[float]], marks: Mapping[str, list[dict[str, Marks]]], scores: seeds.Scores
-) -> Table:
+def _errors(physics: Mapping[str, list[float]], marks: Mapping[str, list[dict[str, Marks]]], scores: Scores) -> Table:
     names = tuple(physics)
     mean = {(name, kind): np.mean([m[name].mean_m() for m in marks[kind]], axis=0) for name in names for kind in KINDS}
     rows: list[tuple[object, ...]] = [

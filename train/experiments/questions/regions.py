@@ -20,8 +20,7 @@ from train.data.corpus import Corpus, load
 from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation.metrics import mahalanobis2
-from train.experiments.lab.cell_model import PLACED, learn, shares
-from train.experiments.lab.h3_cells import Vocabulary, expected, median, require, within
+from train.experiments.lab.cell_model import PLACED, Vocabulary, expected, learn, median, require, shares, within
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, cells
 from train.experiments.lab.windows import Windows, error_m, forecast, place, windows

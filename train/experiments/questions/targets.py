@@ -13,7 +13,6 @@ from model.kinematics.geo import haversine_m
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus
 from train.experiments.lab import full_pass as ex
-from train.experiments.lab import seeds
 from train.experiments.lab.full_pass import Exam
 from train.experiments.lab.lab import SHORT, Lab, Trained
 from train.experiments.lab.report import Finding, Line, Picture, Table, cells
@@ -100,10 +99,10 @@ def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) ->
     far = int(np.flatnonzero(~np.isnan(found[delta][0].test_m))[-1])  # the farthest that any track reaches
     far_m = [_mean([one.test_m[far] for one in found[name]]) for name in FAIR]
     reached = steps_to(found)
-    best = seeds.best(even)
-    end = "none does better than delta" if best == delta else f"{best} is {seeds.compare(even, best, delta)}"
+    best = ex.best(even)
+    end = "none does better than delta" if best == delta else f"{best} is {ex.compare(even, best, delta)}"
     first = (
-        f"With the same inputs, delta targets are {seeds.compare(even, delta, absolute)} over the horizons, and the "
+        f"With the same inputs, delta targets are {ex.compare(even, delta, absolute)} over the horizons, and the "
         f"loss varies by {shaky[1]:.1f} % from step to step against {shaky[0]:.1f} % with absolute ones."
     )
     second = (

@@ -74,7 +74,7 @@ QUESTION = (
 )
 METHOD = (
     "Each region's file is left out in turn; the training tracks of all other files, and invented ones of towns that "
-    "are nowhere (`pathcast synth`), teach two models of the reference size, the same steps each: one that sees "
+    "are nowhere (`pathcast train synth`), teach two models of the reference size, the same steps each: one that sees "
     "displacements only (normalised), turned, mirrored, stretched and bent at random, and one that also sees latitude "
     "and longitude as Fourier features at eight scales (absolute), whose rows keep their place, but for the invented "
     "ones, which have none. So the two differ in more than coordinates: only the first is turned, mirrored, stretched "

@@ -94,5 +94,5 @@ def stated(statement: Statement | None) -> dict[str, Any]:
 
 
 def refreshed(manifest: Manifest) -> bool:
-    """Returns whether `pathcast refresh` has published this version: what people published, it never deletes."""
+    """Returns whether `pathcast train refresh` has published this version: what people published, it never deletes."""
     return TRAINED_ON in manifest.metrics

@@ -1,4 +1,4 @@
-"""The live part of `pathcast refresh`. Heavy imports wait for the call."""
+"""The live part of `pathcast train refresh`. Heavy imports wait for the call."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from train.refresh.decision import ALL
 from train.refresh.live.champion import Live, stated
 from train.refresh.live.rounds import Ended, Round
 
-BY: Final = "pathcast refresh"
+BY: Final = "pathcast refresh"  # as registries have it since 0.2.0
 REAL_WINDOWS: Final = 4  # of the newest tracks, beside the invented ones
 
 

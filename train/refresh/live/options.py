@@ -1,4 +1,4 @@
-"""The options of `pathcast refresh --dir`, and which of them go together."""
+"""The options of `pathcast train refresh --dir`, and which of them go together."""
 
 from __future__ import annotations
 

@@ -206,11 +206,13 @@ def command(live: Live, round: Round, steps: int) -> str:
     """Returns the command that makes the same weights of the same pings, of which the manifest has a hash."""
     options = live.options
     how = ["--init", round.started.champion, "--steps", str(steps), "--seed", str(options.seed)]
-    return shlex.join(["pathcast", "refresh", "--data", round.pings.name, *how, "--places", str(options.places)])
+    return shlex.join(
+        ["pathcast", "train", "refresh", "--data", round.pings.name, *how, "--places", str(options.places)]
+    )
 
 
 def clear(live: Live) -> None:
-    """Deletes old versions that `pathcast refresh` has published, and of which nothing recent says anything."""
+    """Deletes old versions that `pathcast train refresh` has published, and of which nothing recent says anything."""
     mine = [one for one in live.registry.manifests("weights") if champion.refreshed(one)]
     if len(mine) <= live.keep.newest:
         return

@@ -21,30 +21,31 @@ entry here, and its switch in values.yaml.
                         (ternary (list (printf "--registry=%s" $registry)) list (ne $registry "")) }}
 atlas:
   image: worker
-  args: [atlas, run, --atlases=/var/lib/pathcast/atlases, --metrics=0.0.0.0:9496]
+  args: [beside, atlas, --atlases=/var/lib/pathcast/atlases, --metrics=0.0.0.0:9496]
   redis: true
   claims: {atlases: true}
   pages: 9496
   single: true
 archive:
   image: tools
-  args: [archive, run, {{ printf "--archive=%s" $archive | quote }}, --metrics=0.0.0.0:9497]
+  args: [beside, archive, {{ printf "--archive=%s" $archive | quote }}, --metrics=0.0.0.0:9497]
   claims: {archive: true}
   pages: 9497
   single: true
 scores:
   image: tools
-  args: [scores, run, --metrics=0.0.0.0:9464]
+  args: [beside, scores, --metrics=0.0.0.0:9464]
   pages: 9464
 guard:
   image: worker
-  args: [models, guard, {{ printf "--registry=%s" $registry | quote }}, --metrics=0.0.0.0:9498]
+  args: [beside, guard, {{ printf "--registry=%s" $registry | quote }}, --metrics=0.0.0.0:9498]
   claims: {registry: true}
   pages: 9498
   single: true
 refresh:
   image: trainer
   args:
+    - train
     - refresh
     - {{ printf "--every=%s" .Values.parts.refresh.every | quote }}
     - {{ printf "--since=%s" .Values.parts.refresh.since | quote }}
@@ -59,13 +60,13 @@ refresh:
   single: true
 latest:
   image: worker
-  args: [latest, run, --metrics=0.0.0.0:9464]
+  args: [beside, latest, --metrics=0.0.0.0:9464]
   pages: 9464
 arrivals:
   image: worker
   args:
+    - beside
     - arrivals
-    - run
     - --metrics=0.0.0.0:9464
     {{- with .Values.parts.arrivals.history }}
     - {{ printf "--history=%s" . | quote }}
@@ -73,7 +74,7 @@ arrivals:
   pages: 9464
 avro:
   image: tools
-  args: [avro, run, --metrics=0.0.0.0:9464]
+  args: [beside, avro, --metrics=0.0.0.0:9464]
   pages: 9464
   schemas: true
 serve:

@@ -1,7 +1,7 @@
 """What `--history` names, and how it is read.
 
 topic, topic:NAME          the pings that the pings topic, or another one, still has
-DIR                        an archive (`pathcast archive run`), or a folder that will have one
+DIR                        an archive (`pathcast beside archive`), or a folder that will have one
 archive:DIR_OR_URL?since=  the same, with a span of days
 [FORMAT:]PATH              a recording
 """

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from engine_rig import SETTINGS, T0
+from prometheus_client import generate_latest
 
 from model.api import Predictor
 from stream.api.asking.asker import Asker
@@ -19,17 +20,15 @@ from stream.api.asking.states import States
 from stream.api.asking.tracks import Tracks
 from stream.api.events import Problem
 from stream.api.handlers import Handlers
-from stream.api.http.application import Gate, application
+from stream.api.http.application import Gate
 from stream.api.http.problems import PREFIX
+from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
-from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
+from stream.api.options import ServerOptions
 from stream.config.http_access import Address
 from stream.http.access import Access
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.http.server import Listening
 from stream.store.base import Partition, Store
 from stream.wire import Outgoing
 
@@ -119,10 +118,13 @@ class Served:
     """A server, and a client of it."""
 
     def __init__(
-        self, base: str, client: aiohttp.ClientSession, gate: Gate, handlers: Handlers, listening: Listening
+        self, base: str, client: aiohttp.ClientSession, gate: Gate, server: Server, asker: Asker, newest: Newest
     ) -> None:
         self.base, self.client = base, client
-        self.gate, self.handlers, self.listening = gate, handlers, listening
+        self.gate, self.server, self.asker, self.newest = gate, server, asker, newest
+
+    def metrics(self) -> bytes:
+        return generate_latest(self.server.registry)
 
     async def get(self, path: str, **more: Any) -> tuple[int, Any]:
         async with self.client.get(self.base + path, **more) as said:
@@ -151,21 +153,18 @@ async def served(
     async def reasons() -> Sequence[str]:
         return why
 
-    metrics = Metrics()
-    filler = Tracks(tracks)
-    tickets = Tickets()
-    connections = Connections(most_connections)
-    gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics, tickets)
-    streams = OpenStreams(most_streams, metrics, gate.client)
-    handlers = Handlers(asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, streams=streams)
-    listening = Listening(application(handlers.by_operation, gate), connections)
-    address = await listening.start(Address("127.0.0.1", 0))
+    filler, at = Tracks(tracks), Address("127.0.0.1", 0)
+    server = Server(ServerOptions(at, rate_per_s, burst, behind_proxy, most_connections, most_streams))
+    server.id = SERVER_ID
+    gate = server.gate(access=Access(token, origins), metrics=Metrics(server.registry), tickets=Tickets())
+    server.add(Handlers(asker, filler, newest, server, gate).pages, reasons)
+    address = await server.start()
     try:
         async with running(asker), aiohttp.ClientSession() as client:
-            yield Served(f"http://{address}", client, gate, handlers, listening)
-            await handlers.close()
+            yield Served(f"http://{address}", client, gate, server, asker, newest)
+            await server.streams.close()
     finally:
-        await listening.stop()
+        await server.stop()
         filler.close()
 
 

@@ -10,18 +10,16 @@ from types import ModuleType
 from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
-from stream.atlas.counting.pages import Pages as AtlasPages
+from stream.api.map import metrics as live_map
+from stream.atlas.counting.pages import ROWS as OF_ATLAS
 from stream.http.rounds import RoundPages, Rounds
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-from stream.map import metrics as live_map
-from stream.services.archive.pages import Pages as ArchivePages
-from stream.services.archive.pages import Standing
-from stream.services.plan import Place
-from stream.services.running import Pages as ServicePages
-from stream.services.scores.pages import Pages as ScorePages
-from stream.services.scores.pages import Place as ScorePlace
+from stream.members.pages import MemberPages
+from stream.services.archive.pages import ROWS as OF_ARCHIVE
+from stream.services.member import ROWS as OF_SERVICES
+from stream.services.scores.pages import ROWS as OF_SCORES
 from stream.services.scores.sums import Sums
 from stream.wire import Topics
 from stream.worker.monitor import metrics as worker
@@ -37,12 +35,11 @@ def names() -> set[str]:
 
 
 def _collected() -> Iterator[Metric]:
-    yield from ScorePages(NoScorer()).collect()
     yield from IngestPages(Sink("127.0.0.1:1", Topics.of(), "x"), Source("x")).collect()
     for name in SERVICES:
-        yield from ServicePages(name, NoService()).collect()
-    yield from ArchivePages(NoArchive()).collect()
-    yield from AtlasPages(NoCounter()).collect()
+        yield from MemberPages(name, Nobody(), OF_SERVICES).collect()
+    for name, rows in {"scores": OF_SCORES, "archive": OF_ARCHIVE, "atlas": OF_ATLAS}.items():
+        yield from MemberPages(name, Nobody(), rows).collect()
     for name in IN_ROUNDS:
         yield from RoundPages(Rounds(name, 60.0, (), hang_s=60.0)).collect()
 
@@ -64,43 +61,17 @@ def _histogram(name: str) -> set[str]:
     return {f"{name}_{part}" for part in ("bucket", "sum", "count")}
 
 
-class NoScorer:
-    """A scorer without partitions."""
+class Nobody:
+    """A member of any service, without partitions."""
 
-    shortened = 0
+    read = published = landed = failures = shortened = 0
+    announced = None
     sums = Sums()
-    joined = True
 
-    def places(self) -> dict[int, ScorePlace]:
-        return {}
-
-
-class NoService:
-    """A service without partitions."""
-
-    read = published = failures = shortened = 0
-    joined = True
+    def hindrances(self) -> list[str]:
+        return []
 
     def lags(self) -> dict[int, int | None]:
         return {}
 
-    def places(self) -> dict[int, Place]:
-        return {}
-
-
-class NoArchive(NoService):
-    """A member of an archive without partitions."""
-
-    landed = 0
-
-    def standings(self) -> dict[int, Standing]:
-        return {}
-
-
-class NoCounter(NoService):
-    """A member that counts for an atlas without partitions."""
-
-    announced = None
-
-    def waiting(self) -> dict[int, int]:
-        return {}
+    outcomes = standings = places = waiting = lags

@@ -48,7 +48,7 @@ Row = dict[str, str]
 
 
 def member(log: Path, kafka: str, prefix: str, *more: str, **env: str) -> Worker:
-    options = ("arrivals", "run", "--bootstrap", kafka, "--prefix", prefix, *more)
+    options = ("beside", "arrivals", "--bootstrap", kafka, "--prefix", prefix, *more)
     return Worker(log, program=COMMAND, command=options, environment=environment(**env))
 
 
@@ -202,7 +202,7 @@ def test_what_is_told_is_that_of_an_undisturbed_run_although_a_member_was_stoppe
     for low, high, point in ((0, 2, ""), (2, 3, "after_publish:2"), (3, 4, "")):
         feed.send(low, high)
         log, env = tmp_path / f"from{low}.log", {"PATHCAST_KILL_POINT": point}
-        with member(log, apache_kafka, topic_prefix, "--once", "--every", "0", **env) as one:
+        with member(log, apache_kafka, topic_prefix, "--once", "--arrivals-every", "0", **env) as one:
             assert one.wait() == (-signal.SIGKILL if point else 0), one.log()
         bury(apache_kafka, f"{topic_prefix}-arrivals")
     found, expected = told(apache_kafka, feed.topics), feed.expected()

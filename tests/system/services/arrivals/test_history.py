@@ -68,7 +68,7 @@ class Scene:
 
     def estimate(self, *options: object) -> tuple[Arrival, str]:
         """What is told of the van, and the log."""
-        ran = pathcast("arrivals", "run", "--once", *options, *self.servers)
+        ran = pathcast("beside", "arrivals", "--once", *options, *self.servers)
         assert ran.returncode == 0, ran.stderr.decode()
         found = [loads_arrival(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.arrivals)]
         assert isinstance(found[-1], Arrival)
@@ -83,8 +83,8 @@ def test_earlier_passages_are_those_of_the_topic_or_the_archive(
     options: tuple[object, ...] = ("--history", "topic")
     if history == "archive":
         pytest.importorskip("pyarrow")
-        landing = ("--once", "--late=forever", "--retention=forever", "--archive", tmp_path / "pings")
-        landed = pathcast("archive", "run", *landing, *scene.servers)
+        landing = ("--once", "--late=forever", "--archive-retention=forever", "--archive", tmp_path / "pings")
+        landed = pathcast("beside", "archive", *landing, *scene.servers)
         assert landed.returncode == 0, landed.stderr.decode()
         options = ("--history", tmp_path / "pings")
     elif history == "topic of another form":

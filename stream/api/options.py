@@ -1,0 +1,65 @@
+"""The settings of `pathcast serve` and `pathcast map`, beside those that they share with a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from stream.config.http_access import Address
+from stream.config.settings import Settings
+from stream.config.traces import NO_TRACES, Traces
+
+PAGE: Final = Path(__file__).parent / "map" / "page"
+Kind = Literal["latest", "forecasts"]
+KINDS: Final[tuple[Kind, ...]] = ("latest", "forecasts")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where a process listens, and how much it takes."""
+
+    address: Address
+    rate_per_s: float = 50.0  # requests of one client
+    burst: float = 100.0
+    behind_proxy: bool = False
+    most_connections: int = 1_024
+    most_streams: int = 200
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """What the API answers from, and whom."""
+
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    most_entities: int = 100_000  # in memory, at some 1.3 KB each
+    keep_s: float = 3_600.0  # in memory, after the last forecast; a session ends as soon
+    stale_s: float = 3_600.0
+    registry_cache: Path | None = None
+    traces: Traces = NO_TRACES
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What the map shows, and to whom."""
+
+    token: str | None = None
+    source: Kind | None = None  # None: the latest topic, if there is one
+    basemap: Path | None = None
+    title: str = "pathcast"
+    folder: Path = PAGE
+    most_entities: int = 20_000
+    keep_s: float = 600.0
+    stale_s: float = 300.0
+    expire_s: float = 3_600.0
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What one process serves."""
+
+    settings: Settings
+    server: ServerOptions
+    api: ApiOptions | None = None  # None: its routes are off
+    map: MapOptions | None = None
