@@ -464,7 +464,7 @@ def test_a_file_with_the_wrong_columns_is_named_in_the_error(tmp_path: Path, wri
     path = write_file({"id": ["a"], "time": [1]}, "odd.csv")
     result = train(tmp_path, path)
     assert isinstance(result.exception, ValueError)  # the root command prints it as one line
-    assert "odd.csv: no column entity_id, lat, lon, t (or ts)" in str(result.exception)
+    assert "odd.csv: no column entity_id, t (or ts), lat, lon" in str(result.exception)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
