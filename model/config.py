@@ -42,8 +42,8 @@ class ModelConfig:
     places: int = (
         0  # map cells with learned vectors in the weights (model.network.places); 0: the model sees motion only
     )
-    # Always 0, as `query_time` is always true and `kv_heads` always 1. Configs on disk have these fields, and the version
-    # of weights is a hash of all fields. Only an experiment has a model whose answers are cells
+    # Always 0, as `query_time` is always true and `kv_heads` always 1. Configs on disk have these fields, and the
+    # version of weights is a hash of all fields. Only an experiment has a model whose answers are cells
     # (train.experiments.lab.cell_model).
     cells: int = 0
     # What the head's metres are added to. "kalman": the Kalman forecast; "delta": the last fix; "absolute": a fixed

@@ -37,7 +37,7 @@ USUAL_LOG_COUNT: Final = 3.0
 CHUNK: Final = 1 << 17  # pings at a time: 20 corners each
 
 
-def known_places(corpus: Corpus, most: int, visits: int) -> Keys:
+def find_known_cells(corpus: Corpus, most: int, visits: int) -> Keys:
     """Returns the keys of the cells that the tracks visit most, and at least `visits` times; a track's pings within one
     half-minute count once.
     """
@@ -47,7 +47,7 @@ def known_places(corpus: Corpus, most: int, visits: int) -> Keys:
     return most_visited(corpus.lat[rows], corpus.lon[rows], most, visits)
 
 
-def first_table(corpus: Corpus, keys: Keys) -> NDArray[np.float32]:
+def build_first_table(corpus: Corpus, keys: Keys) -> NDArray[np.float32]:
     """Returns the vectors (P, CELL_DIM) of these cells, whose keys are sorted."""
     out = np.zeros((len(keys), CELL_DIM), np.float32)
     if len(keys) == 0:

@@ -42,12 +42,12 @@ BATCH: Final = BatchOptions(
 )
 
 
-def with_places(config: ModelConfig, places: int = PLACES) -> ModelConfig:
+def add_map(config: ModelConfig, places: int = PLACES) -> ModelConfig:
     """Returns the config of a challenger: a champion without a map gets one."""
     return config if config.places else replace(config, places=places)
 
 
-def options(
+def training_options(
     out: Path,
     champion: str,
     often: Mapping[str, float],

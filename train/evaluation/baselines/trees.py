@@ -76,9 +76,9 @@ def train_trees(
     rounds: int = ROUNDS,
 ) -> Trees:
     """Trains the boosters. Raises ValueError where LightGBM is missing or no track is long enough."""
-    boost = require()
-    corpus = anchoring.usable(train)
-    anchors = anchoring.find(corpus, horizons_s)
+    boost = require_lightgbm()
+    corpus = anchoring.keep_long(train)
+    anchors = anchoring.find_anchors(corpus, horizons_s)
     if not len(anchors.row):
         raise ValueError("trees: no track of the train split is long enough to learn from")
     past, unit = _past(corpus, anchors, absolute)
@@ -95,7 +95,7 @@ def train_trees(
     return Trees(tuple(pairs), absolute)
 
 
-def require() -> Any:
+def require_lightgbm() -> Any:
     """Returns LightGBM. Raises ValueError that says what to install."""
     try:
         import lightgbm
