@@ -156,7 +156,7 @@ def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
         raise ValueError(f"invented: no file {_join_names(unknown)} to train on, there are {_join_names(corpus.files)}")
     for name in options.invented:
         _check_one("invented", name, corpus.files)
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
     typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
     # A row that is mostly empty costs as much as a full one, so files of short tracks are drawn in proportion to how

@@ -41,7 +41,7 @@ class Anchors(NamedTuple):
 
 def find_anchors(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
     """Returns every anchor of every track."""
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     track = np.repeat(np.arange(len(length)), length)
     within = np.arange(len(track)) - np.repeat(np.cumsum(length) - length, length)
     row = corpus.tracks[track, 0] + within
@@ -67,7 +67,7 @@ def find_anchors(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> An
 
 def keep_long(corpus: Corpus) -> Corpus:
     """Returns the tracks with at least one anchor."""
-    return corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] >= EARLIER_PINGS + 2)
+    return corpus.select(corpus.lengths >= EARLIER_PINGS + 2)
 
 
 def take_every_nth(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
@@ -76,7 +76,7 @@ def take_every_nth(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
     Tracks are selected, not anchors, because a model has to fold all of a track for any anchor in it. A track has many
     anchors, so their number is only near `most`.
     """
-    anchors = np.maximum(corpus.tracks[:, 1] - corpus.tracks[:, 0] - EARLIER_PINGS - 1, 0)
+    anchors = np.maximum(corpus.lengths - EARLIER_PINGS - 1, 0)
     every = 1 if most is None else max(1, -(-int(anchors.sum()) // most))
     return corpus.select(np.arange(0, len(corpus), every)), every
 

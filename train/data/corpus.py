@@ -71,7 +71,17 @@ class Corpus:
     @property
     def pings(self) -> int:
         """The number of rows that are in a track."""
-        return int((self.tracks[:, 1] - self.tracks[:, 0]).sum())
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of pings of each track (T,)."""
+        return np.asarray(self.tracks[:, 1] - self.tracks[:, 0])
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that are in a track, track after track."""
+        return np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in self.tracks)])
 
     def fixes(self, rows: NDArray[Any] | slice) -> NDArray[Any]:
         """Returns the rows as FIX records of the shape of `rows`: the model's input in serving, with the same
@@ -105,6 +115,11 @@ class Corpus:
         tracks, start = np.searchsorted(rows, self.tracks), np.searchsorted(rows, self.file_start)
         columns = {name: getattr(self, name)[rows] for name in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")}
         return replace(self, tracks=tracks, file_start=start, **columns)
+
+
+def even_indices(count: int, most: int) -> NDArray[np.int64]:
+    """Returns at most `most` of the indices below `count`, evenly spaced."""
+    return np.unique(np.linspace(0, max(0, count - 1), min(most, count)).round().astype(np.int64))
 
 
 Reading = Callable[[str, float], None]  # gets the source that is being read, and the share that is done

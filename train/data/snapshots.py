@@ -76,8 +76,8 @@ class _Pings:
     AT_ONCE: Final = 500_000
 
     def __init__(self, fleet: Corpus) -> None:
-        length = fleet.tracks[:, 1] - fleet.tracks[:, 0]
-        rows = rows_of(fleet)
+        length = fleet.lengths
+        rows = fleet.rows
         begins = np.zeros(len(rows), np.bool_)
         begins[np.cumsum(length) - length] = True
         ids = entity_ids(fleet.names)[np.repeat(fleet.entity, length)]
@@ -113,7 +113,7 @@ class _Remembered:
 
 def history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:
     """Returns how many hours with pings of the fleet the version knows that answers at each of these times (A,)."""
-    hours = np.unique(fleet.ts_ms[rows_of(fleet)] // HOUR_MS)
+    hours = np.unique(fleet.ts_ms[fleet.rows] // HOUR_MS)
     return np.searchsorted(hours, ts_ms // every_ms * every_ms // HOUR_MS)
 
 
@@ -122,8 +122,3 @@ def approaches_at(corpus: Corpus, row: I64, track: I64, history: int = HISTORY) 
     fixes = corpus.fixes(slice(None))
     size = np.minimum(row - corpus.tracks[track, 0] + 1, history)
     return approaches(fixes[None], np.zeros(len(row), np.int64), row, size)
-
-
-def rows_of(corpus: Corpus) -> I64:
-    """Returns the rows that are in a track."""
-    return np.concatenate([np.empty(0, np.int64), *(np.arange(first, stop) for first, stop in corpus.tracks)])

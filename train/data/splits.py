@@ -68,7 +68,7 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Holdout:
-    """Holds what no training may see: all pings of these vehicles, and those of everyone on these days, inside one
+    """The pings that no training may see: all of these vehicles, and those of everyone on these days, inside one
     region.
 
     Because of the region, another city's bus 5021 can be used.

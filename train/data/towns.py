@@ -1,4 +1,4 @@
-"""Invented towns: their streets, and what the vehicles of a fleet share in them. Each is a function of random numbers.
+"""Invents towns: their streets, and what the vehicles of a fleet share in them. Each is a function of random numbers.
 
 Lengths are metres in the street frame, whose axes the streets follow.
 """
@@ -59,7 +59,7 @@ class Town(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """What the vehicles of a fleet have in common."""
+    """The places, lines and habits that the vehicles of a fleet share."""
 
     places: F64  # [PLACES, 2] on crossings (street frame, m)
     lines: list[list[F64]]  # corners of bus lines, each on a street with the next

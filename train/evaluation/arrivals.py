@@ -62,7 +62,7 @@ class Ends(NamedTuple):
 
 
 class KnownAtAnchor(NamedTuple):
-    """What is known when a question is asked."""
+    """The knowledge at the time of each question: the forecast's path, and earlier passages."""
 
     path_s: F64  # (N,)
     like: list[Like | None]
@@ -137,14 +137,13 @@ def build_history(fleet: Corpus, most: int = MOST_HISTORY) -> Passages:
     """Returns the passages of the newest `most` pings of a fleet."""
     begin_ms = np.asarray(fleet.ts_ms[fleet.tracks[:, 0]])
     order = np.argsort(-begin_ms, kind="stable")
-    kept = order[np.cumsum((fleet.tracks[:, 1] - fleet.tracks[:, 0])[order]) <= most]
+    kept = order[np.cumsum(fleet.lengths[order]) <= most]
     fleet = fleet.select(np.sort(kept))
-    length = fleet.tracks[:, 1] - fleet.tracks[:, 0]
-    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in fleet.tracks)])
+    length = fleet.lengths
+    rows = fleet.rows
     begins = np.zeros(len(rows), bool)
     begins[np.cumsum(length) - length] = True
-    ts_ms, lat, lon = (np.asarray(column[rows]) for column in (fleet.ts_ms, fleet.lat, fleet.lon))
-    return Passages(ts_ms, lat, lon, begins, np.repeat(fleet.entity, length))
+    return Passages(fleet.ts_ms[rows], fleet.lat[rows], fleet.lon[rows], begins, np.repeat(fleet.entity, length))
 
 
 def gather_known(

@@ -26,7 +26,7 @@ from model.kinematics.geo import F64, haversine_m, moved_deg
 from model.kinematics.smoother import rts
 from model.serving.gaps import stack
 from train.data.anchors import EARLIER_PINGS
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation.atlas import BESIDE, fill_with_atlas
 from train.evaluation.forecasts import Sample, compare_with_best, describe_sample, error_en_m
 from train.evaluation.metrics import Cases, compare_pairs, energy_score, measure, score
@@ -152,7 +152,7 @@ def take_evenly(hidden: HiddenGaps, most: int | None) -> HiddenGaps:
     count = len(hidden.before)
     if most is None or count <= most:
         return hidden
-    chosen = np.linspace(0, count - 1, most).round().astype(np.int64)
+    chosen = even_indices(count, most)
     return HiddenGaps(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
 
 

@@ -42,7 +42,7 @@ def _show_times(report: dict[str, Any], model: str) -> None:
 
 
 def _reliability_lines(geofences: dict[str, Any]) -> Iterator[str]:
-    """Says how often entities were inside circles that were told to be so likely."""
+    """Yields by horizon how often entities were inside circles, by the estimated chance."""
     for horizon, steps in geofences.items():
         shares = ", ".join(f"{100 * step['chance']:.0f}: {100 * step['inside']:.0f}" for step in steps)
         yield f"inside circles at {horizon} s, % told: % that were ({sum(step['n'] for step in steps):,}): {shares}"
@@ -116,7 +116,7 @@ def _table(report: dict[str, Any], caption: str) -> Table:
 
 
 def _verdict_lines(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
-    """Says in words what the table shows: the model against the best baseline, where it is worse, and what was
+    """Yields in words what the table shows: the model against the best baseline, where it is worse, and what was
     fitted.
     """
     judged = {_label_text(key): block for key, block in blocks.items() if "model_vs_best" in block}
@@ -165,8 +165,8 @@ def _verdict_lines(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[s
 
 
 def _difference_text(against: dict[str, Any]) -> str:
-    """Says how much nearer to the true position the model is than a baseline, or how much farther, and whether that may
-    be chance.
+    """Returns in words how much nearer to the true position the model is than a baseline, or how much farther, and
+    whether that may be chance.
     """
     difference_m, low_m, high_m, ratio = (against[key] for key in ("difference_m", "low_m", "high_m", "ratio"))
     by = f"{_metres_text(abs(difference_m))} m{'' if ratio is None else f' ({100 * abs(ratio - 1):.1f} %)'}"
@@ -224,7 +224,7 @@ def _metres_text(value: float) -> str:
 
 
 def _counts_text(report: dict[str, Any]) -> str:
-    """Says what was evaluated, and whether it is a sample."""
+    """Returns in words what was evaluated, and whether it is a sample."""
     every = report["every_nth_track"]
     tracks = f"{report['tracks']:,} tracks"
     if every > 1:

@@ -64,7 +64,7 @@ def count_answers(batch: Batch) -> Counts:
 
 
 class Answers(NamedTuple):
-    """What a network answers to all questions of a batch. P tokens ask for a forecast (`asks_forecast`)."""
+    """A network's answers to all questions of a batch. P tokens ask for a forecast (`asks_forecast`)."""
 
     ahead: Spread  # [P, Q]
     next_log: Tensor  # [B, T]

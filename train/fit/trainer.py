@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
 
 class Tick(NamedTuple):
-    """Holds what a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
+    """The report of one step to a watcher. Losses of the step as in loss.Losses, by name."""
 
     step: int  # steps done
     total: int | None  # steps of the run; None until `minutes` has been converted to steps
@@ -70,15 +70,6 @@ class Report(NamedTuple):
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
     network: Network  # the averaged weights; with early stopping, the best of them
     validation: dict[str, float] | None  # losses of these weights
-
-
-class StepResult(NamedTuple):
-    """The numbers of one update."""
-
-    losses: dict[str, float]
-    lr: float
-    gradient_norm: float
-    pings: int
 
 
 def fit(
@@ -156,30 +147,19 @@ class _Trainer:
         run, first, started = self.run, self.run.step, clock()
         while not self._is_over():
             before = time.monotonic()
-            step = self._step()
+            tick = self._step()
             seconds = time.monotonic() - before
             if run.total is None and run.step - first >= TIMED_STEPS:
                 run.total = self._length(run.step - first, clock() - started)
             due = bool(self.exam) and self._is_due(self.options.validate_every, at_end=True)
             validation = self._validate() if due else None
             if self._is_due(self.options.checkpoint_every, at_end=False):
-                self._checkpoint(step.lr)
-            losses = step.losses
-            tick = Tick(
-                run.step,
-                run.total,
-                losses["total"],
-                losses,
-                step.lr,
-                step.gradient_norm,
-                step.pings,
-                seconds,
-                validation,
-            )
+                self._checkpoint(tick.lr)
+            tick = tick._replace(total=run.total, seconds=seconds, validation=validation)
             try:
                 watch(tick)
             except Interrupted:
-                self._checkpoint(step.lr)
+                self._checkpoint(tick.lr)
                 raise
 
     def finish(self, *, unfinished: bool) -> Report:
@@ -213,8 +193,8 @@ class _Trainer:
         steps = int(timed * 60 * self.options.minutes / elapsed_s)
         return max(self.run.step, int(self.peers.from_leader(steps)))
 
-    def _step(self) -> StepResult:
-        """Makes one update, in place. The losses are those before it."""
+    def _step(self) -> Tick:
+        """Makes one update, in place. The losses are those before it; its duration is not known here."""
         run, options = self.run, self.options
         lr = learning_rate(run.step, run.total, options)
         mine = self._draw()
@@ -229,7 +209,8 @@ class _Trainer:
         run.losses.append(losses["total"])
         # A track has one more ping than intervals.
         rows = options.batch.rows * options.accumulate * self.peers.world
-        return StepResult(losses, lr, norm, int(counts.interval) + rows)
+        pings = int(counts.interval) + rows
+        return Tick(run.step, run.total, losses["total"], losses, lr, norm, pings, seconds=0.0, validation=None)
 
     def _draw(self) -> list[Batch]:
         """Draws all of this rank's micro-batches at once, because their losses are divided by the number of answers in

@@ -153,7 +153,7 @@ def _is_forgotten(one: Comparison, rules: DecisionRules) -> bool:
 
 
 def _miscalibrated(one: Comparison, rules: DecisionRules) -> list[str]:
-    """Says which regions do not hold what they should."""
+    """Names the regions that hold too little or too much."""
     return [
         f"{nominal} % regions hold {held:.0%} {_where(one)}, {low:.0%} to {high:.0%} is asked for"
         for nominal, held, (low, high) in (

@@ -1,4 +1,4 @@
-"""Parts the fleet's data: what trains, what regions are fitted to, and the newest hours, by which both are judged.
+"""Splits the fleet's data: what trains, what regions are fitted to, and the newest hours, by which both are judged.
 
 The parts are those of train.data.splits, whose rules hold here: a tenth of the entities trains nothing, another tenth
 is for calibration and the final split, and nothing of the newest tenth of each file trains. That tenth has LATE_MS at

@@ -1,4 +1,4 @@
-"""A refresh from end to end, by hand on files: prepare, train, calibrate, check, judge, decide, publish.
+"""Runs a refresh from end to end on files: prepare, train, calibrate, check, judge, decide, publish.
 
 It works in a hidden directory beside `out`, which is renamed at the very end, so that a killed refresh leaves nothing
 that anybody could take for its result. The same command, given again, goes on from the last checkpoint of training; the
@@ -67,7 +67,7 @@ class RefreshOptions:
 
 @dataclass(frozen=True)
 class RefreshWatch:
-    """Who is told what while a refresh goes on."""
+    """The functions that are called while a refresh goes on: with lines, and with shares of what is done."""
 
     say: Say = lambda line: None
     reading: Reading = ignore_progress

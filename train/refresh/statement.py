@@ -1,5 +1,5 @@
-"""The statement that lies beside refreshed weights: what they were trained on, until when, and the command that makes
-them again. It names the version of the weights, so that it is of no use beside others.
+"""Writes and checks the statement beside refreshed weights: what they were trained on, until when, and the command that
+makes them again. It names the version of the weights, so that it is of no use beside others.
 
     trained_on.json   {"weights": version, "begun_from": version, "command": ..., "seed": ..., "steps": ...,
                        "pathcast": version, "files": [{"file", "from_ms", "to_ms"}, ...]}
@@ -104,7 +104,7 @@ def _find_other_fields(champion: ModelConfig, challenger: ModelConfig) -> list[s
 
 
 def _find_overlaps(said: Statement | None, version: str, hours: Sequence[JudgedHours]) -> list[str]:
-    """Says where the weights may know what they would be judged by."""
+    """Names the judged hours that the weights may know from training."""
     if said is None:
         return [f"it does not state what it was trained on: {STATEMENT_FILE} is missing"]
     if said.weights != version:

@@ -1,4 +1,4 @@
-"""How a challenger is trained in minutes: what learns, how fast, and from what.
+"""Chooses how a challenger is trained in minutes: what learns, how fast, and from what.
 
 The layers that read the map learn fast, the map itself and the weights that came with the champion slowly. Rows of the
 fleet always show their place, and keep the cadence and the shape that they have, as the weights are for this fleet. Two

@@ -23,7 +23,7 @@ from model.kinematics.filters import FITTED, NEAREST, FittedKalman, Follower
 from model.kinematics.geo import F64
 from model.kinematics.imm import IMM_FITTED, STOPPED, Imm
 from train.data import anchors as anchoring
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation import gap_fills
 from train.evaluation.metrics import energy_score
 
@@ -190,7 +190,7 @@ def _windows(corpus: Corpus, most: int) -> Windows:
     anchors = anchoring.find_anchors(corpus)
     if not len(anchors.row):
         raise ValueError("no track of the train split is long enough to fit to")
-    few = np.unique(np.linspace(0, len(anchors.row) - 1, min(most, len(anchors.row))).round().astype(np.int64))
+    few = even_indices(len(anchors.row), most)
     row, track, target, asked_s = anchors.row[few], anchors.track[few], anchors.target[few], anchors.dt_s[few]
     rows = row[:, None] - np.arange(HISTORY, -1, -1)
     first = corpus.tracks[track, 0][:, None]

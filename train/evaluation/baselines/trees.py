@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.kinematics.features import steps_between
 from model.kinematics.geo import F64, moved_deg
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation.rollout import Answers
 
 TREES: Final = "trees"
@@ -84,7 +83,8 @@ def train_trees(
     past, unit = _past(corpus, anchors, absolute)
     pairs: list[tuple[Any, Any] | None] = []
     for column in range(anchors.target.shape[1]):
-        asked = _evenly(np.flatnonzero(anchors.target[:, column] >= 0), rows)
+        asked = np.flatnonzero(anchors.target[:, column] >= 0)
+        asked = asked[even_indices(len(asked), rows)]
         if not len(asked):
             pairs.append(None)
             continue
@@ -141,7 +141,3 @@ def _to_frame(en: F64, unit: F64) -> F64:
 def _to_world(frame: F64, unit: F64) -> F64:
     along, across = frame[..., :1], frame[..., 1:]
     return np.asarray(along * unit + across * np.stack([-unit[..., 1], unit[..., 0]], axis=-1))
-
-
-def _evenly(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    return index[np.unique(np.linspace(0, max(0, len(index) - 1), min(most, len(index))).round().astype(np.int64))]

@@ -30,7 +30,7 @@ from model.kinematics.geo import E7, F64, displacement_m, moved_deg, to_e7
 from model.network.network import Network
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.experiments.lab.exams import Exam, look
 from train.experiments.lab.inversion import CLOCK, FIRST, LOG_DT
 from train.experiments.lab.lab import Lab
@@ -180,8 +180,7 @@ class Vocabulary:
     @classmethod
     def visited(cls, corpus: Corpus, resolution: int) -> Vocabulary:
         """Returns the cells that the tracks visit. Raises ValueError where there are none."""
-        rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_PINGS, len(rows))).astype(np.int64))]
+        rows = corpus.rows[even_indices(corpus.pings, MOST_PINGS)]
         seen = cell_ids(np.asarray(corpus.lat[rows]), np.asarray(corpus.lon[rows]), resolution)
         ids, visits = np.unique(seen, return_counts=True)
         ids = ids[visits >= MIN_VISITS]

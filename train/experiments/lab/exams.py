@@ -173,7 +173,7 @@ def answer(network: Network, hidden: Hidden, dt_s: F64) -> Spread:
 
 def _plan_passes(corpus: Corpus) -> Iterator[Rows]:
     """Yields sorted tracks for one pass: they have similar lengths, so that little is padding."""
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     order, first = np.argsort(-length, kind="stable"), 0
     while first < len(order):
         rows = order[first : first + max(1, PASS_TOKENS // int(length[order[first]]))]

@@ -18,7 +18,7 @@ from model.kinematics.geo import E7, F64, haversine_m
 from model.network.transformer import Trunk
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus, load
+from train.data.corpus import Corpus, even_indices, load
 from train.data.cutting import Cut
 from train.data.splits import split
 from train.experiments.lab import inversion as back
@@ -89,14 +89,14 @@ def run(lab: Lab) -> Finding:
 
 def encode_paths(corpus: Corpus) -> Paths:
     """Returns the first pings of tracks that are long enough, as features of the model."""
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = min(LONG_PINGS, int(length.max(initial=0)))
     if pings < 3:
         raise ValueError(
             f"{', '.join(corpus.files)}: no path has 3 pings, two steps to invert, without a month between"
         )
     chosen = np.flatnonzero(length >= pings)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(PATHS, len(chosen))).round().astype(int)]
+    chosen = chosen[even_indices(len(chosen), PATHS)]
     fixes = corpus.fixes(corpus.tracks[chosen, :1] + np.arange(pings))
     kin = baselines.scan_fixes(fixes, CONFIG)
     x = features.encode(kin, features.context(fixes), replace(CONFIG, absolute=True))
@@ -157,7 +157,7 @@ def step_errors(paths: Paths, x: F64) -> dict[str, F64]:
 
 
 def conclude(parts: Mapping[str, Component], drift: Mapping[str, F64], learned: Mapping[str, F64]) -> str:
-    """Two sentences: whether the formula recovers the coordinates, and what the learned bottleneck loses."""
+    """Concludes whether the formula recovers the coordinates, and what the learned bottleneck loses."""
     move, interval = parts["displacement"], parts["interval"]
     end = {name: float(rows[:, -1].mean()) for name, rows in drift.items()}
     count = drift[FORMULA].shape[1] - 1

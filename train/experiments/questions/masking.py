@@ -16,7 +16,7 @@ from model.network.checkpoint import to_parameters
 from model.serving.gaps import stack
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
 from train.experiments.lab.lab import Lab, TrainedVariant
@@ -128,7 +128,7 @@ def _judge(lab: Lab, trained: TrainedVariant, way: str, data: str, samples: Samp
 
 
 def conclude(rows: Sequence[MaskingScore]) -> str:
-    """Two sentences: which training completes tracks best, and what that costs elsewhere."""
+    """Concludes which training completes tracks best, and what that costs elsewhere."""
     ways = list(dict.fromkeys(row.way for row in rows))
     fill = {way: mean(over_hermite(row) for row in rows if row.way == way) for way in ways}
     paths = [(row.way, row.path.model_m / row.path.line_m) for row in rows if row.path is not None]
@@ -146,7 +146,7 @@ def conclude(rows: Sequence[MaskingScore]) -> str:
 
 
 def _describe_best(errors: Mapping[str, float]) -> str:
-    """Says after which training an error is lowest, and which of the others are equal to it."""
+    """Names the training after which an error is lowest, and those that are equal to it."""
     best = min(errors, key=errors.__getitem__)
     like = [way for way in errors if way != best and errors[way] <= (1 + MARGIN) * errors[best]]
     if len(like) == len(errors) - 1:
@@ -248,7 +248,7 @@ def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | N
     brief = np.flatnonzero(seconds <= LONGEST_S)
     if not len(brief):
         return None
-    few = brief[np.unique(np.linspace(0, len(brief) - 1, min(most, len(brief))).astype(np.int64))]
+    few = brief[even_indices(len(brief), most)]
     hidden = [_between(first, last) for first, last in trips.tracks[few]]
     gaps = [_gap(trips, rows, *ends) for rows, ends in zip(hidden, trips.tracks[few], strict=True)]
     model, line = [], []
@@ -288,4 +288,4 @@ def _fill_straight(gaps: list[Gap]) -> tuple[F64, F64]:
 
 def _between(first: int, last: int) -> NDArray[np.int64]:
     inner = np.arange(first + 1, last - 1)
-    return inner[np.unique(np.linspace(0, len(inner) - 1, min(POINTS, len(inner))).astype(np.int64))]
+    return inner[even_indices(len(inner), POINTS)]

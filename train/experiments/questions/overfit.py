@@ -78,7 +78,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(progress: Progress, step_m: float) -> str:
-    """Two sentences: whether the next step is memorised, and the result at longer horizons."""
+    """Concludes whether the next step is memorised, and how far longer horizons are off."""
     best, last = min(progress.next_m), progress.next_m[-1]
     share = last / step_m
     first_m = progress.next_m[0]
@@ -112,7 +112,7 @@ def choose_track(corpus: Corpus) -> Corpus:
 
     Raises ValueError where none is long enough, or where that one does not move: there would be nothing to learn.
     """
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = min(PINGS, int(length.max(initial=0)))
     if pings < LEAST_PINGS:
         raise ValueError(

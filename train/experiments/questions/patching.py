@@ -172,7 +172,7 @@ def kv_bytes(config: ModelConfig) -> float:
 
 
 def conclude(rows: Sequence[PatchScore]) -> str:
-    """Two sentences: what is saved, and what is lost."""
+    """Concludes what patches save, and what they lose."""
     one, most = rows[0], rows[-1]
     free = [row for row in rows[1:] if max(_loss(row, one).values()) <= 0.02]
     advice = (

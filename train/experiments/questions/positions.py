@@ -80,7 +80,7 @@ def relative(by_index: Mapping[str, list[list[float]]]) -> dict[str, list[float]
 
 
 def conclude(scores: Scores, ratio: Mapping[str, list[float]]) -> str:
-    """Two sentences: which encoding is best, and what happens at indices that were never trained."""
+    """Concludes which encoding is best, and what happens at indices that were never trained."""
     best = exams.best(scores)
     if best == "none":
         second = min((kind for kind in scores if kind != "none"), key=lambda kind: exams.mean(scores[kind]))
@@ -124,7 +124,7 @@ def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
     """
     papers = {}
     for name, corpus in tests.items():
-        corpus = corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] <= MAX_LEARNED)
+        corpus = corpus.select(corpus.lengths <= MAX_LEARNED)
         corpus = anchoring.take_every_nth(corpus, MOST_ANCHORS)[0]
         papers[name] = exams.pose(corpus)
         kept = np.flatnonzero(np.random.default_rng(0).random(len(corpus.ts_ms)) < 0.5)
@@ -136,7 +136,7 @@ def _long(tests: Sequence[Corpus]) -> Exam:
     """Returns the longest tracks of the file that has the longest: nearly the same tracks in every bin of the index."""
     found = []
     for corpus in tests:
-        length = np.minimum(corpus.tracks[:, 1] - corpus.tracks[:, 0], exams.LONGEST)
+        length = np.minimum(corpus.lengths, exams.LONGEST)
         longest = np.sort(np.argsort(-length, kind="stable")[:LONG_TRACKS])
         found.append(exams.shorten(corpus, longest, length[longest]))
     return exams.pose(max(found, key=lambda corpus: corpus.pings))

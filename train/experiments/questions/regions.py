@@ -92,7 +92,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(rows: Sequence[ModelScore]) -> str:
-    """Two sentences: which is nearer, and what a cell costs."""
+    """Concludes which is nearer, and what a cell costs."""
     discrete = [row for row in rows if row.name.startswith("H3")]
     metres = [row for row in rows if row.name.startswith("continuous")]
     known = [h for h in range(len(HORIZONS)) if not np.isnan(metres[0].mean_m[h])]

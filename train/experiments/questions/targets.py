@@ -87,7 +87,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> str:
-    """Two sentences: error and steadiness of absolute against delta targets, then convergence and the best variant."""
+    """Compares error, steadiness and convergence of absolute and delta targets, and names the best variant."""
     absolute, delta = FAIR
     if lost[absolute] or lost[delta]:
         safer = "neither" if lost[absolute] == lost[delta] else min(FAIR, key=lambda name: lost[name])
@@ -135,8 +135,7 @@ def _first_below(one: Outcome, goal: float) -> int | None:
 
 def _region(train: Corpus) -> ModelConfig:
     """Returns CONFIG with the origin and the radius of the training pings."""
-    rows = np.concatenate([np.arange(first, last) for first, last in train.tracks])
-    lat, lon = train.lat[rows], train.lon[rows]
+    lat, lon = train.lat[train.rows], train.lon[train.rows]
     at = np.array([np.median(lat), np.median(lon)])
     radius_m = max(100.0, float(np.quantile(haversine_m(lat, lon, *at), 0.9)))
     return replace(CONFIG, origin_lat_deg=float(at[0]), origin_lon_deg=float(at[1]), region_m=radius_m)

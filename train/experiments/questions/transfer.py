@@ -214,7 +214,7 @@ def _share(block: dict[str, Any] | None) -> float | None:
 
 
 def conclude(compared: Sequence[RegionComparison]) -> str:
-    """Says whether the normalised model transfers, as it is and shrunk, and whether coordinates do."""
+    """Concludes whether the normalised model transfers, as it is and shrunk, and whether coordinates do."""
     judged = [row for row in compared if row.horizon in CRITERION]
     low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
     return (
@@ -226,14 +226,14 @@ def conclude(compared: Sequence[RegionComparison]) -> str:
 
 
 def _describe_next(compared: Sequence[RegionComparison]) -> str:
-    """Says where the normalised model is significantly worse at the next ping, which is no criterion."""
+    """Names the regions where the normalised model is significantly worse at the next ping, which is no criterion."""
     worse = [row for row in compared if row.horizon == "next" and row.models[NORMALISED].low_m > 0]
     where = ", ".join(f"in {row.region} ({100 * (row.ratio(NORMALISED) - 1):+.1f} %)" for row in worse)
     return f"At the next ping the normalised model is surely farther off than the best physics {where or 'nowhere'}."
 
 
 def _describe_coordinates(judged: Sequence[RegionComparison]) -> str:
-    """Says whether coordinates transfer better; in one word only where all horizons agree."""
+    """Concludes whether coordinates transfer better; in one word only where all horizons agree."""
     more, where = dict[str, float](), dict[str, list[str]]()  # by horizon; horizons by verdict
     for horizon in dict.fromkeys(row.horizon for row in judged):
         ratios = [row.ratio(ABSOLUTE) / row.ratio(NORMALISED) for row in judged if row.horizon == horizon]
@@ -256,7 +256,7 @@ def _describe_coordinates(judged: Sequence[RegionComparison]) -> str:
 
 
 def _describe_travel(judged: Sequence[RegionComparison], model: str) -> str:
-    """Says where that model is better than the physics, and how certain that is."""
+    """Names the regions where that model is better than the physics, and how certain that is."""
     missed = [row for row in judged if row.ratio(model) >= 1]
     sure = sum(row.models[model].high_m < 0 for row in judged)
     surely = f"surely nearer, by the 95 % interval of the difference, in {sure} of {len(judged)} cases"

@@ -1,5 +1,6 @@
-"""What serves now, and its folder. Where nothing serves, the weights that workers begin with are published, so that a
-rollback has where to go."""
+"""Finds the weights that serve now, and puts them into a folder. Where nothing serves, the weights that workers begin
+with are published, so that a rollback is possible.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ TRAINED_ON: Final = "trained_on"  # the statement, among the metrics of a manife
 
 @dataclass(frozen=True)
 class LiveRefresh:
-    """What a refresh beside a running fleet needs to know."""
+    """The settings of a refresh beside a running fleet."""
 
     registry: Registry
     bootstrap: str

@@ -1,4 +1,4 @@
-"""The fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
+"""Writes the fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
 
 The archive states up to which offset each partition has landed; the topic is read from there on, or from the first
 record of those days, so that no ping is in the file twice. The end of each partition is queried once, at the start.

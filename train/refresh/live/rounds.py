@@ -1,4 +1,4 @@
-"""The folders of rounds, and what is left of a killed one. One process at a time works in a directory.
+"""Keeps a folder for each round, from which a killed one goes on. One process at a time works in a directory.
 
     <dir>/.lock
     <dir>/20261130T071500.000Z/          named by when it began
@@ -35,14 +35,14 @@ _NAME: Final = "%Y%m%dT%H%M%S"
 
 
 class RoundStart(msgspec.Struct, frozen=True):
-    """What a round began with."""
+    """The begin of a round."""
 
     champion: str  # the version that serves
     started_ms: int  # Unix time
 
 
 class RoundEnd(msgspec.Struct, frozen=True):
-    """How a round ended."""
+    """The outcome of a round."""
 
     outcome: str  # canary, promote, refuse, failed, or outrun: another version serves meanwhile
     reason: str
@@ -139,7 +139,7 @@ def delete_old(directory: Path) -> None:
 
 @contextmanager
 def lock_directory(directory: Path) -> Iterator[None]:
-    """Holds the directory, until this process ends however it ends. Raises ValueError if another one has it."""
+    """Locks the directory, until this process ends however it ends. Raises ValueError if another one has it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("w") as file:
         try:

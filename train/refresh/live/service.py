@@ -1,4 +1,4 @@
-"""One round of a refresh beside a running fleet, and rounds one after the other until it is told to stop."""
+"""Runs one round of a refresh beside a running fleet, or rounds one after the other until it has to stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stream.config import failpoints
 from stream.config.security import Refused
 from stream.http.rounds import Rounds
 from stream.registry.retention import expendable
-from train.fit.trainer import Interrupted, Tick
+from train.fit.trainer import Interrupted
 from train.refresh.live import champion, deciding, pings, rounds
 from train.refresh.live.champion import LiveRefresh
 from train.refresh.live.rounds import Round, RoundEnd
@@ -47,7 +47,7 @@ class Away(ConnectionError):
 
 @dataclass
 class Patience:
-    """How a round waits for what is away, how it is told to stop, and where it notes that it goes on."""
+    """Waits for servers that are away, notes that a round goes on, and interrupts it when it has to stop."""
 
     stop: Event = field(default_factory=Event)
     waits: bool = False  # until what is away answers; else Away is raised
@@ -80,27 +80,18 @@ class Patience:
     def watching(self, watch: RefreshWatch) -> RefreshWatch:
         """Returns the same watch, which also notes signs of life, and stops what it watches."""
 
-        def say(line: str) -> None:
-            watch.say(line)
-            self.check()
+        def checking(function: Callable[..., None]) -> Callable[..., None]:
+            def call(*given: object) -> None:
+                function(*given)
+                self.check()
 
-        def reading(source: str, share: float) -> None:
-            watch.reading(source, share)
-            self.check()
+            return call
 
-        def tick(tick: Tick) -> None:
-            watch.tick(tick)
-            self.check()
-
-        def progress(share: float) -> None:
-            watch.progress(share)
-            self.check()
-
-        return RefreshWatch(say=say, reading=reading, tick=tick, progress=progress)
+        return RefreshWatch(*(checking(each) for each in (watch.say, watch.reading, watch.tick, watch.progress)))
 
 
 def serve(live: LiveRefresh, every_s: float, patience: Patience, watch: RefreshWatch) -> None:
-    """Goes on until it is told to stop. A round that fails is logged. Raises Refused, and ValueError where another
+    """Runs rounds until it has to stop. A round that fails is logged. Raises Refused, and ValueError where another
     process works in the directory."""
     with rounds.lock_directory(live.directory):
         log.info("a round every %g s, in %s", every_s, live.directory)
