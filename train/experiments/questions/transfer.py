@@ -41,29 +41,9 @@ TITLES: Final = {
 }
 # Equal weights, because nothing else decides: this is not the best share in any of these regions.
 HALF: Final = 0.5
-# Bends (train.batches.bends), invented towns and stretched time decide the error at 900 s: whether a thing continues.
-# The table has the error against that of the best of stay, constant and damped velocity and Kalman there, % (1,500
-# steps, seed 0, every k-th of 40,000 anchors; 2026-11-27). "All that stop" are the earlier towns, of taxis, couriers,
-# walkers and few buses; "shown" leaves rows straight that are too short to show how often they bend:
-#
-#     towns               time stretched by    rows bent    San Francisco   Austin   Beijing
-#     600, all that stop  0.4 to 2, half       0.6          +4.2            -5.2     -2.5
-#     600, all that stop  0.15 to 3, most      0.6          +2.7            -3.9
-#     600, all that stop  0.15 to 3, most      0.8          +1.4            -4.3
-#     2,400               0.4 to 2, half       0.6          +3.0
-#     2,400               0.15 to 3, most      0.6          +2.8            -5.8
-#     2,400               0.15 to 3, most      0.9          +0.7            -4.4
-#     2,400               0.15 to 3, most      all          -0.8 (2,500 steps)       +2.3 (2,500 steps)
-#     2,400, 15 s or more 0.15 to 3, most      all, shown                            +5.6
-#     2,400               0.4 to 2, half       all, shown   -0.8                     -7.2
-#     2,400, of 8e91d36   0.4 to 2, half       all, shown   -0.6            -3.9     -7.6
-#     2,400, fast roads   0.4 to 2, half       all, shown   -0.8            -2.0     -4.6
-#     the same, drawn twice as often                        -0.7            +1.8     -5.7
-#
-# So rows must be long enough to show their bends, and time be stretched little (the experiment uses the last row but
-# one): a taxi's day at six times the speed teaches that things which report every few seconds stop within minutes. The
-# clock and the reported values are mostly hidden, because they distinguish the training's regions and say nothing about
-# another.
+# Bends (train.batches.bends), invented towns and stretched time decide the error at 900 s: whether a thing continues
+# (reports/notes/transfer.md). The clock and the reported values are mostly hidden, because they distinguish the
+# training's regions and say nothing about another.
 TRAVELLING: Final = BatchOptions(bend=1.0, drop_clock=0.6, drop_reported=0.6)
 SETTLED: Final = BatchOptions(drop_place=0.0)  # rows keep their place, so they are not rotated, stretched or bent
 
