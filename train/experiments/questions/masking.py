@@ -7,18 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.api import Gap, Predictor
-from model.kinematics.baselines import linear
-from model.kinematics.geo import F64, haversine_m, moved_deg
+from model.api import Predictor
+from model.kinematics.geo import haversine_m
 from model.network.checkpoint import to_parameters
-from model.serving.gaps import stack
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus, even_indices
 from train.evaluation.forecasts import Sample, open_samples
-from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
+from train.evaluation.gap_fills import BLOCKS_S, HiddenGaps, answer_gaps, hide_blocks, judge_gap_fills
+from train.evaluation.rollout import MODEL
 from train.experiments.lab.lab import Lab, TrainedVariant
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
@@ -31,6 +29,11 @@ FILES: Final = {
 MOST_GAPS: Final = 400  # per file and block length
 MOST_PATHS: Final = 400  # per file
 MARGIN: Final = 0.01  # of a mean over the files, with one seed: trainings with a smaller difference are called equal
+
+LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
+TRIP_M: Final = 1_000.0  # from end to end: shorter ones are mostly waiting
+TRIP_PINGS: Final = 9
+POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
 
 NEXT, ALL = "next step only", "every mask"
 SHARE, POINT, FEATURE, KEY = "15 % in segments", "15 % of points", "15 % of features", "all but key points"
@@ -217,13 +220,6 @@ def _pictures(rows: Sequence[MaskingScore]) -> list[Picture]:
     return [Picture("fills", title, "length of the hidden block, s", "mean error over Hermite's", lines, True, x)]
 
 
-LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
-TRIP_M: Final = 1_000.0  # from end to end: shorter ones are mostly waiting
-TRIP_PINGS: Final = 9
-POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
-BATCH: Final = 128
-
-
 class PathScore(NamedTuple):
     """The mean error in metres of the points between the ends."""
 
@@ -248,44 +244,16 @@ def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | N
     brief = np.flatnonzero(seconds <= LONGEST_S)
     if not len(brief):
         return None
-    few = brief[even_indices(len(brief), most)]
-    hidden = [_between(first, last) for first, last in trips.tracks[few]]
-    gaps = [_gap(trips, rows, *ends) for rows, ends in zip(hidden, trips.tracks[few], strict=True)]
-    model, line = [], []
-    for begin in range(0, len(gaps), BATCH):
-        part = gaps[begin : begin + BATCH]
-        rows = np.concatenate(hidden[begin : begin + BATCH])
-        lat, lon = np.asarray(trips.lat[rows]), np.asarray(trips.lon[rows])
-        model.append(haversine_m(*_fill_gaps(predictor, part), lat, lon))
-        line.append(haversine_m(*_fill_straight(part), lat, lon))
-    model_m, line_m = np.concatenate(model), np.concatenate(line)
-    return PathScore(len(gaps), len(model_m), float(model_m.mean()), float(line_m.mean()))
-
-
-def _gap(trips: Corpus, hidden: NDArray[np.int64], first: int, last: int) -> Gap:
-    return Gap(
-        trips.fixes(slice(first, first + 1)), trips.fixes(slice(last - 1, last)), np.asarray(trips.ts_ms[hidden])
-    )
-
-
-def _fill_gaps(predictor: Predictor, gaps: list[Gap]) -> tuple[F64, F64]:
-    """Returns the degrees of the points of all gaps, one gap after the other, from a model that knows only the ends."""
-    slots = predictor.acquire(len(gaps))
-    predictor.rebuild(slots, [np.concatenate([gap.before, gap.after]) for gap in gaps])
-    fills = predictor.fill(slots, gaps)
-    predictor.release(slots)
-    return np.concatenate([fill.lat for fill in fills]), np.concatenate([fill.lon for fill in fills])
-
-
-def _fill_straight(gaps: list[Gap]) -> tuple[F64, F64]:
-    """Returns the same on the straight line between the ends."""
-    batch = stack(gaps)
-    ends, (t_s, asked) = batch.ends, batch.padded()
-    en_m = linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
-    lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
-    return lat[asked], lon[asked]
-
-
-def _between(first: int, last: int) -> NDArray[np.int64]:
-    inner = np.arange(first + 1, last - 1)
-    return inner[even_indices(len(inner), POINTS)]
+    trips = trips.select(brief[even_indices(len(brief), most)])
+    rows = [
+        first + np.array([0, *(1 + even_indices(last - first - 2, POINTS)), last - first - 1])
+        for first, last in trips.tracks
+    ]
+    paths = trips.keep(np.concatenate(rows))
+    first, last = paths.tracks[:, 0], paths.tracks[:, 1] - 1
+    known = np.zeros(len(paths.ts_ms), bool)
+    known[first] = known[last] = True
+    answers = answer_gaps(paths, HiddenGaps(np.arange(len(paths)), first, last, known), predictor)
+    lat, lon = paths.lat[~known], paths.lon[~known]
+    model_m, line_m = (haversine_m(lat, lon, *answers[name][:2]).mean() for name in (MODEL, "linear"))
+    return PathScore(len(paths), len(lat), float(model_m), float(line_m))
