@@ -31,7 +31,7 @@ from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
 from train.data.corpus import Reading, ignore_progress
 from train.fit.trainer import Tick, fit
-from train.refresh import elsewhere, statement, training
+from train.refresh import reference_tracks, statement, training
 from train.refresh.comparison import Progress, compare
 from train.refresh.decision import Comparison, Decision, DecisionRules, decide
 from train.refresh.parts import LATE_MS, MOST_ANCHORS, RefreshParts, format_utc, spans_ms, split_parts
@@ -94,10 +94,10 @@ def refresh(
     if options.out.exists():
         raise ValueError(f"{options.out} exists, and what it has stays: name another directory")
     champion = Predictor.load(options.champion)
-    towns = (
-        [elsewhere.write_towns(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
-    )
-    others = elsewhere.rehearsal()
+    towns = []
+    if options.towns:
+        towns.append(reference_tracks.write_towns(options.cache, "refresh-towns", options.towns, options.seed))
+    others = reference_tracks.rehearsal()
     parts = split_parts(
         sources,
         [*towns, *others],
@@ -184,7 +184,7 @@ def judge(
             judged = compare(parts.judged, champion, new, progress=watch.progress)
             if options.atlas_ms is not None:
                 beside = compare(parts.judged, champion, new, atlas_ms=options.atlas_ms, progress=watch.progress)
-            sets = elsewhere.golden_samples(options.golden, options.cache, reading=watch.reading)
+            sets = reference_tracks.golden_samples(options.golden, options.cache, reading=watch.reading)
             kept = compare(sets, champion, new, progress=watch.progress)
         except (WeightsError, ValueError) as error:
             faults = [str(error)]

@@ -3,7 +3,7 @@
 The layers that read the map learn fast, the map itself and the weights that came with the champion slowly. Rows of the
 fleet always show their place, and keep the cadence and the shape that they have, as the weights are for this fleet. Two
 things keep what is known of elsewhere: a loss of answers that change where no place is shown (train.fit.run_state), and
-tracks of other places (train.refresh.elsewhere). Found by short runs on taxis: reports/notes/refresh.md.
+tracks of other places (train.refresh.reference_tracks). Found by short runs on taxis: reports/notes/refresh.md.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from stream.registry import Registry
 from stream.registry.retention import Retention
 from stream.wire import Ping, Topics, dumps
 from train.fit.trainer import Tick
-from train.refresh import elsewhere, statement, training
+from train.refresh import reference_tracks, statement, training
 from train.refresh.decision import DecisionRules
 from train.refresh.live import service
 from train.refresh.live.champion import LiveRefresh
@@ -71,7 +71,7 @@ class Rig:
 
 
 def small_golden_sets() -> None:
-    elsewhere.GOLDEN_ENTITIES, elsewhere.MOST_ANCHORS = 2, 100  # type: ignore[misc]
+    reference_tracks.GOLDEN_ENTITIES, reference_tracks.MOST_ANCHORS = 2, 100  # type: ignore[misc]
 
 
 def make(kafka: str, prefix: str, folder: Path) -> Rig:

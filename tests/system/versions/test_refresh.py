@@ -25,7 +25,7 @@ from stream.versions.deciding import Why
 from stream.wire import WeightsRecord
 from train.refresh.decision import DecisionRules
 from train.refresh.live import champion, pings, rounds, service
-from train.refresh.live.deciding import REAL_WINDOWS
+from train.refresh.live.outcome import REAL_WINDOWS
 from train.refresh.run import RefreshWatch
 
 PROGRAM = Path(refresh_rig.__file__)

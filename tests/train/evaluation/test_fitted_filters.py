@@ -106,7 +106,7 @@ def test_each_filter_is_fitted_to_what_it_is_judged_by(
     starts: list[tuple[Mapping[str, float], ...]] = []
     least = fitting._search_all
     monkeypatch.setattr(fitting, "IMM_ANCHORS", 200)  # of 600, which take three times as long
-    monkeypatch.setattr(fitting, "_least", lambda loss, *several: starts.append(several) or least(loss, *several))
+    monkeypatch.setattr(fitting, "_search_all", lambda loss, *several: starts.append(several) or least(loss, *several))
     kalman, nearest, imm = fit_followers(corpus, SMALL).followers
     windows, fewer = (fitting._windows(keep_long(corpus), most) for most in (fitting.ANCHORS, fitting.IMM_ANCHORS))
 

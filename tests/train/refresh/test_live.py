@@ -23,7 +23,7 @@ from stream.registry.golden import LENGTH
 from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
-from train.refresh.live import deciding, rounds, service
+from train.refresh.live import outcome, rounds, service
 from train.refresh.live.champion import LiveRefresh, fetch_weights
 from train.refresh.live.cli import stop_on_signals
 from train.refresh.live.rounds import Round, RoundEnd
@@ -102,7 +102,7 @@ def test_a_round_that_a_user_can_make_fail_is_one_line_and_a_bug_has_its_traceba
         patience.stop.set()
         raise error
 
-    monkeypatch.setattr(service, "_round", failing)
+    monkeypatch.setattr(service, "_run_round", failing)
     live = cast(LiveRefresh, SimpleNamespace(directory=tmp_path, topics=Topics.of("x")))
     with caplog.at_level("INFO", "train"):
         service.serve(live, 60.0, patience, cast(RefreshWatch, None))
@@ -117,16 +117,16 @@ def decision(what: What, version: str, instead_of: str | None = None, ts: int = 
 
 
 def test_what_was_rolled_back_or_stopped_is_barred_and_nothing_else() -> None:
-    assert deciding.find_bar([decision("rollback", V1, V2)], V2) == f"{V2} was rolled back before: worse"
-    assert deciding.find_bar([decision("stop", V2)], V2) == f"{V2} was stopped before: worse"
+    assert outcome.find_bar([decision("rollback", V1, V2)], V2) == f"{V2} was rolled back before: worse"
+    assert outcome.find_bar([decision("stop", V2)], V2) == f"{V2} was stopped before: worse"
     harmless = [decision("rollback", V2, V1), decision("promote", V1, V2), decision("refuse", V2), decision("stop", V1)]
-    assert deciding.find_bar(harmless, V2) is None
+    assert outcome.find_bar(harmless, V2) is None
 
 
 def test_only_decisions_since_a_round_began_are_its_own() -> None:
     decisions = [decision("canary", V1, ts=4), decision("stop", V1, ts=6), decision("refuse", V2, ts=9)]
-    assert deciding.find_decision(decisions, V1, 5) == decisions[1]
-    assert deciding.find_decision(decisions, V1, 7) is None
+    assert outcome.find_decision(decisions, V1, 5) == decisions[1]
+    assert outcome.find_decision(decisions, V1, 7) is None
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ async def test_a_challenger_is_published_only_where_nothing_speaks_against_it(
     async def decider() -> AsyncIterator[Any]:
         yield SimpleNamespace(serving=SimpleNamespace(version=serving), canaries=[])
 
-    monkeypatch.setattr(deciding, "publish", publish)
+    monkeypatch.setattr(outcome, "publish_challenger", publish)
     decided: list[Decision] = []
     registry = SimpleNamespace(decisions=lambda: [] if earlier is None else [earlier], decide=decided.append)
     live: Any = SimpleNamespace(registry=registry, decider=decider, percent=None)
     found = {"promote": True, "sentence": "Promoted: 14 % nearer", "reasons": ["14 % nearer"]}
     started = SimpleNamespace(champion=V1, started_ms=5)
     round: Any = SimpleNamespace(decision=lambda: found, challenger=V2, started=started)
-    assert await deciding.decide_round(live, round) == RoundEnd(what, reason, V2)
+    assert await outcome.decide_round(live, round) == RoundEnd(what, reason, V2)
     assert [one.what for one in decided] == noted
 
 
@@ -178,7 +178,7 @@ def test_weights_of_the_registry_appear_whole_in_a_folder(tmp_path: Path) -> Non
 
 def test_golden_windows_are_the_newest_of_each_entity(make_corpus: MakeCorpus) -> None:
     long = [wander(f"car-{n}", LENGTH + n, seed=n, start_ms=1_700_000_000_000 + n * 10_000_000) for n in range(6)]
-    windows = deciding.newest_windows(make_corpus(together(*long, wander("short", LENGTH - 1, seed=9))), most=2)
+    windows = outcome.newest_windows(make_corpus(together(*long, wander("short", LENGTH - 1, seed=9))), most=2)
     assert [len(window) for window in windows] == [LENGTH, LENGTH]
     assert [int(window["ts_ms"][-1]) for window in windows] == [long[5]["t"][-1], long[4]["t"][-1]]
 

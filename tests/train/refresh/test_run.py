@@ -19,7 +19,7 @@ from model.network.network import Network, build
 from model.parameters.reading import WeightsError
 from stream.adapters.sources import Source, parse
 from train.fit.trainer import Tick
-from train.refresh import elsewhere, run, statement
+from train.refresh import reference_tracks, run, statement
 from train.refresh.decision import Decision, DecisionRules
 from train.refresh.run import RefreshOptions, RefreshWatch, refresh
 
@@ -34,8 +34,8 @@ class Crash(Exception):
 
 @pytest.fixture(autouse=True)
 def small_golden_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "GOLDEN_ENTITIES", 4)
-    monkeypatch.setattr(elsewhere, "MOST_ANCHORS", 500)
+    monkeypatch.setattr(reference_tracks, "GOLDEN_ENTITIES", 4)
+    monkeypatch.setattr(reference_tracks, "MOST_ANCHORS", 500)
 
 
 @pytest.fixture

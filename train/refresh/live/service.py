@@ -21,7 +21,7 @@ from stream.config.security import Refused
 from stream.http.rounds import Rounds
 from stream.registry.retention import expendable
 from train.fit.trainer import Interrupted
-from train.refresh.live import champion, deciding, pings, rounds
+from train.refresh.live import champion, outcome, pings, rounds
 from train.refresh.live.champion import LiveRefresh
 from train.refresh.live.rounds import Round, RoundEnd
 from train.refresh.run import RefreshWatch, refresh
@@ -182,7 +182,7 @@ def _make_challenger(live: LiveRefresh, round: Round, patience: Patience, watch:
         options = replace(live.options, out=round.result, champion=str(round.champion), cache=round.cache)
         refresh([parse(round.pings)], options, lambda steps: build_command(live, round, steps), watch)
         failpoints.reach("after_result")
-    return patience.reach("Kafka or the registry", lambda: asyncio.run(deciding.decide_round(live, round)))
+    return patience.reach("Kafka or the registry", lambda: asyncio.run(outcome.decide_round(live, round)))
 
 
 def _read_pings(live: LiveRefresh, round: Round, watch: RefreshWatch) -> None:
