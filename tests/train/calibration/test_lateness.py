@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fit_lateness import fit, main
 from train_worlds import MakeSample, lively, together, track
 
 from model.api import ModelConfig
 from model.kinematics import lateness
-from train.calibration.lateness import fit, main
 from train.data import anchors as anchoring
 from train.evaluation.rollout import roll_along
 

@@ -1,7 +1,7 @@
 """Fits `model.kinematics.lateness`, the interval of the next ping's time. Run it on other files to get other
 coefficients:
 
-python -m train.calibration.lateness WEIGHTS FILE...
+python tests/train/fit_lateness.py WEIGHTS FILE...
 """
 
 from __future__ import annotations
