@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from model.api import Approach, Atlas, Predictor, approaches
 from model.atlas.believing import HORIZONS_S, Forecast
-from model.atlas.days import Day, adding, days_of
+from model.atlas.days import Day, PartialSums, adding, days_of
 from model.atlas.growth import Growth
-from model.atlas.parts import PartialSums
 from model.atlas.passages import entity_ids
 from model.atlas.published import MIN_VEHICLES
 from model.atlas.questions import Questions
