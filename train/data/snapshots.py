@@ -116,8 +116,8 @@ def history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:
     return np.searchsorted(hours, ts_ms // every_ms * every_ms // HOUR_MS)
 
 
-def approaches_at(corpus: Corpus, row: I64, track: I64, history: int = HISTORY) -> Approach:
+def approaches_at(corpus: Corpus, row: I64, track: I64) -> Approach:
     """Returns by which ways the pings at rows (A,) of tracks (A,) came, as far as a worker would remember it."""
     fixes = corpus.fixes(slice(None))
-    size = np.minimum(row - corpus.tracks[track, 0] + 1, history)
+    size = np.minimum(row - corpus.tracks[track, 0] + 1, HISTORY)
     return approaches(fixes[None], np.zeros(len(row), np.int64), row, size)

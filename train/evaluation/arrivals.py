@@ -72,7 +72,6 @@ def judge_arrivals(
     sample: Sample,
     predictor: Predictor | None,
     *,
-    most_history: int = MOST_HISTORY,
     progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `predictors.<name>`, `bands.<minutes>.<name>` by the true time, and
@@ -89,10 +88,10 @@ def judge_arrivals(
     if not len(asked.seconds):
         raise ValueError(f"{sample.file}: no track goes on for {AHEAD_S[0]:g} s and farther than {RADIUS_M:g} m")
     assert sample.fleet is not None  # set by open_samples
-    history = build_history(sample.fleet.select(~is_held_back(sample.fleet)), most_history)
+    history = build_history(sample.fleet.select(~is_held_back(sample.fleet)))
     known = gather_known(corpus, anchors, walked, asked, history)
     # Of tracks that are not judged, as baselines are fitted. Where all are, their few coefficients are of all.
-    belief = believe(history if sample.train is None else build_history(sample.train, most_history))
+    belief = believe(history if sample.train is None else build_history(sample.train))
     answers = _answer_all(asked, known, belief)
     everything = np.ones(len(asked.seconds), bool)
     entity = corpus.entity[anchors.track[asked.anchor]]
@@ -111,9 +110,9 @@ def judge_arrivals(
     }
 
 
-def pose_questions(corpus: Corpus, anchors: Anchors, *, seed: int = 0) -> Questions:
+def pose_questions(corpus: Corpus, anchors: Anchors) -> Questions:
     """Returns one question for each anchor whose track goes on for long enough, and is not there already."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     low, high = np.log(AHEAD_S)
     ahead_s = np.exp(rng.uniform(low, high, len(anchors.row)))
     stop = corpus.tracks[anchors.track, 1]
@@ -173,12 +172,10 @@ def paths(corpus: Corpus, anchors: Anchors, walked: Rollout, which: I64) -> tupl
     return knots_s, np.concatenate([np.zeros((len(rows), 1, 2)), place], axis=1)
 
 
-def reliability(
-    corpus: Corpus, anchors: Anchors, walked: Rollout, *, seed: int = 0
-) -> dict[str, list[dict[str, float]]]:
+def reliability(corpus: Corpus, anchors: Anchors, walked: Rollout) -> dict[str, list[dict[str, float]]]:
     """Returns for each horizon, by steps of the chance of being inside a circle: how many circles there were, their
     mean chance, and the share of them in which the entity was."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     answer, found = walked.answers[MODEL], {}
     assert answer.cov_m2 is not None
     for column, horizon_s in enumerate(HORIZONS_S, start=1):

@@ -147,12 +147,11 @@ def judge_forecasts(
     *,
     fitted: Sequence[Follower] = (),
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
-    progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon
     `strata.<name>`.
     """
-    judged = roll_out(sample, predictor, fitted=fitted, horizons_s=horizons_s, progress=progress)
+    judged = roll_out(sample, predictor, fitted=fitted, horizons_s=horizons_s)
     return build_report(sample, judged, horizons_s)
 
 

@@ -115,14 +115,14 @@ def measure(error_en_m: F64, cov_m2: F64 | None = None, distance_m: F64 | None =
     return Cases(distance, energy_score(error_en_m, cov_m2), mahalanobis2(error_en_m, cov_m2))
 
 
-def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
+def score(cases: Cases, entity: NDArray[np.integer]) -> Score:
     """Summarises N cases; entity (N,) is the entity of each. Raises ValueError for no cases."""
     distance, energy, surprise = cases
     if len(distance) == 0:
         raise ValueError("nothing to score")
-    low, high, entities = bootstrap_interval(distance, entity, seed=seed)
+    low, high, entities = bootstrap_interval(distance, entity)
     median, p90 = np.quantile(distance, (0.5, 0.9))
-    holds = None if surprise is None else bootstrap_interval(is_inside(surprise, 0.9), entity, seed=seed)
+    holds = None if surprise is None else bootstrap_interval(is_inside(surprise, 0.9), entity)
     return Score(
         n=len(distance),
         entities=entities,
@@ -139,16 +139,14 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
     )
 
 
-def score_times(
-    true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer], *, seed: int = 0
-) -> TimeScore:
+def score_times(true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer]) -> TimeScore:
     """Summarises N arrivals; true times are above 0. Raises ValueError for none, or predictions that are not finite."""
     if len(true_s) == 0:
         raise ValueError("nothing to score")
     if not all(np.isfinite(part).all() for part in (median_s, low_s, high_s)):
         raise ValueError("times of arrival that are not finite")
     off = np.abs(median_s - true_s)
-    low, high, entities = bootstrap_interval(off, entity, seed=seed)
+    low, high, entities = bootstrap_interval(off, entity)
     return TimeScore(
         n=len(true_s),
         entities=entities,
@@ -163,9 +161,9 @@ def score_times(
     )
 
 
-def compare_pairs(one_m: F64, other_m: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Difference:
+def compare_pairs(one_m: F64, other_m: F64, entity: NDArray[np.integer]) -> Difference:
     """Compares errors (N,) case by case: the difficulty of a case cancels, so the interval is far narrower."""
-    low, high, _ = bootstrap_interval(one_m - other_m, entity, seed=seed)
+    low, high, _ = bootstrap_interval(one_m - other_m, entity)
     one, other = float(one_m.mean()), float(other_m.mean())
     return Difference(one / other if other > 0 else None, one - other, low, high)
 
@@ -218,10 +216,10 @@ def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
     return out
 
 
-def time_factor(predicted_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
+def time_factor(predicted_s: F64, true_s: F64, entity: NDArray[np.integer]) -> Factor:
     """Returns the typical factor between predicted and true times (N,), N at least 1, all of them above 0."""
     off = np.abs(np.log(predicted_s / true_s))
-    low, high, entities = bootstrap_interval(off, entity, seed=seed)
+    low, high, entities = bootstrap_interval(off, entity)
     return Factor(len(off), entities, *(float(np.exp(x)) for x in (off.mean(), low, high)))
 
 

@@ -80,13 +80,11 @@ def refresh(
     options: RefreshOptions,
     command: Callable[[int], str],
     watch: RefreshWatch | None = None,
-    publish: Callable[[Decision, Path], None] = lambda decision, out: None,
 ) -> Decision:
     """Returns the decision about a challenger, which `out` then holds.
 
     Args:
         command: returns the command that makes the same weights again, for the number of steps of the training.
-        publish: is called with the decision and `out` once it is whole; a registry may take the weights from there.
 
     Raises ValueError where `out` holds something, or the data are too little; OSError.
     """
@@ -115,7 +113,6 @@ def refresh(
     )
     decision = judge(champion, options.champion, challenger, parts, options, watch)
     finish(work, options.out, challenger, decision)
-    publish(decision, options.out)
     return decision
 
 

@@ -20,7 +20,7 @@ from model.parameters.reading import WeightsError
 from stream.adapters.sources import Source, parse
 from train.fit.trainer import Tick
 from train.refresh import reference_tracks, run, statement
-from train.refresh.decision import Decision, DecisionRules
+from train.refresh.decision import DecisionRules
 from train.refresh.run import RefreshOptions, RefreshWatch, refresh
 
 pytestmark = pytest.mark.slow
@@ -90,11 +90,10 @@ def files(directory: Path) -> set[str]:
 def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     data: Source, options: RefreshOptions, tmp_path: Path
 ) -> None:
-    published: list[tuple[Decision, set[str]]] = []
-    decision = refresh([data], options, command, publish=lambda decision, out: published.append((decision, files(out))))
+    decision = refresh([data], options, command)
     assert decision.promote, decision.sentence
     whole = {"model.safetensors", "config.json", "README.md", "trained_on.json", "decision.json"}
-    assert published == [(decision, whole)]
+    assert files(options.out) == whole
     assert not list(tmp_path.glob(".*"))  # no trace of the work
     kept = json.loads((options.out / "decision.json").read_text())
     assert kept["sentence"] == decision.sentence
