@@ -30,8 +30,7 @@ from stream.config.options import (
     option,
     with_common,
 )
-from stream.config.settings import Compression, DeliveryGuarantee, Settings
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.settings import NO_TRACES, Compression, DeliveryGuarantee, Settings, Traces
 from stream.worker import process_pool
 from stream.worker.log_format import LogFormat, formatter, relayed
 

@@ -19,7 +19,7 @@ from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.config.security import Refused
 from stream.http.rounds import Rounds
-from stream.registry.retention import expendable
+from stream.registry.decisions import find_deletable
 from train.fit.trainer import Interrupted
 from train.refresh.live import champion, outcome, pings, rounds
 from train.refresh.live.champion import LiveRefresh
@@ -209,7 +209,7 @@ def delete_old_versions(live: LiveRefresh) -> None:
     if len(mine) <= live.keep.newest:
         return
     used = asyncio.run(_versions_in_use(live))
-    for one in expendable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
+    for one in find_deletable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
         live.registry.delete("weights", one.version, keep=used)
         log.info("deleted weights %s, which nothing has named for %g days", one.version, live.keep.days)
 
