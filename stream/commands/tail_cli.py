@@ -11,17 +11,6 @@ from stream.config.options import COMMON, Common, Follow, From, Json, Limit, Onl
 from stream.wire import Record
 from stream.wire.escape import escaped_json
 
-HELP = """Show forecasts, gap fills, arrivals or dead letters as they come.
-
-[bold]Examples[/]
-
-  pathcast tail forecasts
-  pathcast tail forecasts --entity 5007 --limit 10
-  pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
-  pathcast tail arrivals --entity 12
-  pathcast tail dead-letters --from earliest
-"""
-
 
 class Output(StrEnum):
     FORECASTS = "forecasts"
@@ -40,6 +29,16 @@ def tail(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show forecasts, gap fills, arrivals or dead letters as they come.
+
+    [bold]Examples[/]
+
+      pathcast tail forecasts
+      pathcast tail forecasts --entity 5007 --limit 10
+      pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
+      pathcast tail arrivals --entity 12
+      pathcast tail dead-letters --from earliest
+    """
     from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
     from stream.kafka.following import show
     from stream.kafka.reading import INPUT_ISOLATION
@@ -71,6 +70,3 @@ def tail(
         stop_at_end=not wait,
         isolation=INPUT_ISOLATION if what is Output.ARRIVALS else "read_uncommitted",
     )
-
-
-tail.__doc__ = HELP
