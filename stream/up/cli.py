@@ -18,24 +18,6 @@ from stream.wire import Topics
 
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
-HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
-
-Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A part
-that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same command
-then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
-
-Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest, refresh and map, which has no process of its own but is in that of serve. Their settings come
-from their environment variables, such as PATHCAST_WEIGHTS.
-
-[bold]Examples[/]
-
-  pathcast up
-  pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
-  pathcast up --workers 4 --without archive,refresh
-  pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
-"""
-
 
 @with_common
 def up(
@@ -94,6 +76,23 @@ def up(
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
+    """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
+
+    Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A
+    part that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same
+    command then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
+
+    Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
+    serve, arrivals, ingest, refresh and map, which has no process of its own but is in that of serve. Their settings
+    come from their environment variables, such as PATHCAST_WEIGHTS.
+
+    [bold]Examples[/]
+
+      pathcast up
+      pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
+      pathcast up --workers 4 --without archive,refresh
+      pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
+    """
     if bootstrap is None and security != PLAIN_KAFKA:
         raise typer.BadParameter("--kafka-... are for a Kafka of your own: give --bootstrap")
     if redis is None and redis_security != PLAIN_REDIS:
@@ -125,9 +124,6 @@ def up(
             run(UpOptions(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
         )
         screen.say("", "stopped; nothing is left running")
-
-
-up.__doc__ = HELP
 
 
 def _kinds(text: str) -> frozenset[str]:

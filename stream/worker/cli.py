@@ -54,28 +54,6 @@ MEMBER = (
     "end_with_parent(); main()",
 )
 
-HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
-
-Start as many workers as you like: those of one group share the partitions, and take over from each other when one
-stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing either.
-
---workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
-begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
-
-The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm does
-that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no file can be
-written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need others.
-
-[bold]Examples[/]
-
-  pathcast worker
-  pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast worker --workers 4
-  pathcast worker --weights ./my-weights --horizons 30,60,120
-  PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
-  NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
-"""
-
 
 @with_common
 def worker(
@@ -162,6 +140,29 @@ def worker(
     as_json: Annotated[bool, typer.Option("--json", help="print what --warm did as JSON")] = False,
     member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
 ) -> None:
+    """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
+
+    Start as many workers as you like: those of one group share the partitions, and take over from each other when one
+    stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing
+    either.
+
+    --workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
+    begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
+
+    The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm
+    does that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no
+    file can be written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need
+    others.
+
+    [bold]Examples[/]
+
+      pathcast worker
+      pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+      pathcast worker --workers 4
+      pathcast worker --weights ./my-weights --horizons 30,60,120
+      PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+      NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
+    """
     if warms:
         from stream.worker.warmup import warm_machine
 
@@ -224,9 +225,6 @@ def _run_many(
         for number, door in enumerate(doors, 1)
     ]
     process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
-
-
-worker.__doc__ = HELP
 
 
 def _doors(metrics: str, workers: int) -> list[Address | None]:

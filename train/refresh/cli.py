@@ -19,34 +19,6 @@ from train.refresh.live import options as live
 DEFAULT_MINUTES = 10.0
 NICE = 10  # beside workers on the same machine, which have the core first
 
-HELP = """Refresh the weights that serve from a fleet's own newest days, and promote the new ones if they are better.
-
-Training begins at the weights that serve (--init), and adds a map of the fleet's region where they have none. Regions
-are fitted again. Then both are judged by the newest tenth of the data, at least two hours, of which nothing trained.
-The challenger is promoted if it is nearer beyond chance and at no horizon farther off, in no kind of vehicle, cadence
-or motion worse, calibrated, and no worse on golden sets: the demo's buses, invented towns, and files of your own
-(--golden). The decision is told in one sentence, and kept with its numbers in DIR/decision.json.
-
-DIR then has weights that serve, pathcast worker --weights DIR, or, if they are refused, DIR/refused has them. It
-appears at the end; the same command, given again, goes on with a killed refresh. Exit code 0: promoted; 3: refused.
-
---minutes are minutes of one core that this process has had, not those on the clock, because a machine is shared; on a
-GPU they are those on the clock. It runs with one thread, and lets everything else go first (nice).
-
-With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
-which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
-better challenger is published, and answers --canary percent of the entities until pathcast beside guard promotes or
-stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
-again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
-
-[bold]Examples[/]
-
-  pathcast train refresh --data week.parquet --init small --minutes 10 --out runs/monday
-  pathcast train refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
-  pathcast train refresh --data week.parquet --init small --challenger runs/other --out runs/judged
-  pathcast train refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
-"""
-
 
 @with_common
 def refresh(
@@ -89,6 +61,33 @@ def refresh(
     lead_s: live.LeadS = None,
     metrics: live.Metrics = "",
 ) -> None:
+    """Refresh the weights that serve from a fleet's own newest days, and promote the new ones if they are better.
+
+    Training begins at the weights that serve (--init), and adds a map of the fleet's region where they have none.
+    Regions are fitted again. Then both are judged by the newest tenth of the data, at least two hours, of which nothing
+    trained. The challenger is promoted if it is nearer beyond chance and at no horizon farther off, in no kind of
+    vehicle, cadence or motion worse, calibrated, and no worse on golden sets: the demo's buses, invented towns, and
+    files of your own (--golden). The decision is told in one sentence, and kept with its numbers in DIR/decision.json.
+
+    DIR then has weights that serve, pathcast worker --weights DIR, or, if they are refused, DIR/refused has them. It
+    appears at the end; the same command, given again, goes on with a killed refresh. Exit code 0: promoted; 3: refused.
+
+    --minutes are minutes of one core that this process has had, not those on the clock, because a machine is shared; on
+    a GPU they are those on the clock. It runs with one thread, and lets everything else go first (nice).
+
+    With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
+    which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
+    better challenger is published, and answers --canary percent of the entities until pathcast beside guard promotes or
+    stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
+    again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
+
+    [bold]Examples[/]
+
+      pathcast train refresh --data week.parquet --init small --minutes 10 --out runs/monday
+      pathcast train refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
+      pathcast train refresh --data week.parquet --init small --challenger runs/other --out runs/judged
+      pathcast train refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
+    """
     live.check_mode(context)
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
@@ -160,8 +159,6 @@ def refresh(
     if not decision.promote:
         raise typer.Exit(REFUSED)
 
-
-refresh.__doc__ = HELP
 
 REFUSED = 3  # exit code: neither a success nor an error
 

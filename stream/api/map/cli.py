@@ -17,23 +17,6 @@ from stream.config.priority import yield_cores
 from stream.config.settings import Settings
 from stream.config.times import seconds
 
-HELP = """Show a live map of the fleet in a browser: where entities are, and where they will be.
-
-This is `pathcast serve --map` without the API. It runs beside the workers, and reads what they publish: the newest
-forecasts (`pathcast beside latest`; where that does not run, the forecasts of the last hour), gap fills, scores, and
-the newest atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas is drawn
-as one.
-
-If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with
-`?token=TOKEN` added. It is plain HTTP: put a proxy with TLS before a port that others reach.
-
-[bold]Examples[/]
-
-  pathcast map
-  pathcast map --bootstrap kafka:9092 --listen 0.0.0.0:8765 --atlases /srv/pathcast/atlases
-  pathcast map --source forecasts --basemap austin.pmtiles
-"""
-
 
 def _file(flag: str, env: str, text: str, **more: Any) -> Any:
     return option(flag, env, text, exists=True, readable=True, **more)
@@ -84,6 +67,22 @@ def show_map(
         int, option("--nice", "MAP_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
     ] = 10,
 ) -> None:
+    """Show a live map of the fleet in a browser: where entities are, and where they will be.
+
+    This is `pathcast serve --map` without the API. It runs beside the workers, and reads what they publish: the newest
+    forecasts (`pathcast beside latest`; where that does not run, the forecasts of the last hour), gap fills, scores,
+    and the newest atlas. It writes nothing and takes no partitions. No map of streets is needed: the fleet's own atlas
+    is drawn as one.
+
+    If PATHCAST_MAP_TOKEN has a token, or the file that PATHCAST_MAP_TOKEN_FILE names, open the address once with
+    `?token=TOKEN` added. It is plain HTTP: put a proxy with TLS before a port that others reach.
+
+    [bold]Examples[/]
+
+      pathcast map
+      pathcast map --bootstrap kafka:9092 --listen 0.0.0.0:8765 --atlases /srv/pathcast/atlases
+      pathcast map --source forecasts --basemap austin.pmtiles
+    """
     address = address_of(listen, "--listen")
     log_to_stderr()
     from stream.api import process
@@ -94,9 +93,6 @@ def show_map(
     settings = Settings(bootstrap=common.bootstrap, prefix=common.prefix, atlases=atlases, kafka=common.security)
     server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
     asyncio.run(process.serve(ServeOptions(settings, server, map=shown), (signal.SIGTERM, signal.SIGINT)))
-
-
-show_map.__doc__ = HELP
 
 
 def options_of_environment(secret: str | None) -> MapOptions:
