@@ -17,7 +17,7 @@ from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
-    from stream.client.exporting.collecting import Collected, Forecasts
+    from stream.client.exporting.collecting import ExportSpool, SpooledForecasts
     from stream.wire import Forecast
 
 STDOUT = "-"
@@ -69,15 +69,15 @@ def export(
     common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
-    from stream.client.exporting.collecting import Collected, from_lines, from_topics, open_lines, span_of
-    from stream.client.filter import Wanted
+    from stream.client.exporting.collecting import ExportSpool, from_lines, from_topics, open_lines, span_of
+    from stream.client.filter import RecordFilter
 
     try:
         span = span_of(since, until)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
-    wanted = Wanted.of(entity or None, None)
-    with quiet(), Collected() as found:
+    wanted = RecordFilter.of(entity or None, None)
+    with quiet(), ExportSpool() as found:
         if file is None:
             asyncio.run(from_topics(found, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
         else:
@@ -94,14 +94,18 @@ def export(
 export.__doc__ = HELP
 
 
-def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
+def _chosen(found: ExportSpool, which: Which) -> SpooledForecasts | Sequence[Forecast]:
     if which is Which.NONE:
         return []
     return found.newest() if which is Which.NEWEST else found.forecasts()
 
 
 def _write(
-    what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
+    what: Format,
+    sink: IO[bytes],
+    found: ExportSpool,
+    forecasts: SpooledForecasts | Sequence[Forecast],
+    region: float | None,
 ) -> int:
     from stream.client.exporting import formats
 
@@ -123,7 +127,12 @@ def _writing(out: str) -> Iterator[IO[bytes]]:
 
 
 def _say(
-    what: Format, out: str, found: Collected, forecasts: Forecasts | Sequence[Forecast], count: int, as_json: bool
+    what: Format,
+    out: str,
+    found: ExportSpool,
+    forecasts: SpooledForecasts | Sequence[Forecast],
+    count: int,
+    as_json: bool,
 ) -> None:
     numbers = {"tracks": found.tracks, "forecasts": len(forecasts), "gap_fills": found.fills}
     rows = {"rows" if what is Format.CSV else "features": count}
