@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from stream.adapters import text
 from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of, find_columns
 from stream.adapters.table_builder import END_S
-from stream.adapters.tables import Rows, Table, clean, codes
+from stream.adapters.tables import SourceRows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of our own Parquet files: what was left out when writing, as JSON
 
@@ -55,7 +55,7 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     number = {name: _read_numbers(path, place[name], table) if name in place else None for name in NUMBERS}
     lat, lon, speed, heading = (number[name] for name in NUMBERS)
     assert lat is not None and lon is not None  # noqa: PT018 - `find_columns` has checked it
-    rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
+    rows = SourceRows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
     return clean(rows, dropped)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
+from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, SourceRows, Table, clean, ranks
 
 Progress = Callable[[float], None]  # called with the part that is done, 0..1
 ABSENT = np.float32(np.nan)
@@ -96,7 +96,7 @@ class TableBuilder:
         mode_rank, modes = ranks(list(self._modes))
         rows = sum(self._lengths)
         table = clean(
-            Rows(
+            SourceRows(
                 entity=rank.astype(np.int32)[self._join("entity", np.int32)],
                 names=names,
                 trajectory=self._join("trajectory", np.int64),

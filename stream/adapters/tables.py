@@ -32,7 +32,7 @@ Codes = NDArray[np.signedinteger[Any]]  # -1 means "none"
 Floats = NDArray[np.floating[Any]]
 
 
-class Rows(NamedTuple):
+class SourceRows(NamedTuple):
     """Holds what a reader found: R rows in any order, with nothing left out yet."""
 
     entity: Codes  # (R,) index into `names`, which are sorted
@@ -71,7 +71,7 @@ class Table:
     unreadable: tuple[Path, ...] = ()
 
 
-def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
+def clean(rows: SourceRows, dropped: Mapping[str, int] | None = None) -> Table:
     """Returns the rows that are pings, in order. `dropped` counts what the reader has left out already, by reason."""
     lat, lon = rows.lat, rows.lon
     # exactly (0, 0) is a receiver without a fix; the comparisons are false for NaN

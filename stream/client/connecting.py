@@ -22,7 +22,7 @@ IDLE_S: Final = 0.05  # between two fetches of a broker that answers at once whe
 
 
 @dataclass(frozen=True)
-class Where:
+class TopicAddress:
     """The topic, and how to reach it."""
 
     bootstrap: str
@@ -31,7 +31,7 @@ class Where:
     security: KafkaSecurity = PLAIN_KAFKA
 
 
-async def start_consumer(where: Where) -> AIOKafkaConsumer:
+async def start_consumer(where: TopicAddress) -> AIOKafkaConsumer:
     """Returns a consumer of committed records that is started, without partitions. Raises KafkaError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=where.bootstrap.split(","),

@@ -117,14 +117,14 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RecordFilter:
     """States which records to hand out."""
 
     keys: frozenset[bytes] | None = None  # Kafka keys, which are entity ids in UTF-8; None: all
     box: Box | None = None
 
     @classmethod
-    def of(cls, entity: str | Collection[str] | None, bbox: tuple[float, float, float, float] | None) -> Wanted:
+    def of(cls, entity: str | Collection[str] | None, bbox: tuple[float, float, float, float] | None) -> RecordFilter:
         """Raises ValueError, as `Box.of`, and for a collection without an entity."""
         names = [entity] if isinstance(entity, str) else entity
         if names is not None and not names:
@@ -140,7 +140,7 @@ class Wanted:
         return self.box is None or any(self.box.holds(lat, lon) for lat, lon in places)
 
 
-class Seen:
+class SeenIds:
     """Remembers the newest ids, so that a copy is noticed. It forgets the oldest beyond `most`."""
 
     def __init__(self, most: int) -> None:

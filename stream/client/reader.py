@@ -26,14 +26,14 @@ from msgspec import DecodeError
 from stream.client.connecting import (
     AWAY,
     NEWS_S,
-    Where,
+    TopicAddress,
     find_partitions,
     find_starts,
     position_of,
     start_consumer,
     stop,
 )
-from stream.client.filter import Kind, Since, Wanted
+from stream.client.filter import Kind, RecordFilter, Since
 from stream.config.security import HIDDEN, Protocol, check_access, in_words, kafka_refusal
 
 log: Final = logging.getLogger("stream.client")
@@ -67,7 +67,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     """Reads records of one kind. Use it in one event loop, and close it."""
 
     def __init__(
-        self, where: Where, kind: Kind[T], *, wanted: Wanted, since: Since, follow: bool, connect_s: float
+        self, where: TopicAddress, kind: Kind[T], *, wanted: RecordFilter, since: Since, follow: bool, connect_s: float
     ) -> None:
         """`since` counts where there is no committed offset. Without `follow`, `at_end` becomes true at the end that
         the topic has now. `connect_s` bounds the first connection; later ones are tried for ever."""

@@ -16,8 +16,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from stream.client.connecting import Where
-from stream.client.filter import Kind, Seen, Since, Wanted
+from stream.client.connecting import TopicAddress
+from stream.client.filter import Kind, RecordFilter, SeenIds, Since
 from stream.client.reader import Reader, Received
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
@@ -124,15 +124,15 @@ class Subscription(Generic[T]):
         """Connects to nothing yet. Raises ValueError for an argument that makes no sense."""
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit} should be 1 or more")
-        wanted, start = Wanted.of(entity, bbox), Since.of(since, time.time_ns() // 1_000_000)
-        where = Where(bootstrap, topic or self._kind.topic(Topics.of(prefix)), group, security)
+        wanted, start = RecordFilter.of(entity, bbox), Since.of(since, time.time_ns() // 1_000_000)
+        where = TopicAddress(bootstrap, topic or self._kind.topic(Topics.of(prefix)), group, security)
         self._reader: Reader[T] = Reader(
             where, self._kind, wanted=wanted, since=start, follow=follow, connect_s=connect_s
         )
         self._bounded = not follow or limit is not None or timeout_s is not None
         self._limit = limit
         self._timeout_s = timeout_s
-        self._seen = Seen(remember)
+        self._seen = SeenIds(remember)
         self._buffer: deque[Received[T]] = deque()
         self._passed: dict[int, int] = {}  # once the buffer is empty
         self._turn = 0

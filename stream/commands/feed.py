@@ -18,9 +18,9 @@ from stream.config.wording import counted
 from stream.wire import Record, Reject
 
 if TYPE_CHECKING:
-    from stream.adapters.files import Row
+    from stream.adapters.files import RecordedRow
     from stream.adapters.recorded import Recording
-    from stream.commands.feeder import Fed
+    from stream.commands.feeder import FeedCounts
 
 
 @with_common
@@ -91,8 +91,8 @@ class Interrupt:
             raise KeyboardInterrupt
         self._waits = True
 
-    def after(self, send: Callable[[Row], None]) -> Callable[[Row], None]:
-        def send_guarded(row: Row) -> None:
+    def after(self, send: Callable[[RecordedRow], None]) -> Callable[[RecordedRow], None]:
+        def send_guarded(row: RecordedRow) -> None:
             self._sending = True
             try:
                 send(row)
@@ -122,7 +122,7 @@ def _refuse_without_pings(recording: Recording) -> None:
         raise recording.without_pings(rows, first.code, first.message)
 
 
-def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
+def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[RecordedRow]]:
     """Returns the number of rows, if it is known, and the rows. With a pace, entities are merged by event time; at full
     speed the file's own order is enough, and is read lazily."""
     from stream.adapters.files import STDIN
@@ -135,7 +135,9 @@ def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[Ro
     return len(ordered), iter(ordered)
 
 
-def _show_progress(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
+def _show_progress(
+    rows: Iterable[RecordedRow], total: int | None, fed: FeedCounts, *, silent: bool
+) -> Iterator[RecordedRow]:
     """Yields the rows, and shows a progress line on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,7 +156,7 @@ def _show_progress(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: 
             yield row
 
 
-def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
+def _summary(fed: FeedCounts, topic: str, seconds: float, *, json: bool) -> None:
     if json:
         summary = {"topic": topic, "seconds": round(seconds, 3)}
         fields = {"sent": fed.sent, "odd": fed.odd, "oversized": fed.oversized, "last_ts": fed.last_ts_ms}

@@ -24,7 +24,7 @@ from stream.config.times import seconds
 from stream.config.wording import counted
 
 if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wrong file name should not wait
-    from stream.adapters.files import Row, Rows
+    from stream.adapters.files import RecordedRow, RecordedRows
     from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
     from stream.kafka.records.record_columns import Records
@@ -143,7 +143,7 @@ def _open_output(out: str, file: str | Path) -> Iterator[BinaryIO]:
 
 
 async def _replay_rows(
-    engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
+    engine: Engine, rows: RecordedRows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
     from stream.engine.asks import Choice
@@ -168,7 +168,7 @@ async def _replay_rows(
     return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
 
 
-def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -> Records:
+def records_of(rows: Sequence[RecordedRow], first: int, topic: str, published_ms: int) -> Records:
     """Returns the rows as records of the topic from the offset `first` on.
 
     All were published at one time, now: a recording cannot have times after it.
@@ -180,7 +180,7 @@ def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -
     return Records.of([Record(topic, 0, offset, published_ms, row.key, row.value) for offset, row in rows_from])
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[RecordedRow]) -> Iterator[list[RecordedRow]]:
     coming = iter(rows)
     return iter(lambda: list(islice(coming, BATCH_ROWS)), [])
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.wire import Anchor, Forecast, code_of, loads_forecast
 from stream.wire.scoring import TARGETS, Errors, errors, score
 
@@ -46,7 +46,7 @@ class Board:
         self._forecasts: list[Forecast] = []
         self._alone: dict[tuple[str, int], Forecast] = {}  # by entity and time: what the model answers without an atlas
         self.atlas: Atlas | None = None  # the first that the forecasts ask
-        self.rows: list[Row] = []  # that were sent
+        self.rows: list[RecordedRow] = []  # that were sent
         self._gapfills = 0
         self._rejects: Counter[str] = Counter()
         self._latencies_ms: list[float] = []
@@ -54,7 +54,7 @@ class Board:
         self._sums = Errors(0.0, 0.0, 0.0, 0.0)
         self._pairs = 0
 
-    def sent(self, row: Row, clock_s: float) -> None:
+    def sent(self, row: RecordedRow, clock_s: float) -> None:
         with self._lock:
             self._pings += 1
             self.rows.append(row)

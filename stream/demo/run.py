@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import pace, publisher, replay
 from stream.config.http_access import Address
@@ -146,11 +146,11 @@ def _stay(worker: Running) -> None:
             time.sleep(0.5)
 
 
-def choose(options: DemoOptions) -> tuple[Sequence[Row], Sequence[Row]]:
+def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow]]:
     """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
     with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
     chosen: set[bytes] = set()
-    kept: list[Row] = []
+    kept: list[RecordedRow] = []
     data = options.data or recording(SAMPLE)
     for row in data.rows():
         if row.key is not None and row.ts_ms is not None:  # the demo shows forecasts; `pathcast feed` sends all rows
@@ -203,11 +203,13 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
     return thread
 
 
-def _feed(bootstrap: str, rows: Sequence[Row], options: DemoOptions, board: Board, stop: threading.Event) -> None:
+def _feed(
+    bootstrap: str, rows: Sequence[RecordedRow], options: DemoOptions, board: Board, stop: threading.Event
+) -> None:
     due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
-        def send(row: Row) -> None:
+        def send(row: RecordedRow) -> None:
             board.sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
             out.send(row)
 

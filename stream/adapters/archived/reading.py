@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stream.adapters.archived.catalog import files_of, open_archive
 from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged, File, digest_of
-from stream.adapters.files import BATCH_ROWS, Row, Rows, row_of
+from stream.adapters.files import BATCH_ROWS, RecordedRow, RecordedRows, row_of
 from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 from stream.storage import Storage
@@ -75,13 +75,13 @@ class Archive:
             progress(done / total)
         return builder.table()
 
-    def rows(self) -> Rows:
+    def rows(self) -> RecordedRows:
         """Returns all pings as records, in the order of their times; those of the same time by partition and offset.
         Raises as `table`, also while they are iterated over.
         """
-        return Rows(sum(file.rows for file in self.files), self._in_order)
+        return RecordedRows(sum(file.rows for file in self.files), self._in_order)
 
-    def _in_order(self) -> Iterator[Row]:
+    def _in_order(self) -> Iterator[RecordedRow]:
         for day, files in groupby(self.files, key=lambda file: file.day):
             some = list(files)
             slices = ceil(sum(file.rows for file in some) / SLICE_ROWS)
@@ -89,7 +89,7 @@ class Archive:
             for low, high in pairwise(edges):
                 yield from self._slice(some, low, high)
 
-    def _slice(self, files: Sequence[File], low: int, high: int) -> Iterator[Row]:
+    def _slice(self, files: Sequence[File], low: int, high: int) -> Iterator[RecordedRow]:
         batches: list[Any] = []
         for file in files:
             if file.from_ms < high and file.to_ms >= low:

@@ -1,8 +1,8 @@
 """Leaves out what repeats in feeds of snapshots: each answer shows every vehicle as it is now, whether or not it has
 moved on.
 
-A reader of such a format returns sightings, each with its own part of the snapshot. `Seen` knows which of them were
-sent already, and is told so only after they were.
+A reader of such a format returns sightings, each with its own part of the snapshot. `SentSightings` knows which of them
+were sent already, and is told so only after they were.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sighting(NamedTuple):
     raw: bytes = b""  # of a reject: its own part of the snapshot, in the feed's format
 
 
-class Seen:
+class SentSightings:
     """Remembers which sightings were sent. It forgets first what has been in no snapshot for the longest time."""
 
     def __init__(self, tolerance_ms: int = 0, most: int = MAX_VEHICLES) -> None:

@@ -19,8 +19,8 @@ from typing import IO, Any, Final, NamedTuple, Self, cast
 
 import msgspec
 
-from stream.client.connecting import Where
-from stream.client.filter import FORECASTS, GAP_FILLS, Kind, Since, Wanted
+from stream.client.connecting import TopicAddress
+from stream.client.filter import FORECASTS, GAP_FILLS, Kind, RecordFilter, Since
 from stream.client.reader import Reader
 from stream.config.security import KafkaSecurity
 from stream.wire import Forecast, GapFill, Topics, loads_forecast, loads_gapfill
@@ -56,7 +56,7 @@ _FORECAST: Final = msgspec.msgpack.Decoder(Forecast)
 _FILL: Final = msgspec.msgpack.Decoder(GapFill)
 
 
-class Fix(NamedTuple):
+class TrackFix(NamedTuple):
     """One position of a track."""
 
     ts: int  # ms UTC
@@ -64,7 +64,7 @@ class Fix(NamedTuple):
     lon: float
 
 
-class Collected:
+class ExportSpool:
     """Holds what is to be exported. A track is made of pings and of the anchors of forecasts. Close it."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Collected:
     def close(self) -> None:
         self._file.close()
 
-    def take(self, record: Forecast | GapFill | Fix, entity: str) -> None:
+    def take(self, record: Forecast | GapFill | TrackFix, entity: str) -> None:
         run = self._file.execute
         if isinstance(record, Forecast):
             anchor = record.anchor
@@ -92,25 +92,25 @@ class Collected:
         else:
             run("INSERT OR REPLACE INTO tracks (entity, ts, lat, lon) VALUES (?, ?, ?, ?)", (entity, *record))
 
-    def in_order(self) -> Iterator[tuple[str, list[Fix]]]:
+    def in_order(self) -> Iterator[tuple[str, list[TrackFix]]]:
         """Yields each entity's track in the order of its times."""
         rows = self._file.execute("SELECT entity, ts, lat, lon FROM tracks ORDER BY entity, ts")
         for entity, fixes in groupby(rows, key=lambda row: row[0]):
-            yield entity, [Fix(*fix) for _, *fix in fixes]
+            yield entity, [TrackFix(*fix) for _, *fix in fixes]
 
     @property
     def tracks(self) -> int:
         """Returns how many entities have a track."""
         return self._count("SELECT COUNT(DISTINCT entity) FROM tracks")
 
-    def forecasts(self) -> Forecasts:
+    def forecasts(self) -> SpooledForecasts:
         """Returns all forecasts, in the order in which they came first."""
-        return Forecasts(self, "SELECT raw FROM forecasts ORDER BY place", "SELECT COUNT(*) FROM forecasts")
+        return SpooledForecasts(self, "SELECT raw FROM forecasts ORDER BY place", "SELECT COUNT(*) FROM forecasts")
 
-    def newest(self) -> Forecasts:
+    def newest(self) -> SpooledForecasts:
         """Returns the newest forecast of each entity, in the order of the entities."""
         rows = f"SELECT raw FROM forecasts WHERE place IN ({NEWEST}) ORDER BY entity"
-        return Forecasts(self, rows, "SELECT COUNT(DISTINCT entity) FROM forecasts")
+        return SpooledForecasts(self, rows, "SELECT COUNT(DISTINCT entity) FROM forecasts")
 
     def kept_fills(self) -> Iterator[GapFill]:
         """Yields the fills that were not retracted."""
@@ -134,10 +134,10 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Forecasts:
+class SpooledForecasts:
     """Forecasts that are read from the file whenever they are iterated over."""
 
-    collected: Collected
+    collected: ExportSpool
     select: str
     count: str
 
@@ -178,7 +178,7 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PING: Final = msgspec.json.Decoder(_Ping)
 
 
-def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Wanted, span: Span) -> None:
+def from_lines(found: ExportSpool, lines: Iterable[bytes], name: str, wanted: RecordFilter, span: Span) -> None:
     """Takes forecasts, gap fills and pings (with `ts` in milliseconds UTC), a JSON object in each line.
 
     Raises ValueError, which names the line, for anything else.
@@ -197,7 +197,7 @@ def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Want
             found.take(record, entity)
 
 
-def _parse_line(line: bytes) -> tuple[Forecast | GapFill | Fix, str, int]:
+def _parse_line(line: bytes) -> tuple[Forecast | GapFill | TrackFix, str, int]:
     """Returns a record, whose it is, and its time (ms UTC)."""
     fields = decode(_FIELDS, line)
     if "forecast_id" in fields:
@@ -207,7 +207,7 @@ def _parse_line(line: bytes) -> tuple[Forecast | GapFill | Fix, str, int]:
         fill = loads_gapfill(line)
         return fill, fill.entity_id, fill.end.ts
     ping = decode(_PING, line)
-    return Fix(ping.ts, ping.lat, ping.lon), str(ping.entity_id), ping.ts
+    return TrackFix(ping.ts, ping.lat, ping.lon), str(ping.entity_id), ping.ts
 
 
 def open_lines(file: str) -> AbstractContextManager[IO[bytes]]:
@@ -218,11 +218,11 @@ def open_lines(file: str) -> AbstractContextManager[IO[bytes]]:
 
 
 async def from_topics(
-    found: Collected,
+    found: ExportSpool,
     bootstrap: str,
     topics: Topics,
     security: KafkaSecurity,
-    wanted: Wanted,
+    wanted: RecordFilter,
     span: Span,
     *,
     fills: bool,
@@ -232,10 +232,12 @@ async def from_topics(
     if fills:
         wanting.append((topics.gapfills, GAP_FILLS))
     for topic, kind in wanting:
-        await _read(Where(bootstrap, topic, security=security), kind, wanted, span, found.take)
+        await _read(TopicAddress(bootstrap, topic, security=security), kind, wanted, span, found.take)
 
 
-async def _read(where: Where, kind: Kind[Any], wanted: Wanted, span: Span, take: Callable[[Any, str], None]) -> None:
+async def _read(
+    where: TopicAddress, kind: Kind[Any], wanted: RecordFilter, span: Span, take: Callable[[Any, str], None]
+) -> None:
     reader = Reader(where, kind, wanted=wanted, since=span.since, follow=False, connect_s=CONNECT_S)
     try:
         while not reader.at_end:

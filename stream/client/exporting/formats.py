@@ -32,7 +32,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 
-from stream.client.exporting.collecting import Collected, Fix
+from stream.client.exporting.collecting import ExportSpool, TrackFix
 from stream.client.regions import cut, outline, round_degrees
 from stream.wire import Forecast, GapFill, Horizon
 from stream.wire.positions import next_place, rms_sigma_m
@@ -47,13 +47,13 @@ COLUMNS: Final = (
 Feature = dict[str, Any]
 
 
-class Path(NamedTuple):
+class ExportPath(NamedTuple):
     """A part of a path that lies on one side of the 180th meridian: two positions or more, each later than the one
     before."""
 
     identity: str  # unique in an export
     properties: dict[str, Any]
-    fixes: list[Fix]
+    fixes: list[TrackFix]
 
     @property
     def line(self) -> list[list[float]]:
@@ -73,7 +73,7 @@ def write_collection(out: IO[bytes], features: Iterable[Feature], about: Mapping
     return count
 
 
-def write_csv(out: IO[bytes], collected: Collected, forecasts: Iterable[Forecast]) -> int:
+def write_csv(out: IO[bytes], collected: ExportSpool, forecasts: Iterable[Forecast]) -> int:
     """Writes all positions. Returns how many rows there are below the names of the columns."""
     text = io.TextIOWrapper(out, encoding="utf-8", newline="")
     try:
@@ -87,7 +87,7 @@ def write_csv(out: IO[bytes], collected: Collected, forecasts: Iterable[Forecast
         text.detach()  # which is not ours to close
 
 
-def geojson(collected: Collected, forecasts: Iterable[Forecast], region: float | None) -> Iterator[Feature]:
+def geojson(collected: ExportSpool, forecasts: Iterable[Forecast], region: float | None) -> Iterator[Feature]:
     """Yields the features of all tracks and fills and of these forecasts, with the regions of that share, if any."""
     for path in _paths(collected, forecasts):
         times = {"coordTimes": [rfc3339(fix.ts) for fix in path.fixes]}
@@ -97,7 +97,7 @@ def geojson(collected: Collected, forecasts: Iterable[Forecast], region: float |
             yield from _horizon(forecast, horizon, region)
 
 
-def mf_json(collected: Collected, forecasts: Iterable[Forecast]) -> Iterator[Feature]:
+def mf_json(collected: ExportSpool, forecasts: Iterable[Forecast]) -> Iterator[Feature]:
     """Yields a moving feature for each track, each of these forecasts, and each gap fill."""
     for path in _paths(collected, forecasts):
         times = [rfc3339(fix.ts).replace("Z", "+00:00") for fix in path.fixes]  # MEOS takes no Z
@@ -122,7 +122,7 @@ def rfc3339(ts_ms: int) -> str:
     return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _paths(collected: Collected, forecasts: Iterable[Forecast]) -> Iterator[Path]:
+def _paths(collected: ExportSpool, forecasts: Iterable[Forecast]) -> Iterator[ExportPath]:
     """Yields the paths of all tracks, of these forecasts, and of all gap fills. Of several positions at one time
     the last counts."""
     for entity, fixes in collected.in_order():
@@ -137,28 +137,28 @@ def _paths(collected: Collected, forecasts: Iterable[Forecast]) -> Iterator[Path
         yield from _parts("gap_fill", fill.gap_id, about, _fill_path(fill))
 
 
-def _forecast_path(forecast: Forecast) -> list[Fix]:
+def _forecast_path(forecast: Forecast) -> list[TrackFix]:
     """Returns the anchor, the next step and the horizons, in the order of their times."""
     anchor = forecast.anchor
-    ahead = [Fix(anchor.ts + round(1000 * one.h_s), one.lat, one.lon) for one in forecast.horizons]
-    return [Fix(anchor.ts, anchor.lat, anchor.lon), *sorted([Fix(*next_place(forecast)), *ahead])]
+    ahead = [TrackFix(anchor.ts + round(1000 * one.h_s), one.lat, one.lon) for one in forecast.horizons]
+    return [TrackFix(anchor.ts, anchor.lat, anchor.lon), *sorted([TrackFix(*next_place(forecast)), *ahead])]
 
 
-def _fill_path(fill: GapFill) -> list[Fix]:
-    start, end = (Fix(one.ts, one.lat, one.lon) for one in (fill.start, fill.end))
-    return [start, *(Fix(one.ts, one.lat, one.lon) for one in fill.points), end]
+def _fill_path(fill: GapFill) -> list[TrackFix]:
+    start, end = (TrackFix(one.ts, one.lat, one.lon) for one in (fill.start, fill.end))
+    return [start, *(TrackFix(one.ts, one.lat, one.lon) for one in fill.points), end]
 
 
-def _parts(kind: str, identity: str, about: dict[str, Any], fixes: Sequence[Fix]) -> Iterator[Path]:
+def _parts(kind: str, identity: str, about: dict[str, Any], fixes: Sequence[TrackFix]) -> Iterator[ExportPath]:
     line = [(fix.lon, fix.lat, float(fix.ts)) for fix in fixes]
     parts = (
-        {round(ts): Fix(round(ts), round_degrees(lat), round_degrees(lon)) for lon, lat, ts in part}
+        {round(ts): TrackFix(round(ts), round_degrees(lat), round_degrees(lon)) for lon, lat, ts in part}
         for part in cut(line)
     )
     for number, by_time in enumerate((one for one in parts if len(one) > 1), 1):
         named = {"kind": kind, **about} if number == 1 else {"kind": kind, **about, "part": number}
         own = identity if number == 1 else f"{identity}#{number}"
-        yield Path(own, named, [by_time[ts] for ts in sorted(by_time)])
+        yield ExportPath(own, named, [by_time[ts] for ts in sorted(by_time)])
 
 
 def _horizon(forecast: Forecast, horizon: Horizon, region: float | None) -> Iterator[Feature]:
@@ -181,7 +181,7 @@ def _feature(identity: str, shape: str, coordinates: list[Any], properties: dict
     return {"type": "Feature", "id": identity, "geometry": geometry, "properties": properties}
 
 
-def _csv_rows(collected: Collected, forecasts: Iterable[Forecast]) -> Iterator[tuple[Any, ...]]:
+def _csv_rows(collected: ExportSpool, forecasts: Iterable[Forecast]) -> Iterator[tuple[Any, ...]]:
     for entity, fixes in collected.in_order():
         for fix in fixes:
             yield "track", entity, "", fix.ts, rfc3339(fix.ts), fix.lat, fix.lon, "", "", "", "", ""

@@ -87,7 +87,7 @@ def postgis(
 def _run(store: Store, name: str, common: Common, group: str | None, since: str, once: bool) -> None:
     import time
 
-    from stream.client.connecting import Where
+    from stream.client.connecting import TopicAddress
     from stream.client.filter import Since
     from stream.client.sinks.running import Sink
 
@@ -97,7 +97,7 @@ def _run(store: Store, name: str, common: Common, group: str | None, since: str,
         raise typer.BadParameter(str(error), param_hint="--since") from None
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
-    where = Where(common.bootstrap, common.topics.forecasts, group or f"{common.prefix}-{name}", common.security)
+    where = TopicAddress(common.bootstrap, common.topics.forecasts, group or f"{common.prefix}-{name}", common.security)
 
     async def serve() -> None:
         sink = Sink(where, store, begin, once=once)

@@ -32,24 +32,24 @@ NOW: Final = "now"  # the anchor's place
 NEXT: Final = "next"  # where the next ping is expected
 
 
-class Newest(NamedTuple):
+class NewestForecast(NamedTuple):
     """The newest forecast of an entity, and when it was last heard of."""
 
     forecast: Forecast
     heard_ms: int  # the latest publication among its forecasts: a recording that is fed again is heard now
 
 
-def newest_of(received: Iterable[Received[Forecast]]) -> dict[str, Newest]:
+def newest_of(received: Iterable[Received[Forecast]]) -> dict[str, NewestForecast]:
     """Returns the newest forecasts by entity: of two, the one with the later anchor, and at the same anchor the later
     record."""
-    found: dict[str, Newest] = {}
+    found: dict[str, NewestForecast] = {}
     for one in received:
         forecast, heard_ms = one.record, one.timestamp_ms
         if (known := found.get(forecast.entity_id)) is not None:
             heard_ms = max(heard_ms, known.heard_ms)
             if known.forecast.anchor.ts > forecast.anchor.ts:
                 forecast = known.forecast
-        found[forecast.entity_id] = Newest(forecast, heard_ms)
+        found[forecast.entity_id] = NewestForecast(forecast, heard_ms)
     return found
 
 
@@ -155,7 +155,7 @@ class RedisGeo:
         return f"{self._key}:{name}"
 
 
-def _arguments_of(entity: str, one: Newest, names: Sequence[str]) -> Iterator[Any]:
+def _arguments_of(entity: str, one: NewestForecast, names: Sequence[str]) -> Iterator[Any]:
     places = places_of(one.forecast)
     yield from (entity, one.forecast.anchor.ts, one.heard_ms)
     for name in names:

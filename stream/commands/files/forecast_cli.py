@@ -21,8 +21,8 @@ from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.recorded import Recording
-    from stream.commands.files.answering import Counts
-    from stream.commands.files.plan import Rejects
+    from stream.commands.files.answering import RowCounts
+    from stream.commands.files.plan import RejectedRows
     from stream.wire import Forecast
 
 
@@ -62,11 +62,11 @@ def forecast(
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, ".ndjson") as path:
         recorded = recording_of(file if file != STD else str(path), columns)
-        from stream.commands.files.answering import Counts
+        from stream.commands.files.answering import RowCounts
         from stream.commands.files.formats.forecasts import WRITERS
-        from stream.commands.files.plan import Rejects
+        from stream.commands.files.plan import RejectedRows
 
-        counts, rejects = Counts(), Rejects()
+        counts, rejects = RowCounts(), RejectedRows()
         with outputs.writing(out, force=force) as sink:
             WRITERS[format](sink, _forecasts(recorded, settings, atlas, console, counts, rejects, each=each))
     summary = {
@@ -100,8 +100,8 @@ def _forecasts(
     settings: Settings,
     atlas: Path | None,
     console: Console,
-    counts: Counts,
-    rejects: Rejects,
+    counts: RowCounts,
+    rejects: RejectedRows,
     *,
     each: bool,
 ) -> Iterator[Forecast]:
@@ -133,7 +133,7 @@ def _forecasts(
     yield from map(loads_forecast, newest.values())
 
 
-def _print_summary(summary: dict[str, Any], found: Rejects, console: Console) -> None:
+def _print_summary(summary: dict[str, Any], found: RejectedRows, console: Console) -> None:
     from stream.commands.files.showing import list_rejects
 
     for line in list_rejects(found.first, found.codes, {}, "row"):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # the engine takes a second to import
-    from stream.commands.files.answering import Bad
+    from stream.commands.files.answering import RejectedRow
     from stream.commands.files.survey import Progress as RowsDone
 
 SHOWN: Final = 20  # rows that were no pings
@@ -51,7 +51,9 @@ class Steps:
         return rows_done
 
 
-def list_rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
+def list_rejects(
+    first: Sequence[RejectedRow], codes: Mapping[str, int], lines: Mapping[int, int], where: str
+) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
     counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]
@@ -60,5 +62,5 @@ def list_rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[
     return shown
 
 
-def rejects_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
+def rejects_json(first: Sequence[RejectedRow], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
     return [{where: lines.get(one.row, one.row + 1), "code": one.code, "message": one.message} for one in first]

@@ -88,7 +88,7 @@ def ais(
     from stream.adapters.live.formats.ais import SOURCE, Receiver
     from stream.adapters.live.parsed import Piece
     from stream.ingest.feeds import sockets
-    from stream.ingest.feeds.lines import Came
+    from stream.ingest.feeds.lines import ReceivedBytes
 
     given = {"--tcp": tcp, "--listen-tcp": listen_tcp, "--listen-udp": listen_udp}
     chosen = [(option, text) for option, text in given.items() if text]
@@ -98,7 +98,7 @@ def ais(
     at = address_of(text, option)
     receiver = Receiver()
 
-    def read(came: Came) -> list[Piece]:
+    def read(came: ReceivedBytes) -> list[Piece]:
         return [receiver.hear(came.raw, came.ms, came.via)]
 
     transports = {

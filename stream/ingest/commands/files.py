@@ -73,7 +73,7 @@ def _follow(
     from stream.adapters.column_names import FIELDS, ColumnMap
     from stream.adapters.live import presets
     from stream.ingest.feeds.files import follow
-    from stream.ingest.feeds.following import Places
+    from stream.ingest.feeds.following import FilePositions
 
     try:
         names = None if columns is None else ColumnMap.parse(columns, besides=FIELDS)
@@ -85,4 +85,4 @@ def _follow(
         raise typer.BadParameter(str(error), param_hint="--map") from None
     if resume is not None and not resume.absolute().parent.is_dir():
         raise typer.BadParameter(f"{resume.absolute().parent}: no such directory", param_hint="--resume")
-    run(SOURCE, options, partial(follow, paths, names, reader, Places(resume)))
+    run(SOURCE, options, partial(follow, paths, names, reader, FilePositions(resume)))

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from stream.adapters.column_names import ColumnMap
-from stream.adapters.files import STDIN, Row, read_part
+from stream.adapters.files import STDIN, RecordedRow, read_part
 from stream.adapters.live.parsed import STAGE, Piece, Reader
 from stream.adapters.recorded import Recording, read_by_map
-from stream.ingest.feeds.following import Growing, Places
+from stream.ingest.feeds.following import FilePositions, GrowingFile
 from stream.ingest.feeds.lines import Lines
 from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
 from stream.ingest.publishing.sink import Sink
@@ -36,7 +36,7 @@ _NDJSON: Final = Path("-.ndjson")  # what standard input is
 LOOK_S: Final = 0.5  # between two looks whether a file has grown
 
 
-def pieces(rows: Sequence[Row], now_ms: int) -> list[Piece]:
+def pieces(rows: Sequence[RecordedRow], now_ms: int) -> list[Piece]:
     """Returns what rows come to, by the rules of a worker. `now_ms` bounds their times."""
     found = []
     for row in rows:
@@ -77,7 +77,7 @@ async def follow(
     paths: Sequence[Path],
     columns: ColumnMap | None,
     reader: Reader | None,
-    places: Places,
+    places: FilePositions,
     sink: Sink,
     source: Source,
 ) -> None:
@@ -89,8 +89,10 @@ async def follow(
     await run_together(*(_follow(path, columns, reader, places, sink) for path in paths))
 
 
-async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, places: Places, sink: Sink) -> None:
-    growing = Growing(path, places.of(path))
+async def _follow(
+    path: Path, columns: ColumnMap | None, reader: Reader | None, places: FilePositions, sink: Sink
+) -> None:
+    growing = GrowingFile(path, places.of(path))
     while True:
         part = await asyncio.to_thread(growing.next)
         if part is None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from stream.ingest.feeds.lines import Came, Read
+from stream.ingest.feeds.lines import Read, ReceivedBytes
 from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.running import run_together
@@ -21,13 +21,13 @@ from stream.ingest.source import Source
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received
 
 
-class Held:
+class HoldingQueue:
     """Holds what came and Kafka does not have yet."""
 
     def __init__(self, source: Source, most: int) -> None:
         self._source = source
         self._most = most
-        self._waiting: deque[Came] = deque()
+        self._waiting: deque[ReceivedBytes] = deque()
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Held:
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
             self._source.lose(1)
-        self._waiting.append(Came(raw, time.time_ns() // 1_000_000, via))
+        self._waiting.append(ReceivedBytes(raw, time.time_ns() // 1_000_000, via))
         self._some.set()
 
     async def send(self, read: Read, sink: Sink, origin: str) -> None:
@@ -46,7 +46,7 @@ class Held:
 
         Raises Refused if a broker denies access.
         """
-        some: list[Came] = []
+        some: list[ReceivedBytes] = []
         try:
             while True:
                 await self._some.wait()

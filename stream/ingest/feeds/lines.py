@@ -11,7 +11,7 @@ from stream.adapters.live.parsed import Piece, Reader
 MAX_LINE_BYTES: Final = 4096
 
 
-class Came(NamedTuple):
+class ReceivedBytes(NamedTuple):
     """One thing that came: a line or a datagram."""
 
     raw: bytes
@@ -19,7 +19,7 @@ class Came(NamedTuple):
     via: str = ""  # from where, if there are several
 
 
-Read = Callable[[Came], Iterable[Piece]]
+Read = Callable[[ReceivedBytes], Iterable[Piece]]
 
 
 def by_line(read: Reader) -> Read:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from stream.adapters.live.parsed import Piece
-from stream.adapters.live.snapshots import Seen, Sighting
+from stream.adapters.live.snapshots import SentSightings, Sighting
 from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
@@ -44,7 +44,7 @@ class Feed:
     every_s: float
     read: Reader
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a secret
-    tolerance_ms: int = 0  # see `Seen`
+    tolerance_ms: int = 0  # see `SentSightings`
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -93,7 +93,7 @@ class Poller:
     """One feed, and what was sent of it."""
 
     def __init__(self, feed: Feed, session: aiohttp.ClientSession, sink: Sink, source: Source) -> None:
-        self.seen = Seen(feed.tolerance_ms)
+        self.seen = SentSightings(feed.tolerance_ms)
         self._feed = feed
         self._session = session
         self._sink = sink

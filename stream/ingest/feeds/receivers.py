@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from stream.config.http_access import Address
-from stream.ingest.feeds.holding import Held
+from stream.ingest.feeds.holding import HoldingQueue
 from stream.ingest.feeds.lines import Lines, Read
 from stream.ingest.feeds.sockets import CHUNK_BYTES, keep_connected
 from stream.ingest.publishing.sink import Sink
@@ -21,7 +21,7 @@ RETRY_S: Final = 2.0  # a receiver that was unplugged comes back under the same 
 
 async def watch_gpsd(address: Address, device: str | None, read: Read, sink: Sink, source: Source, most: int) -> None:
     """Watches a gpsd for ever: all of its receivers, or one `device`. Raises Refused if a broker denies access."""
-    held = Held(source, most)
+    held = HoldingQueue(source, most)
     wanted = {"enable": True, "json": True} | ({"device": device} if device else {})
 
     async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,7 +41,7 @@ async def read_serial_port(path: str, baud: int, read: Read, sink: Sink, source:
     """Reads a port for ever, and opens it again when it is back. Raises Refused if a broker denies access."""
     import serial_asyncio_fast  # of the extra `ingest`, which gpsd does not need
 
-    held = Held(source, most)
+    held = HoldingQueue(source, most)
 
     async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines, begun = Lines(), False

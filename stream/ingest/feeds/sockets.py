@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from stream.adapters.live.parsed import Piece
 from stream.config.http_access import Address
-from stream.ingest.feeds.holding import Held
-from stream.ingest.feeds.lines import Came, Lines, Read
+from stream.ingest.feeds.holding import HoldingQueue
+from stream.ingest.feeds.lines import Lines, Read, ReceivedBytes
 from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
@@ -120,14 +120,14 @@ async def relay(reader: asyncio.StreamReader, read: Read, sink: Sink, origin: st
 
 async def _send(lines: list[bytes], read: Read, sink: Sink, origin: str, via: str) -> None:
     came_ms = time.time_ns() // 1_000_000
-    await deliver_pieces(sink, [piece for line in lines for piece in read(Came(line, came_ms, via))], origin)
+    await deliver_pieces(sink, [piece for line in lines for piece in read(ReceivedBytes(line, came_ms, via))], origin)
 
 
 async def udp(address: Address, read: Read, sink: Sink, source: Source, most: int) -> None:
     """Receives datagrams of whole lines for ever. Raises as `tcp_server`."""
-    held = Held(source, most)
+    held = HoldingQueue(source, most)
 
-    def lines(came: Came) -> Iterable[Piece]:
+    def lines(came: ReceivedBytes) -> Iterable[Piece]:
         for line in came.raw.split(b"\n"):
             if line := line.strip():
                 yield from read(came._replace(raw=line))
@@ -145,7 +145,7 @@ async def udp(address: Address, read: Read, sink: Sink, source: Source, most: in
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: HoldingQueue) -> None:
         self._held = held
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from stream.adapters.live.parsed import Parsed, Skip
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
+from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Outbox, OutgoingRecord, Unavailable
 from stream.kafka import admin
 from stream.tracing import TRACEPARENT
 from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dead_letter, dumps
@@ -26,7 +26,7 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dea
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import Publishing, Request, RequestTracer
 
-__all__ = ["Sink", "Taken", "Unavailable", "merge_rejects"]
+__all__ = ["Sink", "TakenCounts", "Unavailable", "merge_rejects"]
 
 NO_OFFSET: Final = -1  # of the dead letter of a message that never was a record
 
@@ -47,7 +47,7 @@ def merge_rejects(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
 
 
 @dataclass
-class Taken:
+class TakenCounts:
     """The counts of what a sink was given so far."""
 
     pings: int = 0
@@ -55,8 +55,8 @@ class Taken:
     skips: Counter[str] = field(default_factory=Counter)  # by why
     refused: int = 0  # calls of `take` that raised
 
-    def __add__(self, other: Taken) -> Taken:
-        return Taken(
+    def __add__(self, other: TakenCounts) -> TakenCounts:
+        return TakenCounts(
             self.pings + other.pings,
             self.rejects + other.rejects,
             self.skips + other.skips,
@@ -95,7 +95,7 @@ class Sink:
         """`adapter` names the format, in the dead letters. `ack_s` is how long the brokers may take to acknowledge.
         `tracer`: None if nothing is traced."""
         self.tracer = tracer
-        self.by_adapter = {adapter: Taken()}
+        self.by_adapter = {adapter: TakenCounts()}
         self._bootstrap = bootstrap
         self._topics = topics
         self._adapter = adapter
@@ -126,13 +126,13 @@ class Sink:
         return self._outbox.is_available
 
     @property
-    def taken(self) -> Taken:
+    def taken(self) -> TakenCounts:
         """Returns the counts of all adapters together."""
-        return sum(self.by_adapter.values(), Taken())
+        return sum(self.by_adapter.values(), TakenCounts())
 
-    def taken_of(self, adapter: str | None = None) -> Taken:
+    def taken_of(self, adapter: str | None = None) -> TakenCounts:
         """Returns the counts of one adapter, the sink's own if none is named; a transport may add to its skips."""
-        return self.by_adapter.setdefault(self._adapter if adapter is None else adapter, Taken())
+        return self.by_adapter.setdefault(self._adapter if adapter is None else adapter, TakenCounts())
 
     @property
     def waiting(self) -> int:
@@ -190,16 +190,16 @@ class Sink:
                 admin.partitions_of(client, topic)
             return admin.largest_batches(client, names)
 
-    def _add_trace(self, item: Item, publishing: Publishing) -> Item:
+    def _add_trace(self, item: OutgoingRecord, publishing: Publishing) -> OutgoingRecord:
         """Returns a ping with the header of its trace, if it is sampled."""
         if item.topic != self._topics.pings or item.key is None:
             return item
         header = publishing.header(item.key.decode())
         return item if header is None else item._replace(headers=((TRACEPARENT, header),))
 
-    def _make_item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> Item:
+    def _make_item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> OutgoingRecord:
         if isinstance(one, Ping):
-            return Item(self._topics.pings, one.entity_id.encode(), dumps(one))
+            return OutgoingRecord(self._topics.pings, one.entity_id.encode(), dumps(one))
         src = Record(origin, 0, NO_OFFSET, time.time_ns() // 1_000_000, None, raw)
         letter = dead_letter(
             self._topics.dead_letters,
@@ -209,7 +209,7 @@ class Sink:
             adapter=adapter,
             limit_bytes=self._letter_bytes,
         )
-        return Item(letter.topic, letter.key, letter.value, letter.headers)
+        return OutgoingRecord(letter.topic, letter.key, letter.value, letter.headers)
 
 
 def _list_counts(name: str, counts: Counter[str]) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream.adapters.files import Row, read, read_in_order
+from stream.adapters.files import RecordedRow, read, read_in_order
 from stream.tracks.clean import parse
 from stream.wire import Ping, Record, Reject
 
@@ -24,11 +24,11 @@ PINGS = [
 ]
 
 
-def judged(row: Row) -> Ping | Reject:
+def judged(row: RecordedRow) -> Ping | Reject:
     return parse(Record("t", 0, 0, T0 + 3_600_000, row.key, row.value))
 
 
-def codes(rows: list[Row]) -> list[str]:
+def codes(rows: list[RecordedRow]) -> list[str]:
     return [found.code if isinstance(found, Reject) else "ping" for found in map(judged, rows)]
 
 

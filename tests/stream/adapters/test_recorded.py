@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from live_rig import gtfs_feed
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.recorded import recording
 from stream.adapters.sources import FORMATS
 from stream.commands import feed, replay
@@ -33,7 +33,7 @@ PINGS = [
 ]
 
 
-def judged(row: Row) -> Ping | Reject:
+def judged(row: RecordedRow) -> Ping | Reject:
     return parse(Record("t", 0, 0, T0 + 3_600_000, row.key, row.value))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stream.client.filter import Box, Seen, Since, Wanted
+from stream.client.filter import Box, RecordFilter, SeenIds, Since
 
 NOW_MS = 1_700_000_000_000
 
@@ -57,30 +57,30 @@ def test_a_box_that_makes_no_sense_is_refused(given: Any) -> None:
 
 
 def test_wanted_entities_are_told_by_their_keys() -> None:
-    wanted = Wanted.of(["bus-1", "büs-2"], None)
+    wanted = RecordFilter.of(["bus-1", "büs-2"], None)
     assert wanted.takes_key(b"bus-1")
     assert wanted.takes_key("büs-2".encode())
     assert not wanted.takes_key(b"bus-10")
     assert not wanted.takes_key(None)
-    assert Wanted.of("bus-1", None).keys == {b"bus-1"}
-    assert Wanted.of(None, None).takes_key(None)
+    assert RecordFilter.of("bus-1", None).keys == {b"bus-1"}
+    assert RecordFilter.of(None, None).takes_key(None)
     with pytest.raises(ValueError, match="empty"):
-        Wanted.of([], None)
+        RecordFilter.of([], None)
 
 
 def test_one_place_in_the_box_is_enough() -> None:
-    wanted = Wanted.of(None, (0.0, 0.0, 1.0, 1.0))
+    wanted = RecordFilter.of(None, (0.0, 0.0, 1.0, 1.0))
     assert wanted.takes_places([(5.0, 5.0), (0.5, 0.5)])
     assert not wanted.takes_places([(5.0, 5.0)])
 
 
 def test_seen_forgets_the_oldest_and_never_grows_beyond_its_bound() -> None:
-    seen = Seen(3)
+    seen = SeenIds(3)
     assert [seen.is_new(one) for one in "aabca"] == [True, False, True, True, False]
     assert seen.is_new("d")  # and "a", the oldest, is forgotten
     assert seen.is_new("a")
     assert not seen.is_new("d")
     assert len(seen._ids) == 3
-    nothing = Seen(0)
+    nothing = SeenIds(0)
     assert nothing.is_new("a")
     assert nothing.is_new("a")

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream.adapters.files import Row, row_of
+from stream.adapters.files import RecordedRow, row_of
 from stream.commands.feeder import pace, replay
 from stream.demo.board import percentile
 from stream.demo.run import busiest
 from stream.wire import MAX_TS_MS
 
 
-def rows(*seconds: float | None) -> Iterator[Row]:
-    return (Row(b"e", b"{}", None if s is None else int(1_500_000_000_000 + s * 1000)) for s in seconds)
+def rows(*seconds: float | None) -> Iterator[RecordedRow]:
+    return (RecordedRow(b"e", b"{}", None if s is None else int(1_500_000_000_000 + s * 1000)) for s in seconds)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_time_that_is_no_ping_s_holds_up_nothing(ts: object) -> None:
 
 def test_nothing_is_sent_before_it_is_due_or_after_a_stop() -> None:
     sent: list[bytes] = []
-    due = [(0.0, Row(b"now", b"", 0)), (3600.0, Row(b"in an hour", b"", 0))]
+    due = [(0.0, RecordedRow(b"now", b"", 0)), (3600.0, RecordedRow(b"in an hour", b"", 0))]
     replay(due, lambda row: sent.append(row.key or b""), stop=lambda: len(sent) == 1)
     assert sent == [b"now"]
 

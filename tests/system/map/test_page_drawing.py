@@ -20,7 +20,7 @@ from playwright.sync_api import Browser
 from shared_stack import HOSTILE
 
 from model.api import Atlas
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.demo import atlas
 from stream.demo.run import DemoOptions, choose
 from stream.wire import Topics
@@ -166,7 +166,7 @@ class Fleet(NamedTuple):
     base: str
     first: Atlas
     second: Atlas
-    rows: Sequence[Row]
+    rows: Sequence[RecordedRow]
 
     def send(self, *forecasts: bus_feed.Raw) -> None:
         bus_feed.send(self.kafka, self.topics.forecasts, iter(forecasts))

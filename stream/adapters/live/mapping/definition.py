@@ -68,7 +68,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signed: Signed | None = None
 
 
-class Place(NamedTuple):
+class SourcePath(NamedTuple):
     """A path, how its value is converted, and the values there that mean absent."""
 
     path: Path
@@ -76,10 +76,10 @@ class Place(NamedTuple):
     absent: tuple[Scalar, ...] = ()
 
 
-class Field(NamedTuple):
+class FieldMapping(NamedTuple):
     """States where a field of a ping comes from: the first place that has something."""
 
-    places: tuple[Place, ...]
+    places: tuple[SourcePath, ...]
 
     @property
     def text(self) -> str:
@@ -94,9 +94,9 @@ class MessageMap(NamedTuple):
     positions: tuple[Steps, ...]  # empty: the message itself
     only: Mapping[Path, tuple[Scalar, ...]]
     skip_without: Path | None
-    fields: Mapping[str, Field]
+    fields: Mapping[str, FieldMapping]
     constants: Mapping[str, Any]
-    attrs: Mapping[str, Field]
+    attrs: Mapping[str, FieldMapping]
     signed: Signed | None
 
 
@@ -150,15 +150,15 @@ def _check_map(file: _File) -> MessageMap:
     )
 
 
-def _make_field(name: str, given: str | _Field | list[str | _Field]) -> Field:
+def _make_field(name: str, given: str | _Field | list[str | _Field]) -> FieldMapping:
     _check_field(name, "fields")
     found = [place for one in _as_list(given) for place in _make_places(name, one)]
     if not found:
         raise ValueError(f"fields.{name} is empty")
-    return Field(tuple(found))
+    return FieldMapping(tuple(found))
 
 
-def _make_places(name: str, given: str | _Field) -> Iterator[Place]:
+def _make_places(name: str, given: str | _Field) -> Iterator[SourcePath]:
     key, units = f"fields.{name}", UNITS[name]
     if not isinstance(given, _Field):
         given = _Field(given)
@@ -168,14 +168,14 @@ def _make_places(name: str, given: str | _Field) -> Iterator[Place]:
         expected = f"known are {known}" if known else f"{name} has none"
         raise ValueError(f"{key}.unit is {unit!r}; {expected}{_suggest(unit, units)}")
     for text in _as_list(given.path):
-        yield Place(_parse_path(text, f"{key}.path"), units[unit], tuple(given.absent))
+        yield SourcePath(_parse_path(text, f"{key}.path"), units[unit], tuple(given.absent))
 
 
-def _make_attr(name: str, given: str | list[str]) -> Field:
-    found = tuple(Place(_parse_path(text, f"attrs.{name}"), lambda value: value) for text in _as_list(given))
+def _make_attr(name: str, given: str | list[str]) -> FieldMapping:
+    found = tuple(SourcePath(_parse_path(text, f"attrs.{name}"), lambda value: value) for text in _as_list(given))
     if not found:
         raise ValueError(f"attrs.{name} is empty")
-    return Field(found)
+    return FieldMapping(found)
 
 
 def _check_field(name: str, table: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from stream.adapters.live.json_messages import decode_json, describe_kind, is_plain
-from stream.adapters.live.mapping.definition import Field, MessageMap, Scalar
+from stream.adapters.live.mapping.definition import FieldMapping, MessageMap, Scalar
 from stream.adapters.live.mapping.paths import ABSENT
 from stream.adapters.live.parsed import Parsed, Skip, ping_of, reject
 from stream.wire import REQUIRED, Reject
@@ -92,7 +92,7 @@ class MapReader:
         return f"{name} absent: there is nothing at {self.map.fields[name].text}"
 
 
-def _value(field: Field, scopes: Sequence[Any]) -> Any:
+def _value(field: FieldMapping, scopes: Sequence[Any]) -> Any:
     """Returns the value of the first place that has one, in our unit; None if none has."""
     for path, convert, absent in field.places:
         value = path.find(scopes)

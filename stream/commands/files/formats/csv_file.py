@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.csv_rows import ERRORS, Sheet, is_packed
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
 from stream.wire.ping_rules import event_time_ms
 
@@ -83,7 +83,7 @@ class _Layout:
         marks = ["false" if name == FILLED else "" for name in self._more]
         return _encode(self._sheet.delimiter.join([body, *[""] * missing, *marks]) + end)
 
-    def fill_row(self, point: Point) -> bytes:
+    def fill_row(self, point: FilledPoint) -> bytes:
         name, time = self._latest.get(point.entity_id, (point.entity_id, self._form))
         cells = [""] * len(self._at)
         place = self._sheet.place

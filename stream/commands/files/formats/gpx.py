@@ -22,7 +22,7 @@ from xml.sax.saxutils import quoteattr
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats.gpx import points_of
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
 from stream.wire.ping_rules import event_time_ms
 
@@ -42,7 +42,7 @@ def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink:
     space = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
     holder = "" if root.get("version") == "1.0" else "extensions"
 
-    def element_of(point: Point) -> Element:
+    def element_of(point: FilledPoint) -> Element:
         marks = {FILLED: "true", SIGMA: point.sigma_m}
         text = point_of(point.lat, point.lon, like(form, point.ts_ms), holder, **marks)
         return ElementTree.fromstring(f'<gpx xmlns={quoteattr(space)} xmlns:pathcast="{OURS}">{text}</gpx>')[0]
@@ -67,7 +67,7 @@ class _Builder(ElementTree.TreeBuilder):
         self.spaces.setdefault(prefix or "", uri)
 
 
-def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element], row: int) -> int:
+def _fill(parent: Element, cursor: Cursor, element_of: Callable[[FilledPoint], Element], row: int) -> int:
     """Puts the filled points below `parent` behind the points after which they come, in the order of the reader
     (`stream.adapters.formats.gpx`), which is that of their ends. Returns the number of the next point."""
     kept = []

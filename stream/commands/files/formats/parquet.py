@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from stream.adapters.column_names import ColumnMap, find_columns
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
 from stream.wire.ping_rules import event_time_ms
 
@@ -91,7 +91,12 @@ def _add_marks(batch: Any, schema: Any) -> Any:
 
 
 def _filled_rows(
-    points: Sequence[Point], place: dict[str, str], schema: Any, columns: ColumnMap | None, form: Any, geometry: str
+    points: Sequence[FilledPoint],
+    place: dict[str, str],
+    schema: Any,
+    columns: ColumnMap | None,
+    form: Any,
+    geometry: str,
 ) -> Any:
     own: dict[str, Any] = {
         place["entity_id"]: [point.entity_id for point in points],

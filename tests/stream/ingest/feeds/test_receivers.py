@@ -20,8 +20,8 @@ from stream.adapters.live.formats import gpsd as reports
 from stream.adapters.live.formats import nmea
 from stream.config.http_access import Address
 from stream.ingest.feeds import receivers
-from stream.ingest.feeds.holding import Held
-from stream.ingest.feeds.lines import Came, by_line
+from stream.ingest.feeds.holding import HoldingQueue
+from stream.ingest.feeds.lines import ReceivedBytes, by_line
 from stream.ingest.source import Source
 from stream.up.embedded import free_port
 
@@ -96,7 +96,7 @@ async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyP
 
 async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> None:
     sink, source = SinkInMemory(), Source("nmea")
-    held = Held(source, most=3)
+    held = HoldingQueue(source, most=3)
     sink.go_away()
     async with feeds_rig.running(held.send(by_line(nmea.Receiver("van-7").read), sink, "x")):  # type: ignore[arg-type]
         held.put(rmc(0))
@@ -108,10 +108,10 @@ async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> No
 
 
 async def test_a_reader_that_fails_ends_the_listening() -> None:
-    def broken(came: Came) -> list[object]:
+    def broken(came: ReceivedBytes) -> list[object]:
         raise RuntimeError("our own bug")
 
-    held, ended = Held(Source("x"), most=3), asyncio.Event()
+    held, ended = HoldingQueue(Source("x"), most=3), asyncio.Event()
 
     async def listen() -> None:
         held.put(b"x")
