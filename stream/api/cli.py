@@ -15,9 +15,8 @@ from stream.api.options import ApiOptions, ServeOptions, ServerOptions
 from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
 from stream.config.options import SERVERS, RegistryCache, RegistryUrl, Servers, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.settings import Settings
+from stream.config.settings import NO_TRACES, Settings, Traces
 from stream.config.times import seconds
-from stream.config.traces import NO_TRACES, Traces
 
 HELP = """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
 where; and send what happens as server-sent events or through a WebSocket.
@@ -48,8 +47,7 @@ def serve(
     registry: RegistryUrl | None = None,
     cache: RegistryCache = None,
     atlases: Annotated[
-        Path | None,
-        option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False),
+        Path | None, option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False)
     ] = None,
     listen: Annotated[
         str, option("--listen", "SERVE_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")

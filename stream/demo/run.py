@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
-from stream.commands.feeder import paced, publisher, replay
+from stream.commands.feeder import pace, publisher, replay
 from stream.config.http_access import Address
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
 from stream.demo import atlas
@@ -204,7 +204,7 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
 
 
 def _feed(bootstrap: str, rows: Sequence[Row], options: DemoOptions, board: Board, stop: threading.Event) -> None:
-    due = takewhile(lambda pair: pair[0] <= options.seconds, paced(rows, options.speedup))
+    due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
         def send(row: Row) -> None:

@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from stream.config.security import secret, shown
-from stream.config.traces import Traces
+from stream.config.settings import Traces
 from stream.tracing import TRACEPARENT
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def naming_by_hash(key: bytes) -> EntityNaming:
 
 
 class SpanSender:
-    """Takes spans, and returns at once."""
+    """Sends spans without waiting for a collector, and names entities in them."""
 
     def __init__(self, processor: SpanProcessor, resource: Resource, name_entity: EntityNaming) -> None:
         self.name_entity = name_entity

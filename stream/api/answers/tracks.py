@@ -36,7 +36,7 @@ from stream.wire import (
     loads_gapfill,
     ping_rules,
 )
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 MOST_WAITING: Final = 8  # tracks; each may take 0.2 s
 ANSWER_S: Final = 10.0
@@ -80,7 +80,7 @@ def _ping(point: Point, now_ms: int) -> Ping | Reject:
         speed_mps=point.speed_mps,
         heading_deg=point.heading_deg,
     )
-    return ping_rules.checked(ping, now_ms)
+    return ping_rules.check_ping(ping, now_ms)
 
 
 def to_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored:

@@ -1,4 +1,4 @@
-"""A request from its first byte to its answer.
+"""Serves webhooks: reads a request, gives it to the sink, and answers.
 
     404  no such path            405  not POST              411/413  the body is too large
     401  no token, no signature  429  too many a second     415      the body is not JSON, or is packed
@@ -29,7 +29,7 @@ from stream.http.limits import Buckets, Connections
 from stream.http.problems import Refusal
 from stream.http.server import HttpServer
 from stream.ingest.http.guards import Guard
-from stream.ingest.http.webhooks import Webhook, counted
+from stream.ingest.http.webhooks import Webhook, count_outcomes
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.tracing import TRACEPARENT
 from stream.wire import Ping
@@ -47,7 +47,7 @@ IDLE_S: Final = 60.0  # a sender that has sent nothing for so long may connect a
 
 
 class Limits(NamedTuple):
-    """What one process takes."""
+    """Bounds what one process takes."""
 
     body_bytes: int = 1024 * 1024
     connections: int = 256
@@ -105,7 +105,7 @@ class _Handler:
         traced = None if tracer is None else tracer.begin(request.headers.get(TRACEPARENT))
         status = 0
         try:
-            response = await self._answered(request, traced)
+            response = await self._take(request, traced)
             status = response.status
         except Refusal as refusal:
             response = refusal.response()
@@ -120,7 +120,7 @@ class _Handler:
                 tracer.end(traced, request.method, route, status)
         return response
 
-    async def _answered(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
+    async def _take(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
         webhook = self._webhooks.get(request.path)
         if webhook is None:
             raise Refusal("not_found", f"there is only {', '.join(self._webhooks)}")
@@ -128,18 +128,18 @@ class _Handler:
         if request.method != hdrs.METH_POST:
             raise Refusal("wrong_method", "only POST", headers={hdrs.ALLOW: "POST"})
         if not guard.knows(request.headers):
-            raise _unknown()
+            raise _refuse_unknown()
         if self._rate.take("all senders", time.monotonic()) > 0:
             detail = f"more than {self._limits.per_s:g} messages a second"
             raise Refusal("too_many_requests", detail, headers={hdrs.RETRY_AFTER: "1"})
         _check_content(request)
         body = await self._body(request)
         self._connections.begin(request)
-        if not guard.signed(request.headers, body):
-            raise _unknown()
+        if not guard.is_signed(request.headers, body):
+            raise _refuse_unknown()
         parsed = webhook.read(body, time.time_ns() // 1_000_000, request)
         if STRICT in request.headers.get("Prefer", "") and not any(isinstance(one, Ping) for one in parsed):
-            return _json(422, counted(parsed))
+            return _json(422, count_outcomes(parsed))
         try:
             await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name, request=traced)
         except Unavailable:
@@ -181,7 +181,7 @@ def _check_content(request: web.BaseRequest) -> None:
         )
 
 
-def _unknown() -> Refusal:
+def _refuse_unknown() -> Refusal:
     return Refusal("no_token", "a token or a signature is needed", headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
 
 
