@@ -95,7 +95,7 @@ def serve(
     keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
     log_to_stderr()
     from stream.api import process
-    from stream.api.map.cli import options_of_environment
+    from stream.api.map.cli import MapSettings
 
     secret = token(os.environ, SERVE_TOKEN)
     check_free(address, "serve the API")
@@ -109,6 +109,6 @@ def serve(
         traces=traces,
     )
     server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
-    how = ServeOptions(settings, server, api, options_of_environment(secret) if with_map else None)
+    how = ServeOptions(settings, server, api, MapSettings.of_environment().parse(secret) if with_map else None)
     yield_cores(nice)
     asyncio.run(process.serve(how, (signal.SIGTERM, signal.SIGINT)))

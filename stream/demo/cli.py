@@ -66,7 +66,7 @@ def demo(
     from rich.console import Console
 
     from stream.demo.board import Board
-    from stream.demo.parts import Failed
+    from stream.demo.parts import PartFailed
     from stream.demo.run import DemoOptions, run
 
     board, interrupted = Board(), False
@@ -78,7 +78,7 @@ def demo(
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
-        except Failed as failure:
+        except PartFailed as failure:
             typer.echo(failure.lines, err=True)
             raise
     if interrupted:
