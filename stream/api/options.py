@@ -16,7 +16,7 @@ KINDS: Final[tuple[Kind, ...]] = ("latest", "forecasts")
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where a process listens, and how much it takes."""
+    """The address of a process, and its bounds."""
 
     address: Address
     rate_per_s: float = 50.0  # requests of one client
@@ -28,7 +28,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class ApiOptions:
-    """What the API answers from, and whom."""
+    """The settings of the API."""
 
     token: str | None = None
     origins: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class ApiOptions:
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What the map shows, and to whom."""
+    """The settings of the map."""
 
     token: str | None = None
     source: Kind | None = None  # None: the latest topic, if there is one
@@ -56,7 +56,7 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What one process serves."""
+    """The settings of one process, which serves the API, the map, or both."""
 
     settings: Settings
     server: ServerOptions

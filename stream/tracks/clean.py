@@ -104,7 +104,7 @@ def _damage(value: bytes) -> Reject | None:
         return Reject(
             "too_large", f"{len(value)} bytes; MAX_RECORD_BYTES in stream/wire/record.py is {MAX_RECORD_BYTES}"
         )
-    if not value[0] and (framed := foreign_formats.framed_value(value)) is not None:
+    if not value[0] and (framed := foreign_formats.describe_framed_value(value)) is not None:
         return Reject("schema_framed", framed)
     if not value.isascii():  # checked first, because the decoders skip the bytes of unknown fields
         try:
@@ -129,7 +129,7 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
         if needed["entity_id"] is None:
             return Reject("invalid_utf8", "the key is not UTF-8"), ()
     if absent := [name for name in REQUIRED if name not in needed]:
-        return Reject("missing_field", foreign_formats.missing(fields, absent)), ()
+        return Reject("missing_field", foreign_formats.describe_missing(fields, absent)), ()
     others, dropped = read_optional(fields)
     found = _checked(Ping(**needed, **others), record)
     return found, () if isinstance(found, Reject) else dropped
@@ -174,7 +174,7 @@ def _key_reject(entity_id: str, key: bytes | None) -> Reject | None:
         return None
     if key is None:
         return Reject("key_mismatch", f"the record has no key, expected {shown(entity_id)}")
-    if (framed := foreign_formats.framing(key)) is not None:
+    if (framed := foreign_formats.describe_framing(key)) is not None:
         return Reject("key_mismatch", f"the key has {framed}; expected is {shown(entity_id)} without framing")
     text = _text(key)
     if text is None:
