@@ -91,7 +91,7 @@ VIOLATIONS = {
         ("stream/services/archive/landing.py", "import stream.atlas.building"),
         ("stream/client/reader.py", "import stream.services.scores.reading"),
         ("stream/services/scores/reading.py", "import stream.client.reader"),
-        ("stream/client/sinks/running.py", "import stream.commands.tail"),
+        ("stream/client/sinks/running.py", "import stream.commands.tail_cli"),
         ("stream/adapters/archived/reading.py", "import stream.services.archive.changes"),
         ("stream/worker/app.py", "import stream.bench.harness.drain"),
         ("stream/worker/process_pool.py", "import stream.up.run"),

@@ -19,10 +19,10 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, milliseconds, places
+from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, find_columns, milliseconds
 from stream.adapters.csv_rows import Sheet
 from stream.adapters.formats.gpx import points_of
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 STDIN: Final = "-"
 BATCH_ROWS: Final = 8_192
@@ -171,7 +171,7 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
 
     with _arrow_errors(path):
         file = parquet.ParquetFile(path)
-    place = places(path, file.schema_arrow.names, columns)
+    place = find_columns(path, file.schema_arrow.names, columns)
 
     def rows() -> Iterator[Row]:
         with _arrow_errors(path):
@@ -188,7 +188,7 @@ def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
     from pyarrow import parquet
 
     with _arrow_errors(path):
-        place = places(path, parquet.read_schema(path).names, columns)
+        place = find_columns(path, parquet.read_schema(path).names, columns)
         table = parquet.read_table(path, columns=columns_of(place))
         kind = table.schema.field(place["ts"]).type
         if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
@@ -208,7 +208,7 @@ def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) ->
 
 def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
     """Reads a CSV file, packed or not: its header at once, its rows lazily."""
-    return _csv_rows(Sheet.opened(path, columns))
+    return _csv_rows(Sheet.open(path, columns))
 
 
 def _csv_rows(sheet: Sheet) -> Iterator[Row]:

@@ -42,7 +42,7 @@ class Recording:
         if self.archive:
             return iter(self.in_order())
         found = files.read(self.path, self.columns)
-        return found if self.reader is None else mapped(found, self.reader)
+        return found if self.reader is None else read_by_map(found, self.reader)
 
     def in_order(self) -> Rows:
         """Returns all rows in the order of their times. Raises the errors of `rows`."""
@@ -50,7 +50,7 @@ class Recording:
             return self.archive.pings.rows()
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
-        changed = None if self.reader is None else partial(mapped, reader=self.reader)
+        changed = None if self.reader is None else partial(read_by_map, reader=self.reader)
         return files.read_in_order(self.path, self.columns, changed)
 
     def pings_in_order(self) -> Rows:
@@ -77,7 +77,7 @@ def recording(given: str | Path, columns: str | None = None, map_: str | None = 
     if map_ is not None:
         if str(given) != STDIN and (found.archive or not files.has_lines(Path(found.path))):
             raise ValueError(f"--map is for NDJSON, and {given} is none")
-        found = replace(found, reader=presets.known(map_).read)
+        found = replace(found, reader=presets.find_preset(map_).read)
     if columns is None:
         return found
     if found.archive or not files.has_columns(Path(found.path)):
@@ -85,7 +85,7 @@ def recording(given: str | Path, columns: str | None = None, map_: str | None = 
     return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
 
 
-def mapped(rows: Iterator[Row], reader: Reader) -> Iterator[Row]:
+def read_by_map(rows: Iterator[Row], reader: Reader) -> Iterator[Row]:
     """Yields each ping in a line that is none of ours, in the line's place. What holds none stays, and is rejected."""
     for row in rows:
         if row.key is not None and row.ts_ms is not None:

@@ -59,18 +59,18 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name without directories, which is the same on every machine."""
+        """Returns the name without directories, which is the same on every machine."""
         own = self.path.name or self.path.absolute().name
         return own if self.format == TABLE else f"{self.format}:{own}"
 
     @property
     def edition(self) -> int:
-        """The edition of the format's reader."""
+        """Returns the edition of the format's reader."""
         return FORMATS[self.format].edition if self.format in FORMATS else 0
 
     @property
     def title(self) -> str:
-        """The name in reports; that of a table has no suffixes."""
+        """Returns the name in reports; that of a table has no suffixes."""
         return Path(self.path.name.removesuffix(".gz")).stem if self.format == TABLE else self.name
 
     def files(self) -> list[Path]:

@@ -53,7 +53,7 @@ EARLIEST: Final = "earliest"
 
 
 class Since(NamedTuple):
-    """Where in the topic to begin: at a time, at the oldest record that is kept, or (neither) with what comes now."""
+    """States where to begin: at a time, at the oldest record that is kept, or (neither) with what comes now."""
 
     time_ms: int | None = None  # by the records' timestamps, ms UTC
     beginning: bool = False
@@ -118,7 +118,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records to hand out."""
+    """States which records to hand out."""
 
     keys: frozenset[bytes] | None = None  # Kafka keys, which are entity ids in UTF-8; None: all
     box: Box | None = None
@@ -133,7 +133,7 @@ class Wanted:
         return cls(keys, None if bbox is None else Box.of(bbox))
 
     def takes_key(self, key: bytes | None) -> bool:
-        """Asked before a record is decoded, which costs most."""
+        """Returns whether records of a key are wanted. It is asked before they are decoded, which costs most."""
         return self.keys is None or key in self.keys
 
     def takes_places(self, places: Iterable[tuple[float, float]]) -> bool:

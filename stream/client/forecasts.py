@@ -1,4 +1,4 @@
-"""What a program subscribes to: `Forecasts` and `GapFills`, as iterators, tables and maps."""
+"""Gives forecasts and gap fills to a program (`Forecasts`, `GapFills`) as iterators, tables and maps."""
 
 from __future__ import annotations
 

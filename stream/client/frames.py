@@ -1,4 +1,5 @@
-"""Forecasts and gap fills as tables and maps: a row per horizon, or per synthetic point. Needs the extra `pandas`."""
+"""Makes tables and maps of forecasts and gap fills, with a row per horizon, or per synthetic point. It needs the extra
+`pandas`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,16 @@ from aiokafka.errors import (
 )
 from msgspec import DecodeError
 
-from stream.client.connecting import AWAY, NEWS_S, Where, partitions_of, position_of, started, starts, stop
+from stream.client.connecting import (
+    AWAY,
+    NEWS_S,
+    Where,
+    find_partitions,
+    find_starts,
+    position_of,
+    start_consumer,
+    stop,
+)
 from stream.client.filter import Kind, Since, Wanted
 from stream.config.security import HIDDEN, Protocol, check_access, in_words, kafka_refusal
 
@@ -47,7 +56,7 @@ class Received(NamedTuple, Generic[T]):
 
 
 class Batch(NamedTuple, Generic[T]):
-    """What one poll brought."""
+    """Holds the records that one poll brought."""
 
     records: list[Received[T]]
     passed: dict[int, int]  # the offset to go on at, by partition, once all these records are done
@@ -206,7 +215,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     async def _connect(self) -> AIOKafkaConsumer:
         try:
             async with asyncio.timeout(ANSWER_S):
-                consumer = await started(self._where)
+                consumer = await start_consumer(self._where)
         except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
             await asyncio.to_thread(check_access, self._where.bootstrap, self._where.security)
             raise
@@ -232,7 +241,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """Raises ValueError if there is no such topic, and never was one for us."""
         topic = self._where.topic
-        tps = await partitions_of(consumer, topic)
+        tps = await find_partitions(consumer, topic)
         if not tps and self._connected_once:
             raise KafkaConnectionError(f"topic {topic} is gone")
         if not tps:
@@ -256,7 +265,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     ) -> dict[TopicPartition, int]:
         if since.time_ms is not None:
             self._not_before_ms |= dict.fromkeys(tps, since.time_ms)
-        return await starts(consumer, tps, since)
+        return await find_starts(consumer, tps, since)
 
     async def _go_to_beginning(self, consumer: AIOKafkaConsumer, lost: Mapping[TopicPartition, int]) -> None:
         for tp, offset in (await consumer.beginning_offsets(list(lost))).items():

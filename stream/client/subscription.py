@@ -147,12 +147,12 @@ class Subscription(Generic[T]):
 
     @property
     def copies(self) -> int:
-        """How many copies of records were dropped."""
+        """Returns how many copies of records were dropped."""
         return self._copies
 
     @property
     def unreadable(self) -> int:
-        """How many records of the topic were none of this kind."""
+        """Returns how many records of the topic were none of this kind."""
         return self._reader.unreadable
 
     # -- a plain loop

@@ -4,7 +4,7 @@ main           `pathcast`: finds commands by entry points, and turns errors into
 names          what commands were called before, and commands with others below them
 feed, feeder   `pathcast feed`: recorded pings into Kafka
 replay         `pathcast replay`: the engine from file to file, without a broker
-tail_cli, tail `pathcast tail`: follows a topic
+tail_cli       `pathcast tail`: follows a topic
 topics         `pathcast dev topics`
 config         `pathcast config`: settings and where they come from
 dlq            `pathcast dlq`: shows dead letters, and puts them back

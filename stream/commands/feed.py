@@ -54,7 +54,7 @@ def feed(
       gpspipe | jq -c ... | pathcast feed -
     """
     recording = recording_of(file, columns)
-    from stream.commands.feeder import paced, publisher, replay
+    from stream.commands.feeder import pace, publisher, replay
 
     _refuse_without_pings(recording)
     topic = common.topics.pings
@@ -65,7 +65,7 @@ def feed(
             total, rows = min(limit, total or limit), islice(rows, limit)
         with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # the summary then shows how much was sent
             send = interrupt.after(out.send)
-            replay(paced(_shown(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
+            replay(pace(_show_progress(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
         out.flush()
         _summary(out.fed, topic, time.monotonic() - began, json=json)
 
@@ -80,19 +80,19 @@ class Interrupt:
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
         if self._before != signal.SIG_IGN:  # a shell ignores it for processes in the background
-            signal.signal(signal.SIGINT, self._came)
+            signal.signal(signal.SIGINT, self._handle_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def _came(self, *_: object) -> None:
+    def _handle_signal(self, *_: object) -> None:
         if not self._sending or self._waits:
             raise KeyboardInterrupt
         self._waits = True
 
     def after(self, send: Callable[[Row], None]) -> Callable[[Row], None]:
-        def sent(row: Row) -> None:
+        def send_guarded(row: Row) -> None:
             self._sending = True
             try:
                 send(row)
@@ -101,7 +101,7 @@ class Interrupt:
             if self._waits:
                 raise KeyboardInterrupt
 
-        return sent
+        return send_guarded
 
 
 def _refuse_without_pings(recording: Recording) -> None:
@@ -135,7 +135,7 @@ def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[Ro
     return len(ordered), iter(ordered)
 
 
-def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
+def _show_progress(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
     """Yields the rows, and shows a progress line on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -32,7 +32,7 @@ class Fed:
     last_ts_ms: int | None = None
 
 
-def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
+def pace(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
     """Yields each row with the seconds after the start at which it is due: event time / `speedup`, 0 = at once.
 
     A row without a time, or with an earlier time than the previous row, is due with the previous row, so the order does
@@ -65,7 +65,7 @@ class Publisher:
             self.fed.oversized += 1
             return
         except KafkaError as error:
-            raise self._failed(error) from error
+            raise self._explain(error) from error
         future.add_errback(self._remember)
         self.fed.sent += 1
         self.fed.odd += row.key is None or row.ts_ms is None
@@ -73,21 +73,21 @@ class Publisher:
         if self.fed.sent % FLUSH_EVERY == 0:
             self.flush()
         elif self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._explain(self._failure)
 
     def flush(self) -> None:
         """Waits until the broker has all records."""
         try:
             self._producer.flush(timeout=DELIVERY_S)
         except KafkaError as error:
-            raise self._failed(error) from error
+            raise self._explain(error) from error
         if self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._explain(self._failure)
 
     def _remember(self, error: Exception) -> None:
         self._failure = error
 
-    def _failed(self, error: Exception) -> Exception:
+    def _explain(self, error: Exception) -> Exception:
         return self._refusal(error) or ConnectionError(
             f"the broker stopped taking records after {self.fed.sent:,}: {error or repr(error)}"
         )

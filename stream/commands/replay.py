@@ -83,10 +83,10 @@ def replay(
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
     engine = engine_of(settings)
-    growing = None if every_ms is None else _growing(every_ms, min_entities, settings.weights)
+    growing = None if every_ms is None else _grow_atlas(every_ms, min_entities, settings.weights)
     summary = None
-    with _opened(out, found.path) as sink:
-        summary = asyncio.run(_replayed(engine, rows, growing, sink, settings, console))
+    with _open_output(out, found.path) as sink:
+        summary = asyncio.run(_replay_rows(engine, rows, growing, sink, settings, console))
         if summary["rejects"] and not summary["forecasts"]:
             raise found.without_pings(summary["pings"], *next(iter(summary["reject_examples"].items())))
     if summary is None:
@@ -94,7 +94,7 @@ def replay(
     if as_json:
         print_json(summary, out)
     else:
-        _show(summary, console)
+        _print_summary(summary, console)
 
 
 def settings_of(weights: str, horizons: str) -> Settings:
@@ -116,7 +116,7 @@ def engine_of(settings: Settings) -> Engine:
     return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
 
 
-def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
+def _grow_atlas(every_ms: int, min_entities: int | None, weights: str) -> Growing:
     from model.api import Predictor
     from stream.atlas.building import Rules
     from stream.atlas.replaying import Growing
@@ -126,7 +126,7 @@ def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
 
 
 @contextmanager
-def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
+def _open_output(out: str, file: str | Path) -> Iterator[BinaryIO]:
     if out == STD:
         with to_stdout() as stdout:
             yield stdout
@@ -142,7 +142,7 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-async def _replayed(
+async def _replay_rows(
     engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
@@ -216,7 +216,7 @@ def _summary(
     }
 
 
-def _show(summary: dict[str, Any], console: Console) -> None:
+def _print_summary(summary: dict[str, Any], console: Console) -> None:
     for code, example in islice(summary["reject_examples"].items(), EXAMPLES_SHOWN):
         console.print(
             f"rejected {summary['rejects_by_code'][code]} {code}: {example}",

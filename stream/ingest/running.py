@@ -115,3 +115,15 @@ async def _report(sink: Sink) -> None:
         if (now := taken.in_words()) != before:
             log.info("%.1f pings/s; so far %s", (taken.pings - pings) / REPORT_S, now)
         before, pings = now, taken.pings
+
+
+async def run_together(*work: Coroutine[Any, Any, None]) -> None:
+    """Runs all until one of them ends or raises, and then cancels the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        for ended in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
+            ended.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -49,7 +49,7 @@ DEVICE: Final = "{id}-forecast"
 
 
 class BackSettings(NamedTuple):
-    """Where forecasts come from and go to."""
+    """States where forecasts come from and go to."""
 
     bootstrap: str
     topics: Topics

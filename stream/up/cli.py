@@ -103,7 +103,7 @@ def up(
     from rich.console import Console
 
     from stream.up import ports
-    from stream.up.run import Options, run
+    from stream.up.run import UpOptions, run
     from stream.up.screen import Screen
 
     at = ports.requested_addresses(metrics, serve, ingest, live_map, count, without=left_out)
@@ -121,7 +121,7 @@ def up(
         for line in lines:
             screen.say("", line)
         asyncio.run(
-            run(Options(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
+            run(UpOptions(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
         )
         screen.say("", "stopped; nothing is left running")
 

@@ -27,8 +27,8 @@ def synth(
       pathcast train synth --out fleets.parquet --entities 768 --per-town 64
     """
     from train.data.options import progress_bar
-    from train.data.synth import write
+    from train.data.synth import write_towns
 
     with progress_bar("entities") as progress:
-        pings = write(out, entities=entities, seed=seed, per_town=per_town, progress=progress)
+        pings = write_towns(out, entities=entities, seed=seed, per_town=per_town, progress=progress)
     typer.echo(f"{out}: {pings:,} pings of {entities:,} entities")

@@ -103,7 +103,7 @@ def refresh(
     from train.fit import progress
     from train.refresh import run
 
-    options = run.Options(
+    options = run.RefreshOptions(
         out=out or Path(),
         champion=init,
         minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
@@ -118,11 +118,11 @@ def refresh(
     )
     if directory is not None:
         from stream.registry import Registry
-        from train.refresh.live.champion import Live
-        from train.refresh.live.cli import run as run_live
+        from train.refresh.live.champion import LiveRefresh
+        from train.refresh.live.cli import run_live as run_live
 
         assert registry is not None
-        settings = Live(
+        settings = LiveRefresh(
             Registry.opened(registry, registry_cache),
             tracks.bootstrap,
             directory,
@@ -136,7 +136,7 @@ def refresh(
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
         with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
-            watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+            watch = run.RefreshWatch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
@@ -150,7 +150,7 @@ def refresh(
             how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
             return shlex.join(["pathcast", "train", "refresh", *given, *how, *extra, "--out", str(out)])
 
-        watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+        watch = run.RefreshWatch(say=progress.tell, reading=reading, tick=tick, progress=done)
         decision = run.refresh(sources, options, command, watch)
     if as_json:
         typer.echo((out / run.DECISION_FILE).read_text(encoding="utf-8"))

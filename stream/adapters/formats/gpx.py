@@ -86,13 +86,13 @@ def read(files: Sequence[Path], progress: Progress, *, root: Path) -> Table:
         folder = file.parent.name if file != root and file.parent != root else None
         for (_, name, _), points in groupby(track_points(file), key=lambda point: point[:3]):
             segments += 1
-            builder.add(_piece(points, folder or name or file.stem, segments, builder.dropped))
+            builder.add(_make_piece(points, folder or name or file.stem, segments, builder.dropped))
 
     builder.each(files, progress, add)
     return builder.table()
 
 
-def _piece(points: Iterator[TrackPoint], entity: str, segment: int, dropped: Any) -> Piece:
+def _make_piece(points: Iterator[TrackPoint], entity: str, segment: int, dropped: Any) -> Piece:
     import numpy as np
 
     from stream.adapters.table_builder import Piece
@@ -104,23 +104,23 @@ def _piece(points: Iterator[TrackPoint], entity: str, segment: int, dropped: Any
         if (ts_ms := time_ms(time, zoned=None)) == NO_TIME:
             dropped["no_time"] += 1
             continue
-        place = (_number(point.element.get(name)) for name in ("lat", "lon"))
-        rows.append((ts_ms, *place, *(_reported(point.element, name) for name in ("speed", "course"))))
+        place = (_parse_number(point.element.get(name)) for name in ("lat", "lon"))
+        rows.append((ts_ms, *place, *(_read_reported(point.element, name) for name in ("speed", "course"))))
     times = np.array([ts_ms for ts_ms, *_ in rows], np.int64)
     lat, lon, speed, course = np.array([numbers for _, *numbers in rows], np.float64).reshape(-1, 4).T
     return Piece(entity, times, lat, lon, speed, course, segment)
 
 
-def _reported(point: ElementTree.Element, what: str) -> float:
+def _read_reported(point: ElementTree.Element, what: str) -> float:
     """Returns a reported value; NaN if there is none."""
     values = {child.tag.rpartition("}")[2].lower(): child.text for child in point.iter()}
     for name in (what, *(name for name in values if name.endswith(what))):  # speed, and only then groundspeed
-        if (number := _number(values.get(name))) == number:
+        if (number := _parse_number(values.get(name))) == number:
             return number
     return float("nan")
 
 
-def _number(text: str | None) -> float:
+def _parse_number(text: str | None) -> float:
     try:
         return float(text or "nan")
     except ValueError:

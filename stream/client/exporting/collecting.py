@@ -25,7 +25,7 @@ from stream.client.reader import Reader
 from stream.config.security import KafkaSecurity
 from stream.wire import Forecast, GapFill, Topics, loads_forecast, loads_gapfill
 from stream.wire.escape import shown
-from stream.wire.messages import decoded
+from stream.wire.messages import decode
 
 CACHE_KIB: Final = 16_384
 TABLES: Final = """
@@ -65,7 +65,7 @@ class Fix(NamedTuple):
 
 
 class Collected:
-    """What is to be exported. A track is made of pings and of the anchors of forecasts. Close it."""
+    """Holds what is to be exported. A track is made of pings and of the anchors of forecasts. Close it."""
 
     def __init__(self) -> None:
         self._file = sqlite3.connect("")
@@ -100,8 +100,8 @@ class Collected:
 
     @property
     def tracks(self) -> int:
-        """How many entities have a track."""
-        return self._number("SELECT COUNT(DISTINCT entity) FROM tracks")
+        """Returns how many entities have a track."""
+        return self._count("SELECT COUNT(DISTINCT entity) FROM tracks")
 
     def forecasts(self) -> Forecasts:
         """Returns all forecasts, in the order in which they came first."""
@@ -119,8 +119,8 @@ class Collected:
 
     @property
     def fills(self) -> int:
-        """How many these are."""
-        return self._number("SELECT COUNT(*) FROM fills WHERE kept")
+        """Returns how many fills were not retracted."""
+        return self._count("SELECT COUNT(*) FROM fills WHERE kept")
 
     def forget_fills(self) -> None:
         self._file.execute("DELETE FROM fills")
@@ -128,7 +128,7 @@ class Collected:
     def rows(self, sql: str) -> Iterator[Any]:
         return self._file.execute(sql)
 
-    def _number(self, sql: str) -> int:
+    def _count(self, sql: str) -> int:
         (found,) = self._file.execute(sql).fetchone()
         return int(found)
 
@@ -187,7 +187,7 @@ def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Want
         if not line.strip():
             continue
         try:
-            record, entity, ts = _parsed(line)
+            record, entity, ts = _parse_line(line)
         except msgspec.DecodeError as error:
             raise ValueError(
                 f"line {number} of {name} is no forecast, gap fill or ping ({error}): "
@@ -197,16 +197,16 @@ def from_lines(found: Collected, lines: Iterable[bytes], name: str, wanted: Want
             found.take(record, entity)
 
 
-def _parsed(line: bytes) -> tuple[Forecast | GapFill | Fix, str, int]:
+def _parse_line(line: bytes) -> tuple[Forecast | GapFill | Fix, str, int]:
     """Returns a record, whose it is, and its time (ms UTC)."""
-    fields = decoded(_FIELDS, line)
+    fields = decode(_FIELDS, line)
     if "forecast_id" in fields:
         forecast = loads_forecast(line)
         return forecast, forecast.entity_id, forecast.anchor.ts
     if "gap_id" in fields:
         fill = loads_gapfill(line)
         return fill, fill.entity_id, fill.end.ts
-    ping = decoded(_PING, line)
+    ping = decode(_PING, line)
     return Fix(ping.ts, ping.lat, ping.lon), str(ping.entity_id), ping.ts
 
 

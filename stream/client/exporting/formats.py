@@ -33,7 +33,7 @@ from typing import IO, Any, Final, NamedTuple
 import msgspec
 
 from stream.client.exporting.collecting import Collected, Fix
-from stream.client.regions import cut, outline, rounded
+from stream.client.regions import cut, outline, round_degrees
 from stream.wire import Forecast, GapFill, Horizon
 from stream.wire.positions import next_place, rms_sigma_m
 
@@ -151,7 +151,10 @@ def _fill_path(fill: GapFill) -> list[Fix]:
 
 def _parts(kind: str, identity: str, about: dict[str, Any], fixes: Sequence[Fix]) -> Iterator[Path]:
     line = [(fix.lon, fix.lat, float(fix.ts)) for fix in fixes]
-    parts = ({round(ts): Fix(round(ts), rounded(lat), rounded(lon)) for lon, lat, ts in part} for part in cut(line))
+    parts = (
+        {round(ts): Fix(round(ts), round_degrees(lat), round_degrees(lon)) for lon, lat, ts in part}
+        for part in cut(line)
+    )
     for number, by_time in enumerate((one for one in parts if len(one) > 1), 1):
         named = {"kind": kind, **about} if number == 1 else {"kind": kind, **about, "part": number}
         own = identity if number == 1 else f"{identity}#{number}"

@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
+"""Writes tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
 
     forecasts             forecast_id (key), entity_id, ts, published, position, next_ts, next_position, status,
                           model_version
@@ -111,7 +111,7 @@ class PostGis:
 
     async def open(self) -> None:
         try:
-            connection = await self._connected()
+            connection = await self._connect()
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 await self._create(connection)
@@ -126,7 +126,7 @@ class PostGis:
         by_id = {one.record.forecast_id: one for one in received}  # one statement may not write a row twice
         forecasts = [_forecast_row(one) for one in by_id.values()]
         positions = [row for one in by_id.values() for row in _position_rows(one.record)]
-        connection = await self._connected()
+        connection = await self._connect()
         try:
             async with connection.transaction():
                 await connection.execute(self._statement(FORECASTS), _columns(forecasts))
@@ -147,7 +147,7 @@ class PostGis:
             with suppress(psycopg.Error):
                 await connection.close()
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         return self._connection

@@ -1,4 +1,4 @@
-"""Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
+"""Keeps Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
 
     KEY:now       GEO set      entity -> its newest position
     KEY:next      GEO set      entity -> where its next ping is expected
@@ -126,18 +126,18 @@ class RedisGeo:
     async def write(self, received: Sequence[Received[Forecast]]) -> int:
         newest = newest_of(received)
         names = list(dict.fromkeys([NOW, NEXT, *(name for one in newest.values() for name in places_of(one.forecast))]))
-        keys = [self._named(name) for name in ("ts", "heard", "places", *names)]
+        keys = [self._key_of(name) for name in ("ts", "heard", "places", *names)]
         head = [self._expire_s * 1000, len(names), *names]
         written, rows = 0, iter(newest.items())
         while chunk := list(islice(rows, CHUNK)):
-            values = [value for entity, one in chunk for value in _row(entity, one, names)]
+            values = [value for entity, one in chunk for value in _arguments_of(entity, one, names)]
             written += await self._script(WRITE, keys, [*head, *values])
             failpoints.reach("within_write")
         return written
 
     async def tidy(self, now_ms: int) -> int:
-        names = await self._client.smembers(self._named("places"))
-        keys = [self._named(name) for name in ("ts", "heard", *sorted(map(str, names)))]
+        names = await self._client.smembers(self._key_of("places"))
+        keys = [self._key_of(name) for name in ("ts", "heard", *sorted(map(str, names)))]
         removed = 0
         while True:
             found = await self._script(FORGET, keys, [now_ms - self._expire_s * 1000, CHUNK])
@@ -151,11 +151,11 @@ class RedisGeo:
     async def _script(self, script: str, keys: Sequence[str], values: Sequence[Any]) -> int:
         return int(await self._client.eval(script, len(keys), *keys, *values))
 
-    def _named(self, name: str) -> str:
+    def _key_of(self, name: str) -> str:
         return f"{self._key}:{name}"
 
 
-def _row(entity: str, one: Newest, names: Sequence[str]) -> Iterator[Any]:
+def _arguments_of(entity: str, one: Newest, names: Sequence[str]) -> Iterator[Any]:
     places = places_of(one.forecast)
     yield from (entity, one.forecast.anchor.ts, one.heard_ms)
     for name in names:

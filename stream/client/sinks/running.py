@@ -35,7 +35,7 @@ CONNECT_S: Final = 30.0
 
 
 class Store(Protocol):
-    """Where forecasts go. Its errors `away` are waited out; all others end the sink."""
+    """Takes forecasts. Its errors `away` are waited out; all others end the sink."""
 
     away: tuple[type[Exception], ...]
     name: str  # for people, without a secret

@@ -35,7 +35,7 @@ class Bad(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of the rows so far."""
+    """Counts what became of the rows so far."""
 
     rows: int = 0
     pings: int = 0

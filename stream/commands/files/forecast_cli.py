@@ -57,7 +57,7 @@ def forecast(
       pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
       pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
     """
-    settings, format = settings_of(weights, horizons), _kind(out, kind)
+    settings, format = settings_of(weights, horizons), _kind_of(out, kind)
     check_out(out, parquet=format is Kind.PARQUET, force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, ".ndjson") as path:
@@ -82,10 +82,10 @@ def forecast(
     if as_json:
         print_json(summary, out)
     else:
-        _show(summary, rejects, console)
+        _print_summary(summary, rejects, console)
 
 
-def _kind(out: str, given: Kind | None) -> Kind:
+def _kind_of(out: str, given: Kind | None) -> Kind:
     if given is None and out == STD:
         return Kind.NDJSON
     suffix = Path(out).suffix.lower().removeprefix(".").replace("jsonl", "ndjson")
@@ -133,10 +133,10 @@ def _forecasts(
     yield from map(loads_forecast, newest.values())
 
 
-def _show(summary: dict[str, Any], found: Rejects, console: Console) -> None:
-    from stream.commands.files.showing import rejects
+def _print_summary(summary: dict[str, Any], found: Rejects, console: Console) -> None:
+    from stream.commands.files.showing import list_rejects
 
-    for line in rejects(found.first, found.codes, {}, "row"):
+    for line in list_rejects(found.first, found.codes, {}, "row"):
         console.print(f"no ping: {line}", style="yellow", markup=False, soft_wrap=True)
     console.print(
         ", ".join(counted(summary[f"{one}s"], one) for one in ("row", "forecast", "reject", "duplicate")),

@@ -1,4 +1,4 @@
-"""The command-line options of `pathcast fill` and `pathcast forecast`."""
+"""Defines the command-line options of `pathcast fill` and `pathcast forecast`."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Rejects:
 
     @property
     def rows(self) -> list[int]:
-        """The numbers of these rows, rising."""
+        """Returns the numbers of these rows, rising."""
         return sorted(self._rows)
 
 
@@ -150,8 +150,8 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a file is to be filled with."""
+class Filling:
+    """Holds what a file is to be filled with."""
 
     survey: Survey
     plan: Plan
@@ -160,7 +160,7 @@ class Filled:
     gaps: int
 
 
-def filled(found: Recording, form: Any, weights: str, atlas: Path | None, step_ms: int, steps: Steps) -> Filled:
+def find_fills(found: Recording, form: Any, weights: str, atlas: Path | None, step_ms: int, steps: Steps) -> Filling:
     """Reads a file twice. `form` is a time as the file has it; `step_ms` is between filled rows, 0 for each track's own
     cadence.
 
@@ -179,7 +179,7 @@ def filled(found: Recording, form: Any, weights: str, atlas: Path | None, step_m
             elif answer.topic == settings.topics.dead_letters:
                 rejects.add(bad(row, answer))
     raise_if_none(found, counts, rejects)
-    return Filled(seen, Plan.of(seen, fills.points, rejects.rows), rejects, counts, fills.gaps)
+    return Filling(seen, Plan.of(seen, fills.points, rejects.rows), rejects, counts, fills.gaps)
 
 
 def raise_if_none(found: Recording, counts: Counts, rejects: Rejects) -> None:

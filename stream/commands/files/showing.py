@@ -1,4 +1,4 @@
-"""What a command shows while it works on a file, and at the end."""
+"""Shows how far a command is with a file, and which rows were no pings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Steps:
         return rows_done
 
 
-def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
+def list_rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
     counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]
@@ -60,5 +60,5 @@ def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, 
     return shown
 
 
-def as_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
+def rejects_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
     return [{where: lines.get(one.row, one.row + 1), "code": one.code, "message": one.message} for one in first]

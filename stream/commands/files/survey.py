@@ -32,7 +32,7 @@ Progress = Callable[[int], None]  # how many rows are done
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the R rows of a file, in the file's order."""
+    """Holds the times and entities of the R rows of a file, in the file's order."""
 
     ts_ms: NDArray[np.int64]  # R; NO_TIME for a row without a time that a ping can have
     entity: NDArray[np.int32]  # R; an index of `names`, or NOBODY
@@ -79,13 +79,13 @@ def batches(read: Read, found: Survey, most: int = BATCH_ROWS) -> Iterator[list[
     """
     coming: Iterator[tuple[int, Row]] = iter(enumerate(read()))
     if found.order == "none":
-        at = np.maximum.accumulate(found.ts_ms) if (found.ts_ms == NO_TIME).all() else _carried(found.ts_ms)
+        at = np.maximum.accumulate(found.ts_ms) if (found.ts_ms == NO_TIME).all() else _carry_times(found.ts_ms)
         rows = list(coming)
         coming = ((number, rows[number][1]) for number in np.argsort(at, kind="stable").tolist())
     return iter(lambda: list(islice(coming, most)), [])
 
 
-def _carried(ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+def _carry_times(ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the times, and for a row without one that of the row before it."""
     last = np.maximum.accumulate(np.where(ts_ms == NO_TIME, 0, np.arange(len(ts_ms))))
     return ts_ms[last]

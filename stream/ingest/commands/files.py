@@ -80,7 +80,7 @@ def _follow(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--columns") from None
     try:
-        reader = None if map_ is None else presets.known(map_).read
+        reader = None if map_ is None else presets.find_preset(map_).read
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
     if resume is not None and not resume.absolute().parent.is_dir():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream.config.options import with_common
-from stream.ingest.running import DEFAULTS, IngestOptions, run
+from stream.ingest.running import DEFAULTS, IngestOptions, run, run_together
 
 if TYPE_CHECKING:
     from stream.ingest.publishing.sink import Sink
@@ -88,13 +87,6 @@ def traccar(
         if back is None:
             await kafka_forward.run(settings, sink, source)
             return
-        work = [asyncio.create_task(one) for one in (kafka_forward.run(settings, sink, source), traccar_back.run(back))]
-        try:
-            for ended in (await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED))[0]:
-                ended.result()  # neither ends without an error
-        finally:
-            for one in work:
-                one.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        await run_together(kafka_forward.run(settings, sink, source), traccar_back.run(back))
 
     run(adapter.NAME, options, transport)

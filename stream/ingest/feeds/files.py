@@ -20,11 +20,12 @@ from typing import Final
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.files import STDIN, Row, read_part
 from stream.adapters.live.parsed import STAGE, Piece, Reader
-from stream.adapters.recorded import Recording, mapped
+from stream.adapters.recorded import Recording, read_by_map
 from stream.ingest.feeds.following import Growing, Places
 from stream.ingest.feeds.lines import Lines
 from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.wire import MAX_RECORD_BYTES, Record, Reject
@@ -85,12 +86,7 @@ async def follow(
 
     Raises ValueError if a column is missing, Refused if a broker denies access.
     """
-    tasks = [asyncio.create_task(_follow(path, columns, reader, places, sink)) for path in paths]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    await run_together(*(_follow(path, columns, reader, places, sink) for path in paths))
 
 
 async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, places: Places, sink: Sink) -> None:
@@ -108,7 +104,7 @@ async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, 
 
 def _of_part(path: Path, header: bytes, lines: bytes, columns: ColumnMap | None, reader: Reader | None) -> list[Piece]:
     rows = read_part(path, header, lines, columns)
-    return pieces(list(rows if reader is None else mapped(rows, reader)), _now_ms())
+    return pieces(list(rows if reader is None else read_by_map(rows, reader)), _now_ms())
 
 
 def _now_ms() -> int:

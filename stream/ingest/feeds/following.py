@@ -1,4 +1,5 @@
-"""Files that grow: what was appended since the last look, also after the file was moved away and begun anew.
+"""Follows files that grow: reads what was appended since the last look, also after a file was moved away and begun
+anew.
 
 It knows bytes and lines; `files` knows what they mean.
 """

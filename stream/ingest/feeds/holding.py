@@ -1,7 +1,7 @@
 """Holds what came from a source that cannot be held back, such as UDP, until Kafka has it: up to a bound.
 
 Beyond the bound the oldest is lost, because of a moving thing the newest positions say most. Losses are counted and
-said.
+logged.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any, Final
 from stream.ingest.feeds.lines import Came, Read
 from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received
 
 
 class Held:
-    """What came and Kafka does not have yet."""
+    """Holds what came and Kafka does not have yet."""
 
     def __init__(self, source: Source, most: int) -> None:
         self._source = source
@@ -66,12 +67,4 @@ class Held:
         origin: str,
     ) -> None:
         """Runs `listening`, which puts what comes here, and sends it, until one of the two raises."""
-        tasks = [asyncio.create_task(listening), asyncio.create_task(self.send(read, sink, origin))]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(listening, self.send(read, sink, origin))

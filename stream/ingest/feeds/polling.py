@@ -38,7 +38,7 @@ Reader = Callable[[bytes, int], list[Sighting]]
 
 @dataclass(frozen=True)
 class Feed:
-    """What is polled. Raises ValueError if the URL is none."""
+    """States what is polled. Raises ValueError if the URL is none."""
 
     url: str
     every_s: float
@@ -53,7 +53,7 @@ class Feed:
 
     @property
     def origin(self) -> str:
-        """The URL without what may be a secret: user, password and query."""
+        """Returns the URL without what may be a secret: user, password and query."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -134,7 +134,7 @@ class Poller:
             }
 
     async def _send(self, body: bytes, conditions: dict[str, str]) -> None:
-        found = self.seen.news(self._feed.read(body, time.time_ns() // 1_000_000))
+        found = self.seen.skip_sent(self._feed.read(body, time.time_ns() // 1_000_000))
         await deliver_pieces(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
         self.seen.remember(found)
         self._conditions = conditions

@@ -52,7 +52,7 @@ async def read_serial_port(path: str, baud: int, read: Read, sink: Sink, source:
             for line in lines.push(data):
                 held.put(line)
 
-    def opened() -> Any:
+    def connect() -> Any:
         return serial_asyncio_fast.open_serial_connection(url=path, baudrate=baud)
 
-    await held.send_what(keep_connected(path, opened, hear, source, RETRY_S), read, sink, f"serial:{path}")
+    await held.send_what(keep_connected(path, connect, hear, source, RETRY_S), read, sink, f"serial:{path}")

@@ -1,4 +1,4 @@
-"""Lines over TCP, as a client or a server, and over UDP.
+"""Reads lines over TCP, as a client or a server, and over UDP.
 
 TCP is not read while Kafka is away: the peer's window fills, and it waits or gives up. UDP cannot be held back
 (`holding`). A client connects again when the peer has closed; nothing is asked for again, as these peers send only

@@ -31,13 +31,13 @@ OTHER_TOPIC: Final = "other_topic"  # of a session whose filters were others
 
 async def run(settings: MqttSettings, sink: Sink, source: Source) -> None:
     """Runs until it is cancelled. Raises ConnectionError if no broker answers at the start, and Refused."""
-    connection = await Connection.opened(settings, source)
-    filters = [_unshared(one) for one in settings.filters]
+    connection = await Connection.open(settings, source)
+    filters = [_filter_of(one) for one in settings.filters]
     dropped = 0
     try:
         while True:
-            messages = await connection.some(MOST)
-            await deliver(sink, [_message(connection, settings, filters, one) for one in messages])
+            messages = await connection.take(MOST)
+            await deliver(sink, [_read_message(connection, settings, filters, one) for one in messages])
             if connection.dropped > dropped:
                 log.warning(
                     "%d messages of QoS 0 were dropped: too many waited for Kafka", connection.dropped - dropped
@@ -48,13 +48,13 @@ async def run(settings: MqttSettings, sink: Sink, source: Source) -> None:
         await connection.close()
 
 
-def _message(connection: Connection, settings: MqttSettings, filters: Sequence[str], came: MqttMessage) -> Message:
+def _read_message(connection: Connection, settings: MqttSettings, filters: Sequence[str], came: MqttMessage) -> Message:
     parsed: list[Parsed] = [Skip(OTHER_TOPIC)]
     if any(topic_matches_sub(one, came.topic) for one in filters):
         parsed = settings.read(came.payload, time.time_ns() // 1_000_000, came.topic)
     return Message(parsed, came.payload, f"mqtt:{came.topic}", partial(connection.acknowledge, came))
 
 
-def _unshared(topic_filter: str) -> str:
+def _filter_of(topic_filter: str) -> str:
     """Returns the filter of a shared subscription, `$share/GROUP/FILTER`."""
     return topic_filter.split("/", 2)[-1] if topic_filter.startswith(SHARED) else topic_filter

@@ -88,7 +88,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many records wait for an acknowledgement."""
+        """Returns how many records wait for an acknowledgement."""
         return self._waiting
 
     @property
@@ -98,7 +98,7 @@ class Outbox:
     async def start(self) -> None:
         """Connects. Raises KafkaError, TimeoutError or OSError."""
         self._next = _Round()
-        self._producer = await self._connected()
+        self._producer = await self._connect_producer()
         self._work = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -218,14 +218,14 @@ class Outbox:
         self._producer = None
         while self._producer is None:
             try:
-                self._producer = await self._connected()
+                self._producer = await self._connect_producer()
             except _FAILURES as error:
                 log.debug("not connected yet: %s", in_words(error))
                 await asyncio.sleep(RETRY_S)
         self._there.set()
         log.info("Kafka at %s takes records again, after %.0f s", self._bootstrap, time.monotonic() - began_s)
 
-    async def _connected(self) -> AIOKafkaProducer:
+    async def _connect_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap.split(","),
             **self._security.arguments(),

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 ArchiveUrl = Annotated[str, option("--archive", "ARCHIVE", "its directory, or s3://bucket/prefix", metavar="DIR|URL")]
 
 
-def open_or_refuse(archive: str, *, to_change: bool = False) -> Catalog:
-    """Opens an archive; that there is none is an error of bad usage."""
-    from stream.adapters.archived.catalog import open_archive
-
-    try:
-        return open_archive(archive, to_change=to_change)
-    except (FileNotFoundError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--archive") from error
-
-
 def show(
     archive: ArchiveUrl,
     days: Annotated[bool, typer.Option("--days", help="its days instead: pings, files and bytes")] = False,
@@ -45,7 +35,7 @@ def show(
     """
     if days and check:
         raise typer.BadParameter("give --days or --check, not both")
-    catalog = open_or_refuse(archive)
+    catalog = _open(archive)
     if days:
         _show_days(catalog, as_json=as_json)
         return
@@ -68,6 +58,16 @@ def show(
             typer.echo("\n".join(damaged) or "every file is what was written")
     if damaged:
         raise typer.Exit(1)
+
+
+def _open(archive: str) -> Catalog:
+    """Opens an archive; that there is none is an error of bad usage."""
+    from stream.adapters.archived.catalog import open_archive
+
+    try:
+        return open_archive(archive)
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--archive") from error
 
 
 def _show_days(catalog: Catalog, *, as_json: bool) -> None:

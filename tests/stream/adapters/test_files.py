@@ -182,7 +182,7 @@ def test_a_row_without_a_time_stays_behind_its_predecessor(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"entity_id,lat\nx,1\n", r"a\.csv: no column ts \(or t\), lon; it has entity_id, lat"),
+        ("a.csv", b"entity_id,lat\nx,1\n", r"a\.csv: no column t \(or ts\), lon; it has entity_id, lat"),
         ("a.csv", b"", r"a\.csv: no column entity_id"),
         ("a.parquet", b"PAR1 but no more", r"a\.parquet: not a Parquet file"),
         ("a.gpx", b"<gpx><trk>", r"a\.gpx: not GPX"),

@@ -112,7 +112,7 @@ def test_a_row_that_is_no_ping_is_a_record_under_other_names_too(tmp_path: Path)
     ("given", "columns", "said"),
     [
         ("a.csv", "entity_id=car", r"a\.csv: no column car \(for entity_id\); it has id, t, lat, lon"),
-        ("a.csv", None, r"a\.csv: no column entity_id; it has id, t, lat, lon \(--columns maps names\)"),
+        ("a.csv", None, r"a\.csv: no column entity_id; it has id, t, lat, lon \(--columns maps names"),
         ("a.csv", "colour=id", "'colour=id' is not ours=yours"),
         ("a.csv", "t:h=t", "only t may be marked, as one of ms, s"),
         ("a.ndjson", "entity_id=id", "--columns is for Parquet and CSV"),

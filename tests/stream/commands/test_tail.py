@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 import stream.kafka.following
 from stream.commands.feed import _time
-from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-from stream.commands.tail_cli import tail
+from stream.commands.tail_cli import dead_letter_json, dead_letter_line, forecast_line, gapfill_line, tail
 from stream.wire import (
     Headers,
     Record,

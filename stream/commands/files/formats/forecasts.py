@@ -27,7 +27,7 @@ _UTC: Final = "1970-01-01T00:00:00Z"  # the form of times in GPX
 
 
 class ForecastRow(NamedTuple):
-    """Where an entity is expected `h_s` seconds after a row of it. The names are those of the columns."""
+    """States where an entity is expected `h_s` seconds after a row of it. The names are those of the columns."""
 
     entity_id: str
     ts: int  # of the row, ms UTC

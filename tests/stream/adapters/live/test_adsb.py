@@ -68,7 +68,7 @@ def test_a_position_whose_age_is_rounded_is_sent_once() -> None:
     seen, sent = Seen(adsb.TOLERANCE_MS), 0
     for now, age_s in ((500.4, 0.5), (501.4, 1.4), (502.4, 2.5), (503.4, 0.4)):
         raw = json.dumps({"now": NOW_S + now, "aircraft": [{**ONE, "seen_pos": age_s}]}).encode()
-        found = seen.news(adsb.sightings(raw, CAME_MS + 600_000))
+        found = seen.skip_sent(adsb.sightings(raw, CAME_MS + 600_000))
         seen.remember(found)
         sent += sum(isinstance(one.parsed, Ping) for one in found)
     assert sent == 2

@@ -17,7 +17,7 @@ def at(who: str, ms: int) -> Sighting:
 
 def sent(seen: Seen, *sightings: Sighting) -> list[tuple[str, int | str]]:
     """Which of a snapshot go to Kafka, which has them afterwards."""
-    news = seen.news(sightings)
+    news = seen.skip_sent(sightings)
     assert len(news) == len(sightings)
     seen.remember(news)
     return [(one.who, one.mark) for one in news if one.parsed != UNCHANGED]
@@ -32,8 +32,8 @@ def test_an_unchanged_vehicle_is_sent_once() -> None:
 
 def test_nothing_counts_as_sent_until_it_was() -> None:
     seen = Seen()
-    assert seen.news([at("a", T0)]) == [at("a", T0)]
-    assert seen.news([at("a", T0)]) == [at("a", T0)]
+    assert seen.skip_sent([at("a", T0)]) == [at("a", T0)]
+    assert seen.skip_sent([at("a", T0)]) == [at("a", T0)]
 
 
 def test_a_vehicle_that_is_there_twice_is_sent_once() -> None:
@@ -56,7 +56,7 @@ def test_a_reject_is_sent_once_per_time_too() -> None:
 
 def test_skips_are_counted_each_time_and_not_remembered() -> None:
     seen, none = Seen(), Sighting("a", 0, Skip("no_position"))
-    assert seen.news([none]) == [none]
+    assert seen.skip_sent([none]) == [none]
     seen.remember([none])
     assert len(seen) == 0
 

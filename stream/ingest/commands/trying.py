@@ -1,4 +1,4 @@
-"""`pathcast ingest sample`: recorded vehicles as a live source, to try the other commands with."""
+"""`pathcast ingest presets` and `pathcast ingest sample`: what others of these commands are tried with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stream.config.http_access import Address, address_of
 
 
 class Kind(StrEnum):
-    """What is replayed."""
+    """Names the recordings that can be replayed."""
 
     GTFS_RT = "gtfs-rt"
     AIS = "ais"
@@ -61,3 +61,27 @@ async def _serve(kind: Kind, at: Address, speedup: float) -> None:
         await server.cleanup()
     else:
         server.close()
+
+
+def presets(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="print the map of this preset, to begin an own one with")
+    ] = None,
+) -> None:
+    """List the formats that --map knows by name, or print the map of one.
+
+    [bold]Examples[/]
+
+      pathcast ingest presets
+      pathcast ingest presets samsara > mine.toml
+    """
+    from stream.adapters.live import presets as known
+
+    if name is None:
+        for one in known.names():
+            typer.echo(f"{one:<12}{known.find_preset(one).about}")
+        return
+    try:
+        typer.echo(known.text_of(name), nl=False)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
