@@ -18,7 +18,7 @@ from stream.wire.escape import escaped
 
 GROUP: Final = "pathcast.commands"  # of entry points
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
-LOOK_AT_OTHERS: Final = ("config", "up")  # commands that read what options the others have
+LOOK_AT_OTHERS: Final = "config"  # a command that reads what options the others have
 INTERRUPTED: Final = 130  # the exit code after Ctrl-C, as shells have it: 128 and the signal's number
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
@@ -122,7 +122,7 @@ def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
     completion and mistyped names want all of them."""
     first = arguments[0] if arguments else ""
     known = {point.name for point in entry_points(group=GROUP)}
-    return (first,) if first in known and first not in LOOK_AT_OTHERS else ()
+    return (first,) if first in known and first != LOOK_AT_OTHERS else ()
 
 
 def main() -> NoReturn:

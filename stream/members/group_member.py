@@ -91,7 +91,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         self.failures = 0  # takeovers and writes that are tried again
         self.shortened = 0  # logs that lacked records that were read
         self.joined = False  # we are of the group, with partitions or none
-        self._inputs = inputs
+        self.inputs = inputs
         self._consumer = consumer
         self._held: dict[int, H] = {}
         self._not_before: dict[int, float] = {}  # when a number may be taken over again
@@ -144,13 +144,17 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         """Lets `run` end, once all that was folded is written."""
         self._stopping.set()
 
+    async def close(self) -> None:
+        """Closes what a member has that has never run, too."""
+        await self._consumer.stop()
+
     async def run(self) -> None:
         """Works until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
         Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         report = asyncio.create_task(self._report())
         try:
-            self._consumer.subscribe(list(self._inputs.topics), listener=self)
+            self._consumer.subscribe(list(self.inputs.topics), listener=self)
             await self._work()
         finally:
             report.cancel()
@@ -160,7 +164,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 await self._consumer.stop()
 
     async def _work(self) -> None:
-        if self._inputs.once:
+        if self.inputs.once:
             self._until = await self._ends()
         while not self._stopping.is_set() and not await self._has_reached(self._until):
             await self._step()
@@ -201,7 +205,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     # -- takeovers
 
     def _tps(self, number: int) -> list[TopicPartition]:
-        return [TopicPartition(topic, number) for topic in self._inputs.topics]
+        return [TopicPartition(topic, number) for topic in self.inputs.topics]
 
     def _assigned(self) -> set[int]:
         """Returns the numbers whose partitions of all inputs are ours."""
@@ -263,7 +267,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     async def _lose(self, number: int, error: Exception, pause_s: float) -> None:
         """Lets go of a number, to take it over again. Raises Refused if the brokers will say the same again."""
-        if (refusal := kafka_refusal(self._inputs.bootstrap, self._inputs.kafka, error)) is not None:
+        if (refusal := kafka_refusal(self.inputs.bootstrap, self.inputs.kafka, error)) is not None:
             raise refusal from error
         log.warning("partition %d: %s; it is taken over again in %g s", number, in_words(error), pause_s)
         self.failures += 1
@@ -309,7 +313,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         return found
 
     async def _ends(self) -> dict[TopicPartition, int]:
-        numbers = range(await asyncio.to_thread(self._inputs.partitions))
+        numbers = range(await asyncio.to_thread(self.inputs.partitions))
         found = await bounds_by(self._consumer, [tp for number in numbers for tp in self._tps(number)])
         return {TopicPartition(*partition): one.end for partition, one in found.items()}
 
@@ -335,7 +339,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 async with asyncio.timeout(REPORT_S):
                     ends = await self._consumer.end_offsets([tp for number in held for tp in self._tps(number)])
             except (*self.AWAY, IllegalStateError) as error:
-                log.warning("Kafka at %s does not answer: %s", self._inputs.bootstrap, in_words(error))
+                log.warning("Kafka at %s does not answer: %s", self.inputs.bootstrap, in_words(error))
                 silent = True
                 continue
             if read > before or silent:

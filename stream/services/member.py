@@ -37,8 +37,8 @@ from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.continuity import Holding
 from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember
-from stream.members.pages import MemberPages, counter
-from stream.members.running import Running, Service, kafka_named
+from stream.members.pages import counter
+from stream.members.running import Running, Service, running_member
 from stream.services.plan import Begin, Plan, Taken, Unit, committed_text, parts_of
 
 log: Final = logging.getLogger(__name__)
@@ -203,9 +203,8 @@ def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service
         different numbers of partitions, Refused."""
         partitions = await asyncio.to_thread(plan.reads.partitions)
         await asyncio.to_thread(provide, partitions)
-        with kafka_named(plan.bootstrap, plan.kafka):
-            member = Member(plan, begin)
-            yield Running(member, MemberPages(plan.name, member, ROWS))
+        async with running_member(plan.name, Member(plan, begin), ROWS) as running:
+            yield running
 
     return Service(plan.name, begun)
 

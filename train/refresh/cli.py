@@ -6,8 +6,9 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +29,11 @@ from train.data.options import (
     topic_snapshot,
 )
 from train.evaluation.cli import milliseconds
+from train.refresh.decision import DECISION_FILE
 from train.refresh.live import options as live
+
+if TYPE_CHECKING:
+    from train.refresh.run import Watch
 
 DEFAULT_MINUTES = 10.0
 NICE = 10  # beside workers on the same machine, which have the core first
@@ -120,48 +125,47 @@ def refresh(
     topic = from_topic if directory is None else topics.pings
     sources, sets = sources_and_others(data, more, golden, columns, topic)
     lower_priority()
-    from train.fit import progress
-    from train.refresh import run
-
-    options = run.Options(
-        out=out or Path(),
-        champion=init,
-        minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
-        steps=steps,
-        challenger=challenger,
-        seed=seed,
-        golden=tuple(sets),
-        atlas_ms=None if atlas is None else milliseconds(atlas),
-        places=places,
-        device=device,
-        cache=cache,
-    )
+    chosen: dict[str, Any] = {
+        "out": out or Path(),
+        "champion": init,
+        "minutes": DEFAULT_MINUTES if minutes is None and steps is None else minutes,
+        "steps": steps,
+        "challenger": challenger,
+        "seed": seed,
+        "golden": tuple(sets),
+        "atlas_ms": None if atlas is None else milliseconds(atlas),
+        "places": places,
+        "device": device,
+        "cache": cache,
+    }
     if directory is not None:
-        from stream.registry import Registry
-        from train.refresh.live.champion import Live
+        from train.refresh.live.cli import live_of
         from train.refresh.live.cli import run as run_live
 
         assert registry is not None
-        settings = Live(
-            Registry.opened(registry, registry_cache),
+        served = partial(
+            live_of,
+            registry,
+            registry_cache,
             bootstrap,
             directory,
-            options,
-            topics,
-            security,
+            chosen,
+            topics=topics,
+            security=security,
             since_ms=1000 * seconds(since or live.DEFAULT_SINCE, "--since"),
             archive=archive,
             map=map_,
             percent=None if promote else canary or live.DEFAULT_PERCENT,
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
-        with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
-            watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
-            run_live(settings, every, watch, metrics=metrics, as_json=as_json)
+        run_live(served, directory, topics.pings, every, metrics=metrics, as_json=as_json)
         return
+    from train.refresh import run
+
+    options = run.Options(**chosen)
     assert out is not None
-    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+    with watching() as watch:
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, watch.reading, map_)
         given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
 
         def command(steps: int) -> str:
@@ -170,10 +174,9 @@ def refresh(
             how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
             return shlex.join(["pathcast", "refresh", *given, *how, *extra, "--out", str(out)])
 
-        watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
         decision = run.refresh(sources, options, command, watch)
     if as_json:
-        typer.echo((out / run.DECISION_FILE).read_text(encoding="utf-8"))
+        typer.echo((out / DECISION_FILE).read_text(encoding="utf-8"))
     else:
         typer.echo(decision.sentence)
     if not decision.promote:
@@ -188,6 +191,16 @@ REFUSED = 3  # exit code: neither a success nor an error
 def lower_priority() -> None:
     """Lets other processes go first; for good, as a process cannot raise its own priority again."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Yields what shows people how far a refresh is."""
+    from train.fit import progress
+    from train.refresh.run import Watch
+
+    with progress.watching(None) as tick, read_watch() as reading, _judging_bar() as done:
+        yield Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
 
 
 @contextmanager

@@ -33,12 +33,11 @@ from train.data.corpus import Reading, silent
 from train.fit.trainer import Tick, fit
 from train.refresh import checks, golden, rehearsal, statement, training
 from train.refresh.comparison import Progress, compare
-from train.refresh.decision import Compared, Decision, Rules, decide
+from train.refresh.decision import DECISION_FILE, Compared, Decision, Rules, decide
 from train.refresh.model_card import card_of
 from train.refresh.parts import LATE_MS, MOST_ANCHORS, Parts, prepare, span_ms
 from train.refresh.statement import Statement, Trained
 
-DECISION_FILE: Final = "decision.json"
 REFUSED: Final = "refused"
 TOWNS_ENTITIES: Final = 200  # invented things that train beside the fleet, so that other ways of moving stay known
 WEIGHTS: Final = ("model.safetensors", "config.json", CARD_FILE, statement.STATEMENT_FILE)

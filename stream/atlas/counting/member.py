@@ -27,8 +27,7 @@ from stream.config.security import in_words, shown
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
+from stream.members.running import Running, Service, running_member
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
 from stream.store.days_store import DaysLost, DaysStore
@@ -196,10 +195,9 @@ def service(settings: RunSettings) -> Service:
         await asyncio.to_thread(settings.reads.partitions)
         store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
         try:
-            with kafka_named(settings.bootstrap, settings.kafka):
-                await reach(store, settings)
-                runner = Runner(settings, store, settings.reads.consumer())
-                yield Running(runner, MemberPages("atlas", runner, ROWS))
+            await reach(store, settings)
+            async with running_member("atlas", Runner(settings, store, settings.reads.consumer()), ROWS) as running:
+                yield running
         finally:
             await store.close()
 

@@ -20,8 +20,7 @@ from stream.adapters.archived.catalog import Catalog, of_topic
 from stream.kafka.reading import SESSION_S
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
+from stream.members.running import Running, Service, running_member
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.services.archive.commits import Outrun
 from stream.services.archive.landing import Fenced, Owned, read_seen
@@ -126,9 +125,8 @@ def service(settings: ArchiveSettings) -> Service:
     async def begun() -> AsyncIterator[Running]:
         await asyncio.to_thread(settings.reads.partitions)
         catalog = await asyncio.to_thread(of_topic, settings.archive, settings.topics.pings)
-        with kafka_named(settings.bootstrap, settings.kafka):
-            runner = Runner(settings, catalog, settings.reads.consumer())
-            yield Running(runner, MemberPages("archive", runner, ROWS))
+        async with running_member("archive", Runner(settings, catalog, settings.reads.consumer()), ROWS) as running:
+            yield running
 
     return Service("archive", begun)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,8 +27,7 @@ from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import Holding
 from stream.members.group_member import AWAY, RETRY_S, GroupMember
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
+from stream.members.running import Running, Service, running_member
 from stream.services.member import bounded, closed
 from stream.services.scores.owned import Decided, Owned, read_seen
 from stream.services.scores.pages import ROWS, Place
@@ -137,12 +136,15 @@ class Runner(GroupMember[_Held]):
 
     async def _lose_all(self, error: Exception) -> None:
         """Takes all over again: nobody knows what of the last scores was published, nor what the producer can do."""
-        await self.close()
+        await self._close_publisher()
         for number in list(self._held):
             await self._lose(number, error, RETRY_S)
 
     async def close(self) -> None:
-        """Closes what publishes."""
+        await super().close()
+        await self._close_publisher()
+
+    async def _close_publisher(self) -> None:
         if (publisher := self._publisher) is not None:
             self._publisher = None
             await closed(publisher)
@@ -215,10 +217,7 @@ def service(settings: ScoreSettings) -> Service:
     @asynccontextmanager
     async def begun() -> AsyncIterator[Running]:
         await asyncio.to_thread(provide, settings)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
-            runner = Runner(settings, settings.reads.consumer())
-            stack.push_async_callback(runner.close)
-            yield Running(runner, MemberPages("scores", runner, ROWS))
+        async with running_member("scores", Runner(settings, settings.reads.consumer()), ROWS) as running:
+            yield running
 
     return Service("scores", begun)

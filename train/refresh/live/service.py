@@ -1,4 +1,4 @@
-"""One round of a refresh beside a running fleet, and rounds one after the other until it is told to stop."""
+"""One round of a refresh beside a running fleet."""
 
 from __future__ import annotations
 
@@ -24,21 +24,14 @@ from train.fit.trainer import Interrupted, Tick
 from train.refresh.live import champion, deciding, pings, rounds
 from train.refresh.live.champion import Live
 from train.refresh.live.rounds import Ended, Round
+from train.refresh.live.serving import DECISIONS, notes
 from train.refresh.run import Watch, refresh
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_S: Final = 10.0
-PAUSE_S: Final = 60.0
 AWAY: Final = (KafkaError, AdminError, OSError, TimeoutError)
-DECISIONS: Final = ("canary", "promote", "refuse")
-HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
-
-
-def notes(every_s: float | None) -> Rounds:
-    """Returns where a refresh notes what its pages show."""
-    return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
 
 class Away(ConnectionError):
@@ -99,33 +92,24 @@ class Patience:
         return Watch(say=say, reading=reading, tick=tick, progress=progress)
 
 
-def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
-    """Goes on until it is told to stop. A round that fails is logged. Raises Refused, and ValueError where another
-    process works in the directory."""
-    with rounds.locked(live.directory):
-        log.info("a round every %g s, in %s", every_s, live.directory)
-        while not patience.stop.is_set():
-            wait_s = _wait_s(live, every_s, time.time())
-            if wait_s > 0:
-                log.info("the next round begins in %.0f s", wait_s)
-                patience.rounds.wait(wait_s)
-                patience.stop.wait(wait_s)
-                continue
-            try:
-                _round(live, patience, watch)
-            except Interrupted:
-                break
-            except Refused:
-                raise
-            except Exception as error:  # a service outlives what one round meets
-                # As of any command: what a user can cause is a line, such as that no ping is new enough.
-                trace = None if isinstance(error, (OSError, ValueError, RuntimeError)) else error
-                said = " ".join(str(error).split()) or type(error).__name__
-                log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
-                log.debug("where it failed", exc_info=error)
-                patience.rounds.failed()
-                patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
-        log.info("stopped; the next start goes on from here")
+def attempt(live: Live, patience: Patience, watch: Watch) -> bool:
+    """Makes one of many rounds: what makes it fail is logged, and noted. Returns whether it has not failed. Raises
+    Refused."""
+    try:
+        _round(live, patience, watch)
+    except Interrupted:
+        return True
+    except Refused:
+        raise
+    except Exception as error:  # a service outlives what one round meets
+        # As of any command: what a user can cause is a line, such as that no ping is new enough.
+        trace = None if isinstance(error, (OSError, ValueError, RuntimeError)) else error
+        said = " ".join(str(error).split()) or type(error).__name__
+        log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
+        log.debug("where it failed", exc_info=error)
+        patience.rounds.failed()
+        return False
+    return True
 
 
 def once(live: Live, patience: Patience, watch: Watch) -> Ended:
@@ -224,11 +208,3 @@ async def _in_use(live: Live) -> set[str]:
     async with live.decider() as decider:
         records = [decider.serving, *decider.canaries]
     return {one.version for one in records if one is not None}
-
-
-def _wait_s(live: Live, every_s: float, now_s: float) -> float:
-    """Returns how long until the next round; a killed one goes on at once."""
-    last_ms = rounds.last_started_ms(live.directory)
-    if last_ms is None or rounds.unfinished(live.directory, live.topics.pings) is not None:
-        return 0.0
-    return min(every_s, last_ms / 1000 + every_s - now_s)
