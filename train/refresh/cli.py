@@ -33,6 +33,7 @@ from train.refresh.decision import DECISION_FILE
 from train.refresh.live import options as live
 
 if TYPE_CHECKING:
+    from stream.adapters.sources import Source
     from train.refresh.run import Watch
 
 DEFAULT_MINUTES = 10.0
@@ -123,7 +124,10 @@ def refresh(
         raise typer.BadParameter(f"--device is auto, cpu or cuda, got {device}")
     topics = Topics.of(prefix)
     topic = from_topic if directory is None else topics.pings
-    sources, sets = sources_and_others(data, more, golden, columns, topic)
+    sources: list[Source] = []
+    sets: list[Source] = []
+    if directory is None or golden or columns:  # else nothing is parsed, and Arrow takes 60 MB
+        sources, sets = sources_and_others(data, more, golden, columns, topic)
     lower_priority()
     chosen: dict[str, Any] = {
         "out": out or Path(),

@@ -105,7 +105,7 @@ class Runner(StoringMember[Owned]):
         await held.owned.add(records)
 
     async def _after(self) -> None:
-        passages = sum(held.owned.fresh_passages for held in self._held.values())
+        passages = sum(held.owned.fresh_passages for held in self._holdings.values())
         pause_s = max(WRITE_S, self._took_s / WRITING_SHARE)
         if passages >= MOST_PASSAGES or time.monotonic() - self._written_s >= pause_s:
             await self._write_until_done()
@@ -143,7 +143,7 @@ class Runner(StoringMember[Owned]):
 
     @property
     def _makes_versions(self) -> bool:
-        return 0 in self._held
+        return 0 in self._holdings
 
     async def _version(self) -> bool:
         """Makes a version, and announces it. Returns whether that was possible."""
@@ -178,9 +178,9 @@ class Runner(StoringMember[Owned]):
 
     def waiting(self) -> dict[int, int]:
         """Returns how many passages of each of our partitions are not written yet."""
-        return {number: held.owned.fresh_passages for number, held in sorted(self._held.items())}
+        return {number: held.owned.fresh_passages for number, held in sorted(self._holdings.items())}
 
-    def _said(self) -> str:
+    def _describe(self) -> str:
         return f"{sum(self.waiting().values())} passages wait"
 
 

@@ -78,7 +78,7 @@ class Runner(StoringMember[Owned]):
             await self._tidy()
 
     def _is_due(self) -> bool:
-        parts = [held.owned for held in self._held.values()]
+        parts = [held.owned for held in self._holdings.values()]
         late = time.monotonic() - self._written_s >= self._settings.every_s
         return late or sum(one.rows for one in parts) >= self._settings.rows or any(one.is_due for one in parts)
 
@@ -93,7 +93,7 @@ class Runner(StoringMember[Owned]):
     async def _tidy(self) -> bool:
         """Does one step for one partition, so that records do not wait for long. Returns whether there was any."""
         async with self._lock:
-            for number, held in list(self._held.items()):
+            for number, held in list(self._holdings.items()):
                 try:
                     if await asyncio.to_thread(held.owned.tidy, _now_ms()):
                         return True
@@ -107,10 +107,10 @@ class Runner(StoringMember[Owned]):
 
     def standings(self) -> Mapping[int, Owned]:
         """Returns our partitions."""
-        return {number: held.owned for number, held in sorted(self._held.items())}
+        return {number: held.owned for number, held in sorted(self._holdings.items())}
 
-    def _said(self) -> str:
-        waiting = sum(held.owned.rows for held in self._held.values())
+    def _describe(self) -> str:
+        waiting = sum(held.owned.rows for held in self._holdings.values())
         return f"{waiting} pings wait, {self.landed} landed"
 
 

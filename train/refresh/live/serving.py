@@ -35,7 +35,6 @@ log: Final = logging.getLogger(__name__)
 
 PAUSE_S: Final = 60.0
 LOOK_S: Final = 0.5  # between two looks whether it is told to stop
-ALIVE_S: Final = 1.0  # between two signs of life that are passed on: training gives one with each step
 DECISIONS: Final = ("canary", "promote", "refuse")
 HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
 _PROGRAM: Final = "from train.refresh.live.serving import make_round; make_round()"
@@ -100,36 +99,18 @@ def make_apart(live_of: Callable[[], Live], stop: Event, noted: Rounds, held: in
     return False
 
 
-class _Told(Rounds):
-    """Passes on what a round notes of itself."""
+class _Told:
+    """Passes on what a round notes of itself, by the names of `Rounds`."""
 
     def __init__(self, pipe: int) -> None:
-        super().__init__("refresh", None, DECISIONS, hang_s=HANG_S)
-        self._pipe, self._alive_s = pipe, 0.0
+        self._pipe = pipe
 
-    def _tell(self, *what: str | None) -> None:
-        with suppress(BrokenPipeError):  # nobody listens any more, and stdin says so, too
-            os.write(self._pipe, json.dumps(what).encode() + b"\n")
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*given: str | None) -> None:
+            with suppress(BrokenPipeError):  # nobody listens any more, and stdin says so, too
+                os.write(self._pipe, json.dumps((name, *given)).encode() + b"\n")
 
-    def begin(self) -> None:
-        self._tell("begin")
-
-    def alive(self) -> None:
-        if time.monotonic() - self._alive_s >= ALIVE_S:
-            self._alive_s = time.monotonic()
-            self._tell("alive")
-
-    def hindered(self, why: str | None) -> None:
-        self._tell("hindered", why)
-
-    def done(self, *decided: str) -> None:
-        self._tell("done", *decided)
-
-    def failed(self) -> None:
-        self._tell("failed")
-
-    def refused(self, why: str) -> None:
-        self._tell("refused", why)
+        return tell
 
 
 def make_round() -> None:
@@ -139,7 +120,8 @@ def make_round() -> None:
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
-    told, stop = _Told(int(sys.argv[1])), Event()
+    told: Any = _Told(int(sys.argv[1]))
+    stop = Event()
     live_of = pickle.load(sys.stdin.buffer)  # noqa: S301  # of our own parent
 
     def watch() -> None:
