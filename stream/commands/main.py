@@ -104,7 +104,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand != LOGS_ITSELF:
+    if context.invoked_subcommand != LOGS_ITSELF and not context.obj:
         for line in unknown_variables(context):
             ERRORS.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
 
@@ -125,13 +125,17 @@ def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
     return (first,) if first in known and first != LOOK_AT_OTHERS else ()
 
 
-def main() -> NoReturn:
-    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
+def main(*, is_part: bool = False) -> NoReturn:
+    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug.
+
+    A part has the environment of all parts of its parent, which has looked for unknown variables itself: to do so again
+    takes 50 MB, as all commands are imported.
+    """
     shown = sys.excepthook
     sys.excepthook = presses = _Presses(shown)
     try:
         # Not the application itself: called, it puts Typer's excepthook in the place of ours.
-        typer.main.get_command(build(*_asked(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True)
+        typer.main.get_command(build(*_asked(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True, obj=is_part)
     except (OSError, ValueError, RuntimeError) as error:
         said = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
