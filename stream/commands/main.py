@@ -49,10 +49,10 @@ TRAINING: Final = (
 
 # The panels of `pathcast --help`, in this order.
 PANELS: Final = {
-    "Run": "up demo worker beside serve map atlas archive latest arrivals scores avro warm",
+    "Run": "up demo worker beside serve map warm latest avro",
     "Bring in": "ingest feed topics",
-    "Read": "tail sink export forecast fill replay",
-    "Look and check": "doctor verify dlq forget models config contracts bench",
+    "Read": "tail arrivals sink export forecast fill replay",
+    "Look and check": "doctor verify scores archive atlas dlq forget models config contracts bench",
     "Learn": "train calibrate evaluate refresh synth experiment",
 }
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
