@@ -13,7 +13,7 @@ import typer
 from stream.config.options import COMMON, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
-from stream.up.parts import KINDS, choose, history_of, table
+from stream.up.parts import KINDS, choose, history_of, join_services, table
 from stream.wire import Topics
 
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
@@ -21,7 +21,6 @@ HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there
 
 @with_common
 def up(
-    context: typer.Context,
     directory: Annotated[
         Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
     ] = Path("pathcast-data"),
@@ -40,8 +39,8 @@ def up(
         typer.Option(
             "--metrics",
             envvar="PATHCAST_METRICS",
-            help="where the first worker serves its pages, HOST:PORT or a loopback PORT; the others and scores use "
-            "the ports that follow; nothing is served if it is empty",
+            help="where the first worker serves its pages, HOST:PORT or a loopback PORT; the other workers and the "
+            "services beside them use the ports that follow; nothing is served if it is empty",
         ),
     ] = "9464",
     serve: Annotated[
@@ -83,8 +82,8 @@ def up(
     command then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
 
     Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-    serve, arrivals, ingest, refresh and map, which has no process of its own but is in that of serve. Their settings
-    come from their environment variables, such as PATHCAST_WEIGHTS.
+    serve, arrivals, ingest, refresh and map. One process, `beside`, runs six of them: atlas, archive, scores, guard,
+    latest and arrivals; serve shows the map. Their settings come from environment variables, such as PATHCAST_WEIGHTS.
 
     [bold]Examples[/]
 
@@ -112,7 +111,8 @@ def up(
         ports.check_senders(at.ingest, maps.values())
     history = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
     every = table(home, count, at, maps=maps, history=history, finds_drift=_installed("river"))
-    chosen, lines = choose(every, left_out, context.find_root().command, _installed)
+    chosen, lines = choose(every, left_out, _installed)
+    chosen = join_services(chosen, at.metrics, count)
     if not chosen:
         raise typer.BadParameter("nothing is left to run", param_hint="--without")
     home.make(pings)

@@ -51,7 +51,7 @@ MEMBER = (
     "-P",
     "-c",
     "from stream.commands.main import main; from stream.processes.child import end_with_parent; "
-    "end_with_parent(); main()",
+    "end_with_parent(); main(is_part=True)",
 )
 
 
@@ -192,7 +192,7 @@ def worker(
     _log_to_stderr(log_level, log_format, member)
     with _failures_in(log_format):
         if member is None:  # else the parent process has logged it
-            for line in unknown_variables(context):
+            for line in () if context.obj else unknown_variables(context):
                 log.warning("%s", line)
         for door in filter(None, doors):
             check_free(door)
