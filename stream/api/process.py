@@ -58,7 +58,7 @@ async def serve(how: ServeOptions, stopped_by: Sequence[int]) -> None:
             consumer = await stack.enter_async_context(reader(servers, access, ISOLATION))
             announcements = None
             if settings.atlases is not None:
-                opened = AnnouncementReader.opened(settings.bootstrap, settings.topics, settings.kafka)
+                opened = AnnouncementReader.open(settings.bootstrap, settings.topics, settings.kafka)
                 announcements = await stack.enter_async_context(opened)
             refusal = partial(kafka_refusal, settings.bootstrap, settings.kafka)
             most = POLL_RECORDS if how.map is None else map_service.POLL_RECORDS

@@ -37,7 +37,7 @@ from stream.kafka import admin
 from stream.kafka.records.record_columns import Records
 from stream.store.redis_store import RedisStore
 from stream.versions.announcement_reader import AnnouncementReader
-from stream.versions.fetching import fetched
+from stream.versions.fetching import fetch_weights
 
 if TYPE_CHECKING:
     from stream.tracing.requests import RequestTracer
@@ -192,7 +192,7 @@ async def _reach(store: RedisStore, settings: Settings) -> None:
 
 def _partitions(settings: Settings) -> int:
     """Returns how many partitions the pings topic has. Raises as `admin.connected` and `admin.partitions_of`."""
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
+    with admin.connect(settings.bootstrap, settings.kafka) as client:
         admin.partitions_of(client, settings.topics.forecasts)
         return admin.partitions_of(client, settings.topics.pings)
 
@@ -207,4 +207,4 @@ def _loaded(weights: str) -> tuple[Predictor, Predictor]:
 
 
 def _fetched(registry: str, cache: Path | None, version: str) -> Predictor:
-    return fetched(registry, version, CAPACITY, cache)
+    return fetch_weights(registry, version, CAPACITY, cache)

@@ -23,7 +23,17 @@ from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.wire import Record
 
-__all__ = ["CHUNK_ROWS", "DEFAULT_RULES", "Builder", "Built", "Made", "Rules", "of_rows", "of_topic", "published_of"]
+__all__ = [
+    "CHUNK_ROWS",
+    "DEFAULT_RULES",
+    "Builder",
+    "Built",
+    "Made",
+    "Rules",
+    "choose_publishable",
+    "of_rows",
+    "of_topic",
+]
 CHUNK_ROWS: Final = 65_536
 DEFAULT_RULES: Final = Rules()
 
@@ -35,12 +45,12 @@ class Built:
     days: GrowingDays
     left_out: int
 
-    def published(self, rules: Rules = DEFAULT_RULES, predictor: Predictor | None = None) -> Made:
+    def publishable(self, rules: Rules = DEFAULT_RULES, predictor: Predictor | None = None) -> Made:
         """Returns what may be published of them."""
-        return published_of(self.days, rules, predictor)
+        return choose_publishable(self.days, rules, predictor)
 
 
-def published_of(days: GrowingDays, rules: Rules, predictor: Predictor | None = None) -> Made:
+def choose_publishable(days: GrowingDays, rules: Rules, predictor: Predictor | None = None) -> Made:
     """Returns what may be published of the days that have not faded away. How far its passages are believed is found
     beside the forecasts of `predictor`; without one, all are believed alike."""
     whose = {day: days.whose(day) for day in days}

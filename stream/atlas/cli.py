@@ -77,7 +77,7 @@ def build(
             built = building.of_rows(rows, lambda done: advance(done / max(1, len(rows))), nobody)
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, advance, nobody, map_))
-        made = built.published(rules, predictor)
+        made = built.publishable(rules, predictor)
     if recorded is not None and built.left_out and not made.contains["pings"]:
         first = next(iter(rows))
         found = parse(Record("", 0, 0, NO_TIME_MS, first.key, first.value))

@@ -78,7 +78,7 @@ class Follower:
         pings = Pings.read(records, foreign)
         wanted = np.array([name not in self._without for name in pings.names], np.bool_)
         of_name = np.full(len(wanted), -1, np.int64)
-        of_name[wanted] = self._numbered([name for name in pings.names if name not in self._without])
+        of_name[wanted] = self._number([name for name in pings.names if name not in self._without])
         index = np.flatnonzero(pings.of >= 0)
         index = index[wanted[pings.of[index]]]
         slots = of_name[pings.of[index]]
@@ -86,12 +86,12 @@ class Follower:
         index, slots = index[by_slot], slots[by_slot]
         silent = self._silent(slots, index, records.timestamps_ms)
         fixes, offsets = pings.fixes[index], records.offsets[index]
-        accepted, begins = self._observed(slots, fixes, offsets, records.timestamps_ms[index], silent)
+        accepted, begins = self._observe(slots, fixes, offsets, records.timestamps_ms[index], silent)
         self.records += len(records)
         self.left_out += len(records) - int(accepted.sum())
         return InOrder(self._ids[slots[accepted]], fixes[accepted], begins[accepted])
 
-    def _numbered(self, names: list[str]) -> I64:
+    def _number(self, names: list[str]) -> I64:
         """Returns the numbers of entities; new ones get the next ones."""
         known = len(self._numbers)
         numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
@@ -113,7 +113,7 @@ class Follower:
         self._heard_ms[slots] = now_ms  # of several, numpy takes the last
         return np.asarray(now_ms - before_ms >= IDLE_MS)
 
-    def _observed(
+    def _observe(
         self, slots: I64, fixes: NDArray[Any], offsets: I64, published_ms: I64, silent: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
         """Folds all pings, and returns which were in order, and which of these begin a track."""
@@ -141,7 +141,7 @@ class Follower:
         if not gone.any():
             return np.empty(0, np.uint64)
         ids = np.sort(self._ids[gone])
-        self._restore(self._stored(np.flatnonzero(~gone)))
+        self._restore(self._to_stored(np.flatnonzero(~gone)))
         return ids
 
     def drop(self, name: str) -> Ids:
@@ -150,7 +150,7 @@ class Follower:
         if number is None:
             return np.empty(0, np.uint64)
         others = np.delete(np.arange(len(self._numbers)), number)
-        self._restore(self._stored(others))
+        self._restore(self._to_stored(others))
         return entity_ids([name])
 
     def go_back(self, offset: int) -> None:
@@ -158,7 +158,7 @@ class Follower:
         self._tracks.go_back(offset)
 
     def dumps(self) -> bytes:
-        return msgspec.msgpack.encode(self._stored(np.arange(len(self._numbers))))
+        return msgspec.msgpack.encode(self._to_stored(np.arange(len(self._numbers))))
 
     @classmethod
     def loads(cls, raw: bytes, without: Collection[str] = ()) -> Follower:
@@ -167,8 +167,8 @@ class Follower:
         follower._restore(msgspec.msgpack.decode(raw, type=Stored))
         return follower
 
-    def _stored(self, numbers: I64) -> Stored:
-        names, tracks = list(self._numbers), self._tracks.copied(numbers)
+    def _to_stored(self, numbers: I64) -> Stored:
+        names, tracks = list(self._numbers), self._tracks.copy_slots(numbers)
         place = {number: at for at, number in enumerate(numbers.tolist())}
         return Stored(
             [names[number] for number in numbers.tolist()],

@@ -24,7 +24,7 @@ NO_SPAN: Final = 0  # of rows before the first that has a time
 
 @dataclass(frozen=True)
 class One:
-    """A `stream.engine.asks.AtlasChoice`: one version for all pings, or none."""
+    """A `stream.engine.assignment.AtlasChoice`: one version for all pings, or none."""
 
     atlas: Atlas | None = None
 
@@ -65,7 +65,7 @@ class Growing:
 
 def bytes_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> bytes:
     """Returns the bytes of an atlas file, as `pathcast train atlas` writes it."""
-    return dumps(*built.published(rules, predictor))
+    return dumps(*built.publishable(rules, predictor))
 
 
 def atlas_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> Atlas:

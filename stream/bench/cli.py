@@ -63,11 +63,11 @@ def worker(
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.atlas import guided
-        from stream.bench.workers.worker import Options, run
+        from stream.bench.workers.worker import WorkerBenchOptions, run
 
         how = {"partitions": partitions, "max_batch": max_batch, "runs": runs, "timeout_s": timeout_s}
         more: dict[str, Any] = {**how, "profile": profile, "data": data}
-        options = Options(weights=weights, entities=entities, rounds=rounds, **more)
+        options = WorkerBenchOptions(weights=weights, entities=entities, rounds=rounds, **more)
         return guided.run(options, atlas_passages, servers, show) if atlas else run(options, servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)
@@ -108,11 +108,11 @@ def latency(
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.atlas import latency as guided
-        from stream.bench.workers.latency import Options, run
+        from stream.bench.workers.latency import LatencyOptions, run
 
         how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "runs": runs, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
-        options = Options(weights=weights, entities=entities, **more)
+        options = LatencyOptions(weights=weights, entities=entities, **more)
         return guided.run(options, atlas_passages, servers, show) if atlas else run(options, servers, show)
 
     on_servers(work, bootstrap, redis, embedded=embedded, json=json, record=record)
@@ -139,10 +139,10 @@ def soak(
     """A steady rate for a long time: the worker's memory, Redis's, and the lag."""
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.workers.soak import Options, run
+        from stream.bench.workers.soak import SoakOptions, run
 
         how = {"seconds": seconds, "of_max": of_max, "rate": rate, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
-        return run(Options(weights=weights, entities=entities, **more), servers, show)
+        return run(SoakOptions(weights=weights, entities=entities, **more), servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)

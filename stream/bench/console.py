@@ -33,9 +33,9 @@ def on_servers(
     """Runs a benchmark on servers of our own, the given ones or the embedded ones, and tells its report. Raises
     RuntimeError or ConnectionError if a server or a process fails."""
     with showing() as show:
-        from stream.bench.harness.servers import embedded_servers, servers
+        from stream.bench.harness.servers import servers, start_embedded
 
-        started = embedded_servers(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
+        started = start_embedded(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
         with started as found:
             report = work(found, show)
     tell(replace(report, command=shlex.join(["pathcast", *sys.argv[1:]])), json=json, record=record)
@@ -83,7 +83,7 @@ def _print(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    from stream.bench.harness.report import numeric, shown
+    from stream.bench.harness.report import format_number, numeric
 
     # A pipe has no width, and the cut part of a table would be lost.
     console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
@@ -92,7 +92,7 @@ def _print(report: Report) -> None:
         for name, right in zip(table.columns, numeric(table), strict=True):
             drawn.add_column(name, justify="right" if right else "left")
         for row in table.rows:
-            drawn.add_row(*(escape(shown(cell)) for cell in row))  # pathcast[demo] is no markup
+            drawn.add_row(*(escape(format_number(cell)) for cell in row))  # pathcast[demo] is no markup
         console.print(drawn)
     for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
         console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)

@@ -99,7 +99,7 @@ def publisher(
 ) -> Iterator[Publisher]:
     """Yields a Publisher to an existing topic. Raises ConnectionError if no broker answers, Refused if one denies
     access, ValueError if there is no such topic."""
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         admin.partitions_of(client, topic)
     try:
         producer = KafkaProducer(

@@ -146,7 +146,7 @@ async def _replay_rows(
     engine: Engine, rows: RecordedRows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
-    from stream.engine.asks import Choice
+    from stream.engine.assignment import VersionChoice
 
     published_ms = int(time.time() * 1000)
     codes: Counter[str] = Counter()
@@ -156,7 +156,7 @@ async def _replay_rows(
     with Steps(console).step("replaying", len(rows)) as progress:
         for batch in batches:
             records = records_of(batch, offset, settings.topics.pings, published_ms)
-            choice = Choice(None if growing is None else growing.choice)
+            choice = VersionChoice(None if growing is None else growing.choice)
             answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice)
             if growing is not None:
                 growing.add(records)

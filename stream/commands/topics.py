@@ -46,7 +46,7 @@ def topics(
     from stream.kafka import admin
 
     names = common.topics
-    with quiet(), admin.connected(common.bootstrap, common.security) as client:
+    with quiet(), admin.connect(common.bootstrap, common.security) as client:
         created: list[TopicInfo] = []
         if create:
             created = admin.create_all(

@@ -11,7 +11,7 @@ a module of its own. This package owns offsets, checkpoints and takeovers, and d
     guarantees      AtLeastOnce, ExactlyOnce: the order of the two writes
     checkpointer    when a partition's states are written, and what a refusal means
     cold_reads      reads the states of entities that are not in memory, so that only their partition waits
-    holds           lets a partition wait for a version of the atlas
+    waiting_pings   lets a partition wait for a version of the atlas
     outages         which uses of the store fail at this moment
     partitions      what delivery keeps for each partition, and the interfaces that it needs
     accounts        counts what a worker has done with its records

@@ -53,7 +53,7 @@ class Account:
         answered = self.forecasts + self.late + self.rejects + self.quarantined
         return answered + self.duplicates + self.answered_before + self.handed_back
 
-    def unaccounted(self, in_flight: int) -> int:
+    def count_unaccounted(self, in_flight: int) -> int:
         """Returns 0 if the accounts are right; more if records are lost, less if some were settled twice."""
         return self.taken - self.settled - in_flight
 
@@ -64,7 +64,7 @@ def so_far(pieces: Iterable[Piece], counts: Mapping[Partition, Counts]) -> dict[
     return {one: counts[one].copy() if one in counts else Counts() for one in partitions}
 
 
-def counted(
+def count_batch(
     pieces: Iterable[Piece], before: Mapping[Partition, Counts], counts: Mapping[Partition, Counts]
 ) -> dict[Partition, Counts]:
     """Returns what was counted of one batch, given what `so_far` returned before it.

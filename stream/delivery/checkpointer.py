@@ -79,7 +79,7 @@ class Checkpointer:
         """Returns when `go_on` has something to do; infinity if everything is written, or is being written."""
         if self._writing is not None:
             return float("-inf") if self._writing.done() else float("inf")
-        times = [one.save_at_ms for one in owned if _unsaved(one)]
+        times = [one.save_at_ms for one in owned if _needs_checkpoint(one)]
         return max(self._retry_at_ms, min(times)) if times else float("inf")
 
     async def go_on(self, owned: Iterable[Owned], last_commit: asyncio.Task[Any] | None) -> Refusal | None:
@@ -103,7 +103,7 @@ class Checkpointer:
         if self._now is not None:
             of, what, _ = self._now
             await what.dump(of.taken)
-            self._writing = asyncio.create_task(self._written(self._now, of.taken, last_commit))
+            self._writing = asyncio.create_task(self._write_leg(self._now, of.taken, last_commit))
             self._writing.add_done_callback(lambda _: self._tell())
         return None
 
@@ -115,10 +115,10 @@ class Checkpointer:
         now_ms = self._clock()
         if now_ms < self._retry_at_ms:
             return None
-        waiting = (one for one in owned if _unsaved(one) and one.save_at_ms <= now_ms)
+        waiting = (one for one in owned if _needs_checkpoint(one) and one.save_at_ms <= now_ms)
         return min(waiting, key=lambda one: one.save_at_ms, default=None)
 
-    async def _written(self, now: UnderWay, folded: int, last_commit: asyncio.Task[Any] | None) -> bool:
+    async def _write_leg(self, now: UnderWay, folded: int, last_commit: asyncio.Task[Any] | None) -> bool:
         """Writes a leg when all records below `folded` are committed. Returns false if that does not happen."""
         if last_commit is not None:
             await asyncio.wait([last_commit])
@@ -156,7 +156,7 @@ class Checkpointer:
             else:
                 failpoints.reach("between_legs")
             self._failures = of.checkpoints_failed = 0
-            self._outages.worked(of, "checkpoint")
+            self._outages.note_success(of, "checkpoint")
         return None
 
     def _give_up(self) -> None:
@@ -174,7 +174,7 @@ class Checkpointer:
         self._failures += 1
         of.checkpoints_failed += 1
         self._accounts.checkpoints_failed += 1
-        self._outages.failed(of, "checkpoint", error)
+        self._outages.note_failure(of, "checkpoint", error)
         behind = of.next_offset - of.saved
         log.warning(
             "Redis is away (%s): the checkpoint of partition %d is %d records behind (limit %d)",
@@ -202,7 +202,7 @@ class Checkpointer:
             self._writing.cancel()
 
 
-def _unsaved(owned: Owned) -> bool:
+def _needs_checkpoint(owned: Owned) -> bool:
     """Returns whether a checkpoint of the partition is allowed and has something to write."""
     return owned.ready and not owned.unread and owned.next_offset > owned.saved
 

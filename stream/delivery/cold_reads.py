@@ -91,7 +91,7 @@ class ColdReads:
             return self._for_new(owned, entity_ids)
         reading = self._readings.get(owned)
         if reading is None or (_is_read(reading) and not reading.found.keys() >= set(entity_ids)):
-            reading = await self._begun(owned, entity_ids, reading)
+            reading = await self._begin(owned, entity_ids, reading)
         if self._readings.get(owned) is not reading:
             raise Waits(owned)  # it was forgotten meanwhile: its partition is taken over again
         if reading.task.done():
@@ -105,14 +105,14 @@ class ColdReads:
         self._wait(owned, reading)
         raise Waits(owned)
 
-    async def _begun(self, owned: Owned, entity_ids: Sequence[str], before: _Reading | None) -> _Reading:
+    async def _begin(self, owned: Owned, entity_ids: Sequence[str], before: _Reading | None) -> _Reading:
         """Starts a read of the entities that have not been read yet, and returns it after its first try or
         PATIENCE_S."""
         found = before.found if before is not None else {}
         left, tried = [entity_id for entity_id in entity_ids if entity_id not in found], asyncio.Event()
         task = asyncio.create_task(self._fetch(owned, left, found, tried), name=f"stored states of {owned.partition}")
         reading = self._readings[owned] = _Reading(task, found=found)
-        task.add_done_callback(lambda _: self._ended(owned, reading, tried))
+        task.add_done_callback(lambda _: self._end(owned, reading, tried))
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if self._hangs else PATIENCE_S):
                 await tried.wait()
@@ -131,16 +131,16 @@ class ColdReads:
             except AWAY as error:
                 if not tried.is_set():
                     log.warning("Redis is away (%s): partition %d waits for stored states", error, owned.partition[1])
-                self._outages.failed(owned, "read", error)
+                self._outages.note_failure(owned, "read", error)
                 tried.set()
                 await asyncio.sleep(delay_s)
             else:
                 found.update(zip(entity_ids, records, strict=True))
-                self._outages.worked(owned, "read")
+                self._outages.note_success(owned, "read")
                 self._hangs = clock() - began_s > PATIENCE_S
                 return
 
-    def _ended(self, owned: Owned, reading: _Reading, tried: asyncio.Event) -> None:
+    def _end(self, owned: Owned, reading: _Reading, tried: asyncio.Event) -> None:
         """Opens the partition when its read has ended, with records or with an exception."""
         tried.set()
         if self._readings.get(owned) is reading:
@@ -169,7 +169,7 @@ class ColdReads:
         self._engine.take_for_new(owned.partition, unread)
         return [reading.found.pop(entity_id, None) for entity_id in entity_ids]
 
-    def read_after_all(self) -> list[Owned]:
+    def partitions_to_take_again(self) -> list[Owned]:
         """Returns the partitions that have entities treated as new and whose read has ended: they must be taken over
         again.
 
@@ -187,7 +187,7 @@ class ColdReads:
         reading = self._readings.get(owned)
         return 0 if reading is None else reading.taken_for_new
 
-    def answered(self, owners: Iterable[Owned]) -> None:
+    def forget_batch(self, owners: Iterable[Owned]) -> None:
         """Removes what was read for a batch of these partitions, which is folded now."""
         for owned in owners:
             if owned in self._readings and not owned.unread:
@@ -196,7 +196,7 @@ class ColdReads:
     def forget(self, owned: Owned) -> None:
         """Cancels and removes the partition's read, because its entities are dropped or read."""
         owned.waits = owned.unread = False
-        self._outages.worked(owned, "read")
+        self._outages.note_success(owned, "read")
         reading = self._readings.pop(owned, None)
         if reading is not None:
             reading.task.cancel()

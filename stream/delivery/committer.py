@@ -119,7 +119,7 @@ class Committer:
         if batch.pieces:
             published = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._finish(batch, self.last, published))
-            task.add_done_callback(self._finished)
+            task.add_done_callback(self._end_task)
             self._batches.append(_Flying(task, published))
 
     @property
@@ -131,7 +131,7 @@ class Committer:
         for flying in self._batches:
             flying.task.cancel()
 
-    def _finished(self, task: asyncio.Task[CommitResult]) -> None:
+    def _end_task(self, task: asyncio.Task[CommitResult]) -> None:
         if not task.cancelled():
             task.exception()  # marks it as seen: `failure` reports it
         self._news()

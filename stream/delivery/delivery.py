@@ -40,7 +40,6 @@ from stream.delivery.accounts import Accounts
 from stream.delivery.checkpointer import Checkpointer
 from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
-from stream.delivery.holds import Holds, Versions
 from stream.delivery.inbox import Inbox, Limits
 from stream.delivery.outages import Outages
 from stream.delivery.ownership.continuity import Continuity
@@ -48,6 +47,7 @@ from stream.delivery.ownership.ownership import Ownership
 from stream.delivery.ownership.takeover import Takeover
 from stream.delivery.partitions import Guarantee, InputLog, PartitionStatus, Piece, Status
 from stream.delivery.processing import Processing
+from stream.delivery.waiting_pings import Holds, Versions
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.kafka.records.record_columns import Records
@@ -129,7 +129,7 @@ class Delivery:
         while True:
             await self._until_due()
             async with self._busy:
-                await self._read_after_all()
+                await self._take_again()
                 if pieces := self._inbox.take(self._clock()):
                     await self._deliver(pieces)
                 await self._save()
@@ -140,7 +140,7 @@ class Delivery:
             self._take_back()
             self._news.clear()
             self._inbox.resume(self.ownership.owned.values())
-            if self._cold_reads.read_after_all():
+            if self._cold_reads.partitions_to_take_again():
                 return
             due_ms = min(self._inbox.due_at_ms(), self._checkpointer.due_at_ms(self.ownership.owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
@@ -169,9 +169,9 @@ class Delivery:
         if batch is not None:
             self._committer.begin(batch)
 
-    async def _read_after_all(self) -> None:
+    async def _take_again(self) -> None:
         """Takes partitions over again whose entities were treated as new, now that the store can be read."""
-        for owned in self._cold_reads.read_after_all():
+        for owned in self._cold_reads.partitions_to_take_again():
             count = self._cold_reads.unread(owned)
             log.warning(
                 "Redis is back: %s is taken over anew, for %d entities were taken for new",

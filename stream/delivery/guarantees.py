@@ -115,7 +115,7 @@ class ExactlyOnce:
             # here on.
             await producer.start()
         except BaseException:
-            await _closed(producer)
+            await _close(producer)
             raise
         self._producers[partition] = producer
         self._stands[partition] = await self._input.committed(partition)
@@ -125,7 +125,7 @@ class ExactlyOnce:
     async def release(self, partition: Partition) -> None:
         producer = self._producers.pop(partition, None)
         if producer is not None:
-            await _closed(producer)
+            await _close(producer)
 
     async def publish(self, answers: Answers) -> None:
         """Does nothing: `commit` publishes the answers."""
@@ -173,7 +173,7 @@ class ExactlyOnce:
         raise AssertionError("it is tried until it is known")
 
 
-async def _closed(producer: Transactor) -> None:
+async def _close(producer: Transactor) -> None:
     """Closes a producer. One that failed may raise, which is ignored: it is not used again."""
     with suppress(KafkaError, OSError, TimeoutError, AssertionError):
         async with asyncio.timeout(CLOSE_S):

@@ -24,10 +24,10 @@ class Outages:
         """The error text of the use that failed last. It is empty if no use fails."""
         return next(reversed(self._failing.values()), "")
 
-    def failed(self, owned: Owned, use: Use, error: Exception) -> None:
+    def note_failure(self, owned: Owned, use: Use, error: Exception) -> None:
         self._failing[owned, use] = str(error) or repr(error)
 
-    def worked(self, owned: Owned, use: Use) -> None:
+    def note_success(self, owned: Owned, use: Use) -> None:
         self._failing.pop((owned, use), None)
 
     def forget(self, owned: Owned) -> None:

@@ -116,7 +116,7 @@ class Owned:
     save_at_ms: float = 0.0  # no checkpoint before this time
     ready: bool = False  # the takeover is complete
     waits: bool = False  # for stored states of entities that are not in memory (`stream.delivery.cold_reads`)
-    undecided: bool = False  # it waits for a version of the atlas (`stream.delivery.holds`)
+    undecided: bool = False  # it waits for a version of the atlas (`stream.delivery.waiting_pings`)
     unread: bool = False  # it has entities treated as new because the store could not be read: no checkpoint then
     paused: bool = False  # the consumer does not fetch it
     checkpoints_failed: int = 0  # in a row

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from stream.config.security import Refused
-from stream.delivery.accounts import Accounts, counted, so_far
+from stream.delivery.accounts import Accounts, count_batch, so_far
 from stream.delivery.checkpointer import AWAY
 from stream.delivery.cold_reads import ColdReads, Waits
 from stream.delivery.committer import FoldedBatch
-from stream.delivery.holds import Holds, Undecided
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.ownership.ownership import Ownership
 from stream.delivery.partitions import Piece
+from stream.delivery.waiting_pings import Holds, Undecided
 from stream.engine.engine import Engine
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store
@@ -89,7 +89,7 @@ class Processing:
     async def _answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
         choice = await self._holds.choice(pieces)
         parts = [piece.records.since(piece.owned.taken) for piece in pieces]
-        records, traced = Records.joined(parts), None
+        records, traced = Records.join(parts), None
         if self._tracer is not None:
             fetched = [piece.fetched_ms for piece in pieces]
             traced = self._tracer.sample(list(zip(parts, fetched, strict=True)))
@@ -111,10 +111,10 @@ class Processing:
         except Exception as error:
             await self._retry(pieces, error)
             return None
-        self._cold_reads.answered(owners)
+        self._cold_reads.forget_batch(owners)
         self._accounts.engine_s.observe((self._clock() - now_ms) / 1000)
         self._accounts.batch_records.observe(len(records))
-        counts = counted(pieces, before, self._engine.counts)
+        counts = count_batch(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
             if careful:  # a replay finds an unsaved quarantine again only if folding fails

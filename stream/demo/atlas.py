@@ -99,7 +99,7 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
     from stream.versions.announcing import Announcer
 
     async def work() -> None:
-        async with Announcer.opened(bootstrap, topics, lead_s=0.0, sample_s=SAMPLE_S) as announcer:
+        async with Announcer.open(bootstrap, topics, lead_s=0.0, sample_s=SAMPLE_S) as announcer:
             await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
     asyncio.run(work())
@@ -121,7 +121,7 @@ def grow(
 
     async def work() -> None:
         done = 0
-        async with Announcer.opened(bootstrap, topics, lead_s=LEAD_S, sample_s=RATE_S) as announcer:
+        async with Announcer.open(bootstrap, topics, lead_s=LEAD_S, sample_s=RATE_S) as announcer:
             while not await asyncio.to_thread(stop.wait, pause_s):
                 new = replayed[done:]
                 if not new:

@@ -218,7 +218,7 @@ def _feed(
 
 
 def _subscribe(bootstrap: str, board: Board, stop: threading.Event) -> None:
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         counts = {info.name: info.partitions or 0 for info in admin.describe(client, TOPICS[1:])}
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     consumer.assign([TopicPartition(name, number) for name, count in counts.items() for number in range(count)])

@@ -7,7 +7,7 @@ the model and renders forecasts, gap fills and dead letters.
     engine          Engine: what delivery calls; loads entities, and makes checkpoints
     stepping        Stepper: takes a batch through tracks and model, once its entities are in memory
     batch           EngineBatch, Rows, Outcome: what a batch consists of while it is folded
-    asks            which version of the atlas each ping of a batch asks, and its gap fills
+    assignment      assigns each ping of a batch, and its gap fills, its versions
     pings           which records are pings, in columns
     entities        the entities in memory, and as the bytes that the store keeps of them
     answers         renders forecasts as records

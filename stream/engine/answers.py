@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from model.api import Forecasts
 from model.jit import compiled
-from stream.engine.asks import Asks
+from stream.engine.assignment import RequestedVersions
 from stream.engine.branches import write_branches
 from stream.engine.json_template import TEXT, Template
 from stream.kafka.records.columns import I64, BytesColumn
-from stream.kafka.records.encoded_batches import Column, EncodedBatch, framed
+from stream.kafka.records.encoded_batches import Column, EncodedBatch, encode_batches
 from stream.kafka.records.record_columns import Records, headers_as_sent
 from stream.tracing import TRACEPARENT
 from stream.wire import (
@@ -70,10 +70,10 @@ class Answered(NamedTuple):
     cache: NDArray[np.int8]  # an index of CACHES
     model: I64  # twice the place of its network, plus one if another may have been due
     said: Forecasts
-    asks: Asks | None = None  # None where no atlases serve
+    asks: RequestedVersions | None = None  # None where no atlases serve
 
     @classmethod
-    def joined(cls, parts: Sequence[Answered], which: I64) -> Answered:
+    def join(cls, parts: Sequence[Answered], which: I64) -> Answered:
         """Joins the parts: the rows of one partition are side by side, in the order of their records.
 
         `which` is the partition of each record.
@@ -85,7 +85,7 @@ class Answered(NamedTuple):
             return (columns[0] if len(columns) == 1 else np.concatenate(columns))[order]
 
         *columns, said, asks = zip(*parts, strict=True)
-        asked = None if asks[0] is None else Asks.joined(asks).at(order)
+        asked = None if asks[0] is None else RequestedVersions.join(asks).at(order)
         return cls._make([*map(one, columns), Forecasts._make(map(one, zip(*said, strict=True))), asked])
 
 
@@ -98,7 +98,7 @@ class Writer:
         self._topic, self._horizons_s = topics.forecasts, tuple(horizons_s)
         self._template, self._guided = (_template(horizons_s, guided=guided) for guided in (False, True))
 
-    def written(
+    def write(
         self,
         records: Records,
         parts: Sequence[Answered],
@@ -114,7 +114,7 @@ class Writer:
         """
         if not parts:
             return []
-        asked = Answered.joined(parts, records.which)
+        asked = Answered.join(parts, records.which)
         asking = records.at(asked.rows)
         keys = asking.keys.alone()  # copied out of the bytes that a broker sent
         ids = self._ids(asked, keys, models)
@@ -122,7 +122,7 @@ class Writer:
         texts = _texts(asked, asking, keys, ids, models)
         if asked.asks is not None:
             texts.insert(_BRANCHES, write_branches(self._horizons_s, asked.said))
-        values = template.written(_numbers(asked, asking, clocks_ms), texts)
+        values = template.render(_numbers(asked, asking, clocks_ms), texts)
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads, which = [_head(*one) for one in records.partitions], asking.which
         if traceparents:
@@ -132,7 +132,7 @@ class Writer:
                     topic, number = records.partitions[asking.which[place]]
                     which[place] = len(heads)
                     heads.append(_head_with(topic, number, value))
-        pages = framed(keys, values, BytesColumn.of(heads).at(which), Column(EVENT_ID, ids), begins)
+        pages = encode_batches(keys, values, BytesColumn.of(heads).at(which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             EncodedBatch(self._topic, source, asked.rows[at], body)
@@ -148,7 +148,7 @@ class Writer:
             which = asked.asks.which % len(atlases)
         versions = BytesColumn.of([one.version.encode() + atlas for one in models for atlas in atlases])
         of = asked.model // 2 * len(atlases) + which
-        texts = self._id.written(asked.anchor["ts_ms"][None], [keys, versions.at(of)])
+        texts = self._id.render(asked.anchor["ts_ms"][None], [keys, versions.at(of)])
         return BytesColumn.of_width(np.frombuffer(digests(filter(None, texts.each())), np.uint8), ID_CHARS)
 
 
@@ -258,9 +258,9 @@ def _texts(
     # An unread window is not the entity's whole window, however long it is.
     warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
-    topics = BytesColumn.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
+    topics = BytesColumn.of([_escape(topic.encode()) for topic, _ in asking.partitions])
     if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
-        entity_ids = BytesColumn.of([_escaped(key or b"") for key in entity_ids.each()])
+        entity_ids = BytesColumn.of([_escape(key or b"") for key in entity_ids.each()])
     atlas = (
         () if asked.asks is None else (_versions(asked.asks, b'"', b'"', none=b"null"), _FLAGS.at(asked.asks.late * 1))
     )
@@ -276,12 +276,12 @@ def _texts(
     ]
 
 
-def _versions(asks: Asks, before: bytes, after: bytes, *, none: bytes) -> BytesColumn:
+def _versions(asks: RequestedVersions, before: bytes, after: bytes, *, none: bytes) -> BytesColumn:
     """Returns the version that each record asks, between these bytes, or `none`."""
     texts = [before + atlas.version.encode() + after for atlas in asks.atlases]
     return BytesColumn.of([*texts, none]).at(asks.which)  # the index of none is -1
 
 
-def _escaped(text: bytes) -> bytes:
+def _escape(text: bytes) -> bytes:
     """Returns the text as JSON writes it between quotes."""
     return msgspec.json.encode(text.decode())[1:-1]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model import api
 from model.api import Approach, Moment
 from stream.engine.answers import Answered
-from stream.engine.asks import NOTHING, Asks, Choice, Networks
+from stream.engine.assignment import NOTHING, Networks, RequestedVersions, VersionChoice
 from stream.engine.entities.shard import Entity, Shard, Slots
 from stream.engine.entities.table import windows
 from stream.engine.pings import Pings
@@ -39,16 +39,16 @@ class EngineBatch:
     started_ms: float
     fetched_ms: float
     silent: bool
-    choice: Choice = NOTHING
+    choice: VersionChoice = NOTHING
     moments: list[Moment] = field(default_factory=list)  # of the outcomes in `fills`, in that order
-    fills: list[Asked] = field(default_factory=list)
+    fills: list[RequestedGap] = field(default_factory=list)
     fillers: list[NDArray[np.int64]] = field(default_factory=list)  # the places of the networks that `moments` are of
     said: list[Answered] = field(default_factory=list)
     pages: list[EncodedBatch] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # unordered, each with the row that it answers
     traced: TracedBatch | None = field(init=False, default=None)  # which of its pings are in a trace, if any
     sources: list[Shard] = field(init=False)  # one for each of the records' partitions
-    asks: Asks | None = field(init=False, default=None)
+    asks: RequestedVersions | None = field(init=False, default=None)
     networks: Networks | None = field(init=False, default=None)  # None: each entity's state stays where it is
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class EngineBatch:
         if self.silent:
             return
         if self.choice.atlas is not None:
-            self.asks = Asks.of(self.records, self.choice.atlas)
+            self.asks = RequestedVersions.of(self.records, self.choice.atlas)
         if self.choice.weights is not None:
             self.networks = Networks.of(self.records, self.pings.names, self.pings.of, self.choice.weights)
 
@@ -70,7 +70,9 @@ class EngineBatch:
                 continue
             counts.records_in += records
             if self.pings.dropped.any():
-                counts.fields_dropped = counts.fields_dropped + self.pings.dropped_of(which == number)  # never in place
+                counts.fields_dropped = counts.fields_dropped + self.pings.count_dropped(
+                    which == number
+                )  # never in place
 
     def shard_of(self, row: int) -> Shard:
         return self.sources[int(self.records.which[row])]
@@ -202,7 +204,7 @@ class Outcome:
         return new if self.verdict.gap is None else [*new, (self.verdict.gap, "provisional")]
 
 
-class Asked(NamedTuple):
+class RequestedGap(NamedTuple):
     """A gap that a ping has closed or made final."""
 
     outcome: Outcome

@@ -25,14 +25,14 @@ from typing import Final
 import numpy as np
 
 from stream.config.wording import place
-from stream.engine.asks import Choice, NoAtlas
+from stream.engine.assignment import NoAtlas, VersionChoice
 from stream.engine.batch import EngineBatch
-from stream.engine.entities.quarantine import Versions, begun
+from stream.engine.entities.quarantine import Versions, begin_quarantine
 from stream.engine.entities.shard import Shard, all_counted_or_none
 from stream.engine.entities.table import EntityTable
 from stream.engine.pings import Pings
 from stream.kafka.records.record_columns import Records
-from stream.tracks.fix import packed
+from stream.tracks.fix import pack_many
 from stream.wire import MIN_TS_MS, Ping, Record, Reject
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Bisection:
         self._ttl_ms = ttl_ms
         self._refuse = refuse
 
-    def refused(self, batch: EngineBatch, index: int) -> bool:
+    def refuses(self, batch: EngineBatch, index: int) -> bool:
         """Returns whether the entity of this ping is in quarantine. If it is, the record has had its outcome here."""
         shard, entity_id = batch.shard_of(index), batch.pings.names[batch.pings.of[index]]
         found = shard.quarantine.get(entity_id)
@@ -94,7 +94,7 @@ class Bisection:
         while todo:
             some = todo.pop()
             rows = sorted(row for one in some for row in one)
-            error = self._tried(batch, rows, fold)
+            error = self._try_rows(batch, rows, fold)
             if error is None:
                 continue
             if not suspected:
@@ -109,10 +109,10 @@ class Bisection:
     def _one_by_one(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> None:
         """Folds the pings of the entity at fault one by one, before and after the one at which it raises."""
         for row in rows:
-            if (error := self._tried(batch, [row], fold)) is not None:
+            if (error := self._try_rows(batch, [row], fold)) is not None:
                 self._give_up(batch, row, error)
 
-    def _tried(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> Exception | None:
+    def _try_rows(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> Exception | None:
         """Takes these rows through `fold`. If it raises, undoes the attempt and returns the exception."""
         part = batch.part(rows)
         attempt = _Attempt(self._table, part)
@@ -140,7 +140,7 @@ class Bisection:
             record.offset,
             exc_info=error,
         )
-        found = begun(record.offset, record.timestamp_ms, self._versions(batch, row), error)
+        found = begin_quarantine(record.offset, record.timestamp_ms, self._versions(batch, row), error)
         self._table.give_up(shard, entity_id, found)
         if batch.silent:
             shard.counts.replayed += 1
@@ -161,12 +161,12 @@ class Bisection:
         records = Records.of(made)
         control = EngineBatch(
             records,
-            Pings.given(records, packed(pings)),
+            Pings.of_fixes(records, pack_many(pings)),
             {shard.partition: shard},
             batch.started_ms,
             batch.fetched_ms,
             batch.silent,
-            Choice(None if batch.choice.atlas is None else NoAtlas()),
+            VersionChoice(None if batch.choice.atlas is None else NoAtlas()),
         )
         try:
             fold(control)
@@ -187,7 +187,7 @@ class _Attempt:
             ids[shard].add(entity_id)
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
         self._slots = np.array(seated, np.int64)
-        self._copy = table.copied(self._slots)
+        self._copy = table.copy_slots(self._slots)
         self._added = {shard: some - shard.entities.keys() for shard, some in ids.items()}
         self._quarantine = {shard: (dict(shard.quarantine), set(shard.unwritten)) for shard in ids}
 

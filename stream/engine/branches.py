@@ -35,8 +35,8 @@ def write_branches(horizons_s: Sequence[float], answers: Forecasts) -> BytesColu
         numbers = np.empty((count * (1 + 2 * len(columns)), len(rows)), np.int64)
         places = answers.branch_share, answers.branch_lat, answers.branch_lon
         _set_numbers(*places, rows, columns, count, numbers)
-        texts.append(_template(tuple(horizons[column] for column in columns), count).written(numbers, ()))
-    return _joined(texts).at(which)
+        texts.append(_template(tuple(horizons[column] for column in columns), count).render(numbers, ()))
+    return _join(texts).at(which)
 
 
 @lru_cache(maxsize=256)
@@ -84,7 +84,7 @@ def _set_numbers(share, lat, lon, rows, columns, count, out):  # type: ignore[no
             at += 1
 
 
-def _joined(texts: Sequence[BytesColumn]) -> BytesColumn:
+def _join(texts: Sequence[BytesColumn]) -> BytesColumn:
     shifts = np.cumsum([0, *(len(text.raw) for text in texts[:-1])])
     start, end = (
         np.concatenate([spans + shift for spans, shift in zip(column, shifts, strict=True)])

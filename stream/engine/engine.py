@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from model.api import Predictor
 from stream.adapters.live.on_topic import reader_of
 from stream.config.settings import Settings
-from stream.engine.asks import NOTHING, Choice
+from stream.engine.assignment import NOTHING, VersionChoice
 from stream.engine.batch import (
     EngineBatch,
     ceilings,
@@ -124,7 +124,7 @@ class Engine:
     @property
     def stored_entities(self) -> Mapping[Partition, int]:
         """Returns how many entities have states in the store, or will get one, by partition."""
-        return self._table.stored()
+        return self._table.count_stored()
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
@@ -140,7 +140,7 @@ class Engine:
         silent: bool = False,
         careful: bool = False,
         read: Read | None = None,
-        choice: Choice = NOTHING,
+        choice: VersionChoice = NOTHING,
         traced: TracedBatch | None = None,
     ) -> Answers:
         """Folds the records into the states; returns forecasts, gap fills and dead letters.
@@ -167,26 +167,29 @@ class Engine:
         forgotten = batch.pings.forgotten
         fold: Callable[[EngineBatch], None] = self._stepper.fold
         if careful:
-            stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._unloaded(batch)}
+            stored = {
+                shard.partition: await _stored_records(read, shard, ids)
+                for shard, ids in self._unloaded_by_shard(batch)
+            }
             fold = partial(self._bisection.fold, fold=partial(self._fold_part, stored))
         else:
             await self._admit_unloaded(batch, read)
             if forgotten:
                 fold = partial(self._fold_part, {})
         work = partial(self._fold_around, batch, forgotten, fold) if forgotten else partial(fold, batch)
-        await self._computed(shards.values(), work, at_once=len(records) <= INLINE_RECORDS)
+        await self._compute(shards.values(), work, at_once=len(records) <= INLINE_RECORDS)
         if choice.weights is not None:
             self._let_go(choice.weights.networks)
         return batch.answers
 
-    def unloaded(self, records: Records) -> list[tuple[Partition, list[str]]]:
+    def list_unloaded(self, records: Records) -> list[tuple[Partition, list[str]]]:
         """Returns the entities of these records that are not in memory.
 
         It changes nothing, so it may be called while the engine works for other partitions.
         """
-        shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
+        shards = {one: self._table.get_shard(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
         batch = EngineBatch(records, Pings.read(records, self._foreign), shards, 0.0, 0.0, silent=True)
-        return [(shard.partition, entity_ids) for shard, entity_ids in self._unloaded(batch)]
+        return [(shard.partition, entity_ids) for shard, entity_ids in self._unloaded_by_shard(batch)]
 
     def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
         """Treats these entities as new, because their stored records cannot be read in time.
@@ -239,19 +242,19 @@ class Engine:
         """
         admitting: asyncio.Task[None] | None = None
         try:
-            for shard, entity_ids in self._unloaded(batch):
+            for shard, entity_ids in self._unloaded_by_shard(batch):
                 ceiling = _ceilings(batch, shard)
                 for at in range(0, len(entity_ids), READ_CHUNK):
-                    stored = await _stored(read, shard, entity_ids[at : at + READ_CHUNK])
+                    stored = await _stored_records(read, shard, entity_ids[at : at + READ_CHUNK])
                     if admitting is not None:
                         await admitting
                     work = partial(self._admit, shard, stored, ceiling)
-                    admitting = asyncio.create_task(self._computed([shard], work))
+                    admitting = asyncio.create_task(self._compute([shard], work))
         finally:
             if admitting is not None:
                 await admitting
 
-    async def _computed(self, shards: Iterable[Shard], work: Callable[[], None], *, at_once: bool = False) -> None:
+    async def _compute(self, shards: Iterable[Shard], work: Callable[[], None], *, at_once: bool = False) -> None:
         with all_counted_or_none(shards):
             try:
                 await (inline if at_once else self._run)(work)
@@ -272,7 +275,7 @@ class Engine:
 
     # -- on the compute thread ----------------------------------------------------------------------------------------
 
-    def _unloaded(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
+    def _unloaded_by_shard(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
         """Returns the entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
         for shard, entity_id in batch.entities():
@@ -282,7 +285,7 @@ class Engine:
 
     def _fold_part(self, stored: Stored, part: EngineBatch) -> None:
         """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
-        for shard, entity_ids in self._unloaded(part):
+        for shard, entity_ids in self._unloaded_by_shard(part):
             of = stored.get(shard.partition, {})
             known = {one: _unless_forgotten(shard, one, of.get(one)) for one in entity_ids}
             self._admit(shard, known, _ceilings(part, shard))
@@ -308,7 +311,7 @@ class Engine:
         self.placement.check(shard, [entity_id for entity_id in stored if entity_id in shard.entities])
 
 
-async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
+async def _stored_records(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
     found = zip(entity_ids, await read(shard.partition, entity_ids), strict=True)
     return {entity_id: _unless_forgotten(shard, entity_id, raw) for entity_id, raw in found}
 

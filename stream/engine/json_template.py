@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.records.columns import I64, BytesColumn, copied
+from stream.kafka.records.columns import I64, BytesColumn, copy_bytes
 
 TEXT: Final = -1  # stands in the place of the decimals for a hole that takes text
 MOST_DECIMALS: Final = 7  # these and one digit before the point fill one word
@@ -49,7 +49,7 @@ class Template:
         self._numbers = sum(hole != TEXT for hole in holes)
         self._row_bytes = int(self._sizes.sum()) + _MOST_CHARS * self._numbers
 
-    def written(self, numbers: I64, texts: Sequence[BytesColumn]) -> BytesColumn:
+    def render(self, numbers: I64, texts: Sequence[BytesColumn]) -> BytesColumn:
         """Returns N rows. `numbers` is [numeric holes, N]; `texts` has one column of N texts for each hole that takes
         text.
 
@@ -84,7 +84,7 @@ def _write(words, cuts, sizes, holes, numbers, raw, spans, out, end):  # type: i
             if piece == len(holes):
                 break
             if holes[piece] == TEXT:
-                at = np.uint64(copied(raw, spans[text, 0, i], spans[text, 1, i], out, at))
+                at = np.uint64(copy_bytes(raw, spans[text, 0, i], spans[text, 1, i], out, at))
                 text += 1
             else:
                 at = _number(numbers[number, i], np.uint64(holes[piece]), out, at)
@@ -105,7 +105,7 @@ def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
         _put(low | _ZEROS, out, at)
         at += _EIGHT - decimals
     else:
-        at = _shortened(low << (_EIGHT * decimals), out, at)
+        at = _strip_zeros(low << (_EIGHT * decimals), out, at)
     if decimals:
         fraction = low >> (_BITS - _EIGHT * decimals)
         out[at] = _POINT
@@ -121,14 +121,14 @@ def _whole(number, out, at):  # type: ignore[no-untyped-def]
     """Writes an integer above 0 that fits in two words, and returns the position after it."""
     high = number // _WORDFUL
     if not high:
-        return _shortened(_digits(number), out, at)
-    at = _shortened(_digits(high), out, at)
+        return _strip_zeros(_digits(number), out, at)
+    at = _strip_zeros(_digits(high), out, at)
     _put(_digits(number - high * _WORDFUL) | _ZEROS, out, at)
     return at + _EIGHT
 
 
 @compiled
-def _shortened(digits, out, at):  # type: ignore[no-untyped-def]
+def _strip_zeros(digits, out, at):  # type: ignore[no-untyped-def]
     """Writes eight digits without their leading zeros, but always the last digit. Returns the position after them."""
     skipped, rest = np.uint64(0), digits
     while skipped < _EIGHT - _ONE and not rest & np.uint64(0xFF):

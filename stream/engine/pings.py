@@ -18,7 +18,7 @@ from stream.kafka.records.columns import I64
 from stream.kafka.records.record_columns import Records
 from stream.tracks import clean_compiled
 from stream.tracks.clean import Foreign, examine
-from stream.tracks.fix import packed
+from stream.tracks.fix import pack_many
 from stream.wire import Ping, Reject
 from stream.wire.record import FORGOTTEN
 
@@ -50,11 +50,11 @@ class Pings:
                 parsed[row] = found
                 dropped[row] = sum(1 << clean_compiled.FIELDS.index(name) for name in names)
         if parsed:
-            fixes[list(parsed)] = packed(parsed.values())
+            fixes[list(parsed)] = pack_many(parsed.values())
         return cls._by_entity(records, fixes, rejects, dropped)
 
     @classmethod
-    def given(cls, records: Records, fixes: NDArray[Any]) -> Pings:
+    def of_fixes(cls, records: Records, fixes: NDArray[Any]) -> Pings:
         """Returns pings with these fixes. Of the records only their keys are used."""
         return cls._by_entity(records, fixes, {}, np.zeros(len(records), np.int64))
 
@@ -79,7 +79,7 @@ class Pings:
         """Returns the rows of the records that ask to forget their entities, in order."""
         return sorted(row for row, reject in self.rejects.items() if reject.code == FORGOTTEN)
 
-    def dropped_of(self, chosen: NDArray[np.bool_]) -> Counter[str]:
+    def count_dropped(self, chosen: NDArray[np.bool_]) -> Counter[str]:
         """Returns how often each optional field was dropped from the chosen [N] records."""
         of = self.dropped[chosen]
         counts = {name: int(np.count_nonzero(of >> at & 1)) for at, name in enumerate(clean_compiled.FIELDS)}

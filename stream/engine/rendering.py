@@ -68,7 +68,7 @@ class Renderer:
         started, and when the model had answered.
         """
         traceparents = {} if traced is None else traced.headers(records)
-        return self._writer.written(records, answered, models, clocks_ms, traceparents)
+        return self._writer.write(records, answered, models, clocks_ms, traceparents)
 
     def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
@@ -109,7 +109,7 @@ def gap_fill(
     record has no timestamp, it is the time of the ping that ends the gap.
     """
     start, end = _anchor(gap.start), _anchor(gap.end)
-    points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _drawn(start, gap.times_ms, fill, end)
+    points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _draw(start, gap.times_ms, fill, end)
     filled = GapFill(
         gap_id=gap_id(entity_id, start.ts),
         entity_id=entity_id,
@@ -135,14 +135,12 @@ def _anchor(fix: Fix) -> Anchor:
     return Anchor(fix.ts_ms, fix.lat_e7 / E7, fix.lon_e7 / E7)
 
 
-def _drawn(
-    start: Anchor, times_ms: Sequence[int], fill: Fill, end: Anchor
-) -> tuple[tuple[GapPoint, ...], float, float]:
+def _draw(start: Anchor, times_ms: Sequence[int], fill: Fill, end: Anchor) -> tuple[tuple[GapPoint, ...], float, float]:
     """Returns the points of a fill; the length of the path through them, on local planes; and the largest standard
     deviation at any of them in any direction."""
     table = np.empty((len(times_ms), 5))
     ends = np.array([(start.lat, start.lon), (end.lat, end.lon)])
-    length_m, max_var_m2 = _measured(fill.lat, fill.lon, fill.cov_m2, ends, table)
+    length_m, max_var_m2 = _measure(fill.lat, fill.lon, fill.cov_m2, ends, table)
     points = [
         GapPoint(ts, lat, lon, (ee, en, nn))
         for ts, (lat, lon, ee, en, nn) in zip(times_ms, table.tolist(), strict=True)
@@ -151,7 +149,7 @@ def _drawn(
 
 
 @partial(compiled, maths=())  # so that -0.0 + 0.0 is 0.0
-def _measured(lat, lon, cov, ends, table):  # type: ignore[no-untyped-def]
+def _measure(lat, lon, cov, ends, table):  # type: ignore[no-untyped-def]
     """Fills the table [M, 5]: latitude, longitude and covariance of each point, rounded.
 
     Returns the length in metres from one end over the points to the other, and the largest eigenvalue of all

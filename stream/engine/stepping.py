@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from model.api import Forecasts, Moment, approaches_of
 from stream.engine.answers import Answered
-from stream.engine.asks import Asks
-from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
+from stream.engine.assignment import RequestedVersions
+from stream.engine.batch import EngineBatch, Outcome, RequestedGap, Rows, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
 from stream.engine.entities.predictors import Predictors
 from stream.engine.entities.quota import Quota
@@ -111,19 +111,19 @@ class Stepper:
         index: NDArray[np.int64] = np.flatnonzero(of >= 0)
         shut_out = any(shard.quarantine or shard.refused for shard in batch.sources)
         if shut_out:
-            index = np.array([row for row in index.tolist() if not self._refused(batch, row)], np.int64)
+            index = np.array([row for row in index.tolist() if not self._refuses(batch, row)], np.int64)
         slots = [
             NOBODY if shut_out and (one in shard.quarantine or one in shard.refused) else shard.entities[one]
             for shard, one in batch.entities()
         ]
         return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
 
-    def _refused(self, batch: EngineBatch, row: int) -> bool:
+    def _refuses(self, batch: EngineBatch, row: int) -> bool:
         """Returns whether this ping is of an entity in quarantine or beyond the quota; then the record has its
         outcome."""
         shard = batch.shard_of(row)
         if batch.pings.names[batch.pings.of[row]] not in shard.refused:
-            return self._bisection.refused(batch, row)
+            return self._bisection.refuses(batch, row)
         shard.counts.over_quota += not batch.silent
         self._render.reject(batch, row, shard, self._quota.refusal)
         return True
@@ -246,7 +246,7 @@ class Stepper:
         rows: Rows,
         said: Forecasts,
         cache: NDArray[np.int8],
-        asks: Asks | None,
+        asks: RequestedVersions | None,
         *,
         late: bool = False,
     ) -> None:
@@ -274,7 +274,7 @@ class Stepper:
         A track that is not its entity's whole track asks for none, because nobody would revise them.
         """
         asked = [
-            (row, Asked(outcome, gap, status))
+            (row, RequestedGap(outcome, gap, status))
             for row, outcome in enumerate(outcomes)
             if outcome.gaps and not self._is_unread(outcome.entity.slot)
             for gap, status in outcome.gaps

@@ -106,5 +106,5 @@ async def _commit(consumer: AIOKafkaConsumer, polled: Mapping[TopicPartition, Re
 
 
 def _has_topic(settings: ForwardSettings) -> bool:
-    with admin.connected(settings.bootstrap, settings.security) as client:
+    with admin.connect(settings.bootstrap, settings.security) as client:
         return not admin.absent(client, [settings.topic])

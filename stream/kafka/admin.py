@@ -53,7 +53,7 @@ class TopicInfo(NamedTuple):
 
 
 @contextmanager
-def connected(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
+def connect(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
     """Yields a KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`; Refused
     if a broker answers and denies access, then or later."""
     check_access(bootstrap, security)
@@ -97,7 +97,7 @@ def wait_until_up(bootstrap: str, *, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            with connected(bootstrap, timeout_s=min(2.0, timeout_s)) as client:
+            with connect(bootstrap, timeout_s=min(2.0, timeout_s)) as client:
                 client.list_topics()
                 return True
         except (KafkaError, OSError):

@@ -98,10 +98,10 @@ class TolerantBatch:
     def __iter__(self) -> Iterator[Any]:
         try:
             self._check()
-            records = self._unframed()
+            records = self._decode_columns()
             if records is not None:
                 return iter([RecordsAsOne(records)] if records else [])
-            found = iter(self._in_order(self._unpacked()))
+            found = iter(self._in_order(self._decode_singly()))
         except (decompression.Unreadable, CorruptRecordException, UnsupportedCodecError) as error:
             found = self._unread(str(error))
         return found if self._columns_of is None else _in_columns(self._columns_of, found)
@@ -114,7 +114,7 @@ class TolerantBatch:
             limit = f"MOST_RECORDS in stream/kafka/records/record_batches.py is {record_batches.MOST_RECORDS}"
             raise decompression.Unreadable(f"it has {count} records; {limit}")
 
-    def _unframed(self) -> Records | None:
+    def _decode_columns(self) -> Records | None:
         """Returns the records in columns; None if columns are not wanted, the format is older, or the batch may be
         damaged.
         """
@@ -132,10 +132,10 @@ class TolerantBatch:
             body = np.frombuffer(self._raw, np.uint8)[self._start + record_batches.HEAD_BYTES : self._end]
         logged = bool(attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK)
         head = Head(0, len(body), base_offset, count, last_delta, first_ms, last_ms, logged)
-        records, batches = Records.unframed(body, self._columns_of, np.array([head], np.int64))
+        records, batches = Records.decode(body, self._columns_of, np.array([head], np.int64))
         return records if batches else None
 
-    def _unpacked(self) -> list[Any]:
+    def _decode_singly(self) -> list[Any]:
         try:
             return list(self._strict)
         except UnicodeDecodeError:
@@ -217,7 +217,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                     raise
                 batch = None
             if batch is None:
-                return self._joined(found), False
+                return self._join(found), False
             if not batch:  # it has an older format, and its offsets do not rise
                 continue
             self._left = None
@@ -226,10 +226,10 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             found.append(batch)
             room -= len(batch)
             self.next_fetch_offset = batch.next_offset
-        return self._joined(found), True
+        return self._join(found), True
 
-    def _joined(self, found: list[Records]) -> Records:
-        return Records.joined(found).read_at(self._batches.leader_epoch)
+    def _join(self, found: list[Records]) -> Records:
+        return Records.join(found).with_epoch(self._batches.leader_epoch)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]

@@ -88,7 +88,7 @@ class Log(NamedTuple):
     leader_epoch: int = -1  # of the present leader; -1: unknown
 
 
-def cut_at(offset: int, history: History, log: Log) -> int | None:
+def find_cut(offset: int, history: History, log: Log) -> int | None:
     """Returns the offset at which the log was cut; None if it was not.
 
     `history` is what the log's reader knows of it below `offset`.
@@ -152,7 +152,7 @@ def start_of(stored: int | None, seen: Seen, log: Log) -> Start:
     if stored is None:
         return Start(log.begin, Seen(log.begin, now), log, log.begin)
     read = stored if seen.read == -1 else seen.read
-    cut = cut_at(read if log.kept is not None else max(read, stored), known, log)
+    cut = find_cut(read if log.kept is not None else max(read, stored), known, log)
     if cut is None:
         kept = log.end if log.kept is None else log.kept
         offset, lost = max(log.begin, min(stored, kept)), max(0, log.begin - stored)

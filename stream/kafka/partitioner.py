@@ -16,11 +16,11 @@ ADVICE: Final = (
 )
 
 
-def hashed(key: bytes) -> int:
+def hash_key(key: bytes) -> int:
     """Returns the hash of a key, of 31 bits, whose remainder by the number of partitions is the key's partition."""
     return int(murmur2(key)) & 0x7FFF_FFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Returns the partition of a key in a topic of so many."""
-    return hashed(key) % partitions
+    return hash_key(key) % partitions

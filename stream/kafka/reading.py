@@ -49,7 +49,7 @@ async def to_end(
     Raises ConnectionError if no broker answers or one stops answering, Refused if one denies access, ValueError if
     there is no such topic.
     """
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         numbers = range(admin.partitions_of(client, topic))
     servers, access = bootstrap.split(","), security.arguments()
     try:
@@ -147,7 +147,7 @@ async def follow(
 ) -> AsyncGenerator[Record]:
     """Yields a topic's records as they come, from its beginning (`earliest`) or from now on, without an end; with
     `stop_at_end`, up to where the topic ended at the start. Close it. Raises as `to_end`."""
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         tps = [TopicPartition(topic, number) for number in range(admin.partitions_of(client, topic))]
     try:
         async with reader(bootstrap.split(","), security.arguments(), isolation) as consumer:

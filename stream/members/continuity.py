@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from stream.config.security import in_words
 from stream.kafka import log_facts
-from stream.kafka.log import Seen, Start, cut_at
+from stream.kafka.log import Seen, Start, find_cut
 from stream.kafka.records.record_columns import Records
 
 ASK_S: Final = 5.0  # for an answer, for which all numbers wait; then the number is taken over anew, and waits alone
@@ -62,5 +62,5 @@ async def check_follows(consumer: AIOKafkaConsumer, tp: TopicPartition, held: Ho
             log = await log_facts.ask(consumer, tp, known)
     except (KafkaError, TimeoutError) as error:
         raise AnotherLog(f"{name}: cannot ask whether its log is the one that was read: {in_words(error)}") from error
-    if cut_at(seen.read, seen.history, log) is not None:
+    if find_cut(seen.read, seen.history, log) is not None:
         raise AnotherLog(f"{name} lacks records that were read up to {seen.read}")

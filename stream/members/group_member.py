@@ -68,7 +68,7 @@ class Inputs:
     def partitions(self) -> int:
         """Returns how many partitions each topic has. Raises ValueError if they differ, and as `admin.connected` and
         `admin.partitions_of`."""
-        with admin.connected(self.bootstrap, self.kafka) as client:
+        with admin.connect(self.bootstrap, self.kafka) as client:
             numbers = {topic: admin.partitions_of(client, topic) for topic in self.topics}
         if len(set(numbers.values())) > 1:
             said = ", ".join(f"{topic} has {number}" for topic, number in numbers.items())

@@ -80,7 +80,7 @@ def make_golden(weights: str | Path, real: Sequence[NDArray[Any]] = ()) -> bytes
     parameters = load_weights(weights)
     if any(window.dtype != FIX or len(window) < LENGTH for window in real):
         raise ValueError(f"real windows must be FIX records, at least {LENGTH} of each")
-    windows = [*made_up(), *(window[-LENGTH:] for window in real)][:MAX_WINDOWS]
+    windows = [*invent_windows(), *(window[-LENGTH:] for window in real)][:MAX_WINDOWS]
     exact = ask(_predictor(parameters, "float32"), windows)
     rounded = deviation(ask(_predictor(parameters, "int8"), windows), exact)
     if exact.fallbacks or not rounded <= MOST_ROUNDED:
@@ -184,7 +184,7 @@ def ask(predictor: Predictor, windows: Sequence[NDArray[Any]]) -> Answers:
     return Answers(np.concatenate([ahead, *inside]), said.next_dt_s[rows], n * HIDDEN, fallbacks)
 
 
-def made_up(seed: int = 0) -> list[NDArray[Any]]:
+def invent_windows(seed: int = 0) -> list[NDArray[Any]]:
     """Returns windows of vehicles, walkers and ships that nobody drove: at a ping every 5 s to 2 minutes, straight,
     turning and standing, with and without a reported speed and course, on several continents."""
     rng = np.random.default_rng(seed)

@@ -72,7 +72,7 @@ class Registry:
         self._clock = clock
 
     @classmethod
-    def opened(cls, url: str, cache: Path | None = None, *, clock: Callable[[], float] = time.time) -> Self:
+    def open(cls, url: str, cache: Path | None = None, *, clock: Callable[[], float] = time.time) -> Self:
         """Opens a directory, or any URL that fsspec knows, such as s3://bucket/pathcast. It need not exist yet.
         Versions of a remote registry are fetched to `cache`, by default a folder of the user's own cache. `clock` gives
         Unix seconds. Raises RegistryError for a file, ValueError if a package for this kind of URL is not installed.
@@ -116,10 +116,10 @@ class Registry:
         manifest says, or they are another version."""
         check_files(folder, manifest.files)
         with self._store.staging(manifest.kind) as stage:
-            self._copied({name: folder / name for name in manifest.files}, stage / manifest.content, manifest.kind)
+            self._copy({name: folder / name for name in manifest.files}, stage / manifest.content, manifest.kind)
             check_files(stage / manifest.content, manifest.files)
             check_identity(manifest.kind, manifest.version, stage / manifest.content)
-            return self._placed(manifest, stage)
+            return self._place(manifest, stage)
 
     def manifests(self, kind: Kind) -> list[Manifest]:
         """Returns all versions, newest last. A manifest that cannot be read is none; it is logged."""
@@ -158,18 +158,18 @@ class Registry:
         if not IS_VERSION.fullmatch(version):
             raise NotFound(f"{version!r:.40} is no version: it has 16 hexadecimal digits")
         if self._kept is self._store:
-            return self._checked(self.manifest(kind, version))
-        if (found := self._cached(kind, version)) is not None:
+            return self._check(self.manifest(kind, version))
+        if (found := self._cache(kind, version)) is not None:
             return found
-        with self._kept.locked(kind):
+        with self._kept.lock(kind):
             # Another process may have fetched it while we waited for the lock.
-            if (found := self._cached(kind, version)) is not None:
+            if (found := self._cache(kind, version)) is not None:
                 return found
             if self._kept.manifest(kind, version) is not None:
                 log.warning("%s %s is damaged in the cache, and is fetched again", kind, version)
                 self._kept.remove(kind, version)
             self._kept.clean(self._clock() - STALE_S)
-            return self._fetched(self.manifest(kind, version))
+            return self._fetch(self.manifest(kind, version))
 
     def decide(self, decision: Decision) -> None:
         """Adds a decision. Nothing changes or deletes one."""
@@ -205,16 +205,16 @@ class Registry:
         with self._store.staging(kind) as stage:
             folder = stage / _FILES
             # Copied before they are looked at: what is hashed and checked is what is published.
-            files = self._copied(sources, folder, kind)
+            files = self._copy(sources, folder, kind)
             identity = weights_identity(folder) if kind == "weights" else atlas_identity(folder / "atlas")
             if kind == "atlas":
                 (folder / "atlas").rename(folder / atlas_file(identity.version))
                 files = {atlas_file(identity.version): files["atlas"]}
-            manifest = self._stated(kind, identity, files, about)
+            manifest = self._state(kind, identity, files, about)
             folder.rename(stage / manifest.content)
-            return self._placed(manifest, stage)
+            return self._place(manifest, stage)
 
-    def _copied(self, sources: Mapping[str, Path | bytes], folder: Path, kind: Kind) -> dict[str, File]:
+    def _copy(self, sources: Mapping[str, Path | bytes], folder: Path, kind: Kind) -> dict[str, File]:
         folder.mkdir()
         files = {}
         for name, source in sources.items():
@@ -224,7 +224,7 @@ class Registry:
             files[name] = write_file(parts, folder / name, MAX_BYTES[kind])
         return files
 
-    def _stated(self, kind: Kind, identity: Identity, files: dict[str, File], about: About) -> Manifest:
+    def _state(self, kind: Kind, identity: Identity, files: dict[str, File], about: About) -> Manifest:
         return Manifest(
             kind=kind,
             name=about.name or identity.name,
@@ -241,7 +241,7 @@ class Registry:
             note=about.note,
         )
 
-    def _placed(self, manifest: Manifest, stage: Path) -> Manifest:
+    def _place(self, manifest: Manifest, stage: Path) -> Manifest:
         raw = dumps_manifest(manifest)
         if (existing := self._same(manifest)) is not None:
             return existing
@@ -273,23 +273,23 @@ class Registry:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _cached(self, kind: Kind, version: str) -> Path | None:
+    def _cache(self, kind: Kind, version: str) -> Path | None:
         raw = self._kept.manifest(kind, version)
         if raw is None:
             return None
         try:
-            return self._checked(loads_manifest(raw, kind, version))
+            return self._check(loads_manifest(raw, kind, version))
         except Damaged as error:
             log.debug("%s", error)
             return None
 
-    def _checked(self, manifest: Manifest) -> Path:
+    def _check(self, manifest: Manifest) -> Path:
         folder = self._kept.folder(manifest.kind, manifest.version, manifest.content)
         check_files(folder, manifest.files)
         check_identity(manifest.kind, manifest.version, folder)
         return folder if manifest.kind == "weights" else folder / atlas_file(manifest.version)
 
-    def _fetched(self, manifest: Manifest) -> Path:
+    def _fetch(self, manifest: Manifest) -> Path:
         kind, version, content = manifest.kind, manifest.version, manifest.content
         with self._kept.staging(kind) as stage:
             (stage / content).mkdir()
@@ -308,7 +308,7 @@ class Registry:
                 failpoints.reach("before_file")
             check_identity(kind, version, stage / content)
             self._kept.commit(kind, version, content, stage, dumps_manifest(manifest))
-        return self._checked(manifest)
+        return self._check(manifest)
 
 
 def _user_cache() -> Path:

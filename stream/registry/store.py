@@ -129,11 +129,11 @@ class LocalStore(_Store):
         for kind in KINDS:
             for name in self._files.folders(kind):
                 folder = self._root / kind / name
-                if name.startswith((_PUBLISHING, _DELETED)) and _changed_s(folder) < older_than_s:
+                if name.startswith((_PUBLISHING, _DELETED)) and _last_change_s(folder) < older_than_s:
                     shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def locked(self, kind: Kind) -> Iterator[None]:
+    def lock(self, kind: Kind) -> Iterator[None]:
         """Holds a lock that one process at a time has, until it ends however it ends."""
         (self._root / kind).mkdir(parents=True, exist_ok=True)
         with (self._root / kind / ".lock").open("w") as file:
@@ -151,7 +151,7 @@ def _rename(source: Path, target: Path) -> None:
         raise
 
 
-def _changed_s(folder: Path) -> float:
+def _last_change_s(folder: Path) -> float:
     """Returns when anything in a folder was last written; never, if it is gone meanwhile."""
     with suppress(FileNotFoundError):
         return max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])

@@ -192,7 +192,7 @@ def creating(plan: Plan, topics: Topics, *names: str) -> Callable[[int], None]:
     partitions than the inputs."""
 
     def provide(partitions: int) -> None:
-        with admin.connected(plan.bootstrap, plan.kafka) as client:
+        with admin.connect(plan.bootstrap, plan.kafka) as client:
             for name in names:
                 admin.create_other(client, topics, name, partitions=partitions)
                 admin.check_partitions(client, name, partitions)

@@ -80,7 +80,7 @@ class Store(Protocol):
             Fenced: `epoch` is not the partition's; nothing was written.
         """
 
-    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+    async def list_evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
         """Returns those of these entities (None: of all) whose record was written, has not expired, and is gone."""
 
     async def unlist(
@@ -119,7 +119,7 @@ async def read_records(store: Store, partition: Partition, entity_ids: Sequence[
     """
     found = await store.get_many(partition, entity_ids)
     absent = [entity_id for entity_id, raw in zip(entity_ids, found, strict=True) if raw is None]
-    if absent and (evicted := await store.evicted(partition, absent)):
+    if absent and (evicted := await store.list_evicted(partition, absent)):
         raise Evicted(partition, evicted)
     return found
 
@@ -159,7 +159,7 @@ class MemoryStore:
             self._claims[partition] = Claim(epoch, next_offset)
         return missing
 
-    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+    async def list_evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
         gone = self._index.get(partition, set()) - self._records.get(partition, {}).keys()
         return [one for one in (sorted(gone) if entity_ids is None else entity_ids) if one in gone]
 

@@ -99,7 +99,7 @@ return {{stored, writes}}
 """
 
 
-class Part(NamedTuple):
+class DayPart(NamedTuple):
     """A part of a day; if `instead`, it takes the place of all that were there."""
 
     raw: bytes
@@ -162,7 +162,7 @@ class DaysStore:
         Raises Fenced if another has claimed it meanwhile, and DaysLost if Redis has evicted some of it; then it is
         ours, and what the error says is held has to be forgotten.
         """
-        held = await self._claimed(partition)
+        held = await self._check_claim(partition)
         if held.next_offset is None:
             return held, None  # a growth that is there nevertheless is of what was lost
         growth = await self.growth(partition)
@@ -175,11 +175,11 @@ class DaysStore:
         """Deletes all that was counted of the partition, whoever owns it: that one is fenced when it writes next, and
         has to count it anew. Raises Fenced if another claims it meanwhile.
         """
-        await self.forget(partition, await self._claimed(partition))
+        await self.forget(partition, await self._check_claim(partition))
 
-    async def _claimed(self, partition: Partition) -> Held:
+    async def _check_claim(self, partition: Partition) -> Held:
         epoch = int(await self._claim([self._key(partition, KEY_HEAD)]))
-        held = await self.held(partition)
+        held = await self.read_held(partition)
         refuse_unless_current(partition, epoch, held.epoch)
         return held
 
@@ -189,7 +189,7 @@ class DaysStore:
         held: Held,
         next_offset: int,
         growth: bytes,
-        parts: Mapping[int, Part],
+        parts: Mapping[int, DayPart],
         gone: Sequence[int] = (),
         seen: str = "",
     ) -> Held:
@@ -231,7 +231,7 @@ class DaysStore:
         refuse_unless_current(partition, held.epoch, stored)
         return Held(held.epoch, None, writes, {})
 
-    async def held(self, partition: Partition) -> Held:
+    async def read_held(self, partition: Partition) -> Held:
         """Returns what is held, without claiming it."""
         return Held.of(await cast(Any, self._redis.hgetall(self._key(partition, KEY_HEAD))))
 
@@ -248,9 +248,9 @@ class DaysStore:
         parts that are out of date when all are read. Raises DaysLost.
         """
         for _ in range(TRIES):
-            before = await self.held(partition)
+            before = await self.read_held(partition)
             found = {day: [keep(raw) for raw in await self.parts(partition, day)] for day in before.parts}
-            if (await self.held(partition)).writes != before.writes:
+            if (await self.read_held(partition)).writes != before.writes:
                 continue  # it was written meanwhile
             if {day: len(parts) for day, parts in found.items()} != before.parts:
                 raise DaysLost(partition, before)

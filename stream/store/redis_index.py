@@ -83,7 +83,7 @@ class Index:
     def __init__(self, redis: Client) -> None:
         self._redis = redis
 
-    async def gone(self, key: str, prefix: str, entity_ids: Sequence[str]) -> list[str]:
+    async def list_gone(self, key: str, prefix: str, entity_ids: Sequence[str]) -> list[str]:
         """Returns those of these entities whose records, at `prefix` and their id, are gone before they expired."""
         found: list[str] = []
         for first in range(0, len(entity_ids), PAGE):
@@ -91,7 +91,7 @@ class Index:
             found += gone
         return found
 
-    async def gone_of_all(self, key: str, prefix: str) -> list[str]:
+    async def list_all_gone(self, key: str, prefix: str) -> list[str]:
         """Returns the same for all entities in the index.
 
         Call it while nobody writes to the partition, because it reads the index in pages by rank.

@@ -139,11 +139,11 @@ class RedisStore:
             missing += [order[int(place)] for place in absent]
         return missing
 
-    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+    async def list_evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
         key, prefix = self._index_key(partition), self._entity_key(partition, "")
         if entity_ids is None:
-            return await self._index.gone_of_all(key, prefix)
-        return await self._index.gone(key, prefix, entity_ids)
+            return await self._index.list_all_gone(key, prefix)
+        return await self._index.list_gone(key, prefix, entity_ids)
 
     async def unlist(
         self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None

@@ -57,7 +57,7 @@ def parse(record: Record, foreign: Foreign | None = None) -> Ping | Reject:
 
 def examine(record: Record, foreign: Foreign | None = None) -> Examined:
     """Returns the same as `parse`, and the names of the fields that were dropped."""
-    found = _examined(record)
+    found = _examine(record)
     if foreign is None or isinstance(found[0], Ping) or found[0].code not in OTHER_FORM:
         return found
     return _of_others(record, found[0], foreign), ()
@@ -77,7 +77,7 @@ def _of_others(record: Record, ours: Reject, foreign: Foreign) -> Ping | Reject:
     return found
 
 
-def _examined(record: Record) -> Examined:
+def _examine(record: Record) -> Examined:
     value = record.value
     if not value:
         return _nothing(record), ()
@@ -87,7 +87,7 @@ def _examined(record: Record) -> Examined:
         ping = _PING_DECODER.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _examine_loosely(value, record)
-    return _checked(ping, record), ()
+    return _check(ping, record), ()
 
 
 def _nothing(record: Record) -> Reject:
@@ -131,7 +131,7 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
     if absent := [name for name in REQUIRED if name not in needed]:
         return Reject("missing_field", foreign_formats.describe_missing(fields, absent)), ()
     others, dropped = read_optional(fields)
-    found = _checked(Ping(**needed, **others), record)
+    found = _check(Ping(**needed, **others), record)
     return found, () if isinstance(found, Reject) else dropped
 
 
@@ -156,7 +156,7 @@ def _fields(value: bytes) -> dict[str, Any] | Reject:
     return Reject("invalid_json", f"JSON, but {kind}: expected is one object, which is one ping")
 
 
-def _checked(ping: Ping, record: Record) -> Ping | Reject:
+def _check(ping: Ping, record: Record) -> Ping | Reject:
     """Returns the ping with its time in milliseconds and its heading below 360, or the first rule that it breaks."""
     checked = ping_rules.check_ping(ping, record.timestamp_ms)
     if isinstance(checked, Reject):

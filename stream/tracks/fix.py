@@ -61,7 +61,7 @@ def first_ts_ms(window: bytes) -> int:
     return int.from_bytes(window[:8], "little", signed=True)
 
 
-def packed(pings: Iterable[Ping]) -> NDArray[Any]:
+def pack_many(pings: Iterable[Ping]) -> NDArray[Any]:
     """Returns the fixes [N] of pings, as `pack` packs each."""
     columns: Sequence[Any] = list(zip(*[(p.ts, p.lat, p.lon, p.speed_mps, p.heading_deg) for p in pings], strict=True))
     ts, lat, lon, speed, heading = columns or [()] * 5

@@ -140,12 +140,12 @@ def observe(
     if step_ms <= 0:
         return _out_of_order(track, packed, offset, policy, published_ms)
     if step_ms > policy.session_gap_s * 1000:
-        return _restarted(track, packed, offset)
+        return _restart(track, packed, offset)
     limit_m = policy.max_speed_mps * step_ms / 1000 + policy.jump_slack_m
     if not _within(lat - last_lat, lon - last_lon, lat, limit_m):
-        return _jumped(track, packed, offset, policy)
+        return _handle_jump(track, packed, offset, policy)
     window = track.window + packed
-    gap = _closed_gap(track, step_ms, policy) if step_ms > policy.gap_min_s * 1000 else None
+    gap = _close_gap(track, step_ms, policy) if step_ms > policy.gap_min_s * 1000 else None
     pending, finals = _aged(window, track.pending) if track.pending else ((), ())
     if gap is not None:
         pending = (*pending, gap)
@@ -161,7 +161,7 @@ def observe(
     )
     if gap is None and not finals:
         return grown, _PLAIN
-    return grown, Accepted(gap=_described(window, gap)[0] if gap else None, finals=finals)
+    return grown, Accepted(gap=_describe_gaps(window, gap)[0] if gap else None, finals=finals)
 
 
 def _times(packed: bytes) -> list[int]:
@@ -184,7 +184,7 @@ def _reachable(one: tuple[int, ...], other: tuple[int, ...], policy: Policy) -> 
     return _within(other[1] - one[1], other[2] - one[2], other[1], limit_m)
 
 
-def _closed_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None:
+def _close_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None:
     """Returns the gap between the last fix and one `step_ms` later, if the silence is long for the track's cadence."""
     recent = _times(track.window[-policy.cadence_fixes * FIX_BYTES :])
     if len(recent) <= policy.min_cadence_steps:
@@ -201,10 +201,10 @@ def _aged(window: bytes, pending: tuple[PendingGap, ...]) -> tuple[tuple[Pending
     """Returns the gaps that stay pending after one more accepted ping, and those that it makes final."""
     older = [msgspec.structs.replace(gap, age=gap.age + 1) for gap in pending]
     waiting = tuple(gap for gap in older if gap.age < FINAL_AFTER)
-    return waiting, _described(window, *(gap for gap in older if gap.age >= FINAL_AFTER))
+    return waiting, _describe_gaps(window, *(gap for gap in older if gap.age >= FINAL_AFTER))
 
 
-def _described(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
+def _describe_gaps(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
     """Returns the gaps with the fixes around them, except gaps whose start late pings pushed out of the window."""
     return tuple(found for gap in gaps if (found := _gap(window, gap)) is not None)
 
@@ -233,32 +233,32 @@ def _time(window: bytes, place: int) -> int:
     return ts_ms
 
 
-def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:
+def _restart(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:
     """Starts a window of one fix. Gaps that still awaited later pings become final as they are.
 
     Gaps that end after the fix are retracted instead: the track goes back from a false watermark, to which they led.
     """
     fresh = Track(packed, offset + 1, track.accepted + 1, track.late, track.duplicates, track.rejected)
     ts_ms = first_ts_ms(packed)
-    finals = _described(track.window, *(gap for gap in track.pending if gap.end_ms <= ts_ms))
-    retracted = _described(track.window, *(gap for gap in track.pending if gap.end_ms > ts_ms))
+    finals = _describe_gaps(track.window, *(gap for gap in track.pending if gap.end_ms <= ts_ms))
+    retracted = _describe_gaps(track.window, *(gap for gap in track.pending if gap.end_ms > ts_ms))
     return fresh, Accepted(restart=True, finals=finals, retracted=retracted)
 
 
-def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+def _handle_jump(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
     """Handles a ping that nothing could have reached."""
     step_ms = first_ts_ms(packed) - last_fix(track.window).ts_ms
     message = f"faster than {policy.max_speed_mps:g} m/s from the ping {step_ms / 1000:g} s before"
-    return _suspected(track, packed, offset, policy, "impossible_jump", message)
+    return _suspect(track, packed, offset, policy, "impossible_jump", message)
 
 
-def _suspected(
+def _suspect(
     track: Track, packed: bytes, offset: int, policy: Policy, code: str, message: str
 ) -> tuple[Track, Verdict]:
     """Quarantines a ping that does not fit the window, unless two quarantined before it lead there."""
     ping, suspects, last_ms = last_fix(packed), list(unpack(track.suspects)), last_fix(track.window).ts_ms
     if any(suspect.ts_ms == ping.ts_ms for suspect in suspects):
-        return _duplicated(track, offset)
+        return _duplicate(track, offset)
     if suspects and (suspects[-1].ts_ms > last_ms) != (ping.ts_ms > last_ms):
         suspects = []  # those were of the other kind: jumps are after the watermark, late pings before it
     kept = packed
@@ -266,9 +266,9 @@ def _suspected(
         kept = track.suspects
     elif suspects and _reachable(suspects[-1], ping, policy):
         if len(suspects) == SUSPECTS_TO_MOVE:
-            return _restarted(track, packed, offset)
+            return _restart(track, packed, offset)
         kept = track.suspects + packed
-    return _refused(track, offset, code, message, kept)
+    return _refuse(track, offset, code, message, kept)
 
 
 def _is_in_future(watermark_ms: int, ts_ms: int, published_ms: int, policy: Policy) -> bool:
@@ -287,7 +287,7 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, publ
     ping, times = last_fix(packed), _times(track.window)
     index = bisect_left(times, ping.ts_ms)
     if times[index] == ping.ts_ms:
-        return _duplicated(track, offset)
+        return _duplicate(track, offset)
     lag_ms, is_full = times[-1] - ping.ts_ms, len(times) >= policy.window_fixes
     if lag_ms > policy.lateness_ms or (is_full and index == 0):  # a full window may have dropped that very ping
         message = (
@@ -295,13 +295,13 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, publ
             "before all pings of a full window"
         )
         if _is_in_future(times[-1], ping.ts_ms, published_ms, policy):
-            return _suspected(track, packed, offset, policy, "too_late", message)
-        return _refused(track, offset, "too_late", message)
+            return _suspect(track, packed, offset, policy, "too_late", message)
+        return _refuse(track, offset, "too_late", message)
     at = index * FIX_BYTES
     neighbours = unpack(track.window[max(0, at - FIX_BYTES) : at + FIX_BYTES])
     if not all(_reachable(neighbour, ping, policy) for neighbour in neighbours):
         message = f"faster than {policy.max_speed_mps:g} m/s from its neighbours"
-        return _refused(track, offset, "impossible_jump", message)
+        return _refuse(track, offset, "impossible_jump", message)
     split = [gap for gap in track.pending if gap.start_ms < ping.ts_ms < gap.end_ms]
     window = (track.window[:at] + packed + track.window[at:])[-policy.window_fixes * FIX_BYTES :]
     merged = msgspec.structs.replace(
@@ -312,10 +312,10 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, publ
         late=track.late + 1,
         pending=tuple(gap for gap in track.pending if gap not in split),
     )
-    return merged, Late(index - is_full, _described(track.window, *split))
+    return merged, Late(index - is_full, _describe_gaps(track.window, *split))
 
 
-def _refused(
+def _refuse(
     track: Track, offset: int, code: str, message: str, suspects: bytes | None = None
 ) -> tuple[Track, Rejected]:
     kept = track.suspects if suspects is None else suspects
@@ -323,6 +323,6 @@ def _refused(
     return noted, Rejected(Reject(code, message, "track"))
 
 
-def _duplicated(track: Track, offset: int) -> tuple[Track, Duplicate]:
+def _duplicate(track: Track, offset: int) -> tuple[Track, Duplicate]:
     noted = msgspec.structs.replace(track, next_offset=offset + 1, duplicates=track.duplicates + 1)
     return noted, _DUPLICATE

@@ -201,7 +201,7 @@ class TrackTable:
         """Returns copies of the rings [N, bytes] of these slots."""
         return _bytes(self.ring)[slots]
 
-    def copied(self, slots: Rows) -> Copied:
+    def copy_slots(self, slots: Rows) -> Copied:
         odd = {slot: self._odd[slot] for slot in slots.tolist() if slot in self._odd}
         # Whole bytes, so that what lies between the fields of a row is copied, too, and equal tracks are equal bytes.
         return Copied(self.ring[slots], _bytes(self._book)[slots].view(ROW)[:, 0], odd)
@@ -241,7 +241,7 @@ class TrackTable:
         """Returns how many fixes the stored rings lack; W if the whole ring may differ."""
         return self._column("fresh", slots)
 
-    def saved(self, slots: Rows, behind: Rows) -> None:
+    def note_saved(self, slots: Rows, behind: Rows) -> None:
         """Notes that the store has these tracks as they were at `writing`, and states that lacked `behind` fixes then.
 
         It does not change a window that was replaced since, or a slot that belongs to another entity now.

@@ -184,7 +184,7 @@ def _provide(settings: Settings, options: UpOptions) -> None:
     numbers = {"partitions": options.partitions}
     if options.partitions is None and options.bootstrap is None:
         numbers = {"partitions": servers.PARTITIONS}
-    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=startup.CHECK_S) as client:
+    with admin.connect(settings.bootstrap, settings.kafka, timeout_s=startup.CHECK_S) as client:
         admin.create_all(client, settings.topics, **numbers)
         if options.bootstrap is None:
             # Not the compacted ones: what they hold is what is known now.

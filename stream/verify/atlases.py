@@ -16,14 +16,14 @@ from stream.kafka import admin
 from stream.kafka.reading import to_end
 from stream.verify.published import Book
 from stream.verify.report import Example, Report
-from stream.verify.versions import Announced, Asked, Said
+from stream.verify.versions import Announced, ForecastVersions, PublishedVersions
 from stream.verify.weights import AnnouncedWeights
 from stream.versions.files import path_of
 
 _VERSION: Final = re.compile("[0-9a-f]{16}")  # nothing else that a forecast names may become a path
 
 
-async def announced(settings: Settings, own: str, report: Report) -> tuple[Announced, AnnouncedWeights]:
+async def read_announced(settings: Settings, own: str, report: Report) -> tuple[Announced, AnnouncedWeights]:
     """Returns what the models topic says up to its present end. So call this when it is known which answers are judged:
     what a worker had to know of it for them is there then. `own` is the version of the workers' own weights.
 
@@ -31,7 +31,7 @@ async def announced(settings: Settings, own: str, report: Report) -> tuple[Annou
     """
     pings, topic = settings.topics.pings, settings.topics.models
     found = Announced(pings), AnnouncedWeights(pings, own)
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
+    with admin.connect(settings.bootstrap, settings.kafka) as client:
         if admin.absent(client, [topic]):
             report.notes.append(f"there is no topic {topic}, so no version serves")
             return found
@@ -53,7 +53,7 @@ class NamedAtlases:
     def versions(self) -> Set[str]:
         return self.index.keys()
 
-    def load(self, folder: Path, asked: Sequence[Asked], models: str, report: Report) -> None:
+    def load(self, folder: Path, asked: Sequence[ForecastVersions], models: str, report: Report) -> None:
         """Maps the files of these versions. One that is not there is noted, and one that is damaged, or is another
         version than its name says, is a finding, at the models topic.
         """
@@ -80,7 +80,7 @@ class NamedAtlases:
             self.loaded.append(atlas)
 
 
-def said(book: Book, atlases: NamedAtlases, networks: Sequence[Predictor]) -> Said | None:
+def choice_of_replay(book: Book, atlases: NamedAtlases, networks: Sequence[Predictor]) -> PublishedVersions | None:
     """Returns what the replay of this partition asks; None if forecasts name no atlas, and there is one network."""
     atlas, weights = None, None
     if any(one.atlas is not None for one in book.named):
@@ -93,7 +93,7 @@ def said(book: Book, atlases: NamedAtlases, networks: Sequence[Predictor]) -> Sa
         weights = networks, np.array(places, np.int64), np.array([one.model.late for one in book.named])
     if atlas is None and weights is None:
         return None
-    return Said(book.span.begin, book.forecasts.named(), atlas, weights)
+    return PublishedVersions(book.span.begin, book.forecasts.first_named(), atlas, weights)
 
 
 def _blame(report: Report, topic: str, reason: str) -> None:

@@ -121,7 +121,7 @@ def verify(
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start
-        from stream.verify.run import Wanted, verified
+        from stream.verify.run import Wanted, verify
 
         try:
             begin = Start.parse(start)
@@ -137,7 +137,7 @@ def verify(
             allow_retention=allow_retention,
         )
         with _progress() as progressed:
-            report = asyncio.run(verified(settings, wanted, progressed))
+            report = asyncio.run(verify(settings, wanted, progressed))
         if json:
             typer.echo(escaped_json(msgspec.json.encode(report.as_json())))
         else:

@@ -130,7 +130,7 @@ def forecast_difference(
     """
     for name in ("entity_id", "anchor", "window", "status"):
         if getattr(due, name) != getattr(found, name):
-            return f"{name} is {_shown(getattr(found, name))}, expected {_shown(getattr(due, name))}"
+            return f"{name} is {_format_field(getattr(found, name))}, expected {_format_field(getattr(due, name))}"
     if found.model != due.model:
         return None
     version = None if found.atlas is None else found.atlas.version
@@ -144,9 +144,9 @@ def forecast_difference(
     if not alike:
         return None
     if _far_pings(due.atlas, found.atlas, tolerance):
-        return f"atlas is {_shown(found.atlas)}, expected {_shown(due.atlas)}"
+        return f"atlas is {_format_field(found.atlas)}, expected {_format_field(due.atlas)}"
     if _far_branches(due.branches or (), found.branches or (), tolerance):
-        return f"branches are {_shown(found.branches)}, expected {_shown(due.branches)}"
+        return f"branches are {_format_field(found.branches)}, expected {_format_field(due.branches)}"
     if found.next.dt_early_s is None:  # from a release without these fields, how early and late the next ping may be
         due = msgspec.structs.replace(due, next=msgspec.structs.replace(due.next, dt_early_s=None, dt_late_s=None))
     if tolerance is None:
@@ -160,13 +160,13 @@ def gapfill_difference(due: GapFill, found: GapFill, tolerance: Tolerance) -> st
     compared, nor those of different versions of the atlas."""
     for name in ("entity_id", "start", "end", "reason", "issued_ts"):
         if getattr(due, name) != getattr(found, name):
-            return f"{name} is {_shown(getattr(found, name))}, expected {_shown(getattr(due, name))}"
+            return f"{name} is {_format_field(getattr(found, name))}, expected {_format_field(getattr(due, name))}"
     if [point.ts for point in found.points] != [point.ts for point in due.points]:
         return f"{len(found.points)} points at other times than the {len(due.points)} expected"
     if found.model != due.model or version_of(found) != version_of(due):
         return None
     if version_of(due) is not None and _far_pings(due.atlas, found.atlas, tolerance):
-        return f"atlas is {_shown(found.atlas)}, expected {_shown(due.atlas)}"
+        return f"atlas is {_format_field(found.atlas)}, expected {_format_field(due.atlas)}"
     if found.method != due.method:
         return f"method is {found.method}, expected {due.method}"
     for one, other in zip(due.points, found.points, strict=True):
@@ -272,7 +272,7 @@ def _spans(horizons: Sequence[Horizon]) -> str:
     return ", ".join(f"{horizon.h_s:g}" for horizon in horizons)
 
 
-def _shown(field: object) -> str:
+def _format_field(field: object) -> str:
     if isinstance(field, Anchor):
         return f"{field.lat}, {field.lon} at {field.ts}"
     if isinstance(field, msgspec.Struct):

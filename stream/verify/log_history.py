@@ -29,7 +29,7 @@ def past(committed: CommittedOffset | None, log: Log) -> Past:
     if committed is None:
         return Past()
     offset, before, lost = committed.offset, committed.history.cut, committed.history.lost
-    if (now := _cut_now(committed, log)) is not None:
+    if (now := _find_cut(committed, log)) is not None:
         at, why = now
         return Past(min(offset, at), at if before < 0 else min(before, at), why, lost)
     gone = max(0, log.begin - offset)
@@ -41,7 +41,7 @@ def past(committed: CommittedOffset | None, log: Log) -> Past:
     return found
 
 
-def _cut_now(committed: CommittedOffset, log: Log) -> tuple[int, str] | None:
+def _find_cut(committed: CommittedOffset, log: Log) -> tuple[int, str] | None:
     """Returns where the log was truncated below the committed offset, and why we think so; None if it was not."""
     offset, history = committed.offset, committed.history
     if history.topic_id and log.topic_id and history.topic_id != log.topic_id:

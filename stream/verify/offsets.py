@@ -95,11 +95,11 @@ async def outlook(
         ValueError: a topic does not exist.
     """
     pings = settings.topics.pings
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
+    with admin.connect(settings.bootstrap, settings.kafka) as client:
         counts = {topic: admin.partitions_of(client, topic) for topic in (pings, *outputs)}
     async with _asking(settings, isolation) as consumer:
         numbers = [TopicPartition(pings, number) for number in range(counts[pings])]
-        commits = {tp.partition: await _committed(consumer, tp) for tp in numbers}
+        commits = {tp.partition: await _read_committed(consumer, tp) for tp in numbers}
         bounds = await bounds_by(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
         logs = {tp.partition: await _log(consumer, tp, commits[tp.partition]) for tp in numbers}
         starts = await _starts(consumer, pings, logs, start)
@@ -112,7 +112,7 @@ async def outlook(
     return Outlook(spans, committed, pasts, bounds)
 
 
-async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> CommittedOffset | None:
+async def _read_committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> CommittedOffset | None:
     # This calls the coordinator, because aiokafka's `committed` leaves the metadata out.
     found = await consumer._coordinator.fetch_committed_offsets([tp])
     return CommittedOffset.of(found[tp].offset, found[tp].metadata) if tp in found else None

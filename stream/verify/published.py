@@ -29,7 +29,7 @@ from stream.engine.entities.quarantine import FAULTS
 from stream.engine.entities.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
-from stream.verify.versions import Asked
+from stream.verify.versions import ForecastVersions
 from stream.wire import JSON_PINGS, UNREAD_TRACK, Forecast, Record, Topics, context_of, loads_forecast, loads_gapfill
 
 HIT: Final = 1
@@ -100,14 +100,14 @@ class Column:
         self._times[at] = 0
         return [first, *self._others.pop(offset, ())]
 
-    def named(self) -> NDArray[np.uint32]:
+    def first_named(self) -> NDArray[np.uint32]:
         """Returns what each record's first copy names, also after it was taken; 0 where there is none."""
         return np.frombuffer(self._named, np.uint32)
 
     def has(self, offset: int) -> bool:
         return bool(self._times[offset - self._begin])
 
-    def left(self) -> Iterator[int]:
+    def leftovers(self) -> Iterator[int]:
         """Yields the offsets whose forecasts were not taken."""
         yield from (np.flatnonzero(np.frombuffer(self._times, np.uint32)) + self._begin).tolist()
 
@@ -115,7 +115,7 @@ class Column:
 class Book:
     """All published answers to one partition of the input."""
 
-    def __init__(self, span: Span, named: Sequence[Asked]) -> None:
+    def __init__(self, span: Span, named: Sequence[ForecastVersions]) -> None:
         self.span = span
         self.named = named  # what forecasts name; the first is nothing
         self.forecasts = Column(span)
@@ -138,7 +138,7 @@ class Book:
     def is_cut(self) -> bool:
         return self.cut < inf
 
-    def answered(self, offset: int) -> bool:
+    def has_answer(self, offset: int) -> bool:
         """Returns whether this record has a forecast or a dead letter."""
         return self.forecasts.has(offset) or offset in self.letters or offset in self.faults
 
@@ -149,8 +149,8 @@ class Published:
 
     def __init__(self, topics: Topics, spans: Mapping[int, Span], models: Set[str], report: Report) -> None:
         """Takes `models`, the weights that the replay can ask."""
-        self.named = [Asked()]  # what forecasts of all partitions name
-        self._index = {Asked(): 0}
+        self.named = [ForecastVersions()]  # what forecasts of all partitions name
+        self._index = {ForecastVersions(): 0}
         self.books = {number: Book(span, self.named) for number, span in spans.items()}
         self._topics = topics
         self._models = models
@@ -173,15 +173,15 @@ class Published:
         book = self._book(record, src.topic, src.partition, src.offset, forecast.entity_id)
         if book is not None and forecast.cache == "unread":
             digest = digest_anchor(record.key, forecast.entity_id, forecast.anchor)
-            copy = Copy(digest, (record.partition, record.offset), named=self._name(Asked.of(forecast)))
+            copy = Copy(digest, (record.partition, record.offset), named=self._name(ForecastVersions.of(forecast)))
             _merge(book.unread.setdefault(src.offset, []), copy)
         elif book is not None:
             caches = CACHES[forecast.cache] | (0 if forecast.model.version in self._models else OTHER_MODEL)
-            named, place = self._name(Asked.of(forecast)), (record.partition, record.offset)
+            named, place = self._name(ForecastVersions.of(forecast)), (record.partition, record.offset)
             copy = Copy(digest_forecast(record.key, forecast), place, 1, caches, named)
             book.forecasts.add(src.offset, copy)
 
-    def _name(self, named: Asked) -> int:
+    def _name(self, named: ForecastVersions) -> int:
         if named not in self._index:
             self._index[named] = len(self.named)
             self.named.append(named)

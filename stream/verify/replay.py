@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
-from stream.engine.asks import Choice
+from stream.engine.assignment import VersionChoice
 from stream.engine.engine import Engine
 from stream.verify.judging.doubts import Place
 from stream.verify.judging.judge import Judge, by_record
 from stream.verify.stored_states import Replayed, States
-from stream.verify.versions import Said
+from stream.verify.versions import PublishedVersions
 from stream.wire import Outgoing, Record
 
 MAX_DOUBTS: Final = 20_000  # answers to read back at once, at some 1 KB each
@@ -30,7 +30,7 @@ class Replay:
         judge: Judge,
         states: States | None,
         fetch: Fetch,
-        said: Said | None = None,
+        said: PublishedVersions | None = None,
     ) -> None:
         """Takes `said`, which versions each ping asks; None if all ask the same."""
         self._engine = engine
@@ -79,16 +79,16 @@ class Replay:
             return
         # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
         # include it. If a record fails only here, its entity cannot be judged, and that is all.
-        self._skipped.update(record.offset for record in records if self._judge.failed(record.offset))
+        self._skipped.update(record.offset for record in records if self._judge.step_failed(record.offset))
         answers = await self._answers(records, self._said)
         for record in records:
             entity = self._judge.record(record, answers.get(record.offset, []))
             if self._states is not None and entity is not None:
                 self._states.touch(entity, record.timestamp_ms)
 
-    async def _answers(self, records: Sequence[Record], said: Said | None) -> dict[int, list[Outgoing]]:
+    async def _answers(self, records: Sequence[Record], said: PublishedVersions | None) -> dict[int, list[Outgoing]]:
         fed = [record for record in records if record.offset not in self._skipped]
-        choice = Choice() if said is None else said.choice
+        choice = VersionChoice() if said is None else said.choice
         return by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=choice))
 
     async def _compare(self, stop: int) -> None:

@@ -31,10 +31,10 @@ from stream.kafka.reading import INPUT_ISOLATION, Isolation, reread
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
-from stream.verify.atlases import NamedAtlases, announced, said
+from stream.verify.atlases import NamedAtlases, choice_of_replay, read_announced
 from stream.verify.compare import Tolerance
 from stream.verify.judging.doubts import Place
-from stream.verify.judging.judge import Judge, Rules
+from stream.verify.judging.judge import Judge, JudgingRules
 from stream.verify.log_history import Past
 from stream.verify.offsets import Outlook, Start, outlook
 from stream.verify.published import Book, Published, Span
@@ -68,7 +68,7 @@ class Wanted:
         return "read_committed" if self.once else "read_uncommitted"
 
 
-async def verified(settings: Settings, wanted: Wanted, show: Show) -> Report:
+async def verify(settings: Settings, wanted: Wanted, show: Show) -> Report:
     """Verifies and returns the report.
 
     Raises ConnectionError or RuntimeError if a server cannot be read, ValueError if a topic does not exist.
@@ -123,12 +123,12 @@ class _Run:
             self._report.tally(number)
             self._blame_past(number, look.pasts[number], span)
         if self._settings.asks_versions:
-            atlases, weights = await announced(self._settings, self._predictor.version, self._report)
+            atlases, weights = await read_announced(self._settings, self._predictor.version, self._report)
             self._announced = None if self._settings.atlases is None else atlases
             if self._settings.registry is not None:
                 self._weights = weights
                 self._networks.load(self._settings.registry, weights.versions, self._report)
-        published = await self._published(look)
+        published = await self._read_outputs(look)
         self._load(published)
         done, total = 0, sum(span.end - span.begin for span in look.spans.values())
         for number, book in sorted(published.books.items()):
@@ -144,7 +144,7 @@ class _Run:
 
     def _replay(self, number: int, book: Book, checkpoint: int | None, committed: int | None) -> Replay:
         wanted, partition = self._wanted, (self._pings, number)
-        rules = Rules(
+        rules = JudgingRules(
             self._settings.topics,
             wanted.tolerance,
             self._predictor.history,
@@ -163,14 +163,14 @@ class _Run:
             ttl_ms = self._settings.state_ttl_s * 1000
             states = States(partition, self._store, self._engine.predictors, judge, rules, self._report, ttl_ms=ttl_ms)
             states.plan(checkpoint, committed)
-        asked = said(book, self._atlases, self._networks.networks)
+        asked = choice_of_replay(book, self._atlases, self._networks.networks)
         return Replay(self._engine, self._replayed, judge, states, self._fetch, asked)
 
     async def _checkpoints(self) -> dict[int, int | None]:
         """Returns the offset of each partition's checkpoint."""
         if self._store is None:
             return {}
-        with admin.connected(self._settings.bootstrap, self._settings.kafka) as client:
+        with admin.connect(self._settings.bootstrap, self._settings.kafka) as client:
             numbers = range(admin.partitions_of(client, self._pings))
         return {number: (await self._store.peek((self._pings, number))).next_offset for number in numbers}
 
@@ -196,7 +196,7 @@ class _Run:
                     "its window is full of replayed pings, or starts anew; numbers within the tolerance"
                 )
 
-    async def _published(self, look: Outlook) -> Published:
+    async def _read_outputs(self, look: Outlook) -> Published:
         """Reads the outputs and returns the digests of all answers."""
         published = Published(self._settings.topics, look.spans, self._networks.index.keys(), self._report)
         done, total = 0, sum(bounds.end - bounds.begin for bounds in look.outputs.values())

@@ -24,7 +24,7 @@ from stream.engine.entities.table import windows
 from stream.store.base import Item, MemoryStore, Partition, Store
 from stream.tracks.track import Track
 from stream.verify.compare import Tolerance
-from stream.verify.judging.judge import Judge, Rules
+from stream.verify.judging.judge import Judge, JudgingRules
 from stream.verify.report import Example, Report
 from stream.wire.scoring import distance_m
 
@@ -69,7 +69,7 @@ class States:
         store: Store,
         predictors: Predictors,
         judge: Judge,
-        rules: Rules,
+        rules: JudgingRules,
         report: Report,
         *,
         ttl_ms: float = float("inf"),
@@ -136,7 +136,7 @@ class States:
             self._judge_unseen(await self._unseen(), stop)
             return
         for name in sorted(wanted):
-            if not self._judge.known.settled(name):
+            if not self._judge.known.can_be_judged(name):
                 self._tally.states_skipped += 1
                 continue
             self._blame(name, f"its record says that it includes offset {stop - 1}, which is not a ping of this entity")
@@ -151,15 +151,15 @@ class States:
         for name, raw in unseen.items():
             if self._is_quarantine(name, raw, stop):
                 continue
-            stored = self._loaded(name, raw)
-            if stored is None or self._put_off(name, stored.track, stop):
+            stored = self._load(name, raw)
+            if stored is None or self._postpones(name, stored.track, stop):
                 continue
             if self._judge.known.whole(name):
                 self._blame(name, f"nothing below offset {stop} makes a record of this entity")
             else:
                 self._tally.states_skipped += 1
 
-    def _put_off(self, name: str, track: Track, stop: int) -> bool:
+    def _postpones(self, name: str, track: Track, stop: int) -> bool:
         """Returns whether the record includes input that the replay has not reached; then it is compared there."""
         if track.next_offset <= stop:
             return False
@@ -173,7 +173,7 @@ class States:
             self._tally.states_skipped += 1
         return True
 
-    def _loaded(self, name: str, raw: bytes) -> stored_entity.Stored | None:
+    def _load(self, name: str, raw: bytes) -> stored_entity.Stored | None:
         try:
             return stored_entity.loads(name, raw)
         except stored_entity.RecordError as error:
@@ -188,10 +188,10 @@ class States:
             return None
         if self._is_quarantine(name, raw, stop):
             return None
-        found = self._loaded(name, raw)
-        if found is None or self._put_off(name, found.track, stop):
+        found = self._load(name, raw)
+        if found is None or self._postpones(name, found.track, stop):
             return None
-        if not self._judge.known.settled(name):
+        if not self._judge.known.can_be_judged(name):
             self._tally.states_skipped += 1
             return None
         if (reason := self._track_difference(name, due.track, found.track)) is not None:
@@ -216,7 +216,7 @@ class States:
 
     def _absent(self, name: str, due: Track) -> None:
         silent_ms = self._clock_ms() - self._touched_ms.get(name, 0)
-        if silent_ms > self._ttl_ms or not self._judge.known.settled(name):
+        if silent_ms > self._ttl_ms or not self._judge.known.can_be_judged(name):
             self._tally.states_skipped += 1
         else:
             self._blame(name, f"no record, although its pings up to offset {due.next_offset - 1} are in the checkpoint")

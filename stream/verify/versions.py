@@ -24,32 +24,32 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from model.api import Atlas, Predictor
-from stream.engine.asks import Choice
+from stream.engine.assignment import VersionChoice
 from stream.kafka.records.columns import I64
 from stream.versions.ledger import Ledger
 from stream.wire import AtlasRef, Forecast, ModelRef
 
 
-class Named(NamedTuple):
+class ForecastAtlas(NamedTuple):
     """What a forecast says of the atlas that it asked."""
 
     version: str | None
     late: bool
 
     @classmethod
-    def of(cls, atlas: AtlasRef | None) -> Named | None:
+    def of(cls, atlas: AtlasRef | None) -> ForecastAtlas | None:
         return None if atlas is None else cls(atlas.version, atlas.late)
 
 
-class Asked(NamedTuple):
+class ForecastVersions(NamedTuple):
     """What a forecast says of the versions that it asked."""
 
-    atlas: Named | None = None  # None: its worker asks none
+    atlas: ForecastAtlas | None = None  # None: its worker asks none
     model: ModelRef = ModelRef("", "")
 
     @classmethod
-    def of(cls, forecast: Forecast) -> Asked:
-        return cls(Named.of(forecast.atlas), forecast.model)
+    def of(cls, forecast: Forecast) -> ForecastVersions:
+        return cls(ForecastAtlas.of(forecast.atlas), forecast.model)
 
 
 class Announced:
@@ -65,7 +65,7 @@ class Announced:
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic."""
-        version, record = self._ledger.read(key, value)
+        version, record = self._ledger.parse_record(key, value)
         if version is None:
             return
         before = self._ledger.get(version)
@@ -88,7 +88,7 @@ class Announced:
                     return found
         return [*found, None]
 
-    def wrong(self, number: int, offset: int, named: Named) -> str | None:
+    def wrong(self, number: int, offset: int, named: ForecastAtlas) -> str | None:
         """Returns why a forecast of this ping should not have asked what it did, in words; None if it should."""
         (version, late), (due, *others) = named, self.due(number, offset)
         if version == due or version in others or (version is None and late):
@@ -107,7 +107,7 @@ class Announced:
         return f"it asked {version}, which {why}, instead of {due or 'no atlas'}" if why else None
 
 
-def owed(due: Forecast, asked: Asked) -> Forecast | None:
+def owed(due: Forecast, asked: ForecastVersions) -> Forecast | None:
     """Returns what is due to a published forecast that names this, given the replay's; None if the replay asked another
     version."""
     named, model = asked
@@ -125,8 +125,8 @@ def owed(due: Forecast, asked: Asked) -> Forecast | None:
 
 
 @dataclass(frozen=True)
-class SaidAtlases:
-    """A `stream.engine.asks.AtlasChoice`: each ping asks the atlas that its published forecast names."""
+class PublishedAtlases:
+    """A `stream.engine.assignment.AtlasChoice`: each ping asks the atlas that its published forecast names."""
 
     atlases: Sequence[Atlas]
     which: I64  # by what a forecast names: an index of `atlases`, or -1 for none
@@ -139,15 +139,15 @@ class SaidAtlases:
 
 
 @dataclass(frozen=True)
-class SaidWeights:
-    """A `stream.engine.asks.WeightsChoice`: the same of weights."""
+class PublishedWeights:
+    """A `stream.engine.assignment.WeightsChoice`: the same of weights."""
 
     networks: Sequence[Predictor]
     which: I64  # by what a forecast names: an index of `networks`
     late: NDArray[np.bool_]
     said: Callable[[I64], I64]
 
-    def settled(self, number: int, first: int, last: int) -> int | None:
+    def settle(self, number: int, first: int, last: int) -> int | None:
         return None
 
     def of(self, number: int, offsets: I64, places: NDArray[np.uint32]) -> tuple[I64, NDArray[np.bool_]]:
@@ -156,7 +156,7 @@ class SaidWeights:
 
 
 @dataclass(frozen=True)
-class Said:
+class PublishedVersions:
     """What the published forecasts of a partition name, and what the replay asks therefore."""
 
     begin: int
@@ -165,18 +165,18 @@ class Said:
     weights: tuple[Sequence[Predictor], I64, NDArray[np.bool_]] | None
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> VersionChoice:
         def said(offsets: I64) -> I64:
             return self.said[offsets - self.begin].astype(np.int64)
 
-        return Choice(
-            None if self.atlases is None else SaidAtlases(*self.atlases, said),
-            None if self.weights is None else SaidWeights(*self.weights, said),
+        return VersionChoice(
+            None if self.atlases is None else PublishedAtlases(*self.atlases, said),
+            None if self.weights is None else PublishedWeights(*self.weights, said),
         )
 
-    def instead(self, named: Mapping[int, int]) -> Said:
+    def instead(self, named: Mapping[int, int]) -> PublishedVersions:
         """Returns the same, but for some pings, by offset."""
         said = self.said.copy()
         for offset, one in named.items():
             said[offset - self.begin] = one
-        return Said(self.begin, said, self.atlases, self.weights)
+        return PublishedVersions(self.begin, said, self.atlases, self.weights)

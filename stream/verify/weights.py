@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from model.api import Predictor, WeightsError
-from stream.engine.asks import places_of
+from stream.engine.assignment import places_of
 from stream.registry import Registry, RegistryError
 from stream.verify.report import Report
-from stream.versions.weights import OWN, Rules, WeightsLedger
+from stream.versions.weights import OWN, PartitionRules, WeightsLedger
 from stream.wire import ModelRef
 
 
@@ -31,7 +31,7 @@ class AnnouncedWeights:
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic."""
-        serial, record = self._ledger.read(key, value)
+        serial, record = self._ledger.parse_record(key, value)
         served = any(one.serial == serial and one.state == "serving" for one in self._ledger.records)
         if record is not None or not served:
             self._ledger.add(key, value)
@@ -52,7 +52,7 @@ class AnnouncedWeights:
         return f"weights {named.version}, instead of {due or 'those of the worker'}"
 
 
-def _version(rules: Rules, offset: int, entity_id: str) -> str | None:
+def _version(rules: PartitionRules, offset: int, entity_id: str) -> str | None:
     at = int(rules.at(np.array([offset]), places_of([entity_id]))[0])
     return None if at == OWN else rules.rules[at].version
 
@@ -65,7 +65,7 @@ class Loaded:
 
     def load(self, registry: str, versions: set[str], report: Report) -> None:
         """Loads these versions. One that cannot be loaded is noted: numbers of its forecasts are not compared."""
-        source = Registry.opened(registry)
+        source = Registry.open(registry)
         for version in sorted(versions - self.index.keys()):
             try:
                 self.networks.append(Predictor.load(source.fetch("weights", version)))

@@ -42,7 +42,7 @@ class AnnouncementReader:
 
     @classmethod
     @asynccontextmanager
-    async def opened(
+    async def open(
         cls, bootstrap: str, topics: Topics, security: KafkaSecurity = PLAIN_KAFKA
     ) -> AsyncIterator[AnnouncementReader]:
         """Yields one that has read nothing yet. Raises KafkaError."""
@@ -84,4 +84,4 @@ class AnnouncementReader:
 
     def _is_odd(self, key: bytes | None, value: bytes | None) -> bool:
         """Returns whether a record has a value, of which neither ledger can make anything."""
-        return value is not None and all(one.read(key, value)[1] is None for one in (self.ledger, self.weights))
+        return value is not None and all(one.parse_record(key, value)[1] is None for one in (self.ledger, self.weights))

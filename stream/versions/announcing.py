@@ -27,7 +27,7 @@ from stream.kafka.producer import retrieve_end
 from stream.kafka.reading import reader
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.ledger import Ledger, first_offsets, is_in_time
-from stream.versions.weights import WeightsLedger, ended
+from stream.versions.weights import WeightsLedger, end_canary
 from stream.wire import ALL, LAST_SERIAL, VERSION_KEY, WEIGHTS_KEY, Topics, VersionRecord, WeightsRecord, dumps
 
 log: Final = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Announcer:
 
     @classmethod
     @asynccontextmanager
-    async def opened(
+    async def open(
         cls,
         bootstrap: str,
         topics: Topics,
@@ -101,7 +101,7 @@ class Announcer:
         try:
             await producer.start()
             async with (
-                AnnouncementReader.opened(bootstrap, topics, security) as announcements,
+                AnnouncementReader.open(bootstrap, topics, security) as announcements,
                 reader(bootstrap.split(","), security.arguments(), "read_uncommitted") as asker,
             ):
                 announcer = cls(bootstrap, topics, security, announcements, producer, asker, lead_s, sample_s)
@@ -153,7 +153,7 @@ class Announcer:
                 issued_ts=int(time.time() * 1000),
             )
 
-        return await self._announced(f"version {version} of the atlas", record)
+        return await self._announce(f"version {version} of the atlas", record)
 
     async def announce_weights(
         self, version: str, name: str, *, role: Role, parts: int = ALL, ramp_s: float = 0.0, reason: str
@@ -191,14 +191,14 @@ class Announcer:
                 issued_ts=int(time.time() * 1000),
             )
 
-        made = await self._announced(f"version {version} of the weights", record)
-        await self._publish({one.key: None for one in self.weights.superseded(await self._begins())})
+        made = await self._announce(f"version {version} of the weights", record)
+        await self._publish({one.key: None for one in self.weights.list_superseded(await self._begins())})
         return made
 
     async def end(self, record: WeightsRecord) -> None:
         """Ends a canary, from the next pings on. Raises as `announce`."""
         await self.settle()
-        await self._announced(f"the end of the canary {record.version}", lambda plan: ended(record, plan.first))
+        await self._announce(f"the end of the canary {record.version}", lambda plan: end_canary(record, plan.first))
 
     async def retire(self, versions: Iterable[str]) -> None:
         """Takes versions out of service for good. Pings that only they may answer have none then, so choose them by
@@ -217,11 +217,11 @@ class Announcer:
         for version in (*(one.version for one in atlases), *(one.version for one in weights)):
             log.warning("version %s was announced and not confirmed", version)
         for atlas in atlases:
-            await self._settled(atlas, numbers)
+            await self._settle(atlas, numbers)
         for one in weights:
-            await self._settled(one, numbers)
+            await self._settle(one, numbers)
 
-    async def _announced(self, what: str, record: Callable[[Plan], T]) -> T:
+    async def _announce(self, what: str, record: Callable[[Plan], T]) -> T:
         """Takes both steps for what `record` makes of a plan. Returns it as it serves."""
         numbers = await self._numbers()
         for attempt in range(TRIES):
@@ -234,11 +234,11 @@ class Announcer:
             made = record(Plan(first_offsets(ends, in_lead), rates))
             await self._publish({made.key: dumps(made)})
             failpoints.reach("within_announcement")
-            if (served := await self._settled(made, numbers)) is not None:
+            if (served := await self._settle(made, numbers)) is not None:
                 return served
         raise NotAnnounced(f"{what} was announced {TRIES} times, and pings came faster each time")
 
-    async def _settled(self, record: T, numbers: range) -> T | None:
+    async def _settle(self, record: T, numbers: range) -> T | None:
         """Takes the second step for what is announced, given the partitions that there are: aiokafka would ask for the
         end of another one until its time is up. Returns the record, or None if it had to be withdrawn."""
         opens = record.first
@@ -293,10 +293,10 @@ class Announcer:
 
 
 def _provide(bootstrap: str, topics: Topics, security: KafkaSecurity) -> None:
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         admin.create_models(client, topics)
 
 
 def _partitions(bootstrap: str, topic: str, security: KafkaSecurity) -> int:
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         return admin.partitions_of(client, topic)

@@ -30,8 +30,8 @@ class Partition:
 
 @dataclass(frozen=True)
 class ChosenAtlases:
-    """A `stream.engine.asks.AtlasChoice`. It is good for later pings, too, if they are `plain`, until a record comes or
-    a file."""
+    """A `stream.engine.assignment.AtlasChoice`. It is good for later pings, too, if they are `plain`, until a record or
+    a file comes."""
 
     atlases: Sequence[Atlas]
     partitions: Mapping[int, Partition]
@@ -56,7 +56,7 @@ class Atlases:
     def version_at(self, number: int, offset: int) -> str | None:
         return self._announcements.ledger.version_at(number, offset)
 
-    def unconfirmed(self, number: int, last: int) -> Iterator[str]:
+    def list_unconfirmed(self, number: int, last: int) -> Iterator[str]:
         for record in self._announcements.ledger.announced:
             if record.first.get(number, NEVER) <= last:
                 yield record.version
@@ -110,7 +110,7 @@ class Atlases:
                 if known is not None:
                     which[place] = index.setdefault(known, len(index))
             missing = [whole.versions[at] not in loaded for at in asked]
-            undecided = ledger.undecided_from(number)
+            undecided = ledger.first_undecided(number)
             open_from = NEVER if undecided is None else undecided
             sure_below, plain = min(certain.get(number, 0), open_from), range(0)
             if begin == end and last < sure_below and not any(missing):

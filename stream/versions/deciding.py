@@ -51,7 +51,7 @@ class Decider:
             raise RegistryError(f"weights {made.version} serve already")
         await self._announce(made, "all", why, ramp_s=ramp_s)
         await self._end(self.canaries)
-        return self._decided("promote", made.version, why, instead_of=before)
+        return self._decide("promote", made.version, why, instead_of=before)
 
     async def canary(self, version: str, percent: float, why: Why) -> Decision:
         """Lets weights answer a part of the entities. A former canary ends."""
@@ -61,7 +61,7 @@ class Decider:
         await self._end(self.canaries)
         await self._announce(made, "canary", why, parts=round(percent * ALL / 100))
         numbers = {**why.numbers, "percent": percent}
-        return self._decided("canary", made.version, why._replace(numbers=numbers), instead_of=self.serving)
+        return self._decide("canary", made.version, why._replace(numbers=numbers), instead_of=self.serving)
 
     async def stop(self, version: str, why: Why) -> Decision:
         """Ends the canaries of these weights."""
@@ -70,7 +70,7 @@ class Decider:
         if not ending:
             raise RegistryError(f"weights {made.version} are no canary")
         await self._end(ending)
-        return self._decided("stop", made.version, why)
+        return self._decide("stop", made.version, why)
 
     async def rollback(self, why: Why, *, to: str | None = None) -> Decision:
         """Lets the weights answer that served before, or those that are named, at once."""
@@ -82,7 +82,7 @@ class Decider:
             raise RegistryError(f"weights {made.version} serve already")
         await self._announce(made, "all", why)
         await self._end(self.canaries)
-        return self._decided("rollback", made.version, why, instead_of=bad)
+        return self._decide("rollback", made.version, why, instead_of=bad)
 
     def _former(self, bad: WeightsRecord) -> str:
         """Returns the version that served before: by the decisions, or else the one that it was refreshed from."""
@@ -110,7 +110,7 @@ class Decider:
         self._registry.fetch("weights", made.version)  # whole and as it was published, before anybody is told
         await self._announcer.announce_weights(made.version, made.name, role=role, reason=why.reason, **more)
 
-    def _decided(self, what: What, version: str, why: Why, instead_of: WeightsRecord | None = None) -> Decision:
+    def _decide(self, what: What, version: str, why: Why, instead_of: WeightsRecord | None = None) -> Decision:
         decision = Decision(
             what=what,
             kind="weights",

@@ -10,10 +10,10 @@ from stream.registry.golden import check_golden
 from stream.registry.manifest import GOLDEN
 
 
-def fetched(registry: str, version: str, capacity: int, cache: Path | None = None) -> Predictor:
+def fetch_weights(registry: str, version: str, capacity: int, cache: Path | None = None) -> Predictor:
     """Raises OSError or ValueError if these weights are absent, damaged, or do not say what they said when they were
     published."""
-    folder = Registry.opened(registry, cache).fetch("weights", version)
+    folder = Registry.open(registry, cache).fetch("weights", version)
     network = Predictor.load(folder, capacity=capacity)
     if network.version != version:
         raise ValueError(f"the weights in {registry} are version {network.version}")

@@ -66,7 +66,7 @@ class Ledger:
         """Takes the next record of the topic. Only a version's last record counts, so a compacted log says the same as
         the whole one: a value that cannot be read, or is for another pings topic, withdraws the version as null does.
         """
-        version, record = self.read(key, value)
+        version, record = self.parse_record(key, value)
         if version is None:
             return
         self._records.pop(version, None)
@@ -75,7 +75,7 @@ class Ledger:
         self._in_state.clear()
         self._answering.clear()
 
-    def read(self, key: bytes | None, value: bytes | None) -> tuple[str | None, VersionRecord | None]:
+    def parse_record(self, key: bytes | None, value: bytes | None) -> tuple[str | None, VersionRecord | None]:
         """Returns of which version a record of the topic is, None if of none, and what `add` holds of it from then
         on."""
         name = (key or b"").decode(errors="replace")
@@ -118,12 +118,12 @@ class Ledger:
         """Returns the version that answers the ping at this offset, or None for none."""
         return self.answering(number).one(offset)
 
-    def undecided_from(self, number: int) -> int | None:
+    def first_undecided(self, number: int) -> int | None:
         """Returns the first offset that a version might answer of which is not known yet whether it will serve; None
         if there is no such version."""
         return min((record.first[number] for record in self.announced if number in record.first), default=None)
 
-    def superseded(self, begins: Mapping[int, int]) -> list[str]:
+    def list_superseded(self, begins: Mapping[int, int]) -> list[str]:
         """Returns the versions that answer no ping at or after `begins`, which names every partition: these may retire
         when no log has earlier pings any more, or nobody will ask for them.
         """

@@ -13,7 +13,7 @@ from model.api import Predictor
 from stream.kafka.records.columns import I64
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.loading import Loader
-from stream.versions.weights import NEVER, OWN, U32, Rules, undecided
+from stream.versions.weights import NEVER, OWN, U32, PartitionRules, first_open_offset
 from stream.wire import WeightsRecord
 
 OWN_NAME: Final = "own"  # the worker's own weights, among versions
@@ -23,20 +23,20 @@ OWN_NAME: Final = "own"  # the worker's own weights, among versions
 class Partition:
     """Which weights answer a partition's pings, at one moment."""
 
-    due: Rules
-    usable: Rules  # without what is not loaded
+    due: PartitionRules
+    usable: PartitionRules  # without what is not loaded
     sure_below: int
 
 
 @dataclass(frozen=True)
 class ChosenWeights:
-    """A `stream.engine.asks.WeightsChoice`."""
+    """A `stream.engine.assignment.WeightsChoice`."""
 
     networks: Sequence[Predictor]
     index: Mapping[str, int]  # by version; with the worker's own weights under OWN_NAME
     partitions: Mapping[int, Partition]
 
-    def settled(self, number: int, first: int, last: int) -> int | None:
+    def settle(self, number: int, first: int, last: int) -> int | None:
         one = self.partitions[number]
         if last >= one.sure_below:
             return None
@@ -52,7 +52,7 @@ class ChosenWeights:
         which = self._indices(one.usable, 0)[one.usable.at(offsets, places)]
         return which, (which != due) | (offsets >= one.sure_below)
 
-    def _indices(self, rules: Rules, missing: int) -> I64:
+    def _indices(self, rules: PartitionRules, missing: int) -> I64:
         versions = [*(rule.version for rule in rules.rules), OWN_NAME]
         return np.array([self.index.get(version, missing) for version in versions], np.int64)
 
@@ -69,9 +69,9 @@ class Networks:
         self._own = own
         self._seen: Sequence[WeightsRecord] = ()  # what was announced when weights were chosen last
 
-    def unconfirmed(self, number: int, last: int) -> Iterator[str]:
+    def list_unconfirmed(self, number: int, last: int) -> Iterator[str]:
         for record in self._announcements.weights.announced:
-            if (at := undecided(record, number)) is not None and at <= last:
+            if (at := first_open_offset(record, number)) is not None and at <= last:
                 yield record.version
 
     def missing(self, number: int, first: int, last: int) -> Iterator[str]:
@@ -85,11 +85,11 @@ class Networks:
         return all(len(versions) == 1 and versions <= self.loader.loaded.keys() for versions in asked)
 
     def load(self, recent: Iterable[tuple[int, int, int]]) -> None:
-        self.loader.need(self._needed(recent))
+        self.loader.need(self._list_needed(recent))
 
     def is_ready(self) -> bool:
         """Returns whether all is loaded, or refused, that a worker without pings needs."""
-        return self._needed(()) <= self.loader.loaded.keys() | self.loader.refused.keys()
+        return self._list_needed(()) <= self.loader.loaded.keys() | self.loader.refused.keys()
 
     def choose(self, spans: Mapping[int, tuple[int, int]], certain: Mapping[int, int]) -> ChosenWeights:
         """Chooses for these pings."""
@@ -100,7 +100,7 @@ class Networks:
             index[OWN_NAME] = index[self._own]
         partitions = {}
         for number in spans:
-            due, open_from = ledger.rules(number), ledger.undecided_from(number)
+            due, open_from = ledger.rules(number), ledger.first_undecided(number)
             missing = {rule.version for rule in due.rules} - loaded.keys()
             sure_below = min(certain.get(number, 0), NEVER if open_from is None else open_from)
             partitions[number] = Partition(due, due.without(missing) if missing else due, sure_below)
@@ -111,7 +111,7 @@ class Networks:
         rules = self._announcements.weights.rules(number)
         return {self._own if at == OWN else rules.rules[at].version for at in rules.among(first, last)}
 
-    def _needed(self, recent: Iterable[tuple[int, int, int]]) -> set[str]:
+    def _list_needed(self, recent: Iterable[tuple[int, int, int]]) -> set[str]:
         """Returns the versions that pings ask now or will, of the partitions that have pings; what is announced; and
         the last one that serves all, or else the worker's own, for partitions that come."""
         ledger = self._announcements.weights

@@ -67,7 +67,7 @@ class Side(Protocol):
     @property
     def loader(self) -> Loader[Any]: ...
 
-    def unconfirmed(self, number: int, last: int) -> Iterator[str]:
+    def list_unconfirmed(self, number: int, last: int) -> Iterator[str]:
         """Yields the versions that are announced, and may answer pings of this partition up to this offset."""
 
     def missing(self, number: int, first: int, last: int) -> Iterator[str]:
@@ -161,7 +161,7 @@ class Versions:
         self._forget_waits(now_s)
         self._asked |= {number: (first, last, now_s) for number, (first, last) in spans.items()}
         if self._is_plain(spans):
-            return self._chosen(spans, set())
+            return self._choose(spans, set())
         self._load()
         reasons = list(self._reasons(spans))
         over = [one for one in self._waits if one.number in spans and one not in reasons]
@@ -170,7 +170,7 @@ class Versions:
         held = {reason.number for reason in reasons if self._holds(reason, now_s)}
         if self._atlases is not None:
             self._atlases.choose(spans, self._certain)
-        return self._chosen(spans, held)
+        return self._choose(spans, held)
 
     async def ready(self) -> None:
         """Looks once, and waits until the weights are loaded that serve now, for at most `hold_s`: so that entities
@@ -215,7 +215,7 @@ class Versions:
         self._waits = {one: wait for one, wait in self._waits.items() if one.what != "topic"}
         return True
 
-    def _chosen(self, spans: Mapping[int, tuple[int, int]], held: set[int]) -> Chosen:
+    def _choose(self, spans: Mapping[int, tuple[int, int]], held: set[int]) -> Chosen:
         atlas = None if self._atlases is None else self._atlases.last
         weights = None if self._networks is None else self._networks.choose(spans, self._certain)
         return Chosen(atlas, weights, held)
@@ -232,7 +232,7 @@ class Versions:
             if last >= self._certain.get(number, 0):
                 yield Reason(number, "topic")
             for side in self._sides:
-                for version in side.unconfirmed(number, last):
+                for version in side.list_unconfirmed(number, last):
                     yield Reason(number, "confirmed", side.kind, version)
                 for version in side.missing(number, first, last):
                     yield Reason(number, "loaded", side.kind, version)

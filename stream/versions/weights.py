@@ -30,7 +30,7 @@ _PLACES: Final = 1 << 32  # an entity's place is a whole number below this
 _ODD: Final = 0x9E3779B1  # 2**32 over the golden ratio: a multiplication by it moves every place to another
 
 
-class Rule(NamedTuple):
+class AnnouncedRule(NamedTuple):
     """What one announcement says of one partition."""
 
     serial: int
@@ -51,10 +51,10 @@ class Rule(NamedTuple):
         return (offsets >= self.first) & (offsets < self.until) & (mixed * np.uint64(ALL) < self.parts * _PLACES)
 
 
-class Rules(NamedTuple):
+class PartitionRules(NamedTuple):
     """What all announcements say of one partition, the first first."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[AnnouncedRule, ...]
 
     def at(self, offsets: I64, places: U32) -> I64:
         """Returns for each ping the index of the rule that answers it, or OWN."""
@@ -75,8 +75,8 @@ class Rules(NamedTuple):
                 return found[::-1]
         return [OWN, *found[::-1]]
 
-    def without(self, versions: set[str]) -> Rules:
-        return Rules(tuple(rule for rule in self.rules if rule.version not in versions))
+    def without(self, versions: set[str]) -> PartitionRules:
+        return PartitionRules(tuple(rule for rule in self.rules if rule.version not in versions))
 
 
 class WeightsLedger:
@@ -85,12 +85,12 @@ class WeightsLedger:
     def __init__(self, topic: str) -> None:
         self._topic = topic
         self._records: dict[int, WeightsRecord] = {}
-        self._rules: dict[int, Rules] = {}
+        self._rules: dict[int, PartitionRules] = {}
         self._all: Sequence[WeightsRecord] | None = None
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic. Only the last record of each announcement counts, as for an atlas."""
-        serial, record = self.read(key, value)
+        serial, record = self.parse_record(key, value)
         if serial is None:
             return
         self._records.pop(serial, None)
@@ -99,7 +99,7 @@ class WeightsLedger:
         self._rules.clear()
         self._all = None
 
-    def read(self, key: bytes | None, value: bytes | None) -> tuple[int | None, WeightsRecord | None]:
+    def parse_record(self, key: bytes | None, value: bytes | None) -> tuple[int | None, WeightsRecord | None]:
         """Returns of which announcement a record of the topic is, None if of none, and what it says from then on."""
         name = (key or b"").decode(errors="replace")
         number = name.removeprefix(WEIGHTS_KEY)
@@ -129,18 +129,20 @@ class WeightsLedger:
     def next_serial(self) -> int:
         return max(self._records, default=0) + 1
 
-    def rules(self, number: int) -> Rules:
+    def rules(self, number: int) -> PartitionRules:
         """Returns what serves in the partition of this number."""
         if number not in self._rules:
             found = (_rule(record, number) for record in self.records)
-            self._rules[number] = Rules(tuple(rule for rule in found if rule is not None))
+            self._rules[number] = PartitionRules(tuple(rule for rule in found if rule is not None))
         return self._rules[number]
 
-    def undecided_from(self, number: int) -> int | None:
+    def first_undecided(self, number: int) -> int | None:
         """Returns the first offset whose weights are not known yet; None if there is none."""
-        return min((at for record in self.announced if (at := undecided(record, number)) is not None), default=None)
+        return min(
+            (at for record in self.announced if (at := first_open_offset(record, number)) is not None), default=None
+        )
 
-    def superseded(self, begins: Mapping[int, int]) -> list[WeightsRecord]:
+    def list_superseded(self, begins: Mapping[int, int]) -> list[WeightsRecord]:
         """Returns the announcements that answer no ping at or after `begins`, which names every partition."""
         needed = {
             self.rules(at).rules[i].serial
@@ -151,13 +153,13 @@ class WeightsLedger:
         return [one for one in self.records if one.state == "serving" and one.serial not in needed]
 
 
-def undecided(record: WeightsRecord, number: int) -> int | None:
+def first_open_offset(record: WeightsRecord, number: int) -> int | None:
     """Returns from where on an announced record leaves open what serves; None if nowhere in this partition."""
     open_ = record.first if record.until is None else record.until
     return open_.get(number)
 
 
-def _rule(record: WeightsRecord, number: int) -> Rule | None:
+def _rule(record: WeightsRecord, number: int) -> AnnouncedRule | None:
     """Returns what a record says of a partition for certain; None if nothing."""
     first = record.first.get(number)
     if first is None or (record.state == "announced" and record.until is None):
@@ -168,9 +170,9 @@ def _rule(record: WeightsRecord, number: int) -> Rule | None:
     if record.until is not None and record.state == "serving":
         until = record.until.get(number, NEVER)
     whole = min(first + record.ramp.get(number, 0), NEVER - 1) if record.role == "all" else NEVER
-    return Rule(record.serial, record.version, first, whole, until, record.parts)
+    return AnnouncedRule(record.serial, record.version, first, whole, until, record.parts)
 
 
-def ended(record: WeightsRecord, until: Mapping[int, int]) -> WeightsRecord:
+def end_canary(record: WeightsRecord, until: Mapping[int, int]) -> WeightsRecord:
     """Returns a canary as it is announced to end before these offsets."""
     return replace(record, state="announced", until=dict(until))

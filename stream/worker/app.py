@@ -187,7 +187,7 @@ def _connect(app: App, settings: Settings, engine: Engine) -> None:
     async def deliver(stream: Any) -> None:
         async for event in stream.noack().events():
             polled = cast(Polled, event.value)
-            await delivery.put(polled.taken(), polled.fetched_ms, event.ack)
+            await delivery.put(polled.take(), polled.fetched_ms, event.ack)
 
     # Signals are called with (the app, their subject).
     @app.on_partitions_assigned.connect
@@ -195,18 +195,18 @@ def _connect(app: App, settings: Settings, engine: Engine) -> None:
         given = partitions(args[1])
         log.info("assigned: partitions %s", ", ".join(str(number) for _, number in sorted(given)) or "none")
         engine.placement.partitions = consumer.partitions_of(settings.topics.pings)
-        if more := counts.changed(engine.placement.partitions):
+        if more := counts.describe_change(engine.placement.partitions):
             log.warning("%s: %s", settings.topics.pings, more)
-        delivery.ownership.assigned(given)
+        delivery.ownership.assign(given)
 
     @app.on_partitions_revoked.connect
     async def on_revoked(*args: Any, **_: Any) -> None:
-        await delivery.ownership.revoked(partitions(args[1]))
+        await delivery.ownership.revoke(partitions(args[1]))
 
     @app.on_before_shutdown.connect
     async def on_before_shutdown(*_: Any, **__: Any) -> None:
         # This runs after the drain and before the consumer leaves the group: the next owner finds everything saved.
-        await delivery.ownership.revoked(list(delivery.ownership.owned))
+        await delivery.ownership.revoke(list(delivery.ownership.owned))
 
 
 async def serve(

@@ -32,7 +32,7 @@ from stream.config.options import (
 )
 from stream.config.settings import NO_TRACES, Compression, DeliveryGuarantee, Settings, Traces
 from stream.worker import process_pool
-from stream.worker.log_format import LogFormat, formatter, relayed
+from stream.worker.log_format import LogFormat, formatter, relay
 
 if TYPE_CHECKING:
     from stream.worker.startup import NewTopics  # kafka-python takes half a second to import, too long for --help
@@ -224,7 +224,7 @@ def _run_many(
         [f"--member={number}", f"--metrics={door or ''}", *_instance(settings.instance, number)]
         for number, door in enumerate(doors, 1)
     ]
-    process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
+    process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relay, log_format))
 
 
 def _doors(metrics: str, workers: int) -> list[Address | None]:

@@ -81,12 +81,12 @@ class ClientLogFilter(logging.Filter):
         """Drops the held lines if Kafka is away; otherwise logs those that were held for long enough."""
         now_s = self._clock()
         if self._is_away():
-            self._taken(lambda complaint: True)
+            self._take(lambda complaint: True)
             return
-        for complaint in self._taken(lambda complaint: complaint.is_ripe(now_s)):
+        for complaint in self._take(lambda complaint: complaint.is_ripe(now_s)):
             self._log(complaint, ceased=complaint.has_ceased(now_s))
 
-    def _taken(self, which: Callable[[Complaint], bool]) -> list[Complaint]:
+    def _take(self, which: Callable[[Complaint], bool]) -> list[Complaint]:
         with self._lock:
             kinds = [kind for kind, complaint in self._waiting.items() if which(complaint)]
             return [self._waiting.pop(kind) for kind in kinds]
@@ -111,7 +111,7 @@ class ClientLogFilter(logging.Filter):
         finally:
             for handler in self._handlers:
                 handler.removeFilter(self)
-            for complaint in self._taken(lambda complaint: True):
+            for complaint in self._take(lambda complaint: True):
                 self._log(complaint)
 
 

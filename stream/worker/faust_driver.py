@@ -57,7 +57,7 @@ class Polled(NamedTuple):
     records: dict[Partition, Records]
     fetched_ms: float
 
-    def taken(self) -> dict[Partition, Records]:
+    def take(self) -> dict[Partition, Records]:
         """Returns the records and removes them, because a message that waits for one partition must not keep those of
         the others in memory."""
         records = dict(self.records)

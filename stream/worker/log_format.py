@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stream.worker.process_pool import prefixed
+from stream.worker.process_pool import prefix_lines
 
 
 class LogFormat(StrEnum):
@@ -26,11 +26,11 @@ def formatter(form: LogFormat, worker: int | None) -> logging.Formatter:
     return _Json(worker) if form is LogFormat.JSON else _Text("%(asctime)s %(levelname)s %(message)s")
 
 
-def relayed(form: LogFormat, worker: int, line: str) -> str:
+def relay(form: LogFormat, worker: int, line: str) -> str:
     """Returns a line of one of several workers as their parent shows it. In JSON, each worker adds its own number."""
     if form is LogFormat.TEXT:
-        return prefixed(worker, line)
-    return line if _is_object(line) else _encoded({"time": _utc(datetime.now(UTC)), **_plain(line), "worker": worker})
+        return prefix_lines(worker, line)
+    return line if _is_object(line) else _encode({"time": _utc(datetime.now(UTC)), **_plain(line), "worker": worker})
 
 
 class _Text(logging.Formatter):
@@ -56,7 +56,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return _encoded(fields)
+        return _encode(fields)
 
 
 def _utc(time: datetime) -> str:
@@ -75,7 +75,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _encoded(fields: dict[str, Any]) -> str:
+def _encode(fields: dict[str, Any]) -> str:
     # An unpaired surrogate, as in a file name that is not UTF-8, cannot be encoded: it is shown escaped.
     texts = {
         key: item.encode("utf-8", "backslashreplace").decode() if isinstance(item, str) else item

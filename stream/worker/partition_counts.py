@@ -16,7 +16,7 @@ class PartitionCounts:
     def __init__(self) -> None:
         self._last = 0
 
-    def changed(self, count: int) -> str:
+    def describe_change(self, count: int) -> str:
         """Returns a sentence about a change, once; an empty one if there is none. A count of 0 means "not known"."""
         before, self._last = self._last, count or self._last
         if not before or not count or before == count:

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 LONGEST_DELAY_S: Final = 30.0
 
 
-def prefixed(number: int, line: str) -> str:
+def prefix_lines(number: int, line: str) -> str:
     return f"worker {number} | {line}"
 
 
-def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[[int, str], str] = prefixed) -> None:
+def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[[int, str], str] = prefix_lines) -> None:
     """Keeps a process of each command running until SIGTERM or SIGINT, and then waits until each has ended.
 
     A process counts as ready once a line of it contains `ready`, or else after a minute. `shown` returns what we write

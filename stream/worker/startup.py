@@ -96,11 +96,11 @@ async def reach(settings: Settings, wait_s: float) -> None:
     """
     deadline_s = time.monotonic() + wait_s
     redis, kafka = f"Redis at {shown(settings.redis_url)}", f"Kafka at {settings.bootstrap}"
-    await _answered(redis, lambda: check_redis(settings.redis_url, settings.redis), deadline_s)
-    await _answered(kafka, lambda: check_kafka(settings), deadline_s)
+    await _wait_for_answer(redis, lambda: check_redis(settings.redis_url, settings.redis), deadline_s)
+    await _wait_for_answer(kafka, lambda: check_kafka(settings), deadline_s)
 
 
-async def _answered(server: str, check: Callable[[], None], deadline_s: float) -> None:
+async def _wait_for_answer(server: str, check: Callable[[], None], deadline_s: float) -> None:
     began_s, waiting = time.monotonic(), False
     while True:
         try:
@@ -120,7 +120,7 @@ async def _answered(server: str, check: Callable[[], None], deadline_s: float) -
 
 def check_kafka(settings: Settings) -> None:
     """Raises ConnectionError if no broker answers within CHECK_S, Refused if one answers and denies access."""
-    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S):
+    with admin.connect(settings.bootstrap, settings.kafka, timeout_s=CHECK_S):
         pass
 
 
@@ -184,7 +184,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
 
     If none may be created, raises ValueError, which names the absent topics.
     """
-    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
+    with admin.connect(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
         if not new.allowed:
             names = [*settings.topics, *([settings.topics.models] if settings.asks_versions else [])]
             if missing := admin.absent(client, names):
@@ -198,10 +198,10 @@ def provide(settings: Settings, new: NewTopics) -> None:
         if settings.asks_versions:
             created += admin.create_models(client, settings.topics, replication=new.replication)
         if created:
-            log.info("created %s", _described(created, [name for name, number in given.items() if number is None]))
+            log.info("created %s", _describe(created, [name for name, number in given.items() if number is None]))
 
 
-def _described(created: Sequence[TopicInfo], by_default: Sequence[str]) -> str:
+def _describe(created: Sequence[TopicInfo], by_default: Sequence[str]) -> str:
     """Returns a text of the topics with their numbers, and which of these numbers the broker chose."""
     alike: dict[tuple[int | None, int | None], list[str]] = {}
     for topic in created:

@@ -16,7 +16,7 @@ from stream.config.settings import Settings
 from stream.engine.entities.predictors import Size
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.atlases import Atlases
-from stream.versions.fetching import fetched
+from stream.versions.fetching import fetch_weights
 from stream.versions.files import path_of
 from stream.versions.loading import Loader
 from stream.versions.networks import Networks
@@ -30,7 +30,7 @@ async def announcements(settings: Settings) -> AsyncIterator[AnnouncementReader 
     if settings.atlases is None and settings.registry is None:
         yield None
         return
-    async with AnnouncementReader.opened(settings.bootstrap, settings.topics, settings.kafka) as found:
+    async with AnnouncementReader.open(settings.bootstrap, settings.topics, settings.kafka) as found:
         try:
             await found.look()
         except KafkaError as error:
@@ -72,7 +72,7 @@ def networks_of(reader: AnnouncementReader, registry: str, weights: str, own: Pr
         capacity = max(one.capacity for one in tuple(loader.loaded.values()))
         if asked == version:
             return Predictor.load(weights, capacity=capacity)
-        network = fetched(registry, asked, capacity)
+        network = fetch_weights(registry, asked, capacity)
         if (reason := size.misfit(Size.of(network))) is not None:
             raise ValueError(reason)
         return network

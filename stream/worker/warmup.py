@@ -42,7 +42,7 @@ async def warm(predictor: Predictor, settings: Settings) -> None:
         for s in SECONDS
     ]
     record_batches.read(b"", 0, NOWHERE)
-    Records.unframed(np.empty(0, np.uint8), NOWHERE, np.empty((0, len(Head._fields)), np.int64))
+    Records.decode(np.empty(0, np.uint8), NOWHERE, np.empty((0, len(Head._fields)), np.int64))
     records = [Record(*NOWHERE, offset, ping.ts, NOBODY.encode(), dumps(ping)) for offset, ping in enumerate(pings)]
     await engine.process(records, started_ms=0.0, fetched_ms=0.0)
     await engine.checkpoint(NOWHERE, 0, len(records))

@@ -23,7 +23,7 @@ from model.atlas.growth import Growth
 from model.atlas.passages import entity_ids
 from model.atlas.version import pieces
 from model.files import write_whole
-from stream.atlas.building import CHUNK_ROWS, DEFAULT_RULES, published_of
+from stream.atlas.building import CHUNK_ROWS, DEFAULT_RULES, choose_publishable
 from stream.atlas.growing_days import GrowingDays
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 
@@ -57,7 +57,7 @@ def run(options: Options, show: Show) -> Report:
     watches: dict[str, Stopwatch] = defaultdict(Stopwatch)
     days = _grow(options, watches, show)
     show("making the version")
-    made = watches["published"].timed(partial(published_of, days, DEFAULT_RULES, predictor))
+    made = watches["published"].timed(partial(choose_publishable, days, DEFAULT_RULES, predictor))
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
         file = Path(folder) / "atlas"
         watches["written"].timed(lambda: write_whole(file, pieces(*made)))

@@ -21,7 +21,7 @@ from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.workload import NEVER_MS, Sent, Workload
 from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.tracks.clean import parse
-from stream.tracks.fix import packed
+from stream.tracks.fix import pack_many
 from stream.wire import Ping, Record
 from stream.worker.memory import keep_freed
 
@@ -92,7 +92,7 @@ def _rounds(workload: Workload, count: int) -> Iterator[NDArray[Any]]:
     """Yields one FIX per entity, round by round."""
     sent = workload.rounds(count)
     while pings := list(islice(sent, workload.entities)):
-        yield packed(ping for one in pings if isinstance(ping := parse(record_of(one)), Ping))
+        yield pack_many(ping for one in pings if isinstance(ping := parse(record_of(one)), Ping))
 
 
 def record_of(ping: Sent, topic: str = "", partition: int = 0, offset: int = 0) -> Record:

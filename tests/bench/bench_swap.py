@@ -35,8 +35,8 @@ from stream.bench.harness.programs.subscriber import Listen
 from stream.bench.harness.report import Cell, Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, plus_minus
-from stream.bench.harness.warm import warmed
-from stream.bench.workers.soak import scraped
+from stream.bench.harness.warm import warm_worker
+from stream.bench.workers.soak import scrape
 from stream.kafka.reading import bounds, reread
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
@@ -89,7 +89,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         raise ValueError(f"there is no change from {options.weights} to {options.other_weights}")
     with tempfile.TemporaryDirectory(prefix="pathcast-swap-") as home:
         show("publishing both versions")
-        registry = Registry.opened(home)
+        registry = Registry.open(home)
         versions = [
             registry.publish_weights(weights_folder(name), About(), make_golden(name)).version
             for name in (options.weights, options.other_weights)
@@ -98,7 +98,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         more = {"registry": home, "lead_s": options.lead_s, "metrics": port}
         with (
             topics.fresh(servers.bootstrap, options.partitions) as names,
-            warmed(options, servers, names, show, **more) as (worker, _),
+            warm_worker(options, servers, names, show, **more) as (worker, _),
         ):
             drill = Drill(options, servers, names, worker, port, Path(home))
             swaps = []
@@ -126,7 +126,7 @@ class Drill:
         """Feeds the worker, and brings the version into service meanwhile."""
         options, bootstrap = self._options, self._servers.bootstrap
         begin = ends_of(bootstrap, self._names.forecasts, options.partitions)
-        moved = scraped(self._port)[MOVED]
+        moved = scrape(self._port)[MOVED]
         feed = self._line.feed(options.rate, options.feed_s)
         fed, (announced_s, record), loads = self._feed(feed, version)
         index = {(ping.entity_id, ping.ts_ms): at for at, ping in enumerate(feed.pings())}
@@ -146,7 +146,7 @@ class Drill:
             entities=options.entities,
             rate_per_s=options.rate,
             settle_s=SETTLE_S,
-            moved=round(scraped(self._port)[MOVED] - moved),
+            moved=round(scrape(self._port)[MOVED] - moved),
         )
 
     def _feed(self, feed: Feed, version: str) -> tuple[Fed, tuple[float, WeightsRecord], list[Load]]:
@@ -179,7 +179,7 @@ class Drill:
 
         async def announce() -> WeightsRecord:
             where = self._servers.bootstrap, self._names
-            async with Announcer.opened(*where, lead_s=options.lead_s, sample_s=SAMPLE_S) as announcer:
+            async with Announcer.open(*where, lead_s=options.lead_s, sample_s=SAMPLE_S) as announcer:
                 return await announcer.announce_weights(
                     version, "bench", role="all", ramp_s=options.ramp_s, reason="a benchmark"
                 )

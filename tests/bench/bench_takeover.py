@@ -170,7 +170,7 @@ def assigned_at(log: str) -> float:
 def _stamp_arrivals(bootstrap: str, topic: str) -> None:
     """Lets the broker's time of arrival be the timestamp of a topic's records, instead of the worker's send time."""
     configs = {"message.timestamp.type": "LogAppendTime"}
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
 
 

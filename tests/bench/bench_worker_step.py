@@ -56,13 +56,13 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     pings = list(Workload(options.entities).rounds(options.rounds))
     show("the bare step: which batches the engine makes of them")
     calls = calls_of(options.weights, batches(pings, "bench.pings.v1", options.partitions, options.max_batch))
-    drain = worker.Options(**vars(options), profile=False)
+    drain = worker.WorkerBenchOptions(**vars(options), profile=False)
     drains, steps = [], []
     with topics.fresh(servers.bootstrap, options.partitions) as names:
         show("filling the topic")
         topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
         for number in range(1, options.runs + 1):
-            drains.append(worker.drained(drain, servers, names, show, f"run {number} of {options.runs}"))
+            drains.append(worker.drain(drain, servers, names, show, f"run {number} of {options.runs}"))
             show(f"run {number} of {options.runs}: the bare step on the same batches")
             steps.append(played(options.weights, calls, WARM))
     workers, bare = [one.per_cpu_s for one in drains], [one.pings / one.cpu_s for one in steps]

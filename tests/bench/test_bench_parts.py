@@ -20,7 +20,7 @@ from stream.bench.harness.stats import Rate
 from stream.bench.harness.workload import Workload
 from stream.config.settings import FETCH_BYTES
 from stream.worker import cli
-from stream.worker.process_pool import prefixed
+from stream.worker.process_pool import prefix_lines
 
 
 def test_options_are_fields_and_several_values_stand_between_commas() -> None:
@@ -57,7 +57,7 @@ def test_the_first_forecast_of_each_entity_ends_its_outage_and_none_may_have_non
 def test_what_workers_hold_is_in_the_last_line_of_each_log() -> None:
     log = f"2026-11-29T13:04:05.192Z INFO {cli.READY} 0, 1, 2\n2026-11-29T13:04:06.192Z INFO {cli.READY} 2, 3\n"
     assert [bench_scale.shared_out(logs) for logs in ([log, log], [log, ""])] == [4, -1]
-    together = "\n".join(prefixed(number, line) for number in (1, 2) for line in log.splitlines())
+    together = "\n".join(prefix_lines(number, line) for number in (1, 2) for line in log.splitlines())
     assert [bench_start.shared_out(together, workers) for workers in (2, 3)] == [4, -1]
     assigned = (
         "2026-11-29T13:04:05.192Z INFO assigned: partitions 0\n2026-11-29T13:04:09.000Z INFO assigned: partitions 1"

@@ -46,7 +46,7 @@ def kafkas_tool(scene: Scene) -> Changes:
 
 def kept_for_a_day(scene: Scene) -> None:
     topic = ConfigResource(ConfigResourceType.TOPIC, Topics.of(scene.prefix).pings)
-    with admin.connected(scene.bootstrap) as client:
+    with admin.connect(scene.bootstrap) as client:
         found = client.describe_configs([topic])
     assert f"'retention.ms': {{'value': '{DAY_MS}'" in str(found), found
 

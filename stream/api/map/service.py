@@ -96,7 +96,7 @@ class LiveMap:
 def find_kind(settings: Settings, how: MapOptions) -> Kind:
     """Returns which topic is followed. Raises as `admin.connected` and `admin.partitions_of`."""
     topics = settings.topics
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
+    with admin.connect(settings.bootstrap, settings.kafka) as client:
         latest, forecasts = admin.describe(client, [topics.latest, topics.forecasts])
         if how.source == "forecasts" or (how.source is None and latest.partitions is None):
             if forecasts.partitions is None:

@@ -19,7 +19,7 @@ from model.atlas.atlas import version_of
 from model.atlas.days import Day
 from model.atlas.version import pieces
 from model.files import write_whole
-from stream.atlas.building import Rules, published_of
+from stream.atlas.building import Rules, choose_publishable
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.growing_days import GrowingDays
 from stream.config import failpoints
@@ -84,7 +84,7 @@ def _put(file: IO[bytes], raw: bytes) -> _Place:
     return begin, len(raw)
 
 
-async def stored_days(store: DaysStore, topic: str, partitions: int) -> StoredDays:
+async def read_stored_days(store: DaysStore, topic: str, partitions: int) -> StoredDays:
     """Returns what Redis holds of all partitions of a topic. Raises as `StoredDays.read`."""
     days = StoredDays()
     for number in range(partitions):
@@ -94,7 +94,7 @@ async def stored_days(store: DaysStore, topic: str, partitions: int) -> StoredDa
 
 def make(days: GrowingDays, rules: Rules, folder: Path, predictor: Predictor | None = None) -> Made:
     """Makes a version of days, and writes its file, if it is not there. Raises OSError."""
-    found = published_of(days, rules, predictor)
+    found = choose_publishable(days, rules, predictor)
     raw = pieces(*found)
     version = version_of(raw[-1])
     path = path_of(folder, version)
@@ -120,12 +120,12 @@ class Maker:
         Raises as `DaysStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
         """
         settings = self._settings
-        made, includes = await self._made(partitions)
+        made, includes = await self._make_version(partitions)
         if self.last is not None and made.version == self.last.made.version:
             return
         failpoints.reach("after_version")
         try:
-            first = await self._announced(made, includes)
+            first = await self._announce(made, includes)
         except NotAnnounced:
             path_of(settings.atlases, made.version).unlink(missing_ok=True)
             raise
@@ -134,10 +134,10 @@ class Maker:
         what = f"{pings:,} pings of {entities:,} entities, {made.passages:,} passages, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
 
-    async def _made(self, partitions: int) -> tuple[Made, dict[int, int]]:
+    async def _make_version(self, partitions: int) -> tuple[Made, dict[int, int]]:
         """Makes a version, and returns up to which offsets of partitions it was counted. Afterwards no day is kept."""
         settings = self._settings
-        days = await stored_days(self._store, settings.topics.pings, partitions)
+        days = await read_stored_days(self._store, settings.topics.pings, partitions)
         if self._predictor is None:
             self._predictor = await asyncio.to_thread(Predictor.load, settings.weights)
         work = partial(make, days, settings.rules, settings.atlases, self._predictor)
@@ -146,19 +146,19 @@ class Maker:
     async def settle(self) -> None:
         """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.opened`."""
         settings = self._settings
-        async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka):
+        async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka):
             pass
 
-    async def _announced(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
+    async def _announce(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
         """Announces a version, and deletes those that no ping in the log may ask for any more, and stale ones that were
         never announced. Returns from where on it answers.
         """
         settings, topic = self._settings, self._settings.topics.pings
-        async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka) as announcer:
+        async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka) as announcer:
             record = await announcer.announce(made.version, includes=includes, contains=made.contains)
             tps = [TopicPartition(topic, number) for number in record.first]
             begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}
-            old = announcer.ledger.superseded(begins)
+            old = announcer.ledger.list_superseded(begins)
             await announcer.retire(old)
             known = [one.version for one in (*announcer.ledger.serving, *announcer.ledger.announced)]
         await asyncio.to_thread(delete_stale, settings.atlases, known)

@@ -37,7 +37,7 @@ from stream.versions.announcing import NotAnnounced
 async def reach(store: DaysStore, settings: RunSettings) -> None:
     """Raises ConnectionError if Redis does not answer, Refused if it refuses."""
     try:
-        await store.held((settings.topics.pings, 0))
+        await store.read_held((settings.topics.pings, 0))
     except (RedisError, OSError) as error:
         where = shown(settings.redis_url)
         raise ConnectionError(f"no Redis answers at {where} ({error}): is it up, is --redis right?") from error
@@ -84,7 +84,7 @@ class Runner(StoringMember[Owned]):
             log.info("counted up to the end; the member with partition 0 makes the version")
             return
         while not self._stopping.is_set():
-            held = {tp: await self._store.held((tp.topic, tp.partition)) for tp in ends}
+            held = {tp: await self._store.read_held((tp.topic, tp.partition)) for tp in ends}
             if all((held[tp].next_offset or 0) >= end for tp, end in ends.items()):
                 if await self._version():
                     return
@@ -95,7 +95,7 @@ class Runner(StoringMember[Owned]):
         tp = TopicPartition(self._topic, number)
         how: dict[str, Any] = {"without": self._settings.without, "anew": number in self._anew}
         how["foreign"] = reader_of(self._settings.map)
-        owned, start = await Owned.taken_over(self._store, (self._topic, number), partial(self._start, tp), **how)
+        owned, start = await Owned.take_over(self._store, (self._topic, number), partial(self._start, tp), **how)
         self._anew.discard(number)
         if number == 0:
             self._settle_s = 0.0

@@ -17,7 +17,7 @@ from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
 from stream.config import failpoints
 from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Partition, Records
-from stream.store.days_store import DaysLost, DaysStore, Held, Part
+from stream.store.days_store import DayPart, DaysLost, DaysStore, Held
 from stream.tracks.clean import Foreign
 
 log: Final = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Owned:
         self.seen = Seen.of(held.seen)
 
     @classmethod
-    async def taken_over(
+    async def take_over(
         cls,
         store: DaysStore,
         partition: Partition,
@@ -141,19 +141,19 @@ class Owned:
             if (growth := await self._store.growth(ours)) is None:
                 raise DaysLost(ours, at)
             for day in at.parts:
-                whole = await self._stored(day)
+                whole = await self._read_day(day)
                 if np.isin(self._forgotten, whole.ids).any():
-                    part = Part(await asyncio.to_thread(whole.without(self._forgotten).dumps), instead=True)
+                    part = DayPart(await asyncio.to_thread(whole.without(self._forgotten).dumps), instead=True)
                     same = at.next_offset, growth, {day: part}, (), at.seen
                     self._held = await self._store.put(ours, self._held, *same)
         self._forgotten = NOBODY
 
-    async def _part(self, day: int, fresh: PartialSums[Day]) -> Part:
+    async def _part(self, day: int, fresh: PartialSums[Day]) -> DayPart:
         joins = self._held.parts.get(day, 0) >= MOST_PARTS
-        before = await self._stored(day) if joins else Day.none()
-        return Part(await asyncio.to_thread(lambda: before.plus(fresh.total()).dumps()), instead=joins)
+        before = await self._read_day(day) if joins else Day.none()
+        return DayPart(await asyncio.to_thread(lambda: before.plus(fresh.total()).dumps()), instead=joins)
 
-    async def _stored(self, day: int) -> Day:
+    async def _read_day(self, day: int) -> Day:
         """Returns a day as Redis has it. Raises DaysLost."""
         before = await self._store.parts(self.partition, day)
         if len(before) != self._held.parts[day]:

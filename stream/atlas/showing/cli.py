@@ -65,7 +65,7 @@ def _list_versions(atlases: Path, *, as_json: bool) -> None:
     from stream.versions.files import SUFFIX
 
     paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    found = [_described(path) for path in paths]
+    found = [_describe(path) for path in paths]
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -76,12 +76,12 @@ def _list_versions(atlases: Path, *, as_json: bool) -> None:
             typer.echo(f"{one['version']}  damaged: {one['damaged']}")
             continue
         typer.echo(
-            f"{one['version']}  {_contained(one['contains'])}, {counted(one['passages'], 'passage')}, "
+            f"{one['version']}  {_describe_contents(one['contains'])}, {counted(one['passages'], 'passage')}, "
             f"{one['bytes'] / 1e6:,.1f} MB"
         )
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> dict[str, Any]:
     from stream.atlas.showing.reading import read
 
     try:
@@ -126,7 +126,7 @@ def _show_one(file: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps(size))
         return
     passages = size["passages"]
-    typer.echo(_contained(size["contains"]))
+    typer.echo(_describe_contents(size["contains"]))
     typer.echo(
         f"{counted(passages, 'passage')} in {counted(size['buckets'], 'bucket')} (map cells and directions), "
         f"{size['bytes'] / max(passages, 1):,.0f} bytes a passage"
@@ -154,7 +154,7 @@ def check_folder(out: Path) -> None:
         raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
 
 
-def _contained(contains: dict[str, Any]) -> str:
+def _describe_contents(contains: dict[str, Any]) -> str:
     pings, entities = counted(contains["pings"], "ping"), counted(contains["entities"], "entity", "entities")
     return f"{pings} of {entities}, {_span(contains)}"
 

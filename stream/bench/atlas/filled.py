@@ -27,11 +27,11 @@ _TILES: Final = 1 << ZOOM
 
 def bytes_of(pings: Iterable[Sent], passages: int) -> bytes:
     """Returns the bytes of an atlas of these pings, with at least so many passages. All are believed alike."""
-    made = of_rows(RecordedRow(one.entity_id.encode(), one.value, one.ts_ms) for one in pings).published()
-    return dumps(filled(made.passages, passages), made.belief, made.contains)
+    made = of_rows(RecordedRow(one.entity_id.encode(), one.value, one.ts_ms) for one in pings).publishable()
+    return dumps(fill_cells(made.passages, passages), made.belief, made.contains)
 
 
-def filled(found: Published, passages: int) -> Published:
+def fill_cells(found: Published, passages: int) -> Published:
     """Returns what was found and, in cells around, copies of it, until there are at least so many passages. Raises
     ValueError if nothing was found."""
     if not len(found.known):
@@ -71,11 +71,13 @@ def _copies(found: Published, bucket: Keys, like: I64) -> Published:
     rows["bucket"] = np.repeat(bucket, size)
     for name in ("in_m", "velocity", "on", "known"):
         rows[name] = getattr(found, name)[row]
-    rows["lat_e7"], rows["lon_e7"] = _moved(found.lat_e7[row], found.lon_e7[row], right, down)
+    rows["lat_e7"], rows["lon_e7"] = _move_places(found.lat_e7[row], found.lon_e7[row], right, down)
     return Published.of(Passages(rows), found.mark[row])
 
 
-def _moved(lat_e7: NDArray[Any], lon_e7: NDArray[Any], right: I64, down: I64) -> tuple[NDArray[Any], NDArray[Any]]:
+def _move_places(
+    lat_e7: NDArray[Any], lon_e7: NDArray[Any], right: I64, down: I64
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Returns places [P] moved by so many cells of the Web Mercator map [P]: where they were in their cells."""
     up = np.arcsinh(np.tan(np.radians(lat_e7 / 1e7))) - down * (2 * np.pi / _TILES)
     lon = (lon_e7 / 1e7 + right * (360.0 / _TILES) + 180.0) % 360.0 - 180.0

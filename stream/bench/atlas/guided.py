@@ -29,7 +29,7 @@ from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import Rate, middle, plus_minus
 from stream.bench.harness.workload import Workload
 from stream.bench.workers.profile import Profile
-from stream.bench.workers.worker import NOT_PROFILED, Options, drained, profiled, stages
+from stream.bench.workers.worker import NOT_PROFILED, WorkerBenchOptions, drain, profile_drain, stages
 from stream.kafka.reading import bounds, reread
 from stream.versions.announcing import Announcer
 from stream.versions.files import path_of
@@ -49,7 +49,7 @@ class Served(NamedTuple):
     moved: int
 
 
-class Found(NamedTuple):
+class GuidedRates(NamedTuple):
     """The rates by run, and what the workers with an atlas published."""
 
     plain: list[Rate]
@@ -62,7 +62,7 @@ class Found(NamedTuple):
         return [one.per_cpu_s / other.per_cpu_s for one, other in zip(self.guided, self.plain, strict=True)]
 
 
-def run(options: Options, passages: int, servers: Servers, show: Show) -> Report:
+def run(options: WorkerBenchOptions, passages: int, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops; WeightsError for bad weights."""
     show(f"making {options.pings:,} pings of {options.entities:,} entities")
     pings = list(Workload(options.entities, options.data).rounds(options.rounds))
@@ -72,23 +72,30 @@ def run(options: Options, passages: int, servers: Servers, show: Show) -> Report
         with fresh_with(atlas, servers, options.partitions) as names:
             show("filling the topic")
             topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
-            found = Found([], [], [])
+            found = GuidedRates([], [], [])
             for number in range(1, options.runs + 1):
                 _both(options, servers, names, Path(folder), atlas, found, show, number)
-            seen, why = profiled(options, servers, names, show, atlases=folder)
+            seen, why = profile_drain(options, servers, names, show, atlases=folder)
         return _report(options, servers, atlas, found, seen, why)
 
 
 def _both(
-    options: Options, servers: Servers, names: Topics, folder: Path, atlas: Atlas, found: Found, show: Show, number: int
+    options: WorkerBenchOptions,
+    servers: Servers,
+    names: Topics,
+    folder: Path,
+    atlas: Atlas,
+    found: GuidedRates,
+    show: Show,
+    number: int,
 ) -> None:
     what = f"run {number} of {options.runs}"
     for guided in in_turn(number):
         if guided:
-            found.guided.append(drained(options, servers, names, show, f"{what} with the atlas", atlases=folder))
+            found.guided.append(drain(options, servers, names, show, f"{what} with the atlas", atlases=folder))
             found.served.append(read_served(servers.bootstrap, names, options.partitions, atlas))
         else:
-            found.plain.append(drained(options, servers, names, show, f"{what} without an atlas"))
+            found.plain.append(drain(options, servers, names, show, f"{what} without an atlas"))
 
 
 def in_turn(number: int) -> tuple[bool, bool]:
@@ -107,24 +114,24 @@ def write_atlas(raw: bytes, folder: Path) -> Atlas:
 def fresh_with(atlas: Atlas, servers: Servers, partitions: int) -> Iterator[Topics]:
     """Yields new topics, with an announcement of the atlas in that of the models."""
     with topics.fresh(servers.bootstrap, partitions) as names:
-        asyncio.run(_announced(servers.bootstrap, names, atlas))
+        asyncio.run(_announce(servers.bootstrap, names, atlas))
         yield names
 
 
-async def _announced(bootstrap: str, names: Topics, atlas: Atlas) -> None:
-    async with Announcer.opened(bootstrap, names, lead_s=0.0, sample_s=SAMPLE_S) as announcer:
+async def _announce(bootstrap: str, names: Topics, atlas: Atlas) -> None:
+    async with Announcer.open(bootstrap, names, lead_s=0.0, sample_s=SAMPLE_S) as announcer:
         await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
 
 def read_served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
     """Reads the last forecasts of each partition. Raises launch.Failed if the atlas moved none of them."""
-    served = asyncio.run(_served(bootstrap, names, partitions, atlas))
+    served = asyncio.run(_count_served(bootstrap, names, partitions, atlas))
     if not served.moved:
         raise Failed("the worker with the atlas found nothing in it: what was measured is no atlas")
     return served
 
 
-async def _served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
+async def _count_served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) -> Served:
     servers = bootstrap.split(",")
     logs = await bounds(servers, [(names.forecasts, number) for number in range(partitions)])
     forecasts = []
@@ -136,7 +143,9 @@ async def _served(bootstrap: str, names: Topics, partitions: int, atlas: Atlas) 
     return Served(len(forecasts), len(asked), sum(one.pings > 0 for one in asked))
 
 
-def _report(options: Options, servers: Servers, atlas: Atlas, found: Found, seen: Profile | None, why: str) -> Report:
+def _report(
+    options: WorkerBenchOptions, servers: Servers, atlas: Atlas, found: GuidedRates, seen: Profile | None, why: str
+) -> Report:
     tables = [_rates(found)]
     notes = [
         f"{options.entities:,} entities, {options.rounds} pings each, {options.partitions} partitions, "
@@ -176,7 +185,7 @@ def row_of(what: str, plain: Sequence[float], guided: Sequence[float]) -> tuple[
     return what, middle(plain), middle(guided), middle(ratios), plus_minus(ratios)
 
 
-def _rates(found: Found) -> Table:
+def _rates(found: GuidedRates) -> Table:
     kinds: dict[str, Callable[[Rate], float]] = {
         "pings/s of its CPU": lambda one: one.per_cpu_s,
         "pings/s of wall": lambda one: one.per_wall_s,

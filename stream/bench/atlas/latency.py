@@ -23,10 +23,10 @@ from stream.bench.harness.line import Line, Measured
 from stream.bench.harness.report import Cell, Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
-from stream.bench.harness.warm import warmed
+from stream.bench.harness.warm import warm_worker
 from stream.bench.harness.workload import Workload
 from stream.bench.workers import latency
-from stream.bench.workers.latency import Options
+from stream.bench.workers.latency import LatencyOptions
 
 Show = Callable[[str], None]
 KINDS: Final[Mapping[str, Callable[[Measured], float]]] = {
@@ -36,7 +36,7 @@ KINDS: Final[Mapping[str, Callable[[Measured], float]]] = {
 }
 
 
-class Found(NamedTuple):
+class GuidedLatencies(NamedTuple):
     """Holds what was measured, by run and in each by rate, and what the workers with an atlas published."""
 
     plain: list[list[Measured]]
@@ -44,12 +44,12 @@ class Found(NamedTuple):
     served: list[Served]
 
 
-def run(options: Options, passages: int, servers: Servers, show: Show) -> Report:
+def run(options: LatencyOptions, passages: int, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError if a process or a server stops."""
     show(f"making an atlas of {passages:,} passages")
     rounds = options.warm_rounds + ceil(sum(options.rates) * options.seconds / options.entities)
     raw = filled.bytes_of(Workload(options.entities, options.data).rounds(rounds), passages)
-    found = Found([], [], [])
+    found = GuidedLatencies([], [], [])
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
         atlas = write_atlas(raw, Path(folder))
         for number in range(1, options.runs + 1):
@@ -60,15 +60,15 @@ def run(options: Options, passages: int, servers: Servers, show: Show) -> Report
 
 
 def _measure(
-    options: Options, servers: Servers, atlas: Atlas, found: Found, show: Show, more: Mapping[str, str]
+    options: LatencyOptions, servers: Servers, atlas: Atlas, found: GuidedLatencies, show: Show, more: Mapping[str, str]
 ) -> None:
     with (
         fresh_with(atlas, servers, options.partitions) as names,
-        warmed(options, servers, names, show, **more) as (worker, _),
+        warm_worker(options, servers, names, show, **more) as (worker, _),
     ):
         line = Line(options, servers, names, worker, options.entities * options.warm_rounds)
         show(f"{options.seconds:g} s at each rate")
-        (found.guided if more else found.plain).append([line.measured(rate, options.seconds) for rate in options.rates])
+        (found.guided if more else found.plain).append([line.measure(rate, options.seconds) for rate in options.rates])
         if more:
             found.served.append(read_served(servers.bootstrap, names, options.partitions, atlas))
 
@@ -79,7 +79,7 @@ def rows_of(plain: Sequence[Measured], guided: Sequence[Measured]) -> list[tuple
     return [row_of(rate + what, list(map(of, plain)), list(map(of, guided))) for what, of in KINDS.items()]
 
 
-def _report(options: Options, servers: Servers, atlas: Atlas, found: Found) -> Report:
+def _report(options: LatencyOptions, servers: Servers, atlas: Atlas, found: GuidedLatencies) -> Report:
     by_rate = zip(zip(*found.plain, strict=True), zip(*found.guided, strict=True), strict=True)
     rows = [row for plain, guided in by_rate for row in rows_of(plain, guided)]
     sides = {"without": found.plain, "with": found.guided}

@@ -26,7 +26,7 @@ from stream.bench.harness.programs.subscriber import Listen
 from stream.bench.harness.report import UNKNOWN, Cell
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, percentile
-from stream.bench.harness.warm import Options
+from stream.bench.harness.warm import WarmOptions
 from stream.wire import Topics
 
 PATIENCE_S: Final = 30.0  # if no forecast comes for so long, the others count as missing
@@ -66,7 +66,7 @@ def percents(loads: Sequence[Load]) -> tuple[Cell, Cell]:
 class Line:
     """Measures from a feeder through the worker to a subscriber. Each feed continues where the previous one ended."""
 
-    def __init__(self, options: Options, servers: Servers, names: Topics, worker: launch.Process, fed: int) -> None:
+    def __init__(self, options: WarmOptions, servers: Servers, names: Topics, worker: launch.Process, fed: int) -> None:
         """`fed` is the number of the workload's pings that are in the topic already."""
         self._options = options
         self._servers = servers
@@ -74,7 +74,7 @@ class Line:
         self._worker = worker
         self._fed = fed
 
-    def measured(self, rate: float, seconds: float) -> Measured:
+    def measure(self, rate: float, seconds: float) -> Measured:
         """Feeds so many pings/s for so long. Raises RuntimeError if no forecast came, or a process ends."""
         feed = self.feed(rate, seconds)
         with tempfile.TemporaryDirectory(prefix="pathcast-latency-") as home:
@@ -82,7 +82,7 @@ class Line:
             how = Listen(feed=feed, topic=self._names.forecasts, output=str(output), patience_s=PATIENCE_S)
             fed, load = self._between(feed, how)
             times: NDArray[np.float64] = np.load(output)
-        one = measured_of(feed.rate_per_s, fed, times, load)
+        one = compute_latencies(feed.rate_per_s, fed, times, load)
         if not one.latencies_ms:
             raise RuntimeError(f"no forecast came at {rate:,.0f} pings/s: does the worker run?")
         return one
@@ -145,7 +145,7 @@ def settle_s(count: int, rate_per_s: float) -> float:
     return min(SETTLE_S, count / rate_per_s / 2)
 
 
-def measured_of(rate_per_s: float, fed: Fed, times_s: NDArray[np.float64], load: Load) -> Measured:
+def compute_latencies(rate_per_s: float, fed: Fed, times_s: NDArray[np.float64], load: Load) -> Measured:
     """Computes latencies. That of ping i is its forecast's arrival minus (start + i / rate), whenever it was sent."""
     due_s = fed.start_s + np.arange(len(times_s)) / rate_per_s
     counted = due_s - fed.start_s >= settle_s(len(times_s), rate_per_s)

@@ -110,7 +110,7 @@ def record(report: Report, path: Path = RESULTS) -> None:
     path.write_text(f"{head.rstrip()}\n\n{render(report)}{mark}{rest}")
 
 
-def shown(cell: Cell) -> str:
+def format_number(cell: Cell) -> str:
     """Returns a number for people: with separated thousands, three significant digits, and no exponent."""
     if isinstance(cell, str):
         return cell
@@ -134,9 +134,9 @@ def numeric(table: Table) -> list[bool]:
 
 def _markdown(table: Table) -> list[str]:
     rule = ["---:" if right else "---" for right in numeric(table)]
-    rows = [table.columns, rule, *([_escaped(shown(cell)) for cell in row] for row in table.rows)]
+    rows = [table.columns, rule, *([_escape(format_number(cell)) for cell in row] for row in table.rows)]
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("|", "\\|")

@@ -70,7 +70,7 @@ def servers(say: Say, *, bootstrap: str | None, redis_url: str | None) -> Iterat
 
 
 @contextmanager
-def embedded_servers(say: Say) -> Iterator[Servers]:
+def start_embedded(say: Say) -> Iterator[Servers]:
     """Yields the demo's servers, which are stopped at the end. Raises RuntimeError if one cannot be started."""
     say("starting the embedded servers")
     with embedded.broker_process() as broker, embedded.store() as redis_url:
@@ -203,7 +203,7 @@ def _kraft(java: str, jars: Path, jvm: Sequence[str], more: str) -> Iterator[tup
     formatted = subprocess.run([*run, *storage], capture_output=True, text=True, timeout=60, check=False)
     if formatted.returncode != 0:
         shutil.rmtree(home, ignore_errors=True)
-        raise unformatted(formatted.stderr or formatted.stdout)
+        raise storage_error(formatted.stderr or formatted.stdout)
     server = Supervised([*run, "kafka.Kafka", str(config)], log=home / "server.log", remove=home)
     try:
         yield server, port
@@ -211,7 +211,7 @@ def _kraft(java: str, jars: Path, jvm: Sequence[str], more: str) -> Iterator[tup
         server.stop()
 
 
-def unformatted(said: str) -> Unavailable:
+def storage_error(said: str) -> Unavailable:
     """Returns the error for the output of Kafka's failed StorageTool: its exception, not the end of its stack trace."""
     lines = said.strip().splitlines() or ["it said nothing"]
     why = next((line for line in lines if "Exception" in line), lines[-1])

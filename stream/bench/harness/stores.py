@@ -38,7 +38,7 @@ def group(servers: Servers, name: str) -> Iterator[str]:
     finally:
         with suppress(RedisError, OSError), Redis.from_url(servers.redis_url) as client:
             _unlink(client, KEY_PARTITION.format(group=name, topic="*", number="*") + "*")
-        with suppress(KafkaError, OSError), admin.connected(servers.bootstrap) as client:
+        with suppress(KafkaError, OSError), admin.connect(servers.bootstrap) as client:
             client.delete_groups([name])
 
 

@@ -29,7 +29,7 @@ def fresh(bootstrap: str, partitions: int, *, keep_bytes: int | None = None) -> 
     """Yields new topics under an unused prefix, and deletes them at the end. The broker may delete records above
     `keep_bytes` per partition; by default it keeps all."""
     topics = Topics.of(f"bench{uuid.uuid4().hex[:10]}")
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         if keep_bytes is not None:
             configs = {"retention.bytes": str(keep_bytes), "segment.bytes": str(keep_bytes // 4)}
             options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
@@ -38,7 +38,7 @@ def fresh(bootstrap: str, partitions: int, *, keep_bytes: int | None = None) -> 
     try:
         yield topics
     finally:
-        with suppress(KafkaError, OSError), admin.connected(bootstrap) as client:
+        with suppress(KafkaError, OSError), admin.connect(bootstrap) as client:
             client.delete_topics(list(topics))
             client.delete_topics([topics.models])  # last, as most benchmarks have none, which is an error
 
@@ -94,7 +94,7 @@ class Counter:
     """Counts the records of topics repeatedly, with one request each time. Raises ConnectionError."""
 
     def __init__(self, bootstrap: str, names: Iterable[str]) -> None:
-        with admin.connected(bootstrap) as client:
+        with admin.connect(bootstrap) as client:
             counts = {name: admin.partitions_of(client, name) for name in names}
         self._tps = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
         self._consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)

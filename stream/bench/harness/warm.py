@@ -14,7 +14,7 @@ from stream.bench.harness.workload import Workload
 from stream.wire import Topics
 
 
-class Options(Protocol):
+class WarmOptions(Protocol):
     """The options that a benchmark must have for such a worker."""
 
     @property
@@ -37,8 +37,8 @@ class Options(Protocol):
 
 
 @contextmanager
-def warmed(
-    options: Options, servers: Servers, names: Topics, show: Callable[[str], None], **more: object
+def warm_worker(
+    options: WarmOptions, servers: Servers, names: Topics, show: Callable[[str], None], **more: object
 ) -> Iterator[tuple[launch.Process, float]]:
     """Yields one worker that has drained `warm_rounds` pings of each entity, and its rate, in pings/s of wall time.
     `more` are options of `pathcast worker`.

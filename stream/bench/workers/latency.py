@@ -18,7 +18,7 @@ from stream.bench.harness.line import Line, Load, Measured, percents
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, percentile, plus_minus
-from stream.bench.harness.warm import warmed
+from stream.bench.harness.warm import warm_worker
 
 Show = Callable[[str], None]
 PERCENTS: Final = (50.0, 99.0, 99.9)
@@ -33,7 +33,7 @@ COLUMNS: Final = (
 
 
 @dataclass(frozen=True)
-class Options:
+class LatencyOptions:
     """The options of the benchmark."""
 
     weights: str = "small"
@@ -61,17 +61,17 @@ def idle_row_of(loads: Sequence[Load]) -> tuple[Cell, ...]:
     return (0, *[UNKNOWN] * (len(COLUMNS) - 3), *percents(loads))
 
 
-def run(options: Options, servers: Servers, show: Show) -> Report:
+def run(options: LatencyOptions, servers: Servers, show: Show) -> Report:
     """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     with (
         topics.fresh(servers.bootstrap, options.partitions) as names,
-        warmed(options, servers, names, show) as (worker, drained),
+        warm_worker(options, servers, names, show) as (worker, drained),
     ):
         line = Line(options, servers, names, worker, options.entities * options.warm_rounds)
         rates = list(options.rates)
         most = None
         if options.of_max is not None:
-            most = kept_up_with(line.measured, drained, show)
+            most = highest_steady_rate(line.measure, drained, show)
             rates.append(options.of_max * most)
         idle: list[Load] = []
         measured: list[list[Measured]] = [[] for _ in rates]
@@ -80,11 +80,11 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
             idle.append(line.idle(min(options.seconds, IDLE_S)))
             for rate, runs in zip(rates, measured, strict=True):
                 show(f"run {number} of {options.runs}: {rate:,.0f} pings/s for {options.seconds:.0f} s")
-                runs.append(line.measured(rate, options.seconds))
+                runs.append(line.measure(rate, options.seconds))
     return _report(options, servers, drained, most, idle, measured)
 
 
-def kept_up_with(measured: Callable[[float, float], Measured], drained: float, show: Show) -> float:
+def highest_steady_rate(measured: Callable[[float, float], Measured], drained: float, show: Show) -> float:
     """Returns the highest of the rates drained, drained * LESS, ... at which pings do not wait longer and longer.
 
     Raises RuntimeError if there is none.
@@ -100,7 +100,7 @@ def kept_up_with(measured: Callable[[float, float], Measured], drained: float, s
 
 
 def _report(
-    options: Options,
+    options: LatencyOptions,
     servers: Servers,
     drained: float,
     most: float | None,

@@ -96,7 +96,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/batch.py", "", "engine"),
     ("stream/engine/engine.py", "", "engine"),
     ("stream/engine/stepping.py", "", "engine"),
-    ("stream/engine/asks.py", "", "engine"),
+    ("stream/engine/assignment.py", "", "engine"),
     ("stream/engine/bisection.py", "", "engine"),
     ("stream/engine/entities/quota.py", "", "engine"),
     ("stream/engine/entities/placement.py", "", "engine"),
@@ -108,7 +108,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/committer.py", "", "delivery"),
     ("stream/delivery/guarantees.py", "", "delivery"),
     ("stream/delivery/accounts.py", "", "delivery"),
-    ("stream/delivery/holds.py", "", "delivery"),
+    ("stream/delivery/waiting_pings.py", "", "delivery"),
     ("stream/versions", "", "delivery"),
     ("stream/tracing", "", "delivery"),
     ("stream/wire/versions.py", "", "delivery"),
@@ -227,7 +227,7 @@ class Profiler:
         """Ends a py-spy that still runs, without its samples."""
         self._stack.close()
 
-    def found(self) -> Profile:
+    def read_profile(self) -> Profile:
         """Returns the profile. Raises launch.Failed if the drain was too short, ValueError if there is no sample."""
         if not self._output.exists():
             raise Failed("the drain was over before py-spy had begun: ask for more pings")

@@ -28,8 +28,8 @@ from stream.bench.harness.programs.feeder import Feed
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
-from stream.bench.harness.warm import warmed
-from stream.bench.workers.latency import kept_up_with
+from stream.bench.harness.warm import warm_worker
+from stream.bench.workers.latency import highest_steady_rate
 from stream.up.embedded import HOST, free_port
 from stream.wire import Topics
 
@@ -43,7 +43,7 @@ KEEP_BYTES: Final = 128 * 1024 * 1024  # per partition of each topic: the disk m
 
 
 @dataclass(frozen=True)
-class Options:
+class SoakOptions:
     """The options of the benchmark."""
 
     weights: str = "small"
@@ -92,25 +92,25 @@ class Slice:
         return (self.from_s, *kept, *moving)
 
 
-def run(options: Options, servers: Servers, show: Show) -> Report:
+def run(options: SoakOptions, servers: Servers, show: Show) -> Report:
     """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     port = free_port()
     with (
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
-        warmed(options, servers, names, show, metrics=port) as (worker, drained),
+        warm_worker(options, servers, names, show, metrics=port) as (worker, drained),
     ):
         line = Line(options, servers, names, worker, options.entities * options.warm_rounds)
         most, rate = None, options.rate
         if rate is None:
-            most = kept_up_with(line.measured, drained, show)
+            most = highest_steady_rate(line.measure, drained, show)
             rate = options.of_max * most
         feed = line.feed(rate, options.seconds + SPARE_S, ahead=False)
-        looks = _soaked(options, feed, servers, names, worker, port, show)
+        looks = _soak(options, feed, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 
 
-def _soaked(
-    options: Options, feed: Feed, servers: Servers, names: Topics, worker: launch.Process, port: int, show: Show
+def _soak(
+    options: SoakOptions, feed: Feed, servers: Servers, names: Topics, worker: launch.Process, port: int, show: Show
 ) -> list[Look]:
     sent = topics.Counter(servers.bootstrap, [names.pings])
     answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
@@ -120,7 +120,7 @@ def _soaked(
         feeder.wait_for(FEEDING)
         began_s = time.monotonic()
         while (elapsed_s := time.monotonic() - began_s) < options.seconds:
-            usage, redis, seen = worker.usage(), stores.used(servers.redis_url), scraped(port)
+            usage, redis, seen = worker.usage(), stores.used(servers.redis_url), scrape(port)
             answers = answered.count()  # counted before what was sent, so that the lag cannot be below 0
             looks.append(
                 Look(
@@ -144,7 +144,7 @@ def _soaked(
     return looks
 
 
-def scraped(port: int) -> dict[str, float]:
+def scrape(port: int) -> dict[str, float]:
     """Returns the worker's metrics, summed over labels. Raises OSError if it does not answer."""
     with urlopen(f"http://{HOST}:{port}/metrics", timeout=SCRAPE_S) as answer:
         text = answer.read().decode()
@@ -155,7 +155,7 @@ def scraped(port: int) -> dict[str, float]:
     return found
 
 
-def sliced(looks: Sequence[Look], slices: int = SLICES, warm: float = WARM) -> list[Slice]:
+def cut_into_slices(looks: Sequence[Look], slices: int = SLICES, warm: float = WARM) -> list[Slice]:
     """Cuts the samples after the first `warm` part into equal slices. Raises ValueError if there are too few."""
     kept = [look for look in looks if look.at_s >= warm * looks[-1].at_s]
     if len(kept) < 2 * slices:
@@ -186,8 +186,8 @@ def growth(parts: Sequence[Slice], of: Callable[[Slice], float]) -> float:
     return max(map(of, parts)) / of(parts[0]) - 1
 
 
-def _report(options: Options, servers: Servers, most: float | None, rate: float, looks: Sequence[Look]) -> Report:
-    parts = sliced(looks)
+def _report(options: SoakOptions, servers: Servers, most: float | None, rate: float, looks: Sequence[Look]) -> Report:
+    parts = cut_into_slices(looks)
     kept = ("worker MiB", "Python blocks", "Redis MiB", "Redis keys")
     moving = ("pings/s", "worker, % of a core", "lag, median", "lag, most", "in flight, most")
     table = Table("one worker at a steady rate", ("from, s", *kept, *moving), [part.row() for part in parts])

@@ -30,7 +30,7 @@ NOT_PROFILED: Final = "no profile: "
 
 
 @dataclass(frozen=True)
-class Options:
+class WorkerBenchOptions:
     """The options of the benchmark."""
 
     weights: str = "small"
@@ -48,7 +48,7 @@ class Options:
         return self.entities * self.rounds
 
 
-def run(options: Options, servers: Servers, show: Show) -> Report:
+def run(options: WorkerBenchOptions, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops; WeightsError for bad weights."""
     show(f"making {options.pings:,} pings of {options.entities:,} entities")
     pings = list(Workload(options.entities, options.data).rounds(options.rounds))
@@ -56,12 +56,12 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         show("filling the topic")
         topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
         runs = range(1, options.runs + 1)
-        drains = [drained(options, servers, names, show, f"run {number} of {options.runs}") for number in runs]
-        seen, why = profiled(options, servers, names, show)
+        drains = [drain(options, servers, names, show, f"run {number} of {options.runs}") for number in runs]
+        seen, why = profile_drain(options, servers, names, show)
     return _report(options, servers, drains, seen, why)
 
 
-def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object) -> Rate:
+def drain(options: WorkerBenchOptions, servers: Servers, names: Topics, show: Show, what: str, **more: object) -> Rate:
     """Lets one fresh worker, with these options more, drain the topic, and returns its rate."""
     with _draining(options, servers, names, show, what, **more) as (worker, counter):
 
@@ -74,7 +74,7 @@ def drained(options: Options, servers: Servers, names: Topics, show: Show, what:
 
 @contextmanager
 def _draining(
-    options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object
+    options: WorkerBenchOptions, servers: Servers, names: Topics, show: Show, what: str, **more: object
 ) -> Iterator[tuple[launch.Process, topics.Counter]]:
     with stores.group(servers, f"{topics.prefix_of(names)}-{what.replace(' ', '-')}") as group:
         more = {"max_batch": options.max_batch, **more}
@@ -86,8 +86,8 @@ def _draining(
             yield worker, counter
 
 
-def profiled(
-    options: Options, servers: Servers, names: Topics, show: Show, **more: object
+def profile_drain(
+    options: WorkerBenchOptions, servers: Servers, names: Topics, show: Show, **more: object
 ) -> tuple[profile.Profile | None, str]:
     """Returns the profile of a further drain, or the reason why there is none."""
     if not options.profile:
@@ -104,13 +104,13 @@ def profiled(
                 profiler.at(done / options.pings)
 
             watch([worker], counter, options.pings, timeout_s=options.timeout_s, show=tell)
-            return profiler.found(), ""
+            return profiler.read_profile(), ""
     except (launch.Failed, ValueError) as error:
         return None, str(error)
 
 
 def _report(
-    options: Options, servers: Servers, drains: Sequence[Rate], seen: profile.Profile | None, why: str
+    options: WorkerBenchOptions, servers: Servers, drains: Sequence[Rate], seen: profile.Profile | None, why: str
 ) -> Report:
     per_cpu = middle([drain.per_cpu_s for drain in drains])
     tables = [_rates(drains)]

@@ -58,10 +58,10 @@ def list_(
       pathcast dlq list --json
     """
     with quiet():
-        with _known():
-            counted = asyncio.run(_counted(_box(common), code or [], limit))
+        with _check_codes():
+            counted = asyncio.run(_count(_box(common), code or [], limit))
         if json:
-            _echo_json(_listed(counted))
+            _echo_json(_list(counted))
         elif counted.counts:
             _show_counts(counted)
         else:
@@ -126,8 +126,8 @@ def replay(
       pathcast dlq replay --map ./mine.toml --code missing_field
     """
     if map_ is not None:
-        known, topics = message_options.known(map_), common.topics
-        with quiet(), _known():
+        known, topics = message_options.choose_mapping(map_), common.topics
+        with quiet(), _check_codes():
             found = message_options.read_again(
                 lambda: _box(common),
                 topics,
@@ -139,8 +139,8 @@ def replay(
             message_options.say(found, known.name, dry_run=dry_run, as_json=json)
         return
     with quiet():
-        with _known():
-            made = asyncio.run(_planned(_box(common), code or []))
+        with _check_codes():
+            made = asyncio.run(_plan(_box(common), code or []))
         if made.todo and not dry_run:
             if not yes:
                 _say(made, "to put back", err=True)
@@ -163,7 +163,7 @@ def replay(
 
 
 @contextmanager
-def _known() -> Iterator[None]:
+def _check_codes() -> Iterator[None]:
     """Turns an unknown code into an error of bad usage, with exit status 2."""
     from stream.commands.dlq.dead_letters import UnknownCode
 
@@ -183,7 +183,7 @@ async def _box(common: Common) -> Box:
     return await Box.open(common.bootstrap, common.topics.dead_letters, common.security)
 
 
-async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:
+async def _count(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:
     from stream.commands.dlq.dead_letters import check_codes
 
     box, now_ms = await opening, time.time() * 1000
@@ -202,7 +202,7 @@ async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Cou
             if len(newest) > limit:
                 heapq.heappop(newest)
     check_codes(codes, present, box.topic)
-    done = await box.done(marks)
+    done = await box.read_progress(marks)
     return Counted(counts, [letter for _, _, letter in sorted(newest, reverse=True)], done)
 
 
@@ -210,7 +210,7 @@ async def _record(opening: Awaitable[Box], place: tuple[int, int]) -> Record:
     return await (await opening).record(place)
 
 
-async def _planned(opening: Awaitable[Box], codes: list[str]) -> Plan:
+async def _plan(opening: Awaitable[Box], codes: list[str]) -> Plan:
     from stream.commands.dlq.requeue import plan
 
     return await plan(await opening, codes)
@@ -242,7 +242,7 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
         typer.echo(f"left out, larger than max.message.bytes of their topic: {', '.join(some)}{more}", err=err)
 
 
-def _listed(counted: Counted) -> dict[str, Any]:
+def _list(counted: Counted) -> dict[str, Any]:
     from stream.commands.dlq.dead_letters import is_done
 
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -271,7 +271,7 @@ def _show_counts(counted: Counted) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed, console = _listed(counted), Console()
+    listed, console = _list(counted), Console()
     table = Table("code", "from", "letters", *(name for name, _ in AGES), box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
@@ -291,21 +291,23 @@ def _show_counts(counted: Counted) -> None:
 
 def _show_record(record: Record) -> None:
     typer.echo(f"place    {record.partition}:{record.offset}, {utc(record.timestamp_ms)}")
-    typer.echo(f"key      {escaped(_shown(record.key))}")
+    typer.echo(f"key      {escaped(_format_bytes(record.key))}")
     for name, value in record.headers:
-        typer.echo(f"header   {escaped(name)}: {escaped(_shown(value))}")
+        typer.echo(f"header   {escaped(name)}: {escaped(_format_bytes(value))}")
     typer.echo(f"value    {'' if record.value is None else f'{len(record.value):,} bytes'}")
-    for line in _shown(record.value).split("\n"):  # indented, so that no line of the value looks like one of ours
+    for line in _format_bytes(record.value).split(
+        "\n"
+    ):  # indented, so that no line of the value looks like one of ours
         typer.echo(f"  {escaped(line)}")
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    headers = [{"name": name, **_named("value", value)} for name, value in record.headers]
+    headers = [{"name": name, **_as_text_field("value", value)} for name, value in record.headers]
     place = {"place": f"{record.partition}:{record.offset}", "timestamp_ms": record.timestamp_ms}
-    return {**place, **_named("key", record.key), **_named("value", record.value), "headers": headers}
+    return {**place, **_as_text_field("key", record.key), **_as_text_field("value", record.value), "headers": headers}
 
 
-def _named(name: str, raw: bytes | None) -> dict[str, str | None]:
+def _as_text_field(name: str, raw: bytes | None) -> dict[str, str | None]:
     """Returns a JSON field: text if the bytes are UTF-8, otherwise base64 under another name."""
     try:
         return {name: None if raw is None else raw.decode()}
@@ -313,7 +315,7 @@ def _named(name: str, raw: bytes | None) -> dict[str, str | None]:
         return {f"{name}_base64": base64.b64encode(raw or b"").decode()}
 
 
-def _shown(raw: bytes | None) -> str:
+def _format_bytes(raw: bytes | None) -> str:
     if raw is None:
         return "none"
     try:

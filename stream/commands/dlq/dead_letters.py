@@ -112,13 +112,13 @@ class Box:
     async def open(cls, bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA) -> Box:
         """Reads the bounds and returns the box. Raises ConnectionError if no broker answers, Refused if one denies
         access, ValueError if there is no such topic."""
-        with admin.connected(bootstrap, security) as client:
+        with admin.connect(bootstrap, security) as client:
             partitions = [(topic, number) for number in range(admin.partitions_of(client, topic))]
         shut = cls(bootstrap, topic, {}, security)
         try:
             found = await bounds(bootstrap.split(","), partitions, access=security.arguments())
         except KafkaError as error:
-            raise shut.failed(f"asking Kafka at {bootstrap}", error) from error
+            raise shut.failure(f"asking Kafka at {bootstrap}", error) from error
         return replace(shut, bounds={number: one for (_, number), one in found.items()})
 
     async def letters(self) -> AsyncGenerator[Letter]:
@@ -146,9 +146,9 @@ class Box:
         all_held = ", ".join(f"{n}:{b.begin} to {n}:{b.end - 1}" for n, b in self.bounds.items() if b.end > b.begin)
         raise ValueError(f"there is no dead letter at {number}:{offset}; {self.topic} holds {all_held or 'none'}")
 
-    async def done(self, marks: Collection[str]) -> dict[str, dict[int, int]]:
+    async def read_progress(self, marks: Collection[str]) -> dict[str, dict[int, int]]:
         """Returns, for each mark and partition, the offset below which its letters have been put back."""
-        return await asyncio.to_thread(_committed, self, sorted(self.bounds), sorted(marks))
+        return await asyncio.to_thread(_read_committed, self, sorted(self.bounds), sorted(marks))
 
     async def _records(self, partition: Partition, start: int, end: int) -> AsyncGenerator[Record]:
         try:
@@ -160,9 +160,9 @@ class Box:
                     for record in records:
                         yield record
         except KafkaError as error:
-            raise self.failed(f"reading {self.topic} at {self.bootstrap}", error) from error
+            raise self.failure(f"reading {self.topic} at {self.bootstrap}", error) from error
 
-    def failed(self, what: str, error: Exception) -> Exception:
+    def failure(self, what: str, error: Exception) -> Exception:
         return kafka_refusal(self.bootstrap, self.security, error) or ConnectionError(f"{what} failed: {error!r}")
 
 
@@ -187,7 +187,7 @@ def is_done(letter: Letter, done: Mapping[str, Mapping[int, int]]) -> bool:
     return offset < done.get(letter.mark, {}).get(number, 0)
 
 
-def _committed(box: Box, numbers: Sequence[int], marks: Sequence[str]) -> dict[str, dict[int, int]]:
+def _read_committed(box: Box, numbers: Sequence[int], marks: Sequence[str]) -> dict[str, dict[int, int]]:
     done: dict[str, dict[int, int]] = {}
     for mark in marks:
         # With read_committed, the broker answers when no transaction on these offsets is open any more.
@@ -214,4 +214,4 @@ def _plain(box: Box, group: str) -> Iterator[KafkaConsumer]:
         finally:
             consumer.close()
     except PlainKafkaError as error:
-        raise box.failed(f"asking Kafka at {box.bootstrap}", error) from error
+        raise box.failure(f"asking Kafka at {box.bootstrap}", error) from error

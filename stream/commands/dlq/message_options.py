@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stream.commands.dlq.reread import Reread
 
 
-def known(given: str) -> Preset:
+def choose_mapping(given: str) -> Preset:
     """Returns the preset or map. Raises BadParameter."""
     from stream.adapters.live.presets import find_preset as find
 

@@ -67,7 +67,7 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
     async with aclosing(box.letters()) as letters:
         slim = [letter.slim() async for letter in letters]
     check_codes(codes, {letter.code for letter in slim}, box.topic)
-    done = await box.done({letter.code for letter in slim})
+    done = await box.read_progress({letter.code for letter in slim})
     put_back = {letter.source for letter in slim if letter.is_record and is_done(letter, done)}
     limits = _limits(box, {letter.source.topic for letter in slim if letter.is_record})
     made = Plan()
@@ -140,7 +140,7 @@ async def transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
     except ProducerFenced as error:
         raise RuntimeError("another replay of this topic has started: it goes on from here") from error
     except KafkaError as error:
-        raise box.failed(f"putting letters of {box.topic} back", error) from error
+        raise box.failure(f"putting letters of {box.topic} back", error) from error
 
 
 async def _send(
@@ -150,7 +150,7 @@ async def _send(
     (aiokafka's transactions can have the offsets of one group only.)"""
     after = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
     async with producer.transaction():
-        pending = [await _sent(producer, letter) for letter in letters]
+        pending = [await _send_one(producer, letter) for letter in letters]
         for letter, outcome in zip(letters, await asyncio.gather(*pending, return_exceptions=True), strict=True):
             if isinstance(outcome, MessageSizeTooLargeError):
                 raise _unforeseen(letter) from outcome
@@ -160,7 +160,7 @@ async def _send(
         await producer.send_offsets_to_transaction(offsets, group_of(topic, code))
 
 
-async def _sent(producer: AIOKafkaProducer, letter: Letter) -> asyncio.Future[Any]:
+async def _send_one(producer: AIOKafkaProducer, letter: Letter) -> asyncio.Future[Any]:
     """Sends one record to the partition that it came from, where its key belongs."""
     topic, partition, _ = letter.source
     headers = list(letter.own_headers)
@@ -183,7 +183,7 @@ def _unforeseen(letter: Letter) -> ValueError:
 def _limits(box: Box, topics: Collection[str]) -> dict[str, int]:
     if not topics:
         return {}
-    with admin.connected(box.bootstrap, box.security) as client:
+    with admin.connect(box.bootstrap, box.security) as client:
         return admin.largest_batches(client, topics)
 
 
@@ -194,7 +194,7 @@ def _check_sources(box: Box, made: Plan) -> None:
         highest[letter.source.topic] = max(highest[letter.source.topic], letter.source.partition)
     if not highest:
         return
-    with admin.connected(box.bootstrap, box.security) as client:
+    with admin.connect(box.bootstrap, box.security) as client:
         for info in admin.describe(client, highest):
             if info.partitions is None or info.partitions <= highest[info.name]:
                 has = "does not exist" if info.partitions is None else f"has {info.partitions} partitions"

@@ -98,7 +98,7 @@ class _Work:
                 if letter.adapter == known.name:
                     marks.add(letter.mark)
         check_codes(codes, present, box.topic)
-        return cls(box, topics, known, codes, await box.done(marks))
+        return cls(box, topics, known, codes, await box.read_progress(marks))
 
     def take(self, letter: Letter) -> str | None:
         """Takes a letter. Returns its mark if it is one of those that were asked for."""

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from stream.commands.doctor.finding import Finding, Level, failed
+from stream.commands.doctor.finding import Finding, Level, has_problem
 from stream.config.options import SERVERS, Json, Servers, Weights, option, quiet, with_common
 from stream.config.settings import DeliveryGuarantee, Settings
 
@@ -59,10 +59,10 @@ def doctor(
     with quiet():
         findings = examine(Examination(settings, timeout_s, left_out))
         if json:
-            typer.echo(encoder.dumps({"ok": not failed(findings), "findings": as_json(findings)}))
+            typer.echo(encoder.dumps({"ok": not has_problem(findings), "findings": as_json(findings)}))
         else:
             show(findings, Console())
-    if failed(findings):
+    if has_problem(findings):
         raise typer.Exit(1)
 
 

@@ -56,7 +56,7 @@ class Examination:
     without: frozenset[str] = frozenset()
 
 
-class Part(Generic[T]):
+class GatheredFacts(Generic[T]):
     """Facts that a thread gathers. The thread does not keep the process alive."""
 
     def __init__(self, gather: Callable[[], T], within_s: float) -> None:
@@ -73,7 +73,7 @@ class Part(Generic[T]):
         except Exception as error:  # whatever a server or a file does: it becomes a finding
             self.error = error
 
-    def done(self) -> bool:
+    def wait(self) -> bool:
         """Waits until the facts are there, or their time is over."""
         self._thread.join(max(0.0, self._deadline_s - time.monotonic()))
         return not self._thread.is_alive()
@@ -89,30 +89,30 @@ def examine(examination: Examination) -> list[Finding]:
     return found
 
 
-def _parts(examination: Examination) -> dict[str, Part[Any]]:
+def _parts(examination: Examination) -> dict[str, GatheredFacts[Any]]:
     """Begins to gather all that is asked for."""
     from stream.commands.doctor import files_facts
 
     settings = examination.settings
-    said: Part[files_facts.Announced] | None = None
+    said: GatheredFacts[files_facts.Announced] | None = None
     if settings.asks_versions and "kafka" not in examination.without:
         where = (settings.bootstrap, settings.topics, settings.kafka)
-        said = Part(lambda: files_facts.announced(*where, examination.timeout_s), examination.timeout_s)
+        said = GatheredFacts(lambda: files_facts.read_announced(*where, examination.timeout_s), examination.timeout_s)
 
     def announced() -> files_facts.Announced | None:
-        return said.value if said is not None and said.done() else None
+        return said.value if said is not None and said.wait() else None
 
     long_s = WEIGHTS_S + 2 * examination.timeout_s
-    parts: dict[str, Part[Any]] = {
-        "kafka": Part(lambda: _kafka(examination), 2 * examination.timeout_s),
-        "redis": Part(lambda: _redis(examination), 2 * examination.timeout_s),
-        "weights": Part(lambda: files_facts.weights(settings.weights), long_s),
-        "machine": Part(read_machine, long_s),
+    parts: dict[str, GatheredFacts[Any]] = {
+        "kafka": GatheredFacts(lambda: _kafka(examination), 2 * examination.timeout_s),
+        "redis": GatheredFacts(lambda: _redis(examination), 2 * examination.timeout_s),
+        "weights": GatheredFacts(lambda: files_facts.weights(settings.weights), long_s),
+        "machine": GatheredFacts(read_machine, long_s),
     }
     if (folder := settings.atlases) is not None:
-        parts["atlases"] = Part(lambda: files_facts.atlases(folder, announced()), long_s)
+        parts["atlases"] = GatheredFacts(lambda: files_facts.atlases(folder, announced()), long_s)
     if (url := settings.registry) is not None:
-        parts["registry"] = Part(lambda: files_facts.versions(url, announced()), long_s)
+        parts["registry"] = GatheredFacts(lambda: files_facts.versions(url, announced()), long_s)
     return parts
 
 
@@ -150,11 +150,11 @@ _REFUSED: Final = {
 }
 
 
-def _findings(name: str, part: Part[Any], examination: Examination) -> list[Finding]:
+def _findings(name: str, part: GatheredFacts[Any], examination: Examination) -> list[Finding]:
     from stream.commands.doctor import files_checks, kafka_groups, kafka_topics, redis_checks
 
     settings = examination.settings
-    if not part.done():
+    if not part.wait():
         said = f"no answer within {part.within_s:g} s"
         return [problem(name, said, _ADVICE.get(name, "look again with a longer --timeout-s"))]
     if part.error is not None:

@@ -84,13 +84,13 @@ def weights(given: str) -> Weights:
         return Weights(given, error=str(error))
 
 
-def announced(bootstrap: str, topics: Topics, security: KafkaSecurity, timeout_s: float) -> Announced:
+def read_announced(bootstrap: str, topics: Topics, security: KafkaSecurity, timeout_s: float) -> Announced:
     """Reads the models topic. Raises KafkaError, or TimeoutError."""
 
     async def read() -> Announced:
         from stream.versions.announcement_reader import AnnouncementReader
 
-        async with asyncio.timeout(timeout_s), AnnouncementReader.opened(bootstrap, topics, security) as announcements:
+        async with asyncio.timeout(timeout_s), AnnouncementReader.open(bootstrap, topics, security) as announcements:
             await announcements.look()
             atlases = [*announcements.ledger.serving, *announcements.ledger.announced]
             return Announced([one.version for one in atlases], [one.version for one in announcements.weights.records])
@@ -130,7 +130,7 @@ def versions(url: str, said: Announced | None) -> Versions:
     try:
         if not is_remote and not Path(url.removeprefix("file://")).is_dir():
             return Versions(url, error="there is no such directory")
-        registry = Registry.opened(url)
+        registry = Registry.open(url)
         known = registry.manifests("weights")
         count = len(registry.manifests("atlas"))
     except (OSError, ValueError, RuntimeError) as error:

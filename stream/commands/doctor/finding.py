@@ -37,5 +37,5 @@ def unknown(check: str, found: str, advice: str = "") -> Finding:
     return Finding(check, Level.UNKNOWN, found, advice)
 
 
-def failed(findings: Iterable[Finding]) -> bool:
+def has_problem(findings: Iterable[Finding]) -> bool:
     return any(one.level is Level.PROBLEM for one in findings)

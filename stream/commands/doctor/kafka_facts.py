@@ -83,7 +83,7 @@ class Wanted:
 
 def facts(bootstrap: str, security: KafkaSecurity, wanted: Wanted, timeout_s: float) -> Kafka:
     """Raises Refused if a broker denies access, ConnectionError if none answers, both in one line."""
-    with admin.connected(bootstrap, security, timeout_s=timeout_s) as client:
+    with admin.connect(bootstrap, security, timeout_s=timeout_s) as client:
         described = {one["name"]: one for one in client.describe_topics(list(wanted.topics))}
         settings = _settings(client, wanted.topics)
         topics = {name: _topic(described.get(name), settings.get(name)) for name in wanted.topics}
@@ -140,7 +140,7 @@ def _places(bootstrap: str, security: KafkaSecurity, pings: str, topic: Topic, w
     return found
 
 
-def _allowed(ask: Callable[[], Any], otherwise: Any) -> Any:
+def _ask(ask: Callable[[], Any], otherwise: Any) -> Any:
     """Returns what a question gives; `otherwise` if we may not ask it, or the brokers are too old for it."""
     try:
         return ask()
@@ -177,15 +177,13 @@ def _operations(said: Mapping[str, Any]) -> frozenset[str] | None:
 def _settings(client: Any, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
     """Returns the settings of the topics whose settings we may read."""
     asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(SETTINGS)) for name in names]
-    found: dict[str, Any] = _allowed(lambda: client.describe_configs(asked, config_filter="all"), _NOTHING).get(
-        "topic", {}
-    )
+    found: dict[str, Any] = _ask(lambda: client.describe_configs(asked, config_filter="all"), _NOTHING).get("topic", {})
     return {name: {key: one["value"] for key, one in settings.items()} for name, settings in found.items() if settings}
 
 
 def _offsets_retention(client: Any, broker: int) -> int | None:
     asked = [ConfigResource(ConfigResourceType.BROKER, str(broker), {OFFSETS_RETENTION: None})]
-    found = _allowed(lambda: client.describe_configs(asked, config_filter="all"), _NOTHING).get("broker", {})
+    found = _ask(lambda: client.describe_configs(asked, config_filter="all"), _NOTHING).get("broker", {})
     settings: Mapping[str, Any] = next(iter(found.values()), _NOTHING)
     value = settings.get(OFFSETS_RETENTION, {}).get("value")
     return int(value) if value else None
@@ -195,7 +193,7 @@ def _bounds(client: Any, name: str, topic: Topic, *, newest: bool) -> Topic:
     places = [TopicPartition(name, number) for number in range(topic.partitions) if number not in topic.leaderless]
 
     def offsets(spec: OffsetSpec) -> dict[int, Any]:
-        found = _allowed(lambda: client.list_partition_offsets(dict.fromkeys(places, spec)), _NOTHING)
+        found = _ask(lambda: client.list_partition_offsets(dict.fromkeys(places, spec)), _NOTHING)
         return {place.partition: one for place, one in found.items()}
 
     begins, ends = offsets(OffsetSpec.EARLIEST), offsets(OffsetSpec.LATEST)
@@ -213,19 +211,19 @@ def _bounds(client: Any, name: str, topic: Topic, *, newest: bool) -> Topic:
 def _group(client: Any, brokers: Sequence[int], name: str, reads: str, topic: Topic | None) -> Group:
     for broker in brokers:
         asked = partial(client.describe_groups, [name], group_coordinator_id=broker)
-        said = _allowed(asked, _NOTHING).get(name)
+        said = _ask(asked, _NOTHING).get(name)
         error = "Authorization" if said is None else str(said["error"] or "")
         if "Authorization" in error:
             return Group("hidden")
         if said is not None and "Coordinator" not in error:
-            return _coordinated(client, said, name, reads, topic)
+            return _parse_group(client, said, name, reads, topic)
     return Group()  # these brokers never had a group
 
 
-def _coordinated(client: Any, said: Mapping[str, Any], name: str, reads: str, topic: Topic | None) -> Group:
+def _parse_group(client: Any, said: Mapping[str, Any], name: str, reads: str, topic: Topic | None) -> Group:
     """Returns a group of which its coordinator has said this."""
     places = [TopicPartition(reads, number) for number in range(topic.partitions if topic else 0)]
-    committed = _allowed(lambda: client.list_group_offsets({name: places}), None) if places else {}
+    committed = _ask(lambda: client.list_group_offsets({name: places}), None) if places else {}
     offsets = None if committed is None else committed.get(name, {})
     return Group(
         str(said["group_state"] or "dead").upper(),
@@ -239,7 +237,7 @@ def _transaction(client: Any, brokers: Sequence[int], name: str) -> State:
     """Returns whether we may describe a transactional id; "absent" where no broker says."""
     for broker in brokers:
         asked = partial(client._manager.send, DescribeTransactionsRequest(transactional_ids=[name]), node_id=broker)
-        response = _allowed(partial(client._manager.run, asked), None)
+        response = _ask(partial(client._manager.run, asked), None)
         for one in response.transaction_states if response is not None else ():
             error = for_code(one.error_code).__name__ if one.error_code else ""
             if "Authorization" in error:

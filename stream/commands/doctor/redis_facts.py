@@ -33,15 +33,15 @@ def facts(url: str, security: RedisSecurity, timeout_s: float) -> Store:
             client.ping()
             return Store(
                 _round_trip_ms(client),
-                _allowed(lambda: _ahead_ms(client)),
-                _allowed(lambda: _info(client)),
-                _allowed(lambda: _snapshots(client)),
+                _ask(lambda: _ahead_ms(client)),
+                _ask(lambda: _info(client)),
+                _ask(lambda: _snapshots(client)),
             )
     except (RedisError, OSError) as error:
         raise redis_refusal(url, error) or ConnectionError(f"no Redis answers at {shown(url)} ({error})") from error
 
 
-def _allowed(ask: Callable[[], T]) -> T | None:
+def _ask(ask: Callable[[], T]) -> T | None:
     """Returns None for a command that our user may not give, or that this server has not."""
     from redis.exceptions import ResponseError
 

@@ -16,7 +16,7 @@ from stream.atlas.replaying import One
 from stream.commands.files.survey import Progress
 from stream.commands.replay import records_of
 from stream.config.settings import Settings
-from stream.engine.asks import NOTHING, Choice
+from stream.engine.assignment import NOTHING, VersionChoice
 from stream.engine.engine import Engine
 from stream.store.base import MemoryStore
 from stream.tracks.track import Policy
@@ -62,7 +62,7 @@ def answers(
     and OSError for what cannot be loaded.
     """
     predictor = Predictor.load(settings.weights)
-    choice = NOTHING if atlas is None else Choice(One(Atlas.load(atlas)))
+    choice = NOTHING if atlas is None else VersionChoice(One(Atlas.load(atlas)))
     policy = Policy(predictor.history, gap_step_ms=step_ms, gap_unit_ms=unit_ms)
     policy = policy._replace(max_gap_points=MOST_POINTS) if step_ms else policy
     engine = Engine(predictor, MemoryStore(), settings, clock_ms=lambda: 0.0, policy=policy)

@@ -40,7 +40,7 @@ async def forget(request: Request) -> list[Finding]:
         return [await _attempt(ARCHIVE, forget_archived(request.archive, request.entity_id, request.dry_run))]
     settings, rows = request.settings, list[Finding]()
     try:
-        with admin.connected(settings.bootstrap, settings.kafka) as client:
+        with admin.connect(settings.bootstrap, settings.kafka) as client:
             partitions = admin.partitions_of(client, settings.topics.pings)
             (newest,) = admin.describe(client, [settings.topics.latest])
             hidden = newest.partitions is None and admin.is_hidden(client, newest.name)

@@ -115,7 +115,7 @@ class Newest:
         """Waits until the group has read all that there is now. Returns what it has not read after `wait_s`; empty if
         it has read all."""
         topics = self.settings.topics
-        with admin.connected(self.settings.bootstrap, self.settings.kafka) as client:
+        with admin.connect(self.settings.bootstrap, self.settings.kafka) as client:
             counts = {name: _partitions(client, name) for name in (topics.forecasts, topics.gapfills)}
             ends = _bounds(client, counts)
             places = [TopicPartition(*place) for place, (begin, end) in ends.items() if begin < end]

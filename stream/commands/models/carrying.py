@@ -30,7 +30,7 @@ def export(
       pathcast models export 3fa1 --registry s3://bucket/pathcast --out version.tar
       pathcast models import version.tar --registry /srv/pathcast
     """
-    opened = Registry.opened(registry, cache)
+    opened = Registry.open(registry, cache)
     manifest = find(opened, version, kind)
     with working(f"carrying {manifest.kind} {manifest.version}, {manifest.bytes / 1e6:,.1f} MB"):
         fetched = opened.fetch(manifest.kind, manifest.version)
@@ -40,7 +40,7 @@ def export(
 
             pack(manifest, folder, out)
         else:
-            Registry.opened(str(out)).adopt(manifest, folder)
+            Registry.open(str(out)).adopt(manifest, folder)
     typer.echo(f"{manifest.kind} {manifest.version}, {manifest.bytes / 1e6:,.1f} MB in {out}")
 
 
@@ -54,15 +54,15 @@ def import_versions(
     Every file is checked against its manifest, and weights and atlases for being what they say. What exists already
     stays as it is. `pathcast models publish` is for weights that no registry has.
     """
-    opened = Registry.opened(registry)
+    opened = Registry.open(registry)
     if source.is_dir():
-        found = _all(Registry.opened(str(source)), opened)
+        found = _all(Registry.open(str(source)), opened)
     else:
         from stream.registry.archive import unpack
 
         with tempfile.TemporaryDirectory(prefix="pathcast-import-") as folder:
             unpack(source, Path(folder))
-            found = _all(Registry.opened(folder), opened)
+            found = _all(Registry.open(folder), opened)
     if not found:
         raise ValueError(f"{source} has no version: expected what `pathcast models export` writes")
     if as_json:

@@ -37,7 +37,7 @@ def publish(
     from model.api import weights_folder
     from stream.registry.golden import make_golden
 
-    opened = Registry.opened(registry)
+    opened = Registry.open(registry)
     with quiet():
         base = None if parent is None else opened.manifest("weights", parent).version
         made = opened.publish_weights(weights_folder(weights), About(parent=base, note=note), make_golden(weights))
@@ -59,9 +59,9 @@ def promote(
     Workers with the same --registry take them up; those without go on with their own.
     """
     ramp_s = seconds(ramp, "--ramp")
-    _decided(
+    _decide(
         lambda decider: decider.promote(version, Why(reason, BY_HAND), ramp_s=ramp_s),
-        Registry.opened(registry, cache),
+        Registry.open(registry, cache),
         *(common, lead_s),
     )
 
@@ -77,9 +77,9 @@ def canary(
     common: Common = COMMON,
 ) -> None:
     """Let weights answer a few percent of the entities, until they are promoted or stopped."""
-    _decided(
+    _decide(
         lambda decider: decider.canary(version, percent, Why(reason, BY_HAND)),
-        Registry.opened(registry, cache),
+        Registry.open(registry, cache),
         *(common, lead_s),
     )
 
@@ -94,9 +94,9 @@ def stop(
     common: Common = COMMON,
 ) -> None:
     """End the canary of these weights."""
-    _decided(
+    _decide(
         lambda decider: decider.stop(version, Why(reason, BY_HAND)),
-        Registry.opened(registry, cache),
+        Registry.open(registry, cache),
         *(common, lead_s),
     )
 
@@ -114,14 +114,14 @@ def rollback(
 
     Before the first promotion workers answered with their own weights: publish those, and name their version with --to.
     """
-    _decided(
+    _decide(
         lambda decider: decider.rollback(Why(reason, BY_HAND), to=to),
-        Registry.opened(registry, cache),
+        Registry.open(registry, cache),
         *(common, lead_s),
     )
 
 
-def _decided(
+def _decide(
     decide: Callable[[Decider], Awaitable[Decision]],
     registry: Registry,
     common: Common,
@@ -130,7 +130,7 @@ def _decided(
     from stream.versions.announcing import Announcer
 
     async def work() -> Decision:
-        async with Announcer.opened(common.bootstrap, common.topics, common.security, lead_s=lead_s) as announcer:
+        async with Announcer.open(common.bootstrap, common.topics, common.security, lead_s=lead_s) as announcer:
             return await decide(Decider(registry, announcer))
 
     with quiet():

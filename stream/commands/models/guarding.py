@@ -20,7 +20,7 @@ import msgspec
 import typer
 from aiokafka.errors import KafkaError
 
-from stream.commands.models.verdicts import Rules, Verdict, verdict
+from stream.commands.models.verdicts import Verdict, VerdictBounds, verdict
 from stream.config.options import RegistryCache, RegistryUrl, option
 from stream.config.security import KafkaSecurity
 from stream.config.times import seconds
@@ -77,7 +77,7 @@ class Scores:
         """Reads what came since it was last called, or since then, and calls `alive` now and then. Returns how many
         scores. Raises KafkaError."""
         servers, access = bootstrap.split(","), security.arguments()
-        with admin.connected(bootstrap, security) as client:
+        with admin.connect(bootstrap, security) as client:
             numbers = range(admin.partitions_of(client, topic))
         found = 0
         for (_, number), (begin, end) in (await bounds(servers, [(topic, n) for n in numbers], access=access)).items():
@@ -107,13 +107,13 @@ def pending(decider: Decider, registry: Registry) -> Iterator[tuple[str, str, st
             yield "rollback", serving.version, before
 
 
-async def judged(decider: Decider, registry: Registry, scores: Scores, rules: Rules) -> list[Decision]:
+async def judge(decider: Decider, registry: Registry, scores: Scores, rules: VerdictBounds) -> list[Decision]:
     """Judges all that is pending, and returns what was decided."""
     made = []
     for what, version, before in list(pending(decider, registry)):
         found = verdict(scores.of(version), scores.of(before), rules)
         why = Why(found.reason, BY, {"live": found.numbers})
-        if (decision := await _decided(decider, what, version, before, found, why)) is not None:
+        if (decision := await _decide(decider, what, version, before, found, why)) is not None:
             log.warning("%s %s: %s", decision.what, decision.version, decision.reason)
             made.append(decision)
         else:
@@ -121,7 +121,7 @@ async def judged(decider: Decider, registry: Registry, scores: Scores, rules: Ru
     return made
 
 
-async def _decided(decider: Decider, what: str, version: str, before: str, found: Verdict, why: Why) -> Decision | None:
+async def _decide(decider: Decider, what: str, version: str, before: str, found: Verdict, why: Why) -> Decision | None:
     if found.finding == "too few":
         return None
     if what == "rollback":
@@ -141,22 +141,22 @@ def offer(
     guard_since: Annotated[str, typer.Option("--guard-since", metavar="TIME", help="how far back scores count")] = "7d",
     guard_last: Annotated[
         int, typer.Option("--guard-last", min=100, help="forecasts of each version, the newest")
-    ] = Rules.last,
+    ] = VerdictBounds.last,
     fewest: Annotated[
         int, typer.Option("--fewest", min=10, help="forecasts, before anything is decided")
-    ] = Rules.fewest,
+    ] = VerdictBounds.fewest,
     margin: Annotated[
         float, typer.Option("--margin", min=0.0, help="of the log of errors: 0.05 is some 5 % farther off")
-    ] = Rules.margin,
+    ] = VerdictBounds.margin,
     lead_s: Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it announces", min=0.1)] = 60.0,
 ) -> Service:
     """Rolls weights back by themselves if live scores show that they are worse, and promotes or stops canaries."""
     every_s, since_s = seconds(guard_every, "--guard-every"), seconds(guard_since, "--guard-since")
-    rules = Rules(last=guard_last, fewest=fewest, margin=margin)
+    rules = VerdictBounds(last=guard_last, fewest=fewest, margin=margin)
 
     @asynccontextmanager
     async def begun() -> AsyncIterator[Running]:
-        guard = Guard(Registry.opened(registry, cache), rules, common, every_s, since_s, lead_s)
+        guard = Guard(Registry.open(registry, cache), rules, common, every_s, since_s, lead_s)
         yield Running(guard, RoundPages(guard.rounds))
 
     return Service("guard", begun)
@@ -167,7 +167,13 @@ class Guard:
     compares and while it asks for the topic's partitions."""
 
     def __init__(
-        self, registry: Registry, rules: Rules, common: ServiceOptions, every_s: float, since_s: float, lead_s: float
+        self,
+        registry: Registry,
+        rules: VerdictBounds,
+        common: ServiceOptions,
+        every_s: float,
+        since_s: float,
+        lead_s: float,
     ) -> None:
         self.rounds = Rounds("guard", None if common.once else every_s, DECISIONS, hang_s=HANG_S)
         self.rounds.hindered("no look at the scores has ended yet")
@@ -207,5 +213,5 @@ class Guard:
         since_ms = round((time.time() - self._since_s) * 1000)
         await self._scores.read(bootstrap, self._topics.scores, kafka, since_ms, self.rounds.alive)
         # Opened for each look, so that whoever else announces something is held up by nobody.
-        async with Announcer.opened(bootstrap, self._topics, kafka, lead_s=self._lead_s) as announcer:
-            return await judged(Decider(self._registry, announcer), self._registry, self._scores, self._rules)
+        async with Announcer.open(bootstrap, self._topics, kafka, lead_s=self._lead_s) as announcer:
+            return await judge(Decider(self._registry, announcer), self._registry, self._scores, self._rules)

@@ -70,7 +70,7 @@ def list_versions(
     if decisions:
         _list_decisions(registry, kind, as_json=as_json)
         return
-    opened, now_ms = Registry.opened(registry), round(time.time() * 1000)
+    opened, now_ms = Registry.open(registry), round(time.time() * 1000)
     with quiet():
         found = [one for each in kinds(kind) for one in opened.manifests(each)]
         now = standings(opened.decisions())
@@ -85,7 +85,7 @@ def list_versions(
 
 def show(version: VersionArgument, registry: RegistryUrl, kind: KindOption = None, as_json: Json = False) -> None:
     """Show all that is stated of a version, and what was decided of it."""
-    opened = Registry.opened(registry)
+    opened = Registry.open(registry)
     with quiet():
         manifest = find(opened, version, kind)
         decisions = [one for one in opened.decisions() if (one.kind, one.version) == (manifest.kind, manifest.version)]
@@ -95,7 +95,7 @@ def show(version: VersionArgument, registry: RegistryUrl, kind: KindOption = Non
         _print(tables.fields(manifest))
         if decisions:
             typer.echo()
-            _print([tables.decided(one) for one in decisions])
+            _print([tables.decision_cells(one) for one in decisions])
 
 
 def diff(
@@ -111,7 +111,7 @@ def diff(
 
     `pathcast models atlas` compares what atlases have counted.
     """
-    opened = Registry.opened(registry, cache)
+    opened = Registry.open(registry, cache)
     with quiet():
         one, other = find(opened, before, kind), find(opened, after, kind)
         if one.kind != other.kind:
@@ -131,7 +131,7 @@ def diff(
 
 
 def _list_decisions(registry: str, kind: str | None, *, as_json: bool) -> None:
-    opened, wanted = Registry.opened(registry), kinds(kind)
+    opened, wanted = Registry.open(registry), kinds(kind)
     with quiet():
         found = [one for one in opened.decisions() if one.kind in wanted]
         if as_json:
@@ -139,7 +139,7 @@ def _list_decisions(registry: str, kind: str | None, *, as_json: bool) -> None:
         elif not found:
             _say_none("decisions", "decided", registry, opened, kind)
         else:
-            _print([tables.decided(one) for one in found])
+            _print([tables.decision_cells(one) for one in found])
 
 
 def kinds(kind: str | None) -> tuple[Kind, ...]:
@@ -189,7 +189,7 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
 
 
 def _print(cells: Any) -> None:
-    for line in tables.aligned(cells):
+    for line in tables.align(cells):
         typer.echo(line)
 
 

@@ -25,14 +25,14 @@ def rows(manifests: Sequence[Manifest], now: Mapping[tuple[Kind, str], str], now
             one.parent or "",
             age(now_ms - one.created_ts),
             data(one.data),
-            _shortened(", ".join(f"{name} {value}" for name, value in flat(one.metrics))),
+            _shorten(", ".join(f"{name} {value}" for name, value in flat(one.metrics))),
             now.get((one.kind, one.version), ""),
         )
         for one in manifests
     ]
 
 
-def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+def align(cells: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yields a line for each row, with columns of one width. Nothing in a cell can move a terminal's cursor."""
     safe = [[escaped(cell) for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
@@ -53,7 +53,7 @@ def data(found: Data) -> str:
     parts = [f"{count:,} {what}" for count, what in ((found.pings, "pings"), (found.entities, "entities")) if count]
     if found.from_ts is not None and found.to_ts is not None:
         parts.append(f"{utc(found.from_ts)[:10]} to {utc(found.to_ts)[:10]}")
-    return _shortened(", ".join(parts or found.sources))
+    return _shorten(", ".join(parts or found.sources))
 
 
 def flat(value: Any, start: str = "") -> Iterator[tuple[str, str]]:
@@ -99,17 +99,17 @@ def side_by_side(before: Manifest, after: Manifest) -> list[tuple[str, str, str]
     one, other = dict(fields(before)), dict(fields(after))
     names = [*one, *(name for name in other if name not in one)]
     return [
-        (name, _shortened(one.get(name, "")), _shortened(other.get(name, "")) + _change(one.get(name), other.get(name)))
+        (name, _shorten(one.get(name, "")), _shorten(other.get(name, "")) + _change(one.get(name), other.get(name)))
         for name in names
         if one.get(name) != other.get(name)
     ]
 
 
-def decided(one: Decision) -> tuple[str, ...]:
+def decision_cells(one: Decision) -> tuple[str, ...]:
     """Returns the cells of one decision."""
     numbers = ", ".join(f"{name} {value}" for name, value in flat(one.numbers))
     instead = f"instead of {one.instead_of}" if one.instead_of else ""
-    return (utc(one.ts), one.what, one.kind, one.version, instead, one.by, _shortened(numbers), one.reason)
+    return (utc(one.ts), one.what, one.kind, one.version, instead, one.by, _shorten(numbers), one.reason)
 
 
 def _change(before: str | None, after: str | None) -> str:
@@ -120,5 +120,5 @@ def _change(before: str | None, after: str | None) -> str:
     return f" ({second / first - 1:+.1%})" if first else ""
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 3]}..."

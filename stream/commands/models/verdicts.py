@@ -13,7 +13,7 @@ PERCENT: Final = 100
 
 
 @dataclass(frozen=True)
-class Rules:
+class VerdictBounds:
     """The bounds of a verdict."""
 
     last: int = 3_000  # forecasts of each version that are looked at, the newest
@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     numbers: dict[str, Any]
 
 
-def verdict(newer: Sequence[Score], older: Sequence[Score], rules: Rules) -> Verdict:
+def verdict(newer: Sequence[Score], older: Sequence[Score], rules: VerdictBounds) -> Verdict:
     """Returns "worse" if at some horizon the newer version is farther off by more than the margin, and for certain: the
     whole interval is beyond it, because this is asked every minute; "no worse" if there are scores enough and it is
     not.

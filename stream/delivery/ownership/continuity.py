@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece
-from stream.kafka.log import cut_at
+from stream.kafka.log import find_cut
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Continuity:
         except (KafkaError, TimeoutError) as error:
             log.warning("%s/%d: cannot ask whether its log is the one that we know: %r", *partition, error)
             return False
-        if cut_at(step.expected, step.owned.history, found) is not None:
+        if find_cut(step.expected, step.owned.history, found) is not None:
             return False
         if found.begin > step.expected:
             self._lose(step.owned, step.expected, min(found.begin, step.first))

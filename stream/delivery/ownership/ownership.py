@@ -76,7 +76,7 @@ class Ownership:
         """The partitions whose records we take: none from `drain` until `assigned`."""
         return {} if self.draining else self.owned
 
-    def assigned(self, partitions: Iterable[Partition]) -> None:
+    def assign(self, partitions: Iterable[Partition]) -> None:
         """Replaces our assignment with `partitions`. Each opens when its takeover is complete."""
         self.draining = False
         self._announced = False
@@ -103,7 +103,7 @@ class Ownership:
                 task.cancel()
         await asyncio.gather(*takeovers, return_exceptions=True)
 
-    async def revoked(self, partitions: Iterable[Partition]) -> None:
+    async def revoke(self, partitions: Iterable[Partition]) -> None:
         """Makes a checkpoint of these partitions and gives them up. The next owner replays what cannot be saved now."""
         async with self._busy:
             await self._committer.all_done()
@@ -190,7 +190,7 @@ class Ownership:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise
                 if isinstance(error, AWAY):
-                    self._outages.failed(owned, "takeover", error)
+                    self._outages.note_failure(owned, "takeover", error)
                 pause = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", place(owned.partition), error)
             except Refused:

@@ -82,7 +82,7 @@ class Takeover:
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
         failpoints.reach("after_claim")
         owned.epoch = claim.epoch
-        evicted = await self._store.evicted(partition)
+        evicted = await self._store.list_evicted(partition)
         found = await self._input.describe_log(partition, committed.history.leader_epoch if committed else -1)
         todo = plan(claim.next_offset, committed, found, evicted=len(evicted))
         history = history_after(todo, committed, found)
@@ -136,7 +136,7 @@ class Takeover:
         while the store is slow or unreachable.
         """
         stored: dict[str, bytes | None] = {}
-        for partition, entity_ids in self._engine.unloaded(records):
+        for partition, entity_ids in self._engine.list_unloaded(records):
             stored.update(zip(entity_ids, await read_records(self._store, partition, entity_ids), strict=True))
 
         async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, cut_at
+from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, find_cut
 
 # How far before the committed offset to start when no stored state can be used, or when the store has lost some: enough
 # for the windows of 300 entities per partition, in some 5 s. Entities that report less often start anew, which the
@@ -47,7 +47,7 @@ def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *,
     """
     if committed is None:
         return _first(checkpoint, log)
-    cut, offset = cut_at(committed.offset, committed.history, log), committed.offset
+    cut, offset = find_cut(committed.offset, committed.history, log), committed.offset
     if cut is not None:
         # All states are deleted: a checkpoint is written in parts, and a part may include records above its own offset.
         why = f"the log was shortened to {cut}, and all below {offset} was answered: records from {cut} on are new"

@@ -159,7 +159,7 @@ class Predictors:
                 return found
             parts.append((at, *found))
         order = _order([at for at, _, _ in parts])
-        return _joined([said for _, said, _ in parts], order), Moment.joined([one for *_, one in parts]).at(order)
+        return _join([said for _, said, _ in parts], order), Moment.joined([one for *_, one in parts]).at(order)
 
     def forecast(self, slots: Slots, horizons_s: Sequence[float], guide: Guide | None = None) -> Forecasts:
         parts = []
@@ -168,7 +168,7 @@ class Predictors:
             if isinstance(rows, slice):
                 return said
             parts.append((rows, said))
-        return _joined([said for _, said in parts], _order([rows for rows, _ in parts]))
+        return _join([said for _, said in parts], _order([rows for rows, _ in parts]))
 
     def moment(self, slots: Slots) -> Moment:
         return self._each(slots, lambda network, some: network.moment(some), Moment.joined, Moment.at)
@@ -267,5 +267,5 @@ def _order(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.argsort(np.concatenate(parts), kind="stable")
 
 
-def _joined(parts: Sequence[Forecasts], order: NDArray[np.int64]) -> Forecasts:
+def _join(parts: Sequence[Forecasts], order: NDArray[np.int64]) -> Forecasts:
     return Forecasts._make(np.concatenate(columns)[order] for columns in zip(*parts, strict=True))

@@ -74,7 +74,7 @@ class Quarantine(NamedTuple):
         return fault(ENTITY_QUARANTINED, f"since offset {self.offset}: {self.raised}")
 
 
-def begun(offset: int, timestamp_ms: int, versions: Versions, error: Exception) -> Quarantine:
+def begin_quarantine(offset: int, timestamp_ms: int, versions: Versions, error: Exception) -> Quarantine:
     """Returns the quarantine of an entity whose step raised `error` at the record at `offset`."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_TEXT_CHARS]
     raised = text.encode(errors="backslashreplace").decode()  # a message may contain surrogates, a header may not

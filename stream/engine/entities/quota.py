@@ -28,7 +28,7 @@ class Quota:
         message = f"a new entity, and its partition has {most} already: see --max-stored-entities"
         self.refusal = fault(ENTITY_QUOTA_EXCEEDED, message)
 
-    def admitted(self, shard: Shard, stored: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
+    def admit(self, shard: Shard, stored: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
         """Returns those of these entities that may be in memory. `stored` has their records, None where there is none.
 
         It notes in the shard which entities are new, and which are refused.

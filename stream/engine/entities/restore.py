@@ -47,8 +47,8 @@ class Restorer:
         A record that includes an input record at or above its entity's `ceiling` (the first offset to be answered now)
         belongs to another history: the topic was made again, or the group was moved back. Its entity starts anew.
         """
-        stored = self._quota.admitted(shard, stored)
-        entities = self._table.seated(shard, list(stored))
+        stored = self._quota.admit(shard, stored)
+        entities = self._table.seat(shard, list(stored))
         found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
         ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]
         places = self._tracks.ring.shape[1]
@@ -64,10 +64,10 @@ class Restorer:
             StoredState(found[row][0], raws[row][state_at:], behind[row]) for row in np.flatnonzero(taken).tolist()
         ]
         for row in np.flatnonzero(~taken).tolist():
-            states += self._taken_singly(shard, found[row][0], raws[row], int(limits[row]))
+            states += self._load_singly(shard, found[row][0], raws[row], int(limits[row]))
         self._load(shard, states)
 
-    def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[StoredState]:
+    def _load_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[StoredState]:
         """Loads a record that is unusual but may be usable: a quarantine, or another model's record with another
         ring width."""
         try:
@@ -99,7 +99,7 @@ class Restorer:
         try:
             self._predictors.loads(slots, [kept.state for kept in states])
         except StateError:  # it loads all or nothing, so find out which are refused
-            refused = self._refused(shard, states)
+            refused = self._load_one_by_one(shard, states)
         else:
             refused = []
         spoilt = set(refused)
@@ -126,7 +126,7 @@ class Restorer:
             self._say_rebuilt(shard, entity, "it does not stand in its window")
         return odd
 
-    def _refused(self, shard: Shard, states: Sequence[StoredState]) -> list[Entity]:
+    def _load_one_by_one(self, shard: Shard, states: Sequence[StoredState]) -> list[Entity]:
         """Loads the states one by one; returns the entities whose state the model refuses."""
         reason, refused = "", []
         for kept in states:

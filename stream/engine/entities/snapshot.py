@@ -40,7 +40,7 @@ class Snapshot:
         self._store = store
         self._run = run
         self._shard = shard
-        self._left = table.unsaved(shard)
+        self._left = table.list_unsaved(shard)
         self._removed = {entity_id: shard.forgotten[entity_id] for entity_id in sorted(shard.unremoved)}
         self._dumped: Dumped | None = None
         self._missing: list[str] = []
@@ -70,17 +70,17 @@ class Snapshot:
         if self._removed:
             await self._store.remove(partition, self.epoch, list(self._removed))
         self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
-        self._evicted = len(await self._store.evicted(partition, self._missing)) if self._missing else 0
+        self._evicted = len(await self._store.list_evicted(partition, self._missing)) if self._missing else 0
         self._stored = await self._store.count(partition)
 
     def settle(self) -> None:
         """Notes that the leg is written."""
         assert self._dumped is not None, "dump first"
-        self._table.removed(self._shard, self._removed)
+        self._table.note_removed(self._shard, self._removed)
         self._removed = {}
         moved = not self._left and not self._missing
         # The missing ones have expired in the store, or it has lost them.
-        self._left += self._table.saved(self._dumped, self._missing)
+        self._left += self._table.note_saved(self._dumped, self._missing)
         self._dumped = None
         self._shard.counts.evicted += self._evicted
         self._shard.stored = self._stored
@@ -91,5 +91,5 @@ class Snapshot:
     def give_up(self) -> None:
         """Ends the checkpoint: it is unknown whether the leg is written, and the next checkpoint writes it again."""
         if self._dumped is not None:
-            self._table.unsaved_again(self._dumped)
+            self._table.note_unsaved(self._dumped)
             self._dumped = None

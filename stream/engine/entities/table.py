@@ -85,7 +85,7 @@ class EntityTable:
             found = self._shards[partition] = Shard(partition, next(self._numbers), counts)
         return found
 
-    def known(self, partition: Partition) -> Shard | None:
+    def get_shard(self, partition: Partition) -> Shard | None:
         """Returns the shard of this partition, or None if there is none."""
         return self._shards.get(partition)
 
@@ -97,7 +97,7 @@ class EntityTable:
         """Returns how many entities are in slots and how many are in quarantine, by partition."""
         return {key: (len(shard.entities), len(shard.quarantine)) for key, shard in self._shards.items()}
 
-    def stored(self) -> dict[Partition, int]:
+    def count_stored(self) -> dict[Partition, int]:
         """Returns how many entities the store has or will get, by partition."""
         return {key: shard.stored + len(shard.new) for key, shard in self._shards.items()}
 
@@ -117,12 +117,12 @@ class EntityTable:
         numbers, counts = np.unique(self._owner[slots], return_counts=True)
         return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
-    def unsaved(self, shard: Shard) -> list[Entity]:
+    def list_unsaved(self, shard: Shard) -> list[Entity]:
         """Returns the entities that a checkpoint has to write."""
         dirty = self._dirty[np.fromiter(shard.entities.values(), np.int64, len(shard.entities))]
         return [Entity(*pair) for pair in compress(shard.entities.items(), dirty.tolist())]
 
-    def saved(self, dumped: Dumped, missing: Sequence[str] = ()) -> list[Entity]:
+    def note_saved(self, dumped: Dumped, missing: Sequence[str] = ()) -> list[Entity]:
         """Notes that the store has these entities, except the `missing` ones, for which it had no record to patch.
 
         Returns the missing entities: the caller dumps them again, then as whole records.
@@ -135,13 +135,13 @@ class EntityTable:
                 shard.unwritten.discard(entity_id)
         lost = set(missing)
         has = np.fromiter((entity.id not in lost for entity in dumped.entities), np.bool_, len(dumped.entities))
-        self.tracks.saved(dumped.slots[has], dumped.behind[has])
+        self.tracks.note_saved(dumped.slots[has], dumped.behind[has])
         if shard.new:
             shard.new.difference_update(dumped.items.keys() - lost)
         self._dirty[dumped.slots[~has]] = True
         return [entity for entity in dumped.entities if entity.id in lost]
 
-    def unsaved_again(self, dumped: Dumped) -> None:
+    def note_unsaved(self, dumped: Dumped) -> None:
         """Notes that it is unknown whether the store has these entities."""
         if self._holds(dumped.shard):
             self._dirty[dumped.slots[self._owner[dumped.slots] == dumped.shard.number]] = True
@@ -149,7 +149,7 @@ class EntityTable:
     def _holds(self, shard: Shard) -> bool:
         return self._shards.get(shard.partition) is shard
 
-    def seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
+    def seat(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
         """Gives each of these entities a slot without a track, and returns them."""
         slots = self._predictors.acquire(len(entity_ids))
         self.tracks.reserve(self._predictors.capacity)
@@ -212,7 +212,7 @@ class EntityTable:
         shard.forgotten[entity_id] = offset
         shard.unremoved.add(entity_id)
 
-    def removed(self, shard: Shard, entity_ids: Mapping[str, int]) -> None:
+    def note_removed(self, shard: Shard, entity_ids: Mapping[str, int]) -> None:
         """Notes that the store has nothing any more of entities that were forgotten at these offsets, or earlier."""
         for entity_id, offset in entity_ids.items():
             if shard.forgotten[entity_id] == offset:  # else it was forgotten again, perhaps after one more write
@@ -230,7 +230,7 @@ class EntityTable:
         """Takes an entity out of quarantine. It starts with an empty track."""
         del shard.quarantine[entity_id]
         shard.unwritten.discard(entity_id)
-        self.seated(shard, [entity_id])
+        self.seat(shard, [entity_id])
 
     def _unwritten(self, shard: Shard, next_offset: int) -> dict[str, Quarantine]:
         """Returns the quarantined entities that no checkpoint contains yet. Raises ValueError as `dump` does."""
@@ -248,10 +248,10 @@ class EntityTable:
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
-    def copied(self, slots: Slots) -> Copy:
+    def copy_slots(self, slots: Slots) -> Copy:
         """Returns a copy of everything in these slots, each of which must hold a track."""
         columns = [getattr(self, name)[slots] for name in COLUMNS]
-        return Copy(self.tracks.copied(slots), self._predictors.dumps(slots), columns)
+        return Copy(self.tracks.copy_slots(slots), self._predictors.dumps(slots), columns)
 
     def put_back(self, slots: Slots, copy: Copy) -> None:
         """Restores these slots to what `copied` returned, whatever has happened to them since."""

@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, in_words, kafka_refusal
-from stream.kafka.partitioner import hashed
+from stream.kafka.partitioner import hash_key
 from stream.wire import Headers
 
 log: Final = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # of their values
 BATCH_BYTES: Final = 256 * 1024  # a batch of one partition; a broker takes 1 MB unless it is told otherwise
 _NAMES: Final = 65_536  # of entities whose hash is remembered: 10 us each in Python, and 10 MB in all
 # What aiokafka raises when brokers are away or refuse; a connection that cannot be opened is an OSError.
-_hashed: Final = lru_cache(_NAMES)(hashed)
+_hashed: Final = lru_cache(_NAMES)(hash_key)
 _FAILURES: Final = (KafkaError, TimeoutError, OSError)
 
 

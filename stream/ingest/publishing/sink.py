@@ -184,7 +184,7 @@ class Sink:
         await self._outbox.wait_until_available()
 
     def _largest_batches(self) -> dict[str, int]:
-        with admin.connected(self._bootstrap, self._security) as client:
+        with admin.connect(self._bootstrap, self._security) as client:
             names = (self._topics.pings, self._topics.dead_letters)
             for topic in names:
                 admin.partitions_of(client, topic)

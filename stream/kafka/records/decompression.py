@@ -72,29 +72,29 @@ def gunzip(packed: bytes) -> bytes:
                 at += len(some) - len(member.unused_data)
                 fed = min(2 * fed, _MOST_FED)
     except zlib.error as error:
-        raise _damaged(error) from error
+        raise _damage_error(error) from error
     return b"".join(found)
 
 
 def unsnappy(packed: bytes) -> bytes:
-    return _decompressed(_unsnappy_into, packed)
+    return _decompress(_unsnappy_into, packed)
 
 
 def unlz4(packed: bytes) -> bytes:
-    return _decompressed(cramjam.lz4.decompress_into, packed)
+    return _decompress(cramjam.lz4.decompress_into, packed)
 
 
 def unzstd(packed: bytes) -> bytes:
-    return _decompressed(cramjam.zstd.decompress_into, packed)
+    return _decompress(cramjam.zstd.decompress_into, packed)
 
 
-def _decompressed(into: DecompressInto, packed: bytes) -> bytes:
+def _decompress(into: DecompressInto, packed: bytes) -> bytes:
     room = _ROOM.bytes
     try:
         return room[: into(packed, room)].tobytes()
     except (cramjam.DecompressionError, struct.error) as error:  # struct.error: a truncated block of snappy
         full = any(text in str(error) for text in _FULL)
-        raise (_too_much() if full else _damaged(error)) from error
+        raise (_too_much() if full else _damage_error(error)) from error
 
 
 def _too_much() -> Unreadable:
@@ -103,7 +103,7 @@ def _too_much() -> Unreadable:
     )
 
 
-def _damaged(error: Exception) -> Unreadable:
+def _damage_error(error: Exception) -> Unreadable:
     return Unreadable(f"its compressed bytes are damaged ({error})")
 
 

@@ -22,7 +22,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from model.jit import compiled
-from stream.kafka.records.columns import I64, Bytes, BytesColumn, copied
+from stream.kafka.records.columns import I64, Bytes, BytesColumn, copy_bytes
 from stream.kafka.records.record_columns import Partition, Records, varint
 from stream.wire import Headers, Outgoing
 
@@ -117,7 +117,7 @@ class Column(NamedTuple):
     values: BytesColumn
 
 
-def framed(
+def encode_batches(
     keys: BytesColumn,
     values: BytesColumn,
     constant: BytesColumn,
@@ -163,11 +163,11 @@ def _frame(  # type: ignore[no-untyped-def]
         at = _put(body + _size(delta), out, at)
         out[at] = out[at + 1] = 0  # no attributes, and the batch's own timestamp
         at = _put(delta, out, at + 2)
-        at = copied(keys, key[i], key_end[i], out, _put(sizes[0], out, at))
-        at = copied(values, value[i], value_end[i], out, _put(sizes[1], out, at))
-        at = copied(constants, constant[i], constant_end[i], out, at)
-        at = copied(name, 0, len(name), out, at)
-        at = copied(lasts, last[i], last_end[i], out, _put(sizes[2], out, at))
+        at = copy_bytes(keys, key[i], key_end[i], out, _put(sizes[0], out, at))
+        at = copy_bytes(values, value[i], value_end[i], out, _put(sizes[1], out, at))
+        at = copy_bytes(constants, constant[i], constant_end[i], out, at)
+        at = copy_bytes(name, 0, len(name), out, at)
+        at = copy_bytes(lasts, last[i], last_end[i], out, _put(sizes[2], out, at))
     begin[len(key)] = at
 
 

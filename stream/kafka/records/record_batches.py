@@ -85,7 +85,7 @@ def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
         return None
     body = whole[at:begin]
     heads[:, :2] -= at
-    records, batches = Records.unframed(body, partition, heads)
+    records, batches = Records.decode(body, partition, heads)
     if not batches:
         return None
     first, last = (Head(*heads[b].tolist()) for b in (0, batches - 1))

@@ -82,7 +82,7 @@ class Records(Sequence[Record]):
         )
 
     @classmethod
-    def unframed(cls, raw: Bytes, partition: Partition, heads: I64) -> tuple[Records, int]:
+    def decode(cls, raw: Bytes, partition: Partition, heads: I64) -> tuple[Records, int]:
         """Decodes the records of batches.
 
         It stops at the first batch whose bytes are not exactly the records that its header states, or whose offsets do
@@ -106,7 +106,7 @@ class Records(Sequence[Record]):
         return cls([partition], np.zeros(len(offsets), np.int64), offsets, times, keys, values, headers), batches
 
     @classmethod
-    def joined(cls, parts: Sequence[Records]) -> Records:
+    def join(cls, parts: Sequence[Records]) -> Records:
         """Returns the records of all parts, in this order."""
         if len(parts) == 1:
             return parts[0]
@@ -134,7 +134,7 @@ class Records(Sequence[Record]):
             leader_epoch=parts[-1].leader_epoch if parts else -1,
         )
 
-    def read_at(self, leader_epoch: int) -> Records:
+    def with_epoch(self, leader_epoch: int) -> Records:
         """Returns the same records with this leader epoch."""
         columns = self.partitions, self.which, self.offsets, self.timestamps_ms, self.keys, self.values, self.headers
         return Records(*columns, leader_epoch=leader_epoch)

@@ -62,7 +62,7 @@ class Arrivals:
     def provide(self, partitions: int) -> None:
         """Creates the topics that are absent. Raises as `admin.connected` and `admin.create`."""
         bootstrap, topics, kafka = self._settings.bootstrap, self._settings.topics, self._settings.kafka
-        with admin.connected(bootstrap, kafka) as client:
+        with admin.connect(bootstrap, kafka) as client:
             made = admin.create_other(client, topics, topics.destinations, partitions=1)
             made += admin.create_other(client, topics, topics.arrivals, partitions=partitions)
             admin.check_partitions(client, topics.arrivals, partitions)

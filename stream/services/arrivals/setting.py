@@ -24,7 +24,7 @@ def put(bootstrap: str, topics: Topics, security: KafkaSecurity, records: Mappin
 
     Raises ConnectionError if no broker answers, Refused if one denies access.
     """
-    with admin.connected(bootstrap, security) as client:
+    with admin.connect(bootstrap, security) as client:
         admin.create_other(client, topics, topics.destinations, partitions=1)
     access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
     try:

@@ -195,7 +195,7 @@ def _tell(drift: Drift) -> None:
 
 def provide(settings: ScoreSettings) -> None:
     """Creates the scores topic, if it is absent, with as many partitions as the forecasts have. Raises as these."""
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
+    with admin.connect(settings.bootstrap, settings.kafka) as client:
         partitions = admin.partitions_of(client, settings.topics.forecasts)
         for topic in admin.create_scores(client, settings.topics, partitions=partitions):
             log.info("created %s with %s partitions", topic.name, topic.partitions)

@@ -18,7 +18,7 @@ from stream.verify.compare import (
 from stream.verify.log_history import is_orphan
 from stream.verify.published import Book, Copy
 from stream.verify.report import Tally, Verdict
-from stream.verify.versions import Asked, Named, owed
+from stream.verify.versions import ForecastAtlas, ForecastVersions, owed
 from stream.wire import Forecast, Outgoing, Record, Topics, dumps, loads_forecast, loads_gapfill
 
 Place = tuple[str, int, int]  # topic, partition, offset
@@ -61,7 +61,7 @@ class Doubts:
         count: Callable[[Outgoing, Sequence[Copy]], None],
         versions: Set[str],
         models: Set[str],
-        wrong_atlas: Callable[[int, Named], str | None],
+        wrong_atlas: Callable[[int, ForecastAtlas], str | None],
     ) -> None:
         """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan; the
         versions of the atlas and of the weights that a replay can ask; and `wrong_atlas`, which returns why the ping at
@@ -161,7 +161,9 @@ def doubts_of(answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: 
     return [Doubt(answer, (answer.topic, *copy.place), copy, tolerance) for copy in copies if copy.digest != digest]
 
 
-def doubt_of(answer: Outgoing, due: Forecast, copy: Copy, asked: Asked, tolerance: Tolerance | None) -> Doubt | None:
+def doubt_of(
+    answer: Outgoing, due: Forecast, copy: Copy, asked: ForecastVersions, tolerance: Tolerance | None
+) -> Doubt | None:
     """Returns the doubt about a copy of a forecast that names these versions, if it is not what a replay gave."""
     own, place = owed(due, asked), (answer.topic, *copy.place)
     if own is None:
@@ -186,14 +188,14 @@ def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | N
     return forecast_difference(forecast, found, doubt.tolerance, alike=doubt.alike), found.model != forecast.model
 
 
-def other_atlas(due: Outgoing, published: Record, topics: Topics) -> Named | None:
+def other_atlas(due: Outgoing, published: Record, topics: Topics) -> ForecastAtlas | None:
     """Returns what a published gap fill says of the atlas that it asked, if that is another than the replay asked."""
     if due.topic != topics.gapfills:
         return None
     found = loads_gapfill(published.value or b"")
     if version_of(found) == version_of(loads_gapfill(due.value or b"")):
         return None
-    return Named.of(found.atlas) or Named(None, late=True)
+    return ForecastAtlas.of(found.atlas) or ForecastAtlas(None, late=True)
 
 
 def _where(doubt: Doubt) -> str:

@@ -40,7 +40,7 @@ from stream.verify.judging.trusted_state import TrustedState
 from stream.verify.judging.unread import Unread
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
-from stream.verify.versions import Announced, Named
+from stream.verify.versions import Announced, ForecastAtlas
 from stream.verify.weights import AnnouncedWeights
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, code_of, dead_letter, loads_forecast, loads_gapfill
 from stream.wire.record import parse_forget
@@ -48,7 +48,7 @@ from stream.wire.record import parse_forget
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
 
-class Rules(NamedTuple):
+class JudgingRules(NamedTuple):
     """The rules by which answers are judged."""
 
     topics: Topics
@@ -67,11 +67,11 @@ class Rules(NamedTuple):
 class Judge:
     """Judges the input of one partition, record by record, by the answers that the replay gave."""
 
-    def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
+    def __init__(self, number: int, book: Book, rules: JudgingRules, report: Report) -> None:
         self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
         announced = rules.announced
 
-        def wrong_atlas(offset: int, named: Named) -> str | None:
+        def wrong_atlas(offset: int, named: ForecastAtlas) -> str | None:
             return None if announced is None else announced.wrong(number, offset, named)
 
         asked = rules.versions, rules.models, wrong_atlas
@@ -90,7 +90,7 @@ class Judge:
     def span(self) -> Span:
         return self._book.span
 
-    def failed(self, offset: int) -> bool:
+    def step_failed(self, offset: int) -> bool:
         """Returns whether a dead letter states that the step of this record failed, or an earlier one of its entity, or
         that the entity exceeded the quota."""
         return offset in self._book.faults
@@ -118,14 +118,14 @@ class Judge:
         else:
             self._tally.warmup += 1
         unread = self._unread.take(record, ping, judged=judged)
-        if self.failed(record.offset):
+        if self.step_failed(record.offset):
             self._failure(record, entity, judged=judged)
             return entity
         owed = forecast
         if letter is not None and entity is not None and code_of(letter.headers) in FAULTS:
             known.fail(entity)  # it failed here, and in no worker
             owed = letter
-        answered = self._book.answered(record.offset)
+        answered = self._book.has_answer(record.offset)
         if due and not answered and not unread and ping is not None:
             unread = self._unread.repeats(ping, judged=judged)
         if unread and not answered:
@@ -134,20 +134,20 @@ class Judge:
             forecast = letter = owed = None
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
-        if letter is not None and known.settled(entity):
+        if letter is not None and known.can_be_judged(entity):
             copies = self._book.letters.pop(record.offset, [])
             if judged:
                 self._compare(letter, copies, digest_letter(as_published(letter)), None)
-        if not known.settled(entity):
+        if not known.can_be_judged(entity):
             self._tally.unjudged += judged
-            if judged and not answered and owed is not None and known.failed(entity) and not may_repeat:
+            if judged and not answered and owed is not None and known.was_in_quarantine(entity) and not may_repeat:
                 self._count(owed, [])
             self._ignore(record.offset)
         elif judged:
             self._tally.input_duplicates += not due and not unread
         for answer in answers:
             if answer.topic == topics.gapfills:
-                self._fill(answer, judged=judged and known.settled(entity), may_lack=unread)
+                self._fill(answer, judged=judged and known.can_be_judged(entity), may_lack=unread)
         return entity
 
     def finish(self) -> None:
@@ -168,7 +168,7 @@ class Judge:
         self.known.note(due.entity_id, due, caches, answer.src.timestamp_ms)
         if copies:
             self._forecast_ms[due.entity_id] = answer.src.timestamp_ms
-        if not judged or not self.known.settled(entity):
+        if not judged or not self.known.can_be_judged(entity):
             return
         tolerance = self._tolerance(due.entity_id)
         named = self._book.named

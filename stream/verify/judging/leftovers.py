@@ -13,7 +13,7 @@ from stream.verify.report import Example, Verdict
 def leftovers(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:
     """Yields what is left in a partition's book after its last record, with the number of copies of each."""
     start = book.span.start
-    for offset in book.forecasts.left():
+    for offset in book.forecasts.leftovers():
         if offset >= start:
             yield from _of_a_record("forecast", book, pings, number, offset, book.forecasts.take(offset))
     for offset, copies in book.letters.items():
@@ -51,7 +51,7 @@ def _fills(book: Book, pings: str, number: int, known: TrustedState) -> Iterator
     verdict: Verdict = "orphaned" if book.is_cut else "unexpected"
     for key, copies in book.fills.items():
         entity, issued_ms = book.fill_facts[key]
-        if known.settled_before(entity, issued_ms):
+        if known.could_be_judged_before(entity, issued_ms):
             gap_id, revision, status = key
             for copy in copies:
                 place = "/".join(map(str, copy.place))

@@ -43,7 +43,7 @@ class TrustedState:
         """Returns whether both the workers and the replay have every ping of this entity."""
         return self.complete and entity not in self._failed
 
-    def failed(self, entity: str | None) -> bool:
+    def was_in_quarantine(self, entity: str | None) -> bool:
         """Returns whether the entity was in quarantine, or still is."""
         return entity in self._failed
 
@@ -53,11 +53,11 @@ class TrustedState:
         self._settled.pop(entity, None)
         self._pings[entity] = 0
 
-    def settled(self, entity: str | None) -> bool:
+    def can_be_judged(self, entity: str | None) -> bool:
         """Returns whether the entity can be judged. None can: the record is not a ping, and needs no history."""
         return entity is None or self.whole(entity) or entity in self._settled
 
-    def settled_before(self, entity: str, timestamp_ms: int) -> bool:
+    def could_be_judged_before(self, entity: str, timestamp_ms: int) -> bool:
         return self.whole(entity) or self._settled.get(entity, timestamp_ms) < timestamp_ms
 
     def exact(self, entity: str) -> bool:

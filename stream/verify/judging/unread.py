@@ -49,7 +49,7 @@ class Unread:
             for code, copies in letters.items():
                 self._judge(record, ping, copies, digest_letter(as_published(self._letter(record, code))))
             every = [*forecasts, *chain.from_iterable(letters.values())]
-            extra = sum(copy.times for copy in every) - 1 + self._book.answered(record.offset)
+            extra = sum(copy.times for copy in every) - 1 + self._book.has_answer(record.offset)
             if extra and self._once:
                 self._blame("duplicated", record, ping, f"an answer came {extra + 1} times", extra)
             else:

@@ -98,14 +98,14 @@ class BrokerMonitor:
         self._idle = stamps is not None and not stamps
         if not self._idle:
             self._broker_s = self._now_s
-        self._heard = {key: self._seen(self._heard.get(key), stamp) for key, stamp in (stamps or {}).items()}
+        self._heard = {key: self._update_heard(self._heard.get(key), stamp) for key, stamp in (stamps or {}).items()}
         return Silence(
             {key: self._now_s - heard.fetched_s for key, heard in self._heard.items()},
             {key: self._now_s - heard.answered_s for key, heard in self._heard.items()},
             self._now_s - self._broker_s,
         )
 
-    def _seen(self, heard: _Heard | None, stamp: int | None) -> _Heard:
+    def _update_heard(self, heard: _Heard | None, stamp: int | None) -> _Heard:
         if heard is None:
             return _Heard(stamp, self._now_s, self._now_s)
         # None is no answer: after a rebalance the partition is assigned again, and has no answered fetch yet.
@@ -124,15 +124,15 @@ class BrokerMonitor:
         return [self._ask_leader(key) for key in silent] + ([self._ask_any()] if self._idle else [])
 
     async def _ask_leader(self, partition: Partition) -> None:
-        if await _answered(self._consumer.ask_leader(partition)) and partition in self._heard:
+        if await _answer(self._consumer.ask_leader(partition)) and partition in self._heard:
             self._heard[partition].answered_s = self._now_s
 
     async def _ask_any(self) -> None:
-        if await _answered(self._consumer.ask_any_broker()):
+        if await _answer(self._consumer.ask_any_broker()):
             self._broker_s = self._now_s
 
 
-async def _answered(question: Awaitable[None]) -> bool:
+async def _answer(question: Awaitable[None]) -> bool:
     try:
         async with asyncio.timeout(ANSWER_S):
             await question

@@ -75,7 +75,7 @@ class Reading:
     def unaccounted(self) -> dict[int, int]:
         """By partition, the records in, less those settled and in flight; 0 if all is well."""
         return {
-            number: account.unaccounted(self.held[number].in_flight if number in self.held else 0)
+            number: account.count_unaccounted(self.held[number].in_flight if number in self.held else 0)
             for number, account in self.accounts.items()
         }
 

@@ -48,13 +48,13 @@ def _counts(of: Callable[[Counts], float]) -> Callable[[Reading], Values]:
     return lambda reading: [((str(number),), of(counts)) for number, counts in reading.counts.items()]
 
 
-def _held(of: Callable[[Held], float | None]) -> Callable[[Reading], Values]:
+def _by_partition(of: Callable[[Held], float | None]) -> Callable[[Reading], Values]:
     return lambda reading: [
         ((str(number),), value) for number, held in reading.held.items() if (value := of(held)) is not None
     ]
 
 
-def _named(labels: Iterable[str], of: Callable[[Reading], Mapping[str, int]]) -> Callable[[Reading], Values]:
+def _label_values(labels: Iterable[str], of: Callable[[Reading], Mapping[str, int]]) -> Callable[[Reading], Values]:
     """Returns the values by these labels. A label without a count gets 0, so that its first count is an increase."""
     return lambda reading: [((label,), value) for label, value in {**dict.fromkeys(labels, 0), **of(reading)}.items()]
 
@@ -109,26 +109,34 @@ TABLE: Final = (
         *(GAUGE, "unaccounted_records", "Records in, less those settled and in flight: 0, or something is wrong."),
         *(PARTITION, lambda r: [((str(number),), value) for number, value in r.unaccounted.items()]),
     ),
-    Row(COUNTER, "rejects", "Dead letters, by code; committed.", ("code",), _named(CODES, lambda r: r.rejects)),
+    Row(COUNTER, "rejects", "Dead letters, by code; committed.", ("code",), _label_values(CODES, lambda r: r.rejects)),
     Row(
         *(COUNTER, "fields_dropped", "Optional fields left out of pings, as their values cannot be, by name."),
-        *(("field",), _named(OPTIONAL, lambda r: r.fields_dropped)),
+        *(("field",), _label_values(OPTIONAL, lambda r: r.fields_dropped)),
     ),
     Row(COUNTER, "gap_fills", "Gap fills published, by revision.", PARTITION, _accounts(lambda a: a.gap_fills)),
     # Partitions and their states.
-    Row(GAUGE, "partition_ready", "1: ours, and taken over.", PARTITION, _held(lambda h: h.ready)),
+    Row(GAUGE, "partition_ready", "1: ours, and taken over.", PARTITION, _by_partition(lambda h: h.ready)),
     Row(
         GAUGE,
         "lag_records",
         "From the next record to answer to the log's end, as the last answered fetch says; absent if Kafka is away.",
         PARTITION,
-        _held(lambda h: h.lag),
+        _by_partition(lambda h: h.lag),
     ),
-    Row(GAUGE, "fetch_age_seconds", "Since the last answered fetch.", PARTITION, _held(lambda h: h.fetch_age_s)),
-    Row(GAUGE, "checkpoint_behind_records", "Records in no checkpoint yet.", PARTITION, _held(lambda h: h.behind)),
-    Row(GAUGE, "entities", "Entities in memory.", PARTITION, _held(lambda h: h.entities)),
-    Row(GAUGE, "entities_stored", "Entities with states in Redis.", PARTITION, _held(lambda h: h.stored)),
-    Row(GAUGE, "entities_in_quarantine", "Their step raised.", PARTITION, _held(lambda h: h.in_quarantine)),
+    Row(
+        GAUGE, "fetch_age_seconds", "Since the last answered fetch.", PARTITION, _by_partition(lambda h: h.fetch_age_s)
+    ),
+    Row(
+        GAUGE,
+        "checkpoint_behind_records",
+        "Records in no checkpoint yet.",
+        PARTITION,
+        _by_partition(lambda h: h.behind),
+    ),
+    Row(GAUGE, "entities", "Entities in memory.", PARTITION, _by_partition(lambda h: h.entities)),
+    Row(GAUGE, "entities_stored", "Entities with states in Redis.", PARTITION, _by_partition(lambda h: h.stored)),
+    Row(GAUGE, "entities_in_quarantine", "Their step raised.", PARTITION, _by_partition(lambda h: h.in_quarantine)),
     Row(COUNTER, "steps_failed", "Rejected: the step raised.", PARTITION, _counts(lambda c: c.step_failed)),
     Row(COUNTER, "shut_out", "Rejected: of quarantined entities.", PARTITION, _counts(lambda c: c.entity_quarantined)),
     Row(COUNTER, "replayed_records", "Folded in silence by takeovers.", PARTITION, _counts(lambda c: c.replayed)),
@@ -143,7 +151,9 @@ TABLE: Final = (
         *(COUNTER, "unknown_entities_answered_as_new", "Forecasts without the stored state, which came too late."),
         *(PARTITION, _counts(lambda c: c.unread)),
     ),
-    Row(GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _held(lambda h: h.unread)),
+    Row(
+        GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _by_partition(lambda h: h.unread)
+    ),
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),
     Row(COUNTER, "states_evicted", "Lost by Redis before they expired.", PARTITION, _counts(lambda c: c.evicted)),
     Row(
@@ -155,7 +165,13 @@ TABLE: Final = (
         *(GAUGE, "atlas_info", "1: the version of the atlas that answered last; empty: none serves yet."),
         *(("partition", "version"), _atlases),
     ),
-    Row(GAUGE, "atlas_waits", "1: waits for a version of atlas or weights.", PARTITION, _held(lambda h: h.undecided)),
+    Row(
+        GAUGE,
+        "atlas_waits",
+        "1: waits for a version of atlas or weights.",
+        PARTITION,
+        _by_partition(lambda h: h.undecided),
+    ),
     Row(
         *(COUNTER, "atlas_late_forecasts", "Another version may have been due, for which nobody could wait."),
         *(PARTITION, _counts(lambda c: c.late_atlas)),

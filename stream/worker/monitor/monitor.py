@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from stream.delivery.delivery import Delivery
-from stream.delivery.holds import Versions
+from stream.delivery.waiting_pings import Versions
 from stream.engine.engine import Engine
 from stream.http.pages import Answer, Page
 from stream.kafka.log import Partition
@@ -147,7 +147,7 @@ class Monitor:
         unaccounted = reading.unaccounted
         for number, value in unaccounted.items():
             if value != self._wrong.get(number, 0):
-                log.error(*_said(number, value))
+                log.error(*_describe(number, value))
         self._wrong = {number: value for number, value in unaccounted.items() if value}
 
     # -- the pages ----------------------------------------------------------------------------------------------------
@@ -157,21 +157,21 @@ class Monitor:
         because they have the counts of a business."""
         return {
             "/metrics": Page(self._metrics, open=False),
-            "/healthz": Page(partial(self._probed, unwell), open=True),
-            "/readyz": Page(partial(self._probed, unready), open=True),
+            "/healthz": Page(partial(self._probe, unwell), open=True),
+            "/readyz": Page(partial(self._probe, unready), open=True),
         }
 
     async def _metrics(self) -> Answer:
         async with self._rendering:
             return Answer(200, CONTENT_TYPE, await asyncio.to_thread(self._exposition.render, self.read()))
 
-    async def _probed(self, why: Callable[[Reading], list[str]]) -> Answer:
+    async def _probe(self, why: Callable[[Reading], list[str]]) -> Answer:
         reasons = why(self.read())
         body = msgspec.json.encode({"ok": not reasons, "reasons": reasons})
         return Answer(503 if reasons else 200, "application/json", body + b"\n")
 
 
-def _said(number: int, value: int) -> tuple[Any, ...]:
+def _describe(number: int, value: int) -> tuple[Any, ...]:
     if value:
         what = "lost" if value > 0 else "settled twice"
         return "partition %d does not add up: %d records are %s; please report it", number, abs(value), what

@@ -24,7 +24,7 @@ from worker_process import Worker
 
 from model.api import Predictor
 from model.atlas.version import pieces
-from stream.atlas.building import DEFAULT_RULES, Builder, published_of
+from stream.atlas.building import DEFAULT_RULES, Builder, choose_publishable
 from stream.atlas.growing_days import GrowingDays
 from stream.kafka.records.record_columns import Records
 from stream.versions.files import path_of
@@ -147,7 +147,7 @@ def assert_each_is_of_the_log(rig: Rig, served: Sequence[VersionRecord]) -> None
             builder = Builder()
             builder.add(Records.of([one for one in log[partition] if one.offset < end]))
             days.add_all(builder.built().days)
-        made = published_of(days, DEFAULT_RULES, predictor)
+        made = choose_publishable(days, DEFAULT_RULES, predictor)
         whole = path_of(rig.atlases, record.version).read_bytes() == b"".join(pieces(*made))
         assert whole, f"version {number} is not that of the log: it has {record.contains}, and not {made.contains}"
     pings = ", ".join(f"{record.contains['pings']:,}" for record in served)

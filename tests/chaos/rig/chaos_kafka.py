@@ -26,7 +26,7 @@ from typing import Final
 from fault_proxy import Proxies, Proxy
 from kafka.errors import KafkaError
 
-from stream.bench.harness.servers import Say, Unavailable, java_command, kafka_jars, unformatted
+from stream.bench.harness.servers import Say, Unavailable, java_command, kafka_jars, storage_error
 from stream.kafka import admin
 from stream.processes.child import Supervised
 from stream.up.embedded import HOST, free_port
@@ -115,7 +115,7 @@ class Cluster:
         for process in started:
             said, _ = process.communicate(timeout=PATIENCE_S)
             if process.returncode != 0:
-                raise unformatted(said.decode(errors="replace"))
+                raise storage_error(said.decode(errors="replace"))
 
     def start(self, number: int) -> None:
         log = self._home / f"server{number}.log"
@@ -164,7 +164,7 @@ class Cluster:
         try:
             for port in self._ports:  # cheap first: a Kafka client would back off and come back late
                 socket.create_connection((HOST, port), timeout=1.0).close()
-            with admin.connected(self.direct) as client:
+            with admin.connect(self.direct) as client:
                 alive = len(client.describe_cluster()["brokers"])
                 if alive < len(NUMBERS):
                     return f"{alive} brokers"
@@ -177,7 +177,7 @@ class Cluster:
         return ""
 
     def leader_of(self, topic: str, partition: int) -> int:
-        with admin.connected(self.direct) as client:
+        with admin.connect(self.direct) as client:
             (described,) = client.describe_topics([topic])
         return int(next(p["leader_id"] for p in described["partitions"] if p["partition_index"] == partition))
 

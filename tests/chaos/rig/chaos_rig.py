@@ -85,7 +85,7 @@ class Rig:
         self._began = time.monotonic()
         self._started = 0
         self._feeds: list[Feed] = []
-        with admin.connected(servers.cluster.direct, timeout_s=30.0) as client:
+        with admin.connect(servers.cluster.direct, timeout_s=30.0) as client:
             admin.create(client, self.topics, partitions=PARTITIONS, replication=3)
 
     def __enter__(self) -> Rig:
@@ -96,7 +96,7 @@ class Rig:
 
     def delete_topics(self) -> None:
         """So that the brokers need not carry the faults before."""
-        with admin.connected(self.servers.cluster.direct, timeout_s=30.0) as client:
+        with admin.connect(self.servers.cluster.direct, timeout_s=30.0) as client:
             client.delete_topics([*self.topics, *([] if self.atlases is None else [self.topics.models])])
 
     def say(self, text: str) -> None:

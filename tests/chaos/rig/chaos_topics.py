@@ -29,7 +29,7 @@ def ends(cluster: Cluster, topic: str) -> dict[int, int]:
 
 def make_anew(cluster: Cluster, topic: str, **options: Any) -> None:
     """Delete the topic and create it, with these options of kafka-python; ready when each partition has a leader."""
-    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+    with admin.connect(cluster.direct, timeout_s=30.0) as client:
         client.delete_topics([topic])
     _create(cluster, topic, options)
     cluster.wait_until_whole()
@@ -40,7 +40,7 @@ def _create(cluster: Cluster, topic: str, options: Mapping[str, Any]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with admin.connected(cluster.direct, timeout_s=30.0) as client:
+            with admin.connect(cluster.direct, timeout_s=30.0) as client:
                 client.create_topics({topic: dict(options)}, wait_for_metadata=True)
             return
         except KafkaError:
@@ -49,14 +49,14 @@ def _create(cluster: Cluster, topic: str, options: Mapping[str, Any]) -> None:
 
 
 def add_partitions(cluster: Cluster, topic: str, total: int) -> None:
-    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+    with admin.connect(cluster.direct, timeout_s=30.0) as client:
         client.create_partitions({topic: total})
     cluster.wait_until_whole()
 
 
 def delete_records(cluster: Cluster, topic: str, before: Mapping[int, int]) -> None:
     """As retention does it: the logs of these partitions begin at these offsets from now on."""
-    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+    with admin.connect(cluster.direct, timeout_s=30.0) as client:
         client.delete_records({TopicPartition(topic, number): offset for number, offset in before.items()})
 
 

@@ -88,7 +88,7 @@ def no_replay() -> None:
 def lead(seconds: float) -> None:
     from stream.versions.announcing import Announcer
 
-    Announcer.opened = partial(Announcer.opened, lead_s=seconds)  # type: ignore[assignment,method-assign]
+    Announcer.open = partial(Announcer.open, lead_s=seconds)  # type: ignore[assignment,method-assign]
 
 
 def counts_twice() -> None:

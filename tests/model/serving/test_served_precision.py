@@ -17,7 +17,7 @@ from model.parameters.reading import from_pretrained
 from model.serving.layers import Compiled, Exact
 from stream.adapters.files import read
 from stream.demo.run import SAMPLE
-from stream.tracks.fix import packed
+from stream.tracks.fix import pack_many
 from stream.wire import Ping
 
 HORIZONS_S = (60.0, 300.0, 900.0)
@@ -31,7 +31,7 @@ def buses() -> NDArray[Any]:
     for row in read(SAMPLE):
         ping = msgspec.json.decode(row.value, type=Ping)
         rows.setdefault(ping.entity_id, []).append(ping)
-    found = np.stack([packed(pings[:PINGS]) for pings in rows.values() if len(pings) >= PINGS])
+    found = np.stack([pack_many(pings[:PINGS]) for pings in rows.values() if len(pings) >= PINGS])
     assert len(found) > 30
     return found
 

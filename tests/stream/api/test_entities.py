@@ -93,7 +93,7 @@ async def test_an_entity_that_was_silent_for_long_is_gone_unless_it_was_heard_of
 
 
 async def test_an_entity_in_quarantine_is_told_so(own_api: Served, rig: Rig) -> None:
-    given_up = quarantine.begun(7, T0, quarantine.Versions("program", "model"), ValueError("its fault"))
+    given_up = quarantine.begin_quarantine(7, T0, quarantine.Versions("program", "model"), ValueError("its fault"))
     rig.store._records[A]["bus-1"] = quarantine.dumps("bus-1", given_up)  # type: ignore[union-attr]
     status, said = await own_api.get("/v1/entities/bus-1/forecast")
     assert (status, kind(said)) == (409, "unusable_state")

@@ -96,7 +96,7 @@ def of_records(rows: Sequence[RecordedRow], portion: int, partition: int = 0, bu
 
 
 def atlas_bytes(built: Built, rules: Rules = building.DEFAULT_RULES) -> bytes:
-    return dumps(*built.published(rules))
+    return dumps(*built.publishable(rules))
 
 
 def later(rows: Sequence[RecordedRow], days: int) -> list[RecordedRow]:
@@ -120,8 +120,8 @@ def test_neither_the_order_of_entities_nor_the_portions_change_a_byte(monkeypatc
         assert portions.days.day(day).dumps() == whole.days.day(day).dumps()
     assert atlas_bytes(portions) == raw
     assert sum(len(whole.days.day(day).questions) for day in whole.days) > 200
-    assert len(whole.published().passages.known) > 100
-    assert whole.published().contains == {
+    assert len(whole.publishable().passages.known) > 100
+    assert whole.publishable().contains == {
         **{"entities": 5, "pings": 1_200, "half_life_days": 14.0, "min_entities": 3, "report": {"questions": 0}},
         **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": rows[-1].ts_ms},
     }
@@ -138,9 +138,9 @@ def test_an_atlas_is_of_the_newest_days_and_of_few_passages_if_asked() -> None:
     rows = by_time(*FLEET)
     whole = of_rows([one for number in range(8) for one in later(rows, number)])
     assert len(list(whole.days)) == 9, "from before the first midnight until after the last"
-    found = whole.published(Rules(half_life_days=0.5))
+    found = whole.publishable(Rules(half_life_days=0.5))
     assert found.contains["from_ms"] // DAY_MS == START_MS // DAY_MS + 6, "of a day that is three days old is nothing"
-    few, many = (whole.published(Rules(per_cell=most)).passages for most in (2, 128))
+    few, many = (whole.publishable(Rules(per_cell=most)).passages for most in (2, 128))
     assert few.bucket.tolist() == many.bucket.tolist()
     assert np.diff(few.stop, prepend=0).max() == 2 < np.diff(many.stop, prepend=0).max()
 
@@ -153,7 +153,7 @@ def test_a_home_that_one_or_two_visit_is_not_published() -> None:
     mixed, alone = of_rows(by_time(*FLEET, *home)), of_rows(by_time(*FLEET))
 
     def cells(built: Built, min_entities: int) -> set[tuple[int, int]]:
-        found = built.published(Rules(min_entities=min_entities)).passages
+        found = built.publishable(Rules(min_entities=min_entities)).passages
         return set(zip(*(part.tolist() for part in tiles(found.lat_e7, found.lon_e7, 17)), strict=True))
 
     assert cells(mixed, 1) > cells(alone, 1)
@@ -167,16 +167,16 @@ def test_an_entity_in_two_partitions_has_two_tracks_and_is_one_entity() -> None:
     halves = of_records(track[:150], 100), of_records(track[150:], 100, 1)
     both = halves[0].days
     both.add_all(halves[1].days)
-    found = Built(both, 0).published(Rules(min_entities=1))
+    found = Built(both, 0).publishable(Rules(min_entities=1))
     assert (found.contains["pings"], found.contains["entities"]) == (300, 1)
     asks = Records.of([Record("t", 0, 150, START_MS, b"van", None, FORGET_HEADERS)])
     builder = Builder()
-    assert len(of_records(track[:150], 100, 0, builder).published(Rules(min_entities=1)).passages.known)
+    assert len(of_records(track[:150], 100, 0, builder).publishable(Rules(min_entities=1)).passages.known)
     builder.add(asks)
     left = builder.built().days
     left.add_all(halves[1].days)
-    second = halves[1].published(Rules(min_entities=1)).passages
-    assert Built(left, 0).published(Rules(min_entities=1)).passages.on.tolist() == second.on.tolist()
+    second = halves[1].publishable(Rules(min_entities=1)).passages
+    assert Built(left, 0).publishable(Rules(min_entities=1)).passages.on.tolist() == second.on.tolist()
     assert len(second.known) > 20
 
 
@@ -184,13 +184,13 @@ def test_beside_a_model_it_is_found_out_how_far_passages_are_believed(monkeypatc
     """Where the vans go back and forth, nothing but what others did tells when one turns."""
     monkeypatch.setattr(questions, "OF_PINGS", 2)
     built, predictor = of_rows(by_time(*(drive(f"van-{n}", n, 160) for n in range(8)))), Predictor.load("small")
-    found = built.published(predictor=predictor)
+    found = built.publishable(predictor=predictor)
     horizons = found.contains["report"]["horizons"]
     assert found.contains["report"]["questions"] > 100
     assert [one["after_s"] for one in horizons] == [60.0, 300.0, 900.0]
     assert horizons[1]["of_model"] < 0.8
     assert 0.85 < horizons[1]["held"] < 0.95
-    assert dumps(*built.published(predictor=predictor)) == dumps(*found)
+    assert dumps(*built.publishable(predictor=predictor)) == dumps(*found)
     assert loads(dumps(*found)).contains == found.contains
 
 

@@ -14,7 +14,7 @@ from stream.wire import Topics
 
 def line(entities: int, fed: int) -> Line:
     """A line that only says what is to be fed: neither its servers nor its worker run."""
-    options = latency.Options(entities=entities, warm_rounds=2)
+    options = latency.LatencyOptions(entities=entities, warm_rounds=2)
     return Line(options, Servers("", "", "", None), Topics.of("t"), cast(Process, None), fed)
 
 

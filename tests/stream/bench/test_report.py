@@ -12,9 +12,9 @@ from stream.bench.harness.report import (
     Report,
     Table,
     dumps,
+    format_number,
     record,
     render,
-    shown,
 )
 
 
@@ -79,4 +79,4 @@ def test_json_keeps_every_digit_and_says_where_from() -> None:
     ],
 )
 def test_numbers_are_shown_with_three_digits_that_mean_something(cell: str | float, text: str) -> None:
-    assert shown(cell) == text
+    assert format_number(cell) == text

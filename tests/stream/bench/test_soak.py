@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.bench.workers.soak import Look, growth, sliced
+from stream.bench.workers.soak import Look, cut_into_slices, growth
 
 
 def looks(count: int, *, rss_per_s: float = 0.0, blocks_per_s: int = 0) -> list[Look]:
@@ -26,7 +26,7 @@ def looks(count: int, *, rss_per_s: float = 0.0, blocks_per_s: int = 0) -> list[
 
 
 def test_a_steady_worker_has_equal_slices_that_leave_the_warm_up_out() -> None:
-    parts = sliced(looks(1_001), slices=9, warm=0.1)
+    parts = cut_into_slices(looks(1_001), slices=9, warm=0.1)
     assert [part.from_s for part in parts] == list(range(100, 1_000, 100))
     assert {(p.rss_mib, p.redis_mib, p.pings_per_s, p.cpu_part, p.lag_most) for p in parts} == {(100, 7, 10, 0.5, 6)}
     assert {(p.blocks, p.redis_keys, p.in_flight_most) for p in parts} == {(1_000, 9, 2)}
@@ -34,7 +34,7 @@ def test_a_steady_worker_has_equal_slices_that_leave_the_warm_up_out() -> None:
 
 
 def test_a_leak_and_an_object_kept_of_every_ping_are_growth_wherever_it_is_largest() -> None:
-    parts = sliced(looks(1_001, rss_per_s=0.1, blocks_per_s=10), slices=9, warm=0.1)
+    parts = cut_into_slices(looks(1_001, rss_per_s=0.1, blocks_per_s=10), slices=9, warm=0.1)
     for some in (parts, [*parts[:4], parts[8], *parts[4:8]]):
         assert growth(some, lambda part: part.rss_mib) == pytest.approx(80 / 115)
         assert growth(some, lambda part: part.blocks) == pytest.approx(8_000 / 2_500)

@@ -9,11 +9,11 @@ from math import ceil
 import numpy as np
 import pytest
 
-from stream.bench.harness.line import Load, Measured, measured_of, percents, settle_s
+from stream.bench.harness.line import Load, Measured, compute_latencies, percents, settle_s
 from stream.bench.harness.programs.feeder import Fed
 from stream.bench.harness.report import UNKNOWN
 from stream.bench.harness.stats import Sample, between, due, middle, percentile, spread
-from stream.bench.workers.latency import COLUMNS, idle_row_of, kept_up_with, row_of
+from stream.bench.workers.latency import COLUMNS, highest_steady_rate, idle_row_of, row_of
 
 
 @pytest.mark.parametrize("count", [1, 2, 99, 100, 101, 1000, 12_345])
@@ -38,7 +38,7 @@ def test_a_late_feeder_does_not_shorten_latency() -> None:
     fed = Fed(start_s=100.0, sent=100, late_ms=2_000.0)
     times = 100.0 + np.arange(100) / 10 + 0.010
     times[50] += 2.0
-    found = measured_of(10.0, fed, times, Load(0.5, 0.2))
+    found = compute_latencies(10.0, fed, times, Load(0.5, 0.2))
     assert found.latencies_ms[-1] == pytest.approx(2_010.0)
     assert percentile(found.latencies_ms, 50) == pytest.approx(10.0)
     assert found.missing == 0
@@ -47,7 +47,7 @@ def test_a_late_feeder_does_not_shorten_latency() -> None:
 def test_an_unanswered_ping_is_missing_and_not_fast() -> None:
     times = 5.0 + np.arange(100) / 10 + 0.010
     times[[30, 99]] = np.nan
-    found = measured_of(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), times, Load(0.5, 0.2))
+    found = compute_latencies(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), times, Load(0.5, 0.2))
     assert (found.missing, len(found.latencies_ms)) == (2, 78)  # the first 2 s, 20 pings, settle and do not count
 
 
@@ -83,10 +83,10 @@ def test_the_most_is_the_first_rate_that_does_not_pile_up() -> None:
         asked.append(rate)
         return measured(rate, 30.0 if rate < 8_500 else 900.0, missing=int(8_000 < rate < 8_500))
 
-    assert kept_up_with(one, 10_000.0, lambda _: None) == pytest.approx(7_290.0)
+    assert highest_steady_rate(one, 10_000.0, lambda _: None) == pytest.approx(7_290.0)
     assert asked == pytest.approx([10_000, 9_000, 8_100, 7_290])
     with pytest.raises(RuntimeError, match="does not keep up"):
-        kept_up_with(lambda rate, _: measured(rate, 900.0), 10_000.0, lambda _: None)
+        highest_steady_rate(lambda rate, _: measured(rate, 900.0), 10_000.0, lambda _: None)
 
 
 def test_a_row_is_of_medians_and_of_all_that_is_missing() -> None:
@@ -110,7 +110,7 @@ def test_the_row_without_pings_has_the_load_and_no_latency() -> None:
 
 
 def test_a_rate_at_which_nothing_is_answered_is_all_missing_and_not_kept_up_with() -> None:
-    found = measured_of(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), np.full(100, np.nan), Load(0.5, 0.2))
+    found = compute_latencies(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), np.full(100, np.nan), Load(0.5, 0.2))
     assert (found.latencies_ms, found.missing, found.kept_up) == ([], 80, False)
     assert measured(10.0, 20.0).kept_up
     assert not measured(10.0, 20.0, missing=1).kept_up

@@ -9,7 +9,7 @@ import pytest
 from engine_rig import one_by_one
 
 from stream.config.settings import Settings
-from stream.delivery.accounts import Account, Accounts, Histogram, counted, so_far
+from stream.delivery.accounts import Account, Accounts, Histogram, count_batch, so_far
 from stream.delivery.partitions import Owned, Piece
 from stream.engine.counts import Counts
 from stream.kafka.records.encoded_batches import NONE
@@ -52,8 +52,8 @@ def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() 
         handed_back=4,
         gap_fills=5,
     )
-    assert accounts.accounts[P0].unaccounted(in_flight=5) == 0
-    assert accounts.accounts[P0].unaccounted(in_flight=4) == 1, "one has fallen out of the lists"
+    assert accounts.accounts[P0].count_unaccounted(in_flight=5) == 0
+    assert accounts.accounts[P0].count_unaccounted(in_flight=4) == 1, "one has fallen out of the lists"
 
 
 @pytest.mark.parametrize(("records", "unaccounted"), [(3, 1), (1, -1)], ids=["not published", "published twice"])
@@ -61,7 +61,7 @@ def test_an_answer_that_is_missing_or_one_too_many_is_a_record_unaccounted_for(r
     accounts = Accounts(TOPICS)
     accounts.take(P0, records)
     accounts.settle([piece(0, records)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
-    assert accounts.accounts[P0].unaccounted(in_flight=0) == unaccounted
+    assert accounts.accounts[P0].count_unaccounted(in_flight=0) == unaccounted
 
 
 def test_a_batch_counts_what_the_engine_did_in_it_and_what_was_kept_from_the_engine() -> None:
@@ -71,7 +71,7 @@ def test_a_batch_counts_what_the_engine_did_in_it_and_what_was_kept_from_the_eng
     counts[P0].duplicates += 5
     counts[P0].folded += 1
     counts[P1] = Counts(quarantined=1)
-    assert counted(pieces, before, counts) == {P0: Counts(duplicates=5, folded=7), P1: Counts(quarantined=1)}
+    assert count_batch(pieces, before, counts) == {P0: Counts(duplicates=5, folded=7), P1: Counts(quarantined=1)}
 
 
 def test_what_an_attempt_that_failed_has_counted_is_not_the_next_one_s() -> None:
@@ -79,7 +79,7 @@ def test_what_an_attempt_that_failed_has_counted_is_not_the_next_one_s() -> None
     counts[P0].duplicates += 5  # of a batch that the engine did not survive
     before = so_far([piece(0, 9)], counts)
     counts[P0].duplicates += 5
-    assert counted([piece(0, 9)], before, counts) == {P0: Counts(duplicates=5)}
+    assert count_batch([piece(0, 9)], before, counts) == {P0: Counts(duplicates=5)}
 
 
 def test_a_batch_of_two_partitions_is_settled_in_the_account_of_each() -> None:
@@ -114,7 +114,7 @@ def test_fields_that_were_dropped_count_when_their_pings_are_committed() -> None
     accounts, counts = Accounts(TOPICS), {P0: Counts(fields_dropped=Counter(speed_mps=3))}
     before = so_far([piece(0, 3)], counts)
     counts[P0].fields_dropped = counts[P0].fields_dropped + Counter(speed_mps=2, sats=1)
-    of_batch = counted([piece(0, 3)], before, counts)
+    of_batch = count_batch([piece(0, 3)], before, counts)
     assert accounts.fields_dropped == {}
     accounts.settle([piece(0, 3)], one_by_one([FORECAST] * 3), of_batch, 0.0)
     assert accounts.fields_dropped == {"speed_mps": 2, "sats": 1}

@@ -252,7 +252,7 @@ async def test_the_next_owner_knows_of_every_ping_that_was_answered_as_new(
         await answer(delivery, kafka, of("bus", 24, 27))
         if leave:
             await delivery.ownership.drain()
-            await delivery.ownership.revoked([P0])
+            await delivery.ownership.revoke([P0])
     assert store.checkpoint(P0).next_offset == 24
     store.refused.clear()
     async with live_worker(kafka, store) as again:

@@ -45,8 +45,8 @@ async def joined_again(delivery: Delivery, kafka: Kafka, *partitions: Partition)
     await until(lambda: kafka.rejoins > 0)
     kafka.rejoins = 0
     await delivery.ownership.drain()
-    await delivery.ownership.revoked(partitions)
-    delivery.ownership.assigned(partitions)
+    await delivery.ownership.revoke(partitions)
+    delivery.ownership.assign(partitions)
     await until(lambda: all(one.ready for one in delivery.status().partitions))
 
 
@@ -68,7 +68,7 @@ async def test_records_that_come_once_more_are_skipped_and_move_no_committed_off
     assert kafka.offsets[P0] == 33
     account = delivery.accounts.accounts[P0]
     assert (account.answered_before, account.log_shortened, account.retention_lost) == (10, 0, 0)
-    assert account.unaccounted(0) == 0
+    assert account.count_unaccounted(0) == 0
 
 
 @pytest.mark.parametrize("refilled", [25, 30, 40], ids=["shorter", "as long", "longer"])
@@ -99,7 +99,7 @@ async def test_new_records_at_offsets_that_were_answered_are_answered_where_the_
     ]
     accounts = delivery.accounts.accounts
     assert (accounts[P0].log_shortened, accounts[P1].log_shortened) == (1, 0)
-    assert accounts[P0].unaccounted(0) == accounts[P1].unaccounted(0) == 0
+    assert accounts[P0].count_unaccounted(0) == accounts[P1].count_unaccounted(0) == 0
 
 
 @pytest.mark.parametrize("checkpoint", [30, 15], ids=["behind the cut", "before it"])

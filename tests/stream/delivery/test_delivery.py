@@ -202,7 +202,7 @@ async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kaf
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: all(len(some) == 3 for some in retired) and store.asked == 1)
         await delivery.ownership.drain()
-        handover = asyncio.create_task(delivery.ownership.revoked([P0]))
+        handover = asyncio.create_task(delivery.ownership.revoke([P0]))
         for _ in range(50):
             await asyncio.sleep(0)
         assert not handover.done()
@@ -264,7 +264,7 @@ async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: Flaky
         assert not handover.done()
         kafka.takes.set()
         await handover
-        await delivery.ownership.revoked([P0])
+        await delivery.ownership.revoke([P0])
     assert kafka.offsets == {P0: 3}
     assert store.checkpoint(P0).next_offset == 3
 
@@ -277,7 +277,7 @@ async def test_a_handover_closes_the_producer_of_its_partition_and_of_no_other(s
         await until(lambda: all(one.ready for one in delivery.status().partitions))
         first, second = kafka.newest[f"group|{P0[0]}|0"], kafka.newest[f"group|{P1[0]}|1"]
         await delivery.ownership.drain()
-        await delivery.ownership.revoked([P0])
+        await delivery.ownership.revoke([P0])
         assert (first.closed, second.closed) == (True, False)
 
 
@@ -394,7 +394,7 @@ async def test_a_rebalance_at_the_commit_forgets_the_states_and_goes_on(kafka: K
         await answer(delivery, kafka, records(0, 3, partition=1))
         assert not pump.done()
         assert store.checkpoint(P0).next_offset == 3, "a checkpoint ahead of the commit would skip records"
-        delivery.ownership.assigned([P0])
+        delivery.ownership.assign([P0])
         await answer(delivery, kafka, records(3, 9))
     assert kafka.offsets[P0] == 9
     assert set(kafka.answered) == set(range(9))
@@ -592,14 +592,14 @@ async def test_a_drain_finishes_the_batch_in_flight_and_forgets_what_waits(kafka
         await delivery.ownership.drain()
         assert len(await put) == 4, "retired, answered or not: nothing may hold the rebalance up"
         assert len(await feed(delivery, kafka, records(6, 8))) == 2
-        await delivery.ownership.revoked([P0])
+        await delivery.ownership.revoke([P0])
         assert store.checkpoint(P0).next_offset == kafka.offsets[P0]
         assert kafka.answered == list(range(kafka.offsets[P0]))
 
 
 async def test_polls_wait_outside_while_two_batches_wait_inside(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store, Settings(max_batch=4, max_wait_ms=0.0))
-    delivery.ownership.assigned([P0])  # and no pump yet
+    delivery.ownership.assign([P0])  # and no pump yet
     await until(lambda: delivery.ownership.owned[P0].ready)
     first = await feed(delivery, kafka, records(0, 4))
     second = asyncio.create_task(feed(delivery, kafka, records(4, 8)))

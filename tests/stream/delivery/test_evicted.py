@@ -94,7 +94,7 @@ async def test_an_evicted_state_is_rebuilt_by_the_next_owner(kafka: Log, store: 
         await settle(delivery, kafka, store, records(60, 63))
         assert delivery.ownership._engine.counts[P0].evicted == 1
     assert await is_undisturbed(kafka, 60, 61, 62)
-    assert not await store.evicted(P0), "it is written again"
+    assert not await store.list_evicted(P0), "it is written again"
     assert kafka.answered == list(range(63)), "the replay published nothing"
 
 
@@ -219,7 +219,7 @@ async def test_a_state_that_is_evicted_while_its_entity_is_in_memory_is_written_
         assert delivery.ownership._engine.counts[P0].evicted == 1
         assert kafka.rereads == []
     assert await is_undisturbed(kafka, 60, 61, 62)
-    assert not await store.evicted(P0)
+    assert not await store.list_evicted(P0)
 
 
 async def test_a_zombie_that_misses_a_state_is_fenced_and_goes_on(kafka: Log, store: LosingStore) -> None:

@@ -62,8 +62,8 @@ async def test_who_is_fenced_twice_and_then_loses_the_partition_leaves_its_new_o
         other = await fenced_twice(kafka, store, delivery)
         epoch = store.checkpoint(P0).epoch
         await delivery.ownership.drain()
-        await delivery.ownership.revoked([P0])
-        delivery.ownership.assigned([])
+        await delivery.ownership.revoke([P0])
+        delivery.ownership.assign([])
         assert takeovers() == []
         await asyncio.sleep(0.1)
     assert kafka.newest[ID] is other
@@ -84,8 +84,8 @@ async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
         await until(lambda: "refused" in caplog.text)
         assert f"checkpoint of partition {P0[1]} of {P0[0]} refused" in caplog.text
         assert takeovers() == []
-        await delivery.ownership.revoked([P0])
-        delivery.ownership.assigned([P0])
+        await delivery.ownership.revoke([P0])
+        delivery.ownership.assign([P0])
         mine = delivery.ownership.owned[P0]
         await until(lambda: mine.ready)
         epoch = mine.epoch

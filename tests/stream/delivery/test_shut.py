@@ -165,6 +165,6 @@ async def test_a_new_assignment_begins_with_no_partition_paused(kafka: Kafka, st
         await delivery.put({P1: Records.of(kafka.logs[P1][:6])}, 0.0, lambda: None)
         assert kafka.paused == {P1}
         await delivery.ownership.drain()
-        await delivery.ownership.revoked([P0, P1])
-        delivery.ownership.assigned([P0, P1])
+        await delivery.ownership.revoke([P0, P1])
+        delivery.ownership.assign([P0, P1])
         assert kafka.paused == set()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
-from stream.kafka.log import CommittedOffset, History, Log, cut_at
+from stream.kafka.log import CommittedOffset, History, Log, find_cut
 
 LOG = Log(100, 1_000_000)
 OFFSETS = st.one_of(st.none(), st.integers(0, 400_000))
@@ -107,7 +107,7 @@ def test_no_plan_skips_an_uncommitted_record_or_reads_what_is_not_there(
     ],
 )
 def test_a_log_was_cut(history: History, log: Log, cut: int | None) -> None:
-    assert cut_at(700, history, log) == cut
+    assert find_cut(700, history, log) == cut
 
 
 @pytest.mark.parametrize("checkpoint", [None, 600, 650, 700, 900])
@@ -160,7 +160,7 @@ def test_a_takeover_goes_back_only_where_the_log_was_cut_and_ahead_only_where_re
     mark = CommittedOffset(offset, 7, history)
     todo = plan(checkpoint, mark, log)
     assert log.begin <= todo.start <= todo.stop <= log.end
-    assert todo.cut == (cut_at(offset, history, log) is not None)
+    assert todo.cut == (find_cut(offset, history, log) is not None)
     assert todo.lost == (0 if todo.cut else max(0, log.begin - offset))
     if not todo.cut:
         assert todo.stop == offset + todo.lost

@@ -88,7 +88,7 @@ def written(said: Forecasts, record: Record = RECORD) -> bytes:
     cache = np.full(1, CACHES.index("hit"), np.int8)
     asked = Answered(rows, anchor, 9 * ones, 1_000 * ones, rows > 0, cache, rows, said)
     writer = Writer(HORIZONS_S, Settings().topics)
-    (page,) = writer.written(Records.of([record]), [asked], [ModelRef("tiny", "1")], (60_000.0, 60_002.5, 60_003.75))
+    (page,) = writer.write(Records.of([record]), [asked], [ModelRef("tiny", "1")], (60_000.0, 60_002.5, 60_003.75))
     ((_, value, _),) = page.read()
     assert value is not None
     return value

@@ -86,7 +86,7 @@ async def test_the_store_has_nothing_of_it_after_a_checkpoint(rig: Rig, then: tu
     await rig.feed(CHECKPOINT)
     assert isinstance(rig.store, MemoryStore)
     assert set(rig.store._records[A]) == {"bus-2"}
-    assert await rig.store.evicted(A) == [], "nobody misses it"
+    assert await rig.store.list_evicted(A) == [], "nobody misses it"
     assert last(await rig.feed(*steady("bus-1", 1, 200))) == ("none", 1)
 
 

@@ -20,7 +20,7 @@ def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> 
     template = Template(['{"a":', ',"b":', ',"c":', ',"d":', "}"], [0, 2, TEXT, 7])
     numbers = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3).T
     texts = BytesColumn.of([json.dumps(row[3]).encode() for row in rows])
-    for raw, (a, b, c, d) in zip(template.written(numbers, [texts]).each(), rows, strict=True):
+    for raw, (a, b, c, d) in zip(template.render(numbers, [texts]).each(), rows, strict=True):
         assert json.loads(raw) == {"a": a, "b": float(f"{b}e-2"), "c": d, "d": float(f"{c}e-7")}
 
 
@@ -29,14 +29,14 @@ def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> 
     [(0, 0, b"0"), (0, 2, b"0.0"), (5, 7, b"0.0000005"), (-5, 1, b"-0.5"), (1200, 2, b"12.0"), (-1, 0, b"-1")],
 )
 def test_numbers_are_written_as_msgspec_writes_them_but_for_exponents(number: int, decimals: int, text: bytes) -> None:
-    assert Template(["", ""], [decimals]).written(np.array([[number]]), []).each() == [text]
+    assert Template(["", ""], [decimals]).render(np.array([[number]]), []).each() == [text]
 
 
 def test_pieces_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 holes have 3 texts"):
         Template(["a", "b"], [0, 0])
     with pytest.raises(ValueError, match="do not fit"):
-        Template(["a", "b"], [TEXT]).written(np.zeros((0, 2), np.int64), [BytesColumn.of([b"x"])])
+        Template(["a", "b"], [TEXT]).render(np.zeros((0, 2), np.int64), [BytesColumn.of([b"x"])])
 
 
 @pytest.mark.parametrize("decimals", [-2, 8])
@@ -53,7 +53,7 @@ def test_every_piece_stands_where_it_belongs(numbers: list[tuple[int, int]], pie
     text = pieces[0] + "".join(
         plainly(number, decimals) + piece for (decimals, number), piece in zip(numbers, pieces[1:], strict=True)
     )
-    assert Template(pieces, [decimals for decimals, _ in numbers]).written(column, []).each() == [text.encode()] * 3
+    assert Template(pieces, [decimals for decimals, _ in numbers]).render(column, []).each() == [text.encode()] * 3
 
 
 def plainly(number: int, decimals: int) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.engine.entities import stored_entity
-from stream.engine.entities.quarantine import Quarantine, Versions, begun, dumps, is_one, loads
+from stream.engine.entities.quarantine import Quarantine, Versions, begin_quarantine, dumps, is_one, loads
 from stream.wire import NO_TIME_MS
 
 HOUR_MS = 3_600_000
@@ -71,7 +71,7 @@ def test_a_record_without_a_time_ends_none_and_one_that_has_one_ends_what_began_
 
 
 def test_what_was_raised_fits_into_a_header_whatever_it_says() -> None:
-    found = begun(5, 0, FOUND.versions, ValueError("a\nlong \ud800 story " * 100))
+    found = begin_quarantine(5, 0, FOUND.versions, ValueError("a\nlong \ud800 story " * 100))
     assert found.raised.startswith("ValueError: a long \\ud800 story a long")
     assert len(found.raised.encode()) < 2_000
     assert loads("x", dumps("x", found)) == found

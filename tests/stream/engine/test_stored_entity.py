@@ -155,7 +155,7 @@ async def test_patches_make_of_a_stored_record_what_the_track_is(grown: list[int
     epoch, _ = await store.claim(partition)
     await store.put_many(partition, epoch, None, {"x": dumps(["x"], tracks, slots, [STATE])[0]})
     tracks.writing(slots)
-    tracks.saved(slots, np.array([behind]))
+    tracks.note_saved(slots, np.array([behind]))
     for count in grown:
         for n in range(track.accepted, track.accepted + count):
             track, _ = observe(track, pack(ping(n)), n, POLICY)
@@ -164,7 +164,7 @@ async def test_patches_make_of_a_stored_record_what_the_track_is(grown: list[int
         (patch,) = patches(["x"], tracks, slots)
         assert await store.put_many(partition, epoch, None, {"x": patch}) == []
         tracks.writing(slots)
-        tracks.saved(slots, np.array([behind]))
+        tracks.note_saved(slots, np.array([behind]))
         (raw,) = await store.get_many(partition, ["x"])
         assert loads("x", raw or b"") == Stored(track, STATE, behind)
         assert patch.size <= HEAD.itemsize + min(count, 12) * FIX_BYTES, "nothing is written twice"

@@ -112,7 +112,7 @@ def test_a_gap_or_a_fix_that_no_track_has_is_refused(at: int, new: bytes) -> Non
     assert "no track leaves" in refusal(forged(at=at, new=new))
 
 
-QUARANTINED = quarantine.begun(40, T0, quarantine.Versions("1", "2"), ValueError("text"))
+QUARANTINED = quarantine.begin_quarantine(40, T0, quarantine.Versions("1", "2"), ValueError("text"))
 
 
 def test_a_forged_quarantine_is_refused() -> None:

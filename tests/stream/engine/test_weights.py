@@ -11,32 +11,34 @@ import pytest
 from engine_rig import CHECKPOINT, CRASH, A, Rig, forecasts, ping, steady
 
 from model.api import Predictor
-from stream.engine.asks import Choice, Networks, places_of
+from stream.engine.assignment import Networks, VersionChoice, places_of
 from stream.engine.engine import Engine
 from stream.versions.networks import ChosenWeights, Partition
-from stream.versions.weights import NEVER, Rule, Rules
+from stream.versions.weights import NEVER, AnnouncedRule, PartitionRules
 from stream.wire import Outgoing, Ping, Record, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
 
 Make = Callable[..., Predictor]
 
 
-def choice(networks: Sequence[Predictor], *rules: Rule, own: int = 0, sure_below: int = NEVER) -> Choice:
+def choice(
+    networks: Sequence[Predictor], *rules: AnnouncedRule, own: int = 0, sure_below: int = NEVER
+) -> VersionChoice:
     """The first of the networks is the worker's own."""
     index = {"own": own} | {one.version: at for at, one in enumerate(networks)}
-    partition = Partition(Rules(rules), Rules(rules), sure_below)
-    return Choice(None, ChosenWeights(networks, index, {A[1]: partition, 1: partition}))
+    partition = Partition(PartitionRules(rules), PartitionRules(rules), sure_below)
+    return VersionChoice(None, ChosenWeights(networks, index, {A[1]: partition, 1: partition}))
 
 
-def everybody(network: Predictor, first: int, ramp: int = 0, serial: int = 1) -> Rule:
-    return Rule(serial, network.version, first, first + ramp, NEVER, 10_000)
+def everybody(network: Predictor, first: int, ramp: int = 0, serial: int = 1) -> AnnouncedRule:
+    return AnnouncedRule(serial, network.version, first, first + ramp, NEVER, 10_000)
 
 
-def canary(network: Predictor, first: int, until: int, parts: int, serial: int = 1) -> Rule:
-    return Rule(serial, network.version, first, NEVER, until, parts)
+def canary(network: Predictor, first: int, until: int, parts: int, serial: int = 1) -> AnnouncedRule:
+    return AnnouncedRule(serial, network.version, first, NEVER, until, parts)
 
 
-async def answered(engine: Engine, records: Sequence[Record], asked: Choice, **more: Any) -> list[Outgoing]:
+async def answered(engine: Engine, records: Sequence[Record], asked: VersionChoice, **more: Any) -> list[Outgoing]:
     return list(await engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=asked, **more))
 
 

@@ -16,7 +16,7 @@ from stream.config.security import Refused
 from stream.ingest.publishing import outbox
 from stream.ingest.publishing.outbox import MAX_WAITING, Outbox, OutgoingRecord
 from stream.ingest.publishing.sink import Sink, Unavailable
-from stream.kafka.partitioner import hashed
+from stream.kafka.partitioner import hash_key
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics
 
 TOPICS = Topics.of("t")
@@ -159,8 +159,8 @@ async def test_what_comes_while_a_round_is_on_its_way_leaves_together_and_in_ord
 
 async def test_a_key_goes_to_the_partition_to_which_kafkas_clients_send_it(broker: Broker) -> None:
     # murmur2 of Kafka's own tests (UtilsTest.testMurmur2): -973932308 of "21", -790332482 of "foobar".
-    assert hashed(b"21") == -973932308 & 0x7FFFFFFF
-    assert hashed(b"foobar") == -790332482 & 0x7FFFFFFF
+    assert hash_key(b"21") == -973932308 & 0x7FFFFFFF
+    assert hash_key(b"foobar") == -790332482 & 0x7FFFFFFF
     async with opened() as box:
         await box.put(items("21", "foobar"))
     assert {one["key"]: partition for _, partition, batch in broker.batches for one in batch.records} == {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stream.kafka.patches import crc32c
 from stream.kafka.records.columns import BytesColumn
-from stream.kafka.records.encoded_batches import HEAD_BYTES, Answers, Column, EncodedBatch, framed
+from stream.kafka.records.encoded_batches import HEAD_BYTES, Answers, Column, EncodedBatch, encode_batches
 from stream.kafka.records.record_columns import Records, headers_as_sent
 from stream.wire import Outgoing, Record
 
@@ -31,7 +31,9 @@ def pages_of(of: list[tuple[bytes, bytes, bytes]], breaks: list[int], room: int)
     keys, values, ids = (BytesColumn.of(column) for column in zip(*of, strict=True))
     constant = BytesColumn.of([headers_as_sent(CONSTANT, more=1)]).at(np.zeros(len(of), np.int64))
     first = np.isin(np.arange(len(of)), [0, *breaks])
-    return [(at, body.tobytes()) for at, body in framed(keys, values, constant, Column("ce_id", ids), first, room)]
+    return [
+        (at, body.tobytes()) for at, body in encode_batches(keys, values, constant, Column("ce_id", ids), first, room)
+    ]
 
 
 def by_aiokafka(of: list[tuple[bytes, bytes, bytes]]) -> bytes:

@@ -200,4 +200,4 @@ def test_records_tell_the_epoch_of_their_leader_or_of_one_behind(compression: in
     assert taken(fetch(b"".join(batches))).leader_epoch == 7
     whole = taken(fetch(b"".join(batches)))
     assert (whole[:2].leader_epoch, whole.since(2).leader_epoch) == (7, 7), "later is safe: it is the same log"
-    assert Records.joined([whole[:2], whole[2:]]).leader_epoch == 7
+    assert Records.join([whole[:2], whole[2:]]).leader_epoch == 7

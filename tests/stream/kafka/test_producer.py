@@ -13,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from stream.kafka.producer import Publisher
 from stream.kafka.records.columns import BytesColumn
-from stream.kafka.records.encoded_batches import Answers, Column, EncodedBatch, framed
+from stream.kafka.records.encoded_batches import Answers, Column, EncodedBatch, encode_batches
 from stream.kafka.records.record_columns import headers_as_sent
 from stream.wire import Outgoing, Record
 
@@ -45,7 +45,7 @@ class Producer:
 def page(source: tuple[str, int], *values: bytes) -> EncodedBatch:
     many = len(values)
     texts, head = BytesColumn.of(values), BytesColumn.of([headers_as_sent((), more=1)]).at(np.zeros(many, np.int64))
-    ((_, body),) = framed(texts, texts, head, Column("ce_id", texts), np.arange(many) == 0)
+    ((_, body),) = encode_batches(texts, texts, head, Column("ce_id", texts), np.arange(many) == 0)
     return EncodedBatch("forecasts", source, np.arange(many), body)
 
 

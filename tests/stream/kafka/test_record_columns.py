@@ -38,7 +38,7 @@ def framed(of: list[Record]) -> bytes:
 def unframed(raw: bytes, of: list[Record], logged_ms: int | None = None) -> Records | None:
     first_ms = of[0].timestamp_ms if of else 0
     head = Head(0, len(raw), 5, len(of), len(of) - 1, first_ms, logged_ms or 0, logged_ms is not None)
-    records, batches = Records.unframed(np.frombuffer(raw, np.uint8), P0, np.array([head], np.int64))
+    records, batches = Records.decode(np.frombuffer(raw, np.uint8), P0, np.array([head], np.int64))
     return records if batches else None
 
 
@@ -89,11 +89,11 @@ def test_columns_are_made_of_records_and_joined_in_order(ones: list[Any], others
     one, other = records_of(ones), records_of(others, P1)
     mixed = Records.of([*one, *other, *one])
     assert list(mixed) == [*one, *other, *one]
-    joined = Records.joined([Records.of(one), Records.of(other), Records.of(one)])
+    joined = Records.join([Records.of(one), Records.of(other), Records.of(one)])
     assert list(joined) == list(mixed)
     assert [joined.partitions[which] for which in joined.which] == [(r.topic, r.partition) for r in mixed]
     assert Records.of(joined) is joined
-    assert list(Records.joined([])) == []
+    assert list(Records.join([])) == []
 
 
 def test_a_part_is_known_by_offsets_rows_or_place() -> None:

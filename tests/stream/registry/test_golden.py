@@ -11,7 +11,7 @@ import pytest
 from model.api import FIX, Parameters, Predictor, StateCorrupt, load_weights
 from model.serving.layers import Compiled, Exact
 from stream.registry import Damaged, golden
-from stream.registry.golden import LENGTH, Answers, ask, check_golden, loads_golden, made_up, make_golden
+from stream.registry.golden import LENGTH, Answers, ask, check_golden, invent_windows, loads_golden, make_golden
 
 SERVED = ["float32", "int8"]
 
@@ -40,7 +40,7 @@ def test_what_serves_gives_the_golden_forecasts(published: tuple[Parameters, byt
     weights, raw = published
     found = predictor(weights, precision)
     kept = found.acquire(1)
-    found.advance(kept, made_up()[0][:1])
+    found.advance(kept, invent_windows()[0][:1])
     before = found.dumps(kept)
     assert check_golden(found, raw) is None
     assert found.dumps(kept) == before, "it disturbs who is served"
@@ -116,10 +116,10 @@ def test_other_weights_are_refused() -> None:
 
 
 def test_windows_of_the_region_can_be_added_and_the_same_weights_give_the_same_file(weights: str) -> None:
-    real = [window.copy() for window in made_up(seed=5)[:3]]
+    real = [window.copy() for window in invent_windows(seed=5)[:3]]
     raw = make_golden(weights, real)
     assert raw == make_golden(weights, real)
-    assert len(golden.loads_golden(raw).windows) == len(made_up()) + 3
+    assert len(golden.loads_golden(raw).windows) == len(invent_windows()) + 3
     assert check_golden(predictor(load_weights(weights), "float32"), raw) is None
     with pytest.raises(ValueError, match=f"at least {LENGTH}"):
         make_golden(weights, [np.zeros(3, FIX)])

@@ -31,7 +31,7 @@ def test_a_publication_that_is_killed_shows_nothing_and_can_be_made_again(
 ) -> None:
     code, said = ended(run(PUBLISH, shared_url, weights, "first", kill_point=point))
     assert code == KILLED, said
-    registry = Registry.opened(shared_url, tmp_path / "cache")
+    registry = Registry.open(shared_url, tmp_path / "cache")
     assert registry.manifests("weights") == []
     # Even with another card: what is left of the first does not stand in the way.
     again = weights_copy(tmp_path / "again", weights, "Another card.")
@@ -44,7 +44,7 @@ def test_a_local_publication_that_is_killed_before_its_rename_shows_nothing(tmp_
     code, said = ended(run(PUBLISH, url, weights, "first", kill_point="before_rename"))
     assert code == KILLED, said
     assert any(name.endswith("manifest.json") for name in names(url)), "it was not killed where it was meant to be"
-    registry = Registry.opened(url)
+    registry = Registry.open(url)
     assert registry.manifests("weights") == []
     registry.fetch("weights", registry.publish_weights(Path(weights), About()).version)
 
@@ -67,7 +67,7 @@ def test_all_files_of_a_version_are_on_the_disk_before_it_gets_its_name(
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(store, "_rename", checked)
-    Registry.opened(str(tmp_path / "registry")).publish_weights(Path(weights), About())
+    Registry.open(str(tmp_path / "registry")).publish_weights(Path(weights), About())
     assert named
     assert not set.union(*named)
 
@@ -75,7 +75,7 @@ def test_all_files_of_a_version_are_on_the_disk_before_it_gets_its_name(
 def test_a_publication_that_is_killed_at_its_end_is_there(shared_url: str, weights: str, tmp_path: Path) -> None:
     code, said = ended(run(PUBLISH, shared_url, weights, "first", kill_point="after_publication"))
     assert code == KILLED, said
-    registry = Registry.opened(shared_url, tmp_path / "cache")
+    registry = Registry.open(shared_url, tmp_path / "cache")
     (manifest,) = registry.manifests("weights")
     assert manifest.note == "first"
     assert registry.publish_weights(Path(weights), About(note="second")) == manifest
@@ -88,12 +88,12 @@ def test_what_a_killed_publication_left_is_deleted_after_a_day(shared_url: str, 
     assert len(left) >= FILES
     now_s = time.time()
     for later_s, expected in ((STALE_S - 3600, left), (STALE_S + 3600, [])):
-        Registry.opened(shared_url, clock=lambda later_s=later_s: now_s + later_s).clean()  # type: ignore[misc]
+        Registry.open(shared_url, clock=lambda later_s=later_s: now_s + later_s).clean()  # type: ignore[misc]
         assert names(shared_url) == expected
     # What is published stays, however old it is; so does what is beside it and younger.
-    registry = Registry.opened(shared_url, tmp_path / "cache")
+    registry = Registry.open(shared_url, tmp_path / "cache")
     version = registry.publish_weights(Path(weights), About()).version
-    Registry.opened(shared_url, clock=lambda: now_s + 10 * STALE_S).clean()
+    Registry.open(shared_url, clock=lambda: now_s + 10 * STALE_S).clean()
     registry.fetch("weights", version)
 
 
@@ -102,7 +102,7 @@ def test_a_deletion_that_is_killed_shows_nothing(shared_url: str, weights: str, 
     code, said = ended(run(script, shared_url, weights, "first", kill_point="within_deletion"))
     assert code == KILLED, said
     assert len(names(shared_url)) >= FILES
-    registry = Registry.opened(shared_url, tmp_path / "cache")
+    registry = Registry.open(shared_url, tmp_path / "cache")
     assert registry.manifests("weights") == []
     registry.fetch("weights", registry.publish_weights(Path(weights), About()).version)
 
@@ -116,7 +116,7 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_hears_of_it(
     codes, said = zip(*map(ended, started), strict=True)
     assert sorted(codes) == [0, 1, 1], said
     assert all("with another README.md" in text for code, text in zip(codes, said, strict=True) if code)
-    registry = Registry.opened(shared_url, tmp_path / "cache")
+    registry = Registry.open(shared_url, tmp_path / "cache")
     (manifest,) = registry.manifests("weights")
     assert manifest.note == str(codes.index(0))
     assert (registry.fetch("weights", manifest.version) / "README.md").read_text() == f"Card {manifest.note}."
@@ -124,7 +124,7 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_hears_of_it(
 
 def test_processes_fetch_at_once_and_one_is_killed_half_way(weights: str, tmp_path: Path, s3: str) -> None:
     url, cache = f"{s3}/{tmp_path.name}", tmp_path / "cache"
-    version = Registry.opened(url).publish_weights(Path(weights), About()).version
+    version = Registry.open(url).publish_weights(Path(weights), About()).version
     code, said = ended(run(FETCH, url, str(cache), version, kill_point="before_file:2"))
     assert code == KILLED, said
     assert [path for path in cache.glob("*/weights/*") if not path.name.startswith(".")] == []
@@ -137,5 +137,5 @@ def test_processes_fetch_at_once_and_one_is_killed_half_way(weights: str, tmp_pa
 
 def test_a_version_that_is_not_there_leaves_no_cache(s3: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        Registry.opened(f"{s3}/{tmp_path.name}", tmp_path / "cache").fetch("weights", "0" * 16)
+        Registry.open(f"{s3}/{tmp_path.name}", tmp_path / "cache").fetch("weights", "0" * 16)
     assert [path for path in (tmp_path / "cache").glob("*/weights/*") if path.name != ".lock"] == []

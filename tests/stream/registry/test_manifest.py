@@ -82,7 +82,7 @@ def test_a_manifest_of_a_stranger_is_refused(raw: bytes, reason: str) -> None:
 
 @pytest.fixture
 def packed(weights: str, tmp_path: Path) -> Path:
-    registry = Registry.opened(str(tmp_path / "source"))
+    registry = Registry.open(str(tmp_path / "source"))
     manifest = registry.publish_weights(Path(weights), About())
     pack(manifest, registry.fetch("weights", manifest.version), tmp_path / "version.tar")
     return tmp_path / "version.tar"
@@ -90,9 +90,9 @@ def packed(weights: str, tmp_path: Path) -> Path:
 
 def test_a_version_in_an_archive_is_the_same_version(packed: Path, tmp_path: Path) -> None:
     unpack(packed, tmp_path / "there")
-    (manifest,) = Registry.opened(str(tmp_path / "there")).manifests("weights")
-    target = Registry.opened(str(tmp_path / "target"))
-    source = Registry.opened(str(tmp_path / "there"))
+    (manifest,) = Registry.open(str(tmp_path / "there")).manifests("weights")
+    target = Registry.open(str(tmp_path / "target"))
+    source = Registry.open(str(tmp_path / "there"))
     assert target.adopt(manifest, source.fetch("weights", manifest.version)) == manifest
     assert target.manifests("weights") == [manifest]
     again = tmp_path / "again.tar"
@@ -102,11 +102,11 @@ def test_a_version_in_an_archive_is_the_same_version(packed: Path, tmp_path: Pat
 
 def test_files_that_are_not_the_manifests_are_not_adopted(packed: Path, tmp_path: Path) -> None:
     unpack(packed, tmp_path / "there")
-    (manifest,) = Registry.opened(str(tmp_path / "there")).manifests("weights")
+    (manifest,) = Registry.open(str(tmp_path / "there")).manifests("weights")
     folder = tmp_path / "there" / "weights" / manifest.version / manifest.content
     (folder / "README.md").write_text("Another card.")
     with pytest.raises(Damaged, match=r"README\.md"):
-        Registry.opened(str(tmp_path / "target")).adopt(manifest, folder)
+        Registry.open(str(tmp_path / "target")).adopt(manifest, folder)
 
 
 def _entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> Callable[[tarfile.TarFile], None]:
@@ -158,6 +158,6 @@ def test_an_archive_that_was_cut_gives_no_version(packed: Path, tmp_path: Path, 
 
 def _imported(packed: Path, folder: Path) -> None:
     unpack(packed, folder)
-    source = Registry.opened(str(folder))
+    source = Registry.open(str(folder))
     (manifest,) = source.manifests("weights")
     source.fetch("weights", manifest.version)

@@ -41,7 +41,7 @@ ABOUT = About(
 
 @pytest.fixture
 def registry(url: str, tmp_path: Path) -> Registry:
-    return Registry.opened(url, tmp_path / "cache")
+    return Registry.open(url, tmp_path / "cache")
 
 
 def test_no_more_is_written_than_a_file_may_have(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_publisher_that_looked_too_early_overwrites_nothing(
 ) -> None:
     """Two that publish at once both find no such version. The second to come has everything ready, and then commits."""
     winner = registry.publish_weights(Path(weights), ABOUT)
-    elsewhere = Registry.opened(str(tmp_path / "elsewhere"))
+    elsewhere = Registry.open(str(tmp_path / "elsewhere"))
     loser = elsewhere.publish_weights(weights_copy(tmp_path / "other", weights, "Another card."), About())
     with registry._store.staging("weights") as stage:
         shutil.copytree(elsewhere.fetch("weights", loser.version), stage / loser.content)
@@ -110,7 +110,7 @@ def test_a_publisher_that_looked_too_early_overwrites_nothing(
 
 def test_the_newest_version_comes_last_and_a_prefix_names_one(url: str, tmp_path: Path) -> None:
     now_s = 1_000.0
-    registry = Registry.opened(url, tmp_path / "cache", clock=lambda: now_s)
+    registry = Registry.open(url, tmp_path / "cache", clock=lambda: now_s)
     made = []
     for raw in _three_atlases():
         (tmp_path / "any.atlas").write_bytes(raw)
@@ -225,7 +225,7 @@ def test_other_weights_under_a_versions_name_are_refused(url: str, registry: Reg
 
 
 def test_a_damaged_cache_is_fetched_again(weights: str, tmp_path: Path, s3: str) -> None:
-    registry = Registry.opened(f"{s3}/{tmp_path.name}", tmp_path / "cache")
+    registry = Registry.open(f"{s3}/{tmp_path.name}", tmp_path / "cache")
     version = registry.publish_weights(Path(weights), About()).version
     tensors = registry.fetch("weights", version) / "model.safetensors"
     whole = tensors.read_bytes()
@@ -237,29 +237,29 @@ def test_a_damaged_cache_is_fetched_again(weights: str, tmp_path: Path, s3: str)
 def test_what_is_in_the_cache_serves_while_the_registry_is_away(weights: str, tmp_path: Path, s3: str) -> None:
     """A version never changes, so that a worker can start again while an object store has an outage."""
     url = f"{s3}/{tmp_path.name}"
-    registry = Registry.opened(url, tmp_path / "cache")
+    registry = Registry.open(url, tmp_path / "cache")
     version = registry.publish_weights(Path(weights), About()).version
     folder = registry.fetch("weights", version)
     registry.delete("weights", version)
-    assert Registry.opened(url, tmp_path / "cache").fetch("weights", version) == folder
+    assert Registry.open(url, tmp_path / "cache").fetch("weights", version) == folder
 
 
 def test_a_registry_is_copied_as_files_are(weights: str, tmp_path: Path, s3: str) -> None:
     local, url = str(tmp_path / "registry"), f"{s3}/{tmp_path.name}"
-    manifest = Registry.opened(local).publish_weights(Path(weights), ABOUT)
+    manifest = Registry.open(local).publish_weights(Path(weights), ABOUT)
     fs, root = fsspec.core.url_to_fs(url)
     fs.put(f"{local}/", f"{root}/", recursive=True)
-    registry = Registry.opened(url, tmp_path / "cache")
+    registry = Registry.open(url, tmp_path / "cache")
     assert registry.manifests("weights") == [manifest]
     registry.fetch("weights", manifest.version)
 
 
 def test_a_registry_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, s3: str) -> None:
-    registry = Registry.opened("s3://no-such-bucket/x", tmp_path)
+    registry = Registry.open("s3://no-such-bucket/x", tmp_path)
     with pytest.raises((OSError, NotFound), match="no-such-bucket"):
         registry.manifest("weights", "0" * 16)
     with pytest.raises(ValueError, match=r"nosuch://x cannot be opened.*pathcast\[s3\]"):
-        Registry.opened("nosuch://x")
+        Registry.open("nosuch://x")
 
 
 def test_a_manifest_that_is_none_is_no_version(url: str, registry: Registry, weights: str) -> None:
@@ -276,7 +276,7 @@ def test_a_manifest_that_is_none_is_no_version(url: str, registry: Registry, wei
 
 def test_a_local_registry_needs_neither_fsspec_nor_arrow_nor_torch(weights: str, tmp_path: Path) -> None:
     url = tmp_path / "registry"
-    version = Registry.opened(str(url)).publish_weights(Path(weights), About()).version
+    version = Registry.open(str(url)).publish_weights(Path(weights), About()).version
     script = (
         "import sys; from stream.registry import Registry; "
         f"before = 'model.api' in sys.modules; Registry.opened({str(url)!r}).fetch('weights', {version!r}); "

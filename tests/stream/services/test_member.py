@@ -95,7 +95,7 @@ class Brokers(Kafka):
             return {}
         self.position_ += len(found)
         epoch = max(epoch for epoch, begin in self.leaders.setdefault(P0, {0: 0}).items() if begin < self.position_)
-        return {TP: Records.of(found).read_at(epoch)}
+        return {TP: Records.of(found).with_epoch(epoch)}
 
     async def beginning_offsets(self, tps: Any) -> dict[TopicPartition, int]:
         return {TP: self.begins.get(P0, 0)}

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from stream.store import days_store
 from stream.store.base import ClaimLost, Fenced
-from stream.store.days_store import DaysLost, DaysStore, Held, Part, TooLarge
+from stream.store.days_store import DayPart, DaysLost, DaysStore, Held, TooLarge
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -33,8 +33,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 async def test_what_was_put_is_found_by_the_next_owner(store: DaysStore) -> None:
     held, growth = await store.claim(A)
     assert (held, growth) == (Held(1, None, 1, {}), None)
-    held = await store.put(A, held, 7, b"growth", {19_000: Part(b"one"), 19_001: Part(b"\0two")})
-    held = await store.put(A, held, 2**53 + 1, b"grown", {19_001: Part(b"three")})
+    held = await store.put(A, held, 7, b"growth", {19_000: DayPart(b"one"), 19_001: DayPart(b"\0two")})
+    held = await store.put(A, held, 2**53 + 1, b"grown", {19_001: DayPart(b"three")})
     again, growth = await store.claim(A)
     assert (again.next_offset, growth, again.parts) == (2**53 + 1, b"grown", {19_000: 1, 19_001: 2})
     assert again.epoch == held.epoch + 1
@@ -46,19 +46,21 @@ async def test_what_was_put_is_found_by_the_next_owner(store: DaysStore) -> None
 async def test_what_is_known_of_the_log_is_of_the_offset_that_is_stored(store: DaysStore, redis: Redis) -> None:
     """An earlier release in the same group writes offsets alone: what was known at another one stays beside them."""
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")}, gone=[2], seen="read=6;leader_epoch=2")
-    found = await store.held(A)
+    held = await store.put(
+        A, held, 7, b"g", {1: DayPart(b"a"), 2: DayPart(b"b")}, gone=[2], seen="read=6;leader_epoch=2"
+    )
+    found = await store.read_held(A)
     assert (found, found.seen, found.parts) == (held, "read=6;leader_epoch=2", {1: 1})
     await redis.hset(f"{KEY}sums", "next_offset", "9")  # type: ignore[misc]
-    assert ((await store.held(A)).next_offset, (await store.held(A)).seen) == (9, "")
-    assert (await store.forget(A, held)).seen == (await store.held(A)).seen == ""
+    assert ((await store.read_held(A)).next_offset, (await store.read_held(A)).seen) == (9, "")
+    assert (await store.forget(A, held)).seen == (await store.read_held(A)).seen == ""
 
 
 async def test_a_part_takes_the_place_of_others_and_old_days_go(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b"), 3: Part(b"c")})
-    held = await store.put(A, held, 8, b"g", {3: Part(b"d")})
-    held = await store.put(A, held, 9, b"g", {3: Part(b"cd", instead=True), 4: Part(b"e")}, gone=[1, 2])
+    held = await store.put(A, held, 7, b"g", {1: DayPart(b"a"), 2: DayPart(b"b"), 3: DayPart(b"c")})
+    held = await store.put(A, held, 8, b"g", {3: DayPart(b"d")})
+    held = await store.put(A, held, 9, b"g", {3: DayPart(b"cd", instead=True), 4: DayPart(b"e")}, gone=[1, 2])
     assert held.parts == {3: 1, 4: 1}
     assert await store.snapshot(A, bytes) == (held, {3: [b"cd"], 4: [b"e"]})
     assert not await redis.exists(f"{KEY}day:1", f"{KEY}day:2")
@@ -66,10 +68,10 @@ async def test_a_part_takes_the_place_of_others_and_old_days_go(store: DaysStore
 
 async def test_a_zombie_writes_nothing(store: DaysStore) -> None:
     old, _ = await store.claim(A)
-    old = await store.put(A, old, 7, b"old", {1: Part(b"old")})
+    old = await store.put(A, old, 7, b"old", {1: DayPart(b"old")})
     new, _ = await store.claim(A)
     with pytest.raises(Fenced, match="another worker"):
-        await store.put(A, old, 9, b"zombie", {1: Part(b"zombie", instead=True)}, gone=[1])
+        await store.put(A, old, 9, b"zombie", {1: DayPart(b"zombie", instead=True)}, gone=[1])
     with pytest.raises(Fenced):
         await store.forget(A, old)
     assert await store.snapshot(A, bytes) == (new, {1: [b"old"]})
@@ -79,20 +81,20 @@ async def test_a_zombie_writes_nothing(store: DaysStore) -> None:
 async def test_a_zombie_writes_nothing_to_an_older_copy_with_as_many_writes(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
     older = await redis.dump(f"{KEY}sums")
-    old = await store.put(A, held, 7, b"old", {1: Part(b"old")})
+    old = await store.put(A, held, 7, b"old", {1: DayPart(b"old")})
     await redis.restore(f"{KEY}sums", 0, older, replace=True)  # type: ignore[arg-type]
     new, _ = await store.claim(A)
     assert new.writes == old.writes
     with pytest.raises(Fenced):
-        await store.put(A, old, 9, b"zombie", {1: Part(b"zombie")})
-    assert await store.held(A) == new
+        await store.put(A, old, 9, b"zombie", {1: DayPart(b"zombie")})
+    assert await store.read_held(A) == new
 
 
 async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    held = await store.put(A, held, 7, b"g", {1: DayPart(b"a")})
     older = await redis.dump(f"{KEY}sums")
-    later = await store.put(A, held, 8, b"g", {1: Part(b"b")})
+    later = await store.put(A, held, 8, b"g", {1: DayPart(b"b")})
     await redis.restore(f"{KEY}sums", 0, older, replace=True)  # type: ignore[arg-type]
     with pytest.raises(ClaimLost, match="older copy"):
         await store.put(A, later, 9, b"g", {})
@@ -103,51 +105,51 @@ async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: DaysS
 
 async def test_a_write_whose_answer_was_lost_is_not_added_again(store: DaysStore) -> None:
     held, _ = await store.claim(A)
-    now = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    now = await store.put(A, held, 7, b"g", {1: DayPart(b"a")})
     with pytest.raises(ClaimLost, match="did not answer"):
-        await store.put(A, held, 8, b"g", {1: Part(b"ab")})
+        await store.put(A, held, 8, b"g", {1: DayPart(b"ab")})
     assert await store.snapshot(A, bytes) == (now, {1: [b"a"]})
 
 
 @pytest.mark.parametrize("what", ["growth", "day:1"])
 async def test_what_was_evicted_is_noticed_and_forgotten(store: DaysStore, redis: Redis, what: str) -> None:
     held, _ = await store.claim(A)
-    await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    await store.put(A, held, 7, b"g", {1: DayPart(b"a"), 2: DayPart(b"b")})
     await redis.delete(KEY + what)
     with pytest.raises(DaysLost):
         await store.claim(A)
     if what != "growth":
         with pytest.raises(DaysLost):
             await store.snapshot(A, bytes)
-    held = await store.held(A)
+    held = await store.read_held(A)
     gone = await store.forget(A, held)
-    assert gone == await store.held(A)
+    assert gone == await store.read_held(A)
     assert (gone.next_offset, gone.parts) == (None, {})
     assert await redis.keys(f"{KEY}*") == [f"{KEY}sums".encode()]
-    await store.put(A, gone, 1, b"anew", {5: Part(b"x")})
+    await store.put(A, gone, 1, b"anew", {5: DayPart(b"x")})
     assert (await store.claim(A))[0].parts == {5: 1}
 
 
 async def test_the_next_write_does_not_hide_what_was_evicted(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    held = await store.put(A, held, 7, b"g", {1: DayPart(b"a"), 2: DayPart(b"b")})
     await redis.delete(f"{KEY}day:1")
-    held = await store.put(A, held, 8, b"g", {1: Part(b"c")})
-    assert held.parts == (await store.held(A)).parts == {1: 2, 2: 1}
+    held = await store.put(A, held, 8, b"g", {1: DayPart(b"c")})
+    assert held.parts == (await store.read_held(A)).parts == {1: 2, 2: 1}
     with pytest.raises(DaysLost):
         await store.snapshot(A, bytes)
     with pytest.raises(DaysLost) as lost:
         await store.claim(A)
-    assert (lost.value.partition, lost.value.held) == (A, await store.held(A))
+    assert (lost.value.partition, lost.value.held) == (A, await store.read_held(A))
 
 
 async def test_what_an_evicted_hash_left_is_not_added_to(store: DaysStore, redis: Redis) -> None:
     held, _ = await store.claim(A)
-    await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    await store.put(A, held, 7, b"g", {1: DayPart(b"a")})
     await redis.delete(f"{KEY}sums")
     held, growth = await store.claim(A)
     assert (held.next_offset, growth) == (None, None)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"anew")})
+    held = await store.put(A, held, 7, b"g", {1: DayPart(b"anew")})
     assert await store.snapshot(A, bytes) == (held, {1: [b"anew"]})
 
 
@@ -155,23 +157,23 @@ async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: Da
     held, _ = await store.claim(A)
     gone = await store.forget(A, held)
     with pytest.raises(ClaimLost):
-        await store.put(A, held, 7, b"g", {1: Part(b"late")})
-    assert await store.held(A) == gone
+        await store.put(A, held, 7, b"g", {1: DayPart(b"late")})
+    assert await store.read_held(A) == gone
 
 
 async def test_what_is_discarded_fences_its_owner(store: DaysStore) -> None:
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    held = await store.put(A, held, 7, b"g", {1: DayPart(b"a")})
     await store.discard(A)
     with pytest.raises(Fenced):
-        await store.put(A, held, 8, b"g", {1: Part(b"b")})
+        await store.put(A, held, 8, b"g", {1: DayPart(b"b")})
     assert (await store.claim(A))[0].next_offset is None
 
 
 async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redis) -> None:
     store = DaysStore(redis_url, "g", 60)
     held, _ = await store.claim(A)
-    await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    await store.put(A, held, 7, b"g", {1: DayPart(b"a"), 2: DayPart(b"b")})
     keys = await redis.keys("*")
     assert len(keys) == 4
     assert all([0 < await redis.pttl(key) <= 60_000 for key in keys])
@@ -181,12 +183,12 @@ async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redi
 async def test_a_snapshot_is_of_one_moment(store: DaysStore) -> None:
     """Each write adds a part to both days: a snapshot that saw one of the two would have one more of it."""
     held, _ = await store.claim(A)
-    held = await store.put(A, held, 0, b"g", {1: Part(b"0"), 2: Part(b"0")})
+    held = await store.put(A, held, 0, b"g", {1: DayPart(b"0"), 2: DayPart(b"0")})
 
     async def write() -> None:
         now = held
         for n in range(1, 30):
-            now = await store.put(A, now, n, b"g", {1: Part(b"%d" % n), 2: Part(b"%d" % n)})
+            now = await store.put(A, now, n, b"g", {1: DayPart(b"%d" % n), 2: DayPart(b"%d" % n)})
             await asyncio.sleep(0.003)
 
     async def read() -> int:
@@ -209,10 +211,10 @@ async def test_what_redis_takes_never_is_refused_with_the_remedy(
 ) -> None:
     held, _ = await store.claim(A)
     monkeypatch.setattr(days_store, "MAX_BYTES", 3)
-    await store.put(A, held, 7, b"abc", {1: Part(b"abc")})
+    await store.put(A, held, 7, b"abc", {1: DayPart(b"abc")})
     for growth, part in ((b"abcd", b"a"), (b"a", b"abcd")):
         with pytest.raises(TooLarge, match="more partitions"):
-            await store.put(A, held, 7, growth, {1: Part(part)})
+            await store.put(A, held, 7, growth, {1: DayPart(part)})
 
 
 def test_a_group_with_a_sign_of_keys_is_refused(redis_url: str) -> None:

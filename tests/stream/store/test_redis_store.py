@@ -61,7 +61,7 @@ async def test_what_is_removed_is_gone_and_not_missed(store: Store) -> None:
     epoch = await begin(store, {"x": b"1", "y": b"2", "z": b"3"}, 17)
     await store.remove(A, epoch, ["x", "nobody", "z"])
     assert await store.get_many(A, ["x", "y", "z"]) == [None, b"2", None]
-    assert await store.evicted(A) == []
+    assert await store.list_evicted(A) == []
     assert await store.count(A) == 1
     assert (await store.peek(A)).next_offset == 17, "the offset moves by itself"
     await store.put_many(A, epoch, 18, {"x": b"4"})
@@ -188,7 +188,7 @@ async def test_each_claim_raises_the_epoch_and_whoever_has_the_one_before_change
     with pytest.raises(Fenced, match="another worker"):
         await write(store, old)
     assert await store.get_many(A, ["x", *MANY]) == [b"0123", *[None] * len(MANY)]
-    assert await store.evicted(A) == ["lost"]
+    assert await store.list_evicted(A) == ["lost"]
     assert await store.peek(A) == Claim(new, 9)
     await store.put_many(A, new, 10, {"x": b"new"})
     assert await store.claim(A) == Claim(new + 1, 10)
@@ -196,11 +196,11 @@ async def test_each_claim_raises_the_epoch_and_whoever_has_the_one_before_change
 
 async def test_who_was_never_written_is_not_evicted_and_who_is_lost_is(store: Store) -> None:
     await begin(store, {"x": b"1", "ß*": b"2", "empty": b""})
-    assert await store.evicted(A) == await store.evicted(A, ["x", "nobody", "empty"]) == []
+    assert await store.list_evicted(A) == await store.list_evicted(A, ["x", "nobody", "empty"]) == []
     await lose(store, "x", "ß*")
-    assert sorted(await store.evicted(A)) == ["x", "ß*"]
-    assert await store.evicted(A, ["nobody", "ß*", "empty", "x"]) == ["ß*", "x"]
-    assert await store.evicted(B, ["x"]) == []
+    assert sorted(await store.list_evicted(A)) == ["x", "ß*"]
+    assert await store.list_evicted(A, ["nobody", "ß*", "empty", "x"]) == ["ß*", "x"]
+    assert await store.list_evicted(B, ["x"]) == []
     assert await store.get_many(A, ["x"]) == [None]
 
 
@@ -208,27 +208,27 @@ async def test_thousands_that_are_lost_are_all_found(store: Store) -> None:
     names = [f"e{n}" for n in range(2 * PAGE + 1)]
     await begin(store, dict.fromkeys(names, b"1"))
     await lose(store, *names[1::2])
-    assert sorted(await store.evicted(A)) == sorted(names[1::2])
-    assert await store.evicted(A, names) == names[1::2]
+    assert sorted(await store.list_evicted(A)) == sorted(names[1::2])
+    assert await store.list_evicted(A, names) == names[1::2]
 
 
 async def test_what_is_written_again_is_not_evicted_any_more(store: Store) -> None:
     epoch = await begin(store, {"x": b"0123"})
     await lose(store, "x")
     assert await store.put_many(A, epoch, 6, {"x": Patch(4, ((0, b"A"),))}) == ["x"]
-    assert await store.evicted(A) == ["x"], "the patch found nothing"
+    assert await store.list_evicted(A) == ["x"], "the patch found nothing"
     await store.put_many(A, epoch, 6, {"x": b"4567"})
-    assert await store.evicted(A) == []
+    assert await store.list_evicted(A) == []
 
 
 async def test_who_is_unlisted_is_expected_no_more_and_the_offset_goes_back_with_it(store: Store) -> None:
     epoch = await begin(store, {"x": b"1", "y": b"2", "z": b"3"}, 9)
     await lose(store, "x", "y")
     await store.unlist(A, epoch, ["y"])
-    assert await store.evicted(A) == ["x"]
+    assert await store.list_evicted(A) == ["x"]
     assert await store.peek(A) == Claim(epoch, 9)
     await store.unlist(A, epoch, ["x"], 4)
-    assert await store.evicted(A) == []
+    assert await store.list_evicted(A) == []
     assert await store.claim(A) == Claim(epoch + 1, 4)
     assert await store.count(A) == 1
 
@@ -241,7 +241,7 @@ async def test_entities_are_counted_once_each_and_by_partition(store: Store) -> 
     assert (await store.count(A), await store.count(B)) == (3, 0)
     await store.forget(A, epoch)
     assert await store.count(A) == 0
-    assert await store.evicted(A) == [], "what was forgotten is not lost"
+    assert await store.list_evicted(A) == [], "what was forgotten is not lost"
 
 
 async def test_a_claim_rises_above_the_floor(store: Store) -> None:
@@ -418,9 +418,9 @@ async def test_what_has_expired_is_not_evicted_and_its_place_is_free(redis_url: 
     store = RedisStore(Settings(redis_url=redis_url, group="g1", state_ttl_s=1))
     epoch = await begin(store, {"x": b"1", "y": b"2"})
     while await redis.exists(ENTITY + "x", ENTITY + "y"):
-        assert await store.evicted(A) == await store.evicted(A, ["x", "y"]) == []
+        assert await store.list_evicted(A) == await store.list_evicted(A, ["x", "y"]) == []
         await asyncio.sleep(0.005)
-    assert await store.evicted(A) == await store.evicted(A, ["x", "y"]) == []
+    assert await store.list_evicted(A) == await store.list_evicted(A, ["x", "y"]) == []
     assert await store.count(A) == 0
     await store.put_many(A, epoch, 6, {"z": b"3"})
     assert await redis.zrange(INDEX, 0, -1) == [b"z"], "the others went with the next write"
@@ -441,10 +441,10 @@ async def test_records_of_an_earlier_version_which_wrote_no_index_are_as_good(
     await redis.delete(INDEX)
     assert await redis_store.get_many(A, ["x", "y"]) == [b"0123", b"0123"]
     await redis.unlink(ENTITY + "x")
-    assert await redis_store.evicted(A) == await redis_store.evicted(A, ["x", "y"]) == [], "nobody can tell"
+    assert await redis_store.list_evicted(A) == await redis_store.list_evicted(A, ["x", "y"]) == [], "nobody can tell"
     await redis_store.put_many(A, epoch, 6, {"y": Patch(4, ((0, b"A"),))})
     await redis.unlink(ENTITY + "y")
-    assert await redis_store.evicted(A) == ["y"], "the next checkpoint begins the index"
+    assert await redis_store.list_evicted(A) == ["y"], "the next checkpoint begins the index"
 
 
 @pytest.mark.parametrize("group", ["g2", "g?", "g*", "g[12]", "\\g1"])

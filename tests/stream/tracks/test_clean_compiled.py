@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream.tracks.clean import examine
 from stream.tracks.clean_compiled import FIELDS, read
-from stream.tracks.fix import packed
+from stream.tracks.fix import pack_many
 from stream.tracks.json_values import _decimal
 from stream.wire import MAX_RECORD_BYTES, MAX_TS_MS, MIN_TS_MS, Ping, Record, dumps
 from stream.wire.ping_rules import MAX_AHEAD_MS
@@ -48,7 +48,7 @@ def is_read(value: bytes | str | None, key: bytes | None = KEY, timestamp_ms: in
         ping, names = examine(Record("p", 0, 7, timestamp_ms, key, value))
         assert isinstance(ping, Ping), (value, ping)
         assert ping.entity_id.encode() == key
-        assert packed([ping])[0] == fixes[0], value
+        assert pack_many([ping])[0] == fixes[0], value
         assert sorted(names) == sorted(dropped), value
     return done
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.tracks.fix import FIX_BYTES, Fix, pack, packed, unpack
+from stream.tracks.fix import FIX_BYTES, Fix, pack, pack_many, unpack
 from stream.tracks.track import Accepted, Duplicate, Gap, Late, Policy, Rejected, Track, Verdict, _reachable, observe
 from stream.tracks.track_table import TrackTable
 from stream.wire import MAX_TS_MS, MIN_TS_MS, Ping
@@ -171,7 +171,7 @@ def test_compiled_columns_judge_any_ping_under_any_policy_as_track_does(
     for offset, batch in enumerate(itertools.zip_longest(*journeys)):
         slots = np.array([slot for slot, ping in enumerate(batch) if ping is not None])
         sent = [ping for ping in batch if ping is not None]
-        plain = tracks.observe_plain(slots, packed(sent), np.full(len(slots), offset)).plain
+        plain = tracks.observe_plain(slots, pack_many(sent), np.full(len(slots), offset)).plain
         for slot, ping, was_plain in zip(slots.tolist(), sent, plain.tolist(), strict=True):
             track, verdict = observe(expected[slot], pack(ping), offset, policy)
             if was_plain:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.api import FIX, approaches_of
 from stream.engine.entities import stored_entity
-from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, packed
+from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, pack_many
 from stream.tracks.track import Accepted, Policy, Track, observe
 from stream.tracks.track_table import ROW, UNKNOWN, TrackTable
 from stream.wire import Ping
@@ -54,7 +54,7 @@ def run(tracks: TrackTable, batch: Sequence[Ping], offset: int) -> list[bool]:
     """At most one ping of each slot, as the engine takes them; which rows were plain."""
     slots = np.array([int(one.entity_id) for one in batch])
     offsets = np.arange(offset, offset + len(batch))
-    plain: list[bool] = tracks.observe_plain(slots, packed(batch), offsets).plain.tolist()
+    plain: list[bool] = tracks.observe_plain(slots, pack_many(batch), offsets).plain.tolist()
     for row, (slot, one) in enumerate(zip(slots.tolist(), batch, strict=True)):
         if not plain[row]:
             tracks.write(slot, observe(tracks.read(slot), pack(one), offset + row, POLICY)[0])
@@ -80,7 +80,7 @@ def test_columns_hold_what_track_says_also_of_several_pings_of_a_slot_at_once(ba
             assert by_batches.read(slot) == track
             expected[slot], n[place], from_ts[place] = track, track.size, first_ts_ms(track.window)
         offset += len(batch)
-    slots, fixes = np.array([int(one.entity_id) for one in pings]), packed(pings)
+    slots, fixes = np.array([int(one.entity_id) for one in pings]), pack_many(pings)
     left = np.argsort(slots, kind="stable")
     while len(left):
         seen = at_once.observe_plain(slots[left], fixes[left], left)
@@ -105,7 +105,7 @@ def test_by_which_way_a_ping_came_does_not_depend_on_what_follows_in_its_batch()
     for tracks in (at_once, singly):
         tracks.clear(np.zeros(1, np.int64))
         run(tracks, pings[:1], 0)
-    slots, fixes, offsets = np.zeros(len(pings) - 1, np.int64), packed(pings[1:]), np.arange(1, len(pings))
+    slots, fixes, offsets = np.zeros(len(pings) - 1, np.int64), pack_many(pings[1:]), np.arange(1, len(pings))
     seen = at_once.observe_plain(slots, fixes, offsets, approach=True)
     for row in range(len(slots)):
         some = slice(row, row + 1)
@@ -128,7 +128,7 @@ def test_equal_tracks_are_equal_bytes_whatever_was_in_memory_before() -> None:
     for before in (0, 255):
         old = [np.full(ROW.itemsize * len(slots), before, np.uint8) for _ in range(20)]
         del old
-        found.add(tracks.copied(slots).book.tobytes())
+        found.add(tracks.copy_slots(slots).book.tobytes())
     assert found == {bytes(ROW.itemsize * len(slots))}
 
 
@@ -147,8 +147,8 @@ def test_a_record_that_comes_again_is_not_plain() -> None:
     tracks.clear(np.arange(1))
     for n in range(5):
         run(tracks, [ping(0, 10.0 * n)], n)
-    assert not tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([4])).plain.any()
-    assert tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([5])).plain.all()
+    assert not tracks.observe_plain(np.array([0]), pack_many([ping(0, 60.0)]), np.array([4])).plain.any()
+    assert tracks.observe_plain(np.array([0]), pack_many([ping(0, 60.0)]), np.array([5])).plain.all()
 
 
 @given(
@@ -166,7 +166,7 @@ def test_a_record_that_comes_again_is_not_plain() -> None:
     )
 )
 def test_pings_are_packed_together_as_one_by_one(pings: list[Ping]) -> None:
-    assert packed(pings).tobytes() == b"".join(map(pack, pings))
+    assert pack_many(pings).tobytes() == b"".join(map(pack, pings))
 
 
 def test_a_longer_window_than_the_policy_s_keeps_its_newest_fixes() -> None:
@@ -193,7 +193,7 @@ def test_what_the_store_has_is_known_of_the_track_that_was_written_and_of_no_oth
     tracks.clear(slots[2:])
     tracks.lay(slots[2:], _stored(tracks, 0), tracks.ring[:1])
     tracks.set_behind(slots[2:], 5)
-    tracks.saved(slots, np.array([3, 3, 3]))
+    tracks.note_saved(slots, np.array([3, 3, 3]))
     assert tracks.behind(slots).tolist() == [4, UNKNOWN, 5]
     assert tracks.fresh(slots).tolist() == [1, POLICY.window_fixes, 0]
 

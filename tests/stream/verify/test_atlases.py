@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from verify_rig import moved_north, sound_verdict, verdict, with_fill, with_forecast, wrong
 
 from model.api import Atlas
-from stream.engine.asks import Choice
+from stream.engine.assignment import VersionChoice
 from stream.verify.versions import Announced
 from stream.wire import Forecast, GapFill, Outgoing, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def answered(rig: Rig, choice: Stated | None = DUE) -> Rig:
-    rig.choice = Choice(choice)
+    rig.choice = VersionChoice(choice)
     await rig.feed(*PINGS[:15], CHECKPOINT, *PINGS[15:35], CRASH, *PINGS[35:])
     assert len(rig.out) == END
     return rig
@@ -240,7 +240,7 @@ def asked_by(version: str | None, *, late: bool = False) -> Callable[[GapFill], 
 
 @pytest.fixture
 async def filled(rig: Rig) -> Rig:
-    rig.choice = Choice(DUE)
+    rig.choice = VersionChoice(DUE)
     await rig.feed(*WITH_GAP)
     found = [loads_gapfill(one.value or b"") for one in rig.out if one.topic == SETTINGS.topics.gapfills]
     assert [(one.status, one.atlas.version) for one in found if one.atlas and one.atlas.pings] == [
@@ -278,7 +278,7 @@ async def test_the_numbers_of_a_gap_fill_that_asked_another_version_are_not_comp
 ) -> None:
     """Of a worker that could not wait, of one before this release, and where no replay can ask."""
     late = Rig(make_predictor)
-    late.choice = Choice(Stated([BEGINS, AGAIN, 50], [ONE, TWO, ONE], late_from=50))
+    late.choice = VersionChoice(Stated([BEGINS, AGAIN, 50], [ONE, TWO, ONE], late_from=50))
     await late.feed(*WITH_GAP)
     topic = SETTINGS.topics.gapfills
     hasty = [one for one in late.out if one.topic == topic]
@@ -343,7 +343,7 @@ async def test_a_name_that_is_no_version_is_never_a_path(history: Rig, folder: P
 
 async def test_forecasts_without_their_stored_state_must_ask_the_right_version_too(rig: Rig, folder: Path) -> None:
     rig.engine.take_for_new(A, ["bus-1"])
-    rig.choice = Choice(Stated([BEGINS, 45], [ONE, TWO]))
+    rig.choice = VersionChoice(Stated([BEGINS, 45], [ONE, TWO]))
     await rig.feed(*steady("bus-1", 50))
     assert {loads_forecast(one.value or b"").cache for one in rig.out} == {"unread"}
     report = await verdict(rig, announced=announced(), folder=folder)

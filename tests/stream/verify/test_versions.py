@@ -7,7 +7,7 @@ from atlas_world import TOPIC, Entry, entry, ledger, name, withdrawn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.verify.versions import Announced, Named
+from stream.verify.versions import Announced, ForecastAtlas
 
 OLD, NEW = entry(1, "serving", {0: 100, 1: 50}), entry(2, "serving", {0: 200, 1: 150})
 
@@ -35,7 +35,7 @@ def test_a_forecast_may_name_the_version_that_is_due_and_if_it_is_late_one_befor
             right = False
         else:
             right = version is None or (version == 1 and due == 2)
-        named = Named(None if version is None else name(version), late)
+        named = ForecastAtlas(None if version is None else name(version), late)
         assert (found.wrong(number, offset, named) is None) == right, version
 
 
@@ -45,7 +45,7 @@ def test_what_is_announced_and_never_serves_or_belongs_to_another_topic_answers_
     assert found.due(0, 4) == (None,)
     assert found.due(0, 5) == (name(3),)
     for version in (1, 2):
-        why = found.wrong(0, 5, Named(name(version), late=True))
+        why = found.wrong(0, 5, ForecastAtlas(name(version), late=True))
         assert why is not None
         assert "does not serve" in why
 
@@ -53,7 +53,7 @@ def test_what_is_announced_and_never_serves_or_belongs_to_another_topic_answers_
 @pytest.mark.parametrize("gone", [None, b"{", entry(1, "serving", {0: 0}, "another")[1]])
 def test_who_answered_before_a_version_retired_and_who_is_behind_are_both_right(gone: bytes | None) -> None:
     found = announced(OLD, NEW, (withdrawn(1)[0], gone))
-    for named in (Named(name(1), late=False), Named(None, late=False)):
+    for named in (ForecastAtlas(name(1), late=False), ForecastAtlas(None, late=False)):
         assert found.wrong(0, 150, named) is None
         assert found.wrong(0, 250, named) is not None
     third = entry(3, "serving", {0: 300, 1: 0})
@@ -85,5 +85,5 @@ def test_whatever_retires_when_what_a_worker_says_is_right(retired: list[int], d
     offset = data.draw(st.integers(0, 50))
     begun = [place for place, (_, value) in enumerate(log) if value is not None][: offset // 10]
     heard = data.draw(st.integers(begun[-1] + 1 if begun else 0, len(log)))
-    said = Named(ledger(*log[:heard]).version_at(0, offset), late=False)
+    said = ForecastAtlas(ledger(*log[:heard]).version_at(0, offset), late=False)
     assert announced(*log).wrong(0, offset, said) is None

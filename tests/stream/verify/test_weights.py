@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from verify_rig import moved_north, sound_verdict, verdict, with_forecast, wrong
 
 from model.api import Predictor
-from stream.engine.asks import Choice, places_of
+from stream.engine.assignment import VersionChoice, places_of
 from stream.verify.report import Report
 from stream.verify.weights import AnnouncedWeights
 from stream.versions.networks import ChosenWeights, Partition
@@ -50,14 +50,14 @@ def announced(make: Make) -> AnnouncedWeights:
     return found
 
 
-def choice(make: Make) -> Choice:
+def choice(make: Make) -> VersionChoice:
     ledger = WeightsLedger(A[0])
     for one in records(make):
         ledger.add(one.key, dumps(one))
     networks = [make(seed) for seed in (1, 2, 3)]
     index = {"own": 0} | {one.version: at for at, one in enumerate(networks)}
     rules = ledger.rules(A[1])
-    return Choice(None, ChosenWeights(networks, index, {A[1]: Partition(rules, rules, NEVER)}))
+    return VersionChoice(None, ChosenWeights(networks, index, {A[1]: Partition(rules, rules, NEVER)}))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ async def test_copies_of_two_weights_are_each_judged_by_their_own(history: Rig, 
     """One worker waited in vain, and said so; the one that came after it had what was due."""
     late = Rig(make_predictor)
     network = make_predictor(1)
-    late.choice = Choice(None, ChosenWeights([network], {"own": 0}, choice_partitions(make_predictor)))
+    late.choice = VersionChoice(None, ChosenWeights([network], {"own": 0}, choice_partitions(make_predictor)))
     await late.feed(*PINGS)
     copies = [
         with_forecast(one, lambda each: replace(each, model=replace(each.model, late=True)))

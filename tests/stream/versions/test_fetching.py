@@ -12,25 +12,25 @@ from model.api import weights_folder
 from stream.registry import About, Registry
 from stream.registry.golden import make_golden
 from stream.versions import loading
-from stream.versions.fetching import fetched
+from stream.versions.fetching import fetch_weights
 from stream.versions.loading import Loader
 
 
 def published(root: Path, golden_of: str = "small") -> str:
     """Publishes `small` with the golden forecasts of some weights; its version."""
-    registry = Registry.opened(str(root), None)
+    registry = Registry.open(str(root), None)
     return registry.publish_weights(weights_folder("small"), About(), make_golden(golden_of)).version
 
 
 def test_weights_that_forecast_what_they_did_are_taken(tmp_path: Path) -> None:
     version = published(tmp_path)
-    assert fetched(str(tmp_path), version, 4).version == version
+    assert fetch_weights(str(tmp_path), version, 4).version == version
 
 
 def test_weights_that_forecast_something_else_are_refused(tmp_path: Path) -> None:
     version = published(tmp_path, golden_of="small-research")
     with pytest.raises(ValueError, match="golden forecasts"):
-        fetched(str(tmp_path), version, 4)
+        fetch_weights(str(tmp_path), version, 4)
 
 
 def test_weights_of_another_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_weights_of_another_version_are_refused(tmp_path: Path, monkeypatch: pyt
     version = published(tmp_path)
     monkeypatch.setattr(Registry, "fetch", lambda *asked: weights_folder("small-research"))
     with pytest.raises(ValueError, match="are version"):
-        fetched(str(tmp_path), version, 4)
+        fetch_weights(str(tmp_path), version, 4)
 
 
 async def test_a_version_that_is_refused_is_not_tried_again_before_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,11 +44,11 @@ def test_many_offsets_are_answered_as_each_alone() -> None:
 def test_what_is_announced_answers_nothing_and_leaves_open_what_it_may() -> None:
     announced = entry(2, "announced", {0: 20, 1: 30})
     found = ledger(entry(1, "serving", {0: 5}), announced)
-    assert (found.version_at(0, 25), found.undecided_from(0), found.undecided_from(2)) == (name(1), 20, None)
+    assert (found.version_at(0, 25), found.first_undecided(0), found.first_undecided(2)) == (name(1), 20, None)
     found.add(*entry(2, "serving", {0: 20, 1: 30}))
-    assert (found.version_at(0, 25), found.undecided_from(0)) == (name(2), None)
+    assert (found.version_at(0, 25), found.first_undecided(0)) == (name(2), None)
     found = ledger(announced, withdrawn(2))
-    assert (found.version_at(0, 25), found.undecided_from(0)) == (None, None)
+    assert (found.version_at(0, 25), found.first_undecided(0)) == (None, None)
 
 
 def test_records_that_are_of_no_version_change_nothing() -> None:
@@ -96,10 +96,10 @@ def test_what_serves_is_gathered_once_for_all_that_ask_until_a_record_comes() ->
 
 def test_a_version_retires_when_others_answer_all_that_is_left() -> None:
     log = [entry(1, "serving", {0: 5, 1: 5}), entry(2, "serving", {0: 10, 1: 20}), entry(3, "serving", {0: 30, 1: 40})]
-    assert ledger(*log).superseded({0: 0, 1: 0}) == []
-    assert ledger(*log).superseded({0: 10, 1: 19}) == [], "1 answers offset 19 of partition 1"
-    assert ledger(*log).superseded({0: 10, 1: 20}) == [name(1)]
-    assert ledger(*log).superseded({0: 100, 1: 100}) == [name(1), name(2)], "the last one serves on"
+    assert ledger(*log).list_superseded({0: 0, 1: 0}) == []
+    assert ledger(*log).list_superseded({0: 10, 1: 19}) == [], "1 answers offset 19 of partition 1"
+    assert ledger(*log).list_superseded({0: 10, 1: 20}) == [name(1)]
+    assert ledger(*log).list_superseded({0: 100, 1: 100}) == [name(1), name(2)], "the last one serves on"
 
 
 def test_the_first_offset_is_what_the_lead_brings_ahead() -> None:

@@ -12,7 +12,7 @@ from atlas_world import TOPIC, World, name, run_at_random
 from msgspec.structs import replace
 
 from stream.versions.ledger import certain_below, first_offsets, is_in_time
-from stream.versions.weights import NEVER, OWN, Rule, Rules, WeightsLedger, ended
+from stream.versions.weights import NEVER, OWN, AnnouncedRule, PartitionRules, WeightsLedger, end_canary
 from stream.wire import WeightsRecord, dumps, loads_weights
 
 PLACES = np.array([0, 1 << 30, 1 << 31, 3 << 30, (1 << 32) - 1], np.uint32)
@@ -77,19 +77,21 @@ def test_the_last_announcement_that_applies_answers() -> None:
 
 def test_a_canary_has_its_part_and_others_the_next_time() -> None:
     places = np.random.default_rng(0).integers(0, 2**32, 20_000).astype(np.uint32)
-    chosen = [Rule(serial, "", 0, NEVER, NEVER, 500).holds(np.zeros(20_000, np.int64), places) for serial in (1, 2)]
+    chosen = [
+        AnnouncedRule(serial, "", 0, NEVER, NEVER, 500).holds(np.zeros(20_000, np.int64), places) for serial in (1, 2)
+    ]
     assert [bool(800 < one.sum() < 1200) for one in chosen] == [True, True]
     assert (chosen[0] & chosen[1]).sum() < 120
-    everybody = Rule(9, "", 0, NEVER, NEVER, 10_000).holds(np.zeros(20_000, np.int64), places)
+    everybody = AnnouncedRule(9, "", 0, NEVER, NEVER, 10_000).holds(np.zeros(20_000, np.int64), places)
     assert everybody.all()
 
 
 def test_what_is_announced_answers_nothing_and_leaves_open_what_it_may() -> None:
     found = ledger(record(1, {0: 5}), record(2, {0: 20}, state="announced"))
-    assert (said(found, 0, 30)[0], found.undecided_from(0), found.undecided_from(1)) == (name(1), 20, None)
+    assert (said(found, 0, 30)[0], found.first_undecided(0), found.first_undecided(1)) == (name(1), 20, None)
     canary = record(3, {0: 10}, "canary", state="serving")
-    found = ledger(record(1, {0: 5}), ended(canary, {0: 50}))
-    assert (said(found, 0, 60)[0], found.undecided_from(0)) == (name(3), 50), "it serves until its end is certain"
+    found = ledger(record(1, {0: 5}), end_canary(canary, {0: 50}))
+    assert (said(found, 0, 60)[0], found.first_undecided(0)) == (name(3), 50), "it serves until its end is certain"
 
 
 @pytest.mark.parametrize("first", [2**63 - 1, 2**63 - 2, 2**63 - 3, 2**62])
@@ -145,16 +147,18 @@ def test_other_records_change_nothing(key: bytes | None) -> None:
     assert said(found, 0, 9)[0] == name(2)
 
 
-def random_rules(rng: np.random.Generator) -> Rules:
+def random_rules(rng: np.random.Generator) -> PartitionRules:
     found = []
     for serial in range(1, int(rng.integers(1, 6))):
         first, wide = int(rng.integers(0, 60)), int(rng.integers(0, 30))
         is_all = rng.random() < 0.6
         until = NEVER if is_all or rng.random() < 0.3 else first + wide
         found.append(
-            Rule(serial, str(serial), first, first + wide if is_all else NEVER, until, int(rng.integers(0, 10_001)))
+            AnnouncedRule(
+                serial, str(serial), first, first + wide if is_all else NEVER, until, int(rng.integers(0, 10_001))
+            )
         )
-    return Rules(tuple(found))
+    return PartitionRules(tuple(found))
 
 
 def test_those_among_which_the_answer_is_are_all_that_answer_anybody() -> None:
@@ -179,10 +183,10 @@ def test_what_answers_no_ping_that_is_left_is_superseded() -> None:
         record(3, {0: 15}, "canary", until={0: 50}),
     ]
     found = ledger(*log)
-    assert found.superseded({0: 39, 1: 20}) == [], "an entity may still be asked for by 1"
-    assert found.superseded({0: 40, 1: 20}) == [log[0]]
-    assert found.superseded({0: 50, 1: 20}) == [log[0], log[2]]
-    assert ledger(*log, record(4, {0: 60, 1: 60})).superseded({0: 60, 1: 60}) == log
+    assert found.list_superseded({0: 39, 1: 20}) == [], "an entity may still be asked for by 1"
+    assert found.list_superseded({0: 40, 1: 20}) == [log[0]]
+    assert found.list_superseded({0: 50, 1: 20}) == [log[0], log[2]]
+    assert ledger(*log, record(4, {0: 60, 1: 60})).list_superseded({0: 60, 1: 60}) == log
 
 
 # -- whatever comes in between ----------------------------------------------------------------------------------------
@@ -199,7 +203,7 @@ class WeightsWorld(World):
         while True:
             first = first_offsets(dict(enumerate(self.ends)), {})
             if canary is not None and rng.random() < 0.7:
-                made, former, canary = ended(canary, first), canary, None
+                made, former, canary = end_canary(canary, first), canary, None
             else:
                 self.versions += 1
                 role = str(rng.choice(["all", "canary"]))

@@ -175,7 +175,7 @@ async def test_a_message_that_waits_keeps_no_records(consumer: Polling) -> None:
     """Of a shut partition it waits for long, and it holds the records of all the others of its poll."""
     (message,) = [message async for _, message in consumer.getmany(1.0)]
     polled = cast(Polled, message.value)
-    assert polled.taken().keys() == {A, B}
+    assert polled.take().keys() == {A, B}
     assert polled.records == {}
 
 

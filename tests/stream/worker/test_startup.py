@@ -14,7 +14,7 @@ import pytest
 from stream.config import environment, http_access
 from stream.config.security import unknown_host
 from stream.config.settings import Settings
-from stream.worker.log_format import LogFormat, formatter, relayed
+from stream.worker.log_format import LogFormat, formatter, relay
 from stream.worker.startup import SILENCE_S, notice_silence
 from stream.worker.tracing import tracer
 
@@ -105,11 +105,11 @@ def test_json_is_one_object_on_one_line_whatever_the_message_holds(message: str)
 
 def test_a_line_that_no_logger_wrote_becomes_an_object_too() -> None:
     ours = formatter(LogFormat.JSON, 2).format(record("x"))
-    assert relayed(LogFormat.JSON, 2, ours) == ours
+    assert relay(LogFormat.JSON, 2, ours) == ours
     for line in ("Fatal Python error: Segmentation fault", "[1, 2]", "{"):
-        fields = json.loads(relayed(LogFormat.JSON, 2, line))
+        fields = json.loads(relay(LogFormat.JSON, 2, line))
         assert (fields["message"], fields["worker"]) == (line, 2)
-    assert relayed(LogFormat.TEXT, 2, "x") == "worker 2 | x"
+    assert relay(LogFormat.TEXT, 2, "x") == "worker 2 | x"
 
 
 # -- variables --------------------------------------------------------------------------------------------------------

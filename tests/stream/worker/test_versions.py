@@ -19,7 +19,7 @@ from stream.worker.versions import networks_of
 async def test_weights_are_loaded_with_room_for_the_entities_that_have_come_since_the_start(tmp_path: Path) -> None:
     """A pool that began as small as the worker's own had to grow when the first entities moved to it, and held up their
     batch."""
-    made = Registry.opened(str(tmp_path)).publish_weights(
+    made = Registry.open(str(tmp_path)).publish_weights(
         weights_folder("small-research"), About(), make_golden("small-research")
     )
     own = Predictor.load("small", capacity=4)

@@ -137,7 +137,7 @@ def _records_of_most(scene: Scene, size: int) -> Iterator[None]:
 
     def put(most: int) -> None:
         configs = {"max.message.bytes": str(most), "cleanup.policy": "compact"}
-        with admin.connected(scene.bootstrap) as client:
+        with admin.connect(scene.bootstrap) as client:
             client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, scene.topics.latest, configs=configs)])
 
     put(size)

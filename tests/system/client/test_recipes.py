@@ -62,7 +62,7 @@ def scene(kafka: str, redis_base_url: str, weights: Path, tmp_path_factory: pyte
     assert len(said) > PINGS / 2
     lines = sorted((one.entity_id, ahead.h_s, ahead.lat, ahead.lon) for one in said for ahead in one.horizons[:1])
     yield Scene(kafka, lines)
-    with admin.connected(kafka) as client:  # other tests may want topics of these names
+    with admin.connect(kafka) as client:  # other tests may want topics of these names
         client.delete_topics([name for name in topics if name in client.list_topics()])
 
 
@@ -137,7 +137,7 @@ def check(command: list[str] | str, folder: Path, scene: Scene, group: str = "")
         # Whoever shows what was aborted last shows it now; the committed ones alone are not enough to wait for.
         time.sleep(0.5)
         if group:
-            with admin.connected(scene.bootstrap) as client:
+            with admin.connect(scene.bootstrap) as client:
                 assert len(client.describe_groups([group])[group]["members"]) == 1
                 process.send_signal(signal.SIGINT)
                 process.wait(PATIENCE_S)

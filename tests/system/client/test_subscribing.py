@@ -213,7 +213,7 @@ def test_a_log_that_lost_its_beginning_is_read_from_its_oldest_record(
     sent = fleet(30)
     publish(kafka, topics.forecasts, sent, partition=0)
     assert len(all_of(kafka, topics, group=topics.prefix, follow=True, limit=5)) == 5
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         try:
             client.delete_records({TopicPartition(topics.forecasts, 0): 20})
         except Exception as error:  # the embedded broker deletes no records
@@ -230,7 +230,7 @@ def test_a_partition_that_comes_later_is_read_from_its_beginning(
     publish(apache_kafka, topics.forecasts, fleet(2), partition=0)
     with Forecasts(apache_kafka, prefix=topics.prefix, since="earliest", timeout_s=LIMIT_S) as forecasts:
         assert {next(forecasts).entity_id for _ in range(2)} == {"bus-0", "bus-1"}
-        with admin.connected(apache_kafka) as client:
+        with admin.connect(apache_kafka) as client:
             client.create_partitions({topics.forecasts: NewPartitions(3)})
         deadline = time.monotonic() + LIMIT_S
         while True:

@@ -63,7 +63,7 @@ def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_pre
         ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": None})
         for name in (*compacted, names.arrivals)
     ]
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         found = client.describe_configs(asked, config_filter="all")["topic"]
     policies = {name: settings["cleanup.policy"]["value"] for name, settings in found.items()}
     assert policies == {**dict.fromkeys(compacted, "compact"), names.arrivals: "delete"}
@@ -72,7 +72,7 @@ def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_pre
 def test_what_is_made_of_forecasts_gets_their_number_of_partitions(kafka: str, topic_prefix: str) -> None:
     """Else `beside latest` would refuse to start, beside topics that `--create` had just made."""
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         admin.create_other(client, names, names.forecasts, partitions=3)
     made = json.loads(pathcast("dev", "topics", "--create", "--partitions", 7, *where).stdout)
     partitions = {row["name"]: row["partitions"] for row in made}

@@ -184,7 +184,7 @@ def test_a_worker_that_is_killed_forgets_all_the_same(scene: Scene, tmp_path: Pa
 
 
 def test_the_newest_forecast_is_cleared(scene: Scene) -> None:
-    with admin.connected(scene.kafka) as client:
+    with admin.connect(scene.kafka) as client:
         admin.create_other(client, scene.topics, scene.topics.latest, partitions=3)
     producer = KafkaProducer(bootstrap_servers=scene.kafka)
     for name in BUSES:
@@ -201,7 +201,7 @@ def test_the_newest_forecast_is_cleared(scene: Scene) -> None:
 @pytest.mark.usefixtures("apache_kafka")
 def test_a_latest_run_that_is_stopped_or_killed_does_not_bring_it_back(scene: Scene, tmp_path: Path) -> None:
     """It read the last forecasts later than the null value was written, wrote the entity again, and nobody was told."""
-    with admin.connected(scene.kafka) as client:
+    with admin.connect(scene.kafka) as client:
         admin.create_other(client, scene.topics, scene.topics.latest, partitions=3)
     with Worker(tmp_path / "worker.log", **scene.options) as worker:
         worker.wait_until_ready()

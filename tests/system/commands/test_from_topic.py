@@ -33,7 +33,7 @@ APP.command(name="calibrate")(calibrate)
 @pytest.fixture
 def topic(kafka: str, topic_prefix: str) -> str:
     name = f"{topic_prefix}.pings.v1"
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         client.create_topics({name: {"num_partitions": 3, "replication_factor": 1}})
     return name
 

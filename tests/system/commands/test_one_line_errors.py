@@ -45,7 +45,7 @@ ERRORS = [
 def odd(kafka: str) -> str:
     """The prefix of topics that do not have as many partitions as each other."""
     topics = Topics.of("odd-partitions")
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         for name, partitions in ((topics.pings, 3), (topics.forecasts, 2), (topics.gapfills, 3)):
             admin.create_other(client, topics, name, partitions=partitions)
         admin.create_other(client, topics, topics.dead_letters, partitions=1)
@@ -61,5 +61,5 @@ def test_what_is_wrong_is_one_line_and_no_topic_and_no_file_is_made(
     with impatient():
         assert_refused(refusal, {**places, "prefix": topic_prefix, "topics": topics})
     assert not list(tmp_path.iterdir())
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith(topic_prefix)]

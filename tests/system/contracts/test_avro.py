@@ -52,7 +52,7 @@ class Feed:
             services_rig.TOPICS.forecasts: self.topics.forecasts,
             services_rig.TOPICS.gapfills: self.topics.gapfills,
         }
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
     def send(self, logs: dict[int, list[Record]]) -> None:

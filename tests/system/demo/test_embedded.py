@@ -133,7 +133,7 @@ def test_the_store_is_a_real_valkey_with_lua() -> None:
 
 
 async def test_two_members_of_a_group_share_the_partitions_and_offsets_survive(broker: str) -> None:
-    with admin.connected(broker) as client:
+    with admin.connect(broker) as client:
         # Kept for ever: the records below are of 1970, and this broker deletes at once what is past retention.
         kept = {"num_partitions": 4, "replication_factor": 1, "configs": {"retention.ms": "-1"}}
         client.create_topics({"shared": kept})
@@ -167,7 +167,7 @@ async def test_two_members_of_a_group_share_the_partitions_and_offsets_survive(b
 
 
 async def test_aborted_records_are_invisible_and_a_zombie_is_fenced(broker: str) -> None:
-    with admin.connected(broker) as client:
+    with admin.connect(broker) as client:
         client.create_topics({"ledger": {"num_partitions": 1, "replication_factor": 1}})
     zombie = AIOKafkaProducer(bootstrap_servers=broker, transactional_id="one")
     await zombie.start()

@@ -56,7 +56,7 @@ def test_topics_and_a_worker_of_the_chart_answer_pings(
     job = service("topics", objects, machine)
     made = pathcast(*job.command, env=job.environment)
     assert made.returncode == 0, made.stderr
-    with admin.connected(apache_kafka) as client:
+    with admin.connect(apache_kafka) as client:
         (pings, latest) = admin.describe(client, [topics.pings, topics.latest])
         asked = [ConfigResource(ConfigResourceType.TOPIC, one.name, {"retention.ms": None}) for one in (pings, latest)]
         kept = client.describe_configs(asked, config_filter="all")["topic"]

@@ -19,7 +19,7 @@ from worker_process import Worker, assert_all_live
 
 from stream.config.settings import Settings
 from stream.store.base import Claim, Fenced, Patch
-from stream.store.days_store import DaysStore, Part
+from stream.store.days_store import DayPart, DaysStore
 from stream.store.redis_store import RedisStore
 from stream.up import embedded
 from stream.wire import Topics, loads_forecast
@@ -73,8 +73,8 @@ async def test_every_call_of_a_workers_store_is_within_one_slot(cluster_url: str
     assert await store.count(A) == len(ids) + 1
     with Redis.from_url(cluster_url) as client:
         client.delete("pathcast:{g|pathcast.pings.v1|0}:e:bus-9")
-    assert await store.evicted(A) == ["bus-9"]
-    assert await store.evicted(A, ["bus-9", "bus-10"]) == ["bus-9"]
+    assert await store.list_evicted(A) == ["bus-9"]
+    assert await store.list_evicted(A, ["bus-9", "bus-10"]) == ["bus-9"]
     await store.unlist(A, epoch, ["bus-9"], next_offset=6)
     other, _ = await store.claim(B)
     await store.put_many(B, other, 1, {"tram": b"2"})
@@ -93,12 +93,12 @@ async def test_every_call_of_the_atlas_store_is_within_one_slot(cluster_url: str
     store = DaysStore(cluster_url, "g", ttl_s=3_600)
     held, growth = await store.claim(A)
     assert growth is None
-    held = await store.put(A, held, 5, b"growth", {20_000: Part(b"one"), 20_001: Part(b"two")})
-    held = await store.put(A, held, 6, b"more", {20_001: Part(b"three")}, gone=[20_000])
-    assert (await store.held(A)).parts == {20_001: 2}
+    held = await store.put(A, held, 5, b"growth", {20_000: DayPart(b"one"), 20_001: DayPart(b"two")})
+    held = await store.put(A, held, 6, b"more", {20_001: DayPart(b"three")}, gone=[20_000])
+    assert (await store.read_held(A)).parts == {20_001: 2}
     assert await store.parts(A, 20_001) == [b"two", b"three"]
     await store.discard(A)
-    assert (await store.held(A)).next_offset is None
+    assert (await store.read_held(A)).next_offset is None
     await store.close()
 
 

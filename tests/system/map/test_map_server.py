@@ -218,7 +218,7 @@ def test_without_a_latest_topic_forecasts_are_followed_and_no_topic_is_made(
         assert ask(base, "/map/config")["source"] == "forecasts"
         assert status_of(f"{base}/map/config") == 200, "no token is set"
         assert eventually(lambda: "pathcast_map_records_total 0.0" in _text(base, "/metrics"))
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             there = [
                 one.name
                 for one in admin.describe(client, [topics.latest, topics.scores, topics.models])

@@ -114,7 +114,7 @@ def wait_for_leaders(bootstrap: str, topics: Collection[str]) -> None:
     deadline, led = time.monotonic() + PATIENCE_S, 0
     while led < len(topics) * PARTITIONS:
         assert time.monotonic() < deadline, f"{led} partitions have a leader"
-        with admin.connected(bootstrap) as client:
+        with admin.connect(bootstrap) as client:
             parts = [part for one in client.describe_topics(list(topics)) for part in one["partitions"]]
         led = sum(part["leader_id"] >= 0 for part in parts)
 
@@ -130,7 +130,7 @@ def ends(bootstrap: str, topic: str) -> dict[int, int]:
 
 def make_anew(bootstrap: str, kind: Kind) -> None:
     topic, deadline = kind.made_anew, time.monotonic() + PATIENCE_S
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         client.delete_topics([topic])
         while not admin.absent(client, [topic]):
             assert time.monotonic() < deadline

@@ -83,7 +83,7 @@ class Scene(NamedTuple):
 
     def announce(self, version: str) -> VersionRecord:
         async def announced() -> VersionRecord:
-            async with Announcer.opened(self.kafka, self.topics, lead_s=0.5, sample_s=0.3) as announcer:
+            async with Announcer.open(self.kafka, self.topics, lead_s=0.5, sample_s=0.3) as announcer:
                 return await announcer.announce(version, includes={}, contains={})
 
         return asyncio.run(announced())
@@ -123,7 +123,7 @@ def ledger_of(kafka: str, topics: Topics) -> Ledger:
     """What the models topic says now."""
 
     async def heard() -> Ledger:
-        async with AnnouncementReader.opened(kafka, topics) as announcements:
+        async with AnnouncementReader.open(kafka, topics) as announcements:
             await announcements.look()
             return announcements.ledger
 

@@ -101,7 +101,7 @@ def send(bootstrap: str, topic: str, records: Iterator[Raw]) -> int:
 
 
 def create_topics(bootstrap: str, topics: Topics, partitions: int = 8) -> None:
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         admin.create(client, topics, partitions=partitions)
 
 

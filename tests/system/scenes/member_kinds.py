@@ -82,7 +82,7 @@ class Kind(ABC):
 
     def create(self) -> None:
         """Creates what it reads and what it writes."""
-        with admin.connected(self.kafka) as client:
+        with admin.connect(self.kafka) as client:
             for topic in (*self.inputs, self.topics.scores):
                 admin.create_other(client, self.topics, topic, partitions=PARTITIONS)
 

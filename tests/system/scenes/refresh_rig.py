@@ -46,7 +46,7 @@ class Rig:
     def __init__(self, kafka: str, prefix: str, folder: Path) -> None:
         self.kafka, self.prefix, self.folder = kafka, prefix, folder
         self.topics = Topics.of(prefix)
-        self.registry = Registry.opened(str(folder / "registry"))
+        self.registry = Registry.open(str(folder / "registry"))
 
     def live(self, challenger: Path | None = None, *, steps: int | None = None, **other: object) -> LiveRefresh:
         options = RefreshOptions(

@@ -214,7 +214,7 @@ def put_back(left: Left, bootstrap: str, redis_url: str) -> Iterator[Topics]:
     """The servers are as the older worker left them; its topics are deleted at the end."""
     later_ms = int(time.time() * 1000) - left.recorded_ms
     names = left.names
-    with admin.connected(bootstrap) as client:
+    with admin.connect(bootstrap) as client:
         admin.create(client, names, partitions=PARTITIONS)
         keep = {"retention.ms": "-1"}  # the records have their old times
         client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, keep) for name in names])
@@ -225,7 +225,7 @@ def put_back(left: Left, bootstrap: str, redis_url: str) -> Iterator[Topics]:
         write_keys(redis_url, left.keys, later_ms)
         yield names
     finally:
-        with admin.connected(bootstrap) as client:
+        with admin.connect(bootstrap) as client:
             client.delete_topics([name for name in names if name in client.list_topics()])
 
 

@@ -40,7 +40,7 @@ class WeightsScene(NamedTuple):
         scene, url = Scene.made(kafka, redis_url, prefix, folder), str(folder / "registry")
         del scene.options["atlases"]
         scene.options["registry"] = url
-        return cls(scene, Registry.opened(url))
+        return cls(scene, Registry.open(url))
 
     def publish(self, weights: str | Path, parent: str | None = None) -> str:
         """Publishes weights, by bundled name or folder; returns their version."""
@@ -53,14 +53,14 @@ class WeightsScene(NamedTuple):
 
         async def decided() -> None:
             scene = self.scene
-            async with Announcer.opened(scene.kafka, scene.topics, lead_s=LEAD_S, sample_s=0.3) as announcer:
+            async with Announcer.open(scene.kafka, scene.topics, lead_s=LEAD_S, sample_s=0.3) as announcer:
                 await getattr(Decider(self.registry, announcer), what)(*args, **more)
 
         asyncio.run(decided())
 
     def ledger(self) -> WeightsLedger:
         async def heard() -> WeightsLedger:
-            async with AnnouncementReader.opened(self.scene.kafka, self.scene.topics) as announcements:
+            async with AnnouncementReader.open(self.scene.kafka, self.scene.topics) as announcements:
                 await announcements.look()
                 return announcements.weights
 

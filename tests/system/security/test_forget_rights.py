@@ -44,7 +44,7 @@ PATIENCE_S = 300  # a bound on waiting
 @pytest.fixture(scope="module")
 def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with secured_commands.running(say, tmp_path_factory.mktemp("secured")) as servers:
-        with admin.connected(servers.plain) as client:
+        with admin.connect(servers.plain) as client:
             admin.create_other(client, TOPICS, TOPICS.latest, partitions=2)
         yield servers
 

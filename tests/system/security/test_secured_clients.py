@@ -34,7 +34,7 @@ def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
     with secured_commands.running(say, tmp_path_factory.mktemp("secured")) as servers:
         found = [forecast(f"bus-{bus}", step) for step in range(STEPS) for bus in range(BUSES)]
         bus_feed.send(servers.plain, TOPICS.forecasts, ((one.entity_id.encode(), dumps(one), ()) for one in found))
-        with admin.connected(servers.plain) as client:
+        with admin.connect(servers.plain) as client:
             admin.create_other(client, TOPICS, TOPICS.arrivals, partitions=2)
             admin.create_other(client, TOPICS, TOPICS.destinations, partitions=1)
         yield servers

@@ -104,17 +104,17 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
 
 
 async def test_an_atlas_is_announced_and_heard_of_with_the_rights_that_the_page_lists(secured: Secured) -> None:
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         admin.create_models(client, TOPICS)
     version = "0" * 16
-    async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user="atlas"), sample_s=0.1) as announcer:
+    async with Announcer.open(secured.bootstrap, TOPICS, kafka(secured, user="atlas"), sample_s=0.1) as announcer:
         await announcer.announce(version, includes={}, contains={})
-    async with AnnouncementReader.opened(secured.bootstrap, TOPICS, kafka(secured, user="worker")) as announcements:
+    async with AnnouncementReader.open(secured.bootstrap, TOPICS, kafka(secured, user="worker")) as announcements:
         await announcements.look()
         assert [record.version for record in announcements.ledger.serving] == [version]
     for user in ("worker", "feeder"):
         with pytest.raises(Refused, match=rf"does not let user {user} do that"):
-            async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user)):
+            async with Announcer.open(secured.bootstrap, TOPICS, kafka(secured, user=user)):
                 raise AssertionError("it may announce")
 
 
@@ -129,7 +129,7 @@ async def test_other_systems_come_in_with_the_rights_that_the_page_lists_and_no_
 
 
 def test_an_atlas_is_counted_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         admin.create_models(client, TOPICS)
     secret_file, redis_url = tmp_path / "password", f"rediss://atlas@127.0.0.1:{secured.redis_port}/0"
     told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
@@ -163,7 +163,7 @@ def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secu
 
 
 def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         admin.create_scores(client, TOPICS, partitions=2)
     log = scores_rig.records(1, minutes=240)
     bus_feed.send(secured.plain, TOPICS.forecasts, ((b"e", raw, ()) for raw in log))
@@ -214,7 +214,7 @@ def test_questions_are_answered_with_the_rights_that_the_page_lists_and_no_more(
 
 
 def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         admin.create_models(client, TOPICS)
     now_ms = int(time.time() * 1000)
     bus_feed.send(secured.plain, TOPICS.forecasts, iter([(b"shown", forecast("shown", now_ms), ())]))
@@ -239,7 +239,7 @@ def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured:
 def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_more(
     secured: Secured, tmp_path: Path
 ) -> None:
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         admin.create_models(client, TOPICS)
     secret_file = tmp_path / "password"
     told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
@@ -261,7 +261,7 @@ def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_mor
 
 
 async def announce(secured: Secured, user: str) -> None:
-    async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user), sample_s=0.1) as announcer:
+    async with Announcer.open(secured.bootstrap, TOPICS, kafka(secured, user=user), sample_s=0.1) as announcer:
         await announcer.announce_weights("1" * 16, "tiny", role="canary", parts=500, reason="the test says so")
 
 
@@ -473,7 +473,7 @@ def test_services_beside_the_workers_run_with_the_rights_that_the_page_lists_and
 ) -> None:
     log = [(b"e", raw, ()) for raw in scores_rig.records(2, minutes=30)]
     bus_feed.send(secured.plain, TOPICS.forecasts, iter(log))
-    with admin.connected(secured.plain) as client:
+    with admin.connect(secured.plain) as client:
         for name in (TOPICS.latest, *(avro_topic(topic) for topic in (TOPICS.forecasts, TOPICS.gapfills))):
             admin.create_other(client, TOPICS, name, partitions=2)
     secret_file = tmp_path / "password"

@@ -39,7 +39,7 @@ class MortalKafka:
         command = ["kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(self._config)]
         done = subprocess.run([*self._run, *command], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         if done.returncode != 0:
-            raise servers.unformatted(done.stderr or done.stdout)
+            raise servers.storage_error(done.stderr or done.stdout)
         self._server: Supervised | None = None
 
     def start(self) -> None:

@@ -41,7 +41,7 @@ class Fleet:
     def __init__(self, kafka: str, prefix: str, folder: Path) -> None:
         self.kafka, self.topics, self.folder, self.prefix = kafka, Topics.of(prefix), folder, prefix
         self.logs = {number: services_rig.logs(number + 7, entities=12) for number in range(PARTITIONS)}
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
     def send(self, low: int, high: int) -> None:
@@ -132,7 +132,7 @@ def test_one_address_has_the_metrics_of_both_and_is_ready_when_both_are(fleet: F
 
 
 def test_none_begins_where_one_cannot(fleet: Fleet) -> None:
-    with admin.connected(fleet.kafka) as client:
+    with admin.connect(fleet.kafka) as client:
         admin.create_other(client, fleet.topics, fleet.topics.latest, partitions=PARTITIONS + 1)
     fleet.send(0, 1)
     where = ("--bootstrap", fleet.kafka, "--prefix", fleet.prefix)

@@ -35,7 +35,7 @@ class Feed:
     def __init__(self, kafka: str, prefix: str, folder: Path) -> None:
         self.kafka, self.topics, self.folder, self.prefix = kafka, Topics.of(prefix), folder, prefix
         self.logs: dict[int, list[Record]] = {}
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
     def send(self) -> None:
@@ -115,7 +115,7 @@ def test_tombstones_topic_and_metrics_are_as_stated(feed: Feed) -> None:
         assert float(lines["pathcast_latest_records_published_total"]) >= 4
         assert member.stop() == 0, member.log()
     assert loads_latest(feed.values()[0]["b"]).entity_id == "b"
-    with admin.connected(feed.kafka) as client:
+    with admin.connect(feed.kafka) as client:
         asked = ConfigResource(ConfigResourceType.TOPIC, feed.topics.latest, {"cleanup.policy": None})
         described = client.describe_configs([asked], config_filter="all")["topic"][feed.topics.latest]
     assert described["cleanup.policy"]["value"] == "compact"

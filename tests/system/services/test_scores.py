@@ -44,7 +44,7 @@ class Feed:
         self.kafka, self.topics, self.folder, self.prefix = kafka, Topics.of(prefix), folder, prefix
         self.settings = ScoreSettings(bootstrap=kafka, prefix=prefix, group=f"{prefix}-scores")
         self.logs = {n: scores_rig.records(n, entities=entities, minutes=240) for n in range(PARTITIONS)}
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
 
     def send(self) -> None:

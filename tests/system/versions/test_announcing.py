@@ -23,7 +23,7 @@ V1, V2 = "1" * 16, "2" * 16
 @pytest.fixture
 def topics(kafka: str, topic_prefix: str) -> Topics:
     names = Topics.of(topic_prefix)
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         admin.create(client, names, partitions=PARTITIONS)
     return names
 
@@ -50,7 +50,7 @@ def after_publishing(announcer: Announcer, what: Callable[[int], Awaitable[None]
 
 
 async def heard(kafka: str, topics: Topics) -> Ledger:
-    async with AnnouncementReader.opened(kafka, topics) as announcements:
+    async with AnnouncementReader.open(kafka, topics) as announcements:
         await announcements.look()
         await announcements.look()
         return announcements.ledger
@@ -58,7 +58,7 @@ async def heard(kafka: str, topics: Topics) -> Ledger:
 
 async def test_a_version_answers_from_behind_the_ends_of_its_moment_on(kafka: str, topics: Topics) -> None:
     await send(kafka, topics, 1, 40)
-    async with Announcer.opened(kafka, topics, **QUICK) as announcer:
+    async with Announcer.open(kafka, topics, **QUICK) as announcer:
         record = await announcer.announce(V1, includes={0: 0}, contains={"pings": 3})
         assert record.first == {0: MIN_MARGIN, 1: 40 + MIN_MARGIN, 2: MIN_MARGIN}
         assert (record.state, record.topic, record.contains) == ("serving", topics.pings, {"pings": 3})
@@ -67,7 +67,7 @@ async def test_a_version_answers_from_behind_the_ends_of_its_moment_on(kafka: st
     found = await heard(kafka, topics)
     assert found.serving == [record, later]
     assert found.announced == []
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         (info,) = admin.describe(client, [topics.models])
         asked = [ConfigResource(ConfigResourceType.TOPIC, topics.models, {"cleanup.policy": None})]
         policy = client.describe_configs(asked, config_filter="all")["topic"][topics.models]["cleanup.policy"]["value"]
@@ -77,7 +77,7 @@ async def test_a_version_answers_from_behind_the_ends_of_its_moment_on(kafka: st
 async def test_pings_that_come_between_the_steps_withdraw_a_version_and_the_next_try_has_room(
     kafka: str, topics: Topics
 ) -> None:
-    async with Announcer.opened(kafka, topics, **QUICK) as announcer:
+    async with Announcer.open(kafka, topics, **QUICK) as announcer:
 
         async def burst(step: int) -> None:
             if step == 1:
@@ -90,7 +90,7 @@ async def test_pings_that_come_between_the_steps_withdraw_a_version_and_the_next
 
 
 async def test_pings_that_always_come_faster_are_an_error_and_nothing_is_left_open(kafka: str, topics: Topics) -> None:
-    async with Announcer.opened(kafka, topics, sample_s=0.01, lead_s=0.0) as announcer:
+    async with Announcer.open(kafka, topics, sample_s=0.01, lead_s=0.0) as announcer:
         after_publishing(announcer, lambda step: send(kafka, topics, 0, 20))
         with pytest.raises(NotAnnounced, match="was announced 6 times"):
             await announcer.announce(V1, includes={}, contains={})
@@ -104,11 +104,11 @@ async def test_a_new_announcer_ends_what_another_began_and_that_one_writes_no_mo
 ) -> None:
     """The first stands still between its steps. Were it not fenced, it might confirm a version late, after pings of its
     range were answered."""
-    async with Announcer.opened(kafka, topics, **QUICK) as first:
+    async with Announcer.open(kafka, topics, **QUICK) as first:
 
         async def replaced(step: int) -> None:
             await send(kafka, topics, 0, pings)
-            async with Announcer.opened(kafka, topics, **QUICK) as second:
+            async with Announcer.open(kafka, topics, **QUICK) as second:
                 assert [one.version for one in second.ledger.serving] == [V1] * serves
                 assert second.ledger.announced == []
 
@@ -123,18 +123,18 @@ async def test_a_version_that_names_a_partition_that_is_not_there_is_withdrawn(k
         version=V1, state="announced", first={0: 50, PARTITIONS: 50, -1: 50}, topic=topics.pings, includes={},
         contains={}, issued_ts=0,
     )  # fmt: skip
-    async with Announcer.opened(kafka, topics, **QUICK) as first:
+    async with Announcer.open(kafka, topics, **QUICK) as first:
         await first._publish({record.key: dumps(record)})
-    async with Announcer.opened(kafka, topics, **QUICK) as second:
+    async with Announcer.open(kafka, topics, **QUICK) as second:
         assert (list(second.ledger.announced), list(second.ledger.serving)) == ([], [])
         assert (await second.announce(V1, includes={}, contains={})).first.keys() == set(range(PARTITIONS))
 
 
 async def test_a_retired_version_answers_no_more(kafka: str, topics: Topics) -> None:
-    async with Announcer.opened(kafka, topics, **QUICK) as announcer:
+    async with Announcer.open(kafka, topics, **QUICK) as announcer:
         for version in (V1, V2):
             await announcer.announce(version, includes={}, contains={})
-        old = announcer.ledger.superseded(dict.fromkeys(range(PARTITIONS), 10**6))
+        old = announcer.ledger.list_superseded(dict.fromkeys(range(PARTITIONS), 10**6))
         await announcer.retire(old)
         assert [one.version for one in announcer.ledger.serving] == [V2]
     assert [one.version for one in (await heard(kafka, topics)).serving] == [V2]

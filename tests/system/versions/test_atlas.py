@@ -53,7 +53,7 @@ def test_an_atlas_of_a_topic_in_another_form_is_that_of_the_same_pings(
 ) -> None:
     ours, theirs, map_ = tmp_path / "ours.atlas", tmp_path / "theirs.atlas", tmp_path / "fleet.toml"
     map_.write_text(MAP)
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         made = {"num_partitions": 2, "replication_factor": 1}
         client.create_topics({f"{topic_prefix}.{name}": made for name in ("ours", "theirs")})
     producer = KafkaProducer(bootstrap_servers=kafka)

@@ -47,7 +47,7 @@ class Fleet:
         self.topics = Topics.of(prefix)
         self.servers = ("--bootstrap", kafka, "--prefix", prefix)
         create_topics(kafka, self.topics, partitions=PARTITIONS)
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create_models(client, self.topics)
 
     def feed(self, low: int, high: int) -> None:
@@ -187,7 +187,7 @@ async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is
         contains={},
         issued_ts=1,
     )
-    async with Announcer.opened(fleet.kafka, fleet.topics) as announcer:
+    async with Announcer.open(fleet.kafka, fleet.topics) as announcer:
         await announcer._publish({left.key: dumps(left)})
     settings = fleet.settings(every_s=NEVER_D * 86_400.0)
     store, consumer = DaysStore(fleet.redis_url, settings.group, 3_600), settings.reads.consumer()

@@ -19,7 +19,7 @@ from refresh_rig import CARS, PINGS, Rig, weights
 
 from model.parameters.reading import from_pretrained
 from stream.config import failpoints
-from stream.registry.golden import loads_golden, made_up
+from stream.registry.golden import invent_windows, loads_golden
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.deciding import Why
 from stream.wire import WeightsRecord
@@ -43,7 +43,7 @@ def version_of(folder: Path) -> str:
 
 def announced(rig: Rig) -> list[WeightsRecord]:
     async def heard() -> list[WeightsRecord]:
-        async with AnnouncementReader.opened(rig.kafka, rig.topics) as announcements:
+        async with AnnouncementReader.open(rig.kafka, rig.topics) as announcements:
             await announcements.look()
             await announcements.look()
             return list(announcements.weights.records)
@@ -82,7 +82,7 @@ def test_init_is_published_a_worse_challenger_is_noted_and_a_better_one_becomes_
     assert made.data.to_ts - made.data.from_ts == (PINGS - 1) * refresh_rig.EVERY_S * 1000
     folder = rig.registry.fetch("weights", made.version)
     windows = loads_golden((folder / "golden.json").read_bytes()).windows
-    assert len(windows) == len(made_up()) + REAL_WINDOWS
+    assert len(windows) == len(invent_windows()) + REAL_WINDOWS
     assert max(window[-1][0] for window in windows) == made.data.to_ts, "the newest pings are among them"
     assert str(tmp_path) not in (folder / "README.md").read_text()
     (tmp_path / "again").mkdir()

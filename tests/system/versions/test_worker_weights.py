@@ -20,7 +20,7 @@ from worker_pages import Scrape, base_of
 from worker_process import assert_all_live
 
 from stream.config import failpoints
-from stream.engine.asks import places_of
+from stream.engine.assignment import places_of
 from stream.versions.weights import OWN, WeightsLedger
 from stream.wire import Forecast
 

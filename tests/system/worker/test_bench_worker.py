@@ -43,7 +43,7 @@ def test_bench_worker_measures_a_real_worker(kafka: str, redis_url: str, weights
 
     assert not pathcast_process.processes_of(tmp_path), "a process of the benchmark still runs"
     assert not list(tmp_path.iterdir()), "a directory of the benchmark is left"
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith("bench")]
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
@@ -68,7 +68,7 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
 
     assert not pathcast_process.processes_of(tmp_path)
     assert not list(tmp_path.iterdir())
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
 
 
@@ -93,7 +93,7 @@ def test_bench_latency_measures_an_atlas_that_answers(
     assert all(row["with / without"] > 0 for row in numbers["rows"])
     assert not pathcast_process.processes_of(tmp_path)
     assert not list(tmp_path.iterdir())
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topics go, too"
 
 
@@ -116,7 +116,7 @@ def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_ur
 
     assert not pathcast_process.processes_of(tmp_path)
     assert not list(tmp_path.iterdir())
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
 
 

@@ -30,7 +30,7 @@ def nobody() -> Iterator[str]:
 
 def topics_at(kafka: str, prefix: str) -> dict[str, tuple[int | None, int | None]]:
     """Partitions and copies of our topics that exist."""
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         found = admin.describe(client, Topics.of(prefix))
     return {topic.name: (topic.partitions, topic.replication) for topic in found if topic.partitions is not None}
 
@@ -57,7 +57,7 @@ def test_no_create_names_what_is_missing_and_creates_nothing(
 def test_no_create_is_content_with_topics_that_are_there(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:
-    with admin.connected(kafka) as client:
+    with admin.connect(kafka) as client:
         admin.create(client, Topics.of(topic_prefix), partitions=2, replication=1)
     with Worker(
         tmp_path / "log",

@@ -48,7 +48,7 @@ class LiveRefresh:
     @asynccontextmanager
     async def decider(self) -> AsyncIterator[Decider]:
         """Yields the means to decide what serves. It is opened for each look, so that nobody else is held up."""
-        async with Announcer.opened(self.bootstrap, self.topics, self.security, lead_s=self.lead_s) as announcer:
+        async with Announcer.open(self.bootstrap, self.topics, self.security, lead_s=self.lead_s) as announcer:
             yield Decider(self.registry, announcer)
 
 

@@ -33,7 +33,7 @@ def open_live(
     from train.refresh.live.champion import LiveRefresh
     from train.refresh.run import RefreshOptions
 
-    return LiveRefresh(Registry.opened(url, cache), bootstrap, directory, RefreshOptions(**options), **more)
+    return LiveRefresh(Registry.open(url, cache), bootstrap, directory, RefreshOptions(**options), **more)
 
 
 def run_live(

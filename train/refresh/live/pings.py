@@ -131,7 +131,7 @@ async def _write(
 
 
 async def _find_ranges(where: PingTopic, since_ms: int, archived: ArchiveState | None) -> list[OffsetRange]:
-    with admin.connected(where.bootstrap, where.security) as client:
+    with admin.connect(where.bootstrap, where.security) as client:
         count = admin.partitions_of(client, where.topic)
     tps = [TopicPartition(where.topic, number) for number in range(count)]
     async with reader(where.bootstrap.split(","), where.security.arguments(), INPUT_ISOLATION) as consumer:

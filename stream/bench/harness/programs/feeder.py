@@ -63,19 +63,19 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def feed(how: Feed) -> Fed:
-    pings: Iterable[Keyed] = _keyed(how)
+    pings: Iterable[Keyed] = _assign_keys(how)
     if how.ahead:
         pings = list(pings)
     producer = AIOKafkaProducer(bootstrap_servers=how.bootstrap.split(","), linger_ms=0, acks=1)
     await producer.start()
     try:
         print(READY, flush=True)  # noqa: T201 - the parent reads it
-        return await _paced(producer, how, iter(pings))
+        return await _send_paced(producer, how, iter(pings))
     finally:
         await producer.stop()
 
 
-def _keyed(how: Feed) -> Iterator[Keyed]:
+def _assign_keys(how: Feed) -> Iterator[Keyed]:
     homes: dict[str, tuple[bytes, int]] = {}
     for ping in how.pings():
         home = homes.get(ping.entity_id)
@@ -85,7 +85,7 @@ def _keyed(how: Feed) -> Iterator[Keyed]:
         yield home[0], ping.value, home[1]
 
 
-async def _paced(producer: Any, how: Feed, pings: Iterator[Keyed]) -> Fed:
+async def _send_paced(producer: Any, how: Feed, pings: Iterator[Keyed]) -> Fed:
     start_s = time.monotonic() + LEAD_S
     sent, late_s = 0, 0.0
     while sent < how.count:

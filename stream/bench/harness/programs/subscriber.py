@@ -56,14 +56,14 @@ async def listen(how: Listen) -> int:
         consumer.assign([TopicPartition(how.topic, number) for number in range(how.feed.partitions)])
         await consumer.seek_to_end()
         print(READY, flush=True)  # noqa: T201 - the parent reads it
-        times = await _received(consumer, how, index)
+        times = await _receive(consumer, how, index)
     finally:
         await consumer.stop()
     np.save(how.output, times)
     return int(np.isfinite(times).sum())
 
 
-async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int]) -> np.ndarray[Any, Any]:
+async def _receive(consumer: Any, how: Listen, index: dict[tuple[str, int], int]) -> np.ndarray[Any, Any]:
     times = np.full(how.feed.count, np.nan)
     decode = msgspec.json.Decoder(_Head).decode
     left, now_s = how.feed.count, time.monotonic()

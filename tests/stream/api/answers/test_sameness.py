@@ -21,7 +21,7 @@ from stream.api.answers.forecasts import StateQuestion, forecast_states
 from stream.api.answers.networks import Networks
 from stream.api.answers.questions import Question
 from stream.api.answers.rendering import render
-from stream.engine.asks import Choice
+from stream.engine.assignment import VersionChoice
 from stream.engine.entities import stored_entity
 from stream.wire import ModelRef
 
@@ -90,7 +90,7 @@ async def test_who_else_is_asked_and_how_many_horizons_others_have_changes_no_bi
 @pytest.mark.parametrize("version", [NORTH, FORKED])
 async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig, serve: Any, version: Atlas) -> None:
     """And where passages part, it has the same branches."""
-    rig.choice = Choice(Stated([0, 20], [None, version]))
+    rig.choice = VersionChoice(Stated([0, 20], [None, version]))
     await rig.feed(*steady("bus-1", 30), CHECKPOINT)
     due = forecasts(rig.out)[-1]
     assert due["atlas"]["pings"] > 0, "else it would prove nothing"

@@ -46,7 +46,7 @@ async def described(stored: int | None, seen: Seen) -> Start:
 
 
 async def hold(runner: Runner, store: DaysStore) -> None:
-    owned, start = await Owned.taken_over(store, PARTITION, described)
+    owned, start = await Owned.take_over(store, PARTITION, described)
     runner._holdings[0] = StoredHolding({TP.topic: start}, owned)
 
 
@@ -71,7 +71,7 @@ async def owning(store: DaysStore) -> Runner:
 
 async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(store: DaysStore, redis_url: str) -> None:
     runner = await owning(store)
-    (day,) = (await store.held(PARTITION)).parts
+    (day,) = (await store.read_held(PARTITION)).parts
     async with Redis.from_url(redis_url) as client:
         await client.lset(f"pathcast:{{{SETTINGS.group}|{TP.topic}|0}}:day:{day}", 0, "no day")  # type: ignore[misc]
     other = Runner(SETTINGS, store, runner._consumer)
@@ -79,7 +79,7 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
     await add(runner, drive(10, 20))
     await runner._write_some([0])
     assert not runner._holdings
-    assert (await Owned.taken_over(store, PARTITION, described))[0].next_offset is None
+    assert (await Owned.take_over(store, PARTITION, described))[0].next_offset is None
 
 
 def files(folder: Path) -> list[Path]:

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from model.atlas.days import Day
 from model.atlas.passages import entity_ids
-from stream.atlas.building import Builder, Rules, published_of
+from stream.atlas.building import Builder, Rules, choose_publishable
 from stream.atlas.counting import owned
-from stream.atlas.counting.making import make, stored_days
+from stream.atlas.counting.making import make, read_stored_days
 from stream.atlas.counting.owned import Owned
 from stream.atlas.growing_days import GrowingDays
 from stream.kafka.log import History, Log, Seen, Start, start_of
@@ -76,7 +76,7 @@ def in_log(begin: int, end: int, **more: Any) -> Callable[[int | None, Seen], Aw
 
 
 async def take(store: DaysStore, log: Sequence[Record], number: int = 0, begin: int = 0, **more: Any) -> Owned:
-    owned, _ = await Owned.taken_over(store, (TOPIC, number), in_log(begin, len(log), **more))
+    owned, _ = await Owned.take_over(store, (TOPIC, number), in_log(begin, len(log), **more))
     return owned
 
 
@@ -108,10 +108,10 @@ async def test_over_crashes_takeovers_and_failed_writes_the_version_is_that_of_t
                 await one.add(Records.of(log[next_of(one) : next_of(one) + rng.randrange(1, 60)]))
         assert await one.write(70)
         assert not await one.write(70)
-    days, alone = await stored_days(store, TOPIC, 3), days_of(*logs)
+    days, alone = await read_stored_days(store, TOPIC, 3), days_of(*logs)
     made = make(days, RULES, tmp_path)
     assert days.includes == {0: 400, 1: 400}
-    assert published_of(days, RULES).contains == published_of(alone, RULES).contains
+    assert choose_publishable(days, RULES).contains == choose_publishable(alone, RULES).contains
     (tmp_path / "log").mkdir()
     assert make(alone, RULES, tmp_path / "log").version == made.version
     assert made.passages > 50
@@ -158,7 +158,7 @@ async def test_what_an_entity_did_is_taken_out_of_redis_and_what_it_does_later_i
     monkeypatch.setattr(store, "put", fails_once)
     with pytest.raises(TimeoutError):
         await one.write(70)
-    assert (await store.held((TOPIC, 0))).next_offset == 210, "before the record that asks for it"
+    assert (await store.read_held((TOPIC, 0))).next_offset == 210, "before the record that asks for it"
     one = await take(store, log)
     for begin, end in ((210, 290), (290, 320), (320, 400)):
         await one.add(Records.of(log[begin:end]))
@@ -175,10 +175,10 @@ async def test_a_day_without_the_entity_that_is_to_be_forgotten_is_not_written_a
     one = await take(store, log)
     await one.add(Records.of(log[:200]))
     await one.write(70)
-    writes = (await store.held((TOPIC, 0))).writes
+    writes = (await store.read_held((TOPIC, 0))).writes
     await one.add(Records.of(log[200:]))
     await one.write(70)
-    assert (await store.held((TOPIC, 0))).writes == writes + 1
+    assert (await store.read_held((TOPIC, 0))).writes == writes + 1
     assert_of_log(await parts_of(store), log)
 
 
@@ -188,7 +188,7 @@ async def test_the_parts_of_a_day_are_joined_when_they_are_many(store: DaysStore
     for at in range(0, 150, 5):
         await one.add(Records.of(log[at : at + 5]))
         await one.write(70)
-        counts += (await store.held((TOPIC, 0))).parts.values()
+        counts += (await store.read_held((TOPIC, 0))).parts.values()
     assert max(counts) == owned.MOST_PARTS
     assert_of_log(await parts_of(store), log)
 
@@ -219,10 +219,10 @@ async def test_days_that_are_older_than_the_retention_are_deleted(store: DaysSto
     one = await take(store, log)
     await one.add(Records.of(log[:290]))
     await one.write(70)
-    assert len((await store.held((TOPIC, 0))).parts) == 3
+    assert len((await store.read_held((TOPIC, 0))).parts) == 3
     await one.add(Records.of(log[290:]))
     await one.write(2)
-    days = sorted((await store.held((TOPIC, 0))).parts)
+    days = sorted((await store.read_held((TOPIC, 0))).parts)
     assert len(days) == 2
     async with Redis.from_url(redis_url) as client:
         assert len(await client.keys("*:day:*")) == 2
@@ -235,7 +235,7 @@ async def test_one_ping_with_a_false_time_deletes_no_day_of_the_others(store: Da
     one = await take(store, log)
     await one.add(Records.of(log))
     await one.write(70)
-    assert len((await store.held((TOPIC, 0))).parts) == 5
+    assert len((await store.read_held((TOPIC, 0))).parts) == 5
 
 
 async def test_what_is_lost_and_another_log_are_counted_anew(
@@ -270,8 +270,8 @@ async def test_who_was_overtaken_while_it_claimed_deletes_nothing_of_the_next_ow
 
     monkeypatch.setattr(store, "claim", overtaken)
     with pytest.raises(Fenced):
-        await Owned.taken_over(store, (TOPIC, 0), in_log(0, len(log)), anew=True)
-    assert (await store.held((TOPIC, 0))).next_offset == 7
+        await Owned.take_over(store, (TOPIC, 0), in_log(0, len(log)), anew=True)
+    assert (await store.read_held((TOPIC, 0))).next_offset == 7
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -283,7 +283,7 @@ async def test_parts_that_are_lost_or_damaged_are_not_added_up(
     one = await take(store, log)
     await one.add(Records.of(log[:100]))
     await one.write(70)
-    (day,) = (await store.held((TOPIC, 0))).parts
+    (day,) = (await store.read_held((TOPIC, 0))).parts
     async with Redis.from_url(redis_url) as client:
         key = f"pathcast:{{g|{TOPIC}|0}}:day:{day}"
         await (client.delete(key) if lost else client.lset(key, 0, "no day"))  # type: ignore[misc]
@@ -306,10 +306,10 @@ async def test_after_a_cut_new_records_are_counted_and_what_was_counted_stays(
     new = [record._replace(offset=cut + n) for n, record in enumerate(log[200:])]
     about: dict[str, Any] = {"topic_id": "b"} if made_anew else {"topic_id": "a", "kept": cut, "kept_epoch": 1}
     one = await take(store, [*log[:cut], *new], **about)
-    held = await store.held((TOPIC, 0))
+    held = await store.read_held((TOPIC, 0))
     assert one.next_offset == held.next_offset == cut
     assert Seen.of(held.seen).read == cut
     await one.add(Records.of(new))
     await one.write(70)
-    days = await stored_days(store, TOPIC, 1)
-    assert published_of(days, RULES).contains == published_of(days_of(log), RULES).contains
+    days = await read_stored_days(store, TOPIC, 1)
+    assert choose_publishable(days, RULES).contains == choose_publishable(days_of(log), RULES).contains

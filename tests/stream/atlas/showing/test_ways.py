@@ -41,7 +41,7 @@ def atlas_of(*rows: Iterator[RecordedRow]) -> Published:
     """The passages of these pings; each vehicle has another ping a day later, so that all are known."""
     ordered = sorted((one for some in rows for one in some), key=lambda one: one.ts_ms or 0)
     ordered += [row(name, 86_400.0, 0.0, 0.0) for name in sorted({one.key.decode() for one in ordered if one.key})]
-    return of_rows(ordered).published(Rules(min_entities=1)).passages
+    return of_rows(ordered).publishable(Rules(min_entities=1)).passages
 
 
 def metres(found: Ways) -> tuple[np.ndarray, np.ndarray]:

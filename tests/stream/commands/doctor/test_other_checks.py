@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.commands.doctor.examining import PARTS, Machine, Part, check_machine
+from stream.commands.doctor.examining import PARTS, GatheredFacts, Machine, check_machine
 from stream.commands.doctor.files_checks import check_atlases, check_versions, check_weights
 from stream.commands.doctor.files_facts import Atlases, Versions, Weights
 from stream.commands.doctor.finding import Finding, Level
@@ -128,9 +128,9 @@ def test_golden_forecasts_are_not_made_where_that_would_compile() -> None:
 
 def test_a_server_that_never_answers_costs_its_own_time_and_not_that_of_others() -> None:
     never = threading.Event()
-    stuck, quick = Part(never.wait, 0.05), Part(lambda: 7, 5.0)
-    assert not stuck.done()
-    assert quick.done()
+    stuck, quick = GatheredFacts(never.wait, 0.05), GatheredFacts(lambda: 7, 5.0)
+    assert not stuck.wait()
+    assert quick.wait()
     assert quick.value == 7
     never.set()
 

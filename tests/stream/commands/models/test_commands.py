@@ -23,7 +23,7 @@ class World:
 
     def __init__(self, folder: Path, weights: str) -> None:
         self.folder, self.url, self.now_s = folder, str(folder / "registry"), 1_800_000_000.0
-        self.registry = Registry.opened(self.url, clock=lambda: self.now_s)
+        self.registry = Registry.open(self.url, clock=lambda: self.now_s)
         data = Data(fingerprint="b3cd", pings=1234, entities=5, from_ts=1_700_000_000_000, to_ts=1_700_200_000_000)
         about = About(command="pathcast train", seed=1, data=data, metrics={"60 s": {"mean_m": 100.0}})
         self.first = self.registry.publish_weights(Path(weights), about)
@@ -168,7 +168,7 @@ def test_what_is_exported_is_imported_as_it_was(world: World, out: str, tmp_path
         assert told.exit_code == 0, told.output
         told = world.run("import", str(tmp_path / out), "--registry", target)
         assert told.exit_code == 0, told.output
-    opened = Registry.opened(target)
+    opened = Registry.open(target)
     assert opened.manifests("weights") == [world.second]
     assert opened.manifests("atlas") == [world.atlas]
     assert (opened.fetch("weights", world.second.version) / "README.md").read_text() == "Moved."

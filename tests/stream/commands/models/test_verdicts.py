@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from stream.commands.models.guarding import MOST_VERSIONS, Scores, pending
-from stream.commands.models.verdicts import Rules, verdict
+from stream.commands.models.verdicts import VerdictBounds, verdict
 from stream.registry import Decision
 from stream.wire import ModelRef, Outcome, Score, dumps
 
-RULES = Rules()
+RULES = VerdictBounds()
 HORIZONS_S = (60.0, 300.0)
 
 
@@ -59,7 +59,7 @@ def scores(
     return found
 
 
-def finding(newer: list[Score], older: list[Score], rules: Rules = RULES) -> str:
+def finding(newer: list[Score], older: list[Score], rules: VerdictBounds = RULES) -> str:
     return verdict(newer, older, rules).finding
 
 
@@ -106,7 +106,7 @@ def test_few_scores_decide_nothing(n: int, entities: int) -> None:
 def test_a_little_worse_is_within_the_margin() -> None:
     newer, older = scores("b", 3_000, seed=1, ratio=lambda h: 1.03, spread=0.1), scores("a", 3_000, seed=2, spread=0.1)
     assert finding(newer, older) == "no worse"
-    assert finding(newer, older, Rules(margin=0.0)) == "worse"
+    assert finding(newer, older, VerdictBounds(margin=0.0)) == "worse"
 
 
 def test_only_the_newest_scores_count() -> None:

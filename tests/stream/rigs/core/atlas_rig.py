@@ -23,7 +23,7 @@ def version_of(pings: Iterable[Ping]) -> bytes:
     records = [Record("", 0, place, -1, one.entity_id.encode(), dumps(one)) for place, one in enumerate(pings)]
     builder.add(Records.of(records))
     built = builder.built()
-    return atlas_bytes(*built.published(Rules(min_entities=1)))
+    return atlas_bytes(*built.publishable(Rules(min_entities=1)))
 
 
 def forked(fork_s: float = 300.0, pings: int = 250) -> bytes:

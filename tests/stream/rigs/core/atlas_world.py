@@ -126,7 +126,7 @@ class World:
                     known.add(*one)
                 heard, certain = len(self.models), self.sure(end)
                 yield
-            undecided = known.undecided_from(number) if self.heeds else None
+            undecided = known.first_undecided(number) if self.heeds else None
             if undecided is not None and undecided < stop:
                 certain = 0  # held: it looks again
                 yield

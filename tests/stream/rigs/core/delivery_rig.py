@@ -241,7 +241,7 @@ def worker(kafka: Kafka, store: MemoryStore, settings: Settings = SETTINGS) -> D
 
 @asynccontextmanager
 async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[asyncio.Task[None]]:
-    delivery.ownership.assigned(partitions)
+    delivery.ownership.assign(partitions)
     pump = asyncio.create_task(delivery.run())
     try:
         yield pump

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.engine.asks import NOTHING
+from stream.engine.assignment import NOTHING
 from stream.engine.counts import Counts
 from stream.engine.engine import Engine
 from stream.engine.entities import stored_entity

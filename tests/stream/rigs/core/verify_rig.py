@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from model.api import Predictor
 from stream.engine.engine import Engine
 from stream.store.base import Store
-from stream.verify.atlases import NamedAtlases, said
+from stream.verify.atlases import NamedAtlases, choice_of_replay
 from stream.verify.compare import Tolerance
 from stream.verify.judging.doubts import Place
-from stream.verify.judging.judge import Judge, Rules
+from stream.verify.judging.judge import Judge, JudgingRules
 from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import VERDICTS, Report
@@ -62,7 +62,7 @@ async def verdict(
     atlases = NamedAtlases()
     if folder is not None:
         atlases.load(folder, books.named, SETTINGS.topics.models, report)
-    rules = Rules(
+    rules = JudgingRules(
         *(SETTINGS.topics, tolerance or Tolerance(), predictor.history),
         once=once,
         to_the_bit=to_the_bit,
@@ -80,7 +80,7 @@ async def verdict(
     async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
         return {place: records[place] for place in places}
 
-    asked = said(books.books[A[1]], atlases, loaded.networks)
+    asked = choice_of_replay(books.books[A[1]], atlases, loaded.networks)
     replay = Replay(engine, replayed, judge, states, fetch, asked)
     for at in range(begin, end, piece):
         await replay.feed(rig.log[at : at + piece])

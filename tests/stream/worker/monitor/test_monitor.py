@@ -265,7 +265,7 @@ async def test_what_waits_at_a_drain_is_handed_back_and_counted_after_its_partit
     async with running(worker.delivery, P0):
         await worker.put(records(0, 3))
         await worker.delivery.ownership.drain()
-        await worker.delivery.ownership.revoked([P0])
+        await worker.delivery.ownership.revoke([P0])
         assert worker.account() == Account(taken=3, handed_back=3)
         assert worker.watch.read().held == {}
         assert await worker.scraped("unaccounted_records") == {"0": 0}
@@ -342,7 +342,7 @@ async def test_a_batch_that_waits_for_redis_is_handed_back_by_a_drain() -> None:
         await worker.until(lambda: worker.watch.read().store_away)
         assert worker.held().at_work == 3
         await worker.delivery.ownership.drain()
-        await worker.delivery.ownership.revoked([P0])
+        await worker.delivery.ownership.revoke([P0])
         assert worker.account() == Account(taken=3, handed_back=3)
         assert worker.retired == 3
 

@@ -95,7 +95,7 @@ def healthy(apache_kafka: str, redis_url: str, topic_prefix: str, weights: Path,
 def test_a_healthy_set_is_all_ok_and_nothing_is_written(healthy: Set, kernels: None, tmp_path: Path) -> None:
     registry, atlases = tmp_path / "registry", tmp_path / "atlases"
     atlases.mkdir()
-    Registry.opened(str(registry)).publish_weights(healthy.weights, About())
+    Registry.open(str(registry)).publish_weights(healthy.weights, About())
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with redis.Redis.from_url(healthy.redis_url) as client:
         before = client.info("commandstats"), healthy.topics_now(), _ends(healthy)
@@ -214,7 +214,7 @@ def test_servers_that_are_away_are_found_in_time(healthy: Set) -> None:
 
 def test_corrupt_weights_are_found_in_a_folder_and_in_a_registry(healthy: Set, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
-    version = Registry.opened(str(registry)).publish_weights(healthy.weights, About()).version
+    version = Registry.open(str(registry)).publish_weights(healthy.weights, About()).version
     (stored,) = registry.rglob(WEIGHTS_FILE)
     for path in (stored, healthy.weights / WEIGHTS_FILE):
         raw = bytearray(path.read_bytes())

@@ -168,7 +168,7 @@ class Feed:
                     f"van{number}", at_m=40.0 * step - 20 * number, ts_ms=arrivals_rig.NOON_MS + 15_000 * step
                 )
                 self.logs[number % PARTITIONS].append((one.entity_id.encode(), dumps(one)))
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=PARTITIONS)
         put(kafka, self.topics, PLAIN_KAFKA, self.asked)
 
@@ -219,7 +219,7 @@ def test_who_is_sent_again_arrives_again_and_who_is_called_back_does_not(
     apache_kafka: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     topics = Topics.of(topic_prefix)
-    with admin.connected(apache_kafka) as client:
+    with admin.connect(apache_kafka) as client:
         admin.create(client, topics, partitions=1)
     lat, lon = arrivals_rig.place(0)
     servers = ["--bootstrap", apache_kafka, "--prefix", topic_prefix]

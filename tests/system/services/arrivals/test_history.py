@@ -53,7 +53,7 @@ class Scene:
     def __init__(self, kafka: str, prefix: str, *, mapped: bool = False) -> None:
         self.kafka, self.topics = kafka, Topics.of(prefix)
         self.servers = ("--bootstrap", kafka, "--prefix", prefix)
-        with admin.connected(kafka) as client:
+        with admin.connect(kafka) as client:
             admin.create(client, self.topics, partitions=2)
         lat, lon = arrivals_rig.place(AWAY_M)
         goal = Destination(entity_id="12", destination_id="there", lat=lat, lon=lon, radius_m=150.0, set_ts=10**12)

@@ -57,7 +57,7 @@ class Scene:
         return [one.undecided for one in self.delivery.status().partitions]
 
     def balance(self) -> list[int]:
-        return [account.unaccounted(0) for account in self.delivery.accounts.accounts.values()]
+        return [account.count_unaccounted(0) for account in self.delivery.accounts.accounts.values()]
 
 
 @pytest.mark.parametrize("confirmed", [True, False])
@@ -99,10 +99,10 @@ async def test_what_waits_is_handed_back_when_its_partition_goes(tmp_path: Path)
         waiting = await scene.feed(P0, 0, 9)
         await until(lambda: scene.waits() == [True, False])
         await scene.delivery.ownership.drain()
-        await scene.delivery.ownership.revoked([P0, P1])
+        await scene.delivery.ownership.revoke([P0, P1])
         assert len(waiting) == 9
         assert scene.delivery.accounts.accounts[P0].handed_back == 9
-        scene.delivery.ownership.assigned([P0, P1])
+        scene.delivery.ownership.assign([P0, P1])
         scene.topic.log.append((f"atlas:{V1}".encode(), None))
         again = await scene.feed(P0, 0, 9)
         await until(lambda: len(again) == 9)

@@ -39,7 +39,7 @@ class WeightsChoice(Protocol):
     def networks(self) -> Sequence[Predictor]:
         """The networks that pings may ask now or soon. Others can be let go."""
 
-    def settled(self, number: int, first: int, last: int) -> int | None:
+    def settle(self, number: int, first: int, last: int) -> int | None:
         """Returns the index of the network that all pings of the partition of this number ask from offset `first` to
         `last`, whoever sent them, and which is the due one; None if there is no such."""
 
@@ -48,14 +48,14 @@ class WeightsChoice(Protocol):
         index of each one's network; and for which of them another may be due, as nobody could wait to know it."""
 
 
-class Choice(NamedTuple):
+class VersionChoice(NamedTuple):
     """What the pings of a batch ask."""
 
     atlas: AtlasChoice | None = None  # None: no atlas is asked, and no answer speaks of one
     weights: WeightsChoice | None = None  # None: one network answers all
 
 
-NOTHING: Final = Choice()
+NOTHING: Final = VersionChoice()
 
 
 def places_of(entity_ids: Sequence[str]) -> U32:
@@ -76,7 +76,7 @@ class NoAtlas:
         return np.full(len(offsets), -1), np.zeros(len(offsets), np.bool_)
 
 
-class Asks(NamedTuple):
+class RequestedVersions(NamedTuple):
     """What N records ask."""
 
     atlases: Sequence[Atlas]
@@ -84,7 +84,7 @@ class Asks(NamedTuple):
     late: NDArray[np.bool_]  # N
 
     @classmethod
-    def of(cls, records: Records, choice: AtlasChoice) -> Asks:
+    def of(cls, records: Records, choice: AtlasChoice) -> RequestedVersions:
         which, late = np.empty(len(records), np.int64), np.empty(len(records), np.bool_)
         for index, (_, number) in enumerate(records.partitions):
             rows = np.flatnonzero(records.which == index)
@@ -93,13 +93,13 @@ class Asks(NamedTuple):
         return cls(choice.atlases, which, late)
 
     @classmethod
-    def joined(cls, parts: Sequence[Asks]) -> Asks:
+    def join(cls, parts: Sequence[RequestedVersions]) -> RequestedVersions:
         """Returns what all parts of a batch ask, in this order."""
         which, late = (np.concatenate(columns) for columns in zip(*(part[1:] for part in parts), strict=True))
         return cls(parts[0].atlases, which, late)
 
-    def at(self, rows: I64) -> Asks:
-        return Asks(self.atlases, self.which[rows], self.late[rows])
+    def at(self, rows: I64) -> RequestedVersions:
+        return RequestedVersions(self.atlases, self.which[rows], self.late[rows])
 
     def guide(self, approach: Approach) -> Guide:
         """Returns what the model is told of pings that came so."""
@@ -129,7 +129,7 @@ class Networks(NamedTuple):
             if not len(rows):
                 continue
             offsets = records.offsets[rows]
-            if (alone := choice.settled(number, int(offsets.min()), int(offsets.max()))) is not None:
+            if (alone := choice.settle(number, int(offsets.min()), int(offsets.max()))) is not None:
                 which[rows] = alone
                 continue
             places = places_of(names) if places is None else places

@@ -13,7 +13,7 @@ from engine_rig import A, B, Rig, forecasts, gap_fills, ping, steady
 from faulty import FaultyFold, poison
 
 from model.api import Atlas
-from stream.engine.asks import Choice
+from stream.engine.assignment import VersionChoice
 from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast, loads_gapfill
 from stream.wire.ids import EVENT_ID, forecast_id
 
@@ -24,7 +24,7 @@ LATE = ping("bus-1", 395)
 
 async def answered(rig: Rig, pings: list[Ping], choice: Stated | None, **more: Any) -> list[Outgoing]:
     records = [rig.record(one) for one in pings]
-    answers = await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=Choice(choice), **more)
+    answers = await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=VersionChoice(choice), **more)
     return [one for one in answers if one.topic.endswith("forecasts.v1")]
 
 
@@ -71,7 +71,7 @@ async def test_a_partition_asks_for_itself(rig: Rig) -> None:
         for partition in (A, B)
     ]
     choice = OfB([4], [NORTH])
-    found = forecasts(await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=Choice(choice)))
+    found = forecasts(await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=VersionChoice(choice)))
     assert {(one["src"]["partition"], one["src"]["offset"]) for one in found if one["atlas"]["version"]} == {
         (B[1], offset) for offset in range(4, 10)
     }
@@ -127,7 +127,7 @@ async def test_what_is_folded_in_silence_asks_nothing(rig: Rig) -> None:
         def of(self, number: int, offsets: Any) -> Any:
             raise AssertionError("it was asked")
 
-    choice = Choice(Nobody([], []))
+    choice = VersionChoice(Nobody([], []))
     assert not await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, silent=True, choice=choice)
 
 
@@ -136,7 +136,7 @@ async def test_a_gap_fill_asks_the_atlas_of_the_ping_that_it_answers(rig: Rig, m
     away = [ping("bus-1", 1_100), ping("bus-1", 5_100)]
     pings, other = [*steady("bus-1", 30), *steady("bus-1", 5, 700), *away], Rig(make_predictor)
     plain = gap_fills(await other.batch(*pings))
-    rig.choice = Choice(Stated([0, 31, 34, 36], [NORTH, EMPTY, NORTH, None], late_from=35))
+    rig.choice = VersionChoice(Stated([0, 31, 34, 36], [NORTH, EMPTY, NORTH, None], late_from=35))
     answers = await rig.batch(*pings)
     fills = [one for one in answers if one.topic.endswith("gapfills.v1")]
     assert [one.src.offset for one in fills] == [30, 32, 35, 36]
@@ -158,6 +158,6 @@ async def test_a_gap_fill_asks_the_atlas_of_the_ping_that_it_answers(rig: Rig, m
 
 
 async def test_a_retracted_gap_fill_names_no_atlas(rig: Rig) -> None:
-    rig.choice = Choice(Stated([0], [NORTH]))
+    rig.choice = VersionChoice(Stated([0], [NORTH]))
     fills = gap_fills(await rig.batch(*steady("bus-1", 30), ping("bus-1", 700), ping("bus-1", 500)))
     assert [(one["status"], "atlas" in one) for one in fills] == [("provisional", True), ("retracted", False)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from stream.delivery.partitions import Owned, Piece
-from stream.engine.asks import NOTHING, AtlasChoice, Choice, WeightsChoice
+from stream.engine.assignment import NOTHING, AtlasChoice, VersionChoice, WeightsChoice
 
 
 class Chosen(Protocol):
@@ -72,7 +72,7 @@ class Holds:
         if versions is not None:
             versions.listen(self._open)
 
-    async def choice(self, pieces: Sequence[Piece]) -> Choice:
+    async def choice(self, pieces: Sequence[Piece]) -> VersionChoice:
         """Returns which versions these pieces ask. Raises Undecided."""
         if self._versions is None:
             return NOTHING
@@ -85,7 +85,7 @@ class Holds:
                 spans[number] = min(first, records.first_offset), max(last, records.next_offset - 1)
         chosen = await self._versions.choose(spans)
         if not chosen.waiting:
-            return Choice(chosen.atlas, chosen.weights)
+            return VersionChoice(chosen.atlas, chosen.weights)
         owners = [owned for owned in {piece.owned: None for piece in pieces} if owned.partition[1] in chosen.waiting]
         for owned in owners:
             owned.undecided = True
