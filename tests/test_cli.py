@@ -85,6 +85,15 @@ def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with
     assert (mistyped.returncode, "'tail'" in mistyped.stderr) == (2, True), mistyped.stderr
 
 
+def test_an_old_name_says_the_new_one_and_runs_it() -> None:
+    told = run(*PATHCAST, "scores", "run", "--once", "--max-entities", "5", "--bootstrap", "127.0.0.1:1")
+    said, error = told.stderr.splitlines()
+    assert said == (
+        "`pathcast scores run` is the old name of pathcast beside scores, where --max-entities is --scores-max-entities"
+    )
+    assert error.startswith("error: no Kafka broker answers")
+
+
 def test_a_variable_of_another_command_is_not_warned_of() -> None:
     told = run(*PATHCAST, "contracts", "show", "--help", PATHCAST_MAX_BATCH="7")
     assert (told.returncode, told.stderr) == (0, "")
