@@ -30,7 +30,7 @@ NEEDED = (
     "stream/demo/sample/README.md",
     *(f"{package}/py.typed" for package in PACKAGES),
 )
-PAGE = "stream/map/page/"  # of the map, where this tree has one
+PAGE = "stream/api/map/page/"  # of the map, where this tree has one
 SDIST = (
     "LICENSE",
     "README.md",
@@ -83,7 +83,7 @@ def _of_wheel(path: Path, tree: Path, stated: str) -> list[str]:
         if found[name] != expected[name]
     ]
     wrong += [f"the wheel lacks {name}, which must be in it" for name in NEEDED if name not in found]
-    if (tree / "stream" / "map").is_dir() and f"{PAGE}index.html" not in found:
+    if (tree / "stream" / "api" / "map").is_dir() and f"{PAGE}index.html" not in found:
         wrong.append(f"the wheel lacks the page of the map, {PAGE}index.html")
     wrong += [
         f"the wheel lacks the module of the entry point {value}"

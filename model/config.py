@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Final, Self
 
 FINGERPRINT_BYTES: Final = 8
-KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.positions
+KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.transformer
 MAX_LEARNED: Final = 512  # pings: as in GPT-2, the encoding ends with its table
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; a larger number is a mistake
 # Upper limits of the sizes: far above `small`, and small enough that a config alone, before any weights are read, takes
@@ -32,7 +32,7 @@ class ModelConfig:
     d: int = 128
     blocks: int = 2
     heads: int = 4
-    kv_heads: int = 1  # multi-query: one key and one value per token and block, which keeps the cache small
+    kv_heads: int = 1  # always: all heads share one key and one value per token and block, so the cache stays small
     positions: str = "rope"  # one of KINDS
     patch: int = 1  # pings per token; above 1, the model answers once per patch and cannot be served
     window: int = 64  # pings a token attends to, itself included; the same in training and in serving
@@ -42,8 +42,9 @@ class ModelConfig:
     places: int = (
         0  # map cells with learned vectors in the weights (model.network.places); 0: the model sees motion only
     )
-    # Always 0, as `query_time` is always true. Configs on disk have these fields, and the version of weights is a hash
-    # of all fields. Only an experiment has a model whose answers are cells (train.experiments.lab.cell_model).
+    # Always 0, as `query_time` is always true and `kv_heads` always 1. Configs on disk have these fields, and the
+    # version of weights is a hash of all fields. Only an experiment has a model whose answers are cells
+    # (train.experiments.lab.cell_model).
     cells: int = 0
     # What the head's metres are added to. "kalman": the Kalman forecast; "delta": the last fix; "absolute": a fixed
     # origin, with the region's radius as the unit, which is useful only together with `absolute` inputs.
@@ -60,8 +61,6 @@ class ModelConfig:
     start_speed_mps: float = 10.0  # standard deviation of the velocity per axis before the second fix
 
     def __post_init__(self) -> None:
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} keys evenly")
         if self.positions not in KINDS:
             raise ValueError(f"positions must be one of {', '.join(KINDS)}, got {self.positions!r}")
         if self.target not in TARGETS:
@@ -70,8 +69,10 @@ class ModelConfig:
             raise ValueError(f"places must be in 0..{MAX_PLACES:,}, got {self.places}")
         if self.cells:
             raise ValueError(
-                f"cells must be 0, got {self.cells}: only `pathcast experiment regions` trains such a model"
+                f"cells must be 0, got {self.cells}: only `pathcast train experiment regions` trains such a model"
             )
+        if self.kv_heads != 1:
+            raise ValueError(f"kv_heads must be 1, got {self.kv_heads}: all heads share one key")
         if not self.query_time:
             raise ValueError("query_time must be true: the head is always asked for a time")
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
@@ -92,12 +93,8 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
+        """Numbers of one head, and so of a token's key, and of its value, in each block."""
         return self.d // self.heads
-
-    @property
-    def kv_dim(self) -> int:
-        """Numbers in a token's key, and in its value, in each block."""
-        return self.kv_heads * self.head_dim
 
     def not_servable(self) -> str | None:
         """Returns why the model cannot serve a stream ping by ping; None if it can."""

@@ -61,7 +61,7 @@ def compiling(progress: Callable[[str], None]) -> Iterator[None]:
     """
     folder = min(_folders, default=None)
     if folder is None:  # nothing is kept: each process compiles for itself
-        with _counted(progress):
+        with _count_compiled(progress):
             yield
         return
     with suppress(OSError):
@@ -70,7 +70,7 @@ def compiling(progress: Callable[[str], None]) -> Iterator[None]:
     if stamp.exists():
         yield
         return
-    with _alone(folder / "compiling.lock", stamp, progress), _counted(progress):
+    with _alone(folder / "compiling.lock", stamp, progress), _count_compiled(progress):
         yield
     with suppress(OSError):  # a full disk: the next process compiles what is missing
         stamp.touch()
@@ -101,7 +101,7 @@ def _kind() -> str:
 
 @contextmanager
 def _alone(lock: Path, stamp: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock that ends with this process, or goes on without it when another process has written the stamp."""
+    """Keeps a lock that ends with this process, or goes on without it when another process has written the stamp."""
     try:
         file = lock.open("w")
     except OSError:
@@ -141,7 +141,7 @@ class _Counter(event.Listener):
 
 
 @contextmanager
-def _counted(progress: Callable[[str], None]) -> Iterator[None]:
+def _count_compiled(progress: Callable[[str], None]) -> Iterator[None]:
     counter = _Counter(progress)
     event.register(COMPILES, counter)  # type: ignore[no-untyped-call]
     try:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stream.commands.main import GROUP, PANELS, build
+from stream.commands.main import GROUP, HIDDEN, PANELS, build
+from stream.commands.names import OLD_NAMES, renamed
 
 PATHCAST = [sys.executable, "-m", "pathcast"]
 
@@ -26,7 +27,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def config(*options: str, **environment: str) -> dict[str, dict[str, Any]]:
-    shown = CliRunner().invoke(build(), ["config", "show", "--json", *options], env=environment)
+    shown = CliRunner().invoke(build(), ["dev", "config", "--json", *options], env=environment)
     assert shown.exit_code == 0, shown.output
     return {setting["name"]: setting for setting in json.loads(shown.stdout)}
 
@@ -39,7 +40,9 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
 
 def test_help_has_every_command_once_in_one_of_five_panels() -> None:
     names = [name for panel in PANELS.values() for name in panel.split()]
-    assert sorted(names) == sorted(point.name for point in entry_points(group=GROUP))
+    at_the_top = {point.name.partition(".")[0] for point in entry_points(group=GROUP)}
+    assert sorted([*names, *HIDDEN]) == sorted(at_the_top)
+    assert len(names) <= 20
     told = run(*PATHCAST, "--help").stdout
     places = [told.index(f"─ {panel} ─") for panel in PANELS]
     assert places == sorted(places)
@@ -85,19 +88,41 @@ def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with
     assert (mistyped.returncode, "'tail'" in mistyped.stderr) == (2, True), mistyped.stderr
 
 
-def test_an_old_name_says_the_new_one_and_runs_it() -> None:
-    told = run(*PATHCAST, "scores", "run", "--once", "--max-entities", "5", "--bootstrap", "127.0.0.1:1")
-    said, error = told.stderr.splitlines()
-    assert said == (
-        "`pathcast scores run` is the old name of pathcast beside scores, where --max-entities is --scores-max-entities"
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
+def test_an_old_name_says_the_new_one_and_runs_it(old: str, new: str) -> None:
+    words = renamed([*old.split(), "--help"])
+    assert words == [*new.split(), "--help"]
+    shown = CliRunner().invoke(build(), [word for word in words if not word.startswith("--") or word == "--help"])
+    assert shown.exit_code == 0, shown.output
+    options = [word for word in words if word.startswith("--") and word != "--help"]
+    assert all(option in shown.output for option in options)
+
+
+def test_an_old_name_is_printed_to_stderr_alone() -> None:
+    told = run(*PATHCAST, "config", "show", "--json", "--workers", "4")
+    assert (told.returncode, told.stderr) == (0, "pathcast config show is now pathcast dev config\n")
+    assert {"name": "--workers", "value": 4, "source": "option", "variable": "PATHCAST_WORKERS"} in json.loads(
+        told.stdout
     )
-    assert error.startswith("error: no Kafka broker answers")
+
+
+def test_a_command_with_others_below_it_takes_what_is_none_of_their_names(tmp_path: Path) -> None:
+    """`export` is followed by a format, and `train` by files; both have commands below them, too."""
+    assert "FORMAT" in CliRunner().invoke(build(), ["export", "--help"]).stdout
+    pings = tmp_path / "pings.ndjson"
+    rows = [{"entity_id": "bus-1", "ts": 1_764_580_000_000 + 1000 * n, "lat": 30.1, "lon": -97.7} for n in range(3)]
+    pings.write_text("\n".join(map(json.dumps, rows)))
+    assert json.loads(CliRunner().invoke(build(), ["export", "geojson", str(pings)]).stdout)["features"]
+    files = CliRunner().invoke(build(), ["train", "--data", "a.csv", "synth", "--out", str(tmp_path / "out")])
+    assert (files.exit_code, "a.csv" in files.output) == (2, True), "a file that is called as a command"
+    below = CliRunner().invoke(build(), ["train", "synth"])
+    assert (below.exit_code, "pathcast train synth --help" in below.output) == (2, True)
 
 
 def test_a_variable_of_another_command_is_not_warned_of() -> None:
-    told = run(*PATHCAST, "contracts", "show", "--help", PATHCAST_MAX_BATCH="7")
+    told = run(*PATHCAST, "dev", "contracts", "show", "--help", PATHCAST_MAX_BATCH="7")
     assert (told.returncode, told.stderr) == (0, "")
-    told = run(*PATHCAST, "topics", "--bootstrap", "127.0.0.1:1", PATHCAST_MAX_BATCH="7", PATHCAST_MAX_BACH="7")
+    told = run(*PATHCAST, "dev", "topics", "--bootstrap", "127.0.0.1:1", PATHCAST_MAX_BATCH="7", PATHCAST_MAX_BACH="7")
     (line, error) = told.stderr.splitlines()
     assert line.startswith("warning: the environment variable PATHCAST_MAX_BACH")
     assert error.startswith("error: no Kafka broker answers")
@@ -107,16 +132,18 @@ def test_a_shell_completes_commands_and_options() -> None:
     asked = {"_PATHCAST_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     assert run(*PATHCAST, COMP_WORDS="pathcast wor", **asked).stdout.split() == ["worker"]
     asked["COMP_CWORD"] = "2"
+    assert run(*PATHCAST, COMP_WORDS="pathcast train sy", **asked).stdout.split() == ["synth"]
+    assert "--data" in run(*PATHCAST, COMP_WORDS="pathcast train --da", **asked).stdout.split()
     assert "--bootstrap" in run(*PATHCAST, COMP_WORDS="pathcast worker --boot", **asked).stdout.split()
 
 
 def test_an_unknown_variable_is_warned_of_and_costs_nothing_else() -> None:
-    told = run(*PATHCAST, "config", "show", PATHCAST_BOOTSTARP="x:1")
+    told = run(*PATHCAST, "dev", "config", PATHCAST_BOOTSTARP="x:1")
     assert told.returncode == 0
     (line,) = told.stderr.splitlines()
     assert line.startswith("warning: the environment variable PATHCAST_BOOTSTARP")
     assert line.endswith("is PATHCAST_BOOTSTRAP meant?")
-    assert run(*PATHCAST, "config", "show", PATHCAST_BOOTSTRAP="x:1").stderr == ""
+    assert run(*PATHCAST, "dev", "config", PATHCAST_BOOTSTRAP="x:1").stderr == ""
 
 
 def test_config_show_has_every_option_of_a_worker_with_value_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +170,9 @@ def test_config_show_masks_what_is_secret() -> None:
     assert shown["--redis"]["value"] == "redis://me:***@host:6379/0"
     assert shown["PATHCAST_KAFKA_PASSWORD"]["value"] == "***"
     assert shown["PATHCAST_REDIS_PASSWORD"]["value"] == "*** in /run/secrets/redis"
-    assert "hush" not in CliRunner().invoke(build(), ["config", "show"], env=secrets).output
+    assert "hush" not in CliRunner().invoke(build(), ["dev", "config"], env=secrets).output
 
 
 def test_config_show_refuses_what_a_worker_would_refuse() -> None:
-    assert CliRunner().invoke(build(), ["config", "show", "--max-batch", "0"]).exit_code == 2
-    assert CliRunner().invoke(build(), ["config", "show", "--no-such-option"]).exit_code == 2
+    assert CliRunner().invoke(build(), ["dev", "config", "--max-batch", "0"]).exit_code == 2
+    assert CliRunner().invoke(build(), ["dev", "config", "--no-such-option"]).exit_code == 2

@@ -1,4 +1,4 @@
-"""Arrivals: when an entity is at a place, and how likely it is in an area.
+"""Estimates when an entity is at a place, and how likely it is in an area.
 
     regions    the chance that a forecast position lies in a polygon or a circle
     passages   how long earlier entities took from about here to there

@@ -1,4 +1,4 @@
-"""Finds out how far a fleet's passages, and the paths of its forecasts, are to be believed: asks it of its own tracks.
+"""Finds out how far a fleet's passages, and the paths of its forecasts, are to be believed: by its own tracks.
 
 A question is a ping, and the place where its track is AHEAD_S later; when the entity was there is known. The passages
 of all other entities answer it, also later ones, and the path of a thing that goes on at its velocity, which decays:
@@ -33,7 +33,7 @@ FEW: Final = 20
 
 
 class Fleet(NamedTuple):
-    """Holds what is known of a fleet from its own tracks."""
+    """The passages of a fleet's own tracks, and how far they are believed."""
 
     passages: Passages
     belief: Belief
@@ -54,7 +54,7 @@ class Questions(NamedTuple):
 
 
 def believe(passages: Passages) -> Belief:
-    """Returns what a fleet's own tracks say; PRIOR if they are too few to say anything."""
+    """Returns the belief that fits a fleet's own tracks best; PRIOR if they are too few to say anything."""
     asked = questions(passages)
     distance_m, path, like = ask_others(passages, asked)
     log_s, known = np.log(asked.seconds + FLOOR_S), np.array([one is not None for one in like], np.bool_)

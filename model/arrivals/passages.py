@@ -1,4 +1,4 @@
-"""How long earlier entities took from about here to there: what a fleet's own tracks tell of an arrival.
+"""Finds how long earlier entities took from about here to there, in a fleet's own tracks.
 
 Tracks are kept as points: a ping of each minute or 50 m, and points on the straight line between two pings that are
 farther apart than SPACING_M. A passage begins at a point near the asked-for start and ends at the track's first later
@@ -66,15 +66,15 @@ class Passages:
         self.lat0, self.lon0 = (float(np.median(one)) if len(one) else 0.0 for one in (lat_deg, lon_deg))
         place = self.metres(np.asarray(lat_deg, np.float64), np.asarray(lon_deg, np.float64))
         track = np.cumsum(begins) - 1
-        kept = _thinned(ts_ms, place, track)
+        kept = _thin(ts_ms, place, track)
         ts_ms, place, track, entity = ts_ms[kept], place[kept], track[kept], np.asarray(entity)[kept]
-        row, share = _filled_in(ts_ms, place, track)
+        row, share = _fill_in(ts_ms, place, track)
         then = np.minimum(row + 1, max(len(ts_ms) - 1, 0))
         self.ts_ms = ts_ms[row] + np.rint(share * (ts_ms[then] - ts_ms[row])).astype(np.int64)
         self.en_m = (place[row] + share[:, None] * (place[then] - place[row])).astype(np.float32)
         self.entity = entity[row].astype(np.int32)
         self.is_ping = share == 0  # else it lies on the way between two
-        self.track = _split(ts_ms, place, track)[row].astype(np.int32)
+        self.track = _split_tracks(ts_ms, place, track)[row].astype(np.int32)
         self.velocity_mps = self._velocities().astype(np.float32)
         cell = _cell(np.floor(self.en_m / CELL_M).astype(np.int64))
         self._order = np.argsort(cell, kind="stable").astype(np.int32)
@@ -178,7 +178,7 @@ def one_line(ts_ms: I64, track: NDArray[Any]) -> I64:
     return np.cumsum(np.where(begins, int(10_000 * AHEAD_S), step))
 
 
-def _thinned(ts_ms: I64, place_m: F64, track: I64) -> I64:
+def _thin(ts_ms: I64, place_m: F64, track: I64) -> I64:
     """Returns the rows that are kept: the first of a track, and each that is the first of its minute or its 50 m."""
     if not len(ts_ms):
         return np.empty(0, np.int64)
@@ -190,19 +190,19 @@ def _thinned(ts_ms: I64, place_m: F64, track: I64) -> I64:
     return np.flatnonzero(begins | ends | (np.diff(way, prepend=-1.0) != 0) | (np.diff(minute, prepend=-1) != 0))
 
 
-def _filled_in(ts_ms: I64, place_m: F64, track: I64) -> tuple[I64, F64]:
+def _fill_in(ts_ms: I64, place_m: F64, track: I64) -> tuple[I64, F64]:
     """Returns points as rows, and shares of the way to the next row."""
     if not len(ts_ms):
         return np.empty(0, np.int64), np.empty(0)
     apart_m = np.linalg.norm(np.diff(place_m, axis=0), axis=-1)
-    joined = np.diff(_split(ts_ms, place_m, track)) == 0
+    joined = np.diff(_split_tracks(ts_ms, place_m, track)) == 0
     pieces = np.append(np.where(joined, np.maximum(np.ceil(apart_m / SPACING_M), 1), 1).astype(np.int64), 1)
     row = np.repeat(np.arange(len(pieces)), pieces)
     number = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     return row, number / pieces[row]
 
 
-def _split(ts_ms: I64, place_m: F64, track: I64) -> I64:
+def _split_tracks(ts_ms: I64, place_m: F64, track: I64) -> I64:
     """Returns the numbers of tracks that also end at long silences and at jumps."""
     step_s = np.diff(ts_ms, prepend=ts_ms[:1]) / 1000.0
     step_m = np.linalg.norm(np.diff(place_m, axis=0, prepend=place_m[:1]), axis=-1)

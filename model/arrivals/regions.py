@@ -70,7 +70,7 @@ def _in_ring(ring_m: F64, place_m: F64) -> bool:
 
 
 def _ring_chance(ring_m: F64, mean_m: F64, cov_m2: F64) -> F64:
-    corner = _whitened(ring_m, mean_m, cov_m2)  # [H, V, 2]
+    corner = _whiten(ring_m, mean_m, cov_m2)  # [H, V, 2]
     edge = np.roll(corner, -1, axis=1) - corner
     length = np.hypot(edge[..., 0], edge[..., 1])
     along = edge / np.where(length > 0, length, 1.0)[..., None]
@@ -85,7 +85,7 @@ def _ring_chance(ring_m: F64, mean_m: F64, cov_m2: F64) -> F64:
     return np.asarray(np.abs((integral(s0 + length) - integral(s0)).sum(-1)) / (2 * np.pi))
 
 
-def _whitened(ring_m: F64, mean_m: F64, cov_m2: F64) -> F64:
+def _whiten(ring_m: F64, mean_m: F64, cov_m2: F64) -> F64:
     """Returns the corners [H, V, 2] in coordinates in which the scale matrix is the unit matrix."""
     ee, nn = (np.maximum(cov_m2[:, which], MIN_VARIANCE_M2) * SCALE_OF_COV for which in (0, 2))
     most = np.sqrt(ee * nn) * (1 - 1e-9)

@@ -1,4 +1,4 @@
-"""When an entity is at its destination: quantiles of the seconds that it takes, provided that it goes there.
+"""Estimates when an entity is at its destination: quantiles of the seconds that it takes, provided it goes there.
 
 Two things are known. The forecast's path comes nearer to the destination, or does not: `path_s` is the least of t and
 what remains then at TYPICAL_MPS, over all times t of the path. And earlier entities went from about here to there

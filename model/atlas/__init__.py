@@ -1,12 +1,11 @@
 """The fleet's own map: its passages, and what they say of where a thing goes that came the same way.
 
     buckets    finds the bucket of a ping: its map cell, and the octant in which it travels
-    ways       is a passage as integers: the way in, how it moved, and the way on
+    ways       writes a passage as integers: its place, the way in, its velocity, and the way on
     passages   keeps a bounded number of each bucket, the same ones in any order
     questions  keeps pings of which it is known where the thing went then
     growth     finds passages and questions while pings come
-    parts      adds many large things up with few additions
-    days       keeps both by day, and whose pings they are
+    days       keeps both by day, and whose pings they are; adds many large things up with few additions
     published  makes of passages what may be published: what too few vehicles show is left out
     asking     asks them where a thing goes that came the same way
     branching  says where the passages part that a ping was compared with

@@ -44,7 +44,7 @@ class Neighbours(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Holds where passages say that pings will be."""
+    """The positions of pings later on, as passages suggest them."""
 
     mean_m: F64  # [N, Q, 2] east and north from the ping
     cov_m2: F64  # [N, Q, 3] ee, en, nn of what became of them, around the mean

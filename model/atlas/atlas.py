@@ -17,7 +17,7 @@ MAX_MS: Final = 2**53  # of a time: what any JSON reader keeps, and a difference
 
 
 class Span(NamedTuple):
-    """From when to when the fleet was seen, of whose pings a version knows."""
+    """The times of the first and the last ping that a version knows."""
 
     from_ms: int
     to_ms: int  # its cut-off: the time of the last ping that it knows

@@ -1,4 +1,4 @@
-"""Says how far a forecast moves to where passages went, and how wide it becomes: the definition.
+"""Moves a forecast to where passages went, and widens it: the definition.
 
 Both have a variance: the forecast its own, and the passages that of where they went, more if they are few. The mean
 goes the share of the way to theirs that the variances say, and the covariance is that of the mixture of both. How much
@@ -32,7 +32,7 @@ _LOG_HORIZONS: Final = np.log(np.array(HORIZONS_S))
 
 
 class Belief(NamedTuple):
-    """Says what a version's passages mean for its own fleet, at HORIZONS_S."""
+    """The weight of a version's passages in forecasts of its own fleet, at HORIZONS_S."""
 
     scale: F64  # [B] what their variance is multiplied by; NOTHING: they are not believed
     log_wide: F64  # [B] log of what the covariance of the mixture is multiplied by
@@ -51,7 +51,7 @@ class Forecast(NamedTuple):
 def combine(model: Forecast, found: Estimate, dt_s: F64, belief: Belief) -> Forecast:
     """Returns the forecasts for dt_s [N, Q] seconds ahead, moved. One for which there is no evidence keeps its bits."""
     share, spread = _shares(model, found, _between(1.0 / belief.scale, dt_s))
-    moved = _mixed(model, found, share, spread)
+    moved = _mix(model, found, share, spread)
     wide = np.exp(share * _between(belief.log_wide, dt_s))
     some = share > 0
     return Forecast(
@@ -82,13 +82,13 @@ def _fit_horizon(model: Forecast, found: Estimate, happened_m: F64, surely: NDAr
 
     def error_m(scale: float) -> float:
         share, spread = _shares(model, found, np.full(len(happened_m), 1.0 / scale))
-        return float(np.hypot(*(_mixed(model, found, share, spread).mean_m - happened_m).T).mean())
+        return float(np.hypot(*(_mix(model, found, share, spread).mean_m - happened_m).T).mean())
 
     best = min(SCALES, key=error_m)
     if error_m(best) > (1 - LEAST_GAIN) * error_m(NOTHING):
         return NOTHING, 0.0
     share, spread = _shares(model, found, np.full(len(happened_m), 1.0 / best))
-    mixture = _mixed(model, found, share, spread)
+    mixture = _mix(model, found, share, spread)
     apart = np.log(np.maximum(_mahalanobis2(mixture, happened_m) / CHI2, 1e-12))[surely]
     share = share[surely]
     low, high = -MAX_LOG_WIDE, MAX_LOG_WIDE
@@ -107,7 +107,7 @@ def _shares(model: Forecast, found: Estimate, over_scale: F64) -> tuple[F64, F64
     return share, spread / np.maximum(over_scale, 1e-12)[..., None]
 
 
-def _mixed(model: Forecast, found: Estimate, share: F64, spread: F64) -> Forecast:
+def _mix(model: Forecast, found: Estimate, share: F64, spread: F64) -> Forecast:
     """Returns the mean and the covariance of the mixture."""
     off = found.mean_m - model.mean_m
     between = np.stack([off[..., 0] ** 2, off[..., 0] * off[..., 1], off[..., 1] ** 2], axis=-1)

@@ -1,4 +1,4 @@
-"""Says where passages part that a ping was compared with: the definition.
+"""Finds where the passages part that a ping was compared with: the definition.
 
 Of the nearest passages (`asking.neighbours`) those count that are known up to the longest asked horizon up to which
 half of them are, by weight. Nearest first, each joins the first way on which it goes, or begins one: two passages go
@@ -29,7 +29,7 @@ LEAST_TOGETHER: Final = 2 / 3
 
 
 class Branches(NamedTuple):
-    """Holds the branches of pings, the largest share first. A ping whose passages go one way has none."""
+    """The branches of pings, the largest share first. A ping whose passages go one way has none."""
 
     share: F64  # [N, M] of the passages that went there, by weight; 0 where there is no branch
     mean_m: F64  # [N, M, H, 2] east and north from the ping; NaN where there is none, and beyond what is known

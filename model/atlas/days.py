@@ -7,17 +7,18 @@ passages and questions. The bytes of rows lie by their places, the first of all 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.parts import Parts
 from model.atlas.passages import OLDEST, Ids, Passages
 from model.atlas.questions import QUESTION, Questions
 from model.atlas.ways import I64, PASSAGE
+
+T = TypeVar("T")
 
 DAY_MS: Final = 86_400_000
 HALF_LIFE_DAYS: Final = 14.0
@@ -103,9 +104,9 @@ class Day:
         return cls(Passages(passages), Questions(questions), ids, *counts)
 
 
-def adding() -> Parts[Day]:
+def adding() -> PartialSums[Day]:
     """Returns a day that more can be added to. Its size is in passages."""
-    return Parts(Day.total, lambda day: len(day.passages))
+    return PartialSums(Day.total, lambda day: len(day.passages))
 
 
 def by_day(ts_ms: I64) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -139,7 +140,7 @@ def contents(days: Iterable[Day]) -> dict[str, Any]:
     return {"entities": len(ids), "pings": pings, "from_ms": min(from_ms, default=0), "to_ms": to_ms}
 
 
-def seen(days: Mapping[int, Day], min_entities: int) -> list[int]:
+def days_with_fleet(days: Mapping[int, Day], min_entities: int) -> list[int]:
     """Returns the days with pings of so many entities, or of the most that any day has. Days fade as these go by: a few
     receivers with a wrong clock must not make all the others' days old.
     """
@@ -148,10 +149,10 @@ def seen(days: Mapping[int, Day], min_entities: int) -> list[int]:
 
 
 def factors(days: Mapping[int, Day], min_entities: int, half_life_days: float = HALF_LIFE_DAYS) -> dict[int, float]:
-    """Returns the factors of days (`Passages.aged`), the newest first, without those that have faded away. A day's age
-    is the number of later days on which the fleet was seen: while it rests, nothing fades.
+    """Returns the factors of days (`Passages.of_days`), the newest first, without those that have faded away. A day's
+    age is the number of later days on which the fleet was seen: while it rests, nothing fades.
     """
-    found, fleet = {}, seen(days, min_entities)
+    found, fleet = {}, days_with_fleet(days, min_entities)
     for day in sorted(days, reverse=True):
         age = sum(one > day for one in fleet) / half_life_days
         if age <= FADED:
@@ -166,3 +167,30 @@ def _by_place(rows: NDArray[Any]) -> bytes:
 def _rows(contents: bytes, kind: np.dtype[Any], count: int, begin: int) -> NDArray[Any]:
     places = np.frombuffer(contents, np.uint8, count * kind.itemsize, begin).reshape(kind.itemsize, count)
     return np.ascontiguousarray(places.T).reshape(-1).view(kind)
+
+
+class PartialSums(Generic[T]):
+    """A sum of many large things that takes few additions: each is added to those before it as soon as it is as large.
+
+    It is in parts. Each has less than half the size of the one before it, so that one that is
+    added is part of a few additions only, and twice the memory of the whole is enough.
+    """
+
+    def __init__(self, total: Callable[[Sequence[T]], T], size: Callable[[T], int]) -> None:
+        self._total = total
+        self._size = size
+        self._parts: list[T] = []
+
+    def add(self, part: T) -> None:
+        self._parts.append(part)
+        while len(self._parts) > 1 and 2 * self._size(self._parts[-1]) >= self._size(self._parts[-2]):
+            self._parts[-2:] = [self._total(self._parts[-2:])]
+
+    def __len__(self) -> int:
+        return sum(map(self._size, self._parts))
+
+    def total(self) -> T:
+        """Returns what all parts are together, and keeps that as the only one."""
+        if len(self._parts) != 1:
+            self._parts[:] = [self._total(self._parts)]
+        return self._parts[0]

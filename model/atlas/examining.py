@@ -27,7 +27,7 @@ Estimates = Callable[[Questions], Estimate]  # of passages, at HORIZONS_S, witho
 
 
 class Report(NamedTuple):
-    """Holds what an examination found."""
+    """The result of an examination."""
 
     belief: Belief
     card: dict[str, Any]  # for people: by horizon, how much nearer forecasts came, and how much regions hold

@@ -53,8 +53,10 @@ KEEP_MS: Final = round(1000 * (ON_S[-1] + IN_S[-1])) + MAX_APART_MS
 assert round(1000 * ON_S[-1]) + WINDOW_MS <= KEEP_MS
 
 
-class Known(NamedTuple):
-    """Holds what pings have made known, of all days: nothing is chosen yet (`model.atlas.days.days_of`)."""
+class Findings(NamedTuple):
+    """The passages and questions that pings have made known, of all days: none is left out yet
+    (`model.atlas.days.days_of`).
+    """
 
     passages: Passages
     questions: Questions
@@ -66,13 +68,13 @@ class Growth:
     def __init__(self, waiting: NDArray[Any] = np.empty(0, WAITING)) -> None:  # noqa: B008 - it is never changed
         self._waiting = waiting  # in the order of their entities, and of each entity's pings
 
-    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Known:
+    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Findings:
         """Takes the next pings: the ids of their entities [R], FIX [R], and which begin a track [R]: 1 or ANEW, and 0
         for the others. Returns what they make known.
         """
         if not len(ids):
-            return Known(Passages.none(), Questions.none())
-        rows, fresh, others = self._joined(ids, fixes, begins)
+            return Findings(Passages.none(), Questions.none())
+        rows, fresh, others = self._join(ids, fixes, begins)
         tracks = _Tracks.of(rows)
         _set_buckets(rows, fresh, tracks)
         due = _due(rows, tracks)
@@ -81,9 +83,9 @@ class Growth:
         rows["passes"][due], rows["asks"][due] = False, False
         kept = rows[_still_waiting(rows, tracks)]
         self._waiting = np.insert(others, np.searchsorted(others["id"], kept["id"]), kept)
-        return Known(Passages(passages), Questions(questions))
+        return Findings(Passages(passages), Questions(questions))
 
-    def _joined(
+    def _join(
         self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
         """Returns the pings of these entities, the waiting ones of each before its new ones, which of them are new, and

@@ -5,7 +5,7 @@ Of each bucket, the MOST_VEHICLES vehicles with the smallest hash are kept, and 
 passages with the smallest draw. So no vehicle takes the place of the others, however often it passes; and what is
 chosen of two parts together is what is chosen of the whole.
 
-Older days give way to newer ones: there, hashes and draws are larger by a factor (`Passages.aged`).
+Older days give way to newer ones: there, hashes and draws are larger by a factor (`Passages.of_days`).
 
 Shapes: P passages.
 """
@@ -30,7 +30,7 @@ _STEP: Final = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64 (Steele, Lea and F
 _MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 _LAST: Final = np.uint64(31)
 _LARGEST: Final = float(2**64 - 2**11)  # the largest of float64's numbers that an uint64 holds
-OLDEST: Final = 32.0  # the largest factor of a day (`Passages.aged`)
+OLDEST: Final = 32.0  # the largest factor of a day (`Passages.of_days`)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Passages:
     @classmethod
     def of(cls, rows: NDArray[Any]) -> Passages:
         """Chooses among passages, PASSAGE [N] in any order."""
-        return cls(rows[_chosen(rows, rows["draw"], np.ones(len(rows)))])
+        return cls(rows[_choose(rows, rows["draw"], np.ones(len(rows)))])
 
     @classmethod
     def total(cls, parts: Iterable[Passages]) -> Passages:
@@ -58,7 +58,7 @@ class Passages:
         return cls.of(np.concatenate(some)) if len(some) > 1 else cls(some[0]) if some else cls.none()
 
     @classmethod
-    def aged(cls, days: Iterable[tuple[Passages, float]]) -> Passages:
+    def of_days(cls, days: Iterable[tuple[Passages, float]]) -> Passages:
         """Returns what is chosen of days, which come with their factors, the newest first; factors rise, from 1 to
         OLDEST. Only what is chosen so far, and a day, are in memory. Draws are larger by the factor, in another unit:
         in their own, most of an old day would be the largest number that there is, and so look like one passage.
@@ -68,7 +68,7 @@ class Passages:
             more = day.rows.copy()
             more["draw"] = np.minimum(more["draw"] * (of_day / OLDEST), _LARGEST).astype(np.uint64)
             rows, factor = np.concatenate([rows, more]), np.append(factor, np.full(len(more), of_day))
-            kept = _chosen(rows, rows["draw"], factor)
+            kept = _choose(rows, rows["draw"], factor)
             rows, factor = rows[kept], factor[kept]
         return cls(rows)
 
@@ -77,11 +77,11 @@ class Passages:
         return Passages(self.rows[~np.isin(self.rows["id"], ids)])
 
 
-def _chosen(rows: NDArray[Any], draw: NDArray[np.uint64], factor: F64) -> I64:
+def _choose(rows: NDArray[Any], draw: NDArray[np.uint64], factor: F64) -> I64:
     """Returns which of rows, PASSAGE [N], are chosen, in the order of their buckets. A vehicle's hash in a bucket
     counts with the smallest factor of its passages there."""
     bucket, id_ = rows["bucket"], rows["id"]
-    vehicle = mixed(id_ ^ mixed(bucket.astype(np.uint64))).astype(np.float64) * _least_factor(bucket, id_, factor)
+    vehicle = mix(id_ ^ mix(bucket.astype(np.uint64))).astype(np.float64) * _least_factor(bucket, id_, factor)
     order = np.lexsort((draw, id_, vehicle, bucket))
     bucket, id_, draw = bucket[order], id_[order], draw[order]
     begins_bucket = firsts(bucket)
@@ -106,7 +106,7 @@ def _least_factor(bucket: I64, id_: Ids, factor: F64) -> F64:
     return out
 
 
-def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Returns a hash of each integer: the output function of SplitMix64."""
     found = values + _STEP
     for shift, factor in _MIX:
@@ -116,7 +116,7 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def draws(ids: Ids, ts_ms: I64) -> NDArray[np.uint64]:
     """Returns by which passages are chosen [P]: a hash of the vehicle and of the time."""
-    return mixed(ids ^ mixed(ts_ms.astype(np.uint64)))
+    return mix(ids ^ mix(ts_ms.astype(np.uint64)))
 
 
 def firsts(values: NDArray[Any]) -> NDArray[np.bool_]:

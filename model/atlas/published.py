@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.buckets import OCTANT_BITS, Keys, tiles
-from model.atlas.passages import Ids, Passages, firsts, mixed, ranks
+from model.atlas.passages import Ids, Passages, firsts, mix, ranks
 from model.atlas.ways import I64, IN_M, IN_S, ON_M, ON_S, as_integers
 from model.kinematics.geo import E7, moved_deg, to_e7
 
@@ -42,7 +42,7 @@ _PLACES_S: Final = np.array([*IN_S, *ON_S])  # of a way in and on
 
 
 class Signatures(NamedTuple):
-    """Holds what pings are compared by, of some passages [...]."""
+    """The numbers by which pings are compared with some passages [...]."""
 
     lat_e7: NDArray[np.int32]  # [...]
     lon_e7: NDArray[np.int32]
@@ -141,13 +141,13 @@ def publishable(passages: Passages, min_vehicles: int = MIN_VEHICLES, most: int 
     enough = np.flatnonzero(_vehicles(rows) >= min_vehicles)
     out = np.empty(len(enough), rows.dtype)
     for some in _slices(_squares(rows["lat_e7"][enough], rows["lon_e7"][enough], NEAR_ZOOM)):
-        out[some] = _shortened(rows[enough[some]], min_vehicles)
+        out[some] = _shorten(rows[enough[some]], min_vehicles)
     known = np.flatnonzero(out["known"])
     order = known[np.lexsort((out["draw"][known], out["bucket"][known]))]
     return Passages(out[order[ranks(firsts(out["bucket"][order])) < most]])
 
 
-def published(passages: Passages, secret: int = 0) -> Published:
+def publish(passages: Passages, secret: int = 0) -> Published:
     """Returns passages that may be published as they are read. `secret` is mixed into marks."""
     rows = passages.rows
     return Published.of(passages, marks_of(rows["id"], rows["lat_e7"], rows["lon_e7"], secret))
@@ -156,7 +156,7 @@ def published(passages: Passages, secret: int = 0) -> Published:
 def marks_of(ids: Ids, lat_e7: NDArray[Any], lon_e7: NDArray[Any], secret: int) -> NDArray[np.uint16]:
     """Returns the marks [P] of vehicles at these places."""
     square = _squares(lat_e7, lon_e7, MARK_ZOOM) ^ np.uint64(secret)
-    return (mixed(ids ^ mixed(square)) & np.uint64(0xFFFF)).astype(np.uint16)
+    return (mix(ids ^ mix(square)) & np.uint64(0xFFFF)).astype(np.uint16)
 
 
 def _squares(lat_e7: NDArray[Any], lon_e7: NDArray[Any], zoom: int) -> NDArray[np.uint64]:
@@ -183,12 +183,12 @@ def _vehicles(rows: NDArray[Any]) -> I64:
 def _counts(group: NDArray[np.uint64], vehicle: Ids) -> I64:
     """Returns how many vehicles there are in the group of each row [N]. Pairs are told apart by 64 bits: of a million,
     two are alike once in 40 million times."""
-    _, first = np.unique(mixed(group ^ mixed(vehicle)), return_index=True)
+    _, first = np.unique(mix(group ^ mix(vehicle)), return_index=True)
     groups, count = np.unique(group[first], return_counts=True)
     return np.asarray(count[np.searchsorted(groups, group)]) if len(groups) else np.zeros(len(group), np.int64)
 
 
-def _shortened(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
+def _shorten(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
     """Returns the passages with their ways as far as enough vehicles went along."""
     near = _PLACES_S <= NEAR_S
     ways_m = np.concatenate([rows["in_m"] * IN_M, rows["on"] * ON_M], axis=1)
@@ -221,8 +221,8 @@ def _first(count: NDArray[Any], places: int) -> NDArray[np.bool_]:
 def _along(rows: NDArray[Any], squares: NDArray[np.uint64], reach: NDArray[np.bool_]) -> I64:
     """Returns how many vehicles that passed the square of each passage came through the square of each place [P, W] of
     its way that is known, before or after."""
-    here = mixed(_squares(rows["lat_e7"], rows["lon_e7"], NEAR_ZOOM))[:, None]
-    group = mixed(squares ^ here)  # of 64 bits: of a million groups, two are alike once in 40 million times
+    here = mix(_squares(rows["lat_e7"], rows["lon_e7"], NEAR_ZOOM))[:, None]
+    group = mix(squares ^ here)  # of 64 bits: of a million groups, two are alike once in 40 million times
     fresh = reach.copy()
     fresh[:, 1:] &= group[:, 1:] != group[:, :-1]  # the others count as the place before them
     count = _counts(group[fresh], np.broadcast_to(rows["id"][:, None], group.shape)[fresh])

@@ -72,7 +72,7 @@ class AtlasError(ValueError):
 
 
 class Contents(NamedTuple):
-    """Has what the bytes of a version hold."""
+    """The contents of a version's bytes."""
 
     passages: Published
     belief: Belief
@@ -119,12 +119,12 @@ def loads(raw: bytes | memoryview) -> Contents:
         )
     if blake2b(view[:end], digest_size=CHECKSUM_BYTES).digest() != bytes(view[end:]):
         raise AtlasError("a damaged atlas: its checksum is another")
-    belief, contains = _described(bytes(view[_HEAD.itemsize : begin]))
+    belief, contains = _parse_description(bytes(view[_HEAD.itemsize : begin]))
     columns = []
     for (kind, shape), size in zip(_COLUMNS, sizes, strict=True):
         columns.append(np.frombuffer(view, np.uint8, size, begin).view(kind).reshape(-1, *shape))
         begin += -(-size // _WORD) * _WORD
-    return Contents(_checked(Published(*columns)), belief, contains)
+    return Contents(_check(Published(*columns)), belief, contains)
 
 
 def _sizes(buckets: int, passages: int) -> list[int]:
@@ -141,7 +141,7 @@ def _other_layout(layout: int) -> str:
     return f"an atlas of layout {layout}, and this program reads layout {LAYOUT}: it is of a later release"
 
 
-def _described(text: bytes) -> tuple[Belief, dict[str, Any]]:
+def _parse_description(text: bytes) -> tuple[Belief, dict[str, Any]]:
     try:
         described = json.loads(text)
         believed, contains = described.pop("believed"), dict(described.pop("contains"))
@@ -157,7 +157,7 @@ def _described(text: bytes) -> tuple[Belief, dict[str, Any]]:
     return belief, contains
 
 
-def _checked(passages: Published) -> Published:
+def _check(passages: Published) -> Published:
     """Returns passages whose buckets and ways are where they say. Raises AtlasError: a checksum says who wrote them,
     not what."""
     bucket, stop = passages.bucket, passages.stop

@@ -1,4 +1,4 @@
-"""A passage as integers: where it is, the way in, how it moved, and the way on.
+"""Writes a passage as integers: its place, the way in, its velocity, and the way on.
 
 A way is kept as the places where the thing was at fixed times before and after: on the straight lines between its
 pings. All metres are east and north from the passage's own ping.
@@ -45,7 +45,7 @@ I64 = NDArray[np.int64]
 
 
 class Approach(NamedTuple):
-    """By which ways N pings came."""
+    """The ways by which N pings came."""
 
     in_m: F64  # [N, I, 2] where each was at IN_S before, in metres from where it is
     velocity_mps: F64  # [N, 2] `velocities`

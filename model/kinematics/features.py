@@ -78,7 +78,7 @@ def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
     """Returns the model inputs [..., F] of pings. kin [..., K] are their kinematic rows, with the ping already folded
     in.
     """
-    parts = [_reported(kin, believed(kin, ctx)), _motion(kin), _clock(ctx.phase_ms)]
+    parts = [_encode_report(kin, drop_doubtful(kin, ctx)), _encode_motion(kin), _encode_clock(ctx.phase_ms)]
     if config.absolute:
         parts.append(absolute(ctx))
     return np.concatenate(parts, axis=-1, dtype=np.float32)
@@ -92,7 +92,7 @@ def velocity_mps(ctx: Context) -> F64:
     return np.asarray(speed[..., None] * np.stack([np.sin(ctx.heading_rad), np.cos(ctx.heading_rad)], axis=-1))
 
 
-def believed(kin: F64, ctx: Context) -> Context:
+def drop_doubtful(kin: F64, ctx: Context) -> Context:
     """Returns the context without reported speed and course where the receiver is in doubt (`motion.MOST_DOUBT`). kin
     [..., K] are the rows of the pings.
     """
@@ -102,7 +102,7 @@ def believed(kin: F64, ctx: Context) -> Context:
 
 def tells_course(kin: F64, ctx: Context) -> NDArray[np.bool_]:
     """Returns whether pings with rows kin [..., K] report a course and a speed [...], and are not in doubt."""
-    return ~np.isnan(velocity_mps(believed(kin, ctx))[..., 0])
+    return ~np.isnan(velocity_mps(drop_doubtful(kin, ctx))[..., 0])
 
 
 def reported_mps(kin: F64, ctx: Context) -> F64:
@@ -136,7 +136,7 @@ def signed_log(vector: F64, unit: float) -> F64:
     return np.asarray(vector * (np.log1p(length / unit) / np.maximum(length, 1e-9)))
 
 
-def _motion(kin: F64) -> F64:
+def _encode_motion(kin: F64) -> F64:
     d, d1 = kin[..., m.D_E : m.D_N + 1], kin[..., m.D1_E : m.D1_N + 1]
     first = kin[..., m.DT] == 0.0
     dt = np.where(first, 1.0, kin[..., m.DT])
@@ -171,7 +171,7 @@ def _motion(kin: F64) -> F64:
     return np.concatenate([*vectors, np.stack(scalars, axis=-1)], axis=-1)
 
 
-def _reported(kin: F64, ctx: Context) -> F64:
+def _encode_report(kin: F64, ctx: Context) -> F64:
     has_speed, has_heading = ~np.isnan(ctx.speed_mps), ~np.isnan(ctx.heading_rad)
     speed = np.log1p(np.where(has_speed, ctx.speed_mps, 0.0))
     heading = np.where(has_heading, ctx.heading_rad, 0.0)
@@ -181,7 +181,7 @@ def _reported(kin: F64, ctx: Context) -> F64:
     return np.concatenate([np.stack(scalars, axis=-1), *(signed_log(vector, 1.0) for vector in vectors)], axis=-1)
 
 
-def _clock(phase_ms: NDArray[np.int64]) -> F64:
+def _encode_clock(phase_ms: NDArray[np.int64]) -> F64:
     known = (phase_ms >= 0).astype(np.float64)
     turn = 2 * np.pi
     week = turn * (phase_ms / _WEEK_MS)

@@ -84,7 +84,7 @@ class Imm:
 
     def fold(self, state: F64, dt_s: F64, d_en: F64) -> F64:
         expected = self.expect(_unpack(state), np.maximum(dt_s, motion.MIN_DT_S))
-        return _pack(_seen(expected, d_en, self.cruise.fix_sigma_m**2))
+        return _pack(_update(expected, d_en, self.cruise.fix_sigma_m**2))
 
     def after(self, state: F64, dt_s: F64) -> dict[str, Gaussians]:
         one = Belief(*(part[:, None] for part in _unpack(state)))
@@ -132,7 +132,7 @@ class Imm:
         return carry, noise
 
 
-def _seen(expected: Belief, d_en: F64, noise_m2: float) -> Belief:
+def _update(expected: Belief, d_en: F64, noise_m2: float) -> Belief:
     """Returns the belief after a fix at d_en [N, 2], in metres relative to that fix."""
     chance, mean, cov = expected
     off = d_en[:, None, :] - mean[..., :2]

@@ -15,7 +15,7 @@ from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics import motion as m
 from model.kinematics.answer_bounds import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S
-from model.kinematics.features import Context, believed, reported_mps, signed_log
+from model.kinematics.features import Context, drop_doubtful, reported_mps, signed_log
 from model.kinematics.geo import E7, F64, displacement_m
 
 REPORT_FEATURES: Final = 9
@@ -35,7 +35,7 @@ HEARD_MPS: Final = 5.0  # value of `motion.BOTH` at which the input for the amou
 
 
 class Question(NamedTuple):
-    """`model.network.heads.Asked` as float64 numpy arrays, with the same fields."""
+    """`model.network.heads.QuestionTensors` as float64 numpy arrays, with the same fields."""
 
     features: F64
     base_en: F64
@@ -99,7 +99,7 @@ def forecast(
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
     frame = np.broadcast_to(frame, law.mean_en.shape).copy()
-    context = None if context is None else believed(kin, context)
+    context = None if context is None else drop_doubtful(kin, context)
     report_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
     reckoned = np.where(np.isnan(report_mps)[..., None, :], law.mean_en, report_mps[..., None, :] * dt[..., None])
     report = np.zeros((*features.shape[:-1], REPORT_FEATURES))

@@ -45,14 +45,14 @@ def rts(kin: F64, before: NDArray[Any], after: Sequence[NDArray[Any]], t_s: F64,
     fixes, known = pad(after)
     end_s, _ = steps_between(before, fixes[:, 0])
     start = Axis(kin[:, m.X_E : m.X_N + 1], kin[:, m.V_E : m.V_N + 1], kin[:, m.PP], kin[:, m.PV], kin[:, m.VV])
-    end = _smoothed_end(start, before, fixes, known, config)
+    end = _smooth_end(start, before, fixes, known, config)
     wide = Axis(*(part[:, None] for part in start))
-    inside = _predicted(wide, t_s, config)
-    found = _corrected(inside, Axis(*(part[:, None] for part in end)), np.maximum(end_s[:, None] - t_s, 0.0), config)
+    inside = _predict(wide, t_s, config)
+    found = _correct(inside, Axis(*(part[:, None] for part in end)), np.maximum(end_s[:, None] - t_s, 0.0), config)
     return Law(found.at_en, np.maximum(found.pp, 0.0) + config.fix_sigma_m**2)
 
 
-def _smoothed_end(
+def _smooth_end(
     start: Axis, before: NDArray[Any], fixes: NDArray[Any], known: NDArray[np.int64], config: ModelConfig
 ) -> Axis:
     """Returns the smoothed state at the first fix after the gap, from the filter before it and all fixes after it."""
@@ -62,21 +62,21 @@ def _smoothed_end(
     filtered = []
     at = start
     for step in range(fixes.shape[1]):
-        there = _updated(_predicted(at, dt_s[:, step], config), seen_en[:, step], config)
+        there = _update(_predict(at, dt_s[:, step], config), seen_en[:, step], config)
         at = _choose(step < known, there, at)
         filtered.append(at)
     for step in range(fixes.shape[1] - 2, -1, -1):
-        back = _corrected(filtered[step], at, dt_s[:, step + 1], config)
+        back = _correct(filtered[step], at, dt_s[:, step + 1], config)
         at = _choose(step + 1 < known, back, filtered[step])
     return at
 
 
-def _predicted(at: Axis, dt_s: F64, config: ModelConfig) -> Axis:
+def _predict(at: Axis, dt_s: F64, config: ModelConfig) -> Axis:
     lag, carry, pp, pv, vv = m.predict(at.pp, at.pv, at.vv, dt_s, config)
     return Axis(at.at_en + lag[..., None] * at.v_en, carry[..., None] * at.v_en, pp, pv, vv)
 
 
-def _updated(at: Axis, seen_en: F64, config: ModelConfig) -> Axis:
+def _update(at: Axis, seen_en: F64, config: ModelConfig) -> Axis:
     total = at.pp + config.fix_sigma_m**2
     gain_x, gain_v = at.pp / total, at.pv / total
     off = seen_en - at.at_en
@@ -89,9 +89,9 @@ def _updated(at: Axis, seen_en: F64, config: ModelConfig) -> Axis:
     )
 
 
-def _corrected(at: Axis, later: Axis, dt_s: F64, config: ModelConfig) -> Axis:
+def _correct(at: Axis, later: Axis, dt_s: F64, config: ModelConfig) -> Axis:
     """Smooths the filtered state `at` with the smoothed state dt_s later: one step of the backward pass."""
-    then = _predicted(at, dt_s, config)
+    then = _predict(at, dt_s, config)
     lag = m.damped_s(dt_s, config.damping_s)
     carry = 1.0 - lag / config.damping_s
     # C = P Φᵀ, and the gain G = C P'⁻¹, with Φ = [[1, lag], [0, carry]]

@@ -1,12 +1,9 @@
 """The network as it is trained, in torch. It is the definition that the compiled serving path has to match.
 
-network       Network: trunk and heads together
-transformer   the trunk
-positions     how the position of a ping in its track is encoded
+network       Network: trunk and heads together; a map for weights that have none
+transformer   the trunk, and how the position of a ping in its track is encoded
 places        the map: learned vectors of the places that a thing passes
-new_map       a map for weights that have none
 heads         the distributions of the answers, and their negative log-likelihoods
-gap_head      the head of gap fills
 calibration   factors that make 90 % regions contain 90 % of the positions
 checkpoint    weights to and from disk
 """

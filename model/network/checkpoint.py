@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from model.network.network import Network, build
-from model.parameters.reading import Parameters, opened, read_parameters
+from model.parameters.reading import Parameters, find_weights, read_parameters
 from model.parameters.writing import save
 
 
 def from_pretrained(weights: str | Path) -> Network:
     """Returns the network of a directory or bundled name, in eval mode. Raises WeightsError."""
-    directory, config = opened(weights)
+    directory, config = find_weights(weights)
     network = build(config, seed=0)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = read_parameters(directory, config, expected).tensors
@@ -23,10 +23,10 @@ def from_pretrained(weights: str | Path) -> Network:
 
 def save_pretrained(network: Network, directory: Path, card: str) -> None:
     """Writes model.safetensors, config.json and the model card."""
-    save(served(network), directory, card)
+    save(to_parameters(network), directory, card)
 
 
-def served(network: Network) -> Parameters:
+def to_parameters(network: Network) -> Parameters:
     """Returns copies of the network's weights for a `Predictor`."""
     tensors = {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
     return Parameters(network.config, tensors)

@@ -22,6 +22,7 @@ Shapes: ... any batch, Q queries per row, A alternatives (other physics), C = co
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,7 +48,7 @@ class Spread(NamedTuple):
     cov_m2: Tensor
 
 
-class Asked(NamedTuple):
+class QuestionTensors(NamedTuple):
     """A question and the physics under it, computed in float64 (model.kinematics.queries) and converted to any
     dtype.
     """
@@ -84,9 +85,9 @@ class QueryHead(nn.Module):
         """Maps h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
         questions.
         """
-        return self.out(self.projected(h, question))
+        return self.out(self.project(h, question))
 
-    def projected(self, h: Tensor, question: Tensor) -> Tensor:
+    def project(self, h: Tensor, question: Tensor) -> Tensor:
         """Returns the sum of the hidden vector's and the question's projections [..., Q, 2C]."""
         asked = self.from_question.in_features
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])
@@ -155,7 +156,7 @@ class IntervalHead(nn.Module):
         return y
 
 
-def combine(raw: Tensor, asked: Asked) -> Spread:
+def combine(raw: Tensor, asked: QuestionTensors) -> Spread:
     """Returns the distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
     cos, sin = asked.frame[..., 0], asked.frame[..., 1]
@@ -207,3 +208,62 @@ def surprise(spread: Spread, target_en: Tensor) -> tuple[Tensor, Tensor]:
     de, dn = (target_en - spread.mean_en).unbind(-1)
     det = (ee * nn_ - en * en).clamp_min(1e-12)
     return det, (nn_ * de * de - 2 * en * de * dn + ee * dn * dn) / det
+
+
+# Returns the map's vectors [..., P, C] at positions [..., P, 2], in metres from the fix before the gap.
+Look = Callable[[Tensor], Tensor]
+
+
+class GapHead(QueryHead):
+    """head(h, question, look) -> Spread. Before training it is the distribution of the physics.
+
+    It reads the map at both ends, gives a first answer, and reads the map again at that answer: the physics puts a
+    point beside the street more often than on it, so the map there describes another street, and the first answer is
+    nearer. Without a map there is nothing to read, and the first answer is final.
+    """
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
+        super().__init__(config, question, reported, others)
+        c, placed = config.d, config.places > 0
+        self.from_place = nn.Linear(c, 2 * c, bias=False) if placed else None
+        self.from_ends = nn.Linear(2 * c, 2 * c, bias=False) if placed else None
+        self.second = SecondLook(config, OUT + others) if placed else None
+
+    def fill(self, h: Tensor, asked: QuestionTensors, ends_en: Tensor, look: Look) -> Spread:
+        """Returns the distributions at the asked times, from h [..., C], asked [..., Q] and the two fixes beside the
+        gap [..., 2, 2].
+        """
+        return combine(self.numbers(h, asked, ends_en, look), asked)
+
+    def numbers(self, h: Tensor, asked: QuestionTensors, ends_en: Tensor, look: Look) -> Tensor:
+        """Returns the numbers [..., Q, OUT + A] from which `combine` builds the distribution."""
+        x = self.project(h, asked.features)
+        if self.from_place is None or self.from_ends is None or self.second is None:
+            return self.out(x)
+        x = x + self.from_ends(look(ends_en).flatten(-2)).unsqueeze(-2)
+        raw = self.out(x + self.from_place(look(asked.base_en)))
+        there = combine(raw, asked).mean_en.detach()
+        more: Tensor = self.second(x, raw, look(there))
+        return raw + more
+
+
+class SecondLook(nn.Module):
+    """Returns what is added to the first answer [..., OUT + A], given the map's vector there. It is zero before
+    training.
+    """
+
+    def __init__(self, config: ModelConfig, out: int) -> None:
+        super().__init__()
+        c = config.d
+        self.from_place = nn.Linear(c, 2 * c, bias=False)
+        self.from_answer = nn.Linear(out, 2 * c, bias=False)
+        self.middle = nn.Linear(2 * c, c)
+        self.last = nn.Linear(c, out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, answer: Tensor, place: Tensor) -> Tensor:
+        """x [..., Q, 2C] are the inputs of the first answer; place [..., Q, C] are the map's vectors at that answer."""
+        y = x + self.from_place(place) + self.from_answer(answer)
+        more: Tensor = self.last(fn.gelu(self.middle(fn.gelu(y))))
+        return more

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,9 +15,8 @@ from model.kinematics import features, queries
 from model.kinematics.geo import E7, F64, moved_deg
 from model.kinematics.queries import Question
 from model.network.calibration import Calibration
-from model.network.gap_head import GapHead
-from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, combine
-from model.network.places import Found
+from model.network.heads import ForecastHead, GapHead, IntervalHead, QuestionTensors, Spread, combine
+from model.network.places import CellRows
 from model.network.transformer import Trunk
 
 
@@ -42,11 +42,11 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return self.trunk.embed.weight.device
 
-    def find(self, lat_deg: F64, lon_deg: F64) -> Found | None:
+    def find(self, lat_deg: F64, lon_deg: F64) -> CellRows | None:
         """Finds positions [...] (NaN: no position) on the map of these weights; None for weights without a map."""
         return None if self.trunk.places is None else self.trunk.places.find(lat_deg, lon_deg)
 
-    def locate(self, fixes: NDArray[Any]) -> Found | None:
+    def locate(self, fixes: NDArray[Any]) -> CellRows | None:
         """`find` for FIX records."""
         return self.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
 
@@ -58,7 +58,7 @@ class Network(nn.Module):
         vector: Tensor = places(places.find(lat_deg, lon_deg))
         return vector
 
-    def fill(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Spread:
+    def fill(self, h: Tensor, question: QuestionTensors, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Spread:
         """Returns distributions of positions in gaps, in metres from the fixes before them, which are at lat_deg,
         lon_deg [...] (NaN: no position).
 
@@ -66,7 +66,7 @@ class Network(nn.Module):
         """
         return combine(self.fill_numbers(h, question, chord_en, lat_deg, lon_deg), question)
 
-    def fill_numbers(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Tensor:
+    def fill_numbers(self, h: Tensor, question: QuestionTensors, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Tensor:
         """Returns the numbers [..., Q, O] from which `fill` builds its distributions."""
 
         def look(en: Tensor) -> Tensor:
@@ -88,8 +88,36 @@ def build(config: ModelConfig, seed: int) -> Network:
         return Network(config)
 
 
-def asked(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> Asked:
+def to_tensors(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> QuestionTensors:
     """Returns the question as tensors. Its features are float32 for the network, whatever the dtype of the physics."""
     features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
     tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
-    return Asked(features_.to(device=device, dtype=torch.float32), *tensors)
+    return QuestionTensors(features_.to(device=device, dtype=torch.float32), *tensors)
+
+
+# Layers that read the map's vectors. They are zero at first, so that what the table holds changes no answer.
+READERS: Final = ("trunk.places.out.", "gap.from_place.", "gap.from_ends.", "gap.second.last.")
+# All weights that come with a map: the table, and layers.
+NEW: Final = ("trunk.places.", "gap.from_place.", "gap.from_ends.", "gap.second.")
+
+
+def is_new(name: str) -> bool:
+    """Returns whether a weight of that name comes with a map."""
+    return name.startswith(NEW)
+
+
+@torch.no_grad()
+def with_map(network: Network, places: int, seed: int) -> Network:
+    """Returns a copy of a network without a map that has one of at most `places` cells and gives the same answers. It
+    knows no cell yet (`Places.know`).
+
+    Raises ValueError where the network has a map.
+    """
+    if network.config.places:
+        raise ValueError(f"these weights have a map already, of {network.config.places:,} cells")
+    grown = build(replace(network.config, places=places), seed)
+    for name, weight in grown.named_parameters():
+        if name.startswith(READERS):
+            weight.zero_()
+    grown.load_state_dict(network.state_dict(), strict=False)
+    return grown.to(network.device).train(network.training)

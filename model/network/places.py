@@ -25,7 +25,7 @@ from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, Keys, find
 UNUSED: Final = np.iinfo(np.int64).max  # fills the keys of a table that is not full
 
 
-class Found(NamedTuple):
+class CellRows(NamedTuple):
     """Rows of the table and their weights, [..., J] each; a weight is 0 where the cell is unknown."""
 
     row: Tensor
@@ -49,12 +49,12 @@ class Places(nn.Module):
         self.keys.fill_(UNUSED)
         self.keys[: len(keys)] = torch.from_numpy(keys)
 
-    def find(self, lat_deg: F64, lon_deg: F64) -> Found:
+    def find(self, lat_deg: F64, lon_deg: F64) -> CellRows:
         """Finds the cells around positions [...]; NaN means no position."""
         row, share = find(self.keys.cpu().numpy(), lat_deg, lon_deg)
-        return Found(*(torch.from_numpy(part).to(self.table.device) for part in (row, share)))
+        return CellRows(*(torch.from_numpy(part).to(self.table.device) for part in (row, share)))
 
-    def forward(self, found: Found) -> Tensor:
+    def forward(self, found: CellRows) -> Tensor:
         """Returns [..., C]. The weight of the known corners is an input too, so that "unknown" differs from
         "average".
         """

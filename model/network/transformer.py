@@ -4,20 +4,79 @@
 per row and finds the others in a key/value cache of ring buffers (model.serving.layers), where rows may have any ages;
 the two must agree to 1e-5 in float32.
 
-Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads, P =
-config.patch pings per token.
+Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, P = config.patch
+pings per token.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
 
-from model.config import ModelConfig
+from model.config import MAX_LEARNED, ModelConfig
 from model.kinematics.features import REPORTED
-from model.network.places import Found, Places
-from model.network.positions import Positions, rotate
+from model.kinematics.rotation import FASTEST_TURNS, PERIOD, PERIOD_MS, table, time_turns, turns, waves
+from model.network.places import CellRows, Places
+
+
+class Positions(nn.Module):
+    """Computes what the encoding `kind` adds to the input of the trunk, and the angles by which it rotates queries and
+    keys.
+    """
+
+    table: Tensor
+    time_turns: Tensor
+
+    def __init__(self, kind: str, width: int, head_dim: int) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "learned":
+            self.learned = nn.Embedding(MAX_LEARNED, width)
+            nn.init.normal_(self.learned.weight, std=0.02)
+        rows = waves(turns(width // 2, FASTEST_TURNS)) if kind == "sinusoidal" else table(head_dim)
+        self.register_buffer("table", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("time_turns", torch.from_numpy(time_turns(head_dim)), persistent=False)
+
+    def add(self, x: Tensor, index: Tensor) -> Tensor:
+        """Returns x [..., C] plus the encoding of the index [...]. Raises ValueError for an index beyond the table of
+        `learned`.
+        """
+        if self.kind == "sinusoidal":
+            return x + self.table[index % PERIOD].flatten(-2)
+        if self.kind == "learned":
+            if int(index.max()) >= MAX_LEARNED:
+                raise ValueError(f"learned positions end at {MAX_LEARNED} pings, got index {int(index.max())}")
+            learned: Tensor = self.learned(index)
+            return x + learned
+        return x
+
+    def angles(self, index: Tensor, time_ms: Tensor | None) -> Tensor | None:
+        """Returns cosines and sines [..., 2, D/2] of indices [...] or times int64 [...]; None where the encoding does
+        not rotate.
+        """
+        if self.kind == "rope":
+            rows = fn.embedding(index & (PERIOD - 1), self.table.flatten(1))  # a third of the time of table[index]
+            return rows.view(*index.shape, *self.table.shape[1:])
+        if self.kind == "time-rope":
+            if time_ms is None:
+                raise ValueError("time-rope needs the pings' times")
+            # Integers up to the last division: as float32, consecutive seconds since 1970 would be minutes apart.
+            turned = (time_ms.unsqueeze(-1) % PERIOD_MS * self.time_turns) % PERIOD_MS
+            angle = turned.double() * (2 * math.pi / PERIOD_MS)
+            return torch.stack([angle.cos(), angle.sin()], dim=-2).float()
+        return None
+
+
+def rotate(x: Tensor, cos_sin: Tensor) -> Tensor:
+    """Rotates the halves of the last axis of x [..., D] by cos_sin [..., 2, D/2], which is broadcast over leading
+    axes.
+    """
+    cos, sin = cos_sin[..., 0, :], cos_sin[..., 1, :]
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
 class Block(nn.Module):
@@ -28,42 +87,34 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c, self.head_dim = config.d, config.head_dim
-        self.heads, self.groups = config.heads, config.kv_heads
         self.norm_attention = nn.LayerNorm(c)
-        self.qkv = nn.Linear(c, c + 2 * config.kv_dim, bias=False)
+        self.qkv = nn.Linear(c, c + 2 * config.head_dim, bias=False)
         self.out = nn.Linear(c, c, bias=False)
         self.norm_mlp = nn.LayerNorm(c)
         self.up = nn.Linear(c, config.mlp_ratio * c)
         self.down = nn.Linear(config.mlp_ratio * c, c)
 
     def project(self, x: Tensor, cos_sin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries [..., H, D], keys and values [..., G·D] of x [..., C]. cos_sin [..., 2, D/2], if given,
-        rotates queries and keys.
+        """Returns queries [..., H, D], keys and values [..., D] of x [..., C]; all heads share a key and a value.
+        cos_sin [..., 2, D/2], if given, rotates queries and keys.
         """
-        kv_dim = self.groups * self.head_dim
-        q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], kv_dim, kv_dim], dim=-1)
-        q, k = (y.view(*y.shape[:-1], -1, self.head_dim) for y in (q, k))
+        q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], self.head_dim, self.head_dim], dim=-1)
+        q = q.view(*q.shape[:-1], -1, self.head_dim)
         if cos_sin is not None:
-            q, k = rotate(q, cos_sin.unsqueeze(-3)), rotate(k, cos_sin.unsqueeze(-3))
-        return q, k.flatten(-2), v
+            q, k = rotate(q, cos_sin.unsqueeze(-3)), rotate(k, cos_sin)
+        return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Returns the answers [B, T, C] to queries [B, T, H, D] from keys and values [B, S, G·D]; bias [B or 1, T, S]
-        is 0 or -inf.
+        """Returns the answers [B, T, C] to queries [B, T, H, D] from keys and values [B, S, D]; bias [B or 1, T, S] is
+        0 or -inf.
 
-        The heads of a group form one long row of queries for its keys, in two plain products: on CPUs in bfloat16 their
-        backward pass takes a quarter of the time of scaled_dot_product_attention's.
+        The heads form one long row of queries, in two plain products: on CPUs in bfloat16 their backward pass takes a
+        quarter of the time of scaled_dot_product_attention's.
         """
-        batch, steps, g = q.shape[0], q.shape[1], self.groups
-        per = self.heads // g
-        q = _by_group(q, g, per)
-        k, v = (_by_group(y.view(*y.shape[:-1], g, self.head_dim), g, 1) for y in (k, v))
-        bias = bias.to(q.dtype).repeat_interleave(per, dim=1)  # ..., T·H/G, S
-        if bias.shape[0] > 1 and g > 1:
-            bias = bias.repeat_interleave(g, dim=0)
-        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=self.head_dim**-0.5)
-        answer = torch.bmm(scores.softmax(-1), v)  # B·G, T·H/G, D
-        return answer.view(batch, g, steps, -1).transpose(1, 2).reshape(batch, steps, -1)
+        batch, steps, heads, _ = q.shape
+        bias = bias.to(q.dtype).repeat_interleave(heads, dim=1)  # ..., T·H, S
+        scores = torch.baddbmm(bias, q.reshape(batch, steps * heads, -1), k.transpose(1, 2), alpha=self.head_dim**-0.5)
+        return torch.bmm(scores.softmax(-1), v).view(batch, steps, -1)
 
     def mix(self, x: Tensor, attended: Tensor) -> Tensor:
         """Returns the block's output from its input x and the heads' answers, [..., C] each."""
@@ -91,13 +142,13 @@ class Trunk(nn.Module):
     def forward(
         self,
         x_BTF: Tensor,
-        found: Found | None = None,
+        found: CellRows | None = None,
         time_ms: Tensor | None = None,
         *,
         start: int = 0,
         segment_BT: Tensor | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Returns the hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
+        """Returns the hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, D].
 
         `found` gives the places of the pings, `time_ms` int64 [B, T] their times; `start` is the index of the first
         ping. `segment_BT` int64 numbers the tracks that share a row, each contiguous; no track attends to another.
@@ -127,7 +178,7 @@ class Trunk(nn.Module):
             x = block.mix(x, block.attend(q, k, v, band))
         return self.norm(x), kept
 
-    def _enter(self, x: Tensor, found: Found | None) -> Tensor:
+    def _enter(self, x: Tensor, found: CellRows | None) -> Tensor:
         """Returns the stream's first vectors [..., C] from the features [B, T, F] of tokens, or [N, F] where a token is
         a ping, and from the places of the pings, if known.
         """
@@ -155,11 +206,3 @@ def _first_of_segment(segment_BT: Tensor) -> Tensor:
     new = torch.ones_like(segment_BT, dtype=torch.bool)
     new[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
     return torch.where(new, index, 0).cummax(dim=1).values
-
-
-def _by_group(x_BTHD: Tensor, groups: int, per: int) -> Tensor:
-    """Reshapes [B, T, G·per, D] to [B·G, T·per, D], with each group's rows together. It is a view where there is one
-    group.
-    """
-    b, t, _, d = x_BTHD.shape
-    return x_BTHD.view(b, t, groups, per, d).transpose(1, 2).reshape(b * groups, t * per, d)

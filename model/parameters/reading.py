@@ -83,13 +83,13 @@ def resolve(weights: str | Path) -> Path:
 
 def from_pretrained(weights: str | Path) -> Parameters:
     """Returns the weights of a directory or bundled name, for serving. Raises WeightsError."""
-    directory, config = opened(weights)
+    directory, config = find_weights(weights)
     if (reason := config.not_servable()) is not None:
         raise WeightsError(f"{config.name!r} cannot be served: {reason}")
     return read_parameters(directory, config, shapes(config))
 
 
-def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
+def find_weights(weights: str | Path) -> tuple[Path, ModelConfig]:
     """Returns the directory and the config of a bundled name or a path.
 
     Raises WeightsError, also if the file of weights cannot hold what the config asks for: before anything of that size
@@ -112,7 +112,7 @@ def read_parameters(directory: Path, config: ModelConfig, expected: Mapping[str,
     precision are widened. Raises WeightsError.
     """
     path = directory / WEIGHTS_FILE
-    found = {name: one for name, one in _loaded(path, expected).items() if not name.startswith(FORMER_UNCOUNTED)}
+    found = {name: one for name, one in _load(path, expected).items() if not name.startswith(FORMER_UNCOUNTED)}
     former = {name for name in found if name.startswith(FORMER)}
     hint = "are they of another version of pathcast?"
     if found.keys() - former != expected.keys():
@@ -134,7 +134,7 @@ def read_parameters(directory: Path, config: ModelConfig, expected: Mapping[str,
     return Parameters(config, {name: wide[name] for name in expected}, {name: wide[name] for name in former})
 
 
-def _loaded(path: Path, expected: Mapping[str, Shape]) -> Tensors:
+def _load(path: Path, expected: Mapping[str, Shape]) -> Tensors:
     """Returns the tensors of a file that is at most twice as large as the expected tensors, for those of earlier
     heads, and whose header is at most MAX_HEADER_BYTES.
     """

@@ -1,4 +1,4 @@
-"""Which tensors the weights of a config have, by the names that the network's modules give them.
+"""Lists the tensors that the weights of a config have, by the names that the network's modules give them.
 
 `model.network` builds the same tensors; tests/model/parameters/test_shapes.py holds one to the other. Weights of
 experiments that cannot be served have further ones (`ModelConfig.not_servable`).
@@ -52,7 +52,7 @@ def shapes(config: ModelConfig) -> dict[str, Shape]:
 def _block(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
     c, wide = config.d, config.mlp_ratio * config.d
     yield from _norm("norm_attention", c).items()
-    yield from _linear("qkv", c, c + 2 * config.kv_dim, bias=False).items()
+    yield from _linear("qkv", c, c + 2 * config.head_dim, bias=False).items()
     yield from _linear("out", c, c, bias=False).items()
     yield from _norm("norm_mlp", c).items()
     yield from _linear("up", c, wide).items()

@@ -20,11 +20,11 @@ HALVED: Final = ("trunk.places.table", "gap.")
 def save(weights: Parameters, directory: Path, card: str) -> None:
     """Writes the three files. Each appears whole or not at all; the config, which `resolve` looks for, comes last."""
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: _stored(name, tensor) for name, tensor in weights.tensors.items()}
+    tensors = {name: _as_stored(name, tensor) for name, tensor in weights.tensors.items()}
     write_whole(directory / WEIGHTS_FILE, [safetensors.numpy.save(tensors)])
     write_whole(directory / CARD_FILE, [card.encode()])
     write_whole(directory / CONFIG_FILE, [weights.config.dumps().encode()])
 
 
-def _stored(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
+def _as_stored(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(tensor.astype(np.float16) if name.startswith(HALVED) else tensor)

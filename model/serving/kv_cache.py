@@ -49,7 +49,7 @@ class KvCache:
     def __init__(self, config: ModelConfig, precision: str) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        b, w, e = config.blocks, config.window, config.kv_dim
+        b, w, e = config.blocks, config.window, config.head_dim
         self.config, self.rounded = config, precision == "int8"
         self.keys: NDArray[Any] = np.zeros((b, 0, e, w), np.int8 if self.rounded else np.float32)
         self.values: NDArray[Any] = np.zeros((b, 0, w, e), np.float32)

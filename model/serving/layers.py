@@ -125,7 +125,7 @@ class Exact(Layers):
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         hidden = _exact(hidden)
-        numbers = self._forecast.out(self._forecast.projected(hidden, asked))
+        numbers = self._forecast.out(self._forecast.project(hidden, asked))
         beside = self._aside_last(gelu(self._aside(hidden)[:, None] + self._aside_question(asked)))
         known = len(self._forecast.from_question.weight)  # the input that is 1 where a velocity is reported, else 0
         share = asked[..., known, None].astype(np.float32)
@@ -146,7 +146,7 @@ class Compiled(Layers):
     def __init__(self, weights: Parameters, *, halves: bool) -> None:
         super().__init__(weights, "bfloat16" if halves else "float32, compiled")
         c, self._halves, seen = self.config, halves, 2 if halves else 1
-        self._weights, self._width = weights, c.d + 2 * c.kv_dim
+        self._weights, self._width = weights, c.d + 2 * c.head_dim
         self._table = np.zeros((0, CELL_DIM), np.float32) if self._map is None else self._map.table
         embed = [np.concatenate([weights["trunk.report.weight"], weights["trunk.embed.weight"]], axis=1)] * seen
         bias = weights["trunk.embed.bias"]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.believing import HORIZONS_S, Belief, Forecast
-from model.atlas.days import HALF_LIFE_DAYS, Day, contents, factors, seen
+from model.atlas.days import HALF_LIFE_DAYS, Day, contents, days_with_fleet, factors
 from model.atlas.examining import examine
 from model.atlas.passages import Ids, Passages
-from model.atlas.published import MIN_VEHICLES, MOST, Published, publishable, published
+from model.atlas.published import MIN_VEHICLES, MOST, Published, publish, publishable
 from model.atlas.questions import Questions
 from model.kinematics.geo import F64, displacement_m, to_e7
 from model.serving.answers import Forecasts
@@ -72,12 +72,14 @@ def make_version(
     counting = factors(whose, rules.min_entities, rules.half_life_days)
     made = {"half_life_days": rules.half_life_days, "min_entities": rules.min_entities}
     contains = {**contents(whose[day] for day in counting), **made}
-    chosen = Passages.aged((passages_of(day), factor) for day, factor in counting.items())
+    chosen = Passages.of_days((passages_of(day), factor) for day, factor in counting.items())
     chosen = publishable(chosen, rules.min_entities, rules.per_cell)
-    found = published(chosen, _secret([whose[day].ids for day in counting]))
+    found = publish(chosen, _secret([whose[day].ids for day in counting]))
     asked = Questions.none()
     if forecasts is not None:
-        newest = sorted(seen(whose, rules.min_entities))[-EXAM_DAYS:]  # not those of a few receivers with a wrong clock
+        newest = sorted(days_with_fleet(whose, rules.min_entities))[
+            -EXAM_DAYS:
+        ]  # not those of a few receivers with a wrong clock
         asked = Questions.total((whose[day].questions for day in newest), MOST_QUESTIONS)
     report = examine(asked, forecasts or _nothing, lambda some: answer_questions(found, some, chosen.rows["id"]))
     return Made(found, report.belief, {**contains, "report": report.card})

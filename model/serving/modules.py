@@ -101,7 +101,7 @@ class QueryHead:
         self.from_report = Linear.of(parameters, f"{name}.from_report")
         self.middle, self.last = (Linear.of(parameters, f"{name}.{part}") for part in ("middle", "last"))
 
-    def projected(self, hidden: F32, question: NDArray[Any]) -> F32:
+    def project(self, hidden: F32, question: NDArray[Any]) -> F32:
         """Returns the sum of the projections [..., Q, 2C] of hidden [..., C] and question [..., Q, E]."""
         asked = len(self.from_question.weight)
         asked_of = self.from_question(question[..., :asked]) + self.from_report(question[..., asked:])
@@ -113,7 +113,7 @@ class QueryHead:
 
 
 class GapHead(QueryHead):
-    """`model.network.gap_head.GapHead`. Without a map the first answer is final."""
+    """`model.network.heads.GapHead`. Without a map the first answer is final."""
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters, "gap")
@@ -139,7 +139,7 @@ class GapHead(QueryHead):
             mean_of: returns the positions [..., Q, 2] that numbers mean.
             look: reads the map; None for weights without a map.
         """
-        x = self.projected(hidden, question)
+        x = self.project(hidden, question)
         if look is None:
             return self.out(x)
         ends = look(ends_en)

@@ -163,7 +163,7 @@ def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, preci
 
 def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any, tuple[int, ...]]]:
     """Returns the dtypes and shapes of the arrays, in their order."""
-    b, n, e = config.blocks, filled, config.kv_dim
+    b, n, e = config.blocks, filled, config.head_dim
     state: list[tuple[Any, tuple[int, ...]]] = [(FIX, ()), ("<f8", (motion.WIDTH,))]
     if precision == "float32":
         return [*state, ("<f4", (config.d,)), ("<f4", (b, n, e)), ("<f4", (b, n, e)), ("<u2", (b, 2, 0))]

@@ -214,7 +214,7 @@ def signed_log(east, north):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
-    """Writes the first 9 features: `features._reported` of one row and its fix, if it is believed."""
+    """Writes the first 9 features: `features._encode_report` of one row and its fix, if it is believed."""
     x[:9] = 0.0
     if not sure(k):
         return
@@ -232,7 +232,7 @@ def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_motion(k, x):  # type: ignore[no-untyped-def]
-    """Writes the next 22 features: `features._motion` of one row."""
+    """Writes the next 22 features: `features._encode_motion` of one row."""
     first, first1 = k[m.DT] == 0.0, k[m.DT1] == 0.0
     dt = 1.0 if first else k[m.DT]
     dt1 = 1.0 if first1 else k[m.DT1]
@@ -273,7 +273,7 @@ def _encode_motion(k, x):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_clock(fix, x):  # type: ignore[no-untyped-def]
-    """Writes the other 9 features: `features._clock` of one fix."""
+    """Writes the other 9 features: `features._encode_clock` of one fix."""
     solar_ms = np.int64(fix.lon_e7) * (_DAY_MS // 360) // E7
     phase = (fix.ts_ms + solar_ms + 3 * _DAY_MS) % _WEEK_MS
     turn = 2 * np.pi

@@ -62,21 +62,28 @@ class ColumnMap:
         )
 
 
-def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dict[str, str]:
-    """Returns the file's column for each ping field. Raises ValueError, which names what is missing."""
-    place = {name: name for name in FIELDS if name in present}
-    if "ts" not in place and "t" in present:
-        place["ts"] = "t"
+def find_columns(
+    path: Path,
+    present: Sequence[str],
+    columns: ColumnMap | None,
+    fields: Sequence[str] = FIELDS,
+    times: Sequence[str] = ("ts", "t"),
+) -> dict[str, str]:
+    """Returns the file's column for each of these fields, of which its time is `ts`; the first of `times` that is there
+    is that of the time. Raises ValueError, which names what is missing."""
+    column = {name: name for name in fields if name in present}
+    if (time := next((name for name in times if name in present), None)) is not None:
+        column["ts"] = time
+    has = f"it has {', '.join(present) or 'none'}"
     for ours, yours in columns.yours if columns else ():
         if yours not in present:
-            raise ValueError(f"{path}: no column {yours} (for {ours}); it has {', '.join(present) or 'none'}")
-        place |= {field: yours for field in ("ts" if ours == "t" else ours,) if field in FIELDS}
-    missing = ["ts (or t)" if name == "ts" else name for name in _REQUIRED if name not in place]
+            raise ValueError(f"{path}: no column {yours} (for {ours}); {has}")
+        column |= {field: yours for field in ("ts" if ours == "t" else ours,) if field in fields}
+    missing = ["t (or ts)" if name == "ts" else name for name in _REQUIRED if name not in column]
     if missing:
-        raise ValueError(
-            f"{path}: no column {', '.join(missing)}; it has {', '.join(present) or 'none'} (--columns maps names)"
-        )
-    return place
+        hint = "--columns maps names, and porto:FILE or ais:FILE names a format"
+        raise ValueError(f"{path}: no column {', '.join(missing)}; {has} ({hint})")
+    return column
 
 
 def columns_of(place: dict[str, str]) -> list[str]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,9 +25,9 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of
+from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of, find_columns
 from stream.adapters.table_builder import END_S
-from stream.adapters.tables import Rows, Table, clean, codes
+from stream.adapters.tables import SourceRows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of our own Parquet files: what was left out when writing, as JSON
 
@@ -45,38 +44,19 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     """
     columns = columns or ColumnMap()
     try:
-        place = _places(path, _all_columns(path), columns)
+        place = find_columns(path, _all_columns(path), columns, (*NAMES, "ts", *NUMBERS), TIMES)
         table, dropped = _open(path, place, columns.clock)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}") from error
-    ts_ms, has_ts = _times(path, place["t"], table[place["t"]], columns.clock)
+    ts_ms, has_ts = _read_times(path, place["ts"], table[place["ts"]], columns.clock)
     entity, names = codes(table[place["entity_id"]])
     trajectory, _ = _codes_if_any(table, place.get("traj_id"))
     mode, modes = _codes_if_any(table, place.get("mode"))
-    number = {name: _numbers(path, place[name], table) if name in place else None for name in NUMBERS}
+    number = {name: _read_numbers(path, place[name], table) if name in place else None for name in NUMBERS}
     lat, lon, speed, heading = (number[name] for name in NUMBERS)
-    assert lat is not None and lon is not None  # noqa: PT018 - `_places` has checked it
-    rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
+    assert lat is not None and lon is not None  # noqa: PT018 - `find_columns` has checked it
+    rows = SourceRows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
     return clean(rows, dropped)
-
-
-def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str, str]:
-    """Returns the file's column for each of ours. Raises ValueError, which names what is missing."""
-    yours = dict(columns.yours)
-    for ours, name in yours.items():
-        if name not in present:
-            raise ValueError(f"{path}: no column {name} (for {ours}); its columns are {', '.join(present)}")
-    place = {name: name for name in (*NAMES, *NUMBERS) if name in present} | yours
-    if "t" not in place and (own := next((name for name in TIMES if name in present), None)):
-        place["t"] = own
-    missing = [name for name in ("entity_id", "lat", "lon") if name not in place]
-    missing += [] if "t" in place else ["t (or ts)"]
-    if missing:
-        raise ValueError(
-            f"{path}: no column {', '.join(missing)}; its columns are {', '.join(present)} "
-            f"(--columns maps names, and porto:FILE or ais:FILE names a format)"
-        )
-    return place
 
 
 def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str, int]]:
@@ -87,7 +67,7 @@ def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str,
     dropped: Counter[str] = Counter()
     table = _open_typed(path, place, clock)
     if table is None:
-        table = _typed(path, place, clock, _open_text(path, place, dropped))
+        table = _convert_cells(path, place, clock, _open_text(path, place, dropped))
     return table, +dropped
 
 
@@ -98,13 +78,13 @@ def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
     types = {place[name]: pa.string() for name in NAMES if name in place}
     types |= {place[name]: pa.float64() for name in NUMBERS if name in place}
     if clock not in _WHOLE:
-        types[place["t"]] = pa.float64() if clock == "s" else pa.string()
+        types[place["ts"]] = pa.float64() if clock == "s" else pa.string()
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=columns_of(place))
     try:
         table = pa.csv.read_csv(path, convert_options=convert)
     except pa.ArrowException:
         return None
-    kind = table[place["t"]].type
+    kind = table[place["ts"]].type
     is_time = clock not in _WHOLE or pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
     return table if is_time and table.num_rows else None
 
@@ -120,21 +100,21 @@ def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
     return pa.Table.from_batches(batches)
 
 
-def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
+def _convert_cells(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
     """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
     column = {name: cells[name] for name in columns_of(place)}
     for ours, name in place.items():
-        if ours in NUMBERS or (ours == "t" and clock == "s"):
+        if ours in NUMBERS or (ours == "ts" and clock == "s"):
             numbers = text.numbers(cells[name])
             column[name] = pa.array(numbers, mask=np.isnan(numbers))
             _check_some(path, name, cells[name], column[name], "a number")
-        elif ours == "t" and clock in _WHOLE:
-            column[name] = _whole_or_time(cells[name])
+        elif ours == "ts" and clock in _WHOLE:
+            column[name] = _convert_times(cells[name])
             _check_some(path, name, cells[name], column[name], f"int64 {_UNITS[clock]} since 1970 UTC")
     return pa.table(column)
 
 
-def _whole_or_time(cells: Any) -> Any:
+def _convert_times(cells: Any) -> Any:
     """Converts cells to whole numbers; if there is not one, to times with or without a zone, as Arrow would infer."""
     bare = pc.utf8_trim_whitespace(cells)
     whole = pc.if_else(pc.match_substring_regex(bare, r"^-?\d{1,18}$"), bare, None).cast(pa.int64())
@@ -168,28 +148,28 @@ def _dropped_before(table: Any) -> dict[str, int]:
     return {} if raw is None else {str(reason): int(rows) for reason, rows in json.loads(raw).items()}
 
 
-def _times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _read_times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns milliseconds, and which rows have any. Negative ones are valid: anonymised data may be before 1970."""
     if pa.types.is_timestamp(column.type):
-        ts_ms, present = _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
+        ts_ms, present = _read_whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
     elif clock == "rfc3339":
-        ts_ms, present = _from_text(path, name, column)
+        ts_ms, present = _times_from_text(path, name, column)
     elif clock == "s":
-        ts_ms, present = _from_seconds(path, name, column)
+        ts_ms, present = _times_from_seconds(path, name, column)
     else:
-        ts_ms, present = _from_integers(path, name, column, clock)
+        ts_ms, present = _times_from_integers(path, name, column, clock)
     return ts_ms, present & (ts_ms > -1000 * END_S) & (ts_ms < 1000 * END_S)
 
 
-def _from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if not pa.types.is_integer(column.type):
         raise ValueError(f"{path}: column {name} is {column.type}, expected int64 {_UNITS[clock]} since 1970 UTC")
-    times, present = _whole(column)
+    times, present = _read_whole(column)
     _check_unit(path, name, times[present], clock)
     return times // (PER_S[clock] // 1000), present
 
 
-def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected seconds since 1970 UTC")
     seconds = np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
@@ -216,12 +196,12 @@ def _check_unit(path: Path, name: str, times: NDArray[Any], clock: str) -> None:
             )
 
 
-def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _read_whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     present = np.asarray(pc.is_valid(column).to_numpy(), bool)
     return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
 
 
-def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _times_from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Converts text to times. A text that is not a time is a row without one; if no text is a time, the column is
     wrong."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
@@ -235,7 +215,7 @@ def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], N
     return ts_ms, present
 
 
-def _numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
+def _read_numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
     column = table[name]
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected a number")

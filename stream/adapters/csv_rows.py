@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from stream.adapters.column_names import ColumnMap, cell, milliseconds, places
+from stream.adapters.column_names import ColumnMap, cell, find_columns, milliseconds
 
 ENCODING: Final = "utf-8-sig"
 ERRORS: Final = "surrogateescape"  # other bytes come back as they were
@@ -31,10 +31,10 @@ class Sheet:
     columns: ColumnMap | None
 
     @classmethod
-    def opened(cls, path: Path, columns: ColumnMap | None) -> Self:
+    def open(cls, path: Path, columns: ColumnMap | None) -> Self:
         """Raises OSError, and ValueError for a file that is damaged or lacks a column; its text names the file."""
-        opened = gzip.open if is_packed(path) else open
-        return cls.of(path, opened(path, "rt", encoding=ENCODING, errors=ERRORS, newline=""), columns)
+        unpack = gzip.open if is_packed(path) else open
+        return cls.of(path, unpack(path, "rt", encoding=ENCODING, errors=ERRORS, newline=""), columns)
 
     @classmethod
     def of_bytes(cls, path: Path, content: bytes, columns: ColumnMap | None) -> Self:
@@ -51,7 +51,7 @@ class Sheet:
                 header = file.readline()
             delimiter = max(",;\t", key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            place = {field: names.index(column) for field, column in places(path, names, columns).items()}
+            place = {field: names.index(column) for field, column in find_columns(path, names, columns).items()}
             return cls(path, file, header, delimiter, names, place, columns)
         except BaseException:
             file.close()
@@ -79,7 +79,7 @@ class Sheet:
                     return
                 except csv.Error:
                     cells = [""]
-                yield cells, lines.taken()
+                yield cells, lines.take_text()
 
     def text(self, field: str, cells: list[str]) -> str:
         """Returns the text of a field's cell; empty if the record has no such cell."""
@@ -112,7 +112,7 @@ class _Lines:
         self._taken.append(line)
         return line
 
-    def taken(self) -> str:
+    def take_text(self) -> str:
         """Returns the text of the lines since the last call."""
         text = self._taken[0] if len(self._taken) == 1 else "".join(self._taken)
         self._taken.clear()

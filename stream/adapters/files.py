@@ -19,16 +19,16 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, milliseconds, places
+from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, find_columns, milliseconds
 from stream.adapters.csv_rows import Sheet
-from stream.adapters.formats.gpx_points import points
-from stream.wire.fields import event_time_ms
+from stream.adapters.formats.gpx import points_of
+from stream.wire.ping_rules import event_time_ms
 
 STDIN: Final = "-"
 BATCH_ROWS: Final = 8_192
 
 
-class Row(NamedTuple):
+class RecordedRow(NamedTuple):
     """One recorded ping as a record: its key, its JSON, and its event time for ordering (None: it has none)."""
 
     key: bytes | None
@@ -36,21 +36,21 @@ class Row(NamedTuple):
     ts_ms: int | None
 
 
-Mapped = Callable[[Iterator[Row]], Iterator[Row]]
+Mapped = Callable[[Iterator[RecordedRow]], Iterator[RecordedRow]]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RecordedRows:
     """Rows of a known number, to iterate over more than once."""
 
     count: int
-    _iterate: Callable[[], Iterator[Row]]
+    _iterate: Callable[[], Iterator[RecordedRow]]
     left_out: str = ""  # a text for people about rows that were not pings and are left out
 
     def __len__(self) -> int:
         return self.count
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[RecordedRow]:
         return self._iterate()
 
 
@@ -74,7 +74,7 @@ def suffix_of(path: Path) -> str:
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
-def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
+def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[RecordedRow]:
     """Yields the rows lazily in the file's order. `-` is NDJSON on standard input. `columns` is for tables.
 
     Raises:
@@ -94,7 +94,7 @@ def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
     return _DOCUMENTS[suffix](path)
 
 
-def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None = None) -> Iterator[Row]:
+def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None = None) -> Iterator[RecordedRow]:
     """Yields the rows of some lines of a file: NDJSON, or CSV, whose first line is given, too, as `header`. The name
     of the file says which. Raises ValueError if a column is missing."""
     if has_lines(path):
@@ -102,7 +102,7 @@ def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None 
     return _csv_rows(Sheet.of_bytes(path, header + part, columns))
 
 
-def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Mapped | None = None) -> Rows:
+def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Mapped | None = None) -> RecordedRows:
     """Returns all rows by event time; rows of equal times keep the file's order. `mapped` changes them before.
 
     A row without a time stays after its predecessor (in Parquet: it comes last). Raises the errors of `read`.
@@ -112,21 +112,21 @@ def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Ma
         if sorted_table is not None:
             return sorted_table
     latest = 0
-    keyed: list[tuple[int, Row]] = []
+    keyed: list[tuple[int, RecordedRow]] = []
     found = read(path, columns)
     for row in found if mapped is None else mapped(found):
         latest = latest if row.ts_ms is None else row.ts_ms
         keyed.append((latest, row))
     keyed.sort(key=lambda pair: pair[0])
-    return Rows(len(keyed), lambda: (row for _, row in keyed))
+    return RecordedRows(len(keyed), lambda: (row for _, row in keyed))
 
 
-def row_of(fields: dict[str, Any]) -> Row:
+def row_of(fields: dict[str, Any]) -> RecordedRow:
     """Returns a row from the fields of a ping, whatever their values are. None counts as absent, and so does NaN in a
     field that may be absent."""
     kept = {name: item for name, item in fields.items() if item is not None and not _is_hole(name, item)}
     entity_id, ts = kept.get("entity_id"), kept.get("ts")
-    return Row(_key(entity_id), _json(kept), event_time_ms(ts))
+    return RecordedRow(_key(entity_id), _json(kept), event_time_ms(ts))
 
 
 def _key(entity_id: object) -> bytes | None:
@@ -166,14 +166,14 @@ def _arrow_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: not a Parquet file, or damaged: {error}") from error
 
 
-def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
+def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[RecordedRow]:
     from pyarrow import parquet
 
     with _arrow_errors(path):
         file = parquet.ParquetFile(path)
-    place = places(path, file.schema_arrow.names, columns)
+    place = find_columns(path, file.schema_arrow.names, columns)
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[RecordedRow]:
         with _arrow_errors(path):
             for batch in file.iter_batches(BATCH_ROWS, columns=columns_of(place)):
                 yield from _batch_rows(batch, place, columns)
@@ -181,24 +181,26 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
     return rows()
 
 
-def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
+def _sorted_parquet(path: Path, columns: ColumnMap | None) -> RecordedRows | None:
     """Sorts by Arrow, in a tenth of the memory that rows would need. Returns None if the times are neither integers nor
     timestamps."""
     import pyarrow as pa
     from pyarrow import parquet
 
     with _arrow_errors(path):
-        place = places(path, parquet.read_schema(path).names, columns)
+        place = find_columns(path, parquet.read_schema(path).names, columns)
         table = parquet.read_table(path, columns=columns_of(place))
         kind = table.schema.field(place["ts"]).type
         if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
             return None
         table = table.sort_by(place["ts"])
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
-    return Rows(table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns)))
+    return RecordedRows(
+        table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns))
+    )
 
 
-def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[Row]:
+def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[RecordedRow]:
     values = {name: arrow_values(name, batch.column(source)) for name, source in place.items()}
     if "timestamp" not in str(batch.column(place["ts"]).type):  # a timestamp column has its own unit
         values["ts"] = [milliseconds(value, columns) for value in values["ts"]]
@@ -206,12 +208,12 @@ def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) ->
         yield row_of(dict(zip(place, items, strict=True)))
 
 
-def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
+def _csv(path: Path, columns: ColumnMap | None) -> Iterator[RecordedRow]:
     """Reads a CSV file, packed or not: its header at once, its rows lazily."""
-    return _csv_rows(Sheet.opened(path, columns))
+    return _csv_rows(Sheet.open(path, columns))
 
 
-def _csv_rows(sheet: Sheet) -> Iterator[Row]:
+def _csv_rows(sheet: Sheet) -> Iterator[RecordedRow]:
     with sheet:
         for cells, _ in sheet.records():
             if cells:
@@ -221,7 +223,7 @@ def _csv_rows(sheet: Sheet) -> Iterator[Row]:
 # -- documents --------------------------------------------------------------------------------------------------------
 
 
-class Marks(msgspec.Struct):
+class LineMarks(msgspec.Struct):
     """The fields of a line that the order and the key need; `clean` reads the rest."""
 
     entity_id: Any = None
@@ -229,17 +231,17 @@ class Marks(msgspec.Struct):
     t: Any = None
 
 
-MARKS: Final = msgspec.json.Decoder(Marks)
+MARKS: Final = msgspec.json.Decoder(LineMarks)
 
 
-def _ndjson(lines: Iterable[bytes]) -> Iterator[Row]:
+def _ndjson(lines: Iterable[bytes]) -> Iterator[RecordedRow]:
     for line in lines:
         value = line.strip()
         if value:
             yield _ndjson_row(value)
 
 
-def _ndjson_row(value: bytes) -> Row:
+def _ndjson_row(value: bytes) -> RecordedRow:
     """Returns the line as it came, unless its time has the name `t`."""
     try:
         marks = MARKS.decode(value)
@@ -247,29 +249,29 @@ def _ndjson_row(value: bytes) -> Row:
             fields = msgspec.json.decode(value)
             return row_of({"ts": fields.pop("t"), **fields})
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Row(None, value, None)
-    return Row(_key(marks.entity_id), value, event_time_ms(marks.ts))
+        return RecordedRow(None, value, None)
+    return RecordedRow(_key(marks.entity_id), value, event_time_ms(marks.ts))
 
 
-def _ndjson_file(path: Path) -> Iterator[Row]:
-    def rows(file: BinaryIO) -> Iterator[Row]:
+def _ndjson_file(path: Path) -> Iterator[RecordedRow]:
+    def rows(file: BinaryIO) -> Iterator[RecordedRow]:
         with file:
             yield from _ndjson(file)
 
     return rows(path.open("rb"))
 
 
-def _gpx(path: Path) -> Iterator[Row]:
-    for point in points(path):
+def _gpx(path: Path) -> Iterator[RecordedRow]:
+    for point in points_of(path):
         yield row_of({name: cell(name, text) for name, text in point.items()})
 
 
-_TABLES: Final[dict[str, Callable[[Path, ColumnMap | None], Iterator[Row]]]] = {
+_TABLES: Final[dict[str, Callable[[Path, ColumnMap | None], Iterator[RecordedRow]]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".csv.gz": _csv,
 }
-_DOCUMENTS: Final[dict[str, Callable[[Path], Iterator[Row]]]] = {
+_DOCUMENTS: Final[dict[str, Callable[[Path], Iterator[RecordedRow]]]] = {
     ".ndjson": _ndjson_file,
     ".jsonl": _ndjson_file,
     ".gpx": _gpx,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stream.adapters import files
 from stream.adapters.column_names import FIELDS, ColumnMap
-from stream.adapters.files import STDIN, Row, Rows
+from stream.adapters.files import STDIN, RecordedRow, RecordedRows
 from stream.adapters.live import presets
 from stream.adapters.live.parsed import Reader
 from stream.wire import NO_TIME_MS, Ping, Reject, dumps
@@ -34,7 +34,7 @@ class Recording:
     archive: Source | None = None  # set for a format that `files` does not read
     reader: Reader | None = None  # of lines that are no pings of ours, for NDJSON
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[RecordedRow]:
         """Yields the rows lazily in the order of the file; those of an archive in the order of their times.
 
         Raises the errors of `files.read` and `Source.read`: ValueError or OSError, in one line that names the file.
@@ -42,18 +42,18 @@ class Recording:
         if self.archive:
             return iter(self.in_order())
         found = files.read(self.path, self.columns)
-        return found if self.reader is None else mapped(found, self.reader)
+        return found if self.reader is None else read_by_map(found, self.reader)
 
-    def in_order(self) -> Rows:
+    def in_order(self) -> RecordedRows:
         """Returns all rows in the order of their times. Raises the errors of `rows`."""
         if self.archive and self.archive.pings:
             return self.archive.pings.rows()
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
-        changed = None if self.reader is None else partial(mapped, reader=self.reader)
+        changed = None if self.reader is None else partial(read_by_map, reader=self.reader)
         return files.read_in_order(self.path, self.columns, changed)
 
-    def pings_in_order(self) -> Rows:
+    def pings_in_order(self) -> RecordedRows:
         """Returns all rows in the order of their times. Raises ValueError if all were left out, too."""
         rows = self.in_order()
         if rows.left_out and not len(rows):
@@ -77,7 +77,7 @@ def recording(given: str | Path, columns: str | None = None, map_: str | None = 
     if map_ is not None:
         if str(given) != STDIN and (found.archive or not files.has_lines(Path(found.path))):
             raise ValueError(f"--map is for NDJSON, and {given} is none")
-        found = replace(found, reader=presets.known(map_).read)
+        found = replace(found, reader=presets.find_preset(map_).read)
     if columns is None:
         return found
     if found.archive or not files.has_columns(Path(found.path)):
@@ -85,14 +85,14 @@ def recording(given: str | Path, columns: str | None = None, map_: str | None = 
     return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
 
 
-def mapped(rows: Iterator[Row], reader: Reader) -> Iterator[Row]:
+def read_by_map(rows: Iterator[RecordedRow], reader: Reader) -> Iterator[RecordedRow]:
     """Yields each ping in a line that is none of ours, in the line's place. What holds none stays, and is rejected."""
     for row in rows:
         if row.key is not None and row.ts_ms is not None:
             yield row
             continue
         found = reader(row.value, NO_TIME_MS)
-        yield from (Row(one.entity_id.encode(), dumps(one), one.ts) for one in found if isinstance(one, Ping))
+        yield from (RecordedRow(one.entity_id.encode(), dumps(one), one.ts) for one in found if isinstance(one, Ping))
         if any(isinstance(one, Reject) for one in found) or not found:
             yield row
 
@@ -110,7 +110,7 @@ def _archive(given: str) -> Recording:
     return Recording(source.path, archive=source)
 
 
-def _pings(table: Table) -> Rows:
+def _pings(table: Table) -> RecordedRows:
     """Returns the rows of the table as records, by time; rows of the same time keep the table's order."""
     import numpy as np
 
@@ -122,7 +122,7 @@ def _pings(table: Table) -> Rows:
     reported = {name: np.round(getattr(table, name).astype(np.float64), 2) for name in ("speed_mps", "heading_deg")}
     columns = {"ts": table.ts_ms, "lat": table.lat, "lon": table.lon, **reported}
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[RecordedRow]:
         for begin in range(0, len(order), files.BATCH_ROWS):
             some = order[begin : begin + files.BATCH_ROWS]
             names = [table.names[code] for code in entity[some].tolist()]
@@ -132,4 +132,4 @@ def _pings(table: Table) -> Rows:
 
     unread = table.dropped.get(UNREADABLE_FILE, 0)
     besides = [f"files that cannot be read: {unread:,}, the first {table.unreadable[0]}"] if unread else []
-    return Rows(len(order), rows, ", ".join(filter(None, (why(table.dropped), *besides))))
+    return RecordedRows(len(order), rows, ", ".join(filter(None, (why(table.dropped), *besides))))

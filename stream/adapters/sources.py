@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.adapters import columns, text
-from stream.adapters.archived import reading
-from stream.adapters.archived.reading import Archive
+from stream.adapters.archived.reading import Archive, open_days
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
-ARCHIVE: Final = "archive"  # what `pathcast archive` writes: a folder or a URL
+ARCHIVE: Final = "archive"  # what `pathcast beside archive` writes: a folder or a URL
 TABLE: Final = "table"  # Parquet and CSV, one row per ping: the format of a path without a prefix
 TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")
 
@@ -60,18 +59,18 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name without directories, which is the same on every machine."""
+        """Returns the name without directories, which is the same on every machine."""
         own = self.path.name or self.path.absolute().name
         return own if self.format == TABLE else f"{self.format}:{own}"
 
     @property
     def edition(self) -> int:
-        """The edition of the format's reader."""
+        """Returns the edition of the format's reader."""
         return FORMATS[self.format].edition if self.format in FORMATS else 0
 
     @property
     def title(self) -> str:
-        """The name in reports; that of a table has no suffixes."""
+        """Returns the name in reports; that of a table has no suffixes."""
         return Path(self.path.name.removesuffix(".gz")).stem if self.format == TABLE else self.name
 
     def files(self) -> list[Path]:
@@ -100,11 +99,13 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     """Parses `format:path`, or a path whose name shows its format; `archive:URL?since=7d` has a span of days, too.
     `columns` is for tables.
 
-    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist.
+    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist; for an archive, also as
+    `open_days`.
     """
     prefix, colon, rest = str(given).partition(":")
     if colon and prefix == ARCHIVE:
-        return archived(*reading.parse(rest, time.time_ns() // 1_000_000))
+        url, pings = open_days(rest, time.time_ns() // 1_000_000)
+        return Source(ARCHIVE, Path(url), pings=pings)
     if colon and prefix in FORMATS:
         return _existing(Source(prefix, Path(rest)))
     path = Path(given)
@@ -113,14 +114,6 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     _existing(Source(TABLE, path))
     format = _shown_by_folder(path) if path.is_dir() else _shown_by_name(path)
     return Source(format, path, columns or _AS_OURS) if format == TABLE else Source(format, path)
-
-
-def archived(url: str | Path, since_ms: int | None = None, until_ms: int | None = None) -> Source:
-    """Returns the archive at a path or URL, as it is now: its pings from `since_ms` to before `until_ms`.
-
-    Raises as `stream.adapters.archived.reading.archive`.
-    """
-    return Source(ARCHIVE, Path(url), pings=reading.archive(url, since_ms, until_ms))
 
 
 def _existing(source: Source) -> Source:

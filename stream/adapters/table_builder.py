@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
+from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, SourceRows, Table, clean, ranks
 
 Progress = Callable[[float], None]  # called with the part that is done, 0..1
 ABSENT = np.float32(np.nan)
@@ -76,7 +76,7 @@ class TableBuilder:
         if rows == 0:
             return 0
         self._lengths.append(rows)
-        coded = {"entity": self._entities(piece.entity), "mode": self._coded_modes(piece.mode)}
+        coded = {"entity": self._encode_entities(piece.entity), "mode": self._encode_modes(piece.mode)}
         for name, column in (piece._asdict() | coded).items():
             per_row = isinstance(column, np.ndarray)
             self._columns[name].append(column[readable] if per_row and rows < len(readable) else column)
@@ -96,24 +96,24 @@ class TableBuilder:
         mode_rank, modes = ranks(list(self._modes))
         rows = sum(self._lengths)
         table = clean(
-            Rows(
-                entity=rank.astype(np.int32)[self._joined("entity", np.int32)],
+            SourceRows(
+                entity=rank.astype(np.int32)[self._join("entity", np.int32)],
                 names=names,
-                trajectory=self._joined("trajectory", np.int64),
-                mode=mode_rank.astype(np.int16)[self._joined("mode", np.int16)],
+                trajectory=self._join("trajectory", np.int64),
+                mode=mode_rank.astype(np.int16)[self._join("mode", np.int16)],
                 modes=modes,
-                ts_ms=self._joined("ts_ms", np.int64),
+                ts_ms=self._join("ts_ms", np.int64),
                 has_ts=np.broadcast_to(np.True_, (rows,)),
-                lat=self._joined("lat", np.float64),
-                lon=self._joined("lon", np.float64),
-                speed_mps=self._joined_if_any("speed_mps"),
-                heading_deg=self._joined_if_any("heading_deg"),
+                lat=self._join("lat", np.float64),
+                lon=self._join("lon", np.float64),
+                speed_mps=self._join_if_any("speed_mps"),
+                heading_deg=self._join_if_any("heading_deg"),
             ),
             {reason: rows for reason, rows in self.dropped.items() if rows},
         )
         return replace(table, unreadable=tuple(self._unreadable))
 
-    def _joined(self, name: str, dtype: Any) -> NDArray[Any]:
+    def _join(self, name: str, dtype: Any) -> NDArray[Any]:
         """Returns one column of all pieces, and removes it from them."""
         out, first = np.empty(sum(self._lengths), dtype), 0
         for column, rows in zip(self._columns.pop(name), self._lengths, strict=True):
@@ -121,25 +121,27 @@ class TableBuilder:
             first += rows
         return out
 
-    def _joined_if_any(self, name: str) -> NDArray[np.float32] | None:
+    def _join_if_any(self, name: str) -> NDArray[np.float32] | None:
         if all(column is None for column in self._columns[name]):
             return None
         self._columns[name] = [ABSENT if column is None else column for column in self._columns[name]]
-        return self._joined(name, np.float32)
+        return self._join(name, np.float32)
 
-    def _entities(self, entity: Any) -> int | Codes:
+    def _encode_entities(self, entity: Any) -> int | Codes:
         if isinstance(entity, str):
-            return self._code(self._names, entity)
+            return self._encode_name(self._names, entity)
         encoded = entity.dictionary_encode()
-        own = np.array([*(self._code(self._names, name) for name in encoded.dictionary.to_pylist()), -1], np.int32)
+        own = np.array(
+            [*(self._encode_name(self._names, name) for name in encoded.dictionary.to_pylist()), -1], np.int32
+        )
         return own[np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)]
 
-    def _coded_modes(self, mode: tuple[Codes, Sequence[str]] | None) -> int | Codes:
+    def _encode_modes(self, mode: tuple[Codes, Sequence[str]] | None) -> int | Codes:
         if mode is None:
             return -1
-        own = np.array([*(self._code(self._modes, name) for name in mode[1]), -1], np.int16)
+        own = np.array([*(self._encode_name(self._modes, name) for name in mode[1]), -1], np.int16)
         return own[mode[0]]
 
     @staticmethod
-    def _code(codes: dict[str, int], name: str | None) -> int:
+    def _encode_name(codes: dict[str, int], name: str | None) -> int:
         return codes.setdefault(name, len(codes)) if name else -1

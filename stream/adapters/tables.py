@@ -32,7 +32,7 @@ Codes = NDArray[np.signedinteger[Any]]  # -1 means "none"
 Floats = NDArray[np.floating[Any]]
 
 
-class Rows(NamedTuple):
+class SourceRows(NamedTuple):
     """Holds what a reader found: R rows in any order, with nothing left out yet."""
 
     entity: Codes  # (R,) index into `names`, which are sorted
@@ -71,7 +71,7 @@ class Table:
     unreadable: tuple[Path, ...] = ()
 
 
-def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
+def clean(rows: SourceRows, dropped: Mapping[str, int] | None = None) -> Table:
     """Returns the rows that are pings, in order. `dropped` counts what the reader has left out already, by reason."""
     lat, lon = rows.lat, rows.lon
     # exactly (0, 0) is a receiver without a fix; the comparisons are false for NaN
@@ -95,14 +95,14 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
         ts_ms=ts_ms[fresh],
         lat=lat[kept],
         lon=lon[kept],
-        speed_mps=_reported(rows.speed_mps, kept, lambda speed: (speed >= 0) & (speed <= MAX_SPEED_MPS)),
-        heading_deg=_reported(rows.heading_deg, kept, lambda heading: (heading >= 0) & (heading < 360)),
+        speed_mps=_filter_reported(rows.speed_mps, kept, lambda speed: (speed >= 0) & (speed <= MAX_SPEED_MPS)),
+        heading_deg=_filter_reported(rows.heading_deg, kept, lambda heading: (heading >= 0) & (heading < 360)),
         run_start=np.flatnonzero(new_run).astype(np.int64),
         run_entity=entity[new_run].astype(np.int64),
         run_mode=mode[new_run].astype(np.int64),
         names=rows.names,
         modes=rows.modes,
-        dropped=_added(
+        dropped=_add_counts(
             {
                 "no_entity_or_time": int((~whole).sum()),
                 "impossible_position": int((~possible & whole).sum()),
@@ -119,11 +119,11 @@ def why(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{rows:,} {WHY.get(reason, reason)}" for reason, rows in counted.items())
 
 
-def _added(ours: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(ours: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
     return {reason: ours.get(reason, 0) + more.get(reason, 0) for reason in dict.fromkeys((*ours, *more))}
 
 
-def _reported(column: Floats | None, kept: NDArray[np.int64], possible: Any) -> NDArray[np.float32]:
+def _filter_reported(column: Floats | None, kept: NDArray[np.int64], possible: Any) -> NDArray[np.float32]:
     """Returns the reported values; NaN where there is none or an impossible one."""
     if column is None:
         return np.full(len(kept), np.nan, np.float32)

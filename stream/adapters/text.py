@@ -35,7 +35,7 @@ _QUOTED: Final = re.compile(rb'(?:^|,)"[^"]*(?:""[^"]*)*("?)')
 
 def header(path: Path) -> list[str]:
     """Returns the first line's cells. Raises ValueError for a file that is not delimited text."""
-    with _errors(path), _opened(path) as (stream, _):
+    with _explain_errors(path), _open(path) as (stream, _):
         lines = stream.read(HEADER_BYTES).splitlines(keepends=True)
         # Only that line is parsed: an error in a later row must not occur here, but later, where it costs only its row.
         first = next((line for line in lines if line.strip()), b"")
@@ -72,17 +72,17 @@ def sheets(
 ) -> Iterator[Any]:
     """Yields a file's rows as batches of text columns, for `gather`. `dropped` counts rows of another length."""
 
-    def ragged(row: Any) -> str:
+    def skip_ragged(row: Any) -> str:
         dropped["unreadable_row"] += 1
         return "skip"
 
     reading = pa.csv.ReadOptions(
         use_threads=False, block_size=BLOCK_BYTES, skip_rows=skip, column_names=None if named else list(columns)
     )
-    parsing = pa.csv.ParseOptions(quote_char='"' if named else False, invalid_row_handler=ragged)
+    parsing = pa.csv.ParseOptions(quote_char='"' if named else False, invalid_row_handler=skip_ragged)
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
     size = max(1, path.stat().st_size)
-    with _errors(path), _opened(path) as (stream, raw):
+    with _explain_errors(path), _open(path) as (stream, raw):
         if named:
             stream = pa.PythonFile(_ClosedQuotes(stream, dropped), mode="r")
         try:
@@ -110,14 +110,14 @@ class _ClosedQuotes(io.RawIOBase):
         """Returns whole lines, at most `size` bytes of them; nothing at the end."""
         while fresh := self._stream.read(size - len(self._rest)):
             *lines, self._rest = (self._rest + fresh).splitlines(keepends=True)
-            if len(self._rest) >= size:  # raised as an error of Arrow, so that `_errors` names the file
+            if len(self._rest) >= size:  # raised as an error of Arrow, so that `_explain_errors` names the file
                 raise pa.ArrowInvalid(f"a line of {size:,} bytes or more: is a line's end or a closing quote missing?")
-            if closed := self._closed(lines):
+            if closed := self._keep_closed(lines):
                 return closed
         last, self._rest = self._rest, b""
-        return self._closed([last])
+        return self._keep_closed([last])
 
-    def _closed(self, lines: list[bytes]) -> bytes:
+    def _keep_closed(self, lines: list[bytes]) -> bytes:
         closed = [line for line in lines if not leaves_open(line)]
         self._dropped["unreadable_row"] += len(lines) - len(closed)
         return b"".join(closed)
@@ -129,7 +129,7 @@ def leaves_open(line: bytes) -> bool:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     """Turns errors of Arrow and the unpackers into a ValueError, in one line that names the file."""
     try:
         yield
@@ -142,7 +142,7 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+def _open(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
     """Yields the unpacked bytes, and the packed file, whose position shows the progress."""
     with path.open("rb") as raw:
         suffix = path.suffix.lower()
@@ -173,7 +173,7 @@ def numbers(column: Any) -> NDArray[np.float64]:
     try:
         cast = column.cast(pa.float64())
     except pa.ArrowInvalid:
-        return np.array([_number(cell) for cell in column.to_pylist()], np.float64)
+        return np.array([_parse_number(cell) for cell in column.to_pylist()], np.float64)
     return np.asarray(cast.fill_null(float("nan")).to_numpy(zero_copy_only=False), np.float64)
 
 
@@ -194,23 +194,24 @@ def _milliseconds(column: Any, kind: Any, *, zoned: bool) -> NDArray[np.int64]:
     try:
         cast = column.cast(kind).cast(pa.int64())
     except pa.ArrowInvalid:
-        return np.array([_time(cell, zoned=zoned) for cell in column.to_pylist()], np.int64)
+        return np.array([time_ms(cell, zoned=zoned) for cell in column.to_pylist()], np.int64)
     whole = np.array(cast.fill_null(NO_TIME).to_numpy(zero_copy_only=False), np.int64)
     return np.where(whole == NO_TIME, NO_TIME, whole // 1_000_000)
 
 
-def _number(cell: str | None) -> float:
+def _parse_number(cell: str | None) -> float:
     try:
         return float(cell or "nan")
     except ValueError:
         return float("nan")
 
 
-def _time(cell: str | None, *, zoned: bool) -> int:
+def time_ms(cell: str | None, *, zoned: bool | None) -> int:
+    """Converts a time in ISO 8601 to ms UTC; NO_TIME if it is none, or if `zoned` says otherwise of its zone."""
     try:
-        found = datetime.fromisoformat((cell or "").strip())
+        time = datetime.fromisoformat((cell or "").strip())
     except ValueError:
         return NO_TIME
-    if (found.tzinfo is not None) != zoned:
+    if zoned is not None and (time.tzinfo is not None) != zoned:
         return NO_TIME
-    return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
+    return (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)

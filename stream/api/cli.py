@@ -11,58 +11,24 @@ from typing import Annotated
 
 import typer
 
+from stream.api.options import ApiOptions, ServeOptions, ServerOptions
 from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    RegistryCache,
-    RegistryUrl,
-    log_to_stderr,
-    option,
-    secured,
-)
+from stream.config.options import SERVERS, RegistryCache, RegistryUrl, Servers, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.config.settings import Settings
+from stream.config.settings import NO_TRACES, Settings, Traces
 from stream.config.times import seconds
-from stream.config.traces import NO_TRACES, Traces
-
-HELP = """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
-where; and send what happens as server-sent events or through a WebSocket.
-
-Runs beside the workers, and reads the states that they store in Redis and the forecasts that they publish. It writes
-nothing and takes no partitions. Its process yields to others of the machine (--nice).
-
-Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SERVE_TOKEN_FILE names, as
-`Authorization: Bearer TOKEN`. It is plain HTTP: put a proxy with TLS before a port that others reach.
-
-[bold]Examples[/]
-
-  pathcast serve
-  pathcast serve --bootstrap kafka:9092 --redis redis://redis:6379/0 --listen 0.0.0.0:9480
-  pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
-  pathcast serve --openapi > openapi.json
-"""
 
 
-@secured
+@with_common
 def serve(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    redis: Annotated[
-        str, option("--redis", "REDIS", "Redis or Valkey, where the workers store states")
-    ] = Settings.redis_url,
-    group: Annotated[str, option("--group", "GROUP", "of the workers whose states are read")] = Settings.group,
-    prefix: Prefix = DEFAULT_PREFIX,
+    servers: Servers = SERVERS,
     weights: Annotated[
         str, option("--weights", "WEIGHTS", "of the workers: a bundled name or a directory")
     ] = Settings.weights,
     registry: RegistryUrl | None = None,
     cache: RegistryCache = None,
     atlases: Annotated[
-        Path | None,
-        option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False),
+        Path | None, option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False)
     ] = None,
     listen: Annotated[
         str, option("--listen", "SERVE_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")
@@ -94,53 +60,55 @@ def serve(
     nice: Annotated[
         int, option("--nice", "SERVE_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
     ] = 10,
+    with_map: Annotated[
+        bool, typer.Option("--map", help="serve the live map, too, at /; its settings: pathcast map's PATHCAST_MAP_...")
+    ] = False,
     openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
     traces: Traces = NO_TRACES,
 ) -> None:
+    """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
+    where; and send what happens as server-sent events or through a WebSocket.
+
+    Runs beside the workers, and reads the states that they store in Redis and the forecasts that they publish. It
+    writes nothing and takes no partitions. Its process yields to others of the machine (--nice). With --map it also
+    shows the fleet in a browser, as `pathcast map` does, at the same address; without a token of its own the map takes
+    this one.
+
+    Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SERVE_TOKEN_FILE names, as
+    `Authorization: Bearer TOKEN`. It is plain HTTP: put a proxy with TLS before a port that others reach.
+
+    [bold]Examples[/]
+
+      pathcast serve
+      pathcast serve --bootstrap kafka:9092 --redis redis://redis:6379/0 --listen 0.0.0.0:9480
+      pathcast serve --map
+      pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
+      pathcast serve --openapi > openapi.json
+    """
     if openapi:
         from stream.api.openapi import as_json
 
         sys.stdout.buffer.write(as_json() + b"\n")
         return
-    settings = Settings(
-        bootstrap=bootstrap,
-        redis_url=redis,
-        weights=weights,
-        group=group,
-        prefix=prefix,
-        atlases=atlases,
-        registry=registry,
-        kafka=security,
-        redis=redis_security,
-    )
+    settings = servers.settings(weights=weights, atlases=atlases, registry=registry)
     address = address_of(listen, "--listen")
     keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
     log_to_stderr()
-    from stream.api.service import Serving
-    from stream.api.service import serve as run
+    from stream.api import process
+    from stream.api.map.cli import MapSettings
 
     secret = token(os.environ, SERVE_TOKEN)
     check_free(address, "serve the API")
-    yield_cores(nice)
-    how = Serving(
-        settings=settings,
-        address=address,
+    api = ApiOptions(
         token=secret,
         origins=tuple(cors_origin or ()),
-        rate_per_s=rate,
-        burst=burst,
-        behind_proxy=behind_proxy,
-        most_connections=max_connections,
-        most_streams=max_streams,
         most_entities=max_entities,
         keep_s=float(keep_s),
         stale_s=float(stale_s),
         registry_cache=cache,
         traces=traces,
     )
-    asyncio.run(run(how, (signal.SIGTERM, signal.SIGINT)))
-
-
-serve.__doc__ = HELP
+    server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
+    how = ServeOptions(settings, server, api, MapSettings.of_environment().parse(secret) if with_map else None)
+    yield_cores(nice)
+    asyncio.run(process.serve(how, (signal.SIGTERM, signal.SIGINT)))

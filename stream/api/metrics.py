@@ -1,17 +1,18 @@
-"""The metrics of `pathcast serve`, for Prometheus. Counts are kept where things happen; sizes are read at a scrape."""
+"""The metrics of requests, for Prometheus, and the names of those of the API.
+
+Counts are kept where things happen; sizes are read at a scrape.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX: Final = "pathcast_serve_"
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 # By name: the help text. The values come from who knows them, as numbers at the moment of a scrape.
@@ -36,16 +37,18 @@ COUNTS: Final = {
 
 
 class Metrics:
-    """The metrics of one process."""
+    """The metrics of the API, or of the map."""
 
     def __init__(
-        self, prefix: str = PREFIX, sizes: Mapping[str, str] = SIZES, counts: Mapping[str, str] = COUNTS
+        self,
+        registry: CollectorRegistry,
+        prefix: str = PREFIX,
+        sizes: Mapping[str, str] = SIZES,
+        counts: Mapping[str, str] = COUNTS,
     ) -> None:
         """Takes the prefix of all names, and the help texts of what is read at a scrape."""
         self._prefix, self._sizes, self._counts = prefix, sizes, counts
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        ours = self._registry
+        self._registry = ours = registry
         self._requests = Counter(
             prefix + "requests", "Requests, by operation and status.", ["operation", "status"], registry=ours
         )
@@ -56,7 +59,6 @@ class Metrics:
             buckets=SECONDS,
             registry=ours,
         )
-        self._ready = Gauge("pathcast_ready", "1: it does its work now, as /readyz says.", registry=ours)
         self._streams = Gauge(prefix + "streams", "Open streams.", ["kind"], registry=ours)
         self._messages = Counter(prefix + "messages", "Messages sent to streams.", ["kind"], registry=ours)
         self._dropped = Counter(
@@ -89,13 +91,6 @@ class Metrics:
 
     def sent(self, kind: str, messages: int) -> None:
         self._messages.labels(kind).inc(messages)
-
-    def set_ready(self, ready: bool) -> None:
-        """Takes what /readyz says, under the name that all processes have for it."""
-        self._ready.set(ready)
-
-    def page(self) -> bytes:
-        return generate_latest(self._registry)
 
 
 class _Read(Collector):

@@ -13,7 +13,7 @@ from typing import Final
 
 from model.api import Predictor
 from model.serving.making import Made, Rules, forecasts_of, make_version
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.live.on_topic import reader_of
 from stream.atlas.growing import PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
@@ -74,7 +74,7 @@ class Builder:
 
 
 def of_rows(
-    rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None, without: Collection[str] = ()
+    rows: Iterable[RecordedRow], progress: Callable[[int], None] = lambda rows: None, without: Collection[str] = ()
 ) -> Built:
     """Returns what is known of recorded pings, which come in the order of their times. `progress` is told how many rows
     are read.

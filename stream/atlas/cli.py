@@ -1,4 +1,4 @@
-"""`pathcast atlas`: builds an atlas of a fleet from its recorded pings, shows it, and draws it."""
+"""`pathcast train atlas`: builds an atlas of a fleet from its recorded pings."""
 
 from __future__ import annotations
 
@@ -13,25 +13,17 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without, offer
-from stream.atlas.showing.cli import check_folder, diff, export, list_versions, show
-from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
+from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without
+from stream.atlas.showing.cli import check_folder
+from stream.config.options import COMMON, Bootstrap, Json, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
 from stream.config.wording import counted
-from stream.members.command import old_name
 from stream.wire import NO_TIME_MS, Record, Reject
 
-app = typer.Typer(
-    help="The fleet's own map: where vehicles went that came the same way.\n\n"
-    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks.",
-    no_args_is_help=True,
-)
 
-
-@app.command()
-@secured
+@with_common
 def build(
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
     data: Annotated[
@@ -47,7 +39,7 @@ def build(
     passages_per_cell: PassagesPerCell = 128,
     weights: Weights = Settings.weights,
     without: Without = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    bootstrap: Bootstrap = COMMON.bootstrap,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
@@ -58,9 +50,9 @@ def build(
 
     [bold]Examples[/]
 
-      pathcast atlas build --data fleet.csv --columns t:s=timestamp,entity_id=vehicle --out fleet.atlas
-      pathcast atlas build --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out fleet.atlas
-      pathcast atlas export fleet.atlas --out flows.geojson
+      pathcast train atlas --data fleet.csv --columns t:s=timestamp,entity_id=vehicle --out fleet.atlas
+      pathcast train atlas --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out fleet.atlas
+      pathcast export atlas fleet.atlas --out flows.geojson
     """
     if (data is None) == (from_topic is None):
         raise typer.BadParameter("give either --data or --from-topic")
@@ -102,13 +94,6 @@ def build(
         f"({counted(built.left_out, 'record')} left out), "
         f"{counted(size['passages'], 'passage')}, {size['bytes'] / 1e6:,.1f} MB in {out}"
     )
-
-
-app.command("run", hidden=True)(old_name("atlas", offer))
-app.command("list")(list_versions)
-app.command()(show)
-app.command()(diff)
-app.command()(export)
 
 
 @contextmanager

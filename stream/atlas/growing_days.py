@@ -13,8 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day, adding
-from model.atlas.parts import Parts
+from model.atlas.days import Day, PartialSums, adding
 from model.atlas.passages import Ids, Passages
 
 MOST: Final = 1_000_000  # passages in memory, of 145 bytes
@@ -25,7 +24,7 @@ class GrowingDays:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._fresh: dict[int, Parts[Day]] = {}
+        self._fresh: dict[int, PartialSums[Day]] = {}
         self._whose: dict[int, Day] = {}  # of what is in the file
         self._stored: dict[int, list[tuple[int, int]]] = {}  # where parts of a day begin in the file, and their bytes
         file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.api import Atlas, Predictor
 from model.atlas.version import dumps
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.atlas.building import Builder, Built, Rules
 from stream.kafka.records.columns import I64
 from stream.kafka.records.record_columns import Records
@@ -47,7 +47,7 @@ class Growing:
         self.versions = 0
         self.choice = One()  # what the rows ask that were yielded last
 
-    def batches(self, rows: Iterable[Row], most: int) -> Iterator[list[Row]]:
+    def batches(self, rows: Iterable[RecordedRow], most: int) -> Iterator[list[RecordedRow]]:
         """Yields the rows in their order, at most so many at a time, and all of a batch ask one version. Before the
         next, the records of each are to be added.
         """
@@ -64,7 +64,7 @@ class Growing:
 
 
 def bytes_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> bytes:
-    """Returns the bytes of an atlas file, as `pathcast atlas build` writes it."""
+    """Returns the bytes of an atlas file, as `pathcast train atlas` writes it."""
     return dumps(*built.published(rules, predictor))
 
 
@@ -73,12 +73,12 @@ def atlas_of(built: Built, rules: Rules, predictor: Predictor | None = None) -> 
     return Atlas.of(bytes_of(built, rules, predictor))
 
 
-def _by_span(rows: Iterable[Row], every_ms: int, most: int) -> Iterator[tuple[int, list[Row]]]:
+def _by_span(rows: Iterable[RecordedRow], every_ms: int, most: int) -> Iterator[tuple[int, list[RecordedRow]]]:
     """Yields the rows in their order, at most so many at a time, and in which span of `every_ms` since 1970 they are.
 
     A row without a time, or with one that no ping can have, is in the span of the row before.
     """
-    span, batch = NO_SPAN, list[Row]()
+    span, batch = NO_SPAN, list[RecordedRow]()
     for row in rows:
         now = max(_span(row.ts_ms, every_ms), span)
         if batch and (now != span or len(batch) == most):

@@ -1,4 +1,4 @@
-"""`pathcast bench`: measures throughput, latency and memory on real servers. reports/bench.md has the recorded numbers.
+"""`pathcast dev bench`: measures throughput, latency and memory on real servers. reports/bench.md has the results.
 
 cli, console   the commands and their options; runs one: servers, progress, results
 workers        a worker: how much, how fast, how large

@@ -1,4 +1,4 @@
-"""`pathcast bench`: defines the options of each benchmark."""
+"""`pathcast dev bench`: defines the options of each benchmark."""
 
 from __future__ import annotations
 

@@ -8,15 +8,13 @@
 A subscriber needs neither the model nor its compiler: this room stands on the records, the settings and Kafka's client.
 
     forecasts      Forecasts, GapFills
-    subscription   what they share: iterators and async iterators
+    subscription   what they share: iterators and async iterators, and an event loop in a thread for plain loops
     reader         the topic: committed records, positions, outages
     connecting     what the reader asks of Kafka's client
-    choosing       which records: since when, of whom, where, each once
-    kinds          what is known of each kind of record
-    background     an event loop in a thread, for plain loops
+    filter         which records: of which kind, since when, of whom, where, each once
     frames         tables of pandas and geopandas
     regions        90 % regions as polygons
-    sinks          pathcast sink: Redis GEO, PostGIS
+    sinks          pathcast export redis, postgis: Redis GEO, PostGIS
     exporting      pathcast export: GeoJSON, MF-JSON, CSV
 """
 

@@ -1,4 +1,4 @@
-"""What a reader asks of aiokafka's consumer: a consumer that is set up, partitions, places to begin, its end."""
+"""Connects a reader with aiokafka's consumer: sets it up, finds partitions and where to begin, and ends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.client.choosing import Since
+from stream.client.filter import Since
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
 AWAY: Final = (KafkaError, OSError, TimeoutError)  # Kafka is away, or partitions are moving
@@ -22,7 +22,7 @@ IDLE_S: Final = 0.05  # between two fetches of a broker that answers at once whe
 
 
 @dataclass(frozen=True)
-class Where:
+class TopicAddress:
     """The topic, and how to reach it."""
 
     bootstrap: str
@@ -31,7 +31,7 @@ class Where:
     security: KafkaSecurity = PLAIN_KAFKA
 
 
-async def started(where: Where) -> AIOKafkaConsumer:
+async def start_consumer(where: TopicAddress) -> AIOKafkaConsumer:
     """Returns a consumer of committed records that is started, without partitions. Raises KafkaError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=where.bootstrap.split(","),
@@ -66,13 +66,13 @@ def _rest_when_idle(fetcher: Any) -> None:
     fetcher._proc_fetch_request = fetch
 
 
-async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+async def find_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
     """Returns the partitions of a topic, none if there is no such topic. No broker creates it for that question."""
     cluster = await consumer._client.fetch_all_metadata()  # aiokafka's `topics` does not tell the partitions
     return [TopicPartition(topic, number) for number in sorted(cluster.partitions_for_topic(topic) or ())]
 
 
-async def starts(
+async def find_starts(
     consumer: AIOKafkaConsumer, tps: Collection[TopicPartition], since: Since
 ) -> dict[TopicPartition, int]:
     """Returns the offsets at which partitions begin. Of a time, older records may follow: a broker looks up the first

@@ -1,10 +1,10 @@
-"""What a program subscribes to: `Forecasts` and `GapFills`, as iterators, tables and maps."""
+"""Gives forecasts and gap fills to a program (`Forecasts`, `GapFills`) as iterators, tables and maps."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.client.kinds import FORECASTS, GAP_FILLS
+from stream.client.filter import FORECASTS, GAP_FILLS
 from stream.client.subscription import Subscription
 from stream.wire import Forecast, GapFill
 

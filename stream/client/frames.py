@@ -1,4 +1,5 @@
-"""Forecasts and gap fills as tables and maps: a row per horizon, or per synthetic point. Needs the extra `pandas`."""
+"""Makes tables and maps of forecasts and gap fills, with a row per horizon, or per synthetic point. It needs the extra
+`pandas`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stream.client.regions import outline
 from stream.wire import Forecast, GapFill
-from stream.wire.positions import turn
+from stream.wire.positions import next_place
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -49,14 +50,11 @@ def map_of_fills(fills: Iterable[GapFill]) -> GeoDataFrame:
 
 def _rows_of_forecasts(forecasts: Iterable[Forecast], next_step: bool) -> Iterator[tuple[Any, ...]]:
     for one in forecasts:
-        anchor, step = one.anchor, one.next
-        head, tail = (
-            (one.forecast_id, one.entity_id, anchor.ts, anchor.lat, anchor.lon),
-            (one.status, one.model.version),
-        )
+        anchor = one.anchor
+        head = (one.forecast_id, one.entity_id, anchor.ts, anchor.lat, anchor.lon)
+        tail = (one.status, one.model.version)
         if next_step:
-            place = (anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon))
-            yield *head, step.dt_s, anchor.ts + round(1000 * step.dt_s), *place, *step.cov_m2, *tail, True
+            yield *head, one.next.dt_s, *next_place(one), *one.next.cov_m2, *tail, True
         for horizon in one.horizons:
             at = anchor.ts + round(1000 * horizon.h_s)
             row = (*head, horizon.h_s, at, horizon.lat, horizon.lon, *horizon.cov_m2, *tail)

@@ -23,9 +23,17 @@ from aiokafka.errors import (
 )
 from msgspec import DecodeError
 
-from stream.client.choosing import Since, Wanted
-from stream.client.connecting import AWAY, NEWS_S, Where, partitions_of, position_of, started, starts, stop
-from stream.client.kinds import Kind
+from stream.client.connecting import (
+    AWAY,
+    NEWS_S,
+    TopicAddress,
+    find_partitions,
+    find_starts,
+    position_of,
+    start_consumer,
+    stop,
+)
+from stream.client.filter import Kind, RecordFilter, Since
 from stream.config.security import HIDDEN, Protocol, check_access, in_words, kafka_refusal
 
 log: Final = logging.getLogger("stream.client")
@@ -48,7 +56,7 @@ class Received(NamedTuple, Generic[T]):
 
 
 class Batch(NamedTuple, Generic[T]):
-    """What one poll brought."""
+    """Holds the records that one poll brought."""
 
     records: list[Received[T]]
     passed: dict[int, int]  # the offset to go on at, by partition, once all these records are done
@@ -59,7 +67,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     """Reads records of one kind. Use it in one event loop, and close it."""
 
     def __init__(
-        self, where: Where, kind: Kind[T], *, wanted: Wanted, since: Since, follow: bool, connect_s: float
+        self, where: TopicAddress, kind: Kind[T], *, wanted: RecordFilter, since: Since, follow: bool, connect_s: float
     ) -> None:
         """`since` counts where there is no committed offset. Without `follow`, `at_end` becomes true at the end that
         the topic has now. `connect_s` bounds the first connection; later ones are tried for ever."""
@@ -207,7 +215,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     async def _connect(self) -> AIOKafkaConsumer:
         try:
             async with asyncio.timeout(ANSWER_S):
-                consumer = await started(self._where)
+                consumer = await start_consumer(self._where)
         except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
             await asyncio.to_thread(check_access, self._where.bootstrap, self._where.security)
             raise
@@ -233,7 +241,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """Raises ValueError if there is no such topic, and never was one for us."""
         topic = self._where.topic
-        tps = await partitions_of(consumer, topic)
+        tps = await find_partitions(consumer, topic)
         if not tps and self._connected_once:
             raise KafkaConnectionError(f"topic {topic} is gone")
         if not tps:
@@ -257,7 +265,7 @@ class Reader(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc]  # ai
     ) -> dict[TopicPartition, int]:
         if since.time_ms is not None:
             self._not_before_ms |= dict.fromkeys(tps, since.time_ms)
-        return await starts(consumer, tps, since)
+        return await find_starts(consumer, tps, since)
 
     async def _go_to_beginning(self, consumer: AIOKafkaConsumer, lost: Mapping[TopicPartition, int]) -> None:
         for tp, offset in (await consumer.beginning_offsets(list(lost))).items():

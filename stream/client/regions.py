@@ -1,4 +1,4 @@
-"""The outline of the region that holds an entity with a given chance, and lines, cut at the 180th meridian.
+"""Outlines the region that holds an entity with a given chance, and cuts lines at the 180th meridian.
 
 GeoJSON (RFC 7946, section 3.1.9) wants what lies across that meridian in two parts. Coordinates are lists of
 [longitude, latitude] in degrees.
@@ -43,8 +43,8 @@ def outline(lat: float, lon: float, cov_m2: Cov, at_lat: float, share: float = 0
         x, y = reach * math.cos(angle), reach * math.sin(angle)
         d_lon = max(-179.0, min(179.0, a * x / metres_lon))  # wider than the world is no outline any more
         ring.append([lon + d_lon, max(-90.0, min(90.0, lat + (b * x + c * y) / _METRES))])
-    parts = [_clipped(ring, shift) for shift in (0.0, 360.0, -360.0)]
-    return [_closed(part) for part in parts if len(part) >= 3]
+    parts = [_clip(ring, shift) for shift in (0.0, 360.0, -360.0)]
+    return [_close_ring(part) for part in parts if len(part) >= 3]
 
 
 def cut(line: Sequence[tuple[float, ...]]) -> list[list[list[float]]]:
@@ -63,11 +63,11 @@ def cut(line: Sequence[tuple[float, ...]]) -> list[list[list[float]]]:
     return parts
 
 
-def rounded(number: float) -> float:
+def round_degrees(number: float) -> float:
     return round(number, DECIMALS)
 
 
-def _clipped(ring: Ring, shift: float) -> Ring:
+def _clip(ring: Ring, shift: float) -> Ring:
     """Returns the part of a ring, moved by `shift` degrees, that lies between both sides of the 180th meridian."""
     moved = [[lon + shift, lat] for lon, lat in ring]
     for edge, sign in ((180.0, 1.0), (-180.0, -1.0)):  # Sutherland and Hodgman 1974
@@ -83,6 +83,6 @@ def _clipped(ring: Ring, shift: float) -> Ring:
     return moved
 
 
-def _closed(ring: Ring) -> Ring:
-    points = [[rounded(lon), rounded(lat)] for lon, lat in ring]
+def _close_ring(ring: Ring) -> Ring:
+    points = [[round_degrees(lon), round_degrees(lat)] for lon, lat in ring]
     return [*points, points[0]]

@@ -1,28 +1,65 @@
-"""A topic's records as an iterator, for `for` or `async for`. `Forecasts` and `GapFills` are made of it.
+"""Iterates over a topic's records, with `for` or `async for`. `Forecasts` and `GapFills` are made of it.
 
 Both kinds of loop stand on the same reader. A plain loop runs it in a thread of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from stream.client.background import Background
-from stream.client.choosing import Seen, Since, Wanted
-from stream.client.connecting import Where
-from stream.client.kinds import Kind
+from stream.client.connecting import TopicAddress
+from stream.client.filter import Kind, RecordFilter, SeenIds, Since
 from stream.client.reader import Reader, Received
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 T = TypeVar("T")
+
+
+class Background:
+    """Runs coroutines for a thread that waits for each. The group's heartbeats go on while the caller is busy."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pathcast-client", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Returns what the coroutine returns. Whatever interrupts the wait, such as Ctrl-C, cancels it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Ends the thread. Calling it again does nothing."""
+        if self._loop.is_closed() or threading.current_thread() is self._thread:
+            return
+        self.run(_end_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _end_all() -> None:
+    """Ends what is left, which is nothing but for a client that could not stop in time."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 REMEMBERED: Final = 65_536  # ids; some 8 MB. A worker that died repeats the records of one batch, 8,192 at most
 WAIT_S: Final = 60.0  # of one poll; it returns with the first record
 
@@ -87,15 +124,15 @@ class Subscription(Generic[T]):
         """Connects to nothing yet. Raises ValueError for an argument that makes no sense."""
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit} should be 1 or more")
-        wanted, start = Wanted.of(entity, bbox), Since.of(since, time.time_ns() // 1_000_000)
-        where = Where(bootstrap, topic or self._kind.topic(Topics.of(prefix)), group, security)
+        wanted, start = RecordFilter.of(entity, bbox), Since.of(since, time.time_ns() // 1_000_000)
+        where = TopicAddress(bootstrap, topic or self._kind.topic(Topics.of(prefix)), group, security)
         self._reader: Reader[T] = Reader(
             where, self._kind, wanted=wanted, since=start, follow=follow, connect_s=connect_s
         )
         self._bounded = not follow or limit is not None or timeout_s is not None
         self._limit = limit
         self._timeout_s = timeout_s
-        self._seen = Seen(remember)
+        self._seen = SeenIds(remember)
         self._buffer: deque[Received[T]] = deque()
         self._passed: dict[int, int] = {}  # once the buffer is empty
         self._turn = 0
@@ -110,12 +147,12 @@ class Subscription(Generic[T]):
 
     @property
     def copies(self) -> int:
-        """How many copies of records were dropped."""
+        """Returns how many copies of records were dropped."""
         return self._copies
 
     @property
     def unreadable(self) -> int:
-        """How many records of the topic were none of this kind."""
+        """Returns how many records of the topic were none of this kind."""
         return self._reader.unreadable
 
     # -- a plain loop

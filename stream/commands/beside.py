@@ -46,5 +46,5 @@ service that fails ends the process with its error, after the others have writte
   pathcast beside atlas --atlases ./atlases --atlas-every 10m --redis redis://redis:6379/0
   pathcast beside scores,guard --registry /srv/pathcast --guard-every 1m
   pathcast beside avro --schema-registry http://registry:8081
-  pathcast beside scores --once && pathcast scores show
+  pathcast beside scores --once && pathcast models scores
 """

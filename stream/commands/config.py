@@ -1,4 +1,4 @@
-"""`pathcast config`: shows the worker's settings and where each value comes from."""
+"""`pathcast dev config`: shows the worker's settings and where each value comes from."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from stream.config.security import shown
 MASK = "***"
 COMMAND = "worker"
 
-SHOW = """Show every setting of `pathcast worker`, its value, and where the value comes from.
+HELP = """Show every setting of `pathcast worker`, its value, and where the value comes from.
 
 Give it the worker's own options. Nothing is connected to, and passwords and tokens are shown as ***.
 
 [bold]Examples[/]
 
-  pathcast config show
-  pathcast config show --bootstrap kafka:9092 --workers 4
-  PATHCAST_REDIS=redis://redis:6379/0 pathcast config show --json
+  pathcast dev config
+  pathcast dev config --bootstrap kafka:9092 --workers 4
+  PATHCAST_REDIS=redis://redis:6379/0 pathcast dev config --json
 """
-
-app = typer.Typer(no_args_is_help=True, help="Show the settings of a worker, from options and environment variables.")
 
 
 class Setting(NamedTuple):
@@ -37,16 +35,12 @@ class Setting(NamedTuple):
     variable: str | None
 
 
-@app.callback()
-def config() -> None:
-    """Show the settings of a worker, from options and environment variables."""
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help=SHOW)
-def show(
+def config(
     context: typer.Context, json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False
 ) -> None:
-    commands: Any = context.find_root().command
+    from stream.commands.main import build
+
+    commands: Any = typer.main.get_command(build(COMMAND))
     settings = [*_of(commands.commands[COMMAND], context.args), *_secrets()]
     if json:
         typer.echo(msgspec.json.encode([setting._asdict() for setting in settings]))
@@ -56,6 +50,10 @@ def show(
         value = "not set" if setting.value is None else setting.value
         origin = f"{setting.source} {setting.variable}" if setting.source == "environment" else setting.source
         typer.echo(f"{setting.name:{width}}  {value}  ({origin})")
+
+
+config.__doc__ = HELP
+config.context_settings = {"allow_extra_args": True, "ignore_unknown_options": True}  # type: ignore[attr-defined]
 
 
 def _of(command: Any, arguments: list[str]) -> Iterator[Setting]:

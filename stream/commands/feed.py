@@ -13,38 +13,17 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
 from stream.config.wording import counted
-from stream.wire import Record, Reject, Topics
+from stream.wire import Record, Reject
 
 if TYPE_CHECKING:
-    from stream.adapters.files import Row
+    from stream.adapters.files import RecordedRow
     from stream.adapters.recorded import Recording
-    from stream.commands.feeder import Fed
-
-HELP = """Publish recorded tracks as pings.
-
-FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
-train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
-
-Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
-Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic
-with the reason. Rows of archives in another format that are no valid pings are left out and counted. A file without any
-valid ping is an error, and nothing of it is sent; standard input is sent as it comes.
-
-[bold]Examples[/]
-
-  pathcast feed buses.parquet
-  pathcast feed buses.parquet --speedup 60
-  pathcast feed history.csv --speedup 0 --limit 10000 --json
-  pathcast feed fleet.csv --columns t:s=timestamp,lat=y,lon=x,entity_id=vehicle
-  pathcast feed ais:AIS_2024_01_01.zip --speedup 60
-  gpspipe | jq -c ... | pathcast feed -
-"""
+    from stream.commands.feeder import FeedCounts
 
 
-@secured
+@with_common
 def feed(
     file: Annotated[str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="what to publish; - is standard input")],
     columns: Columns = None,
@@ -52,29 +31,43 @@ def feed(
         float, typer.Option(min=0, help="1 is real time, 60 is a minute per second, 0 is as fast as it goes")
     ] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many records")] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
-    found = recording_of(file, columns)
-    from stream.commands.feeder import paced, publisher, replay
+    """Publish recorded tracks as pings.
 
-    _refuse_without_pings(found)
-    topic = Topics.of(prefix).pings
+    FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what
+    pathcast train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
+
+    Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
+    Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic with
+    the reason. Rows of archives in another format that are no valid pings are left out and counted. A file without any
+    valid ping is an error, and nothing of it is sent; standard input is sent as it comes.
+
+    [bold]Examples[/]
+
+      pathcast feed buses.parquet
+      pathcast feed buses.parquet --speedup 60
+      pathcast feed history.csv --speedup 0 --limit 10000 --json
+      pathcast feed fleet.csv --columns t:s=timestamp,lat=y,lon=x,entity_id=vehicle
+      pathcast feed ais:AIS_2024_01_01.zip --speedup 60
+      gpspipe | jq -c ... | pathcast feed -
+    """
+    recording = recording_of(file, columns)
+    from stream.commands.feeder import pace, publisher, replay
+
+    _refuse_without_pings(recording)
+    topic = common.topics.pings
     began = time.monotonic()
-    with quiet(), publisher(bootstrap, topic, security, linger_ms=5 if speedup else 50) as out:
-        total, rows = _rows(found, speedup)
+    with quiet(), publisher(common.bootstrap, topic, common.security, linger_ms=5 if speedup else 50) as out:
+        total, rows = _rows(recording, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)
         with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # the summary then shows how much was sent
             send = interrupt.after(out.send)
-            replay(paced(_shown(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
+            replay(pace(_show_progress(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
         out.flush()
         _summary(out.fed, topic, time.monotonic() - began, json=json)
-
-
-feed.__doc__ = HELP
 
 
 class Interrupt:
@@ -87,19 +80,19 @@ class Interrupt:
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
         if self._before != signal.SIG_IGN:  # a shell ignores it for processes in the background
-            signal.signal(signal.SIGINT, self._came)
+            signal.signal(signal.SIGINT, self._handle_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def _came(self, *_: object) -> None:
+    def _handle_signal(self, *_: object) -> None:
         if not self._sending or self._waits:
             raise KeyboardInterrupt
         self._waits = True
 
-    def after(self, send: Callable[[Row], None]) -> Callable[[Row], None]:
-        def sent(row: Row) -> None:
+    def after(self, send: Callable[[RecordedRow], None]) -> Callable[[RecordedRow], None]:
+        def send_guarded(row: RecordedRow) -> None:
             self._sending = True
             try:
                 send(row)
@@ -108,41 +101,43 @@ class Interrupt:
             if self._waits:
                 raise KeyboardInterrupt
 
-        return sent
+        return send_guarded
 
 
-def _refuse_without_pings(found: Recording) -> None:
+def _refuse_without_pings(recording: Recording) -> None:
     """Raises ValueError if a file has rows, and none is a ping. It reads up to the first ping, or to the end."""
     from stream.adapters.files import STDIN
     from stream.tracks.clean import parse
 
-    if found.path == STDIN or found.archive:  # the first cannot be read twice, and the second has pings alone
+    if recording.path == STDIN or recording.archive:  # the first cannot be read twice, and the second has pings alone
         return
     first: Reject | None = None
     rows, now_ms = 0, int(time.time() * 1000)
-    for row in found.rows():
+    for row in recording.rows():
         ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
         if not isinstance(ping, Reject):
             return
         first, rows = first or ping, rows + 1
     if first is not None:
-        raise found.without_pings(rows, first.code, first.message)
+        raise recording.without_pings(rows, first.code, first.message)
 
 
-def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
+def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[RecordedRow]]:
     """Returns the number of rows, if it is known, and the rows. With a pace, entities are merged by event time; at full
     speed the file's own order is enough, and is read lazily."""
     from stream.adapters.files import STDIN
 
-    if found.path == STDIN or (speedup == 0 and not found.archive):
-        return None, found.rows()
-    ordered = found.pings_in_order()
+    if recording.path == STDIN or (speedup == 0 and not recording.archive):
+        return None, recording.rows()
+    ordered = recording.pings_in_order()
     if ordered.left_out:
         typer.echo(f"left out: {ordered.left_out}", err=True)
     return len(ordered), iter(ordered)
 
 
-def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
+def _show_progress(
+    rows: Iterable[RecordedRow], total: int | None, fed: FeedCounts, *, silent: bool
+) -> Iterator[RecordedRow]:
     """Yields the rows, and shows a progress line on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -161,7 +156,7 @@ def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) ->
             yield row
 
 
-def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
+def _summary(fed: FeedCounts, topic: str, seconds: float, *, json: bool) -> None:
     if json:
         summary = {"topic": topic, "seconds": round(seconds, 3)}
         fields = {"sent": fed.sent, "odd": fed.odd, "oversized": fed.oversized, "last_ts": fed.last_ts_ms}

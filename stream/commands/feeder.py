@@ -12,7 +12,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, kafka_refusal
 from stream.kafka import admin
 from stream.wire import MAX_TS_MS, MIN_TS_MS
@@ -23,7 +23,7 @@ NAP_S = 0.2  # the longest sleep between two calls of `stop`
 
 
 @dataclass
-class Fed:
+class FeedCounts:
     """The counts of what was sent so far."""
 
     sent: int = 0
@@ -32,7 +32,7 @@ class Fed:
     last_ts_ms: int | None = None
 
 
-def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
+def pace(rows: Iterable[RecordedRow], speedup: float) -> Iterator[tuple[float, RecordedRow]]:
     """Yields each row with the seconds after the start at which it is due: event time / `speedup`, 0 = at once.
 
     A row without a time, or with an earlier time than the previous row, is due with the previous row, so the order does
@@ -52,20 +52,20 @@ class Publisher:
     it, or ConnectionError, in one line."""
 
     def __init__(self, producer: Any, topic: str, refusal: Callable[[Exception], Refused | None]) -> None:
-        self.fed = Fed()
+        self.fed = FeedCounts()
         self._producer = producer
         self._topic = topic
         self._refusal = refusal
         self._failure: Exception | None = None
 
-    def send(self, row: Row) -> None:
+    def send(self, row: RecordedRow) -> None:
         try:
             future = self._producer.send(self._topic, key=row.key, value=row.value)
         except MessageSizeTooLargeError:
             self.fed.oversized += 1
             return
         except KafkaError as error:
-            raise self._failed(error) from error
+            raise self._explain(error) from error
         future.add_errback(self._remember)
         self.fed.sent += 1
         self.fed.odd += row.key is None or row.ts_ms is None
@@ -73,21 +73,21 @@ class Publisher:
         if self.fed.sent % FLUSH_EVERY == 0:
             self.flush()
         elif self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._explain(self._failure)
 
     def flush(self) -> None:
         """Waits until the broker has all records."""
         try:
             self._producer.flush(timeout=DELIVERY_S)
         except KafkaError as error:
-            raise self._failed(error) from error
+            raise self._explain(error) from error
         if self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._explain(self._failure)
 
     def _remember(self, error: Exception) -> None:
         self._failure = error
 
-    def _failed(self, error: Exception) -> Exception:
+    def _explain(self, error: Exception) -> Exception:
         return self._refusal(error) or ConnectionError(
             f"the broker stopped taking records after {self.fed.sent:,}: {error or repr(error)}"
         )
@@ -120,7 +120,9 @@ def publisher(
         producer.close(timeout=2.0)
 
 
-def replay(due: Iterable[tuple[float, Row]], send: Callable[[Row], None], *, stop: Callable[[], bool]) -> None:
+def replay(
+    due: Iterable[tuple[float, RecordedRow]], send: Callable[[RecordedRow], None], *, stop: Callable[[], bool]
+) -> None:
     """Sends each row at its time after now, never earlier, until the end or until `stop` returns true."""
     began = time.monotonic()
     for due_s, row in due:

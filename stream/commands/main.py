@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
 from types import TracebackType
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 
+from stream.commands.names import WithCommandsBelow, renamed
 from stream.config import environment
 from stream.wire.escape import escaped
 
 GROUP: Final = "pathcast.commands"  # of entry points
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
-LOOK_AT_OTHERS: Final = "config"  # a command that reads what options the others have
 INTERRUPTED: Final = 130  # the exit code after Ctrl-C, as shells have it: 128 and the signal's number
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
@@ -40,22 +40,17 @@ EXTRAS: Final = {
     "psycopg": "sinks",
     "opentelemetry": "otel",
 }
-TRAINING: Final = (
-    "train",
-    "calibrate",
-    "refresh",
-    "experiment",
-)  # commands that need torch, whatever is missing first
-
-# The panels of `pathcast --help`, in this order.
+# The panels of `pathcast --help`, in this order. What is below a command is named by its entry point, as `train.synth`.
 PANELS: Final = {
-    "Run": "up demo worker beside serve map warm latest avro",
-    "Bring in": "ingest feed topics",
-    "Read": "tail arrivals sink export forecast fill replay",
-    "Look and check": "doctor verify scores archive atlas dlq forget models config contracts bench",
-    "Learn": "train calibrate evaluate refresh synth experiment",
+    "Run": "up demo worker serve beside",
+    "Bring in": "ingest feed arrivals",
+    "Read": "tail forecast fill replay export",
+    "Look and check": "doctor verify models dlq forget",
+    "Learn": "train evaluate",
 }
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
+HIDDEN: Final = ("dev", "map")  # commands that need not be looked for: `serve --map` has the map
+DEV: Final = "What operators and developers need now and then: topics, settings, the archive, schemas, and benchmarks."
 
 ERRORS = Console(stderr=True)
 
@@ -65,24 +60,43 @@ def build(only: str | None = None) -> typer.Typer:
     app = typer.Typer(
         name="pathcast",
         help="Forecasts where moving things will be: live GPS pings in, next-step forecasts and gap fills out.",
-        epilog="Try it: pathcast demo --seconds 60",
+        epilog="Try it: pathcast demo --seconds 60. For operators and developers: pathcast dev",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
     place = {name: number for number, name in enumerate(_PANEL_OF)}
+    by_name: dict[str, dict[str, Any]] = {}  # of the commands at the top; those below them by name, and itself by ""
     for point in sorted(entry_points(group=GROUP), key=lambda point: place.get(point.name, len(place))):
-        if only not in (None, point.name):
-            continue
-        command, panel = point.load(), _PANEL_OF.get(point.name)  # another package's command is in a panel of its own
-        if isinstance(command, typer.Typer):
-            for own in command.registered_commands:  # changed in place, as Typer stores the help texts only there
-                own.help = _flowing(own.help or getattr(own.callback, "__doc__", None))
-            app.add_typer(command, name=point.name, rich_help_panel=panel)
-        else:
-            app.command(name=point.name, help=_flowing(command.__doc__), rich_help_panel=panel)(command)
+        name, _, below = point.name.partition(".")
+        if only in (None, name):
+            by_name.setdefault(name, {})[below] = point.load()
+    for name, commands in by_name.items():
+        # Another package's command is in a panel of its own.
+        _add(app, name, commands, rich_help_panel=_PANEL_OF.get(name), hidden=name in HIDDEN)
     return app
+
+
+def _add(app: typer.Typer, name: str, commands: dict[str, Any], **shown: Any) -> None:
+    """Adds a command, which may be a group of commands or have others below it."""
+    own = commands.pop("", None)
+    if not commands and not isinstance(own, typer.Typer):
+        settings = getattr(own, "context_settings", None)
+        app.command(name=name, help=_flowing(own.__doc__), context_settings=settings, **shown)(own)
+        return
+    if isinstance(own, typer.Typer):
+        group = own
+        for one in group.registered_commands:  # changed in place, as Typer stores the help texts only there
+            one.help = _flowing(one.help or getattr(one.callback, "__doc__", None))
+    elif own is None:
+        group = typer.Typer(help=DEV, no_args_is_help=True)
+    else:
+        group = typer.Typer(cls=WithCommandsBelow, help=_flowing(own.__doc__))
+        group.callback()(own)
+    for below, command in sorted(commands.items()):
+        _add(group, below, {"": command})
+    app.add_typer(group, name=name, **shown)
 
 
 def _flowing(text: str | None) -> str:
@@ -117,12 +131,12 @@ def unknown_variables(context: typer.Context) -> list[str]:
     return environment.unknown(os.environ, environment.known(typer.main.get_command(build())))
 
 
-def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
+def _only_command(arguments: Sequence[str]) -> tuple[str, ...]:
     """Returns the name of the command that is asked for, if that is all that has to be imported and described. Help,
     completion and mistyped names want all of them."""
     first = arguments[0] if arguments else ""
-    known = {point.name for point in entry_points(group=GROUP)}
-    return (first,) if first in known and first != LOOK_AT_OTHERS else ()
+    known = {point.name.partition(".")[0] for point in entry_points(group=GROUP)}
+    return (first,) if first in known else ()
 
 
 def main(*, is_part: bool = False) -> NoReturn:
@@ -135,23 +149,29 @@ def main(*, is_part: bool = False) -> NoReturn:
     sys.excepthook = presses = _Presses(shown)
     try:
         # Not the application itself: called, it puts Typer's excepthook in the place of ours.
-        typer.main.get_command(build(*_asked(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True, obj=is_part)
+        sys.argv[1:] = renamed(sys.argv[1:])
+        typer.main.get_command(build(*_only_command(sys.argv[1:])))(
+            prog_name="pathcast", standalone_mode=True, obj=is_part
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        said = one_line(error).replace("[", r"\[")
-        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        line = one_line(error).replace("[", r"\[")
+        ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except ImportError as error:
-        if presses.came or _is_of_a_press(error):
+        if presses.noticed or _is_of_a_press(error):
             sys.exit(INTERRUPTED)
         if not isinstance(error, ModuleNotFoundError):
             raise
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        extra = "train" if sys.argv[1:2] and sys.argv[1] in TRAINING else EXTRAS[package]
-        said = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
-        said += rf" (in a clone: pip install -e '.\[{extra}]')"
-        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        # Training needs torch, whatever is missing first.
+        extra = (
+            "train" if sys.argv[1:2] == ["train"] and sys.argv[2:3] not in (["atlas"], ["synth"]) else EXTRAS[package]
+        )
+        line = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
+        line += rf" (in a clone: pip install -e '.\[{extra}]')"
+        ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -165,12 +185,12 @@ class _Presses:
     does, while an extension module is imported."""
 
     def __init__(self, otherwise: Callable[..., None]) -> None:
-        self.came = False
+        self.noticed = False
         self._otherwise = otherwise
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            self.came = True
+            self.noticed = True
         else:
             self._otherwise(kind, error, trace)
 
@@ -183,10 +203,10 @@ def _is_of_a_press(error: BaseException) -> bool:
 
 def one_line(error: Exception) -> str:
     """Returns the error's text without line ends or other control characters of a terminal."""
-    return escaped(" ".join(_said(error).split()) or type(error).__name__)
+    return escaped(" ".join(_text_of(error).split()) or type(error).__name__)
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """Returns the error's text; the system's own, of a file, with the name first and without its number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | os.PathLike):
         return f"{os.fspath(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,45 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, MapOfLines, recording_of
-from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.commands.files.options import print_json
+from stream.commands.files.outputs import STD, to_stdout
+from stream.commands.files.showing import Steps
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, horizons_of
+from stream.config.settings import UNLIMITED, Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
 if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wrong file name should not wait
-    from stream.adapters.files import Row, Rows
+    from stream.adapters.files import RecordedRow, RecordedRows
     from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
     from stream.kafka.records.record_columns import Records
     from stream.wire import Outgoing
 
-STDOUT = "-"
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
-
-HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.
-
-FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
-train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the columns entity_id,
-ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of a ping are used if they
-are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in the order of their times.
-OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
-
-With --atlas 1h, forecasts also use an atlas: where the file's vehicles went earlier that came the same way. At each
-full hour of the pings' own times a new version begins, made of the pings before that hour. Each forecast names its
-version.
-
-[bold]Examples[/]
-
-  pathcast replay buses.parquet --out forecasts.ndjson
-  pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
-  pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
-  pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
-  pathcast replay buses.parquet --out forecasts.ndjson --atlas 1h
-"""
 
 
 def replay(
@@ -65,21 +42,37 @@ def replay(
     columns: Columns = None,
     map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings().weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: Annotated[
         str | None,
         typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
     ] = None,
     min_entities: Annotated[
-        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of atlas build; default: 3")
+        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of train atlas; default: 3")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
+    """Forecast every ping of a recorded file, with the worker's own engine and no broker.
+
+    FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what
+    pathcast train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the
+    columns entity_id, ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of
+    a ping are used if they are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in
+    the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
+
+    With --atlas 1h, forecasts also use an atlas: where the file's vehicles went earlier that came the same way. At each
+    full hour of the pings' own times a new version begins, made of the pings before that hour. Each forecast names its
+    version.
+
+    [bold]Examples[/]
+
+      pathcast replay buses.parquet --out forecasts.ndjson
+      pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
+      pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
+      pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
+      pathcast replay buses.parquet --out forecasts.ndjson --atlas 1h
+    """
     settings = settings_of(weights, horizons)
     every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
     if min_entities is not None and every_ms is None:
@@ -90,28 +83,25 @@ def replay(
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
     engine = engine_of(settings)
-    growing = None if every_ms is None else _growing(every_ms, min_entities, settings.weights)
+    growing = None if every_ms is None else _grow_atlas(every_ms, min_entities, settings.weights)
     summary = None
-    with _opened(out, found.path) as sink:
-        summary = asyncio.run(_replayed(engine, rows, growing, sink, settings, console))
+    with _open_output(out, found.path) as sink:
+        summary = asyncio.run(_replay_rows(engine, rows, growing, sink, settings, console))
         if summary["rejects"] and not summary["forecasts"]:
             raise found.without_pings(summary["pings"], *next(iter(summary["reject_examples"].items())))
     if summary is None:
         return
     if as_json:
-        print(json.dumps(summary), file=sys.stderr if out == STDOUT else sys.stdout)
+        print_json(summary, out)
     else:
-        _show(summary, console)
-
-
-replay.__doc__ = HELP
+        _print_summary(summary, console)
 
 
 def settings_of(weights: str, horizons: str) -> Settings:
     """Returns the settings of an engine without a store. Raises typer.BadParameter for horizons that are no numbers."""
     try:
-        horizons_s = tuple(float(part) for part in horizons.split(","))
-        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
+        # There is no store.
+        return Settings(weights=weights, horizons_s=horizons_of(horizons), max_stored_entities=UNLIMITED)
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
@@ -126,7 +116,7 @@ def engine_of(settings: Settings) -> Engine:
     return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
 
 
-def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
+def _grow_atlas(every_ms: int, min_entities: int | None, weights: str) -> Growing:
     from model.api import Predictor
     from stream.atlas.building import Rules
     from stream.atlas.replaying import Growing
@@ -136,13 +126,10 @@ def _growing(every_ms: int, min_entities: int | None, weights: str) -> Growing:
 
 
 @contextmanager
-def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
-    if out == STDOUT:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+def _open_output(out: str, file: str | Path) -> Iterator[BinaryIO]:
+    if out == STD:
+        with to_stdout() as stdout:
+            yield stdout
         return
     if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
         raise ValueError(f"--out {out} is the input itself")
@@ -155,8 +142,8 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-async def _replayed(
-    engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
+async def _replay_rows(
+    engine: Engine, rows: RecordedRows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
     from stream.engine.asks import Choice
@@ -166,8 +153,7 @@ async def _replayed(
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
     batches = _batches(rows) if growing is None else growing.batches(rows, BATCH_ROWS)
-    with _progress(console) as progress:
-        task = progress.add_task("replaying", total=len(rows))
+    with Steps(console).step("replaying", len(rows)) as progress:
         for batch in batches:
             records = records_of(batch, offset, settings.topics.pings, published_ms)
             choice = Choice(None if growing is None else growing.choice)
@@ -176,13 +162,13 @@ async def _replayed(
                 growing.add(records)
             _write(answers, settings, sink, codes, examples)
             offset += len(batch)
-            progress.update(task, completed=offset)
+            progress(offset)
     elapsed_s = time.perf_counter() - started_s
     grown = {} if growing is None else {"atlases": growing.versions}
     return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
 
 
-def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -> Records:
+def records_of(rows: Sequence[RecordedRow], first: int, topic: str, published_ms: int) -> Records:
     """Returns the rows as records of the topic from the offset `first` on.
 
     All were published at one time, now: a recording cannot have times after it.
@@ -194,7 +180,7 @@ def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -
     return Records.of([Record(topic, 0, offset, published_ms, row.key, row.value) for offset, row in rows_from])
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[RecordedRow]) -> Iterator[list[RecordedRow]]:
     coming = iter(rows)
     return iter(lambda: list(islice(coming, BATCH_ROWS)), [])
 
@@ -230,7 +216,7 @@ def _summary(
     }
 
 
-def _show(summary: dict[str, Any], console: Console) -> None:
+def _print_summary(summary: dict[str, Any], console: Console) -> None:
     for code, example in islice(summary["reject_examples"].items(), EXAMPLES_SHOWN):
         console.print(
             f"rejected {summary['rejects_by_code'][code]} {code}: {example}",
@@ -245,10 +231,3 @@ def _show(summary: dict[str, Any], console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    # Disabled, for where there is no terminal it would still end with an empty line.
-    return Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""`pathcast topics`: shows our topics on the broker, and creates those that are absent."""
+"""`pathcast dev topics`: shows our topics on the broker, and creates those that are absent."""
 
 from __future__ import annotations
 
@@ -7,31 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.times import seconds
-from stream.wire import Topics
 
 if TYPE_CHECKING:
     from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import, too long for --help
 
-HELP = """Show the topics and their partitions; with --create, make those that are absent.
 
-Those of versions and destinations have one partition, whatever --partitions says; those of newest forecasts and of
-arrivals as many as the forecasts have.
-
-[bold]Examples[/]
-
-  pathcast topics
-  pathcast topics --create --partitions 32 --replication 3 --retention 7d
-"""
-
-
-@secured
+@with_common
 def topics(
     create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
     partitions: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="of each new topic; default: the broker's")
+        int | None, typer.Option(min=1, max=10000, help="of each new topic; default: the broker's")
     ] = None,
     replication: Annotated[
         int | None, typer.Option(min=1, max=100, help="copies of each new topic; default: the broker's")
@@ -42,16 +29,24 @@ def topics(
             metavar="TIME", help="how long each new topic keeps records, but for compacted ones; default: the broker's"
         ),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show the topics and their partitions; with --create, make those that are absent.
+
+    Those of versions and destinations have one partition, whatever --partitions says; those of newest forecasts and of
+    arrivals as many as the forecasts have.
+
+    [bold]Examples[/]
+
+      pathcast dev topics
+      pathcast dev topics --create --partitions 32 --replication 3 --retention 7d
+    """
     retention_ms = None if retention is None else 1000 * seconds(retention, "--retention")
     from stream.kafka import admin
 
-    names = Topics.of(prefix)
-    with quiet(), admin.connected(bootstrap, security) as client:
+    names = common.topics
+    with quiet(), admin.connected(common.bootstrap, common.security) as client:
         created: list[TopicInfo] = []
         if create:
             created = admin.create_all(
@@ -66,9 +61,6 @@ def topics(
         _show(infos, made)
 
 
-topics.__doc__ = HELP
-
-
 def _show(infos: list[TopicInfo], created: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -76,7 +68,7 @@ def _show(infos: list[TopicInfo], created: list[str]) -> None:
     table = Table("topic", "partitions", "copies", "", box=None, pad_edge=False)
     for info in infos:
         if info.partitions is None:
-            table.add_row(info.name, "-", "-", "absent: pathcast topics --create, or start what writes it")
+            table.add_row(info.name, "-", "-", "absent: pathcast dev topics --create, or start what writes it")
         else:
             note = "created" if info.name in created else ""
             table.add_row(info.name, str(info.partitions), str(info.replication), note)

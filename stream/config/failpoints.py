@@ -35,7 +35,7 @@ OF_REGISTRY: Final = {
     "within_deletion": "a version's manifest is gone, and its files are not",
 }
 
-# `pathcast archive`: tests/system/services/test_archive.py kills it at each.
+# `pathcast beside archive`: tests/system/services/test_archive.py kills it at each.
 OF_ARCHIVE: Final = {
     "before_landing": "records are due to land, and nothing of them is written",
     "within_landing": "the file of one day is written, and those of others are not",
@@ -49,7 +49,7 @@ OF_ARCHIVE: Final = {
     "after_forgotten": "the manifest names the files without the entity, and those with it are there",
 }
 
-# `pathcast refresh --dir`: tests/system/versions/test_refresh.py kills it at each, in this order.
+# `pathcast train refresh --dir`: tests/system/versions/test_refresh.py kills it at each, in this order.
 OF_REFRESH: Final = {
     "after_pings": "the pings of a round are written, and nothing is trained",
     "after_result": "the challenger is judged, and nobody was told",
@@ -59,7 +59,7 @@ OF_REFRESH: Final = {
     "after_round": "the round has ended, and old versions are there",
 }
 
-# `pathcast sink`: tests/system/client/test_sinks.py kills it at each.
+# `pathcast export redis` and `postgis`: tests/system/client/test_sinks.py kills it at each.
 OF_SINKS: Final = {
     "before_write": "forecasts are read, and nothing of them is written",
     "within_write": "some of a batch is written, or all of it in a transaction that has not ended",

@@ -2,13 +2,12 @@
 change.
 
     catalog         which records there are, in which topics; a row for each schema
-    meanings        what each field means, and its unit
-    json_schema     JSON Schema of a record
+    json_schema     JSON Schema of a record, with the meanings that its struct states
     avro_schema     Avro schema of a record
     asyncapi        the AsyncAPI document of all topics
-    compatibility   what of a change would break somebody
+    compatibility   finds breaking schema changes
     files           the released schemas in deploy/: written, and compared
-    cli             `pathcast contracts`
+    cli             `pathcast dev contracts`
 
 README.md has what is promised.
 """

@@ -44,73 +44,64 @@ def asyncapi_text() -> str:
     """Returns the document as YAML."""
     import yaml
 
-    said = "# Made by `pathcast contracts write` out of stream/contracts: change that.\n"
-    text: str = yaml.dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120, Dumper=_plain(yaml))
-    return said + text
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+        """Writes equal values out, and not as aliases of each other."""
 
-
-def _plain(yaml: Any) -> Any:
-    """Returns a dumper that writes equal values out, and not as aliases of each other."""
-
-    class Plain(yaml.SafeDumper):  # type: ignore[misc]
         def ignore_aliases(self, _: Any) -> bool:
             return True
 
-    return Plain
+    text: str = yaml.dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120, Dumper=Dumper)
+    return f"# Made by `pathcast dev contracts write` out of stream/contracts: change that.\n{text}"
 
 
-def _word(one: Contract) -> str:
+def _channel_id(one: Contract) -> str:
     """Returns the topic's own word: forecasts, of {prefix}.forecasts.v1."""
     return "dead_letters" if one.topic.endswith(".dlq") else one.topic.split(".")[1]
 
 
-def _channel_id(one: Contract) -> str:
-    return _word(one)
-
-
 def _operation_id(one: Contract) -> str:
-    return f"{'receive' if one.way is Way.IN else 'send'}_{_word(one)}"
+    return f"{'receive' if one.way is Way.IN else 'send'}_{_channel_id(one)}"
+
+
+def _of_topic(topic: str) -> list[Contract]:
+    return [one for one in RECORDS if one.topic == topic]
 
 
 def _channel(one: Contract) -> Schema:
-    there = [other for other in RECORDS if other.topic == one.topic]
-    topic: dict[str, Any] = {"cleanup.policy": ["compact"]} if one.compacted else {}
-    binding = {"bindingVersion": BINDING, **({"topicConfiguration": topic} if topic else {})}
+    writers = ", ".join(dict.fromkeys(other.written_by for other in _of_topic(one.topic)))
+    compacted = {"topicConfiguration": {"cleanup.policy": ["compact"]}} if one.compacted else {}
     return {
         "address": one.topic,
-        "description": f"Written by {', '.join(dict.fromkeys(other.written_by for other in there))}.",
+        "description": f"Written by {writers}.",
         "parameters": {"prefix": {"default": "pathcast", "description": "of every topic: --prefix"}},
-        "messages": {other.name: {"$ref": f"#/components/messages/{other.name}"} for other in there},
-        "bindings": {"kafka": binding},
+        "messages": {other.name: {"$ref": f"#/components/messages/{other.name}"} for other in _of_topic(one.topic)},
+        "bindings": {"kafka": {"bindingVersion": BINDING, **compacted}},
     }
 
 
 def _operation(one: Contract) -> Schema:
-    there = [other for other in RECORDS if other.topic == one.topic]
-    channel = _channel_id(one)
+    channel = f"#/channels/{_channel_id(one)}"
     return {
         "action": "receive" if one.way is Way.IN else "send",
-        "channel": {"$ref": f"#/channels/{channel}"},
-        "messages": [{"$ref": f"#/channels/{channel}/messages/{other.name}"} for other in there],
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{other.name}"} for other in _of_topic(one.topic)],
     }
 
 
 def _message(one: Contract) -> Schema:
     schema = json_schema(one)
     own = {"$ref": f"#/components/schemas/{one.type.__name__}"}
-    found: Schema = {
+    headers = own if one.headers_only else {"$ref": f"#/components/schemas/{one.name}_event"} if one.event else None
+    key = {"type": "string", "description": one.key}
+    return {
         "name": one.name,
         "title": schema["title"],
         "summary": schema["description"],
         "contentType": "application/octet-stream" if one.headers_only else "application/json",
         "payload": BYTES if one.headers_only else own,
+        **({"headers": headers} if headers else {}),
+        "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}},
     }
-    if one.headers_only:
-        found["headers"] = own
-    if one.event:
-        found["headers"] = {"$ref": f"#/components/schemas/{one.name}_event"}
-    key = {"type": "string", "description": one.key}
-    return {**found, "bindings": {"kafka": {"key": key, "bindingVersion": BINDING}}}
 
 
 def _event(one: Contract) -> Schema:

@@ -17,66 +17,9 @@ import msgspec
 from msgspec import inspect
 
 from stream.contracts.catalog import VERSION, Contract
-from stream.contracts.json_schema import Schema, meaning
-from stream.contracts.meanings import STRUCTS
+from stream.contracts.json_schema import Schema, components
 
 NAMESPACE: Final = f"pathcast.v{VERSION}"
-
-
-def avro_schema(contract: Contract) -> Schema:
-    """Returns the schema. Raises ValueError for a record that describes headers, which Kafka does not encode."""
-    if contract.headers_only:
-        raise ValueError(f"{contract.name} describes headers, which have no Avro schema")
-    found: Schema = _record(inspect.type_info(contract.type), set())
-    return found
-
-
-def _record(struct: Any, known: set[str]) -> Any:
-    name = struct.cls.__name__
-    if name in known:
-        return f"{NAMESPACE}.{name}"
-    known.add(name)
-    fields = []
-    if struct.tag is not None:
-        what = {"name": struct.tag_field, "type": "string", "default": struct.tag}
-        fields.append({**what, "doc": meaning(struct.cls, struct.tag_field)})
-    fields += [_field(struct.cls, one, known) for one in struct.fields]
-    return {"type": "record", "name": name, "namespace": NAMESPACE, "doc": STRUCTS.get(name, ""), "fields": fields}
-
-
-def _field(struct: type[msgspec.Struct], field: inspect.Field, known: set[str]) -> Schema:
-    found = {"name": field.encode_name, "type": _type(field.type, known)}
-    if field.default is not msgspec.NODEFAULT and not field.required:
-        found["default"] = field.default
-    return {**found, "doc": meaning(struct, field.encode_name)}
-
-
-def _type(what: Any, known: set[str]) -> Any:
-    if isinstance(what, inspect.Metadata):
-        return _type(what.type, known)
-    if isinstance(what, inspect.UnionType):
-        kinds = [_type(one, known) for one in what.types if not isinstance(one, inspect.NoneType)]
-        return ["null", *kinds] if what.includes_none else kinds
-    if isinstance(what, inspect.StructType):
-        return _record(what, known)
-    if isinstance(what, inspect.TupleType):
-        kinds = [_type(one, known) for one in what.item_types]
-        distinct = [one for at, one in enumerate(kinds) if one not in kinds[:at]]
-        return {"type": "array", "items": _number(distinct)}
-    if isinstance(what, inspect.VarTupleType | inspect.ListType):
-        return {"type": "array", "items": _type(what.item_type, known)}
-    if isinstance(what, inspect.DictType):
-        return {"type": "map", "values": _type(what.value_type, known)}
-    if isinstance(what, inspect.LiteralType) and all(isinstance(one, str) for one in what.values):
-        return "string"
-    return _PRIMITIVES[type(what)]
-
-
-def _number(kinds: list[Any]) -> Any:
-    """Returns one type for all items: a double holds every integer that we write there."""
-    return kinds[0] if len(kinds) == 1 else {("long", "double"): "double"}[tuple(sorted(kinds, reverse=True))]
-
-
 _PRIMITIVES: Final[dict[type, str]] = {
     inspect.IntType: "long",
     inspect.FloatType: "double",
@@ -85,3 +28,56 @@ _PRIMITIVES: Final[dict[type, str]] = {
     inspect.AnyType: "string",
     inspect.NoneType: "null",
 }
+
+
+def avro_schema(contract: Contract) -> Schema:
+    """Returns the schema. Raises ValueError for a record that describes headers, which Kafka does not encode."""
+    if contract.headers_only:
+        raise ValueError(f"{contract.name} describes headers, which have no Avro schema")
+    schema: Schema = _Maker(contract).make_type(inspect.type_info(contract.type))
+    return schema
+
+
+class _Maker:
+    """Makes the types of one schema, which describes each struct once and names it from then on."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._structs = components(contract, "{name}")
+        self._known: set[str] = set()
+
+    def make_type(self, kind: Any) -> Any:
+        if isinstance(kind, inspect.Metadata):
+            return self.make_type(kind.type)
+        if isinstance(kind, inspect.UnionType):
+            kinds = [self.make_type(one) for one in kind.types if not isinstance(one, inspect.NoneType)]
+            return ["null", *kinds] if kind.includes_none else kinds
+        if isinstance(kind, inspect.StructType):
+            return self._make_record(kind)
+        if isinstance(kind, inspect.TupleType):
+            kinds = [self.make_type(one) for one in kind.item_types]
+            # A double holds every integer that we write there.
+            return {"type": "array", "items": "double" if {*kinds} == {"long", "double"} else kinds[0]}
+        if isinstance(kind, inspect.VarTupleType):
+            return {"type": "array", "items": self.make_type(kind.item_type)}
+        if isinstance(kind, inspect.DictType):
+            return {"type": "map", "values": self.make_type(kind.value_type)}
+        if isinstance(kind, inspect.LiteralType):
+            return "string"
+        return _PRIMITIVES[type(kind)]
+
+    def _make_record(self, struct: inspect.StructType) -> Any:
+        name = struct.cls.__name__
+        if name in self._known:
+            return f"{NAMESPACE}.{name}"
+        self._known.add(name)
+        schema = self._structs[name]
+        docs = {field: one["description"] for field, one in schema["properties"].items()}
+        fields: list[Schema] = []
+        if struct.tag_field is not None:
+            tag = {"name": struct.tag_field, "type": "string", "default": struct.tag}
+            fields.append({**tag, "doc": docs[struct.tag_field]})
+        for field in struct.fields:
+            default = {} if field.required or field.default is msgspec.NODEFAULT else {"default": field.default}
+            made = {"name": field.encode_name, "type": self.make_type(field.type), **default}
+            fields.append({**made, "doc": docs[field.encode_name]})
+        return {"type": "record", "name": name, "namespace": NAMESPACE, "doc": schema["description"], "fields": fields}

@@ -1,12 +1,12 @@
-"""Which records are public, in which topic, and who reads them: a row for each schema.
+"""Lists the public records, with their topics, keys and writers: a row for each schema.
 
-A new record of `stream.wire` gets a row in `RECORDS`, and its fields in `meanings`. Tests fail until it has both.
+A new record of `stream.wire` gets a row in `RECORDS`. A test fails until it has one.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -23,32 +23,39 @@ from stream.wire import (
 )
 from stream.wire.arrivals import Arrival, Arrived, Destination, Geofence, Inside, Reached
 from stream.wire.latest import Latest
+from stream.wire.messages import EPOCH_MS, WireStruct, means
 
 VERSION: Final = 1  # of the records, and of the names of topics and schemas
 
 
 class Way(Enum):
-    """Who writes a record, which decides how it may change (`compatibility`)."""
+    """The direction of a record, which decides how it may change (`compatibility`)."""
 
     IN = "in"  # others write it, pathcast reads it
     OUT = "out"  # pathcast writes it, others read it
 
 
-class DeadLetterHeaders(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The context headers of `stream.wire.dead_letters.dead_letter`, without their prefix."""
+class DeadLetterHeaders(WireStruct, frozen=True):
+    """The headers that say why a record has no forecast. The value is the record as it came.
 
-    topic: str
-    partition: str
-    offset: str
-    timestamp: str
-    stage: str
-    code: str
-    message: str
-    adapter: str
-    version: str
-    retryable: Literal["true", "false"]
-    omitted: str | None = None
-    track: Literal["unread"] | None = None
+    `stream.wire.dead_letters.dead_letter` writes them, with a prefix.
+    """
+
+    topic: Annotated[str, means("the topic that the record came from, or how it came to an adapter")]
+    partition: Annotated[str, means("its partition, as decimal text")]
+    offset: Annotated[str, means("its offset, as decimal text; -1 if it never was a record")]
+    timestamp: Annotated[str, means(f"its timestamp, {EPOCH_MS}, as decimal text; -1 if it has none")]
+    stage: Annotated[str, means("which part of the program refused it")]
+    code: Annotated[str, means("why, as a stable word to switch on; there may be new ones")]
+    message: Annotated[str, means("why, for people")]
+    adapter: Annotated[str, means("the format of the value; json is that of the pings topic")]
+    version: Annotated[str, means("the version of pathcast that refused it")]
+    retryable: Annotated[Literal["true", "false"], means("true: the same record may get a forecast later")]
+    omitted: Annotated[
+        str | None,
+        means("the record did not fit and stays in its topic: its size in bytes, or unknown"),
+    ] = None
+    track: Annotated[Literal["unread"] | None, means("unread: it was decided without the entity's stored track")] = None
 
 
 class Contract(NamedTuple):

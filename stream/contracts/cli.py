@@ -1,4 +1,4 @@
-"""`pathcast contracts`: the schemas of the public records, shown, written, and compared with the released ones."""
+"""Shows the schemas of the public records, writes them, and compares them with the released ones."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def show(
 
     [bold]Examples[/]
 
-      pathcast contracts show
-      pathcast contracts show forecast
-      pathcast contracts show forecast --avro
+      pathcast dev contracts show
+      pathcast dev contracts show forecast
+      pathcast dev contracts show forecast --avro
     """
     from stream.contracts.avro_schema import avro_schema
     from stream.contracts.catalog import contract
-    from stream.contracts.json_schema import json_schema, text_of
+    from stream.contracts.json_schema import dump_schema, json_schema
 
     if name is not None:
         one = contract(name)
-        typer.echo(text_of(avro_schema(one) if avro else json_schema(one)), nl=False)
+        typer.echo(dump_schema(avro_schema(one) if avro else json_schema(one)), nl=False)
     else:
         _table(as_json=json)
 
@@ -70,12 +70,12 @@ def write(where: Dir = None) -> None:
 
     [bold]Examples[/]
 
-      pathcast contracts write
-      pathcast contracts write --dir ~/schemas
+      pathcast dev contracts write
+      pathcast dev contracts write --dir ~/schemas
     """
-    from stream.contracts.files import folder, write
+    from stream.contracts.files import released_folder, write
 
-    place = folder(where)
+    place = released_folder(where)
     written = write(place)
     for path in written:
         typer.echo(f"written {place / path}")
@@ -98,19 +98,19 @@ def check(
 
     [bold]Examples[/]
 
-      pathcast contracts check
-      pathcast contracts check --against HEAD^
+      pathcast dev contracts check
+      pathcast dev contracts check --against HEAD^
     """
-    from stream.contracts.files import check, folder
+    from stream.contracts.files import check, released_folder
 
-    found = check(folder(where), against)
+    findings = check(released_folder(where), against)
     if json:
-        rows = [{"file": str(one.path), "what": one.what, "broken": one.broken} for one in found]
+        rows = [{"file": str(one.path), "what": one.what, "broken": one.broken} for one in findings]
         typer.echo(msgspec.json.encode(rows))
     else:
-        for one in found:
+        for one in findings:
             typer.echo(f"{'BREAKS ' if one.broken else 'differs'} {one.path}: {one.what}")
-    if found:
+    if findings:
         raise typer.Exit(1)
     if not json:
         typer.echo("the released schemas are what the code makes, and nobody breaks")

@@ -1,4 +1,4 @@
-"""What of a change of a schema would break somebody.
+"""Finds breaking schema changes.
 
     what changes                          records that pathcast writes     records that others write
     a field is removed, or renamed        breaks: subscribers miss it      breaks: it is silently ignored
@@ -12,6 +12,9 @@
 
 So a subscriber with an old schema reads new records, and one with a new schema reads what older releases left in the
 log; a producer with an old schema goes on. What breaks needs a new topic and a new schema, `v2`, beside the old ones.
+
+Apache Avro's checker compares Avro schemas. It cannot compare JSON Schemas, too: Avro has no ranges, lengths, lists of
+words and headers, and takes an optional field that is gone for harmless.
 """
 
 from __future__ import annotations
@@ -22,14 +25,17 @@ from typing import Any, Final, NamedTuple
 from stream.contracts.catalog import Way
 from stream.contracts.json_schema import Schema
 
-# Limits that take more as they grow, and those that take more as they fall.
+# Limits that take more as they grow, and those that take more as they fall; schemas of all values, with their step in a
+# path; and what demands nothing, or is compared on its own.
 _UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
-_EXACT: Final = ("pattern", "format", "uniqueItems", "propertyNames")
+_INNER: Final = {"items": "[]", "additionalProperties": ".*"}
+_ANYTHING: Final = "anything"
+_OTHERS: Final = {"$schema", "$id", "$defs", "title", "description", "type", "properties", "required"}
 
 
 class Break(NamedTuple):
-    """One thing that would break somebody."""
+    """A change that would break somebody."""
 
     where: str  # the field, as a path with dots
     what: str
@@ -40,7 +46,7 @@ class Break(NamedTuple):
 
 def breaks(old: Schema, new: Schema, way: Way) -> list[Break]:
     """Returns what breaks between two schemas of one record, each a document of its own."""
-    return list(_Comparison(old, new, way).of(old, new, ""))
+    return list(_Comparison(old, new, way).compare("", old, new))
 
 
 def avro_breaks(old: Schema, new: Schema, way: Way) -> list[Break]:
@@ -50,128 +56,86 @@ def avro_breaks(old: Schema, new: Schema, way: Way) -> list[Break]:
     from avro.schema import make_avsc_object
 
     schemas = [make_avsc_object(one) for one in (old, new)]
-    found = []
     pairs = [("older records cannot be read", schemas[1], schemas[0])]
     if way is Way.OUT:
         pairs.append(("who has the released schema cannot read", schemas[0], schemas[1]))
-    for said, reader, writer in pairs:
+    incompatible = []
+    for what, reader, writer in pairs:
         checker: Any = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]  # avro has no types there
         result = checker.get_compatibility(reader, writer)
         if result.compatibility is not SchemaCompatibilityType.compatible:
             where = ", ".join(sorted(result.locations)) or "."
-            found.append(Break(where, f"{said}: {'; '.join(sorted(result.messages))}"))
-    return found
+            incompatible.append(Break(where, f"{what}: {'; '.join(sorted(result.messages))}"))
+    return incompatible
 
 
-class _Comparison:
-    def __init__(self, old: Schema, new: Schema, way: Way) -> None:
-        self._old, self._new, self._way = old, new, way
-        self._seen: set[tuple[str, str]] = set()
+class _Comparison(NamedTuple):
+    """Compares schemas of two documents, which hold what these refer to."""
 
-    def of(self, old: Any, new: Any, where: str) -> Iterator[Break]:
-        pair = (str(_reference(old)), str(_reference(new)))
-        if pair != ("None", "None"):
-            if pair in self._seen:
-                return
-            self._seen.add(pair)
-        old, new = _resolved(self._old, old), _resolved(self._new, new)
-        yield from self._kinds(old, new, where)
-        yield from self._limits(old, new, where)
-        yield from self._properties(old, new, where)
-        for name, step in (("items", "[]"), ("additionalProperties", ".*")):
-            if isinstance(old.get(name), dict) and isinstance(new.get(name), dict):
-                yield from self.of(old[name], new[name], where + step)
-            elif _kind(old.get(name)) != _kind(new.get(name)) and not self._takes_more(old.get(name), new.get(name)):
-                yield Break(where + step or ".", f"was {_shown(old.get(name))} and is {_shown(new.get(name))}")
+    old: Schema
+    new: Schema
+    way: Way
 
-    def _takes_more(self, old: Any, new: Any) -> bool:
-        return self._way is Way.IN and new in (None, True)
-
-    def _kinds(self, old: Schema, new: Schema, where: str) -> Iterator[Break]:
-        ours, theirs = _alternatives(self._old, old), _alternatives(self._new, new)
-        if self._way is Way.IN:
-            wider = {*theirs, *(["integer"] if "number" in theirs else [])}
-            lost = [] if not theirs else sorted(set(ours) - wider) if ours else sorted(theirs)
-            changed = bool(lost)
-        else:
-            changed = set(ours) != set(theirs)
-        if changed:
-            yield Break(where or ".", f"its type was {_or(ours)} and is {_or(theirs)}")
+    def compare(self, where: str, old: Schema, new: Schema) -> Iterator[Break]:
+        before, after = _alternatives(self.old, old), _alternatives(self.new, new)
+        if before.keys() != after.keys() and not (self.way is Way.IN and _takes_more({*before}, {*after})):
+            yield Break(where or ".", f"its type was {' or '.join(sorted(before))} and is {' or '.join(sorted(after))}")
             return
-        words = {*old.get("enum", ())}, {*new.get("enum", ())}
-        if "enum" in new and self._way is Way.IN and not ("enum" in old and words[0] <= words[1]):
-            yield Break(where, f"it takes only {_or(sorted(map(str, words[1])))} now")
-        if self._way is Way.OUT and (words[0] != words[1] or old.get("const") != new.get("const")):
-            yield Break(where, f"its words were {_or(map(str, words[0]))} and are {_or(map(str, words[1]))}")
-        for kind in set(ours) & set(theirs):  # of a union, each with its own limits and fields
-            if "anyOf" in old and "anyOf" in new:
-                yield from self.of(ours[kind], theirs[kind], where)
+        for kind, theirs in before.items():
+            ours = next(after[one] for one in (kind, "number", _ANYTHING) if one in after)
+            for name in sorted({*theirs, *ours} - _OTHERS):
+                values: tuple[Any, Any] = theirs.get(name), ours.get(name)
+                if name in _INNER and all(isinstance(one, dict) for one in values):
+                    yield from self.compare(where + _INNER[name], *values)
+                elif values[0] != values[1] and not (self.way is Way.IN and _is_wider(name, *values)):
+                    yield Break(where or ".", f"its {name} was {_show(values[0])} and is {_show(values[1])}")
+            yield from self._properties(where, theirs, ours)
 
-    def _limits(self, old: Schema, new: Schema, where: str) -> Iterator[Break]:
-        for name in (*_UPPER, *_LOWER, *_EXACT):
-            before, after = old.get(name), new.get(name)
-            if before == after:
-                continue
-            if self._way is Way.IN and (after is None or (before is not None and _is_wider(name, before, after))):
-                continue
-            yield Break(where, f"its {name} was {_shown(before)} and is {_shown(after)}")
-
-    def _properties(self, old: Schema, new: Schema, where: str) -> Iterator[Break]:
+    def _properties(self, where: str, old: Schema, new: Schema) -> Iterator[Break]:
         before, after = old.get("properties", {}), new.get("properties", {})
-        needed = set(old.get("required", ())), set(new.get("required", ()))
-        for name, schema in before.items():
+        for name in [*before, *sorted(after.keys() - before.keys())]:
             path = f"{where}.{name}".lstrip(".")
+            required = name in old.get("required", ()), name in new.get("required", ())
             if name not in after:
                 yield Break(path, "it was removed, or renamed")
-                continue
-            if name in needed[1] - needed[0]:
-                yield Break(path, "it was optional and is required")
-            if name in needed[0] - needed[1] and self._way is Way.OUT:
-                yield Break(path, "it was required and is optional")
-            yield from self.of(schema, after[name], path)
-        for name in sorted(after.keys() - before.keys()):
-            if name in needed[1]:
-                yield Break(f"{where}.{name}".lstrip("."), "it is new and required")
-
-
-def _is_wider(name: str, before: Any, after: Any) -> bool:
-    return bool(after >= before if name in _UPPER else after <= before if name in _LOWER else False)
-
-
-def _reference(schema: Any) -> str | None:
-    if not isinstance(schema, dict):
-        return None
-    if "$ref" in schema:
-        return str(schema["$ref"])
-    return _reference(schema["allOf"][0]) if "allOf" in schema else None
-
-
-def _resolved(document: Schema, schema: Schema) -> Schema:
-    reference = _reference(schema)
-    if reference is None:
-        return schema
-    found: Schema = document["$defs"][reference.rpartition("/")[2]]
-    return found
+            elif name not in before:
+                if required[1]:
+                    yield Break(path, "it is new and required")
+            else:
+                if required == (False, True):
+                    yield Break(path, "it was optional and is required")
+                if required == (True, False) and self.way is Way.OUT:
+                    yield Break(path, "it was required and is optional")
+                yield from self.compare(path, before[name], after[name])
 
 
 def _alternatives(document: Schema, schema: Schema) -> dict[str, Schema]:
-    """Returns the kinds of value that a schema takes, each with its own schema; none if it takes anything."""
+    """Returns the kinds of value that a schema takes, each with its own schema."""
     if "anyOf" in schema:
-        return {kind: one for part in schema["anyOf"] for kind, one in _alternatives(document, part).items()}
-    schema = _resolved(document, schema)
-    if "type" in schema:
-        return {schema["type"]: schema}
-    kinds = {"number" if isinstance(one, int | float) else "string" for one in schema.get("enum", ())}
-    return dict.fromkeys(kinds, schema)
+        rest = {name: value for name, value in schema.items() if name != "anyOf"}
+        parts = [_alternatives(document, rest | part) for part in schema["anyOf"]]
+        return {kind: one for part in parts for kind, one in part.items()}
+    if (reference := schema.get("allOf", [schema])[0].get("$ref")) is not None:
+        rest = {name: value for name, value in schema.items() if name not in ("allOf", "$ref")}
+        schema = rest | document["$defs"][reference.rpartition("/")[2]]
+    if "enum" in schema:
+        schema = {**schema, "enum": sorted(schema["enum"])}
+        kinds = {"number" if isinstance(one, int | float) else "string" for one in schema["enum"]}
+        return dict.fromkeys([schema["type"]] if "type" in schema else sorted(kinds), schema)
+    return {schema.get("type", _ANYTHING): schema}
 
 
-def _kind(schema: Any) -> str:
-    return type(schema).__name__
+def _takes_more(before: set[str], after: set[str]) -> bool:
+    return _ANYTHING in after or before <= after | ({"integer"} if "number" in after else set())
 
 
-def _shown(value: Any) -> str:
-    return "absent" if value is None else repr(value) if not isinstance(value, dict) else "a schema"
+def _is_wider(name: str, before: Any, after: Any) -> bool:
+    if before is None or after is None:
+        return after is None
+    if name == "enum":
+        return {*before} <= {*after}
+    return bool(after >= before if name in _UPPER else after <= before if name in _LOWER else False)
 
 
-def _or(words: Any) -> str:
-    return " or ".join(sorted(words)) or "anything"
+def _show(value: Any) -> str:
+    return "absent" if value is None else "a schema" if isinstance(value, dict) else str(value)

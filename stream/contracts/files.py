@@ -1,4 +1,4 @@
-"""The files of the released schemas: what they are called, whether they are what the code says, and writing them.
+"""Writes the files of the released schemas, and checks them.
 
     schemas/json/NAME.v1.json    JSON Schema
     schemas/avro/NAME.v1.avsc    Avro, of all records but headers
@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
 from stream.contracts.asyncapi import asyncapi_text
 from stream.contracts.avro_schema import avro_schema
 from stream.contracts.catalog import RECORDS, Way
 from stream.contracts.compatibility import Break, avro_breaks, breaks
-from stream.contracts.json_schema import Schema, json_schema, text_of
+from stream.contracts.json_schema import Schema, dump_schema, json_schema
 
 ASYNCAPI: Final = Path("asyncapi.yaml")
 FOLDERS: Final = {"json": Path("schemas/json"), "avro": Path("schemas/avro")}
@@ -30,7 +33,7 @@ GIT_S: Final = 30.0
 # the old schemas reads all records of today. Once a later release has the new schemas, these lines may go.
 TAKEN_BACK: Final = {
     ("score.v1.json", "shadow: it was removed, or renamed"),
-    ("weights_version.v1.json", "role: its words were all or canary or shadow and are all or canary"),
+    ("weights_version.v1.json", "role: its enum was ['all', 'canary', 'shadow'] and is ['all', 'canary']"),
 }
 
 
@@ -42,30 +45,26 @@ class File(NamedTuple):
     way: Way
     compare: Callable[[Schema, Schema, Way], list[Break]]
 
-    @property
-    def text(self) -> str:
-        return text_of(self.schema)
 
-
-class Found(NamedTuple):
-    """What is wrong with one file."""
+class Finding(NamedTuple):
+    """A fault of one file."""
 
     path: Path
     what: str
     broken: bool  # somebody would break; else it is only to be written anew
 
 
-def files() -> list[File]:
+def make_files() -> list[File]:
     """Returns all schema files as the code makes them."""
-    found = []
+    made = []
     for one in RECORDS:
-        found.append(File(FOLDERS["json"] / f"{one.schema_name}.json", json_schema(one), one.way, breaks))
+        made.append(File(FOLDERS["json"] / f"{one.schema_name}.json", json_schema(one), one.way, breaks))
         if not one.headers_only:
-            found.append(File(FOLDERS["avro"] / f"{one.schema_name}.avsc", avro_schema(one), one.way, avro_breaks))
-    return found
+            made.append(File(FOLDERS["avro"] / f"{one.schema_name}.avsc", avro_schema(one), one.way, avro_breaks))
+    return made
 
 
-def folder(given: Path | None) -> Path:
+def released_folder(given: Path | None) -> Path:
     """Returns the folder of the released schemas. Raises ValueError if none is given and this is no clone."""
     if given is None and not (DEFAULT / "README.md").exists():
         raise ValueError("there are no released schemas beside this installation: give their folder, --dir")
@@ -77,83 +76,65 @@ def write(where: Path) -> list[Path]:
 
     Raises ValueError if a released schema would change so that somebody breaks; then nothing is written.
     """
-    made = files()
-    if wrong := [found for one in made for found in _judged(one, _read(where / one.path)) if found.broken]:
-        said = "; ".join(f"{one.path.name}: {one.what}" for one in wrong)
-        raise ValueError(f"nothing was written, as this would break who uses the released schemas: {said}")
-    written = []
-    for path, text in [*((one.path, one.text) for one in made), (ASYNCAPI, asyncapi_text())]:
-        if _read(where / path) != text:
-            (where / path).parent.mkdir(parents=True, exist_ok=True)
-            (where / path).write_text(text)
-            written.append(path)
-    return written
+    if broken := "; ".join(f"{one.path.name}: {one.what}" for one in _breaks(where)):
+        raise ValueError(f"nothing was written, as this would break who uses the released schemas: {broken}")
+    differing = {path: text for path, text in _texts() if _read(where / path) != text}
+    for path, text in differing.items():
+        (where / path).parent.mkdir(parents=True, exist_ok=True)
+        (where / path).write_text(text)
+    return list(differing)
 
 
-def check(where: Path, against: str | None = None) -> list[Found]:
+def check(where: Path, against: str | None = None) -> list[Finding]:
     """Returns what is wrong with the files: those that differ from what the code makes, and those whose difference
     would break somebody.
 
     With `against`, a commit of git, what is released is what that commit has: so a change that rewrites a released
     file is found, too. Raises ValueError if there is no such commit.
     """
-    found = list(_differing(where))
-    for one in files():
-        released = _read(where / one.path) if against is None else _committed(where / one.path, against)
-        found += (wrong for wrong in _judged(one, released) if wrong.broken)
-    return [*found, *_removed(where, against)]
-
-
-def _differing(where: Path) -> Iterator[Found]:
-    for path, text in [*((one.path, one.text) for one in files()), (ASYNCAPI, asyncapi_text())]:
-        there = _read(where / path)
-        if there != text:
+    findings = []
+    for path, text in _texts():
+        if (there := _read(where / path)) != text:
             what = "is absent" if there is None else "is not what the code makes"
-            yield Found(path, f"{what}: pathcast contracts write", broken=False)
+            findings.append(Finding(path, f"{what}: pathcast dev contracts write", broken=False))
+    with TemporaryDirectory() as folder:
+        released = where if against is None else _extract(where, against, Path(folder))
+        return [*findings, *_breaks(released), *_removed(released)]
 
 
-def _removed(where: Path, against: str | None) -> Iterator[Found]:
+def _texts() -> Iterator[tuple[Path, str]]:
+    """Yields every file with its text."""
+    yield from ((one.path, dump_schema(one.schema)) for one in make_files())
+    yield ASYNCAPI, asyncapi_text()
+
+
+def _breaks(released: Path) -> Iterator[Finding]:
+    for one in make_files():
+        if (text := _read(released / one.path)) is not None:
+            for change in one.compare(json.loads(text), one.schema, one.way):
+                if (one.path.name, str(change)) not in TAKEN_BACK:
+                    yield Finding(one.path, str(change), broken=True)
+
+
+def _removed(released: Path) -> Iterator[Finding]:
     """Yields the released schemas that no record has any more."""
-    made = {one.path for one in files()}
-    for name in FOLDERS.values():
-        there = _listed(where / name, against) if against is not None else sorted(where.glob(f"{name}/*"))
-        for path in there:
-            if (name / path.name) not in made:
-                yield Found(name / path.name, "its record was removed, or renamed", broken=True)
-
-
-def _judged(one: File, released: str | None) -> Iterator[Found]:
-    if released is None or released == one.text:
-        return
-    for found in one.compare(json.loads(released), one.schema, one.way):
-        if (one.path.name, str(found)) not in TAKEN_BACK:
-            yield Found(one.path, str(found), broken=True)
+    made = {one.path for one in make_files()}
+    for folder in FOLDERS.values():
+        for file in sorted(released.glob(f"{folder}/*")):
+            if folder / file.name not in made:
+                yield Finding(folder / file.name, "its record was removed, or renamed", broken=True)
 
 
 def _read(path: Path) -> str | None:
     return path.read_text() if path.exists() else None
 
 
-def _committed(path: Path, commit: str) -> str | None:
-    done = _git(path.parent, "show", f"{commit}:./{path.name}")
-    return done.stdout if done.returncode == 0 else None
-
-
-def _listed(where: Path, commit: str) -> list[Path]:
-    """Returns the files of a folder in a commit."""
-    done = _git(where.parent.parent, "ls-tree", "--name-only", commit, f"./{where.relative_to(where.parent.parent)}/")
+def _extract(where: Path, commit: str, into: Path) -> Path:
+    """Writes the schemas that a commit has in a folder into another, and returns that."""
+    command = ["git", "archive", commit, "schemas"]
+    done = subprocess.run(command, cwd=where, capture_output=True, timeout=GIT_S, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise ValueError(f"git knows no commit {commit!r} in {where}: {done.stderr.strip()}")
-    return [Path(line) for line in done.stdout.splitlines()]
-
-
-def _git(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["git", *arguments],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        timeout=GIT_S,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+        raise ValueError(f"git knows no commit {commit!r} in {where}: {done.stderr.decode().strip()}")
+    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
+        archive.extractall(into, filter="data")
+    return into

@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stream.config import failpoints
 from stream.config.wording import place
@@ -24,8 +24,10 @@ from stream.delivery.partitions import Guarantee, Owned, Piece
 from stream.engine.counts import Counts
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.kafka.records.encoded_batches import Answers
-from stream.tracing.pings import TracedBatch
-from stream.tracing.tracer import Tracer
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.pings import TracedBatch
+    from stream.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +191,7 @@ class Committer:
         if traced is not None and self._tracer is not None:
             traced.publish_ms, traced.published_ms = began_ms, published_ms
             traced.commit_ms, traced.committed_ms = commit_ms, self._clock()
-            self._tracer.committed(traced, {piece.owned.partition for piece in answered})
+            self._tracer.send_spans(traced, {piece.owned.partition for piece in answered})
         return result
 
 

@@ -32,6 +32,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from stream.config.settings import Settings
 from stream.config.wording import place
@@ -51,7 +52,9 @@ from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Store
-from stream.tracing.tracer import Tracer
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stream.config.security import Refused
 from stream.delivery.accounts import Accounts, counted, so_far
@@ -18,7 +18,9 @@ from stream.delivery.partitions import Piece
 from stream.engine.engine import Engine
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store
-from stream.tracing.tracer import Tracer
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.tracer import Tracer
 
 log: Final = logging.getLogger(__name__)
 
@@ -90,7 +92,7 @@ class Processing:
         records, traced = Records.joined(parts), None
         if self._tracer is not None:
             fetched = [piece.fetched_ms for piece in pieces]
-            traced = self._tracer.sampled(list(zip(parts, fetched, strict=True)))
+            traced = self._tracer.sample(list(zip(parts, fetched, strict=True)))
         owners = {piece.owned for piece in pieces}
         before, now_ms = so_far(pieces, self._engine.counts), self._clock()
         careful = any(map(_has_failed, pieces))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from model.files import write_whole
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.recorded import recording
 from stream.config.settings import UNLIMITED, Settings
 from stream.versions.files import path_of
@@ -45,14 +45,14 @@ def after_history(times_ms: Sequence[int], span_ms: int) -> int:
     return bisect_left(times_ms, times_ms[0] + history_ms) if fits else 0
 
 
-def history(rows: Sequence[Row], begin: int) -> Sequence[Row]:
+def history(rows: Sequence[RecordedRow], begin: int) -> Sequence[RecordedRow]:
     """Returns those of the rows, which are sorted by time, that are before the one at `begin`, at most MOST_MS."""
     times_ms = [row.ts_ms or 0 for row in rows[: begin + 1]]
     return rows[bisect_left(times_ms, times_ms[begin] - MOST_MS) : bisect_left(times_ms, times_ms[begin])]
 
 
 class Growth:
-    """The versions of the demo's atlas, as `pathcast atlas build` makes them of the pings that were added so far."""
+    """The versions of the demo's atlas, as `pathcast train atlas` makes them of the pings that were added so far."""
 
     def __init__(self, folder: Path, min_entities: int, weights: str) -> None:
         """Takes where the files of versions lie, and the weights of the worker that asks them: beside its forecasts it
@@ -65,7 +65,7 @@ class Growth:
         self._builder = Builder()
         self._rules = Rules(min_entities=min_entities)
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[RecordedRow]) -> None:
         """Takes the next pings, in the order of their times."""
         from stream.kafka.records.record_columns import Records
 
@@ -83,7 +83,7 @@ class Growth:
         return atlas
 
 
-def of_history(before: Sequence[Row], folder: Path, weights: str, *, bundled: bool) -> Growth:
+def of_history(before: Sequence[RecordedRow], folder: Path, weights: str, *, bundled: bool) -> Growth:
     """Returns what is known before the replay begins: of the bundled sample also the fleet's day. Its buses drive in
     public, and the atlas ends with the demo, so that what one of them did is enough to be in it."""
     growth = Growth(folder, 1 if bundled else 3, weights)
@@ -106,7 +106,12 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
 
 
 def grow(
-    bootstrap: str, topics: Topics, growth: Growth, replayed: Sequence[Row], pause_s: float, stop: threading.Event
+    bootstrap: str,
+    topics: Topics,
+    growth: Growth,
+    replayed: Sequence[RecordedRow],
+    pause_s: float,
+    stop: threading.Event,
 ) -> None:
     """Announces a new version now and then, until `stop` is set, with the pings that were replayed meanwhile:
     `replayed` gets longer while this works. If Kafka or the disk fails, the last version serves on."""
@@ -132,16 +137,16 @@ def grow(
         log.warning("the demo's atlas does not grow any more: %r", error)
 
 
-def alone(weights: str, rows: Sequence[Row], done: Callable[[], None]) -> list[Forecast]:
+def alone(weights: str, rows: Sequence[RecordedRow], done: Callable[[], None]) -> list[Forecast]:
     """Returns what the model answers for these rows without an atlas. `done` is called now and then."""
     from stream.commands.replay import BATCH_ROWS, engine_of, records_of
 
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     engine, published_ms = engine_of(settings), int(time.time() * 1000)
-    found: list[Forecast] = []
+    forecasts: list[Forecast] = []
     for begin in range(0, len(rows), BATCH_ROWS):
         done()
         records = records_of(rows[begin : begin + BATCH_ROWS], begin, settings.topics.pings, published_ms)
         answers = asyncio.run(engine.process(records, started_ms=0.0, fetched_ms=0.0))
-        found += [loads_forecast(one.value or b"") for one in answers if one.topic == settings.topics.forecasts]
-    return found
+        forecasts += [loads_forecast(one.value or b"") for one in answers if one.topic == settings.topics.forecasts]
+    return forecasts

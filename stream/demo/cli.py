@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import Json, quiet
+from stream.config.options import Json, Weights, quiet
+from stream.config.settings import Settings
 from stream.wire.escape import escaped
 
 if TYPE_CHECKING:
@@ -20,18 +21,6 @@ if TYPE_CHECKING:
 SPEEDUP = 120.0  # two minutes a second: in 60 s each bus reports some 80 times, and 15-minute forecasts can be scored
 EXIT_INTERRUPTED = 130  # a shell's status for Ctrl-C
 
-HELP = """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
-
-The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left behind.
-
-[bold]Examples[/]
-
-  pathcast demo --seconds 60
-  pathcast demo --seconds 20 --vehicles 5
-  pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
-  pathcast demo --seconds 60 --json
-  pathcast demo --speedup 10 --seconds 600 --stay
-"""
 COLUMNS = {
     "constant_velocity": "constant velocity",
     "damped_velocity": "damped velocity",
@@ -49,13 +38,26 @@ def demo(
     ] = None,
     columns: Columns = None,
     speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
-    weights: Annotated[str, typer.Option(envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")] = "small",
+    weights: Weights = Settings.weights,
     has_map: Annotated[
         bool, typer.Option("--map/--no-map", help="show a live map in the browser, at an address that is printed")
     ] = True,
     stays: Annotated[bool, typer.Option("--stay", help="keep the map after the replay, until Ctrl-C")] = False,
     json: Json = False,
 ) -> None:
+    """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
+
+    The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left
+    behind.
+
+    [bold]Examples[/]
+
+      pathcast demo --seconds 60
+      pathcast demo --seconds 20 --vehicles 5
+      pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
+      pathcast demo --seconds 60 --json
+      pathcast demo --speedup 10 --seconds 600 --stay
+    """
     tracks = None if data is None else recording_of(data, columns)
     if columns is not None and tracks is None:
         raise typer.BadParameter("--columns is for the tracks of --data")
@@ -64,26 +66,23 @@ def demo(
     from rich.console import Console
 
     from stream.demo.board import Board
-    from stream.demo.parts import Failed
-    from stream.demo.run import Options, run
+    from stream.demo.parts import PartFailed
+    from stream.demo.run import DemoOptions, run
 
     board, interrupted = Board(), False
     with quiet():
         screen = _Screen(Console(stderr=json), board, json=json, stays=stays)
         try:
             with screen:
-                run(Options(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
+                run(DemoOptions(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
-        except Failed as failure:
+        except PartFailed as failure:
             typer.echo(failure.lines, err=True)
             raise
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-demo.__doc__ = HELP
 
 
 class _Screen:
@@ -94,7 +93,7 @@ class _Screen:
         from rich.live import Live as Screen
 
         self._console, self._board, self._json, self._stays = console, board, json, stays
-        self._said = ""
+        self._shown = ""
         self._map: str | None = None
         self._is_done = False
         self._live = Screen(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -111,14 +110,14 @@ class _Screen:
     def __call__(self, doing: str) -> None:
         if self._live is not None:
             self._live.update(_picture(doing, self._board.live()), refresh=True)
-        elif doing != self._said:
+        elif doing != self._shown:
             self._console.print(f"{doing} ...", highlight=False)
-            self._said = doing
+            self._shown = doing
 
     def address(self, map_url: str | None) -> None:
         self._map = map_url
-        said = "the map could not be started" if map_url is None else f"a live map: {map_url}"
-        self._console.print(said, highlight=False, soft_wrap=True)
+        text = "the map could not be started" if map_url is None else f"a live map: {map_url}"
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def done(self) -> None:
         from stream.up import embedded

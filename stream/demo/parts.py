@@ -1,32 +1,23 @@
-"""Starts the demo's worker and its map as `pathcast up` starts its parts, but not again: a demo that fails says so."""
+"""Runs parts of `pathcast up` for a demo. They are not started again: a demo that fails says so."""
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
-from stream.processes.child import Child, how
-from stream.up import embedded
-from stream.up.parts import environment
-from stream.worker.cli import MEMBER, READY
+from stream.processes.child import how
+from stream.up.parts import Part, start
 
 # Without a step: in a fresh clone kernels are compiled, 40 s of CPU, and every few seconds the log says how far.
 READY_S: Final = 300.0
-MAP_PORT: Final = 8_765  # that of `pathcast map` itself; another one, if somebody listens there
 MAP_READY_S: Final = 120.0  # it compiles how records are read, in a fresh clone
-# A replay is two minutes a second, and buses report each minute.
-TIMES: Final = ("--keep", "30m", "--stale-after", "15m")
 LOOK_S: Final = 0.1
 
 
-class Failed(RuntimeError):
+class PartFailed(RuntimeError):
     """A part ended, or did not answer; `lines` are the last of its log."""
 
     def __init__(self, message: str, lines: Sequence[str]) -> None:
@@ -34,29 +25,30 @@ class Failed(RuntimeError):
         super().__init__(f"{message}; its last words: {lines[-1].strip() if lines else 'it wrote nothing'}")
 
 
-class Part:
+class RunningPart:
     """A part that runs, and its last lines."""
 
-    def __init__(self, command: Sequence[str], bootstrap: str, redis_url: str, prefix: str, ready: str) -> None:
-        """Starts a command of pathcast, without the user's environment variables for it."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
-        env = environment(ours, bootstrap, redis_url, prefix, PLAIN_KAFKA, PLAIN_REDIS)
-        self._name = command[0]
+    def __init__(self, part: Part, env: Mapping[str, str]) -> None:
+        """Starts it."""
+        self._name = part.kind
         self.lines: deque[str] = deque(maxlen=12)
-        self.child = Child([*MEMBER, *command], env=env, on_line=self.lines.append, ready=ready)
+        self._child = start(part, env, self.lines.append, ready=part.ready)
 
-    def failed(self, message: str) -> Failed:
-        return Failed(f"the {self._name} {message}", list(self.lines))
+    def stop(self) -> int:
+        return self._child.stop()
+
+    def failed(self, message: str) -> PartFailed:
+        return PartFailed(f"the {self._name} {message}", list(self.lines))
 
     def check(self) -> None:
-        """Raises Failed if it has ended."""
-        if self.child.wait(0) is not None:
-            raise self.failed(f"ended with {how(self.child.stop())}")
+        """Raises PartFailed if it has ended."""
+        if self._child.wait(0) is not None:
+            raise self.failed(f"ended with {how(self.stop())}")
 
     def wait_until_ready(self, show: Callable[[str], None], timeout_s: float) -> None:
-        """Raises Failed if it ends, or goes no step on for so long."""
+        """Raises PartFailed if it ends, or goes no step on for so long."""
         doing, deadline = "", 0.0
-        while not self.child.is_ready:
+        while not self._child.is_ready:
             self.check()
             if (now := starting(self._name, list(self.lines))) != doing:
                 doing, deadline = now, time.monotonic() + timeout_s
@@ -70,33 +62,3 @@ def starting(name: str, lines: Sequence[str]) -> str:
     """Returns the activity of a part that is not ready. In a fresh clone most of it is to compile kernels."""
     compiled = re.findall(r"compiling kernels: .*", "\n".join(lines))
     return f"starting the {name} ({compiled[-1]})" if compiled else f"starting the {name}"
-
-
-@contextmanager
-def worker(bootstrap: str, redis_url: str, prefix: str, *options: str) -> Iterator[Part]:
-    """Yields a worker, which may not be ready yet."""
-    part = Part(("worker", *options), bootstrap, redis_url, prefix, READY)
-    try:
-        yield part
-    finally:
-        part.child.stop()
-
-
-@contextmanager
-def live_map(
-    bootstrap: str, redis_url: str, prefix: str, atlases: Path, show: Callable[[str], None]
-) -> Iterator[str | None]:
-    """Yields the address of a map of this broker's forecasts; None if it does not start, for which the demo need not
-    end. The topics must exist."""
-    address = f"{embedded.HOST}:{embedded.usual_port(MAP_PORT)}"
-    command = ("map", "--listen", address, "--source", "forecasts", "--atlases", str(atlases), *TIMES)
-    part = Part((*command, "--title", "pathcast demo"), bootstrap, redis_url, prefix, f"listening at http://{address}")
-    try:
-        try:
-            part.wait_until_ready(show, MAP_READY_S)
-        except Failed:
-            yield None
-        else:
-            yield f"http://{address}"
-    finally:
-        part.child.stop()

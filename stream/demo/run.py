@@ -1,10 +1,11 @@
-"""Runs the demo: starts a broker, a store and a worker, replays real vehicles into them, and collects the answers."""
+"""Runs the demo: servers, a worker and a map as `pathcast up` runs them, and a recording that is replayed into them."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,14 +15,18 @@ from typing import Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.recorded import Recording, recording
-from stream.commands.feeder import paced, publisher, replay
-from stream.demo import atlas, parts
+from stream.commands.feeder import pace, publisher, replay
+from stream.config.http_access import Address
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
+from stream.demo import atlas
 from stream.demo.board import Board
-from stream.demo.parts import Part
+from stream.demo.parts import MAP_READY_S, READY_S, PartFailed, RunningPart
 from stream.kafka import admin
 from stream.up import embedded
+from stream.up.parts import environment, map_part, worker_part
+from stream.up.ports import MAP_PORT
 from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
@@ -31,10 +36,12 @@ SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are dup
 PARTITIONS = 4
 PREFIX = "pathcast"
 TOPICS = Topics.of(PREFIX)
+# Of the map. A replay is two minutes a second, and buses report each minute.
+TIMES = ("--keep", "30m", "--stale-after", "15m")
 
 
 @dataclass(frozen=True)
-class Options:
+class DemoOptions:
     """Holds what the demo replays, and how fast."""
 
     seconds: float  # how long to feed
@@ -47,7 +54,7 @@ class Options:
 
 
 class Screen(Protocol):
-    """What the demo shows while it runs."""
+    """Shows people how far the demo is."""
 
     def __call__(self, doing: str) -> None:
         """Is called a few times a second with the present activity."""
@@ -59,11 +66,11 @@ class Screen(Protocol):
         """Is called when all is known that there is to say."""
 
 
-def run(options: Options, board: Board, show: Screen) -> None:
+def run(options: DemoOptions, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
-    Raises Failed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
+    Raises PartFailed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
     start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
@@ -74,18 +81,22 @@ def run(options: Options, board: Board, show: Screen) -> None:
         bootstrap, folder = broker.address, broker.folder / "atlases"
         folder.mkdir()
         show("starting the worker")
+        # Without the user's own settings of parts.
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
+        env = environment(plain, bootstrap, redis_url, PREFIX, PLAIN_KAFKA, PLAIN_REDIS)
         given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
         given += ["--atlases", str(folder)] if before else []
-        worker = stack.enter_context(parts.worker(bootstrap, redis_url, PREFIX, *given))
+        worker = RunningPart(worker_part("worker", *given), env)
+        stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
-        worker.wait_until_ready(show, parts.READY_S)
+        worker.wait_until_ready(show, READY_S)
         if board.atlas is not None:
             show("announcing the atlas")
             atlas.announce(bootstrap, TOPICS, board.atlas)
         map_url = None
         if options.has_map:
-            map_url = stack.enter_context(parts.live_map(bootstrap, redis_url, PREFIX, folder, show))
+            map_url = _show_map(stack, folder, env, show)
             show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
@@ -100,7 +111,7 @@ def run(options: Options, board: Board, show: Screen) -> None:
             feeder.join(0.25)
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
-            raise parts.Failed("no forecast came", list(worker.lines))
+            raise PartFailed("no forecast came", list(worker.lines))
         if stays := options.stays and map_url is not None:
             _compare(options, board, show)
             _stay(worker)
@@ -108,13 +119,26 @@ def run(options: Options, board: Board, show: Screen) -> None:
         _compare(options, board, show)
 
 
-def _compare(options: Options, board: Board, show: Screen) -> None:
+def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Screen) -> str | None:
+    """Starts a map of the forecasts, and returns its address; None if it does not start, for which the demo need not
+    end. The topics must exist."""
+    address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
+    part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
+    live_map = RunningPart(part, env)
+    stack.callback(live_map.stop)
+    with suppress(PartFailed):
+        live_map.wait_until_ready(show, MAP_READY_S)
+        return f"http://{address}"
+    return None
+
+
+def _compare(options: DemoOptions, board: Board, show: Screen) -> None:
     if board.atlas is not None:
         board.compare(atlas.alone(options.weights, board.rows, lambda: show("asking the model without the atlas")))
     show.done()
 
 
-def _stay(worker: Part) -> None:
+def _stay(worker: RunningPart) -> None:
     """Returns at Ctrl-C, which is the end that was asked for."""
     with suppress(KeyboardInterrupt):
         while True:
@@ -122,11 +146,11 @@ def _stay(worker: Part) -> None:
             time.sleep(0.5)
 
 
-def choose(options: Options) -> tuple[Sequence[Row], Sequence[Row]]:
+def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow]]:
     """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
     with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
     chosen: set[bytes] = set()
-    kept: list[Row] = []
+    kept: list[RecordedRow] = []
     data = options.data or recording(SAMPLE)
     for row in data.rows():
         if row.key is not None and row.ts_ms is not None:  # the demo shows forecasts; `pathcast feed` sends all rows
@@ -158,7 +182,7 @@ def busiest(times: Sequence[int], span: int) -> int:
     return best if most > 2 * first else 0
 
 
-def _check(worker: Part, failures: list[BaseException]) -> None:
+def _check(worker: RunningPart, failures: list[BaseException]) -> None:
     if failures:
         raise failures[0]
     worker.check()
@@ -179,11 +203,13 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
     return thread
 
 
-def _feed(bootstrap: str, rows: Sequence[Row], options: Options, board: Board, stop: threading.Event) -> None:
-    due = takewhile(lambda pair: pair[0] <= options.seconds, paced(rows, options.speedup))
+def _feed(
+    bootstrap: str, rows: Sequence[RecordedRow], options: DemoOptions, board: Board, stop: threading.Event
+) -> None:
+    due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
-        def send(row: Row) -> None:
+        def send(row: RecordedRow) -> None:
             board.sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
             out.send(row)
 

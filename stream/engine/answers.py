@@ -25,7 +25,7 @@ from stream.engine.json_template import TEXT, Template
 from stream.kafka.records.columns import I64, BytesColumn
 from stream.kafka.records.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.records.record_columns import Records, headers_as_sent
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 from stream.wire import (
     CACHES,
     E7,

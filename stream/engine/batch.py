@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,13 @@ from stream.engine.pings import Pings
 from stream.kafka.records.encoded_batches import Answers, EncodedBatch
 from stream.kafka.records.record_columns import Records
 from stream.store.base import Partition
-from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import FIX_BYTES
 from stream.tracks.track import Accepted, Gap, Late, Track
 from stream.tracks.track_table import NOT_ASKED, firsts
 from stream.wire import Outgoing
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.pings import TracedBatch
 
 
 @dataclass(eq=False)
@@ -97,7 +99,7 @@ class EngineBatch:
         # They are published in this order. Fills are made last of all, but none may follow its own retraction.
         others = sorted(self.others, key=itemgetter(0))
         if self.traced is not None:
-            others = self.traced.named(self.records, others)
+            others = self.traced.add_headers(self.records, others)
         return Answers(self.records, self.pages, others)
 
 

@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from model.api import Predictor
 from stream.adapters.live.on_topic import reader_of
@@ -44,9 +44,11 @@ from stream.engine.stepping import Stepper
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.store.base import READ_CHUNK, Partition, Store, read_records
-from stream.tracing.pings import TracedBatch
 from stream.tracks.track import Policy
 from stream.wire import ModelRef, Record
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.pings import TracedBatch
 
 T = TypeVar("T")
 # A batch of at most so many records is computed at once, where it is: some 2 ms, of which the way to the compute thread

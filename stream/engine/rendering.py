@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from stream.engine.batch import EngineBatch, Outcome
 from stream.engine.entities.shard import Shard
 from stream.kafka.records.encoded_batches import EncodedBatch
 from stream.kafka.records.record_columns import Records
-from stream.tracing.pings import TracedBatch
 from stream.tracks.fix import Fix
 from stream.tracks.track import Gap
 from stream.wire import (
@@ -35,6 +34,9 @@ from stream.wire import (
     dumps,
 )
 from stream.wire.ids import EVENT_ID, event_headers, gap_id
+
+if TYPE_CHECKING:  # who does not trace does not import it
+    from stream.tracing.pings import TracedBatch
 
 _DEG, _M2 = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -18,12 +18,13 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from stream.adapters.live.parsed import Parsed, Reader, reject
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
 from stream.config.wording import place
-from stream.ingest.publishing.sink import Sink, Unavailable
+from stream.ingest.publishing.delivering import Message, deliver
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 from stream.kafka import admin
 from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
-from stream.wire import Record, why_unread
+from stream.wire import Record, explain_unread
 
 log: Final = logging.getLogger(__name__)
 
@@ -48,42 +49,41 @@ async def run(settings: ForwardSettings, sink: Sink, source: Source) -> None:
     access."""
     if not await asyncio.to_thread(_has_topic, settings):
         source.away(f"there is no topic {settings.topic} at {settings.bootstrap} yet")
-    consumer = group_consumer(settings.bootstrap, settings.security, settings.group, max_poll_interval_ms=PATIENCE_MS)
+
+    async def take(records: Sequence[Record]) -> None:
+        source.back()
+        await deliver(sink, [Message(_parse(settings.read, one), one.value or b"", _origin(one)) for one in records])
+
+    await follow_as_group(settings.bootstrap, settings.topic, settings.group, settings.security, take)
+
+
+async def follow_as_group(
+    bootstrap: str,
+    topic: str,
+    group: str,
+    security: KafkaSecurity,
+    take: Callable[[Sequence[Record]], Awaitable[None]],
+) -> None:
+    """Gives the records of a topic to `take`, and commits their offsets when it returns, until it is cancelled. Raises
+    as `run`."""
+    consumer = group_consumer(bootstrap, security, group, max_poll_interval_ms=PATIENCE_MS)
     try:
         await consumer.start()
-        consumer.subscribe([settings.topic])
+        consumer.subscribe([topic])
         while True:
             polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST)
             if polled:
-                source.back()
-                await _deliver(settings, sink, polled)
+                await take([one for part in polled.values() for one in part])
                 await _commit(consumer, polled)
     except KafkaError as error:
-        refusal = kafka_refusal(settings.bootstrap, settings.security, error)
-        raise refusal or admin.unreachable(settings.bootstrap, error) from error
+        raise kafka_refusal(bootstrap, security, error) or admin.unreachable(bootstrap, error) from error
     finally:
         with suppress(KafkaError):
             await consumer.stop()
 
 
-async def _deliver(settings: ForwardSettings, sink: Sink, polled: Mapping[TopicPartition, Records]) -> None:
-    """Returns when Kafka has all, however long it is away."""
-    records = [(one, _parsed(settings.read, one)) for part in polled.values() for one in part]
-    while records:
-        taken = (sink.take(parsed, one.value or b"", _origin(one)) for one, parsed in records)
-        left = []
-        for pair, outcome in zip(records, await asyncio.gather(*taken, return_exceptions=True), strict=True):
-            if isinstance(outcome, Unavailable):
-                left.append(pair)
-            elif outcome is not None:
-                raise outcome
-        records = left
-        if records:
-            await sink.wait_until_available()
-
-
-def _parsed(read: Callable[[bytes, int], list[Parsed]], record: Record) -> list[Parsed]:
-    if (reason := why_unread(record)) is not None:
+def _parse(read: Reader, record: Record) -> list[Parsed]:
+    if (reason := explain_unread(record)) is not None:
         return [reject("unreadable", f"the batch that it came in was not unpacked: {reason}")]
     return read(record.value or b"", record.timestamp_ms)
 

@@ -1,4 +1,4 @@
-"""The pages of an ingest process: its metrics, and whether it is alive and ready."""
+"""Renders the pages of an ingest process: its metrics, and whether it is alive and ready."""
 
 from __future__ import annotations
 

@@ -1,15 +1,8 @@
 """Runs one ingest process: its sink, its transport, its pages and its end.
 
-    @secured
-    def mqtt(
-        broker: Annotated[str, typer.Option(...)],
-        bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-        prefix: Prefix = DEFAULT_PREFIX,
-        metrics: Metrics = "",
-        security: KafkaSecurity = PLAIN_KAFKA,
-        traces: Traces = NO_TRACES,
-    ) -> None:
-        run(Common("owntracks", bootstrap, prefix, metrics, security, traces), partial(transport, broker))
+    @with_common
+    def mqtt(broker: Annotated[str, typer.Option(...)], options: IngestOptions = DEFAULTS) -> None:
+        run("owntracks", options, partial(transport, broker))
 
 A transport is an async function of a sink and a `Source`. It returns when its source has ended. SIGTERM and Ctrl-C
 cancel it; what it has not acknowledged by then, its source must send again, or never was promised anything.
@@ -23,16 +16,13 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
-
-import typer
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from stream.config import failpoints
 from stream.config.http_access import Address, address_of, check_free, token
-from stream.config.options import log_to_stderr
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
-from stream.wire import Topics
+from stream.config.options import COMMON, Common, Metrics, log_to_stderr
+from stream.config.settings import NO_TRACES, Traces
 
 if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
     from stream.ingest.publishing.sink import Sink
@@ -46,64 +36,59 @@ STOPPED_BY: Final = (signal.SIGTERM, signal.SIGINT)
 
 Transport = Callable[["Sink", "Source"], Coroutine[Any, Any, None]]
 
-Metrics = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        envvar="PATHCAST_METRICS",
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
-    ),
-]
 
+@dataclass(frozen=True)
+class IngestOptions:
+    """Holds what every command of `pathcast ingest` is told."""
 
-class Common(NamedTuple):
-    """What every command of `pathcast ingest` is told. `adapter` names the format, in dead letters and metrics."""
-
-    adapter: str
-    bootstrap: str
-    prefix: str
-    metrics: str = ""  # an address, or empty
-    security: KafkaSecurity = PLAIN_KAFKA
+    common: Common = COMMON
+    metrics: Metrics = ""
     traces: Traces = NO_TRACES
 
 
-def run(common: Common, transport: Transport) -> None:
-    """Runs a transport until its source ends or a signal comes.
+DEFAULTS: Final = IngestOptions()
+
+
+def run(adapter: str, options: IngestOptions, transport: Transport) -> None:
+    """Runs a transport until its source ends or a signal comes. `adapter` names the format where it is counted.
 
     Raises what the sink raises at its start, OSError if the address of the metrics is taken, ModuleNotFoundError for
     traces without the extra `otel`, and what the transport raises.
     """
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
-    door = address_of(common.metrics, "--metrics") if common.metrics else None
+    door = address_of(options.metrics, "--metrics") if options.metrics else None
     secret = token(os.environ)
     if door is not None:
         check_free(door)
-    asyncio.run(serve(common, transport, door, secret))
+    asyncio.run(serve(adapter, options, transport, door, secret))
 
 
-async def serve(common: Common, transport: Transport, door: Address | None = None, secret: str | None = None) -> None:
+async def serve(
+    adapter: str, options: IngestOptions, transport: Transport, door: Address | None = None, secret: str | None = None
+) -> None:
     """Does the work of `run` in the present event loop."""
     from stream.http.pages import serving
     from stream.ingest.pages import Pages
     from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
 
-    source = Source(common.adapter)
-    topics = Topics.of(common.prefix)
+    source = Source(adapter)
+    common, topics = options.common, options.common.topics
     async with AsyncExitStack() as stack:
         tracer = None
-        if common.traces.share:
-            from stream.tracing.opening import request_tracer
+        if options.traces.share:
+            from stream.tracing.requests import RequestTracer
+            from stream.tracing.spans import open_sender
 
-            tracer, close = request_tracer(common.traces, SERVICE)
-            stack.callback(close)
-        sink = Sink(common.bootstrap, topics, common.adapter, security=common.security, tracer=tracer)
+            tracer = RequestTracer(options.traces.share, open_sender(options.traces, SERVICE))
+            stack.callback(tracer.sender.close)
+        sink = Sink(common.bootstrap, topics, adapter, security=common.security, tracer=tracer)
         if door is not None:
             at = await stack.enter_async_context(serving(door, secret, Pages(sink, source).pages()))
             log.info("metrics at http://%s/metrics", at)
         await stack.enter_async_context(sink)
-        log.info("%s: to %s at Kafka %s", common.adapter, topics.pings, common.bootstrap)
+        log.info("%s: to %s at Kafka %s", adapter, topics.pings, common.bootstrap)
         source.started = True
         work = asyncio.create_task(transport(sink, source))
         for number in STOPPED_BY:
@@ -130,3 +115,15 @@ async def _report(sink: Sink) -> None:
         if (now := taken.in_words()) != before:
             log.info("%.1f pings/s; so far %s", (taken.pings - pings) / REPORT_S, now)
         before, pings = now, taken.pings
+
+
+async def run_together(*work: Coroutine[Any, Any, None]) -> None:
+    """Runs all until one of them ends or raises, and then cancels the others."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        for ended in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
+            ended.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a transport tells of its source: whether it is connected. The readiness probe and the log ask it."""
+"""Notes whether the source of a transport is connected, for the readiness probe and the log."""
 
 from __future__ import annotations
 

@@ -24,37 +24,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from math import hypot, sqrt
+from math import sqrt
 from typing import Final, NamedTuple
 
 import aiohttp
 import msgspec
-from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.adapters.live.formats.traccar import OWN
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
-from stream.kafka import admin
-from stream.kafka.reading import group_consumer
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words
+from stream.ingest.kafka_forward import follow_as_group
 from stream.wire import Forecast, Record, Topics, loads_forecast
+from stream.wire.positions import max_sigma_m, radius2
 
 log: Final = logging.getLogger(__name__)
 
-POLL_MS: Final = 500
-MOST: Final = 2_000  # forecasts that are read at a time; of each entity only the newest is sent
 AT_ONCE: Final = 16  # requests
 ANSWER_S: Final = 10.0
 STALE_MS: Final = 60_000  # forecasts that are older than this are not sent: newer ones are to come
 RETRY_S: Final = 5.0  # while Traccar does not answer
-RADIUS_90: Final = sqrt(
-    4.605
-)  # a Gaussian's 90 % region in standard deviations, as of `cov_m2` (stream/wire/README.md)
+RADIUS_90: Final = sqrt(radius2(0.9))  # the longer half axis of the 90 % region, in standard deviations
 DEVICE: Final = "{id}-forecast"
 
 
 class BackSettings(NamedTuple):
-    """Where forecasts come from and go to."""
+    """States where forecasts come from and go to."""
 
     bootstrap: str
     topics: Topics
@@ -68,27 +63,14 @@ class BackSettings(NamedTuple):
 async def run(settings: BackSettings) -> None:
     """Runs until it is cancelled. Raises ConnectionError if no broker answers at the start, Refused if one denies
     access."""
-    consumer = group_consumer(settings.bootstrap, settings.security, settings.group)
-    try:
-        await consumer.start()
-        consumer.subscribe([settings.topics.forecasts])
-        sender = _Sender(settings)
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_S)) as session:
-            while True:
-                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST)
-                newest = newest_of(
-                    (one for part in polled.values() for one in part), time.time_ns() // 1_000_000 - STALE_MS
-                )
-                await sender.send_all(session, newest)
-                if polled:
-                    with suppress(KafkaError, IllegalStateError):  # then some are sent again
-                        await consumer.commit({tp: part.next_offset for tp, part in polled.items()})
-    except KafkaError as error:
-        refusal = kafka_refusal(settings.bootstrap, settings.security, error)
-        raise refusal or admin.unreachable(settings.bootstrap, error) from error
-    finally:
-        with suppress(KafkaError):
-            await consumer.stop()
+    sender = _Sender(settings)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_S)) as session:
+
+        async def take(records: Sequence[Record]) -> None:
+            await sender.send_all(session, newest_of(records, time.time_ns() // 1_000_000 - STALE_MS))
+
+        topic = settings.topics.forecasts
+        await follow_as_group(settings.bootstrap, topic, settings.group, settings.security, take)
 
 
 def newest_of(records: Iterable[Record], since_ms: int) -> list[Forecast]:
@@ -110,18 +92,12 @@ def form_of(forecast: Forecast, horizon_s: float, device: str = DEVICE) -> dict[
         "timestamp": str(round(forecast.anchor.ts / 1000 + horizon.h_s)),
         "lat": str(horizon.lat),
         "lon": str(horizon.lon),
-        "accuracy": f"{radius_m(horizon.cov_m2):.0f}",
+        "accuracy": f"{RADIUS_90 * max_sigma_m(horizon.cov_m2):.0f}",
         OWN: "true",
         "horizonSeconds": f"{horizon.h_s:g}",
         "anchorTime": str(round(forecast.anchor.ts / 1000)),
         "forecastId": forecast.forecast_id,
     }
-
-
-def radius_m(cov_m2: tuple[float, float, float]) -> float:
-    """Returns the longer half axis of the 90 % region."""
-    ee, en, nn = cov_m2
-    return RADIUS_90 * sqrt(max((ee + nn) / 2 + hypot((ee - nn) / 2, en), 0.0))
 
 
 class _Sender:

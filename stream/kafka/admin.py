@@ -131,7 +131,7 @@ def partitions_of(client: Any, topic: str) -> int:
         hidden = client.config["security_protocol"] != Protocol.PLAINTEXT
         where = ",".join(client.config["bootstrap_servers"])
         raise ValueError(
-            f"there is no topic {topic} at {where}: is --prefix right? If it is, start a worker, or run pathcast "
+            f"there is no topic {topic} at {where}: is --prefix right? If it is, start a worker, or run pathcast dev "
             f"topics --create{HIDDEN * hidden}"
         )
     return info.partitions
@@ -140,9 +140,14 @@ def partitions_of(client: Any, topic: str) -> int:
 def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
     """Returns the most bytes of a batch that the broker accepts, by topic. Topics that do not exist are left out, and
     those whose settings we may not read (the right DescribeConfigs)."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name, {MAX_BATCH: None}) for name in names]
+    return setting_of(client, names, MAX_BATCH)
+
+
+def setting_of(client: Any, names: Iterable[str], setting: str) -> dict[str, int]:
+    """Returns a setting that is a number, by topic; without those that `largest_batches` leaves out."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, {setting: None}) for name in names]
     found = client.describe_configs(asked, config_filter="all").get("topic", {})
-    return {name: int(settings[MAX_BATCH]["value"]) for name, settings in found.items() if MAX_BATCH in settings}
+    return {name: int(settings[setting]["value"]) for name, settings in found.items() if setting in settings}
 
 
 def create(

@@ -1,4 +1,4 @@
-"""Reads logs up to their present ends. Whoever reads so joins no group, and commits nothing."""
+"""Reads logs up to their present ends, or follows them. Whoever reads so joins no group, and commits nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stream.kafka import admin, fetcher
 from stream.kafka.log import Bounds, Partition
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.records.record_columns import Records
+from stream.wire import Record
 
 Isolation = Literal["read_uncommitted", "read_committed"]
 # Feeders may write in transactions (`pathcast dlq replay` does): records of an aborted one never were pings.
@@ -23,6 +24,7 @@ INPUT_ISOLATION: Final = "read_committed"
 
 NO_ACCESS: Mapping[str, Any] = {}  # for brokers that ask for no credentials
 STALL_S = 60.0  # if the position does not move for so long before the end, the broker is not well
+FOLLOW_MS: Final = 250  # the longest time until the end is noticed
 REPLAY_CHUNK = 2_000  # records at a time: some 2 MB, and short enough that other partitions get their turn
 
 
@@ -132,6 +134,36 @@ async def reread(
                 raise RuntimeError(
                     f"cannot read {place(partition)} back from {position} to {end}: no record for {STALL_S} s"
                 )
+
+
+async def follow(
+    bootstrap: str,
+    topic: str,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    *,
+    earliest: bool,
+    stop_at_end: bool,
+    isolation: Isolation = INPUT_ISOLATION,
+) -> AsyncGenerator[Record]:
+    """Yields a topic's records as they come, from its beginning (`earliest`) or from now on, without an end; with
+    `stop_at_end`, up to where the topic ended at the start. Close it. Raises as `to_end`."""
+    with admin.connected(bootstrap, security) as client:
+        tps = [TopicPartition(topic, number) for number in range(admin.partitions_of(client, topic))]
+    try:
+        async with reader(bootstrap.split(","), security.arguments(), isolation) as consumer:
+            consumer.assign(tps)
+            begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            for tp in tps:
+                consumer.seek(tp, begins[tp] if earliest else ends[tp])
+            while True:
+                for records in (await consumer.getmany(timeout_ms=FOLLOW_MS)).values():
+                    for record in records:
+                        yield record
+                if stop_at_end and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
+                    return
+    except KafkaError as error:
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {in_words(error)}") from error
 
 
 async def bounds(

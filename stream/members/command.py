@@ -1,8 +1,8 @@
-"""Makes commands of services, each of which offers its options: `pathcast beside`, and the old name of each service.
+"""Makes one command of several services, each of which offers its options: `pathcast beside`.
 
-An offer is a function of `Common` and of the service's own options, and returns a `Service`. An option whose word alone
-would not say of which service it is begins with the service's name, as `--latest-group`; under the old name of the
-service it does not. A parameter that several offers have, such as `map_`, is one option of all of them.
+An offer is a function of `ServiceOptions` and of the service's own options, and returns a `Service`. An option whose
+word alone would not say of which service it is begins with the service's name, as `--latest-group`. A parameter that
+several offers have, such as `map_`, is one option of all of them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,15 @@ import typer
 from typer.models import OptionInfo
 
 from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
+from stream.config.options import COMMON, Bootstrap, Metrics, Prefix, log_to_stderr, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.members.running import Service, door_of, name_lines, serve
 
-Metrics = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        envvar="PATHCAST_METRICS",
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
-    ),
-]
 Once = Annotated[bool, typer.Option("--once", help="up to the present end, and stop")]
 
 
-class Common(NamedTuple):
-    """What the options say that all services have."""
+class ServiceOptions(NamedTuple):
+    """Holds the values of the options that all services have."""
 
     bootstrap: str
     prefix: str
@@ -70,46 +62,23 @@ def several(offers: Mapping[str, Offer]) -> Callable[..., None]:
     return _command(beside, [_parameter("names", Annotated[str, named]), *parameters.values()])
 
 
-def old_name(owner: str, offer: Offer) -> Callable[..., None]:
-    """Returns the command that the service had alone: it says the new one on stderr, and runs that."""
-
-    def old(context: typer.Context, **given: Any) -> None:
-        new = f"pathcast beside {owner}"
-        for one in _own(offer):
-            if _is_given(context, one.name) and (long := _flags(one)[0]) != _short(long, owner):
-                new += f", where {_short(long, owner)} is {long}"
-        typer.echo(f"`{context.command_path}` is the old name of {new}", err=True)
-        _run({owner: offer}, given)
-
-    old.__doc__ = f"The old name of [bold]pathcast beside {owner}[/]."
-    return _command(old, [_changed(one, [_short(flag, owner) for flag in _flags(one)]) for one in _own(offer)])
-
-
-def old_group(owner: str, offer: Offer) -> typer.Typer:
-    """Returns the command group whose only command was `run`."""
-    group = typer.Typer(help=f"The old name of [bold]pathcast beside {owner}[/].", hidden=True)
-    group.callback()(lambda: None)  # else Typer would take `run` for no word of it
-    group.command("run")(old_name(owner, offer))
-    return group
-
-
 def _command(run: Callable[..., None], own: Sequence[Parameter]) -> Callable[..., None]:
     parameters = [
         _parameter("context", typer.Context),
-        _parameter("bootstrap", Bootstrap, DEFAULT_BOOTSTRAP),
-        _parameter("prefix", Prefix, DEFAULT_PREFIX),
+        _parameter("bootstrap", Bootstrap, COMMON.bootstrap),
+        _parameter("prefix", Prefix, COMMON.prefix),
         _parameter("once", Once, default=False),
         _parameter("metrics", Metrics, ""),
         *own,
         _parameter("security", KafkaSecurity, PLAIN_KAFKA),
     ]
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    return secured(run)
+    return with_common(run)
 
 
 def _run(offers: Mapping[str, Offer], given: Mapping[str, Any]) -> None:
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    common = Common(given["bootstrap"], given["prefix"], given["once"], given["security"])
+    common = ServiceOptions(given["bootstrap"], given["prefix"], given["once"], given["security"])
     services = [offer(common, **{one.name: given[one.name] for one in _own(offer)}) for offer in offers.values()]
     log_to_stderr()
     if len(services) > 1:
@@ -127,7 +96,7 @@ def _chosen(names: str, offers: Mapping[str, Offer]) -> list[str]:
 
 
 def _own(offer: Offer) -> list[Parameter]:
-    """Returns the parameters of an offer beside `Common`."""
+    """Returns the parameters of an offer beside `ServiceOptions`."""
     return list(signature(offer, eval_str=True).parameters.values())[1:]
 
 
@@ -136,7 +105,7 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
 
 
 def _flags(parameter: Parameter) -> list[str]:
-    """Returns the names of a parameter's option; none, if `secured` has options in its place."""
+    """Returns the names of a parameter's option; none, if `with_common` has options in its place."""
     info = _info(parameter)
     return (
         [] if info is None else [str(info.default), *(info.param_decls or ())]
@@ -145,11 +114,6 @@ def _flags(parameter: Parameter) -> list[str]:
 
 def _info(parameter: Parameter) -> OptionInfo | None:
     return next((one for one in get_args(parameter.annotation) if isinstance(one, OptionInfo)), None)
-
-
-def _short(flags: str, owner: str) -> str:
-    """Returns an option's name without that of its service."""
-    return flags.replace(f"--{owner}-", "--")
 
 
 def _changed(parameter: Parameter, flags: Sequence[str], **attributes: Any) -> Parameter:

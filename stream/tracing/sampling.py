@@ -1,8 +1,8 @@
-"""Decides what is sampled: all pings of a share of the entities, by a hash of the entity's id.
+"""Samples entities: all pings of a share of the entities, by a hash of the entity's id.
 
 By entity and not by ping, so that a trace's neighbours in time are there, too; and by a fixed hash (FNV-1a, 64 bits,
 mixed as MurmurHash3 ends), so that every process chooses the same entities, and a larger share only adds some.
-`sampling_compiled` is its fast twin, for a batch.
+`sample_rows` is the fast twin of `is_sampled`, for a batch.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def threshold(share: float) -> int:
 
 def is_sampled(entity_id: str, below: int) -> bool:
     """Returns whether an entity is sampled."""
-    return _hashed(entity_id) < below
+    return _hash(entity_id) < below
 
 
 @lru_cache(_NAMES)
-def _hashed(text: str) -> int:
+def _hash(text: str) -> int:
     mixed = 0xCBF29CE484222325
     for byte in text.encode(errors="replace"):  # what a URL names may be no text
         mixed = (mixed ^ byte) * 0x100000001B3 & _BITS
@@ -42,16 +42,16 @@ def _hashed(text: str) -> int:
     return mixed ^ mixed >> 33
 
 
-def sampled(keys: BytesColumn, below: int) -> I64:
+def sample_rows(keys: BytesColumn, below: int) -> I64:
     """Returns the rows whose key is of a sampled entity. `below` is of `sampling.threshold`."""
     rows = np.empty(len(keys.start), np.int64)
-    return rows[: _sampled(*keys, np.uint64(below), rows)]
+    return rows[: _sample(*keys, np.uint64(below), rows)]
 
 
 @compiled
-def _sampled(raw, start, end, below, rows):  # type: ignore[no-untyped-def]
+def _sample(raw, start, end, below, rows):  # type: ignore[no-untyped-def]
     """Fills `rows` with the rows that are sampled. Returns how many there are."""
-    found = 0
+    count = 0
     for i in range(len(start)):
         mixed = np.uint64(0xCBF29CE484222325)
         for at in range(start[i], end[i]):
@@ -60,6 +60,6 @@ def _sampled(raw, start, end, below, rows):  # type: ignore[no-untyped-def]
         mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
         mixed ^= mixed >> np.uint64(33)
         if mixed < below:
-            rows[found] = i
-            found += 1
-    return found
+            rows[count] = i
+            count += 1
+    return count

@@ -90,7 +90,7 @@ WORDS: Final = {
 IN_FULL: Final = {"entity_id": "entityid", "ts": "timestamp", "lat": "latitude", "lon": "longitude"}
 
 
-def framing(raw: bytes) -> str | None:
+def describe_framing(raw: bytes) -> str | None:
     """Returns what precedes a serializer's bytes, for people; None if they have no such framing."""
     if raw[:1] != b"\0" or len(raw) <= _FRAME.size or raw[1:2] == b"{" or raw[:7] == b"\0\0\0{\0\0\0":
         return None  # the last two are JSON in UTF-16 and UTF-32
@@ -99,17 +99,17 @@ def framing(raw: bytes) -> str | None:
     return f"Schema Registry framing, schema {schema}" if schema else None
 
 
-def framed_value(raw: bytes) -> str | None:
+def describe_framed_value(raw: bytes) -> str | None:
     """Returns the same for a record's value, and what the value must be instead."""
-    if (found := framing(raw)) is None:
+    if (found := describe_framing(raw)) is None:
         return None
     holds = "JSON" if raw[_FRAME.size :].lstrip()[:1] == b"{" else "bytes that are no JSON, such as Avro or Protobuf"
     return f"the value has {found}, and then {holds}; expected is plain JSON without framing"
 
 
-def missing(fields: Mapping[str, Any], absent: Sequence[str]) -> str:
+def describe_missing(fields: Mapping[str, Any], absent: Sequence[str]) -> str:
     """Returns which required fields are absent, and which fields may be meant by them."""
-    return _missing(tuple(islice(_names(fields, "", MAX_LEVELS), MAX_NAMES)), tuple(absent))
+    return _describe_missing(tuple(islice(_names(fields, "", MAX_LEVELS), MAX_NAMES)), tuple(absent))
 
 
 class Name(NamedTuple):
@@ -120,11 +120,11 @@ class Name(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # a sender of a foreign format sends it again and again
-def _missing(names: Sequence[Name], absent: Sequence[str]) -> str:
+def _describe_missing(names: Sequence[Name], absent: Sequence[str]) -> str:
     paths, leaves = {name.path for name in names}, [name.path for name in names if name.is_leaf]
     parts = [f"{near}, not {name}" for name in absent if (near := _nearest(name, leaves)) is not None]
     known = next((one for one in FORMATS if any(marks <= paths for marks in one.marks)), None)
-    has = f"it has {'; '.join(parts)}" if parts else _listed(names)
+    has = f"it has {'; '.join(parts)}" if parts else _list_names(names)
     if known is None:
         return f"{' and '.join(absent)} absent; {has}"[:MAX_MESSAGE_CHARS]
     takes = f"; --map {known.preset} takes it" if known.preset else ""
@@ -158,7 +158,7 @@ def _plain(name: str) -> str:
     return re.sub("[^a-z0-9]", "", name.lower())
 
 
-def _listed(names: Sequence[Name]) -> str:
+def _list_names(names: Sequence[Name]) -> str:
     if not names:
         return "it has no fields"
     more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""

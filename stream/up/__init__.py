@@ -3,7 +3,7 @@
 cli       the command; what starts and restarts processes is in stream/processes
 run       starts servers and parts, waits for Ctrl-C, and stops them in order
 parts     which commands run, with which options, and what each needs: a table
-doors     where the parts listen, and that nothing else does
+ports     chooses addresses, and checks that they are free
 embedded  an embedded Kafka broker and Valkey server, for the demo and for tests, too
 servers   the two of `pathcast up`, whose state stays
 home      the directory where everything is kept, and its lock

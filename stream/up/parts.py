@@ -1,5 +1,5 @@
-"""Which parts `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`. The services
-beside the workers are rows of their own, of which `joined` makes one process.
+"""Lists the parts that `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`. The
+services beside the workers are rows of their own, of which `join_services` makes one process.
 
 Options here are only what makes the parts one whole: directories, ports. Servers, users and secrets are in the
 environment of the children (`environment`), because `ps` shows options to everybody. Other settings come from the
@@ -9,12 +9,14 @@ variables that each command reads, such as PATHCAST_WEIGHTS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
-from stream.processes.child import ONE_THREAD
+from stream.processes.child import ONE_THREAD, Child
 from stream.up.home import Home
+from stream.worker.cli import MEMBER, READY
 
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
@@ -22,14 +24,14 @@ _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTA
 BESIDE: Final = "beside"  # the command of services, and the name of the process of all of them
 
 
-class Doors(NamedTuple):
-    """Where the parts listen. Metrics: of the first worker; the other workers and the services beside them have the
-    ports that follow."""
+class Addresses(NamedTuple):
+    """The addresses of the parts: `metrics` is that of the first worker; the other workers, and the services beside
+    them, have the ports after it."""
 
     metrics: Address | None
     serve: Address
     ingest: Address
-    map: Address
+    map: Address | None  # None: that of `serve`, whose process shows the map, too
 
 
 class Part(NamedTuple):
@@ -42,6 +44,7 @@ class Part(NamedTuple):
     wants: tuple[str, ...] = ()  # kinds without which it has nothing to do
     listens: Address | None = None  # where others reach it, beside its metrics
     paths: tuple[str, ...] = ()  # of its pages there
+    ready: str = ""  # what its log says once it is; "": nobody waits for that
 
     @property
     def answers_pings(self) -> bool:
@@ -65,20 +68,17 @@ KINDS: Final = (
 
 
 def table(
-    home: Home, workers: int, at: Doors, *, maps: Mapping[str, str], history: str, finds_drift: bool
+    home: Home, workers: int, at: Addresses, *, maps: Mapping[str, str], history: str, finds_drift: bool
 ) -> list[Part]:
     """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
     earlier tracks."""
     registry = ("--registry", str(home.registry))
-    doors = [None if at.metrics is None else str(door) for door in ports(at.metrics, workers)]
+    doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers)]
     every = ("--every", "24h", "--since", "7d")
+    shown = ("--map",) if at.map is None else ()
     return [
         *(
-            Part(
-                name=f"worker-{number}",
-                kind="worker",
-                command=("worker", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door)),
-            )
+            worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door))
             for number, door in enumerate(doors, 1)
         ),
         Part("atlas", "atlas", (BESIDE, "atlas", "--atlases", str(home.atlases))),
@@ -89,9 +89,9 @@ def table(
         Part(
             name="serve",
             kind="serve",
-            command=("serve", "--listen", str(at.serve), *registry, "--atlases", str(home.atlases)),
+            command=("serve", *shown, "--listen", str(at.serve), *registry, "--atlases", str(home.atlases)),
             listens=at.serve,
-            paths=("/openapi.json",),
+            paths=("/openapi.json", *(["/ (the live map)"] if shown else [])),
         ),
         Part("arrivals", "arrivals", (BESIDE, "arrivals", "--history", history)),
         Part(
@@ -104,28 +104,33 @@ def table(
         Part(
             name="refresh",
             kind="refresh",
-            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
+            command=("train", "refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),
-        Part(
-            name="map",
-            kind="map",
-            command=("map", "--listen", str(at.map), "--atlases", str(home.atlases)),
-            listens=at.map,
-            paths=("/",),
-        ),
+        *([] if at.map is None else [map_part(at.map, home.atlases)]),
     ]
 
 
-def joined(parts: list[Part], metrics: Address | None, workers: int) -> list[Part]:
+def worker_part(name: str, *options: str) -> Part:
+    """Returns one worker."""
+    return Part(name, "worker", ("worker", *options), ready=READY)
+
+
+def map_part(address: Address, atlases: Path, *options: str) -> Part:
+    """Returns the map as a process of its own."""
+    command = ("map", "--listen", str(address), "--atlases", str(atlases), *options)
+    return Part("map", "map", command, listens=address, paths=("/",), ready=f"listening at http://{address}")
+
+
+def join_services(parts: list[Part], metrics: Address | None, workers: int) -> list[Part]:
     """Returns the parts with one process in the place of all services beside the workers."""
     beside = [part for part in parts if part.command[0] == BESIDE]
     if not beside:
         return parts
     names = ",".join(part.kind for part in beside)
     options = [word for part in beside for word in part.command[2:]]
-    door = ports(metrics, workers + 1)[-1]
+    door = addresses_from(metrics, workers + 1)[-1]
     one = Part(BESIDE, BESIDE, (BESIDE, names, *options, *_served(None if door is None else str(door))))
     place = parts.index(beside[0])
     return [*parts[:place], one, *(part for part in parts[place:] if part not in beside)]
@@ -136,7 +141,7 @@ def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
     return f"archive:{home.archive_of(topic)}?since=7d" if reads_archive else "topic"
 
 
-def ports(first: Address | None, count: int) -> list[Address | None]:
+def addresses_from(first: Address | None, count: int) -> list[Address | None]:
     """Returns so many addresses: the ports from the first one on, or any free ones if that is 0."""
     if first is None:
         return [None] * count
@@ -172,6 +177,11 @@ def _hindrance(part: Part, chosen: set[str], installed: Callable[[str], bool]) -
     if absent := [kind for kind in part.wants if kind not in chosen]:
         return f"it needs {absent[0]}, which does not run"
     return None
+
+
+def start(part: Part, env: Mapping[str, str], on_line: Callable[[str], None], **more: Any) -> Child:
+    """Starts the command of a part. `more` is as `Child` takes it. Raises OSError."""
+    return Child([*MEMBER, *part.command], env=env, on_line=on_line, **more)
 
 
 def environment(

@@ -19,15 +19,14 @@ from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, Redi
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.processes import logs
-from stream.processes.child import Child, Process
+from stream.processes.child import Process
 from stream.processes.keeper import Keeper, stop_all
-from stream.up import doors, servers
+from stream.up import ports, servers
 from stream.up.home import Home
-from stream.up.parts import Part, environment
+from stream.up.parts import Part, environment, start
 from stream.up.screen import Screen, is_shown
-from stream.up.servers import Embedded
+from stream.up.servers import EmbeddedServer
 from stream.worker import startup
-from stream.worker.cli import MEMBER
 
 START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
 SHOW_S: Final = 2.0  # between two tables
@@ -36,8 +35,8 @@ LOOK_S: Final = 0.05  # between two tries of a server that starts
 
 
 @dataclass(frozen=True)
-class Options:
-    """What runs, and with which servers."""
+class UpOptions:
+    """The parts that run, and their servers."""
 
     home: Home
     parts: Sequence[Part]
@@ -49,7 +48,7 @@ class Options:
     redis: RedisSecurity = PLAIN_REDIS
 
 
-async def run(options: Options, screen: Screen, lock: int) -> None:
+async def run(options: UpOptions, screen: Screen, lock: int) -> None:
     """Runs everything until SIGINT or SIGTERM. No process is left when it returns or raises.
 
     `lock` is the open file that children hold, too.
@@ -85,12 +84,12 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
 class Supervisor:
     """All that runs: servers, workers, and the rest, each kept by a keeper."""
 
-    def __init__(self, options: Options, screen: Screen, lock: int) -> None:
+    def __init__(self, options: UpOptions, screen: Screen, lock: int) -> None:
         self._options, self._screen, self._lock = options, screen, lock
         self._servers: list[Keeper] = []
         self._workers: list[Keeper] = []
         self._rest: list[Keeper] = []
-        self._doors: list[asyncio.Task[None]] = []
+        self._announcing: list[asyncio.Task[None]] = []
 
     @property
     def keepers(self) -> list[Keeper]:
@@ -119,22 +118,22 @@ class Supervisor:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)
             keeper.begin()
-        self.watch_doors()
+        self.announce_addresses()
         topics = settings.topics
         self._screen.say("", f"{len(options.parts)} parts are started; pings go to {topics.pings} at {bootstrap}")
         self._screen.say("", f"forecasts come on {topics.forecasts}; the logs are in {options.home.logs}")
 
-    def watch_doors(self) -> None:
-        """Begins to watch where parts listen, and says of each that it does, once it does: serve compiles first."""
-        self._doors = [asyncio.create_task(self._say_door(part)) for part in self._options.parts if part.listens]
+    def announce_addresses(self) -> None:
+        """Says of each part where it listens, once it does: serve compiles first."""
+        self._announcing = [asyncio.create_task(self._announce(part)) for part in self._options.parts if part.listens]
 
-    async def _say_door(self, part: Part) -> None:
+    async def _announce(self, part: Part) -> None:
         assert part.listens is not None
-        await doors.wait_until_open(part.listens)
+        await ports.wait_until_open(part.listens)
         self._screen.say(part.name, f"listens at http://{part.listens}: {', '.join(part.paths)}")
 
     async def stop(self) -> None:
-        for task in self._doors:
+        for task in self._announcing:
             task.cancel()
         for group in (self._workers, self._rest, self._servers):
             await asyncio.to_thread(stop_all, group)
@@ -159,9 +158,9 @@ class Supervisor:
                 self._screen.say(part.name, line)
 
         log = self._options.home.log(part.name)
-        return Child([*MEMBER, *part.command], env=env, on_line=show, log=log, held=[self._lock])
+        return start(part, env, show, log=log, held=[self._lock])
 
-    async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
+    async def _serve(self, server: EmbeddedServer, usual_port: int) -> EmbeddedServer:
         """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""
         keeper = self._keeper(server.name, server.starter(self._options.home, self._lock))
         self._servers.append(keeper)
@@ -180,7 +179,7 @@ class Supervisor:
         return server
 
 
-def _provide(settings: Settings, options: Options) -> None:
+def _provide(settings: Settings, options: UpOptions) -> None:
     """Creates the topics that are absent, so that no part waits for another to do it."""
     numbers = {"partitions": options.partitions}
     if options.partitions is None and options.bootstrap is None:

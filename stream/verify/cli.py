@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +13,22 @@ import msgspec
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
+from stream.config.options import (
+    COMMON,
+    DEFAULT_HORIZONS,
+    Common,
+    Group,
+    Horizons,
+    Json,
+    Servers,
+    Weights,
+    horizons_of,
+    option,
+    quiet,
+    with_common,
+)
+from stream.config.security import PLAIN_REDIS, RedisSecurity
+from stream.config.settings import DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
 from stream.wire.escape import escaped, escaped_json
 
@@ -25,53 +37,21 @@ if TYPE_CHECKING:  # importing numba and Kafka clients takes a second, for which
 
     from stream.verify.report import Example, Report, Tally
 
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-
-HELP = """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
-
-Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers may
-run meanwhile: answers to records that the group has not committed yet may be missing. Nothing is published, committed
-or claimed. With --redis, each partition's checkpoint is compared with the replayed states, too. The exit code is 1 if
-anything is wrong.
-
-Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal to
-the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
---tolerance-m and 10 % of sigma.
-
-[bold]Examples[/]
-
-  pathcast verify
-  pathcast verify --redis redis://127.0.0.1:6379/0 --json
-  pathcast verify --delivery exactly_once --from 2026-11-25T08:00:00Z
-  pathcast verify --from 0:120000,1:118500 --warmup 64000
-"""
-
 
 class Numbers(StrEnum):
     EXACT = "exact"
     CLOSE = "close"
 
 
-@secured
+@with_common
 def verify(
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     redis_security: RedisSecurity = PLAIN_REDIS,
-    group: Annotated[
-        str, typer.Option("--group", envvar="PATHCAST_GROUP", help="the workers' consumer group")
-    ] = Settings.group,
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings.weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    group: Group = Settings.group,
+    weights: Weights = Settings.weights,
+    horizons: Horizons = DEFAULT_HORIZONS,
     delivery: Annotated[
-        DeliveryGuarantee,
-        typer.Option(
-            "--delivery", envvar="PATHCAST_DELIVERY", help="exactly_once: as a read_committed reader, and no copies"
-        ),
+        DeliveryGuarantee, option("--delivery", "DELIVERY", "exactly_once: as a read_committed reader, and no copies")
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
     start: Annotated[
         str,
@@ -87,20 +67,18 @@ def verify(
     ] = None,
     atlases: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--atlases",
-            envvar="PATHCAST_ATLASES",
-            help="the workers' directory of atlases: did each forecast ask the one that is due?",
+            "ATLASES",
+            "the workers' directory of atlases: did each forecast ask the one that is due?",
             exists=True,
             file_okay=False,
         ),
     ] = None,
     registry: Annotated[
         str | None,
-        typer.Option(
-            "--registry",
-            envvar="PATHCAST_REGISTRY",
-            help="the workers' registry of weights: was each forecast made by those that are due?",
+        option(
+            "--registry", "REGISTRY", "the workers' registry of weights: was each forecast made by those that are due?"
         ),
     ] = None,
     map_: MapOption = None,
@@ -115,8 +93,31 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
-    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases, registry=registry, map=map_)
+    """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
+
+    Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers
+    may run meanwhile: answers to records that the group has not committed yet may be missing. Nothing is published,
+    committed or claimed. With --redis, each partition's checkpoint is compared with the replayed states, too. The exit
+    code is 1 if anything is wrong.
+
+    Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal
+    to the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then
+    within --tolerance-m and 10 % of sigma.
+
+    [bold]Examples[/]
+
+      pathcast verify
+      pathcast verify --redis redis://127.0.0.1:6379/0 --json
+      pathcast verify --delivery exactly_once --from 2026-11-25T08:00:00Z
+      pathcast verify --from 0:120000,1:118500 --warmup 64000
+    """
+    servers = Servers(common, redis or Settings.redis_url, group, redis_security)
+    try:
+        settings = servers.settings(
+            weights=weights, horizons_s=horizons_of(horizons), atlases=atlases, registry=registry, map=map_
+        )
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start
@@ -143,23 +144,6 @@ def verify(
             show(report)
     if not report.ok:
         raise typer.Exit(1)
-
-
-verify.__doc__ = HELP
-
-
-def _settings(bootstrap: str, prefix: str, group: str, weights: str, horizons: str, redis: str | None) -> Settings:
-    try:
-        return Settings(
-            bootstrap=bootstrap,
-            prefix=prefix,
-            group=group,
-            weights=weights,
-            horizons_s=tuple(float(part) for part in horizons.split(",")),
-            redis_url=redis or Settings.redis_url,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 from stream.wire import (
     ERROR_HEADER_PREFIX,
     Anchor,

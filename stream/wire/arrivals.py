@@ -1,4 +1,4 @@
-"""The records of destinations and arrivals: where entities are to go, and when they will be there.
+"""The records of destinations and arrivals.
 
     <prefix>.destinations.v1   any text    Destination, Geofence, Reached; compacted: null takes a key's record back
     <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only where `pathcast beside arrivals` works
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, decoded
+from stream.wire.messages import EPOCH_MS, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, WireStruct, decode, means
 from stream.wire.record import MAX_ENTITY_ID_CHARS
 
 DEFAULT_ID: Final = "destination"  # of an entity's only destination
@@ -33,43 +33,51 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 Ring = Annotated[tuple[tuple[Lon, Lat], ...], msgspec.Meta(min_length=3, max_length=MAX_CORNERS)]
 Rings = Annotated[tuple[Ring, ...], msgspec.Meta(min_length=1, max_length=MAX_CORNERS)]
 
-
-class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record that leaves out each field equal to its default."""
-
-
-class Circle(_Wire, frozen=True):
-    lat: Lat
-    lon: Lon
-    radius_m: Radius
+_DestinationTime = Annotated[int, means(f"when that destination was set, {EPOCH_MS}")]
+_Deadline = Annotated[int | None, means(f"the destination's deadline, {EPOCH_MS}")]
+_AnchorTime = Annotated[int, means(f"when the forecast's ping was, {EPOCH_MS}")]
+_Where = Annotated[str, means("the id of the destination")]
+_Who = Annotated[str, means("the entity; also the record's key")]
+_ArrivalId = Annotated[str, means("always the same for the same event: drop duplicates by it")]
+_ForecastId = Annotated[str, means("the id of the forecast that it was made from")]
 
 
-class Destination(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="destination"):
-    """Where an entity is to go: it has arrived when a ping is at most `radius_m` from there.
+class Circle(WireStruct, frozen=True):
+    """A circle on the ground."""
 
-    `set_ts` is when it was set: a destination that is set again, with a later time, can be arrived at again.
+    lat: Annotated[Lat, means("latitude of its middle in degrees, WGS84")]
+    lon: Annotated[Lon, means("longitude of its middle in degrees, WGS84")]
+    radius_m: Annotated[Radius, means("metres")]
+
+
+class Destination(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="destination"):
+    """The place where an entity is to go. It has arrived when a ping is at most radius_m from there.
+
+    A destination that is set again, with a later `set_ts`, can be arrived at again.
     """
 
-    entity_id: _Entity
-    destination_id: _Name = DEFAULT_ID
-    lat: Lat
-    lon: Lon
-    radius_m: Radius
-    set_ts: Time
-    deadline_ts: Time | None = None
+    entity_id: Annotated[_Entity, means("the entity that is to go there")]
+    destination_id: Annotated[_Name, means("its name, for an entity with several")] = DEFAULT_ID
+    lat: Annotated[Lat, means("latitude in degrees, WGS84")]
+    lon: Annotated[Lon, means("longitude in degrees, WGS84")]
+    radius_m: Annotated[Radius, means("metres; a ping inside is an arrival")]
+    set_ts: Annotated[Time, means(f"when it was set, {EPOCH_MS}")]
+    deadline_ts: Annotated[Time | None, means(f"when it has to be there, {EPOCH_MS}")] = None
 
 
-class Geofence(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="geofence"):
-    """An area, of which it is told how likely entities are inside at each horizon: a circle, or a polygon.
+class Geofence(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="geofence"):
+    """An area, a circle or a polygon: the service publishes how likely entities are inside.
 
-    `polygon` has rings as GeoJSON has them: [longitude, latitude] pairs, the first ring is the outline and the others
-    are holes; the first corner may be repeated at the end. `entity_id` is absent where the area is for all entities.
+    The rings of a polygon are those of GeoJSON: the first corner may be repeated at the end.
     """
 
-    geofence_id: _Name
-    circle: Circle | None = None
-    polygon: Rings | None = None
-    entity_id: _Entity | None = None
+    geofence_id: Annotated[_Name, means("its name")]
+    circle: Annotated[Circle | None, means("the area, or absent")] = None
+    polygon: Annotated[
+        Rings | None,
+        means("the area, or absent: rings of [longitude, latitude] in degrees, the outline first, then holes"),
+    ] = None
+    entity_id: Annotated[_Entity | None, means("the entity that the geofence is for; absent: all entities")] = None
 
     def __post_init__(self) -> None:
         if (self.circle is None) == (self.polygon is None):
@@ -78,82 +86,78 @@ class Geofence(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="geofence
             raise ValueError(f"a polygon has at most {MAX_CORNERS} corners")
 
 
-class Reached(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="reached"):
-    """Notes that an entity has arrived at a destination, as it was set then: who goes on knows that this is published.
+class Reached(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="reached"):
+    """A note of the service, for its successor, that it has published an arrival.
 
     It is written in the same transaction as `Arrived`. Another value of the destination's key does not take it back.
     """
 
-    entity_id: _Entity
-    destination_id: _Name
-    set_ts: Time
+    entity_id: Annotated[_Entity, means("the entity that has arrived")]
+    destination_id: Annotated[_Name, means("the id of the destination")]
+    set_ts: Annotated[Time, means(f"when that destination was set, {EPOCH_MS}")]
 
 
-class Arrival(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="arrival"):
-    """When an entity will be at its destination, as one forecast has it, provided that it goes there.
+class Arrival(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arrival"):
+    """The time at which an entity will be at its destination, provided that it goes there."""
 
-    Seconds are from the forecast's anchor, `anchor_ts`. It arrives between `early_s` and `late_s` nine times in ten,
-    between `early_80_s` and `late_80_s` eight times in ten, and half of the times before `in_s`.
-    """
-
-    arrival_id: str
-    entity_id: str
-    destination_id: str
-    set_ts: int
-    forecast_id: str
-    anchor_ts: int
-    distance_m: float  # from the anchor to the edge of the destination, in a straight line
-    in_s: float
-    early_s: float
-    late_s: float
-    early_80_s: float
-    late_80_s: float
-    eta_ts: int  # anchor_ts and in_s: half of the times it has arrived by then
-    deadline_ts: int | None = None
-    chance_by_deadline: float | None = None  # absent without a deadline
-    # How many earlier passages from about here to there it rests on. 0: it rests on the forecast alone.
-    passages: int
+    arrival_id: _ArrivalId
+    entity_id: _Who
+    destination_id: _Where
+    set_ts: _DestinationTime
+    forecast_id: _ForecastId
+    anchor_ts: _AnchorTime
+    distance_m: Annotated[float, means("metres from the anchor to the edge of the destination, in a straight line")]
+    in_s: Annotated[float, means("half of the times it is there after so many seconds from the anchor on")]
+    early_s: Annotated[float, means("nine times in ten it arrives after so many seconds or more, and late_s or fewer")]
+    late_s: Annotated[float, means("nine times in ten it arrives after early_s seconds or more, and so many or fewer")]
+    early_80_s: Annotated[float, means("the same for eight times in ten")]
+    late_80_s: Annotated[float, means("the same for eight times in ten")]
+    eta_ts: Annotated[int, means(f"anchor_ts and in_s, {EPOCH_MS}")]
+    deadline_ts: _Deadline = None
+    chance_by_deadline: Annotated[
+        float | None, means("how likely it is there by the deadline, 0 to 1; absent without one")
+    ] = None
+    passages: Annotated[int, means("how many earlier passages it rests on; 0: the forecast alone")]
 
 
-class Arrived(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="arrived"):
-    """A ping was at the destination: once for each time that a destination is set."""
+class Arrived(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arrived"):
+    """The fact that a ping was at the destination. There is one for each time that a destination is set."""
 
-    arrival_id: str
-    entity_id: str
-    destination_id: str
-    set_ts: int
-    forecast_id: str  # of the ping's forecast
-    ts: int  # of the ping
-    lat: float
-    lon: float
-    deadline_ts: int | None = None
-    late_s: float | None = None  # after the deadline; below 0: before it. Absent without a deadline
-
-
-class Chance(_Wire, frozen=True):
-    """How likely the entity is inside, `h_s` seconds after the anchor."""
-
-    h_s: float
-    chance: float
+    arrival_id: _ArrivalId
+    entity_id: _Who
+    destination_id: _Where
+    set_ts: _DestinationTime
+    forecast_id: _ForecastId
+    ts: Annotated[int, means(f"when the ping was, {EPOCH_MS}")]
+    lat: Annotated[float, means("latitude of the ping in degrees, WGS84")]
+    lon: Annotated[float, means("longitude of the ping in degrees, WGS84")]
+    deadline_ts: _Deadline = None
+    late_s: Annotated[float | None, means("seconds after the deadline; below 0: before it. Absent without one")] = None
 
 
-class FenceChances(_Wire, frozen=True):
-    geofence_id: str
-    now: bool  # whether the anchor is inside
-    chances: tuple[Chance, ...]
+class Chance(WireStruct, frozen=True):
+    """The probability that an entity is inside at one time."""
+
+    h_s: Annotated[float, means("seconds after the anchor")]
+    chance: Annotated[float, means("the probability, 0 to 1")]
 
 
-class Inside(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="inside"):
-    """How likely an entity is inside each geofence at each horizon of a forecast.
+class FenceChances(WireStruct, frozen=True):
+    """The probabilities that an entity is inside one geofence."""
 
-    Geofences are left out in which it is not, and at all horizons hardly is.
-    """
+    geofence_id: Annotated[str, means("the id of the geofence")]
+    now: Annotated[bool, means("whether the anchor is inside")]
+    chances: Annotated[tuple[Chance, ...], means("at each horizon of the forecast")]
 
-    arrival_id: str
-    entity_id: str
-    forecast_id: str
-    anchor_ts: int
-    geofences: tuple[FenceChances, ...]
+
+class Inside(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="inside"):
+    """The probabilities that an entity is inside, for each geofence where it is or is likely to be at some horizon."""
+
+    arrival_id: _ArrivalId
+    entity_id: _Who
+    forecast_id: _ForecastId
+    anchor_ts: _AnchorTime
+    geofences: Annotated[tuple[FenceChances, ...], means("those where it is, or is likely to be at some horizon")]
 
 
 DestinationRecord = Destination | Geofence | Reached  # what the destinations topic holds
@@ -170,18 +174,18 @@ def dumps_arrivals(record: DestinationRecord | ArrivalRecord) -> bytes:
 
 def loads_destination(raw: bytes) -> DestinationRecord:
     """Parses a record of the destinations topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DESTINATION, raw)
+    return decode(_DESTINATION, raw)
 
 
 def loads_arrival(raw: bytes) -> ArrivalRecord:
     """Parses a record of the arrivals topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_ARRIVAL, raw)
+    return decode(_ARRIVAL, raw)
 
 
 def destination_of(value: Any) -> DestinationRecord:
     """Returns the record that a JSON object stands for, as of a file. Raises msgspec.ValidationError."""
-    found: DestinationRecord = msgspec.convert(value, type=DestinationRecord)
-    return found
+    record: DestinationRecord = msgspec.convert(value, type=DestinationRecord)
+    return record
 
 
 def destination_key(entity_id: str, destination_id: str = DEFAULT_ID) -> str:

@@ -8,66 +8,64 @@ too. `map` is added at its end.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from stream.wire.messages import Forecast, decoded
+from stream.wire.messages import EPOCH_MS, Forecast, WireStruct, decode, means
 
 _MAP: Final = b',"map":'  # cannot occur in a JSON string, in which quotes are escaped
 
 
-class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record that leaves out each field equal to its default (None), so absent fields stay absent."""
+class Region(WireStruct, frozen=True):
+    """The ellipse in which the entity is nine times in ten, at one time."""
+
+    lat: Annotated[float, means("latitude of the middle in degrees, WGS84")]
+    lon: Annotated[float, means("longitude of the middle in degrees, WGS84")]
+    major_m: Annotated[float, means("the long half axis in metres")]
+    minor_m: Annotated[float, means("the short half axis in metres")]
+    bearing_deg: Annotated[float, means("where the long half axis points, in degrees clockwise from north, 0 to 180")]
+    h_s: Annotated[float | None, means("seconds after the anchor; absent for the next ping")] = None
 
 
-class Region(_Wire, frozen=True):
-    """Where the entity is nine times in ten at one time: an ellipse around a place.
+class Gap(WireStruct, frozen=True):
+    """The newest silence, if it ended at most ten minutes before the anchor."""
 
-    `h_s` is the time after the anchor; it is absent for the next ping, which is first. The long half axis points to
-    `bearing_deg`, clockwise from north, 0 to 180.
+    gap_id: Annotated[str, means("that of the gap fill")]
+    revision: Annotated[int, means("that of the gap fill")]
+    status: Annotated[Literal["provisional", "final"], means("that of the gap fill")]
+    path: Annotated[
+        tuple[tuple[int, float, float], ...],
+        means(f"time ({EPOCH_MS}), latitude and longitude of each point, both ends of the silence included"),
+    ]
+    offset: Annotated[int, means("the offset of the gap fill's record")]
+
+
+class MapView(WireStruct, frozen=True, kw_only=True):
+    """The values that a map draws beside the forecast.
+
+    The topic's writer needs `heard_ts` and the offsets to go on.
     """
 
-    lat: float
-    lon: float
-    major_m: float
-    minor_m: float
-    bearing_deg: float
-    h_s: float | None = None
-
-
-class Gap(_Wire, frozen=True):
-    """The newest silence, if it ended at most ten minutes before the anchor, and the path that fills it.
-
-    `path` has time (ms UTC), latitude and longitude of each point, both ends included.
-    """
-
-    gap_id: str
-    revision: int
-    status: Literal["provisional", "final"]
-    path: tuple[tuple[int, float, float], ...]
-    offset: int  # of the gap fill's record
-
-
-class MapView(_Wire, frozen=True, kw_only=True):
-    """What a map draws beside the forecast, and what the topic's writer needs to go on.
-
-    `course_deg` (clockwise from north) and `speed_mps` are those of the way to the next ping; `course_deg` is absent
-    for an entity that is not expected to move by a metre.
-    """
-
-    speed_mps: float
-    course_deg: float | None = None
-    regions: tuple[Region, ...]
-    gap: Gap | None = None
-    heard_ts: int  # how far the partition's fleet had come, by its pings' times, when the entity was heard last
-    offset: int  # of the forecast's record
+    speed_mps: Annotated[float, means("metres a second on the way to the next ping")]
+    course_deg: Annotated[
+        float | None,
+        means("direction of that way in degrees clockwise from north; absent if it is shorter than a metre"),
+    ] = None
+    regions: Annotated[tuple[Region, ...], means("the 90 % region of the next ping, and then of each horizon")]
+    gap: Annotated[Gap | None, means("the newest silence")] = None
+    heard_ts: Annotated[
+        int, means(f"how far the partition's fleet had come when the entity was heard last, {EPOCH_MS}")
+    ]
+    offset: Annotated[int, means("the offset of the forecast's record")]
 
 
 class Latest(Forecast, frozen=True, kw_only=True):
-    """The newest forecast of one entity, and what a map draws."""
+    """The newest forecast of one entity, with what a map draws. An entity that has been silent for long has a record
+    without a value.
+    """
 
-    map: MapView
+    map: Annotated[MapView, means("the values that a map draws")]
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -81,7 +79,7 @@ def dumps_latest(forecast: bytes, view: MapView) -> bytes:
 
 def loads_latest(raw: bytes) -> Latest:
     """Parses a record of the latest topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DECODER, raw)
+    return decode(_DECODER, raw)
 
 
 def forecast_of(latest: bytes) -> bytes:

@@ -26,7 +26,7 @@ MIN_VARIANCE_M2: Final = 1e-4  # one centimetre, as in the evaluation
 
 
 class Ahead(Protocol):
-    """What a forecast says of the time ahead: `Forecast`, or another record that has these."""
+    """A `Forecast`, or another record that has these parts of one."""
 
     @property
     def anchor(self) -> Anchor: ...
@@ -34,6 +34,12 @@ class Ahead(Protocol):
     def next(self) -> NextStep: ...
     @property
     def horizons(self) -> tuple[Horizon, ...]: ...
+
+
+def next_place(forecast: Ahead) -> tuple[int, float, float]:
+    """Returns when (ms UTC) and where (latitude and longitude in degrees) the next ping is expected."""
+    anchor, step = forecast.anchor, forecast.next
+    return anchor.ts + round(1000 * step.dt_s), anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon)
 
 
 def position_at(forecast: Ahead, ts_ms: int) -> tuple[float, float]:

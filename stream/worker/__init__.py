@@ -7,7 +7,6 @@ faust_driver       Faust's Kafka driver, changed where it would lose records
 consumer_thread    the thread in which Faust runs aiokafka's consumer
 process_pool       several worker processes, and a parent that restarts those that die
 warmup             compiles everything before the first ping
-warm_cli           `pathcast warm`: the same for a machine, before its first worker
 memory             settings of the garbage collector and of malloc
 client_log         one line of ours instead of hundreds of the Kafka client's
 log_format         log lines as text or as JSON

@@ -9,10 +9,9 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,9 +19,18 @@ from stream.adapters.live.option import MapOption
 from stream.commands.main import one_line, unknown_variables
 from stream.config import failpoints
 from stream.config.http_access import Address, check_free, token
-from stream.config.options import option, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.config.settings import DEFAULT_HORIZONS_S, Compression, DeliveryGuarantee, Settings
+from stream.config.options import (
+    DEFAULT_HORIZONS,
+    SERVERS,
+    Horizons,
+    Metrics,
+    Servers,
+    Weights,
+    horizons_of,
+    option,
+    with_common,
+)
+from stream.config.settings import NO_TRACES, Compression, DeliveryGuarantee, Settings, Traces
 from stream.worker import process_pool
 from stream.worker.log_format import LogFormat, formatter, relayed
 
@@ -31,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 REPEAT_S = 30.0  # between two equal lines of a client library
 # A worker logs this line when it has taken over its assigned partitions (stream.delivery.delivery). A log level above
 # info hides it, and an idle worker never logs it: in both cases a worker counts as ready after a minute
@@ -48,67 +54,39 @@ MEMBER = (
     "end_with_parent(); main(is_part=True)",
 )
 
-HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
 
-Start as many workers as you like: those of one group share the partitions, and take over from each other when one
-stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing either.
-
---workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
-begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
-
-[bold]Examples[/]
-
-  pathcast worker
-  pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast worker --workers 4
-  pathcast worker --weights ./my-weights --horizons 30,60,120
-  PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
-"""
-
-
-@secured
+@with_common
 def worker(
     context: typer.Context,
-    bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,host:port...]")] = _DEFAULTS[
-        "bootstrap"
-    ],
-    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where states are checkpointed")] = _DEFAULTS[
-        "redis_url"
-    ],
-    weights: Annotated[str, option("--weights", "WEIGHTS", "a bundled name or a directory")] = _DEFAULTS["weights"],
-    group: Annotated[str, option("--group", "GROUP", "Kafka consumer group, shared by all workers")] = _DEFAULTS[
-        "group"
-    ],
-    prefix: Annotated[str, option("--prefix", "PREFIX", "how every topic name begins")] = _DEFAULTS["prefix"],
+    servers: Servers = SERVERS,
+    weights: Weights = Settings.weights,
     create: Annotated[
         bool, option("--create/--no-create", "CREATE", "create the topics that do not exist, or name them and stop")
     ] = True,
     partitions: Annotated[
         int | None,
-        option("--partitions", "PARTITIONS", "partitions of new topics; default: the broker's", min=1, max=10_000),
+        option("--partitions", "PARTITIONS", "partitions of new topics; default: the broker's", min=1, max=10000),
     ] = None,
     replication: Annotated[
         int | None,
         option("--replication", "REPLICATION", "replicas of new topics; default: the broker's", min=1, max=100),
     ] = None,
     wait_s: Annotated[
-        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86_400)
+        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86400)
     ] = 0.0,
-    horizons: Annotated[
-        str, option("--horizons", "HORIZONS", "seconds ahead to forecast, separated by commas")
-    ] = _HORIZONS,
+    horizons: Horizons = DEFAULT_HORIZONS,
     max_batch: Annotated[
         int, option("--max-batch", "MAX_BATCH", "pings that go through the model together", min=1, max=65_536)
-    ] = _DEFAULTS["max_batch"],
+    ] = Settings.max_batch,
     max_wait_ms: Annotated[
-        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10_000)
-    ] = _DEFAULTS["max_wait_ms"],
+        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10000)
+    ] = Settings.max_wait_ms,
     checkpoint_ms: Annotated[
-        float, option("--checkpoint-ms", "CHECKPOINT_MS", "time between two checkpoints", min=0, max=600_000)
-    ] = _DEFAULTS["checkpoint_ms"],
+        float, option("--checkpoint-ms", "CHECKPOINT_MS", "time between two checkpoints", min=0, max=600000)
+    ] = Settings.checkpoint_ms,
     max_entities: Annotated[
         int, option("--max-entities", "MAX_ENTITIES", "most entities in memory, 12 KB each", min=1)
-    ] = _DEFAULTS["max_entities"],
+    ] = Settings.max_entities,
     max_stored_entities: Annotated[
         int,
         option(
@@ -117,10 +95,10 @@ def worker(
             "most entities of a partition in Redis, 4 to 12 KB each; pings of further ones become dead letters",
             min=1,
         ),
-    ] = _DEFAULTS["max_stored_entities"],
+    ] = Settings.max_stored_entities,
     session_timeout_s: Annotated[
         float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
-    ] = _DEFAULTS["session_timeout_s"],
+    ] = Settings.session_timeout_s,
     delivery: Annotated[
         DeliveryGuarantee,
         option("--delivery", "DELIVERY", "exactly_once: for read_committed subscribers; a transaction per partition"),
@@ -144,37 +122,55 @@ def worker(
     lead_s: Annotated[
         float,
         option("--lead-s", "LEAD_S", "how far ahead versions are announced; half of it is the longest wait", min=0.1),
-    ] = _DEFAULTS["lead_s"],
+    ] = Settings.lead_s,
     instance: Annotated[
         str,
         option("--instance", "INSTANCE", "a name that stays over restarts: then a quick restart moves no partition"),
     ] = "",
-    metrics: Annotated[
-        str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
-    ] = "",
-    trace_share: Annotated[
-        float,
-        option("--trace-share", "TRACE_SHARE", "of entities whose pings are traced (extra otel)", min=0, max=1),
-    ] = _DEFAULTS["trace_share"],
-    trace_entity_ids: Annotated[
-        bool, option("--trace-entity-ids", "TRACE_ENTITY_IDS", "in spans, instead of keyed hashes")
-    ] = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
+    metrics: Metrics = "",
+    traces: Traces = NO_TRACES,
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
     log_format: Annotated[
         LogFormat, option("--log-format", "LOG_FORMAT", "json: an object per line, for programs")
     ] = LogFormat.TEXT,
+    warms: Annotated[
+        bool, typer.Option("--warm", help="only compile the kernels for this machine, and keep them on disk")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print what --warm did as JSON")] = False,
     member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
 ) -> None:
-    settings = Settings(
-        bootstrap=bootstrap,
-        redis_url=redis,
+    """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
+
+    Start as many workers as you like: those of one group share the partitions, and take over from each other when one
+    stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing
+    either.
+
+    --workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
+    begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
+
+    The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm
+    does that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no
+    file can be written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need
+    others.
+
+    [bold]Examples[/]
+
+      pathcast worker
+      pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+      pathcast worker --workers 4
+      pathcast worker --weights ./my-weights --horizons 30,60,120
+      PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+      NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
+    """
+    if warms:
+        from stream.worker.warmup import warm_machine
+
+        warm_machine(weights, as_json=as_json)
+        return
+    settings = servers.settings(
         weights=weights,
-        group=group,
-        prefix=prefix,
-        horizons_s=_horizons(horizons),
+        horizons_s=horizons_of(horizons),
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         checkpoint_ms=checkpoint_ms,
@@ -188,10 +184,8 @@ def worker(
         map=map_,
         lead_s=lead_s,
         instance=instance,
-        trace_share=trace_share,
-        trace_entity_ids=trace_entity_ids,
-        kafka=security,
-        redis=redis_security,
+        trace_share=traces.share,
+        trace_entity_ids=traces.entity_ids,
     )
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     doors = _doors(metrics, workers)
@@ -231,16 +225,6 @@ def _run_many(
         for number, door in enumerate(doors, 1)
     ]
     process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
-
-
-worker.__doc__ = HELP
-
-
-def _horizons(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
 
 
 def _doors(metrics: str, workers: int) -> list[Address | None]:

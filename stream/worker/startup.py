@@ -154,7 +154,7 @@ def check_redis(url: str, security: RedisSecurity) -> None:
     """Raises ConnectionError if no Redis answers within CHECK_S, Refused if one answers and denies access."""
     from redis import Redis, RedisError
 
-    from stream.store.redis_memory import warn_of_eviction
+    from stream.store.redis_client import warn_of_eviction
 
     access = security.arguments(url)
     try:
@@ -190,7 +190,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
             if missing := admin.absent(client, names):
                 raise ValueError(
                     f"there is no topic {', '.join(missing)} at {settings.bootstrap}, and --no-create forbids to "
-                    "create any: is --prefix (PATHCAST_PREFIX) right? (pathcast topics --create creates them)"
+                    "create any: is --prefix (PATHCAST_PREFIX) right? (pathcast dev topics --create creates them)"
                 )
             return
         given = {"partitions": new.partitions, "replication": new.replication}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stream.config.settings import DeliveryGuarantee, Settings
-from stream.config.traces import Traces
+from stream.config.settings import DeliveryGuarantee, Settings, Traces
 
 if TYPE_CHECKING:
     from stream.tracing.tracer import Tracer
@@ -19,10 +18,9 @@ def tracer(settings: Settings, ends: list[Callable[[], None]]) -> Tracer | None:
     """
     if not settings.trace_share:
         return None
-    from stream.tracing.opening import opened
+    from stream.tracing.spans import open_sender
     from stream.tracing.tracer import Tracer
 
-    way = opened(Traces(settings.trace_share, settings.trace_entity_ids), "pathcast-worker")
-    ends.append(way.close)
-    once = settings.delivery is DeliveryGuarantee.EXACTLY_ONCE
-    return Tracer(settings.trace_share, way.export, way.named, once=once)
+    sender = open_sender(Traces(settings.trace_share, settings.trace_entity_ids), "pathcast-worker")
+    ends.append(sender.close)
+    return Tracer(settings.trace_share, sender, once=settings.delivery is DeliveryGuarantee.EXACTLY_ONCE)

@@ -7,11 +7,16 @@ thrown away.
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from typing import Final
 
 import numpy as np
+import typer
 
 from model.api import Predictor
+from model.jit import cache_folders, compiling
 from stream.config.settings import Settings
 from stream.engine.engine import Engine
 from stream.kafka.records import record_batches
@@ -43,3 +48,26 @@ async def warm(predictor: Predictor, settings: Settings) -> None:
     await engine.checkpoint(NOWHERE, 0, len(records))
     engine.drop(NOWHERE)
     await engine.process([], started_ms=0.0, fetched_ms=0.0)  # gives the slot back
+
+
+def warm_machine(weights: str, *, as_json: bool) -> None:
+    """Compiles the kernels of a worker for this machine's processor, keeps them on disk, and says where.
+
+    Raises OSError if no folder can be written.
+    """
+    if not (folders := cache_folders()):
+        raise OSError("no folder can be written in which kernels would be kept: set NUMBA_CACHE_DIR to one that can")
+    began_s = time.monotonic()
+    with compiling(lambda line: typer.echo(line, err=True)):
+        predictor = Predictor.load(weights, capacity=16)
+        predictor.warm_atlas()
+        asyncio.run(warm(predictor, Settings(weights=weights)))
+    seconds = round(time.monotonic() - began_s, 1)
+    if as_json:
+        made = {"weights": weights, "layers": predictor.layers, "cpu": predictor.instructions}
+        typer.echo(json.dumps({**made, "seconds": seconds, "folders": list(map(str, folders))}))
+        return
+    kinds = f"layers in {predictor.layers}, CPU vectors: {predictor.instructions}"
+    typer.echo(f"kernels for weights {weights} ({kinds}) are ready after {seconds} s, kept in:")
+    for folder in folders:
+        typer.echo(f"  {folder}")

@@ -43,7 +43,7 @@ class Options:
     vehicles: int = 500
     days: float = 7.0
     every_s: float = 60.0  # between two pings of a vehicle
-    at_once: int = CHUNK_ROWS  # pings that are counted together, but whole rounds: as `pathcast atlas build` does
+    at_once: int = CHUNK_ROWS  # pings that are counted together, but whole rounds: as `pathcast train atlas` does
     weights: str = "small"  # of the model that examines the version
 
     @property

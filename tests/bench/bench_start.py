@@ -2,8 +2,8 @@
 
     once      each import, so that files are in memory and bytecode is written
     each run  imports in fresh processes
-              `pathcast warm` into a new folder of kernels, and once more with what it has kept there
-              two workers of one command, into another new folder, and with what `pathcast warm` has kept
+              `pathcast worker --warm` into a new folder of kernels, and once more with what it has kept there
+              two workers of one command, into another new folder, and with what `pathcast worker --warm` has kept
               one worker with these kernels: until it is ready, then with entities
 
 The folders of kernels are temporary, so that a start without kernels is one, and the user's own kernels stay. Workers
@@ -90,10 +90,10 @@ def _run_once(options: Options, servers: Servers, home: Path, seconds: Rows, mem
         seconds[f"python -c '{code}'"].append(tuple(cost))
         memory[f"python, after {code}"].append(memory_mib(said))
     for what in ("no kernels kept", "kernels kept"):
-        show(f"pathcast warm, {what}")
+        show(f"pathcast worker --warm, {what}")
         with keeping(warmed):
-            *cost, _ = timed([*launch.PATHCAST, "warm", f"--weights={options.weights}"], options.timeout_s)
-        seconds[f"pathcast warm, {what}"].append(tuple(cost))
+            *cost, _ = timed([*launch.PATHCAST, "worker", "--warm", f"--weights={options.weights}"], options.timeout_s)
+        seconds[f"pathcast worker --warm, {what}"].append(tuple(cost))
     for what, folder in (("no kernels kept", other), ("kernels kept", warmed)):
         show(f"{WORKERS} workers, {what}")
         with keeping(folder):

@@ -18,7 +18,7 @@ from model.config import SMALL, ModelConfig
 from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
 from model.network import network
-from model.network.checkpoint import from_pretrained, served
+from model.network.checkpoint import from_pretrained, to_parameters
 from model.parameters.reading import BUNDLED
 
 # No test fails because the machine is busy.
@@ -29,8 +29,6 @@ settings.load_profile("unhurried")
 VARIANTS: dict[str, dict[str, Any]] = {
     "time-rope": {"positions": "time-rope"},
     "no positions": {"positions": "none"},
-    "two keys": {"kv_heads": 2},
-    "a key per head": {"kv_heads": 4},
     "fourier": {"absolute": True},
     "places": {"places": 3000},
     "delta": {"target": "delta"},
@@ -72,7 +70,7 @@ def random_network(config: ModelConfig = SMALL, *, seed: int = 3) -> network.Net
 
 def following(net: network.Network, *, name: str) -> Predictor:
     """A predictor of the network, with float32 rings, and the network beside it as `net`."""
-    predictor = Predictor(served(net), name=name, capacity=16, precision="float32")
+    predictor = Predictor(to_parameters(net), name=name, capacity=16, precision="float32")
     predictor.net = net
     return predictor
 
@@ -98,7 +96,7 @@ def any_predictor(request: pytest.FixtureRequest) -> Predictor:
 def tiny() -> Predictor:
     """Small enough for many calls, random weights."""
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
-    return Predictor(served(random_network(config)), name="tiny", capacity=4)
+    return Predictor(to_parameters(random_network(config)), name="tiny", capacity=4)
 
 
 @pytest.fixture

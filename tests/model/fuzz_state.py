@@ -25,11 +25,11 @@ T_MS = 1_700_000_000_000
 
 def checker() -> fuzzing.Check:
     from model.api import FIX, Gap, ModelConfig, Predictor, StateError
-    from model.network.checkpoint import served
+    from model.network.checkpoint import to_parameters
     from model.serving import state_codec
 
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
-    weights = served(_speaking(config))
+    weights = to_parameters(_speaking(config))
     predictors = {p: Predictor(weights, name="tiny", capacity=2, precision=p) for p in state_codec.VERSIONS}
     fix = np.zeros(1, FIX)
     fix["ts_ms"], fix["lat_e7"], fix["lon_e7"], fix["speed_cms"], fix["heading_cdeg"] = T_MS, 3, 4, 500, 9_000

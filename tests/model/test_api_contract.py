@@ -15,7 +15,7 @@ from model.api import ABSENT, FIX, Forecasts, Gap, Predictor
 from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics.geo import haversine_m, moved_deg
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 
 HORIZONS = (60.0, 300.0, 900.0)
@@ -142,7 +142,7 @@ def test_weights_that_overflow_fall_back_to_damped_velocity(unsettled: Callable[
     with torch.no_grad():
         net.forecast.middle.weight.fill_(1e38)
         net.gap.middle.weight.fill_(1e38)
-    predictor = Predictor(served(net), name="broken", capacity=4)
+    predictor = Predictor(to_parameters(net), name="broken", capacity=4)
     fixes = tracks(3, 20)
     slots = predictor.acquire(3)
     predictor.rebuild(slots, list(fixes))

@@ -37,7 +37,7 @@ class Once(NamedTuple):
 
 def once(folder: Path) -> Once:
     made = Once(folder / "invented.parquet", folder / "forecasts.ndjson")
-    pathcast(folder, "synth", "--out", made.invented, "--entities", 24, "--per-town", 24)
+    pathcast(folder, "train", "synth", "--out", made.invented, "--entities", 24, "--per-town", 24)
     buses = folder / "buses.csv"
     buses.write_text(
         _sample(lambda row: f"{row['entity_id']},{row['t']},{row['lat']},{row['lon']}", "entity_id,t,lat,lon")

@@ -25,7 +25,7 @@ from stream.bench.harness.servers import Unavailable, java_command, kafka_jars
 from stream.kafka import admin
 from stream.wire import Topics
 
-VENDOR = ROOT / "stream" / "map" / "page" / "vendor"
+VENDOR = ROOT / "stream" / "api" / "map" / "page" / "vendor"
 DAY_MS = 86_400_000
 
 # -- servers -----------------------------------------------------------------------------------------------------------
@@ -94,13 +94,13 @@ def own_tree(scene: Scene) -> Changes:
     """The block runs in a copy of this tree, and with its code: what it records stays there. Its kernels are compiled
     before, as the benchmark waits three minutes for its worker."""
     copy_tree(scene.folder)
-    page_files.pathcast(scene.folder, "warm")
+    page_files.pathcast(scene.folder, "worker", "--warm")
     return {}
 
 
 def recorded(scene: Scene) -> None:
     found = (scene.folder / "reports" / "bench.md").read_text()
-    assert "pathcast bench soak --entities 500 --rate 100 --seconds 60 " in found
+    assert "pathcast dev bench soak --entities 500 --rate 100 --seconds 60 " in found
     assert found != (ROOT / "reports" / "bench.md").read_text()
 
 

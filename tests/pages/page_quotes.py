@@ -21,6 +21,7 @@ import typer
 from page_blocks import ROOT, SHELLS
 
 from stream.commands.main import build
+from stream.commands.names import WithCommandsBelow, renamed
 
 _FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^( *)```([\w-]*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -72,27 +73,30 @@ def _helps(command: Any) -> Iterator[str]:
         yield from _helps(below)
 
 
-def wrong(quoted: str) -> str | None:
-    """What there is not of a quoted command; None if all is there, or if it is no command of ours."""
+def wrong(quoted: str, *, of_its_day: bool = False) -> str | None:
+    """What there is not of a quoted command; None if all is there, or if it is no command of ours. A text of its day
+    may have old names."""
     try:
         words = shlex.split(quoted.removeprefix("$ "), comments=True)
     except ValueError:
         return None  # a text with an apostrophe
     ends = [place for place, word in enumerate(words) if word in _BETWEEN]
     commands = [words[begin + 1 : end] for begin, end in pairwise([-1, *ends, len(words)])]
-    return next((why for one in commands if one and (why := _wrong(*one))), None)
+    return next((why for one in commands if one and (why := _wrong(*one, of_its_day=of_its_day))), None)
 
 
-def _wrong(program: str, *rest: str) -> str | None:
+def _wrong(program: str, *rest: str, of_its_day: bool) -> str | None:
     match program.removeprefix(".venv/bin/"):
         case "pathcast":
-            return _pathcast(*rest)
+            return _pathcast(*(renamed(rest) if of_its_day else rest))
         case "python" | "python3.11":
             return _python(*rest)
         case "pytest":
             return _pytest(*rest)
         case name if name in _root().commands and any(word.startswith("--") for word in rest):
-            return _pathcast(name, *rest)  # as in a text that has said what it is about
+            return _pathcast(
+                *(renamed((name, *rest)) if of_its_day else (name, *rest))
+            )  # as in a text that has said what it is about
     return None
 
 
@@ -107,10 +111,12 @@ def _pathcast(*words: str) -> str | None:
         word = left.pop(0)
         if _PLACEHOLDER.fullmatch(word):
             return None
+        if word not in below and isinstance(at, WithCommandsBelow):
+            break  # an argument of its own
         if word not in below:
             return f"{' '.join(way)} has no command {word}"
         at, way = below[word], [*way, word]
-    # `config show` takes a worker's options as they are
+    # `dev config` takes a worker's options as they are
     parameters = [*at.params, *(_root().commands["worker"].params if at.context_settings else ())]
     options = {name: one for one in parameters for name in (*one.opts, *one.secondary_opts)}
     for place, word in enumerate(left):

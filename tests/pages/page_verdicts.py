@@ -54,7 +54,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast forget": Run(around=operators.bus_7, says=("removed",)),
     },
     "deploy/SIZING.md": {
-        "pathcast bench soak": Run(
+        "pathcast dev bench soak": Run(
             before=operators.own_tree,
             changes={"--entities 50000 --rate 1667 --seconds 600": "--entities 500 --rate 100 --seconds 60"},
             after=operators.recorded,
@@ -108,30 +108,34 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "kcat": RECIPE,
         "npm install kafkajs": RECIPE,
         "mvn": RECIPE,
-        "pathcast sink redis": Run(around=scenes.other_redis, ready={"pathcast sink": "forecasts read"}),
-        "PGPASSWORD=... pathcast sink postgis": Run(
-            around=scenes.postgis, ready={"PGPASSWORD=... pathcast sink": "forecasts read"}, says=("POINT(",)
+        "pathcast export redis": Run(around=scenes.other_redis, ready={"pathcast export": "forecasts read"}),
+        "PGPASSWORD=... pathcast export postgis": Run(
+            around=scenes.postgis, ready={"PGPASSWORD=... pathcast export": "forecasts read"}, says=("POINT(",)
         ),
-        "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)),
+        "pathcast export geojson": Run(
+            before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)
+        ),
     },
     "stream/contracts/README.md": {
-        "pathcast contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
+        "pathcast dev contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
         "pathcast beside avro": Run(around=scenes.apicurio, ready={"pathcast beside avro": OURS}, alone=True),
         "pathcast beside latest": Run(before=files.forecasts, ready={"pathcast beside latest": OURS}),
     },
     "stream/commands/files/README.md": {
         "pathcast fill": FILES,
         "pathcast forecast fleet.csv": FILES,
-        "pathcast synth": FILES,
-        "pathcast atlas build": FILES,
-        "pathcast refresh": FILES,
+        "pathcast train synth": FILES,
+        "pathcast train atlas": FILES,
+        "pathcast train refresh": FILES,
         "pathcast forecast history.csv": FILES,
-        "pathcast topics --create": FILES,
+        "pathcast dev topics --create": FILES,
     },
     "stream/ingest/README-feeds.md": {
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample gtfs-rt": QUICK_START,
-        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\npathcast topics --create\n"
+        "export PATHCAST_BOOTSTRAP=localhost:9092 PATHCAST_REDIS=redis://localhost:6379/0\n"
+        "pathcast dev topics --create\n"
         "pathcast worker &\npathcast ingest sample ais": QUICK_START,
         "pathcast ingest gtfs-rt": Run(around=scenes.feeds, ready={"pathcast ingest": ": to "}, says=("pings",)),
         "pathcast ingest ais": Run(around=scenes.receiver, ready={"pathcast ingest ais": "ais: to "}),
@@ -162,19 +166,19 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
         "pathcast worker --map flespi": Run(before=scenes.flespi_records, ready=WORKER, makes=("forecasts.ndjson",)),
     },
-    "stream/map/README.md": {
+    "stream/api/map/README.md": {
         "pathcast map": Run(
             before=lambda scene: (scene.folder / "srv" / "pathcast" / "atlases").mkdir(parents=True),
             ready={"pathcast map": "listening at http://"},
         )
     },
-    "stream/map/page/vendor/README.md": {
+    "stream/api/map/page/vendor/README.md": {
         "npm install": Run(before=operators.vendored, after=operators.same_coast, long=True),
     },
     "stream/services/arrivals/README.md": {
         "pathcast beside arrivals": Run(
             around=scenes.driving,
-            ready={"pathcast beside arrivals": OURS, "pathcast arrivals tail": "depot-3"},
+            ready={"pathcast beside arrivals": OURS, "pathcast tail arrivals": "depot-3"},
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
     },
@@ -203,23 +207,25 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             changes={"--minutes 30": "--steps 1"},
             makes=("runs/mine/model.safetensors", "runs/wider/model.safetensors"),
         ),
-        "pathcast train": Run(
+        "pathcast train --data": Run(
             before=files.tracks("taxis.parquet"),
             changes={"--steps 3000": "--steps 1"},
             makes=("runs/sf/model.safetensors",),
         ),
-        "pathcast calibrate --weights small --data": Run(
+        "pathcast train calibrate --weights small --data": Run(
             before=files.tracks("taxis.parquet"), makes=("runs/taxis/model.safetensors",)
         ),
-        "pathcast calibrate --weights small --from-topic": Run(
+        "pathcast train calibrate --weights small --from-topic": Run(
             before=lambda scene: files.recent_pings(scene) or {"pathcast.pings.v1": f"{scene.prefix}.pings.v1"}
         ),
-        "pathcast refresh --data": Run(
+        "pathcast train refresh --data": Run(
             before=files.tracks("week.parquet"),
             # 3 says that the challenger is not better, as it hardly is after so little
             changes={"--minutes 10 --out runs/monday": "--minutes 0.05 --out runs/monday || [ $? = 3 ]"},
             makes=("runs/monday/decision.json",),
         ),
-        "pathcast refresh --since": Run(before=scenes.serving_registry, ready={"pathcast refresh": "a round every"}),
+        "pathcast train refresh --since": Run(
+            before=scenes.serving_registry, ready={"pathcast train refresh": "a round every"}
+        ),
     },
 }

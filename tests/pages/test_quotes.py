@@ -17,10 +17,16 @@ QUOTES = [
 ]
 
 
+def _is_record(page: str) -> bool:
+    return page.startswith("reports/") or page == "CHANGELOG.md"
+
+
 def test_commands_in_the_text_of_pages_are_known() -> None:
-    told = [f"{page}: `{quoted}`: {why}" for page, quoted in QUOTES if (why := wrong(quoted))]
+    told = [
+        f"{page}: `{quoted}`: {why}" for page, quoted in QUOTES if (why := wrong(quoted, of_its_day=_is_record(page)))
+    ]
     assert not told, "\n".join(told)
-    assert sum(quoted.startswith("pathcast ") for _, quoted in QUOTES) > 250, "they are found at all"
+    assert sum(quoted.startswith("pathcast ") for _, quoted in QUOTES) > 100, "they are found at all"
 
 
 def test_options_that_are_named_alone_are_of_some_command() -> None:
@@ -74,7 +80,7 @@ def test_what_is_made_up_is_found(quoted: str, why: str) -> None:
     [
         "pathcast worker --delivery=exactly_once --no-create",
         "pathcast feed SOURCE --speedup 60",
-        "pathcast bench NAME",
+        "pathcast dev bench NAME",
         "pathcast --version",
         "python -m pathcast",
         ".venv/bin/pytest --chaos-pings 8000 tests/pages/test_quotes.py::test_what_is_made_up_is_found",

@@ -24,6 +24,7 @@ import typer.main
 from seconds import read as read_seconds
 
 from stream.commands.main import build
+from stream.commands.names import WithCommandsBelow
 
 ROOT: Final = Path(__file__).parents[2]
 RELEASES: Final = Path(__file__).with_name("sizes.tsv")
@@ -93,7 +94,7 @@ def _shown(command: click.Command) -> Iterator[click.Command]:
 
 def _leaves(command: click.Command) -> Iterator[click.Command]:
     subcommands = list(_shown(command))
-    if not subcommands:
+    if not subcommands or isinstance(command, WithCommandsBelow):  # which does something itself, too
         yield command
     for one in subcommands:
         yield from _leaves(one)

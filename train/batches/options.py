@@ -13,7 +13,7 @@ import torch
 from train.batches.masking import MASKS
 
 CHANCES: Final = (
-    *("forced", "thin", "resample", "repace", "bend", "turn", "rescale", "noise"),
+    *("forced", "thin", "repace", "bend", "turn", "rescale", "noise"),
     *("reported", "misreported", "drop_reported", "drop_clock", "drop_place"),
 )
 RENAMED: Final = {"told": "reported", "mistold": "misreported"}  # by the names until 29 November 2026
@@ -37,10 +37,6 @@ class BatchOptions:
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: a large source must not displace small ones
     often: tuple[str, ...] = ()  # FILE=FACTOR: the file is drawn that much more often than by the power
     thin: float = 0.6  # chance that a row is resampled to another cadence
-    # Chance that a resampled row is sampled by time, one ping per period, and not by taking every k-th ping: of an
-    # irregular source, that is what a steady tracker would have sent. It is meant for very irregular sources; where it
-    # was tried, 0.5 gained nothing (reports/notes/small.md).
-    resample: float = 0.0
     # Chance that a resampled row has several cadences: trackers report more often while they move. Weights that never
     # saw a change need some 20 pings to follow it, and until then expect the next ping at the wrong time.
     repace: float = 0.2
@@ -61,7 +57,7 @@ class BatchOptions:
     drop_clock: float = 0.3
     # for models with places: chance that a row hides its place; rows that show it are not rotated or stretched
     drop_place: float = 0.3
-    # Files of the corpus without a real place, such as those of `pathcast synth`: their rows never show a place.
+    # Files of the corpus without a real place, such as those of `pathcast train synth`: their rows never show a place.
     invented: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,7 +90,7 @@ class FitOptions:
     init: str | None = None  # initial weights, by name or directory; None: random ones
     only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
     # With `init` and a map: the weight of the loss of answers that change where the map knows nothing
-    # (train.fit.retention); None: there is no such loss.
+    # (train.fit.run_state); None: there is no such loss.
     retain: float | None = None
     # With `init` and a map: a factor on the learning rates of all weights but the map's.
     old_lr: float = 1.0

@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, G gaps per row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from model.kinematics import features
 from model.kinematics.geo import F64
 from train.batches import masking
 from train.batches.masking import Tracks
-from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
 from train.batches.timeline import Line
+from train.data.corpus import Corpus
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -28,7 +29,7 @@ MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
 
 
-class Drawn(NamedTuple):
+class DrawnTokens(NamedTuple):
     """The tokens of B rows, as places of the timeline."""
 
     place: Rows  # B, T; for tokens that do not exist, the last place of the track
@@ -36,9 +37,9 @@ class Drawn(NamedTuple):
     jumps: Rows  # B, G: the tokens before which a segment may be hidden
     hides: Mask  # B, T, 3: which of speed, heading and clock are hidden
 
-    def rows(self, chosen: Rows) -> Drawn:
+    def rows(self, chosen: Rows) -> DrawnTokens:
         """Returns the rows with the given indices."""
-        return Drawn(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
+        return DrawnTokens(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
 
 
 class Tokens:
@@ -50,7 +51,7 @@ class Tokens:
         self._places = line.of_files(np.arange(len(line.ms)))
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
-    def draw(self, rng: Generator, n: int) -> Drawn:
+    def draw(self, rng: Generator, n: int) -> DrawnTokens:
         """Returns the tokens of n rows."""
         o, line = self.options, self.line
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
@@ -59,17 +60,13 @@ class Tokens:
         track = line.track_of(anchor)
         start, stop = line.start[track], line.stop[track]
         span_s = (line.ms[stop - 1] - line.ms[start]) / 1000.0
-        every = _every(rng, o, stop - start, span_s)
-        steps = _strides(rng, every)
+        every = _draw_factors(rng, o, stop - start, span_s)
+        steps = _draw_strides(rng, every)
         span = steps.sum(axis=1)
         # The chosen ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
-        if o.resample:
-            sampled = (rng.random(n) < o.resample) & (every > 1.0).any(axis=1)
-            period_s = every * (span_s / np.maximum(stop - start - 1, 1))[:, None]
-            place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only resampling hides pings, so that undisturbed tracks stay common.
@@ -87,15 +84,7 @@ class Tokens:
             extra = extra if fixed is None else extra + fixed[:, g]
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
-        return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
-
-    def _sampled(self, begin: Rows, period_s: F64) -> Rows:
-        """Returns, from these places [B] on, the first ping at or after each period [B, T]; the following ping where it
-        would be taken twice.
-        """
-        ms = np.cumsum(np.where(np.arange(period_s.shape[1]) > 0, 1000 * period_s, 0.0), axis=1)
-        place, count = self.line.after(begin[:, None], ms.astype(np.int64)), np.arange(period_s.shape[1])
-        return np.maximum.accumulate(place - count, axis=1) + count
+        return DrawnTokens(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
@@ -106,13 +95,18 @@ class Tokens:
         o = self.options
         mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
         if "point" in o.masks:
-            drawn, chosen = masking.points(rng, place, o.gaps), (mask == "point")[:, None]
+            drawn, chosen = masking.draw_points(rng, place, o.gaps), (mask == "point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
         if "key-point" in o.masks:
-            drawn, chosen = masking.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
+            drawn, chosen = (
+                masking.draw_key_points(rng, place, tracks, self._keys, o.gaps),
+                (mask == "key-point")[:, None],
+            )
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
-        share = np.where((mask == "share")[:, None], masking.shares(rng, len(place), o.tokens, o.gaps), 0)
-        hidden = masking.features(rng, *place.shape) if "feature" in o.masks else np.zeros((*place.shape, 3), np.bool_)
+        share = np.where((mask == "share")[:, None], masking.draw_shares(rng, len(place), o.tokens, o.gaps), 0)
+        hidden = (
+            masking.draw_features(rng, *place.shape) if "feature" in o.masks else np.zeros((*place.shape, 3), np.bool_)
+        )
         hides = hidden & (mask == "feature")[:, None, None]
         return place, jumps, forced & (mask == "segment")[:, None], share, hides
 
@@ -123,7 +117,7 @@ class Tokens:
         return np.flatnonzero(np.concatenate([masking.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
 
-def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
+def _draw_factors(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
     """Returns k [B, T]: each token is the k-th ping after the one before. It is 1 in rows that keep their cadence."""
     n = len(length)
     thinned = rng.random(n) < o.thin
@@ -134,11 +128,11 @@ def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
     every = np.broadcast_to(every, (n, o.tokens))
     if o.repace:
         several = thinned & (rng.random(n) < o.repace)
-        every = np.where(several[:, None], _stretches(rng, most, o.tokens), every)
+        every = np.where(several[:, None], _draw_stretches(rng, most, o.tokens), every)
     return every
 
 
-def _strides(rng: Generator, every: F64) -> Rows:
+def _draw_strides(rng: Generator, every: F64) -> Rows:
     """Returns the number of pings from one token to the next [B, T]: constant at k (1 keeps all), or random with mean
     k.
     """
@@ -149,9 +143,54 @@ def _strides(rng: Generator, every: F64) -> Rows:
     return steps
 
 
-def _stretches(rng: Generator, most: F64, tokens: int) -> F64:
+def _draw_stretches(rng: Generator, most: F64, tokens: int) -> F64:
     """Returns k [B, T] for rows that change their cadence at random tokens; in half of the stretches k is 1."""
     starts = rng.random((len(most), tokens)) < 1.0 / STRETCH_TOKENS
     drawn = np.exp(rng.random(starts.shape) * np.log(most)[:, None])
     drawn = np.where(rng.random(starts.shape) < 0.5, drawn, 1.0)
     return np.take_along_axis(drawn, np.cumsum(starts, axis=1) - starts[:, :1], axis=1)
+
+
+def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
+    """Returns the chances of the files of the corpus. With `packs`, short tracks share rows.
+
+    Raises ValueError where the options name a file that the corpus does not have or has twice, or a factor that is no
+    positive number.
+    """
+    if unknown := set(options.invented) - set(corpus.files):
+        raise ValueError(f"invented: no file {_join_names(unknown)} to train on, there are {_join_names(corpus.files)}")
+    for name in options.invented:
+        _check_one("invented", name, corpus.files)
+    length = corpus.lengths
+    pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
+    typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
+    # A row that is mostly empty costs as much as a full one, so files of short tracks are drawn in proportion to how
+    # full their rows are.
+    full = 1.0 if packs else np.minimum(typical / options.tokens, 1.0)
+    weight = np.where(pings > 0, pings**options.file_power, 0.0) * full * _factors(corpus.files, options.often)
+    return np.asarray(weight / weight.sum())
+
+
+def _factors(files: Sequence[str], often: Sequence[str]) -> F64:
+    factors = np.ones(len(files))
+    for given in often:
+        name, _, factor = given.rpartition("=")
+        if name not in files:
+            raise ValueError(f"often: no file {name!r} to train on, there are {_join_names(files)}")
+        _check_one("often", name, files)
+        try:
+            factors[files.index(name)] = float(factor)
+        except ValueError as error:
+            raise ValueError(f"often: {factor!r} of {given!r} is no number") from error
+    if not (np.isfinite(factors) & (factors > 0)).all():
+        raise ValueError(f"often: factors must be above 0, got {_join_names(often)}")
+    return factors
+
+
+def _check_one(option: str, name: str, files: Sequence[str]) -> None:
+    if (count := files.count(name)) > 1:
+        raise ValueError(f"{option}: {name} stands for {count} files of that name in different folders: rename one")
+
+
+def _join_names(names: Sequence[str] | set[str]) -> str:
+    return ", ".join(sorted(names))

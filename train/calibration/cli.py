@@ -1,4 +1,4 @@
-"""`pathcast calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
+"""`pathcast train calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -10,57 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_of,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch, sources_of
 
 if TYPE_CHECKING:
     from model.network.network import Network
     from stream.adapters.sources import Source
 
 FEW = 10  # entities: with so few, the coverage for others will be higher or lower
-
-HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
-
-Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
-regions have to be there: the new weights answer with the same positions, and with other covariances.
-
-With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
-velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0; with
---left-out it is what the regions left out ask for.
-
-The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
-of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
-`pathcast evaluate`; all leaves it nothing.
-
-Pings that report a speed and a course have terms of their own. Where a file reports none and is dense, its thinned
-pings get them from the file, and these terms are fitted to those; they stay as they were where there are too few.
-
-What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be fitted
-again every now and then to the tracks of late.
-
-For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: FILE's
-train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
-
-[bold]Examples[/]
-
-  pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
-  pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
-  pathcast calibrate --weights small --from-topic pathcast.pings.v1 --bootstrap kafka:9092 --split all --out runs/now
-  pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
-"""
 
 
 class Split(StrEnum):
@@ -69,16 +26,10 @@ class Split(StrEnum):
     all = "all"
 
 
-@secured
+@with_common
 def calibrate(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the calibrated weights go")],
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory; they stay")] = "small",
     split: Annotated[
         Split, typer.Option("--split", help="which part of each file; none that was trained on")
@@ -93,13 +44,43 @@ def calibrate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
-    sources = sources_of(data, more, columns, from_topic)
-    others = [_file_and_weights(one, columns) for one in left_out or []]
+    """Fit how wide 90 % regions are to tracks of your own, without training.
+
+    Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider
+    the regions have to be there: the new weights answer with the same positions, and with other covariances.
+
+    With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
+    velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0;
+    with --left-out it is what the regions left out ask for.
+
+    The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves
+    out of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split
+    to `pathcast evaluate`; all leaves it nothing.
+
+    Pings that report a speed and a course have terms of their own. Where a file reports none and is dense, its thinned
+    pings get them from the file, and these terms are fitted to those; they stay as they were where there are too few.
+
+    What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be
+    fitted again every now and then to the tracks of late.
+
+    For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it:
+    FILE's train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
+
+    [bold]Examples[/]
+
+      pathcast train calibrate --weights small --data taxis.parquet --split train --out runs/taxis
+      pathcast evaluate --weights runs/taxis --data taxis.parquet
+      pathcast train calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
+      pathcast train calibrate --weights small --from-topic pathcast.pings.v1 --split all --out runs/now
+      pathcast train calibrate --weights ab --data a.csv b.csv --left-out a.csv=no-a --left-out b.csv=no-b --out far
+    """
+    sources = tracks.sources()
+    others = [_file_and_weights(one, tracks.columns) for one in left_out or []]
     from model.network.checkpoint import save_pretrained
     from model.parameters.reading import CARD_FILE, resolve
     from train.calibration.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibration.calibrate import calibrate as fit
-    from train.calibration.model_card import shrunk, write_calibrated_card
+    from train.calibration.model_card import describe_shrinkage, write_calibrated_card
     from train.calibration.shrinkage import check, fit_share, shrink
     from train.evaluation.forecasts import open_samples
 
@@ -115,7 +96,7 @@ def calibrate(
         typer.echo(line, err=True)
 
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+        sources += tracks.topic_snapshot(cache, reading)
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
         regions_left_out = [
             LeftOut(_servable(without), sample)
@@ -139,11 +120,11 @@ def calibrate(
         typer.echo(json.dumps(found, indent=2))
     else:
         if share is not None:
-            typer.echo(f"forecasts are {shrunk(share)}")
+            typer.echo(f"forecasts are {describe_shrinkage(share)}")
         for one in held:
             typer.echo(one)
         if split is not Split.all:
-            mapped = [] if columns is None else ["--columns", columns]
+            mapped = [] if tracks.columns is None else ["--columns", tracks.columns]
             judge = ["pathcast", "evaluate", "--weights", str(out), *mapped, "--data", *map(str, sources)]
             typer.echo(f"on tracks that it was not fitted to: {shlex.join(judge)}")
     for file, entities in {one.file: one.entities for one in held}.items():
@@ -151,9 +132,6 @@ def calibrate(
             say(f"{file}: so few entities ({entities}) say little of others")
     if split is Split.all:
         say("--split all: these files have no track left that could tell how the regions do")
-
-
-calibrate.__doc__ = HELP
 
 
 def _servable(weights: str) -> Network:

@@ -25,12 +25,12 @@ from model.kinematics.answer_bounds import MAX_LEAN, OUT, RESIDUAL
 from model.kinematics.filters import Kinematic
 from model.kinematics.geo import F64
 from model.kinematics.queries import DAMPED
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from train.calibration.calibrate import FULL_WEIGHT
 from train.data import anchors as anchoring
 from train.evaluation.forecasts import Sample, errors_en_m
-from train.evaluation.rollout import MODEL, walk
+from train.evaluation.rollout import MODEL, roll_along
 
 MIN_ERROR_M: Final = 1e-3  # lower limit of mean errors: forecasts of things that stand are right to the millimetre
 SHARES: Final = tuple(step / 10 for step in range(11))
@@ -69,14 +69,14 @@ def fit_share(judged: Sequence[tuple[Network, Sample]], *, say: Callable[[str], 
     for network, sample in judged:
         check(network.config)
         say(f"how far to follow the network: {sample.file}")
-        total += _log_errors(sample, Predictor(served(network), name=network.config.name))
+        total += _log_errors(sample, Predictor(to_parameters(network), name=network.config.name))
     return SHARES[int(np.argmin(total))]
 
 
 def _log_errors(sample: Sample, predictor: Predictor) -> F64:
     """Returns, for each share, the sum over horizons of one sample's weighted log of the mean error."""
-    corpus, anchors = sample.corpus, anchoring.find(sample.corpus, anchoring.HORIZONS_S)
-    answers = walk(corpus, anchors, [Kinematic(predictor.config)], predictor).answers
+    corpus, anchors = sample.corpus, anchoring.find_anchors(sample.corpus, anchoring.HORIZONS_S)
+    answers = roll_along(corpus, anchors, [Kinematic(predictor.config)], predictor).answers
     row, column = np.nonzero(anchors.target >= 0)
     model, damped = (errors_en_m(corpus, anchors, answers[name], row, column) for name in (MODEL, "damped_velocity"))
     n = np.bincount(column, minlength=anchors.target.shape[1])

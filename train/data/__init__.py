@@ -5,7 +5,6 @@ cutting      where a track ends: silences and jumps
 splits       which entities and times are trained on, validated on, tested on; `holdout.json` lists the fixed ones
 anchors      the pings at which a forecast is evaluated
 duplicates   tracks that are copies of another
-resampling   tracks as another receiver would have reported them
 synth        invented towns
 topic        a Kafka topic as a source
 """

@@ -1,4 +1,4 @@
-"""The options that say which tracks a command of `train` reads, and the progress shown while reading.
+"""Declares the options that say which tracks a command of `train` reads, and shows the progress of reading.
 
 The formats themselves are in `stream.adapters.sources`. Heavy imports wait for the call.
 """
@@ -8,14 +8,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from stream.adapters.live.option import MapOption
+from stream.adapters.options import Columns
+from stream.config.options import option
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.settings import Settings
+
 if TYPE_CHECKING:
     from stream.adapters.sources import Source
-    from stream.config.security import KafkaSecurity
 
 LOG_EVERY_S = 10.0  # between two lines where there is no terminal; shorter readings print nothing
 
@@ -28,30 +34,58 @@ Files = Annotated[list[str] | None, _DATA]
 MoreFiles = Annotated[
     list[str] | None, typer.Argument(metavar="[[FORMAT:]PATH]...", help="more of them after --data", show_default=False)
 ]
-ColumnsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--columns",
-        metavar="OURS=YOURS,...",
-        help="what Parquet and CSV call our columns; t:s=NAME (us, ns) for epoch seconds, t:rfc3339=NAME for text",
-    ),
-]
-TopicOption = Annotated[
-    str | None, typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now")
-]
-BootstrapOption = Annotated[
-    str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka of --from-topic, host:port")
-]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept; default: the user's cache")
 ]
 
 
-def sources_of(
-    data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None, from_topic: str | None = None
-) -> list[Source]:
-    """Returns the named files; none are needed if a topic is given. An error in the names is a usage error."""
-    return sources_and_others(data, more, None, columns, from_topic)[0]
+@dataclass(frozen=True)
+class TrackOptions:
+    """Holds which tracks a command reads: files, and the pings of a topic, as workers read them."""
+
+    data: Files = None
+    more: MoreFiles = None
+    columns: Columns = None
+    from_topic: Annotated[
+        str | None,
+        typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now"),
+    ] = None
+    map_: MapOption = None
+    bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka of --from-topic, host:port")] = (
+        Settings.bootstrap
+    )
+    security: KafkaSecurity = PLAIN_KAFKA
+
+    def sources(self) -> list[Source]:
+        """Returns the named files; none are needed if a topic is given. An error in the names is a usage error."""
+        return self.sources_and_others(None)[0]
+
+    def sources_and_others(self, others: Sequence[str] | None) -> tuple[list[Source], list[Source]]:
+        """Returns the same, and other files for another use, with the same columns."""
+        return sources_and_others(self.data, self.more, others, self.columns, self.from_topic)
+
+    def topic_snapshot(self, cache: Path | None, reading: Callable[[str, float], None]) -> list[Source]:
+        """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
+        without a topic.
+        """
+        if (topic := self.from_topic) is None:
+            return []
+        from stream.adapters.sources import parse
+        from train.data.corpus import default_cache
+        from train.data.topic import snapshot
+
+        directory = default_cache() if cache is None else cache
+        path = snapshot(topic, self.bootstrap, directory, lambda share: reading(topic, share), self.security, self.map_)
+        typer.echo(f"topic {topic}: now in {path}", err=True)
+        return [parse(path)]
+
+
+NO_TRACKS: Final = TrackOptions()
+
+
+def sources_of(data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None) -> list[Source]:
+    """Returns the named files. An error in the names is a usage error."""
+    return sources_and_others(data, more, None, columns)[0]
 
 
 def sources_and_others(
@@ -83,27 +117,18 @@ def sources_and_others(
     return found, besides
 
 
-def topic_snapshot(
-    topic: str | None,
-    bootstrap: str,
-    security: KafkaSecurity,
-    cache: Path | None,
-    reading: Callable[[str, float], None],
-    map_: str | None = None,
-) -> list[Source]:
-    """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
-    without a topic. `map_` is what the workers read with that are given `--map`.
+@contextmanager
+def progress_bar(what: str, *, hidden: bool = False) -> Iterator[Callable[[float], None]]:
+    """Yields a function that takes the share that is done. It shows a bar on stderr, if that is a terminal, from the
+    first share on.
     """
-    if topic is None:
-        return []
-    from stream.adapters.sources import parse
-    from train.data.corpus import default_cache
-    from train.data.topic import snapshot
+    from rich.console import Console
+    from rich.progress import Progress
 
-    directory = default_cache() if cache is None else cache
-    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security, map_)
-    typer.echo(f"topic {topic}: now in {path}", err=True)
-    return [parse(path)]
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0, visible=False)
+        yield lambda share: bar.update(task, completed=share, visible=True)
 
 
 @contextmanager

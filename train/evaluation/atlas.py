@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from model.api import Approach, Fill, Gap, Guide, Moment, Predictor
 from model.atlas.branching import Branches
-from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, haversine_m, moved_deg
+from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, displacement_m, haversine_m, moved_deg
 from model.serving.passages.asking_compiled import move
-from train.data.anchors import Anchors
+from train.data.anchors import HORIZONS_S, Anchors
 from train.data.corpus import Corpus
-from train.data.snapshots import HOUR_MS, Snapshot, approaches_at, history_h, snapshots
+from train.data.snapshots import HOUR_MS, Snapshot, count_history_h, find_approaches, grow_versions
 from train.evaluation.rollout import Answers
 
 ATLAS: Final = "atlas"
@@ -31,7 +31,7 @@ HISTORY_H: Final = (0, 1, 2, 4, 8, 24, 72, 168)
 I64 = NDArray[np.int64]
 
 
-class Grown(NamedTuple):
+class AtlasForecasts(NamedTuple):
     """The forecasts of an atlas that grew while the anchors came."""
 
     answers: Answers
@@ -40,40 +40,40 @@ class Grown(NamedTuple):
     parted: Branches  # of the anchors, at their targets without the next ping
 
 
-def grown(
+def forecast_with_atlas(
     fleet: Corpus,
     corpus: Corpus,
     anchors: Anchors,
     given: Answers,
     model: Answers | None = None,
     **how: Any,
-) -> Grown:
+) -> AtlasForecasts:
     """Returns what an atlas of `fleet` answers at the anchors of `corpus`, whose tracks are some of the fleet's.
 
     Args:
         given: the answers that it moves, with covariances: of damped velocity, or another.
         model: those of a model, which are moved, too.
-        how: as of `snapshots`.
+        how: as of `grow_versions`.
     """
     ts_ms = corpus.ts_ms[anchors.row]
-    approach = approaches_at(corpus, anchors.row, anchors.track)
-    moved = [_Moved(corpus, anchors, approach, one) for one in (given, model) if one is not None]
-    for now in snapshots(fleet, ts_ms, **how):
+    approach = find_approaches(corpus, anchors.row, anchors.track)
+    moved = [_MovedForecasts(corpus, anchors, approach, one) for one in (given, model) if one is not None]
+    for now in grow_versions(fleet, ts_ms, **how):
         for one in moved:
             one.by(now)
     answers, *beside = (one.answers() for one in moved)
-    known_h = history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
-    return Grown(answers, beside[0] if beside else None, known_h, moved[-1].parted)
+    known_h = count_history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
+    return AtlasForecasts(answers, beside[0] if beside else None, known_h, moved[-1].parted)
 
 
-def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
+def fill_with_atlas(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
     """Returns how the predictor fills gaps (G,) at moments (G,) of its states, along passages of an atlas of `fleet`. A
     gap asks the version of the last ping before it, since a later one may know the hidden pings. `how` is as of
-    `snapshots`.
+    `grow_versions`.
     """
     ts_ms = np.array([gap.before["ts_ms"][-1] for gap in gaps], np.int64)
     found: dict[int, Fill] = {}
-    for now in snapshots(fleet, ts_ms, **how):
+    for now in grow_versions(fleet, ts_ms, **how):
         rows = now.rows.tolist()
         guide = Guide([now.atlas], np.zeros(len(rows), np.int64), Approach.none(0))
         fills = predictor.fill_at(moment.at(now.rows), [gaps[row] for row in rows], guide)
@@ -81,7 +81,7 @@ def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: P
     return [found[row] for row in range(len(gaps))]
 
 
-class _Moved:
+class _MovedForecasts:
     """Forecasts that versions of an atlas move one after the other."""
 
     def __init__(self, corpus: Corpus, anchors: Anchors, approach: Approach, given: Answers) -> None:
@@ -134,4 +134,39 @@ def learning_curve(history_h: I64, errors_m: Mapping[str, F64], inside_90: F64 |
             means = {name: float(np.nanmean(errors[chosen])) for name, errors in errors_m.items()}
             held = {} if inside_90 is None else {"inside_90": float(np.nanmean(inside_90[chosen]))}
             rows.append({"from_h": low, "to_h": high, "anchors": count, "mean_m": means, **held})
+    return rows
+
+
+def judge_branches(corpus: Corpus, anchors: Anchors, parted: Branches, errors_m: F64) -> list[dict[str, Any]]:
+    """Returns a row for each horizon at which some anchors have branches: how many of the judged, the mean errors there
+    of the forecast, of the likeliest branch and of the nearest one, the mean share of the likeliest, and in which share
+    of the cases it was the nearest.
+
+    Args:
+        parted: of the anchors (A, M), at their targets.
+        errors_m: (A, H) of the forecasts; NaN where an anchor has no target.
+    """
+    rows = []
+    for column, horizon_s in enumerate(HORIZONS_S):
+        known = np.isfinite(errors_m[:, column])
+        chosen = np.flatnonzero(known & np.isfinite(parted.mean_m[:, 0, column, 0]))
+        if not len(chosen):
+            continue
+        target, here = anchors.target[chosen, column + 1], corpus.fixes(anchors.row[chosen])
+        there = corpus.fixes(target)
+        went_m = displacement_m(here["lat_e7"], here["lon_e7"], there["lat_e7"], there["lon_e7"])
+        off_m = np.hypot(*np.moveaxis(parted.mean_m[chosen, :, column] - went_m[:, None], -1, 0))
+        nearest = np.nanargmin(off_m, axis=1)
+        rows.append(
+            {
+                "horizon_s": horizon_s,
+                "anchors": len(chosen),
+                "of": int(known.sum()),
+                "forecast_m": float(errors_m[chosen, column].mean()),
+                "likeliest_m": float(off_m[:, 0].mean()),
+                "nearest_m": float(np.nanmin(off_m, axis=1).mean()),
+                "share": float(parted.share[chosen, 0].mean()),
+                "went": float((nearest == 0).mean()),
+            }
+        )
     return rows

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,44 +11,12 @@ from typing import Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_and_others,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from stream.config.times import seconds
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
 
-PER_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PICTURES = (".png", ".svg", ".pdf")
 MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
-
-HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
-
-Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where there
-are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
-are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
-covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
---split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
-
-[bold]Examples[/]
-
-  pathcast evaluate --data austin.parquet
-  pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
-  pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
-  pathcast evaluate --data austin.parquet --task gapfill
-  pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
-  pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
-  pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
-  pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
-"""
 
 
 class Task(StrEnum):
@@ -69,7 +34,7 @@ class Precision(StrEnum):
     float32 = "float32"
 
 
-class Part(StrEnum):
+class SplitName(StrEnum):
     train = "train"
     val = "val"
     test = "test"
@@ -77,7 +42,7 @@ class Part(StrEnum):
     all = "all"
 
 
-def _drawable(path: Path | None) -> Path | None:
+def _check_picture(path: Path | None) -> Path | None:
     """Checks the path of a picture before anything is evaluated, because the picture is written at the very end."""
     if path is not None and path.suffix.lower() not in PICTURES:
         raise typer.BadParameter(f"{path}: the name of a picture ends in {', '.join(PICTURES)}")
@@ -86,24 +51,18 @@ def _drawable(path: Path | None) -> Path | None:
     return path
 
 
-@secured
+@with_common
 def evaluate(
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
+    tracks: TrackOptions = NO_TRACKS,
     weights: Annotated[
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
     split: Annotated[
-        Part,
+        SplitName,
         typer.Option(
             "--split", help="which part of each file; final: once, choose nothing by it; all: also what was trained on"
         ),
-    ] = Part.test,
+    ] = SplitName.test,
     task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
     max_anchors: Annotated[
         int | None,
@@ -160,13 +119,32 @@ def evaluate(
             "--picture",
             dir_okay=False,
             writable=True,
-            callback=_drawable,
+            callback=_check_picture,
             help="forecast: draw errors, reliability and tracks: .png, .svg or .pdf",
         ),
     ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
+    """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
+
+    Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where
+    there are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 %
+    and 90 % are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian
+    of mean and covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is
+    judged: with --split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
+
+    [bold]Examples[/]
+
+      pathcast evaluate --data austin.parquet
+      pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
+      pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
+      pathcast evaluate --data austin.parquet --task gapfill
+      pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
+      pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
+      pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
+      pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
+    """
     for option, given, fits, where in (
         ("--baseline", baseline, task is Task.forecast, "--task forecast"),
         ("--picture", picture, task is Task.forecast, "--task forecast"),
@@ -179,17 +157,17 @@ def evaluate(
     ):
         if given is not None and not fits:
             raise typer.BadParameter(f"{option} is for {where}")
-    if baseline is not None and split in (Part.train, Part.all) and not fit_on:
+    if baseline is not None and split in (SplitName.train, SplitName.all) and not fit_on:
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
-    _, counted = sources_and_others(data, more, atlas_of, columns, from_topic)
+    sources, known = tracks.sources_and_others(fit_on)
+    _, counted = tracks.sources_and_others(atlas_of)
     from model.api import Predictor
     from model.atlas.published import MIN_VEHICLES
     from train.evaluation import run
 
-    options = run.Options(
+    options = run.EvaluateOptions(
         part=split.value,
         modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
         most_anchors=max_anchors or MOST_ANCHORS,
@@ -199,20 +177,20 @@ def evaluate(
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
-        atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_ms=None if atlas is None else 1000 * seconds(atlas, "--atlas"),
         atlas_of=tuple(counted),
         min_entities=min_entities or MIN_VEHICLES,
         picture=picture,
         cache=cache,
     )
-    run.require(options)
+    run.require_extras(options)
     predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
-        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
-        tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
+        sources += tracks.topic_snapshot(cache, reading)
+        tasks = list(run.open_tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
-        with _progress(file, hidden=as_json) as progress:
+        with progress_bar(file, hidden=as_json) as progress:
             reports.append(judge(progress))
     model = None
     if predictor is not None:
@@ -220,30 +198,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({"task": task.value, "split": split.value, "model": model, "data": reports}, indent=2))
         return
-    from train.evaluation.report import show
+    from train.evaluation.report import print_report
 
     for report in reports:
-        show(report, run.named(predictor))
-
-
-evaluate.__doc__ = HELP
-
-
-def milliseconds(text: str) -> int:
-    """Parses a time such as 1h, 30m or 90s."""
-    found = re.fullmatch(r"(\d+)([dhms])", text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no time like 1h, 30m or 90s", param_hint="--atlas")
-    return int(found[1]) * PER_UNIT_MS[found[2]]
-
-
-@contextmanager
-def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
-    """Shows a progress bar on stderr, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda share: bar.update(task, completed=share)
+        print_report(report, run.model_label(predictor))

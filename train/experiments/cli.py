@@ -1,5 +1,5 @@
-"""`pathcast experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait for the
-call.
+"""`pathcast train experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait
+for the call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from train.data.options import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
+from stream.adapters.options import Columns
+from train.data.options import CacheOption, Files, MoreFiles, sources_of
 
 # The question of each, in the order of `all`. The module train.experiments.questions.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
@@ -41,7 +42,7 @@ def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME|all", help="which one")],
     data: Files,
     more: MoreFiles = None,
-    columns: ColumnsOption = None,
+    columns: Columns = None,
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
     effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
@@ -51,12 +52,12 @@ def experiment(
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     files = tuple(sources_of(data, more, columns))
-    from train.evaluation.plots import require
+    from train.evaluation.plots import require_matplotlib
     from train.experiments.lab.lab import Lab
-    from train.experiments.lab.report import source, write
+    from train.experiments.lab.report import describe_code, write_report
 
-    require()  # every report has a picture, which is drawn after hours of training
-    code = source()  # before hours of training, during which the checkout may change
+    require_matplotlib()  # every report has a picture, which is drawn after hours of training
+    code = describe_code()  # before hours of training, during which the checkout may change
 
     def conduct(chosen: str) -> None:
         started, started_cpu = time.monotonic(), time.process_time()
@@ -67,12 +68,14 @@ def experiment(
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
             lab = Lab(files, Path(scratch), effort=effort, seed=seed, threads=threads, cache=cache, say=say)
             finding = importlib.import_module(f"train.experiments.questions.{chosen}").run(lab)
-        command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
+        command = f"pathcast train experiment {chosen} --data {' '.join(file.name for file in files)}"
         command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
         command += f" --threads {threads}" if threads > 1 else ""
-        path = write(finding, chosen, command, out, cpu_s=time.process_time() - started_cpu, cores=threads, code=code)
+        path = write_report(
+            finding, chosen, command, out, cpu_s=time.process_time() - started_cpu, cores=threads, code=code
+        )
         typer.echo(f"{path}: {finding.conclusion}")
 
     if name != "all":

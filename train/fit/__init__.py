@@ -2,13 +2,11 @@
 
 trainer       fit(): the training loop
 loss          the training loss
-run_state     the state from which an interrupted run continues, and its checkpoint
+run_state     the state from which an interrupted run continues, its checkpoint, and the loss of forgetting
 optimizer     Muon for matrices, AdamW for the rest
-muon          the optimizer Muon
 distributed   several processes
-first_map     which cells a new map knows, and what it holds at first
-retention     what weights knew of elsewhere stays while they learn a region
+first_map     the cells that a new map knows, and their first numbers
 recipe        the options that make a size of model
 model_card    the card beside the weights
-progress      what a run shows; tensorboard writes its event files
+progress      what a run shows, and its event files for TensorBoard
 """

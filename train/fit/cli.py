@@ -12,20 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.adapters.live.option import MapOption
-from stream.config.options import secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from train.data.options import (
-    BootstrapOption,
-    CacheOption,
-    ColumnsOption,
-    Files,
-    MoreFiles,
-    TopicOption,
-    read_watch,
-    sources_of,
-    topic_snapshot,
-)
+from stream.config.options import with_common
+from train.data.options import NO_TRACKS, CacheOption, TrackOptions, read_watch
 
 if TYPE_CHECKING:
     from model.config import ModelConfig
@@ -36,36 +24,6 @@ if TYPE_CHECKING:
     from train.fit.trainer import Report, Tick
 
 DEFAULT_MINUTES = 30.0  # about what `small` needs on two cores to be better than every baseline
-
-HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
-that no worker can serve, such as patches of pings, are named before training begins.
-
-A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
-speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
-porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files needs none. --from-topic reads a topic of
-pings up to where it ends now, and says where it keeps them, for --data.
-
-A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays, and another tenth of the vehicles: half of it to validate and calibrate with,
-half for a last judgement.
-
-A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
-Finished weights are replaced with --no-resume only.
-
-On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
-
-[bold]Examples[/]
-
-  pathcast train --data austin.parquet --out runs/austin --minutes 20
-  pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
-  pathcast train --data austin.parquet --out runs/austin --no-resume
-  pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
-  pathcast train --data taxis.csv --out runs/fills --init runs/city --only gap --steps 3000
-  torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
-  pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
-  pathcast train --data geolife:Data porto:train.csv --out runs/mixed
-  pathcast train --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out runs/live
-"""
 
 
 class Optimizer(StrEnum):
@@ -79,20 +37,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-@secured
+@with_common
 def train(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and checkpoints go")],
-    data: Files = None,
-    more: MoreFiles = None,
-    columns: ColumnsOption = None,
+    tracks: TrackOptions = NO_TRACKS,
     invented: Annotated[
         list[Path] | None,
-        typer.Option("--invented", exists=True, dir_okay=False, help="a file of `pathcast synth`: only ever trains"),
+        typer.Option(
+            "--invented", exists=True, dir_okay=False, help="a file of `pathcast train synth`: only ever trains"
+        ),
     ] = None,
-    from_topic: TopicOption = None,
-    map_: MapOption = None,
-    bootstrap: BootstrapOption = "127.0.0.1:9092",
-    security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[
         str | None, typer.Option("--size", help="small, or a config.json; default: small, or that of --init")
     ] = None,
@@ -146,26 +100,56 @@ def train(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="the outcome as one JSON object")] = False,
 ) -> None:
+    """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
+    that no worker can serve, such as patches of pings, are named before training begins.
+
+    A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
+    speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
+    porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files needs none. --from-topic reads a topic
+    of pings up to where it ends now, and says where it keeps them, for --data.
+
+    A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the
+    vehicles and the day that `pathcast demo` replays, and another tenth of the vehicles: half of it to validate and
+    calibrate with, half for a last judgement.
+
+    A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
+    Finished weights are replaced with --no-resume only.
+
+    On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every
+    rank.
+
+    [bold]Examples[/]
+
+      pathcast train --data austin.parquet --out runs/austin --minutes 20
+      pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
+      pathcast train --data austin.parquet --out runs/austin --no-resume
+      pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
+      pathcast train --data taxis.csv --out runs/fills --init runs/city --only gap --steps 3000
+      torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
+      pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
+      pathcast train --data geolife:Data porto:train.csv --out runs/mixed
+      pathcast train --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out runs/live
+    """
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
     if size is not None and init is not None:
         raise typer.BadParameter("give --size or --init, not both: weights that exist keep their size")
-    sources = sources_of(data, more, columns, from_topic)
+    sources = tracks.sources()
     from model.parameters.reading import CONFIG_FILE, resolve
     from train.batches.options import FitOptions
     from train.data.corpus import load
     from train.fit import progress
-    from train.fit.distributed import place
-    from train.fit.recipe import recipe
-    from train.fit.run_state import forget, is_finished
+    from train.fit.distributed import rank_place
+    from train.fit.recipe import build_recipe
+    from train.fit.run_state import delete_checkpoint, is_finished
 
-    if from_topic is not None and place().world > 1:
+    if tracks.from_topic is not None and rank_place().world > 1:
         raise typer.BadParameter(
             "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
         )
-    made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
-    towns = _nowhere(sources, invented or [])
+    made = build_recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    towns = _invented_names(sources, invented or [])
     # Every rank checks this before it connects to the others, and nothing is written before all have connected: they
     # agree.
     if resume and is_finished(out):
@@ -193,33 +177,33 @@ def train(
     if lr is not None:
         # both learning rates change by the same factor
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)
-    with progress.watching(tensorboard) as watch:
+    with progress.watch_training(tensorboard) as watch:
         with read_watch() as reading:
-            sources += topic_snapshot(from_topic, bootstrap, security, cache, reading, map_)
+            sources += tracks.topic_snapshot(cache, reading)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus, towns)
         facts = {
             "split": splits.fingerprint,
-            "train": _size(splits.train),
-            "val": _size(splits.val),
-            "test": _size(splits.test),
-            "final": _size(splits.final),
-            "copies_left_out_of_test": _size(splits.copies),
+            "train": _count_tracks(splits.train),
+            "val": _count_tracks(splits.val),
+            "test": _count_tracks(splits.test),
+            "final": _count_tracks(splits.final),
+            "copies_left_out_of_test": _count_tracks(splits.copies),
             "dropped": corpus.dropped,
         }
         if corpus.unreadable:
             facts["first_unreadable"] = corpus.unreadable
-        for line in progress.of_data(splits, corpus.dropped, corpus.unreadable):
+        for line in progress.describe_data(splits, corpus.dropped, corpus.unreadable):
             progress.tell(line)
         if (reason := made.config.not_servable()) is not None:
             progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")
         report = _fit(splits, made.config, options, resume, watch)
         if progress.leads():
             _calibrate(report, sources, options, cache, progress.tell)
-            forget(out)
+            delete_checkpoint(out)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
-        text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
+        text = f"{out}: {report.steps:,} steps{progress.describe_metres(report.validation)}"
         typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
     else:
         # A finished rank exits at once: threads of gloo that outlive Python's own end have been seen to abort it, and
@@ -227,10 +211,7 @@ def train(
         os._exit(0)
 
 
-train.__doc__ = HELP
-
-
-def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
+def _invented_names(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
     """Returns the names of the invented files in the corpus."""
     names = tuple(path.name for path in invented)
     if both := {source.name for source in sources} & set(names):
@@ -238,7 +219,7 @@ def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
     return names
 
 
-def _size(corpus: Corpus) -> dict[str, int]:
+def _count_tracks(corpus: Corpus) -> dict[str, int]:
     return {"tracks": len(corpus), "pings": corpus.pings}
 
 
@@ -281,11 +262,11 @@ def _fit(
 ) -> Report:
     """Trains as one of the ranks that torchrun started, or alone."""
     from train.batches.options import choose_device
-    from train.fit.distributed import join, place
+    from train.fit.distributed import join, rank_place
     from train.fit.progress import tell
     from train.fit.trainer import fit
 
-    device = choose_device(options.device, place().local)
+    device = choose_device(options.device, rank_place().local)
     with join(device) as peers:
         return fit(
             splits.train,

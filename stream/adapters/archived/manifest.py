@@ -18,10 +18,9 @@ read. So if files were listed first and a manifest is created then, nobody can n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -30,10 +29,11 @@ VERSION: Final = 1
 LANDED: Final = "landed"  # the folder of manifests
 DAY_MS: Final = 86_400_000
 KEPT: Final = 4  # manifests of a partition; a reader that has listed one may still read it
-_DIGEST_BYTES: Final = 16
-_DAY: Final = "day="
-_NAMED: Final = re.compile(r"p(\d{5,})-(\d{12,})\.json")
+DIGEST_BYTES: Final = 16
+_MANIFEST: Final = re.compile(r"p(\d{5,})-(\d{12,})\.json")
+DAY: Final = "day="  # how the name of a day's folder begins
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ArchiveDamaged(ValueError):
@@ -94,57 +94,61 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return {file.name for file in self.files} | {file.name for file in self.replaced}
 
 
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the fields of `archive.json`. The key is of the hashes that stand for forgotten entities."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    topic: str
+    key: str
+
+
 def dumps(manifest: Manifest) -> bytes:
     raw = msgspec.json.encode(manifest)
     return raw + b"\n" + digest_of(raw).encode() + b"\n"
 
 
-def loads(raw: bytes, name: str = "a manifest") -> Manifest:
+def loads(raw: bytes, name: str) -> Manifest:
     """Raises ArchiveDamaged, which begins with `name`, also if another version of the program has written it."""
     line, _, rest = raw.partition(b"\n")
     if rest != digest_of(line).encode() + b"\n":
         raise ArchiveDamaged(f"{name} is damaged: its hash is another")
+    return decode(line, Manifest, name)
+
+
+def decode(raw: bytes, kind: type[T], name: str) -> T:
+    """Decodes a Manifest or Head of this version. Raises as `loads`."""
     try:
-        head = msgspec.json.decode(line)
-        if (head["format"], head["version"]) != (FORMAT, VERSION):
-            raise ArchiveDamaged(f"{name} is {head['format']} {head['version']}, expected {FORMAT} {VERSION}")
-        return msgspec.convert(head, Manifest)
+        fields = msgspec.json.decode(raw)
+        if (fields["format"], fields["version"]) != (FORMAT, VERSION):
+            raise ArchiveDamaged(f"{name} is {fields['format']} {fields['version']}, expected {FORMAT} {VERSION}")
+        return msgspec.convert(fields, kind)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise ArchiveDamaged(f"{name} is no manifest: {error}") from error
+        raise ArchiveDamaged(f"{name} is damaged: {error}") from error
 
 
 def digest_of(raw: bytes) -> str:
-    return blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()
+    return blake2b(raw, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def manifest_name(partition: int, number: int) -> str:
     return f"{LANDED}/p{partition:05d}-{number:012d}.json"
 
 
-def numbers_by_partition(names: Iterable[str]) -> dict[int, list[int]]:
-    """Returns which manifests a listing of their folder has, with rising numbers."""
-    found: dict[int, list[int]] = {}
-    for match in filter(None, map(_NAMED.fullmatch, names)):
-        found.setdefault(int(match[1]), []).append(int(match[2]))
-    return {partition: sorted(numbers) for partition, numbers in found.items()}
+def parse_manifest_name(file: str) -> tuple[int, int] | None:
+    """Returns partition and number of a manifest in its folder; None for another file."""
+    match = _MANIFEST.fullmatch(file)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def pings_name(day: int, partition: int, first: int, next_offset: int, token: str) -> str:
     """Returns a file's name. `token` is random, so that no two writers mean the same file."""
-    return f"{folder_of(day)}/p{partition:05d}-{first:012d}-{next_offset:012d}-{token}.parquet"
+    return f"{DAY}{date_of(day)}/p{partition:05d}-{first:012d}-{next_offset:012d}-{token}.parquet"
 
 
 def is_of(file: str, partition: int) -> bool:
     """Returns whether a file in a folder of a day, also an unfinished one, is of a partition."""
     return file.removeprefix(".").startswith(f"p{partition:05d}-")
-
-
-def folder_of(day: int) -> str:
-    return f"{_DAY}{date_of(day)}"
-
-
-def is_folder_of_day(name: str) -> bool:
-    return name.startswith(_DAY)
 
 
 def date_of(day: int) -> str:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import ceil
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stream.adapters.archived.catalog import Catalog, files_of, opened
-from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged, File
-from stream.adapters.files import BATCH_ROWS, Row, Rows, row_of
+from stream.adapters.archived.catalog import files_of, open_archive
+from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged, File, digest_of
+from stream.adapters.files import BATCH_ROWS, RecordedRow, RecordedRows, row_of
 from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 from stream.storage import Storage
@@ -55,22 +52,15 @@ _DAYS: Final = re.compile(r"(\d{1,5})d")
 
 @dataclass(frozen=True)
 class Archive:
-    """The pings of an archive from `since_ms` to before `until_ms`; None: no limit."""
+    """The pings of some whole days of an archive."""
 
-    catalog: Catalog
+    storage: Storage
     files: tuple[File, ...]  # by day, and within a day as the logs have them
-    since_ms: int | None = None
-    until_ms: int | None = None
 
     @property
     def fingerprint(self) -> str:
         """A hash of what is read."""
-        span = f"{self.since_ms} {self.until_ms}"
-        return blake2b(" ".join([span, *(file.digest for file in self.files)]).encode(), digest_size=16).hexdigest()
-
-    def count(self) -> int:
-        """Returns the number of pings. Opens the files that the span cuts. Raises as `table`."""
-        return sum(file.rows if self._has_whole(file) else self._rows_within(file) for file in self.files)
+        return digest_of(" ".join(file.digest for file in self.files).encode())
 
     def table(self, progress: Progress) -> Table:
         """Returns all pings as columns. Raises ArchiveDamaged for a file that is not what was written, OSError if one
@@ -78,99 +68,74 @@ class Archive:
         """
         builder, done, total = TableBuilder(), 0, max(1, sum(file.rows for file in self.files))
         for file in self.files:
-            for batch in self._batches(file, _FIXES):
-                lat, lon, speed, heading = (floats(batch.column(name)) for name in _FIXES[2:])
+            for batch in read_batches(self.storage, file, _FIXES):
+                lat, lon, speed, heading = (_floats(batch.column(name)) for name in _FIXES[2:])
                 builder.add(Piece(batch.column("entity_id"), batch.column("t").to_numpy(), lat, lon, speed, heading))
             done += file.rows
             progress(done / total)
         return builder.table()
 
-    def rows(self) -> Rows:
+    def rows(self) -> RecordedRows:
         """Returns all pings as records, in the order of their times; those of the same time by partition and offset.
         Raises as `table`, also while they are iterated over.
         """
-        return Rows(self.count(), self._in_order)
+        return RecordedRows(sum(file.rows for file in self.files), self._in_order)
 
-    def _in_order(self) -> Iterator[Row]:
+    def _in_order(self) -> Iterator[RecordedRow]:
         for day, files in groupby(self.files, key=lambda file: file.day):
             some = list(files)
-            for low, high in self._slices(day, sum(file.rows for file in some)):
+            slices = ceil(sum(file.rows for file in some) / SLICE_ROWS)
+            edges = [day * DAY_MS + DAY_MS * part // slices for part in range(slices + 1)]
+            for low, high in pairwise(edges):
                 yield from self._slice(some, low, high)
 
-    def _slices(self, day: int, rows: int) -> Iterator[tuple[int, int]]:
-        """Yields spans of time that have SLICE_ROWS pings or so."""
-        low = max(day * DAY_MS, day * DAY_MS if self.since_ms is None else self.since_ms)
-        high = min((day + 1) * DAY_MS, (day + 1) * DAY_MS if self.until_ms is None else self.until_ms)
-        parts = ceil(rows / SLICE_ROWS)
-        for part in range(parts):
-            yield low + (high - low) * part // parts, low + (high - low) * (part + 1) // parts
-
-    def _slice(self, files: Sequence[File], low: int, high: int) -> Iterator[Row]:
-        columns = (*_FIELDS, "partition", "offset")
-        found: list[Any] = []
+    def _slice(self, files: Sequence[File], low: int, high: int) -> Iterator[RecordedRow]:
+        batches: list[Any] = []
         for file in files:
             if file.from_ms < high and file.to_ms >= low:
-                found += [batch for each in self._batches(file, columns) if len(batch := _between(each, low, high))]
-        if not found:
+                for batch in read_batches(self.storage, file, (*_FIELDS, "partition", "offset")):
+                    t = batch.column("t")
+                    batches.append(batch.filter(pc.and_(pc.greater_equal(t, low), pc.less(t, high))))
+        if not batches:
             return
         order = [("t", "ascending"), ("partition", "ascending"), ("offset", "ascending")]
-        for batch in pa.Table.from_batches(found).sort_by(order).to_batches(max_chunksize=BATCH_ROWS):
+        for batch in pa.Table.from_batches(batches).sort_by(order).to_batches(max_chunksize=BATCH_ROWS):
             values = [batch.column(name).to_pylist() for name in _FIELDS]
             for fields in zip(*values, strict=True):
                 yield row_of(dict(zip(("entity_id", "ts", *_FIELDS[2:]), fields, strict=True)))
 
-    def _batches(self, file: File, columns: Sequence[str]) -> Iterator[Any]:
-        batches = read_batches(self.catalog.storage, file, columns)
-        whole = self._has_whole(file)
-        for batch in batches:
-            yield batch if whole else _between(batch, self._low, self._high)
 
-    def _has_whole(self, file: File) -> bool:
-        return self._low <= file.from_ms and file.to_ms < self._high
-
-    def _rows_within(self, file: File) -> int:
-        return sum(batch.num_rows for batch in self._batches(file, ("t",)))
-
-    @property
-    def _low(self) -> int:
-        return np.iinfo(np.int64).min if self.since_ms is None else self.since_ms
-
-    @property
-    def _high(self) -> int:
-        return np.iinfo(np.int64).max if self.until_ms is None else self.until_ms
-
-
-def archive(url: str | Path, since_ms: int | None = None, until_ms: int | None = None) -> Archive:
-    """Opens the archive at a path or URL, as it is now: the pings from `since_ms` to before `until_ms`.
+def open_days(given: str, now_ms: int) -> tuple[str, Archive]:
+    """Opens DIR, DIR?since=7d, DIR?since=2026-11-01&until=2026-11-20, as the archive is now: days of UTC, of which
+    `until` is the first that is not read. Returns its path or URL, too.
 
     Raises FileNotFoundError if there is none, ValueError if it is not clear which, or there is no such time,
     ArchiveDamaged, OSError.
     """
-    if since_ms is not None and until_ms is not None and since_ms >= until_ms:
+    url, since, until = _parse(given, now_ms)
+    if since is not None and until is not None and since >= until:
         raise ValueError(f"{url}: since is not before until")
-    catalog = opened(url)
-    low, high = since_ms or 0, until_ms
-    files = files_of(catalog.manifests())
+    catalog = open_archive(url)
     within = [
-        file for file in files if (since_ms is None or file.to_ms >= low) and (high is None or file.from_ms < high)
+        file
+        for file in files_of(catalog.manifests())
+        if (since is None or file.day >= since) and (until is None or file.day < until)
     ]
-    return Archive(catalog, tuple(within), since_ms, until_ms)
+    return url, Archive(catalog.storage, tuple(within))
 
 
-def parse(given: str, now_ms: int) -> tuple[str, int | None, int | None]:
-    """Parses DIR, DIR?since=7d, DIR?since=2026-11-01&until=2026-11-20: days of UTC, of which `until` is the first that
-    is not read. Returns the path or URL, and the span. Raises ValueError.
-    """
-    found = _SPAN.fullmatch(given)
-    if found is None:
+def _parse(given: str, now_ms: int) -> tuple[str, int | None, int | None]:
+    """Returns the path or URL, and the span in days from 1970. Raises ValueError."""
+    match = _SPAN.fullmatch(given)
+    if match is None:
         return given, None, None
     span: dict[str, int] = {}
-    for part in found[2].split("&"):
+    for part in match[2].split("&"):
         name, _, text = part.partition("=")
         if name not in ("since", "until") or name in span:
             raise ValueError(f"{given}: {part!r} is none of since=7d, since=2026-11-01, until=2026-11-20")
-        span[name] = _day(given, text, now_ms) * DAY_MS
-    return found[1], span.get("since"), span.get("until")
+        span[name] = _day(given, text, now_ms)
+    return match[1], span.get("since"), span.get("until")
 
 
 def _day(given: str, text: str, now_ms: int) -> int:
@@ -186,23 +151,17 @@ def _day(given: str, text: str, now_ms: int) -> int:
 def read_batches(storage: Storage, file: File, columns: Sequence[str] = SCHEMA.names) -> Iterator[Any]:
     """Yields a file's rows in record batches. Raises ArchiveDamaged, FileNotFoundError if somebody has deleted it since
     its manifest was read, OSError."""
-    with _errors(storage, file), storage.opened(file.name) as raw:
-        if raw.seek(0, 2) != file.bytes:
-            raise ArchiveDamaged(f"{storage.url}/{file.name} has {raw.tell()} bytes, and {file.bytes} were written")
-        read = pq.ParquetFile(raw, page_checksum_verification=True)
-        rows = 0
-        for batch in read.iter_batches(_CHUNK_ROWS, columns=list(columns), use_threads=False):
-            rows += batch.num_rows
-            yield batch
-        if rows != file.rows:
-            raise ArchiveDamaged(f"{storage.url}/{file.name} has {rows} rows, and {file.rows} were written")
-
-
-@contextmanager
-def _errors(storage: Storage, file: File) -> Iterator[None]:
-    where = f"{storage.url}/{file.name}"
+    where, rows = f"{storage.url}/{file.name}", 0
     try:
-        yield
+        with storage.opened(file.name) as raw:
+            if raw.seek(0, 2) != file.bytes:
+                raise ArchiveDamaged(f"{where} has {raw.tell()} bytes, and {file.bytes} were written")
+            parquet = pq.ParquetFile(raw, page_checksum_verification=True)
+            for batch in parquet.iter_batches(_CHUNK_ROWS, columns=list(columns), use_threads=False):
+                rows += batch.num_rows
+                yield batch
+        if rows != file.rows:
+            raise ArchiveDamaged(f"{where} has {rows} rows, and {file.rows} were written")
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{where} was deleted since this archive was opened (retention, forget?): read it again"
@@ -213,11 +172,6 @@ def _errors(storage: Storage, file: File) -> Iterator[None]:
         raise OSError(f"{where} cannot be read: {error}") from error
 
 
-def _between(batch: Any, low: int, high: int) -> Any:
-    t = batch.column("t")
-    return batch.filter(pc.and_(pc.greater_equal(t, low), pc.less(t, high)))
-
-
-def floats(column: Any) -> NDArray[np.float64]:
+def _floats(column: Any) -> NDArray[np.float64]:
     """Returns a column of numbers; NaN where there is none."""
     return np.asarray(column.fill_null(float("nan")).to_numpy(zero_copy_only=False), np.float64)

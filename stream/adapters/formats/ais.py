@@ -34,14 +34,14 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     found = TableBuilder()
 
     def add(file: Path, within: Progress) -> None:
-        place = _places(file)
-        text.gather(found, file, list(place.values()), partial(_piece, place=place), within, named=True)
+        place = _find_columns(file)
+        text.gather(found, file, list(place.values()), partial(_make_piece, place=place), within, named=True)
 
     found.each(files, progress, add)
     return found.table()
 
 
-def _places(file: Path) -> dict[str, str]:
+def _find_columns(file: Path) -> dict[str, str]:
     """Returns the file's name for each of our columns. Raises ValueError, which names what is missing."""
     present = text.header(file)
     plain = {name.lower().replace("_", ""): name for name in present}
@@ -52,7 +52,7 @@ def _places(file: Path) -> dict[str, str]:
     return place
 
 
-def _piece(sheet: Any, *, place: dict[str, str]) -> Piece:
+def _make_piece(sheet: Any, *, place: dict[str, str]) -> Piece:
     return Piece(
         entity=sheet[place["MMSI"]],
         ts_ms=text.local_ms(sheet[place["BaseDateTime"]]),

@@ -43,13 +43,15 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     """Reads the files. Raises ValueError, which names file and line, for invalid labels, and if no PLT can be read."""
     found = TableBuilder()
     plts = [file for file in files if file.suffix.lower() == ".plt"]
-    labels_of = {file.parent: _labels(file) for file in files if file.name.lower() == "labels.txt"}
+    labels_of = {file.parent: _read_labels(file) for file in files if file.name.lower() == "labels.txt"}
     trajectories = count()
 
     def add(file: Path, within: Progress) -> None:
         _check_header(file)
         user = file.parent.parent if file.parent.name == "Trajectory" else file.parent
-        piece_of = partial(_piece, user=user.absolute().name, trajectory=next(trajectories), labels=labels_of.get(user))
+        piece_of = partial(
+            _make_piece, user=user.absolute().name, trajectory=next(trajectories), labels=labels_of.get(user)
+        )
         text.gather(found, file, COLUMNS, piece_of, within, skip=HEADER_LINES)
 
     found.each(plts, progress, add)
@@ -65,7 +67,7 @@ def _check_header(file: Path) -> None:
         raise ValueError(f"{file}, line {head.index(b'') + 1}: the header of {HEADER_LINES} lines ends early")
 
 
-def _piece(sheet: Any, *, user: str, trajectory: int, labels: Labels | None) -> Piece:
+def _make_piece(sheet: Any, *, user: str, trajectory: int, labels: Labels | None) -> Piece:
     ts_ms = text.local_ms(pc.binary_join_element_wise(sheet["date"], sheet["time"], " "))
     return Piece(
         entity=user,
@@ -73,11 +75,11 @@ def _piece(sheet: Any, *, user: str, trajectory: int, labels: Labels | None) -> 
         lat=text.numbers(sheet["lat"]),
         lon=text.numbers(sheet["lon"]),
         trajectory=trajectory,
-        mode=_modes(ts_ms, labels),
+        mode=_find_modes(ts_ms, labels),
     )
 
 
-def _modes(ts_ms: NDArray[np.int64], labels: Labels | None) -> tuple[NDArray[np.int16], tuple[str, ...]] | None:
+def _find_modes(ts_ms: NDArray[np.int64], labels: Labels | None) -> tuple[NDArray[np.int16], tuple[str, ...]] | None:
     """Returns the mode of each row. If spans overlap, the one that began later counts."""
     if labels is None or len(ts_ms) == 0:
         return None
@@ -90,9 +92,9 @@ def _modes(ts_ms: NDArray[np.int64], labels: Labels | None) -> tuple[NDArray[np.
     return mode, names
 
 
-def _labels(file: Path) -> Labels:
+def _read_labels(file: Path) -> Labels:
     lines = file.read_text(encoding="utf-8-sig").splitlines()
-    spans = [_span(file, number, line) for number, line in enumerate(lines[1:], start=2) if line.strip()]
+    spans = [_parse_span(file, number, line) for number, line in enumerate(lines[1:], start=2) if line.strip()]
     spans.sort(key=lambda span: span[:2])
     return Labels(
         np.array([span[0] for span in spans], np.int64),
@@ -101,7 +103,7 @@ def _labels(file: Path) -> Labels:
     )
 
 
-def _span(file: Path, number: int, line: str) -> tuple[int, int, str]:
+def _parse_span(file: Path, number: int, line: str) -> tuple[int, int, str]:
     try:
         start, end, mode = (cell.strip() for cell in line.split("\t"))
         return _label_ms(start), _label_ms(end), mode.lower()

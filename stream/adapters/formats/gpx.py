@@ -1,115 +1,127 @@
-"""Reads folders of GPX files, with gpxpy.
+"""Reads the track points of GPX files, one after the other, by ElementTree: one bad point costs only itself.
 
-The entity is the file's folder, if that is below the given one; otherwise the track's <name>, as in `pathcast feed`;
-otherwise the file's stem. If a recorder names its tracks "Morning ride", each name is an entity: put the files of each
-person or vehicle into a folder of its name. Each <trkseg> is a trajectory, because the recorder was off between them.
+`points_of` gives the points of one file with the fields that a ping can have, as texts; the entity is the track's
+<name>, otherwise the file's stem with the track's number.
 
-Speed and course are GPX 1.0's, or those of an extension: Garmin's <gpxtpx:speed> and <gpxtpx:course>, or any name with
-these endings, in m/s and degrees as in Garmin's schema.
+`read` reads folders into columns. The entity is the file's folder there, if that is below the given one; otherwise the
+track's <name>; otherwise the file's stem. If a recorder names its tracks "Morning ride", each name is an entity: put
+the files of each person or vehicle into a folder of its name. Each <trkseg> is a trajectory, because the recorder was
+off between them. Speed and course are GPX 1.0's, or those of an extension: Garmin's <gpxtpx:speed> and
+<gpxtpx:course>, or any name with these endings, in m/s and degrees as in Garmin's schema.
 """
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from xml.etree import ElementTree
 
-import numpy as np
+if TYPE_CHECKING:  # numpy and Arrow, for which `feed` need not wait
+    from stream.adapters.table_builder import Piece, Progress
+    from stream.adapters.tables import Table
 
-from stream.adapters.table_builder import Piece, Progress, TableBuilder
-from stream.adapters.tables import Table
+_FIELDS: Final = {
+    "ele": "alt_m",
+    "time": "ts",
+    "speed": "speed_mps",
+    "course": "heading_deg",
+    "hdop": "hdop",
+    "sat": "sats",
+}
 
-EXTRA: Final = "GPX needs gpxpy: pip install 'pathcast[readers]'"
-_DECLARATION: Final = re.compile(r"""\s*<\?xml\b[^>]*?(?:\bencoding\s*=\s*["']([\w.-]+)["'][^>]*)?\?>""")
-_POINT: Final = re.compile(r"<trkpt\b([^>]*?)(/?)>")
-_PLACE: Final = re.compile(r"""\b(?:lat|lon)\s*=\s*["']([^"']*)["']""")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+class TrackPoint(NamedTuple):
+    """A <trkpt>. Its element is valid until the next one is asked for."""
+
+    track: int  # the first of a file is 1
+    name: str | None  # of the track
+    segment: int  # of the file
+    element: ElementTree.Element
+
+
+def track_points(path: Path) -> Iterator[TrackPoint]:
+    """Yields the points of a file. Raises ValueError, which names the file, if it is not GPX."""
+    track, segment, name, root, in_segment = 0, 0, None, "", False
+    try:
+        for event, element in ElementTree.iterparse(path, events=("start", "end")):
+            tag = element.tag.rpartition("}")[2]
+            root = root or tag
+            if event == "start" and tag == "trk":
+                track, name = track + 1, None
+            elif tag == "trkseg":
+                in_segment = event == "start"
+                segment += in_segment
+            elif event == "end" and tag == "name" and name is None and not in_segment:
+                name = (element.text or "").strip() or None
+            elif event == "end" and tag == "trkpt":
+                yield TrackPoint(track, name, segment, element)
+                element.clear()
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an encoding that is unknown
+        raise ValueError(f"{path}: not GPX: {error}") from error
+    if root != "gpx":
+        raise ValueError(f"{path}: not GPX: its root is <{root}>")
+
+
+def points_of(path: Path) -> Iterator[dict[str, str]]:
+    """Yields the fields of each point, entity_id included. Raises as `track_points`."""
+    for point in track_points(path):
+        fields = {name: text for name in ("lat", "lon") if (text := point.element.get(name))}
+        for child in point.element.iter():  # in extensions, speed and course are nested
+            field = _FIELDS.get(child.tag.rpartition("}")[2])
+            if field is not None and child.text and child.text.strip():
+                fields[field] = child.text
+        yield {"entity_id": point.name or f"{path.stem}-{point.track}", **fields}
 
 
 def read(files: Sequence[Path], progress: Progress, *, root: Path) -> Table:
-    """Reads the files. If none is GPX, raises ValueError, which names one; if gpxpy is absent, RuntimeError, which says
-    what to install."""
-    found, segments = TableBuilder(), count()
+    """Reads the files. If none is GPX, raises ValueError, which names one."""
+    from stream.adapters.table_builder import TableBuilder
+
+    builder, segments = TableBuilder(), 0
 
     def add(file: Path, within: Progress) -> None:
-        for track in _parsed(file).tracks:
-            entity = _folder(file, root) or (track.name or "").strip() or file.stem
-            for segment in track.segments:
-                _add(found, segment.points, entity, next(segments))
+        nonlocal segments
+        folder = file.parent.name if file != root and file.parent != root else None
+        for (_, name, _), points in groupby(track_points(file), key=lambda point: point[:3]):
+            segments += 1
+            builder.add(_make_piece(points, folder or name or file.stem, segments, builder.dropped))
 
-    found.each(files, progress, add)
-    return found.table()
-
-
-def _folder(file: Path, root: Path) -> str | None:
-    return file.parent.name if file != root and file.parent != root else None
+    builder.each(files, progress, add)
+    return builder.table()
 
 
-def _parsed(file: Path) -> Any:
-    try:
-        import gpxpy
-        import gpxpy.gpx
-    except ModuleNotFoundError as error:
-        raise RuntimeError(EXTRA) from error
-    try:
-        text = _text(file.read_bytes())
-        try:
-            return gpxpy.parse(text)
-        except gpxpy.gpx.GPXXMLSyntaxException:
-            raise
-        except gpxpy.gpx.GPXException:  # gpxpy refuses a file with an invalid position: NaN there costs only its point
-            return gpxpy.parse(_POINT.sub(_somewhere_or_nowhere, text))
-    except (gpxpy.gpx.GPXException, LookupError, ValueError) as error:
-        raise ValueError(f"{file}: not GPX: {error}") from error
+def _make_piece(points: Iterator[TrackPoint], entity: str, segment: int, dropped: Any) -> Piece:
+    import numpy as np
 
+    from stream.adapters.table_builder import Piece
+    from stream.adapters.text import NO_TIME, time_ms
 
-def _text(raw: bytes) -> str:
-    """Decodes by the byte order mark or the XML declaration. The declaration is removed, as it is wrong afterwards."""
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = raw.decode("utf-16")
-    else:
-        raw = raw.removeprefix(codecs.BOM_UTF8)
-        declared = _DECLARATION.match(raw[:200].decode("latin-1"))
-        text = raw.decode((declared and declared[1]) or "utf-8")
-    return _DECLARATION.sub("", text, count=1)
-
-
-def _somewhere_or_nowhere(point: re.Match[str]) -> str:
-    try:
-        is_somewhere = len([float(place) for place in _PLACE.findall(point[1])]) == 2
-    except ValueError:
-        is_somewhere = False
-    return point[0] if is_somewhere else f'<trkpt lat="nan" lon="nan"{point[2]}>'
-
-
-def _add(found: TableBuilder, points: Sequence[Any], entity: str, segment: int) -> None:
-    timed = [point for point in points if point.time is not None]
-    found.dropped["no_time"] += len(points) - len(timed)
-    ts_ms = np.array([_ms(point.time) for point in timed], np.int64)
-    lat, lon = (np.array([getattr(point, name) for point in timed], np.float64) for name in ("latitude", "longitude"))
-    speed, course = (np.array([_reported(point, name) for point in timed], np.float64) for name in ("speed", "course"))
-    found.add(Piece(entity, ts_ms, lat, lon, speed, course, segment))
-
-
-def _reported(point: Any, what: str) -> float:
-    """Returns a reported value; NaN if there is none."""
-    own = getattr(point, what)
-    if own is not None:
-        return float(own)
-    elements = (element for extension in point.extensions for element in extension.iter())
-    values = {str(element.tag).rpartition("}")[2].lower(): element.text for element in elements}
-    for name in (what, *(name for name in values if name.endswith(what))):  # speed, and only then groundspeed
-        try:
-            return float(values[name])
-        except (KeyError, TypeError, ValueError):
+    rows = []
+    for point in points:
+        time = next((child.text for child in point.element if child.tag.rpartition("}")[2] == "time"), None)
+        if (ts_ms := time_ms(time, zoned=None)) == NO_TIME:
+            dropped["no_time"] += 1
             continue
+        place = (_parse_number(point.element.get(name)) for name in ("lat", "lon"))
+        rows.append((ts_ms, *place, *(_read_reported(point.element, name) for name in ("speed", "course"))))
+    times = np.array([ts_ms for ts_ms, *_ in rows], np.int64)
+    lat, lon, speed, course = np.array([numbers for _, *numbers in rows], np.float64).reshape(-1, 4).T
+    return Piece(entity, times, lat, lon, speed, course, segment)
+
+
+def _read_reported(point: ElementTree.Element, what: str) -> float:
+    """Returns a reported value; NaN if there is none."""
+    values = {child.tag.rpartition("}")[2].lower(): child.text for child in point.iter()}
+    for name in (what, *(name for name in values if name.endswith(what))):  # speed, and only then groundspeed
+        if (number := _parse_number(values.get(name))) == number:
+            return number
     return float("nan")
 
 
-def _ms(time: datetime) -> int:
-    # GPX times are UTC by definition; some recorders leave the Z out
-    return (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)
+def _parse_number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")

@@ -32,7 +32,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     newest: dict[str, int] = {}
 
     def add(file: Path, within: Progress) -> None:
-        _add(found, [fix for fix in _fixes(_parsed(file), found) if _is_news(fix, newest, found)])
+        _add(found, [fix for fix in _read_fixes(_parse(file), found) if _is_news(fix, newest, found)])
 
     found.each(files, progress, add)
     return found.table()
@@ -48,7 +48,7 @@ def _is_news(fix: Fix, newest: dict[str, int], found: TableBuilder) -> bool:
     return not repeated
 
 
-def _parsed(file: Path) -> Any:
+def _parse(file: Path) -> Any:
     try:
         from google.protobuf.message import DecodeError
         from google.transit.gtfs_realtime_pb2 import FeedMessage
@@ -65,7 +65,7 @@ def _parsed(file: Path) -> Any:
     return message
 
 
-def _fixes(message: Any, found: TableBuilder) -> Iterator[Fix]:
+def _read_fixes(message: Any, found: TableBuilder) -> Iterator[Fix]:
     for item in message.entity:
         vehicle = item.vehicle
         if item.is_deleted or not item.HasField("vehicle") or not vehicle.HasField("position"):

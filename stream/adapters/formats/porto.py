@@ -40,18 +40,18 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
         missing = [name for name in COLUMNS if name not in present]
         if missing:
             raise ValueError(f"{file}, line 1: no column {', '.join(missing)}; its columns are {', '.join(present)}")
-        text.gather(found, file, COLUMNS, partial(_piece, found=found), within, named=True)
+        text.gather(found, file, COLUMNS, partial(_make_piece, found=found), within, named=True)
 
     found.each(files, progress, add)
     return found.table()
 
 
-def _piece(trips: Any, *, found: TableBuilder) -> Piece:
+def _make_piece(trips: Any, *, found: TableBuilder) -> Piece:
     """Returns the points of the trips that have any, and one row without a position for each unreadable trip."""
     marked = np.asarray(pc.equal(pc.utf8_lower(trips["MISSING_DATA"]), "true").to_numpy(zero_copy_only=False), bool)
     found.dropped["missing_data"] += int(marked.sum())
     trips = trips.filter(pa.array(~marked))
-    points, lon, lat = _points(trips["POLYLINE"])
+    points, lon, lat = _split_points(trips["POLYLINE"])
     found.dropped["empty_trip"] += int((points == 0).sum())
     start_s = text.numbers(trips["TIMESTAMP"])
     is_time = np.abs(start_s) < END_S  # false for NaN
@@ -63,7 +63,7 @@ def _piece(trips: Any, *, found: TableBuilder) -> Piece:
     return Piece(trips["TAXI_ID"].take(pa.array(trip)), ts_ms, lat, lon, trajectory=begins)
 
 
-def _points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def _split_points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Returns the number of points of each trip, and all longitudes and latitudes. An unreadable trip is one point of
     NaN."""
     if pc.all(pc.match_substring_regex(polylines, PAIRS)).as_py():
@@ -76,16 +76,16 @@ def _points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDA
             return points, degrees[0::2], degrees[1::2]
         except pa.ArrowInvalid:
             pass  # a cell is not a number: reading trip by trip shows which one
-    return _points_one_by_one(polylines)
+    return _split_one_by_one(polylines)
 
 
-def _points_one_by_one(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    trips = [_polyline(cell) for cell in polylines.to_pylist()]
+def _split_one_by_one(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    trips = [_parse_polyline(cell) for cell in polylines.to_pylist()]
     degrees = np.concatenate([np.empty((0, 2)), *trips])
     return np.array([len(trip) for trip in trips], np.int64), degrees[:, 0], degrees[:, 1]
 
 
-def _polyline(cell: str) -> NDArray[np.float64]:
+def _parse_polyline(cell: str) -> NDArray[np.float64]:
     try:
         points = np.array(json.loads(cell), np.float64)
     except (ValueError, TypeError, OverflowError, RecursionError):

@@ -21,11 +21,11 @@ COLUMNS: Final = ("taxi_id", "time", "lon", "lat")
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Reads the files. If no file has a readable line, raises ValueError, which names a file and the line."""
     found = TableBuilder()
-    found.each(files, progress, lambda file, within: text.gather(found, file, COLUMNS, _piece, within))
+    found.each(files, progress, lambda file, within: text.gather(found, file, COLUMNS, _make_piece, within))
     return found.table()
 
 
-def _piece(sheet: Any) -> Piece:
+def _make_piece(sheet: Any) -> Piece:
     return Piece(
         entity=sheet["taxi_id"],
         ts_ms=text.local_ms(sheet["time"], ahead_h=BEIJING_AHEAD_H),

@@ -19,7 +19,7 @@ def reader_of(given: str | None) -> OneReader | None:
     """
     if given is None:
         return None
-    found = presets.known(given)
+    found = presets.find_preset(given)
     return one_by(found.read, found.name)
 
 

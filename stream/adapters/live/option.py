@@ -1,4 +1,4 @@
-"""The option `--map` of whatever reads the pings topic as the workers do: all need the same."""
+"""Defines the option `--map`, which all have that read the pings topic as the workers do."""
 
 from __future__ import annotations
 

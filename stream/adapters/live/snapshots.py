@@ -1,7 +1,8 @@
-"""What repeats in feeds of snapshots: each answer shows every vehicle as it is now, whether or not it has moved on.
+"""Leaves out what repeats in feeds of snapshots: each answer shows every vehicle as it is now, whether or not it has
+moved on.
 
-A reader of such a format returns sightings, each with its own part of the snapshot. `Seen` knows which of them were
-sent already, and is told so only after they were.
+A reader of such a format returns sightings, each with its own part of the snapshot. `SentSightings` knows which of them
+were sent already, and is told so only after they were.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Sighting(NamedTuple):
     raw: bytes = b""  # of a reject: its own part of the snapshot, in the feed's format
 
 
-class Seen:
+class SentSightings:
     """Remembers which sightings were sent. It forgets first what has been in no snapshot for the longest time."""
 
     def __init__(self, tolerance_ms: int = 0, most: int = MAX_VEHICLES) -> None:
@@ -41,7 +42,7 @@ class Seen:
     def __len__(self) -> int:
         return len(self._marks)
 
-    def news(self, sightings: Iterable[Sighting]) -> list[Sighting]:
+    def skip_sent(self, sightings: Iterable[Sighting]) -> list[Sighting]:
         """Returns all sightings, those that were sent already as skips. A vehicle that one snapshot shows twice with
         the same time is sent once."""
         within: dict[str, tuple[Mark, ...]] = {}
@@ -58,7 +59,7 @@ class Seen:
         return found
 
     def remember(self, sent: Iterable[Sighting]) -> None:
-        """Notes what `news` returned, once it was sent."""
+        """Notes what `skip_sent` returned, once it was sent."""
         for one in sent:
             marks = self._marks.pop(one.who, ())
             if not isinstance(one.parsed, Skip):

@@ -1,4 +1,4 @@
-"""The routes of the API, and what every request passes through: connection, limits, token, time, errors."""
+"""The routes of what is served, and what every request passes through: connection, limits, token, time, errors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
-from stream.api.http.problems import Refusal
-from stream.api.http.reading import MAX_BODY_BYTES
+from stream.api.http.requests import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
-from stream.api.operations import OPERATIONS
 from stream.http.access import PREFLIGHT, Access
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.tracing.traceparent import TRACEPARENT
+from stream.http.limits import Buckets, Connections
+from stream.http.problems import Refusal
+from stream.tracing import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import RequestTracer
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 15.0  # the longest that an answer may take which is no stream
 TICKET: Final = "ticket"  # the parameter that may stand for the token
-STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
 UNTRACED: Final = ("health", "ready", "metrics")  # operations that programs ask all the time
 UNKNOWN: Final = "unknown"  # the operation of a request for a page that there is not
 
@@ -53,7 +50,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may ask, and how much."""
+    """Decides who may ask, and how much."""
 
     access: Access
     buckets: Buckets
@@ -65,8 +62,8 @@ class Gate:
 
     def client(self, request: web.BaseRequest) -> str:
         """Returns by what a client's requests are counted."""
-        if self.behind_proxy and (said := request.headers.getall("X-Forwarded-For", [])):
-            return said[-1].rpartition(",")[2].strip()[:64]
+        if self.behind_proxy and (addresses := request.headers.getall("X-Forwarded-For", [])):
+            return addresses[-1].rpartition(",")[2].strip()[:64]
         return request.remote or ""
 
     def count(self, request: web.BaseRequest) -> None:
@@ -100,37 +97,39 @@ class Gate:
 
 
 class Pages(NamedTuple):
-    """Lists what a server answers."""
+    """Has the routes of one part of what is served, such as the API, and who answers them."""
 
-    routes: Sequence[Route] = OPERATIONS
-    streams: Mapping[str, str] = STREAMS
-    hint: str = "/openapi.json has what there is"
+    routes: Sequence[Route]
+    handlers: Mapping[str, Handler]  # by the name of the route
+    gate: Gate
+    streams: Mapping[str, str]  # the routes that never end, and their kind in the metrics
+    hint: str  # says where it is written which pages there are
 
 
-API_PAGES: Final = Pages()
+def application(parts: Sequence[Pages]) -> web.Application:
+    """Returns the application of these parts. If two have a route of the same name, such as that of the metrics, the
+    first one's is served; the first one also answers requests for pages that there are not."""
+    by_name = {one.name: (pages, one) for pages in reversed(parts) for one in pages.routes}
 
-
-def application(handlers: Mapping[str, Handler], gate: Gate, pages: Pages = API_PAGES) -> web.Application:
-    """Returns the application. `handlers` has one for each route, by its name."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(gate, pages)])
-    for one in pages.routes:
-        path = one.path.replace("{id}", "{id:[^/]+}")  # aiohttp's own pattern leaves out braces, which ids may have
-        app.router.add_route(one.method, path, handlers[one.name], name=one.name)
+    def find(request: web.Request) -> tuple[Pages, Route | None]:
+        return by_name.get(request.match_info.route.name or "", (parts[0], None))
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
-        gate.access.sign(request, response.headers)
+        find(request)[0].gate.access.sign(request, response.headers)
 
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(find)])
+    for pages, one in by_name.values():
+        path = one.path.replace("{id}", "{id:[^/]+}")  # aiohttp's own pattern leaves out braces, which ids may have
+        app.router.add_route(one.method, path, pages.handlers[one.name], name=one.name)
     app.on_response_prepare.append(sign)
     return app
 
 
-def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aiohttp does not export
-    by_name = {one.name: one for one in pages.routes}
-
+def _guarded(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any:  # aiohttp does not export the type
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = request.match_info.route
-        operation = by_name.get(route.name or "")
+        pages, operation = find(request)
+        gate = pages.gate
         began_s = time.perf_counter()
         traced = None
         if gate.tracer is not None and (operation is None or operation.name not in UNTRACED):
@@ -138,7 +137,7 @@ def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aioht
         gate.connections.begin(request)
         status = 0
         try:
-            response = await _answered(gate, pages, operation, request, handler)
+            response = await _answered(pages, operation, request, handler)
             status = response.status
         finally:
             gate.connections.end(request)
@@ -147,15 +146,16 @@ def _guarded(gate: Gate, pages: Pages) -> Any:  # a middleware, whose type aioht
             gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
             if gate.tracer is not None and traced is not None:
                 path = None if operation is None else operation.path
-                gate.tracer.answered(traced, request.method, path, status, request.match_info.get("id", ""))
+                gate.tracer.end(traced, request.method, path, status, request.match_info.get("id", ""))
         return response
 
     return guarded
 
 
 async def _answered(
-    gate: Gate, pages: Pages, operation: Route | None, request: web.Request, handler: Handler
+    pages: Pages, operation: Route | None, request: web.Request, handler: Handler
 ) -> web.StreamResponse:
+    gate = pages.gate
     if gate.access.is_preflight(request):
         return web.Response(status=204, headers=PREFLIGHT)
     try:

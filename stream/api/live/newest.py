@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,6 +39,13 @@ class Box(NamedTuple):
     east: float
     north: float
 
+    def contains(self, lat: Any, lon: Any) -> Any:
+        """Returns whether a place is inside; of arrays, an array."""
+        is_between = (lat >= self.south) & (lat <= self.north)
+        if self.west <= self.east:
+            return is_between & (lon >= self.west) & (lon <= self.east)
+        return is_between & ((lon >= self.west) | (lon <= self.east))
+
 
 class Published(NamedTuple):
     """A record of the forecasts topic."""
@@ -47,7 +54,7 @@ class Published(NamedTuple):
     timestamp_ms: int  # below 0: it has none
 
 
-class Gone(NamedTuple):
+class Departure(NamedTuple):
     change: int
     row: int
     entity_id: str
@@ -89,7 +96,7 @@ class Newest:
         self._lat, self._lon = np.zeros(0), np.zeros(0)
         self._ts_ms, self._published_ms = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._change, self._partition = np.zeros(0, np.int64), np.zeros(0, np.int32)
-        self._gone: deque[Gone] = deque()
+        self._gone: deque[Departure] = deque()
         self.forgotten = 0  # the changes up to this one are not all in `gone` any more
         self.change = 0  # the number of the last change
         self.refused = 0  # records that are no forecasts
@@ -188,7 +195,7 @@ class Newest:
             self.change += 1
             entity_id = self._ids[row]
             del self._rows[entity_id]
-            self._gone.append(Gone(self.change, row, entity_id))
+            self._gone.append(Departure(self.change, row, entity_id))
             if len(self._gone) > MAX_GONE:
                 self.forgotten = self._gone.popleft().change
             self._ids[row], self._raw[row], self._change[row] = "", b"", 0
@@ -231,7 +238,7 @@ class Newest:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, taken or not."""
+        """The number of rows, taken or not."""
         return len(self._ids)
 
     @property
@@ -242,22 +249,16 @@ class Newest:
     def inside(self, box: Box | None) -> NDArray[np.bool_]:
         """Returns which rows hold an entity within the box."""
         taken: NDArray[np.bool_] = self._change > 0
-        if box is None:
-            return taken
-        west, south, east, north = box
-        taken &= (self._lat >= south) & (self._lat <= north)
-        if west <= east:
-            return taken & (self._lon >= west) & (self._lon <= east)
-        return taken & ((self._lon >= west) | (self._lon <= east))
+        return taken if box is None else taken & box.contains(self._lat, self._lon)
 
-    def gone_since(self, change: int) -> list[Gone]:
+    def gone_since(self, change: int) -> list[Departure]:
         """Returns the entities that left the table after this change, which must not be below `forgotten`."""
-        found: list[Gone] = []
+        gone: list[Departure] = []
         for one in reversed(self._gone):
             if one.change <= change:
                 break
-            found.append(one)
-        return found[::-1]
+            gone.append(one)
+        return gone[::-1]
 
     async def changed(self, since: int) -> None:
         """Returns when there is a change after this one."""

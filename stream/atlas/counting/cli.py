@@ -12,7 +12,7 @@ from stream.config.options import option
 from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
-from stream.members.command import Common
+from stream.members.command import ServiceOptions
 from stream.members.running import Service
 
 HalfLife = Annotated[
@@ -51,7 +51,7 @@ Without = Annotated[
 
 
 def offer(
-    common: Common,
+    common: ServiceOptions,
     atlases: Annotated[
         Path, option("--atlases", "ATLASES", "the directory of the versions, one file each", file_okay=False)
     ],

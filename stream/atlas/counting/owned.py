@@ -11,8 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day, adding
-from model.atlas.parts import Parts
+from model.atlas.days import Day, PartialSums, adding
 from model.atlas.passages import Ids
 from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
 from stream.config import failpoints
@@ -42,7 +41,7 @@ class Owned:
         self._held = held
         self._growth = growth
         self._foreign = foreign
-        self._fresh: dict[int, Parts[Day]] = {}
+        self._fresh: dict[int, PartialSums[Day]] = {}
         self._forgotten: Ids = NOBODY  # entities of which Redis may still have something
         self.partition = partition
         # That of the next record to count; None: the first that there is. Its user may set it to a later one if all
@@ -149,7 +148,7 @@ class Owned:
                     self._held = await self._store.put(ours, self._held, *same)
         self._forgotten = NOBODY
 
-    async def _part(self, day: int, fresh: Parts[Day]) -> Part:
+    async def _part(self, day: int, fresh: PartialSums[Day]) -> Part:
         joins = self._held.parts.get(day, 0) >= MOST_PARTS
         before = await self._stored(day) if joins else Day.none()
         return Part(await asyncio.to_thread(lambda: before.plus(fresh.total()).dumps()), instead=joins)

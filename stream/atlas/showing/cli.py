@@ -1,4 +1,4 @@
-"""The commands that show atlases: `pathcast atlas list`, `show`, `diff` and `export`."""
+"""The commands that show atlases: `pathcast models atlas` and `pathcast export atlas`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json
+from stream.config.options import Json, option
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from model.atlas.atlas import Atlas
 
-File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")]
 Horizon = Annotated[float, typer.Option("--horizon-s", help="15, 30, 45, 60, 90, 120, 180, ... 1080")]
 
 
@@ -26,14 +25,43 @@ class Format(StrEnum):
     geoparquet = "geoparquet"
 
 
-def list_versions(
+def show(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[ATLAS]", exists=True, dir_okay=False, help="a file of an atlas")
+    ] = None,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", exists=True, dir_okay=False, help="an atlas to compare with it")
+    ] = None,
     atlases: Annotated[
-        Path,
-        typer.Option("--atlases", envvar="PATHCAST_ATLASES", exists=True, file_okay=False, help="their directory"),
-    ],
+        Path | None, option("--atlases", "ATLASES", "their directory", exists=True, file_okay=False)
+    ] = None,
+    horizon_s: Horizon = 300.0,
+    most: Annotated[int, typer.Option("--most", min=0, help="changes to show")] = 10,
     as_json: Json = False,
 ) -> None:
-    """List the versions in a directory, the oldest first, and what is damaged as such."""
+    """Show atlases: the versions in a directory, or which pings one contains, or what another one has gained and lost.
+
+    An atlas is examined by the fleet's own newest pings: each is forecast with the passages of all other vehicles.
+    What another one has gained and lost are buckets: map cells, with the direction in which things pass them. Only
+    those that have three passages or more in both are compared, for where things now go to another place.
+
+    [bold]Examples[/]
+
+      pathcast models atlas --atlases /srv/pathcast/atlases
+      pathcast models atlas fleet.atlas
+      pathcast models atlas monday.atlas tuesday.atlas --horizon-s 600
+    """
+    if file is not None and other is not None:
+        _show_changes(file, other, horizon_s, most, as_json=as_json)
+    elif file is not None:
+        _show_one(file, as_json=as_json)
+    elif atlases is not None:
+        _list_versions(atlases, as_json=as_json)
+    else:
+        raise typer.BadParameter("give the file of an atlas, or --atlases with their directory")
+
+
+def _list_versions(atlases: Path, *, as_json: bool) -> None:
     from stream.versions.files import SUFFIX
 
     paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
@@ -68,18 +96,7 @@ def _size(path: Path, atlas: Atlas) -> dict[str, Any]:
     return {"passages": passages, "buckets": buckets, "bytes": path.stat().st_size, "contains": atlas.contains}
 
 
-def diff(
-    before: File,
-    after: File,
-    horizon_s: Horizon = 300.0,
-    most: Annotated[int, typer.Option("--most", min=0, help="changes to show")] = 10,
-    as_json: Json = False,
-) -> None:
-    """Show which buckets another atlas has gained and lost, and from where things now go to another place.
-
-    A bucket is a map cell, and the direction in which things pass it. Only buckets that have three passages or more in
-    both are compared.
-    """
+def _show_changes(before: Path, after: Path, horizon_s: float, most: int, *, as_json: bool) -> None:
     from stream.atlas.showing import diff as compared
     from stream.atlas.showing.reading import read
 
@@ -101,11 +118,7 @@ def diff(
         )
 
 
-def show(file: File, as_json: Json = False) -> None:
-    """Show which pings an atlas contains, how large it is, and how it did when it was examined.
-
-    It is examined by the fleet's own newest pings: each is forecast with the passages of all other vehicles.
-    """
+def _show_one(file: Path, *, as_json: bool) -> None:
     from stream.atlas.showing.reading import read
 
     size = _size(file, read(file))
@@ -152,7 +165,7 @@ def _span(contains: dict[str, Any]) -> str:
 
 
 def export(
-    file: File,
+    file: Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")],
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
     horizon_s: Horizon = 300.0,
     least: Annotated[int, typer.Option("--least", min=1, help="passages that an arrow must be made of")] = 3,

@@ -17,7 +17,7 @@ from model.atlas.passages import Passages
 from model.atlas.published import Published
 from model.atlas.version import dumps
 from model.atlas.ways import I64, PASSAGE
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.atlas.building import of_rows
 from stream.bench.harness.workload import Sent
 
@@ -27,7 +27,7 @@ _TILES: Final = 1 << ZOOM
 
 def bytes_of(pings: Iterable[Sent], passages: int) -> bytes:
     """Returns the bytes of an atlas of these pings, with at least so many passages. All are believed alike."""
-    made = of_rows(Row(one.entity_id.encode(), one.value, one.ts_ms) for one in pings).published()
+    made = of_rows(RecordedRow(one.entity_id.encode(), one.value, one.ts_ms) for one in pings).published()
     return dumps(filled(made.passages, passages), made.belief, made.contains)
 
 

@@ -1,4 +1,4 @@
-"""`pathcast bench worker --atlas`: workers that drain a filled topic, with an atlas and without, in turn.
+"""`pathcast dev bench worker --atlas`: workers that drain a filled topic, with an atlas and without, in turn.
 
     an atlas of the benchmark's own pings, filled up to `--atlas-passages`, is announced before the first ping
     pings -> Apache Kafka

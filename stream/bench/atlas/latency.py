@@ -1,4 +1,4 @@
-"""`pathcast bench latency --atlas`: latencies with an atlas and without, in turn.
+"""`pathcast dev bench latency --atlas`: latencies with an atlas and without, in turn.
 
     an atlas of the benchmark's own pings, filled up to `--atlas-passages`, is announced before the first ping
     runs times, the other way round in every other, each with topics of its own:

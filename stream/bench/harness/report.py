@@ -22,9 +22,9 @@ from stream.bench.harness import proc
 RESULTS: Final = Path("reports/bench.md")  # in the folder where the command runs: a checkout of this project, for ours
 HEADING: Final = """# What was measured
 
-Written by `pathcast bench ... --record` and `python tests/bench/measure.py ... --record`, newest first. Ratios within
-one entry were measured in one run, side by side; numbers of different entries may come from different machines and
-loads.
+Written by `pathcast dev bench ... --record` and `python tests/bench/measure.py ... --record`, newest first. Ratios
+within one entry were measured in one run, side by side; numbers of different entries may come from different machines
+and loads.
 """
 VERSIONS: Final = ("pathcast", "torch", "numpy", "faust-streaming", "aiokafka", "redis", "msgspec")
 

@@ -1,4 +1,4 @@
-"""`pathcast bench latency`: measures the time from when a ping is due until its forecast is in a subscriber.
+"""`pathcast dev bench latency`: measures the time from when a ping is due until its forecast is in a subscriber.
 
 One worker is warmed up by a filled topic. Then, for each rate, a separate feeder and subscriber run several times, and
 between them nothing, to count the CPU time of a worker and a broker that have nothing to do. Feeder, broker, Redis,

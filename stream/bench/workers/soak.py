@@ -1,4 +1,4 @@
-"""`pathcast bench soak`: runs a worker for a long time at a steady rate, and measures what grows.
+"""`pathcast dev bench soak`: runs a worker for a long time at a steady rate, and measures what grows.
 
 One worker is warmed up by a filled topic, and the highest rate with which it keeps up is searched as in `latency`. Then
 an open-loop feeder sends a part of that rate for the given time. Every LOOK_S, the benchmark samples the worker's

@@ -1,4 +1,4 @@
-"""`pathcast bench worker`: one worker drains a filled topic.
+"""`pathcast dev bench worker`: one worker drains a filled topic.
 
     pings -> Apache Kafka, all of them before the start
     runs times: a fresh worker of a fresh group drains them

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
-if TYPE_CHECKING:
-    from stream.client.exporting.spool import Collected, Forecasts
-    from stream.wire import Forecast
-
 STDOUT = "-"
-HELP = """Write tracks, forecasts and gap fills for maps and notebooks.
-
-FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
-.gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end. A
-track is made of pings, or of the anchors of forecasts. What is read lies in a temporary file ($TMPDIR), so that memory
-does not grow with it.
-
-[bold]Examples[/]
-
-  pathcast export geojson --since 1h --out fleet.geojson
-  pathcast export geojson forecasts.ndjson --out forecasts.geojson
-  pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
-  pathcast export csv --forecasts all --out - | head
-"""
 
 
 class Format(StrEnum):
@@ -51,7 +30,7 @@ class Which(StrEnum):
     NONE = "none"
 
 
-@secured
+@with_common
 def export(
     what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json or csv")],
     file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
@@ -68,78 +47,54 @@ def export(
     region: Annotated[
         float, typer.Option("--region", min=0.0, max=0.999, help="chance that geojson's regions hold; 0 for none")
     ] = 0.9,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
-    from stream.client.choosing import Wanted
-    from stream.client.exporting.collected import from_lines, from_topics, opened, span_of
-    from stream.client.exporting.spool import Collected
-    from stream.wire import Topics
+    """Write tracks, forecasts and gap fills for maps and notebooks.
+
+    FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
+    .gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end.
+    A track is made of pings, or of the anchors of forecasts. What is read lies in a temporary file ($TMPDIR), so that
+    memory does not grow with it.
+
+    [bold]Examples[/]
+
+      pathcast export geojson --since 1h --out fleet.geojson
+      pathcast export geojson forecasts.ndjson --out forecasts.geojson
+      pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
+      pathcast export csv --forecasts all --out - | head
+    """
+    from stream.client.exporting import formats
+    from stream.client.exporting.collecting import ExportSpool, from_lines, from_topics, open_lines, span_of
+    from stream.client.filter import RecordFilter
 
     try:
         span = span_of(since, until)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
-    wanted = Wanted.of(entity or None, None)
-    with quiet(), Collected() as found:
+    wanted = RecordFilter.of(entity or None, None)
+    with quiet(), ExportSpool() as spool:
         if file is None:
-            asyncio.run(from_topics(found, bootstrap, Topics.of(prefix), security, wanted, span, fills=fills))
+            asyncio.run(from_topics(spool, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
         else:
-            with opened(file) as lines:
-                from_lines(found, lines, file, wanted, span)
+            with open_lines(file) as lines:
+                from_lines(spool, lines, file, wanted, span)
         if not fills:
-            found.forget_fills()
-        chosen = _chosen(found, forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST))
-        with _writing(out) as sink:
-            count = _write(what, sink, found, chosen, region or None)
-        _say(what, out, found, chosen, count, as_json)
-
-
-export.__doc__ = HELP
-
-
-def _chosen(found: Collected, which: Which) -> Forecasts | Sequence[Forecast]:
-    if which is Which.NONE:
-        return []
-    return found.newest() if which is Which.NEWEST else found.forecasts()
-
-
-def _write(
-    what: Format, sink: IO[bytes], found: Collected, forecasts: Forecasts | Sequence[Forecast], region: float | None
-) -> int:
-    from stream.client.exporting import geojson, lines, mf_json, table
-
-    if what is Format.GEOJSON:
-        return lines.write(sink, geojson.features(found, forecasts, region))
-    if what is Format.MF_JSON:
-        return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
-    text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
-    try:
-        return table.write(text, found, forecasts)
-    finally:
-        text.detach()
-
-
-@contextmanager
-def _writing(out: str) -> Iterator[IO[bytes]]:
-    if out == STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    else:
-        with Path(out).open("wb") as file:
-            yield file
-
-
-def _say(
-    what: Format, out: str, found: Collected, forecasts: Forecasts | Sequence[Forecast], count: int, as_json: bool
-) -> None:
-    numbers = {"tracks": found.tracks, "forecasts": len(forecasts), "gap_fills": found.fills}
-    rows = {"rows" if what is Format.CSV else "features": count}
+            spool.forget_fills()
+        which = forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST)
+        chosen: Any = [] if which is Which.NONE else spool.newest() if which is Which.NEWEST else spool.forecasts()
+        with nullcontext(sys.stdout.buffer) if out == STDOUT else Path(out).open("wb") as sink:
+            if what is Format.CSV:
+                count = formats.write_csv(sink, spool, chosen)
+            elif what is Format.MF_JSON:
+                count = formats.write_collection(sink, formats.mf_json(spool, chosen), formats.MF_JSON)
+            else:
+                count = formats.write_collection(sink, formats.geojson(spool, chosen, region or None))
+            sink.flush()
+        numbers = {"tracks": spool.tracks, "forecasts": len(chosen), "gap_fills": spool.fills}
+        numbers["rows" if what is Format.CSV else "features"] = count
     if as_json:
-        typer.echo(json.dumps({"out": out, **numbers, **rows}), err=out == STDOUT)
-        return
-    named = {name.replace("_", " ").removesuffix("s"): number for name, number in {**numbers, **rows}.items()}
-    counts = ", ".join(counted(number, name) for name, number in named.items())
-    typer.echo(f"{counts}", err=True)
+        typer.echo(json.dumps({"out": out, **numbers}), err=out == STDOUT)
+    else:
+        named = ((name.replace("_", " ").removesuffix("s"), number) for name, number in numbers.items())
+        typer.echo(", ".join(counted(number, name) for name, number in named), err=True)

@@ -1,4 +1,4 @@
-"""`pathcast sink`: carries forecasts into Redis or PostGIS, for ever."""
+"""`pathcast export redis` and `postgis`: carry forecasts into other stores, for ever."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.options import COMMON, Common, log_to_stderr, option, with_common
+from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
 
 if TYPE_CHECKING:
     from stream.client.sinks.running import Store
-
-app = typer.Typer(
-    help="Forecasts into other stores: where everything is and will be, as others already ask for it.\n\n"
-    "Each forecast is written at least once, and a copy does no harm. Several of one kind share the partitions.",
-    no_args_is_help=True,
-)
 
 Group = Annotated[
     str | None, typer.Option("--group", help="Kafka consumer group of those that write there; default: PREFIX-NAME")
@@ -37,80 +31,65 @@ Expire = Annotated[
 ]
 
 
-@app.command()
-@secured
+@with_common
 def redis(
     redis: Annotated[
-        str, typer.Option("--redis", envvar="PATHCAST_REDIS", help="redis://user@host:port/db, or rediss:// for TLS")
+        str, option("--redis", "REDIS", "redis://user@host:port/db, or rediss:// for TLS")
     ] = Settings().redis_url,
     key: Annotated[str, typer.Option("--key", help="what the names of all keys begin with")] = "pathcast:geo",
     expire: Expire = "1h",
     since: From = "earliest",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     group: Group = None,
     once: Once = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
     """Keep Redis GEO sets of where every entity is, and where it will be at its next ping and at each horizon.
 
+    Each forecast is written at least once, and a copy does no harm. Several that write there share the partitions.
+
     [bold]Examples[/]
 
-      pathcast sink redis --redis redis://localhost:6379/1
+      pathcast export redis --redis redis://localhost:6379/1
       redis-cli -n 1 GEOSEARCH pathcast:geo:300s FROMLONLAT -97.74 30.28 BYRADIUS 2 km
     """
     from stream.client.sinks.redis_geo import RedisGeo
 
     store = RedisGeo(redis, redis_security, key=key, expire_s=seconds(expire, "--expire"))
-    _run(store, "redis", bootstrap, prefix, group, since, once, security)
+    _run(store, "redis", common, group, since, once)
 
 
-@app.command()
-@secured
+@with_common
 def postgis(
     postgres: Annotated[
-        str,
-        typer.Option(
-            "--postgres", envvar="PATHCAST_POSTGRES", help="postgresql://user@host:port/database; password: PGPASSWORD"
-        ),
+        str, option("--postgres", "POSTGRES", "postgresql://user@host:port/database; password: PGPASSWORD")
     ],
     schema: Annotated[str, typer.Option("--schema", help="of the tables; created, if it is missing")] = "public",
     since: From = "earliest",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     group: Group = None,
     once: Once = False,
-    security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
-    """Write every forecast into tables of PostgreSQL with PostGIS, each one once.
+    """Write every forecast into tables of PostgreSQL with PostGIS, each one once, until it is stopped.
+
+    Several that write there share the partitions.
 
     [bold]Examples[/]
 
-      pathcast sink postgis --postgres postgresql://pathcast@localhost/fleet
+      pathcast export postgis --postgres postgresql://pathcast@localhost/fleet
       psql fleet -c "SELECT entity_id, ST_AsText(position) FROM positions_newest WHERE h_s = 300"
     """
     from stream.client.sinks.postgis import PostGis
 
-    _run(PostGis(postgres, schema=schema), "postgis", bootstrap, prefix, group, since, once, security)
+    _run(PostGis(postgres, schema=schema), "postgis", common, group, since, once)
 
 
-def _run(
-    store: Store,
-    name: str,
-    bootstrap: str,
-    prefix: str,
-    group: str | None,
-    since: str,
-    once: bool,
-    security: KafkaSecurity,
-) -> None:
+def _run(store: Store, name: str, common: Common, group: str | None, since: str, once: bool) -> None:
     import time
 
-    from stream.client.choosing import Since
-    from stream.client.connecting import Where
+    from stream.client.connecting import TopicAddress
+    from stream.client.filter import Since
     from stream.client.sinks.running import Sink
-    from stream.wire import Topics
 
     try:
         begin = Since.of(None if since == "now" else since, time.time_ns() // 1_000_000)
@@ -118,7 +97,7 @@ def _run(
         raise typer.BadParameter(str(error), param_hint="--since") from None
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
-    where = Where(bootstrap, Topics.of(prefix).forecasts, group or f"{prefix}-{name}", security)
+    where = TopicAddress(common.bootstrap, common.topics.forecasts, group or f"{common.prefix}-{name}", common.security)
 
     async def serve() -> None:
         sink = Sink(where, store, begin, once=once)

@@ -1,4 +1,4 @@
-"""Tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
+"""Writes tables of PostgreSQL with PostGIS: a row for each forecast, and one for each of its horizons.
 
     forecasts             forecast_id (key), entity_id, ts, published, position, next_ts, next_position, status,
                           model_version
@@ -23,7 +23,7 @@ from stream.client.reader import Received
 from stream.config import failpoints
 from stream.config.security import Refused
 from stream.wire import Forecast
-from stream.wire.positions import turn
+from stream.wire.positions import next_place
 
 CONNECT_S: Final = 10
 LOCK: Final = 0x70617468  # of who creates the tables: two at once would collide in PostgreSQL's catalogue
@@ -89,7 +89,7 @@ ON CONFLICT (forecast_id, h_s) DO UPDATE SET ts = excluded.ts, position = exclud
 
 
 class PostGis:
-    """The store of `pathcast sink postgis`. PostgreSQL 12 or newer, with PostGIS 3."""
+    """The store of `pathcast export postgis`. PostgreSQL 12 or newer, with PostGIS 3."""
 
     away: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
 
@@ -111,7 +111,7 @@ class PostGis:
 
     async def open(self) -> None:
         try:
-            connection = await self._connected()
+            connection = await self._connect()
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
                 await self._create(connection)
@@ -126,7 +126,7 @@ class PostGis:
         by_id = {one.record.forecast_id: one for one in received}  # one statement may not write a row twice
         forecasts = [_forecast_row(one) for one in by_id.values()]
         positions = [row for one in by_id.values() for row in _position_rows(one.record)]
-        connection = await self._connected()
+        connection = await self._connect()
         try:
             async with connection.transaction():
                 await connection.execute(self._statement(FORECASTS), _columns(forecasts))
@@ -147,7 +147,7 @@ class PostGis:
             with suppress(psycopg.Error):
                 await connection.close()
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         return self._connection
@@ -167,12 +167,9 @@ class PostGis:
 
 
 def _forecast_row(one: Received[Forecast]) -> tuple[Any, ...]:
-    forecast = one.record
-    anchor, step = forecast.anchor, forecast.next
-    ahead = (anchor.ts + round(1000 * step.dt_s), anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon))
-    published_ms = max(one.timestamp_ms, 0)
-    head = (forecast.forecast_id, forecast.entity_id, anchor.ts, published_ms, anchor.lat, anchor.lon)
-    return *head, *ahead, forecast.status, forecast.model.version
+    forecast, anchor = one.record, one.record.anchor
+    head = (forecast.forecast_id, forecast.entity_id, anchor.ts, max(one.timestamp_ms, 0), anchor.lat, anchor.lon)
+    return *head, *next_place(forecast), forecast.status, forecast.model.version
 
 
 def _position_rows(forecast: Forecast) -> list[tuple[Any, ...]]:

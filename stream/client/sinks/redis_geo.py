@@ -1,4 +1,4 @@
-"""Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
+"""Keeps Redis GEO sets of where everything is and will be, for GEOSEARCH and GEOPOS.
 
     KEY:now       GEO set      entity -> its newest position
     KEY:next      GEO set      entity -> where its next ping is expected
@@ -14,19 +14,50 @@ all keys expire after that time. Redis places nothing beyond 85.05 degrees of la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ConnectionError as RedisAway
 from redis.exceptions import TimeoutError as RedisSilent
 
 from stream.client.reader import Received
-from stream.client.sinks.newest import NEXT, NOW, Newest, newest_of, places_of
 from stream.config import failpoints
 from stream.config.security import RedisSecurity, shown
 from stream.store.redis_client import client, wait_for_answer
 from stream.wire import Forecast
+from stream.wire.positions import next_place
+
+NOW: Final = "now"  # the anchor's place
+NEXT: Final = "next"  # where the next ping is expected
+
+
+class NewestForecast(NamedTuple):
+    """The newest forecast of an entity, and when it was last heard of."""
+
+    forecast: Forecast
+    heard_ms: int  # the latest publication among its forecasts: a recording that is fed again is heard now
+
+
+def newest_of(received: Iterable[Received[Forecast]]) -> dict[str, NewestForecast]:
+    """Returns the newest forecasts by entity: of two, the one with the later anchor, and at the same anchor the later
+    record."""
+    found: dict[str, NewestForecast] = {}
+    for one in received:
+        forecast, heard_ms = one.record, one.timestamp_ms
+        if (known := found.get(forecast.entity_id)) is not None:
+            heard_ms = max(heard_ms, known.heard_ms)
+            if known.forecast.anchor.ts > forecast.anchor.ts:
+                forecast = known.forecast
+        found[forecast.entity_id] = NewestForecast(forecast, heard_ms)
+    return found
+
+
+def places_of(forecast: Forecast) -> dict[str, tuple[float, float]]:
+    """Returns latitude and longitude (degrees) by name: `now`, `next`, and `60s` for a horizon of 60 s."""
+    ahead = {f"{horizon.h_s:g}s": (horizon.lat, horizon.lon) for horizon in forecast.horizons}
+    return {NOW: (forecast.anchor.lat, forecast.anchor.lon), NEXT: next_place(forecast)[1:], **ahead}
+
 
 MAX_LAT: Final = 85.05112878  # of the Web Mercator square, by which Redis computes its hashes
 CHUNK: Final = 500  # entities of one script: it holds Redis up for a millisecond or two
@@ -76,7 +107,7 @@ return #silent
 
 
 class RedisGeo:
-    """The store of `pathcast sink redis`. Redis 6.2 or newer, or Valkey."""
+    """The store of `pathcast export redis`. Redis 6.2 or newer, or Valkey."""
 
     away: tuple[type[Exception], ...] = (RedisAway, RedisSilent, OSError)
 
@@ -95,18 +126,18 @@ class RedisGeo:
     async def write(self, received: Sequence[Received[Forecast]]) -> int:
         newest = newest_of(received)
         names = list(dict.fromkeys([NOW, NEXT, *(name for one in newest.values() for name in places_of(one.forecast))]))
-        keys = [self._named(name) for name in ("ts", "heard", "places", *names)]
+        keys = [self._key_of(name) for name in ("ts", "heard", "places", *names)]
         head = [self._expire_s * 1000, len(names), *names]
         written, rows = 0, iter(newest.items())
         while chunk := list(islice(rows, CHUNK)):
-            values = [value for entity, one in chunk for value in _row(entity, one, names)]
+            values = [value for entity, one in chunk for value in _arguments_of(entity, one, names)]
             written += await self._script(WRITE, keys, [*head, *values])
             failpoints.reach("within_write")
         return written
 
     async def tidy(self, now_ms: int) -> int:
-        names = await self._client.smembers(self._named("places"))
-        keys = [self._named(name) for name in ("ts", "heard", *sorted(map(str, names)))]
+        names = await self._client.smembers(self._key_of("places"))
+        keys = [self._key_of(name) for name in ("ts", "heard", *sorted(map(str, names)))]
         removed = 0
         while True:
             found = await self._script(FORGET, keys, [now_ms - self._expire_s * 1000, CHUNK])
@@ -120,11 +151,11 @@ class RedisGeo:
     async def _script(self, script: str, keys: Sequence[str], values: Sequence[Any]) -> int:
         return int(await self._client.eval(script, len(keys), *keys, *values))
 
-    def _named(self, name: str) -> str:
+    def _key_of(self, name: str) -> str:
         return f"{self._key}:{name}"
 
 
-def _row(entity: str, one: Newest, names: Sequence[str]) -> Iterator[Any]:
+def _arguments_of(entity: str, one: NewestForecast, names: Sequence[str]) -> Iterator[Any]:
     places = places_of(one.forecast)
     yield from (entity, one.forecast.anchor.ts, one.heard_ms)
     for name in names:

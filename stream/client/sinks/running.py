@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from stream.client.choosing import Seen, Since, Wanted
-from stream.client.connecting import Where
-from stream.client.kinds import FORECASTS
+from stream.client.connecting import TopicAddress
+from stream.client.filter import FORECASTS, RecordFilter, SeenIds, Since
 from stream.client.reader import Batch, Reader, Received
 from stream.config import failpoints
 from stream.config.security import in_words
@@ -36,7 +35,7 @@ CONNECT_S: Final = 30.0
 
 
 class Store(Protocol):
-    """Where forecasts go. Its errors `away` are waited out; all others end the sink."""
+    """Takes forecasts. Its errors `away` are waited out; all others end the sink."""
 
     away: tuple[type[Exception], ...]
     name: str  # for people, without a secret
@@ -54,7 +53,7 @@ class Store(Protocol):
 
 
 @dataclass
-class Counts:
+class SinkCounts:
     read: int = 0
     copies: int = 0
     written: int = 0
@@ -64,13 +63,15 @@ class Counts:
 class Sink:
     """Reads as one member of a group, and writes to one store."""
 
-    def __init__(self, where: Where, store: Store, since: Since, *, once: bool) -> None:
+    def __init__(self, where: TopicAddress, store: Store, since: Since, *, once: bool) -> None:
         """`since` counts where the group has no offset. With `once` it ends at the end that the topic has now."""
-        self.counts = Counts()
+        self.counts = SinkCounts()
         self._where = where
         self._store = store
-        self._reader = Reader(where, FORECASTS, wanted=Wanted(), since=since, follow=not once, connect_s=CONNECT_S)
-        self._seen = Seen(REMEMBERED)
+        self._reader = Reader(
+            where, FORECASTS, wanted=RecordFilter(), since=since, follow=not once, connect_s=CONNECT_S
+        )
+        self._seen = SeenIds(REMEMBERED)
         self._stopping = asyncio.Event()
         self._committed_s = self._tidied_s = time.monotonic()
 

@@ -15,9 +15,8 @@ import msgspec
 import typer
 
 from stream.commands.dlq import message_options
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.wire import Record, Topics
+from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
+from stream.wire import Record
 from stream.wire.escape import escaped, escaped_json
 
 if TYPE_CHECKING:
@@ -33,40 +32,6 @@ app = typer.Typer(help="Dead letters: count them, look at one, put them back aft
 
 Codes = Annotated[list[str] | None, typer.Option("--code", help="only this code; may be given several times")]
 
-LIST = """Count the dead letters by code, source topic and age, and show the newest.
-
-[bold]Examples[/]
-
-  pathcast dlq list
-  pathcast dlq list --code lat_out_of_range --limit 50
-  pathcast dlq list --json
-"""
-SHOW = """Show one dead letter, at PARTITION:OFFSET of the dead letter topic: key, value and all headers.
-
-A value that is UTF-8 is shown as text, any other as hex (its first 256 bytes), or base64 with --json.
-
-[bold]Examples[/]
-
-  pathcast dlq show 0:17
-  pathcast dlq show 0:17 --json
-"""
-REPLAY = """Put dead letters back into the topic and partition that they came from, as they came.
-
-For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often, in
-Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad becomes
-a new dead letter.
-
-Messages that `pathcast ingest` took were in no topic. With --map those of that map or preset are read again with it, as
-it is now, and their pings go to the pings topic; without it they are left out.
-
-[bold]Examples[/]
-
-  pathcast dlq replay --code ts_in_future --dry-run
-  pathcast dlq replay --code ts_in_future --code ts_too_old
-  pathcast dlq replay --yes --json
-  pathcast dlq replay --map ./mine.toml --code missing_field
-"""
-
 
 class Counted(NamedTuple):
     """The counts of all letters, and the newest letters."""
@@ -76,50 +41,63 @@ class Counted(NamedTuple):
     done: dict[str, dict[int, int]]  # by mark and partition, the offset below which letters were put back
 
 
-@app.command("list", help=LIST)
-@secured
+@app.command("list")
+@with_common
 def list_(
     code: Codes = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="how many of the newest to show")] = 20,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Count the dead letters by code, source topic and age, and show the newest.
+
+    [bold]Examples[/]
+
+      pathcast dlq list
+      pathcast dlq list --code lat_out_of_range --limit 50
+      pathcast dlq list --json
+    """
     with quiet():
         with _known():
-            counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
+            counted = asyncio.run(_counted(_box(common), code or [], limit))
         if json:
             _echo_json(_listed(counted))
         elif counted.counts:
             _show_counts(counted)
         else:
             of = f" with code {' or '.join(code)}" if code else ""
-            typer.echo(f"{Topics.of(prefix).dead_letters} at {bootstrap} has no dead letters{of}", err=True)
+            typer.echo(f"{common.topics.dead_letters} at {common.bootstrap} has no dead letters{of}", err=True)
 
 
-@app.command(help=SHOW)
-@secured
+@app.command()
+@with_common
 def show(
     where: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="of the dead letter topic")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show one dead letter, at PARTITION:OFFSET of the dead letter topic: key, value and all headers.
+
+    A value that is UTF-8 is shown as text, any other as hex (its first 256 bytes), or base64 with --json.
+
+    [bold]Examples[/]
+
+      pathcast dlq show 0:17
+      pathcast dlq show 0:17 --json
+    """
     number, _, offset = where.partition(":")
     if not (number.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f"not PARTITION:OFFSET: {where!r}", param_hint="PARTITION:OFFSET")
     with quiet():
-        record = asyncio.run(_record(_box(bootstrap, prefix, security), (int(number), int(offset))))
+        record = asyncio.run(_record(_box(common), (int(number), int(offset))))
         if json:
             _echo_json(_fields(record))
         else:
             _show_record(record)
 
 
-@app.command(help=REPLAY)
-@secured
+@app.command()
+@with_common
 def replay(
     code: Codes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
@@ -128,27 +106,46 @@ def replay(
         str | None,
         typer.Option("--map", metavar="NAME|FILE", help="instead: read messages of this preset or map once more"),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Put dead letters back into the topic and partition that they came from, as they came.
+
+    For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often,
+    in Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad
+    becomes a new dead letter.
+
+    Messages that `pathcast ingest` took were in no topic. With --map those of that map or preset are read again with
+    it, as it is now, and their pings go to the pings topic; without it they are left out.
+
+    [bold]Examples[/]
+
+      pathcast dlq replay --code ts_in_future --dry-run
+      pathcast dlq replay --code ts_in_future --code ts_too_old
+      pathcast dlq replay --yes --json
+      pathcast dlq replay --map ./mine.toml --code missing_field
+    """
     if map_ is not None:
-        known, topics = message_options.known(map_), Topics.of(prefix)
+        known, topics = message_options.known(map_), common.topics
         with quiet(), _known():
             found = message_options.read_again(
-                lambda: _box(bootstrap, prefix, security), topics, known, code or [], dry_run=dry_run, yes=yes
+                lambda: _box(common),
+                topics,
+                known,
+                code or [],
+                dry_run=dry_run,
+                yes=yes,
             )
             message_options.say(found, known.name, dry_run=dry_run, as_json=json)
         return
     with quiet():
         with _known():
-            made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
+            made = asyncio.run(_planned(_box(common), code or []))
         if made.todo and not dry_run:
             if not yes:
                 _say(made, "to put back", err=True)
                 typer.confirm("put them back?", abort=True, err=True)
-            made = asyncio.run(_put_back(_box(bootstrap, prefix, security), code or []))
+            made = asyncio.run(_put_back(_box(common), code or []))
         if json:
             _echo_json(
                 {
@@ -180,10 +177,10 @@ def _echo_json(found: Mapping[str, Any]) -> None:
     typer.echo(escaped_json(msgspec.json.encode(found)))
 
 
-async def _box(bootstrap: str, prefix: str, security: KafkaSecurity) -> Box:
+async def _box(common: Common) -> Box:
     from stream.commands.dlq.dead_letters import Box
 
-    return await Box.open(bootstrap, Topics.of(prefix).dead_letters, security)
+    return await Box.open(common.bootstrap, common.topics.dead_letters, common.security)
 
 
 async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:

@@ -13,14 +13,14 @@ from stream.wire import Topics
 from stream.wire.escape import escaped
 
 if TYPE_CHECKING:
-    from stream.adapters.live.presets import Known
+    from stream.adapters.live.presets import Preset
     from stream.commands.dlq.dead_letters import Box
     from stream.commands.dlq.reread import Reread
 
 
-def known(given: str) -> Known:
+def known(given: str) -> Preset:
     """Returns the preset or map. Raises BadParameter."""
-    from stream.adapters.live.presets import known as find
+    from stream.adapters.live.presets import find_preset as find
 
     try:
         return find(given)
@@ -31,7 +31,7 @@ def known(given: str) -> Known:
 def read_again(
     opening: Callable[[], Awaitable[Box]],
     topics: Topics,
-    known: Known,
+    known: Preset,
     codes: Collection[str],
     *,
     dry_run: bool,

@@ -21,10 +21,10 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from stream.adapters.live.presets import Known
+from stream.adapters.live.presets import Preset
 from stream.commands.dlq.dead_letters import Box, Letter, check_codes, group_of, is_done
 from stream.commands.dlq.requeue import CHUNK, transactional
-from stream.ingest.publishing.sink import published
+from stream.ingest.publishing.sink import merge_rejects
 from stream.wire import (
     Outgoing,
     Ping,
@@ -60,7 +60,7 @@ class _Waiting:
         self.letters = 0
 
 
-async def reread(box: Box, topics: Topics, known: Known, codes: Collection[str], *, dry_run: bool) -> Reread:
+async def reread(box: Box, topics: Topics, known: Preset, codes: Collection[str], *, dry_run: bool) -> Reread:
     """Reads the messages of an adapter again whose letters have these codes (none: all). With `dry_run`, only counts.
 
     Raises:
@@ -82,7 +82,7 @@ class _Work:
     """One pass over the letters. All other replays are fenced: nobody else can mark a letter."""
 
     def __init__(
-        self, box: Box, topics: Topics, known: Known, codes: Collection[str], done: Mapping[str, Mapping[int, int]]
+        self, box: Box, topics: Topics, known: Preset, codes: Collection[str], done: Mapping[str, Mapping[int, int]]
     ) -> None:
         self.found = Reread()
         self.waiting: dict[str, _Waiting] = {}
@@ -90,7 +90,7 @@ class _Work:
         self._seen: set[bytes] = set()
 
     @classmethod
-    async def begin(cls, box: Box, topics: Topics, known: Known, codes: Collection[str]) -> _Work:
+    async def begin(cls, box: Box, topics: Topics, known: Preset, codes: Collection[str]) -> _Work:
         present, marks = set[str](), set[str]()
         async with aclosing(box.letters()) as letters:
             async for letter in letters:
@@ -137,7 +137,7 @@ class _Work:
         src = Record(letter.source.topic, 0, NO_OFFSET, came_ms, None, raw)
         self.found.messages += 1
         made = []
-        for one in published(self._known.read(raw, came_ms)):
+        for one in merge_rejects(self._known.read(raw, came_ms)):
             if isinstance(one, Ping):
                 self.found.pings += 1
                 made.append(Outgoing(self._topics.pings, one.entity_id.encode(), dumps(one), (), src))

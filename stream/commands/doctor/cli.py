@@ -13,90 +13,57 @@ from rich.console import Console
 from rich.text import Text
 
 from stream.commands.doctor.finding import Finding, Level, failed
-from stream.config.options import Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.options import SERVERS, Json, Servers, Weights, option, quiet, with_common
 from stream.config.settings import DeliveryGuarantee, Settings
 
 PARTS = ("kafka", "redis", "weights", "atlases", "registry", "machine")  # as stream.commands.doctor.examining has them
 
-HELP = """Check everything that a worker needs, and say what to do where something is wrong.
 
-Give the same options or variables as to the worker. One line is printed for each thing: ok; warning: it works, but
-should be changed; problem: it does not work, or will lose data; unknown: our user may not ask. Checked are Kafka
-(topics and their settings, rights, groups and their lag), Redis (version, maxmemory-policy, persistence, memory,
-speed), weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, and this machine. Nothing is
-written anywhere, so it cannot be known whether a transactional id may be written.
-
-The exit code is 1 if there is a problem, else 0.
-
-[bold]Examples[/]
-
-  pathcast doctor --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast doctor --atlases /srv/atlases --registry /srv/pathcast --json
-  pathcast doctor --without redis,weights
-"""
-
-
-@secured
+@with_common
 def doctor(
-    bootstrap: Annotated[
-        str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
-    ] = Settings.bootstrap,
-    redis: Annotated[
-        str, typer.Option("--redis", envvar="PATHCAST_REDIS", help="Redis or Valkey, where states are checkpointed")
-    ] = "redis://127.0.0.1:6379/0",
-    weights: Annotated[
-        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
-    ] = Settings.weights,
-    group: Annotated[
-        str, typer.Option("--group", envvar="PATHCAST_GROUP", help="Kafka consumer group of the workers")
-    ] = Settings.group,
-    prefix: Prefix = Settings.prefix,
+    servers: Servers = SERVERS,
+    weights: Weights = Settings.weights,
     delivery: Annotated[
-        DeliveryGuarantee, typer.Option("--delivery", envvar="PATHCAST_DELIVERY", help="as the workers have it")
+        DeliveryGuarantee, option("--delivery", "DELIVERY", "as the workers have it")
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
-    atlases: Annotated[
-        Path | None, typer.Option("--atlases", envvar="PATHCAST_ATLASES", help="directory of the fleet's atlases")
-    ] = None,
-    registry: Annotated[
-        str | None, typer.Option("--registry", envvar="PATHCAST_REGISTRY", help="where versions of weights lie")
-    ] = None,
+    atlases: Annotated[Path | None, option("--atlases", "ATLASES", "directory of the fleet's atlases")] = None,
+    registry: Annotated[str | None, option("--registry", "REGISTRY", "where versions of weights lie")] = None,
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help=f"leave out: {', '.join(PARTS)}")] = "",
     timeout_s: Annotated[
         float, typer.Option("--timeout-s", min=0.5, max=600, help="how long a server may take to answer")
     ] = 10.0,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    redis_security: RedisSecurity = PLAIN_REDIS,
     json: Json = False,
 ) -> None:
+    """Check everything that a worker needs, and say what to do where something is wrong.
+
+    Give the same options or variables as to the worker. One line is printed for each thing: ok; warning: it works, but
+    should be changed; problem: it does not work, or will lose data; unknown: our user may not ask. Checked are Kafka
+    (topics and their settings, rights, groups and their lag), Redis (version, maxmemory-policy, persistence, memory,
+    speed), weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, and this machine. Nothing
+    is written anywhere, so it cannot be known whether a transactional id may be written.
+
+    The exit code is 1 if there is a problem, else 0.
+
+    [bold]Examples[/]
+
+      pathcast doctor --bootstrap kafka:9092 --redis redis://redis:6379/0
+      pathcast doctor --atlases /srv/atlases --registry /srv/pathcast --json
+      pathcast doctor --without redis,weights
+    """
     left_out = frozenset(part.strip() for part in without.split(",") if part.strip())
     if odd := sorted(left_out - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(odd)}: expected some of {', '.join(PARTS)}", param_hint="--without")
-    from stream.commands.doctor.cli import as_json, show
-    from stream.commands.doctor.examining import Asked, examine
+    from stream.commands.doctor.examining import Examination, examine
 
+    settings = servers.settings(weights=weights, delivery=delivery, atlases=atlases, registry=registry)
     with quiet():
-        findings = examine(
-            Asked(
-                *(bootstrap, redis, weights, group, prefix),
-                exactly_once=delivery is DeliveryGuarantee.EXACTLY_ONCE,
-                atlases=atlases,
-                registry=registry,
-                kafka=security,
-                redis=redis_security,
-                timeout_s=timeout_s,
-                without=left_out,
-            )
-        )
+        findings = examine(Examination(settings, timeout_s, left_out))
         if json:
             typer.echo(encoder.dumps({"ok": not failed(findings), "findings": as_json(findings)}))
         else:
             show(findings, Console())
     if failed(findings):
         raise typer.Exit(1)
-
-
-doctor.__doc__ = HELP
 
 
 STYLES: Final = {

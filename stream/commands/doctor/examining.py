@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from stream.commands.doctor.finding import Finding, ok, problem, warning
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity, Refused, shown
-from stream.wire import Topics
+from stream.config.security import Refused, shown
+from stream.config.settings import DeliveryGuarantee, Settings
 
 LEAST_FILES: Final = 1_024  # sockets to each broker and Redis, atlases, files of an archive
 
@@ -49,29 +48,12 @@ PARTS: Final = ("kafka", "redis", "weights", "atlases", "registry", "machine")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be examined. A part that is None or in `without` is not."""
+class Examination:
+    """Holds what is to be examined: what settings of a worker name, but for the parts in `without`."""
 
-    bootstrap: str
-    redis_url: str = field(repr=False)  # it may hold a password
-    weights: str
-    group: str
-    prefix: str
-    exactly_once: bool = False
-    atlases: Path | None = None
-    registry: str | None = None
-    kafka: KafkaSecurity = PLAIN_KAFKA
-    redis: RedisSecurity = PLAIN_REDIS
+    settings: Settings
     timeout_s: float = 10.0
     without: frozenset[str] = frozenset()
-
-    @property
-    def topics(self) -> Topics:
-        return Topics.of(self.prefix)
-
-    @property
-    def versions(self) -> bool:
-        return self.atlases is not None or self.registry is not None
 
 
 class Part(Generic[T]):
@@ -97,65 +79,65 @@ class Part(Generic[T]):
         return not self._thread.is_alive()
 
 
-def examine(asked: Asked) -> list[Finding]:
+def examine(examination: Examination) -> list[Finding]:
     """Returns all findings, in the order of PARTS. Writes nothing anywhere."""
-    parts = {name: part for name, part in _parts(asked).items() if name not in asked.without}
+    parts = {name: part for name, part in _parts(examination).items() if name not in examination.without}
     found: list[Finding] = []
     for name in PARTS:
         if name in parts:
-            found += _findings(name, parts[name], asked)
+            found += _findings(name, parts[name], examination)
     return found
 
 
-def _parts(asked: Asked) -> dict[str, Part[Any]]:
+def _parts(examination: Examination) -> dict[str, Part[Any]]:
     """Begins to gather all that is asked for."""
     from stream.commands.doctor import files_facts
 
+    settings = examination.settings
     said: Part[files_facts.Announced] | None = None
-    if asked.versions and "kafka" not in asked.without:
-        said = Part(
-            lambda: files_facts.announced(asked.bootstrap, asked.topics, asked.kafka, asked.timeout_s), asked.timeout_s
-        )
+    if settings.asks_versions and "kafka" not in examination.without:
+        where = (settings.bootstrap, settings.topics, settings.kafka)
+        said = Part(lambda: files_facts.announced(*where, examination.timeout_s), examination.timeout_s)
 
     def announced() -> files_facts.Announced | None:
         return said.value if said is not None and said.done() else None
 
-    long_s = WEIGHTS_S + 2 * asked.timeout_s
+    long_s = WEIGHTS_S + 2 * examination.timeout_s
     parts: dict[str, Part[Any]] = {
-        "kafka": Part(lambda: _kafka(asked), 2 * asked.timeout_s),
-        "redis": Part(lambda: _redis(asked), 2 * asked.timeout_s),
-        "weights": Part(lambda: files_facts.weights(asked.weights), long_s),
+        "kafka": Part(lambda: _kafka(examination), 2 * examination.timeout_s),
+        "redis": Part(lambda: _redis(examination), 2 * examination.timeout_s),
+        "weights": Part(lambda: files_facts.weights(settings.weights), long_s),
         "machine": Part(read_machine, long_s),
     }
-    if (folder := asked.atlases) is not None:
+    if (folder := settings.atlases) is not None:
         parts["atlases"] = Part(lambda: files_facts.atlases(folder, announced()), long_s)
-    if (url := asked.registry) is not None:
+    if (url := settings.registry) is not None:
         parts["registry"] = Part(lambda: files_facts.versions(url, announced()), long_s)
     return parts
 
 
-def _kafka(asked: Asked) -> Any:
+def _kafka(examination: Examination) -> Any:
     from stream.commands.doctor import kafka_facts
     from stream.commands.doctor.kafka_topics import roles
 
-    topics = asked.topics
-    transactions = [f"{asked.group}|{topics.pings}|0"] if asked.exactly_once else []
-    names = list(roles(topics, versions=asked.versions))
-    wanted = kafka_facts.Wanted(topics.pings, names, _reads(asked), transactions)
-    return kafka_facts.facts(asked.bootstrap, asked.kafka, wanted, asked.timeout_s)
+    settings, topics = examination.settings, examination.settings.topics
+    transactions = [f"{settings.group}|{topics.pings}|0"] if settings.delivery is DeliveryGuarantee.EXACTLY_ONCE else []
+    names = list(roles(topics, versions=settings.asks_versions))
+    wanted = kafka_facts.Wanted(topics.pings, names, _reads(settings), transactions)
+    return kafka_facts.facts(settings.bootstrap, settings.kafka, wanted, examination.timeout_s)
 
 
-def _reads(asked: Asked) -> dict[str, str]:
+def _reads(settings: Settings) -> dict[str, str]:
     """Returns the groups of all parts, and what each reads."""
-    topics, prefix = asked.topics, asked.prefix
+    topics, prefix = settings.topics, settings.prefix
     others = {f"{prefix}-atlas": topics.pings, f"{prefix}-archive": topics.pings, f"{prefix}-scores": topics.forecasts}
-    return {asked.group: topics.pings, **others}
+    return {settings.group: topics.pings, **others}
 
 
-def _redis(asked: Asked) -> Any:
+def _redis(examination: Examination) -> Any:
     from stream.commands.doctor import redis_facts
 
-    return redis_facts.facts(asked.redis_url, asked.redis, asked.timeout_s)
+    return redis_facts.facts(examination.settings.redis_url, examination.settings.redis, examination.timeout_s)
 
 
 _ADVICE: Final = {
@@ -168,9 +150,10 @@ _REFUSED: Final = {
 }
 
 
-def _findings(name: str, part: Part[Any], asked: Asked) -> list[Finding]:
+def _findings(name: str, part: Part[Any], examination: Examination) -> list[Finding]:
     from stream.commands.doctor import files_checks, kafka_groups, kafka_topics, redis_checks
 
+    settings = examination.settings
     if not part.done():
         said = f"no answer within {part.within_s:g} s"
         return [problem(name, said, _ADVICE.get(name, "look again with a longer --timeout-s"))]
@@ -179,19 +162,19 @@ def _findings(name: str, part: Part[Any], asked: Asked) -> list[Finding]:
         return [problem(name, " ".join(str(part.error).split()) or type(part.error).__name__, advice)]
     value: Any = part.value
     if name == "kafka":
-        topics, now_ms = asked.topics, 1000 * time.time()
+        topics, now_ms = settings.topics, 1000 * time.time()
         newest_ms = value.topics[topics.pings].newest_ms
         return [
-            *kafka_groups.check_brokers(value, asked.bootstrap),
-            *kafka_topics.check_topics(value, topics, versions=asked.versions),
+            *kafka_groups.check_brokers(value, settings.bootstrap),
+            *kafka_topics.check_topics(value, topics, versions=settings.asks_versions),
             *kafka_topics.check_places(value.places, topics.pings),
-            *kafka_groups.check_groups(value, _reads(asked), asked.group),
+            *kafka_groups.check_groups(value, _reads(settings), settings.group),
             *kafka_groups.check_transactions(value),
             *kafka_groups.check_newest(newest_ms, now_ms, topics.pings),
         ]
     if name == "redis":
         clock = redis_checks.check_clock(value.ahead_ms)
-        return [*redis_checks.check_store(value, shown(asked.redis_url)), *clock]
+        return [*redis_checks.check_store(value, shown(settings.redis_url)), *clock]
     checks: dict[str, Callable[[Any], list[Finding]]] = {
         "weights": files_checks.check_weights,
         "atlases": files_checks.check_atlases,

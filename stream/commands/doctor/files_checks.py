@@ -31,7 +31,9 @@ def _golden(found: Weights) -> Iterator[Finding]:
     said = f"{found.name}, version {found.version}"
     if found.differs:
         yield problem(
-            "weights", f"{said}: {found.differs}", "fetch them again; if it stays, run pathcast warm anew, or tell us"
+            "weights",
+            f"{said}: {found.differs}",
+            "fetch them again; if it stays, run pathcast worker --warm anew, or tell us",
         )
     elif not found.golden:
         yield ok("weights", f"{said}; no golden forecasts beside them")
@@ -49,7 +51,9 @@ def _kernels(found: Weights) -> Finding:
             "set NUMBA_CACHE_DIR to a folder that can be written and lasts",
         )
     if not found.compiled:
-        return warning("kernels", "not compiled for this machine yet: the first start does it", "run pathcast warm")
+        return warning(
+            "kernels", "not compiled for this machine yet: the first start does it", "run pathcast worker --warm"
+        )
     return ok("kernels", f"compiled, in {found.kernels[0]}")
 
 

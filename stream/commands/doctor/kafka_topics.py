@@ -14,7 +14,7 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 HOUR_MS: Final = 3_600_000
 SHORT_MS: Final = 24 * HOUR_MS  # a retention of pings below a day does not last a night
-CREATE: Final = "pathcast topics --create makes it, and so does a worker that starts; is --prefix right?"
+CREATE: Final = "pathcast dev topics --create makes it, and so does a worker that starts; is --prefix right?"
 RIGHTS: Final = "deploy/SECURITY.md has the rights of each user"
 CONFIGS: Final = "kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config {}"
 

@@ -8,10 +8,9 @@ and `formats` writes the file again, with the filled rows between its own.
     options       the options of both
     survey        the times and entities of all rows, and the order that follows
     answering     the rows through the engine, in batches
-    plan          which filled row comes after which row, and which rows were no pings
-    ahead         the rows that `pathcast forecast` writes
+    plan          what a file is filled with: which filled row comes after which row, and which rows were no pings
     times         a time in the form that a file has its times in
     outputs       a file that appears whole or not at all; standard input as a file
     showing       progress, and the summary for people
-    formats       CSV, NDJSON, GPX and Parquet: copied with filled rows, and written anew
+    formats       CSV, NDJSON, GPX and Parquet: copied with filled rows, and forecasts written in them
 """

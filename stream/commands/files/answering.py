@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.api import Atlas, Predictor
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.atlas.replaying import One
 from stream.commands.files.survey import Progress
 from stream.commands.replay import records_of
@@ -25,7 +25,7 @@ from stream.wire import Outgoing, context_of
 MOST_POINTS: Final = 3_600  # of a fill whose step was asked for: a session's longest silence is an hour
 
 
-class Bad(NamedTuple):
+class RejectedRow(NamedTuple):
     """A row that was no ping, or did not fit the pings before it."""
 
     row: int  # its number in the file
@@ -34,18 +34,19 @@ class Bad(NamedTuple):
 
 
 @dataclass
-class Counts:
-    """What became of the rows so far."""
+class RowCounts:
+    """Counts what became of the rows so far."""
 
     rows: int = 0
     pings: int = 0
     duplicates: int = 0
+    forecasts: int = 0  # that were written
 
 
 def answers(
-    batches: Iterable[list[tuple[int, Row]]],
+    batches: Iterable[list[tuple[int, RecordedRow]]],
     settings: Settings,
-    counts: Counts,
+    counts: RowCounts,
     progress: Progress,
     *,
     forecasts: bool = True,
@@ -80,7 +81,7 @@ def answers(
             progress(counts.rows)
 
 
-def bad(row: int, answer: Outgoing) -> Bad:
+def bad(row: int, answer: Outgoing) -> RejectedRow:
     """Returns why a row is no ping, from its dead letter."""
     context = context_of(answer.headers)
-    return Bad(row, context["code"], context["message"])
+    return RejectedRow(row, context["code"], context["message"])

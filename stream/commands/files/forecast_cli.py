@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from stream.adapters.options import Columns, recording_of
 from stream.commands.files import outputs
-from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, Weights, check_out, print_json
+from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
 from stream.commands.replay import settings_of
-from stream.config.options import quiet
-from stream.config.settings import DEFAULT_HORIZONS_S, Settings
+from stream.config.options import DEFAULT_HORIZONS, Horizons, Weights, quiet
+from stream.config.settings import Settings
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.recorded import Recording
-    from stream.commands.files.ahead import Table
-    from stream.commands.files.answering import Counts
-    from stream.commands.files.plan import Rejects
-
-_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-
-HELP = """Forecast where the entities of a recorded file will be.
-
-FILE is what pathcast replay takes: CSV, NDJSON, GPX, Parquet, a folder, FORMAT:PATH, or - for NDJSON on standard input.
-OUT gets a row for each horizon: entity_id, ts (of the row that it starts from, ms UTC), h_s, forecast_ts, lat, lon,
-sigma_m (one standard deviation), its covariance, status and model. By default there is one forecast for each entity,
-from its last row; --each makes one from each row.
-
-The suffix of OUT says the format: .csv, .ndjson (or .jsonl), .parquet, or .gpx, where each forecast is a track.
-Standard output gets NDJSON, or what --format says.
-
-[bold]Examples[/]
-
-  pathcast forecast fleet.csv --columns t:s=timestamp,entity_id=vehicle --format csv
-  pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
-  pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
-"""
+    from stream.commands.files.answering import RowCounts
+    from stream.commands.files.plan import RejectedRows
+    from stream.wire import Forecast
 
 
 def forecast(
@@ -55,24 +36,43 @@ def forecast(
     each: Annotated[bool, typer.Option("--each", help="from each row, not only from each entity's last")] = False,
     columns: Columns = None,
     weights: Weights = Settings.weights,
-    horizons: Annotated[
-        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
-    ] = _HORIZONS,
+    horizons: Horizons = DEFAULT_HORIZONS,
     atlas: AtlasFile = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    settings, format = settings_of(weights, horizons), _kind(out, kind)
+    """Forecast where the entities of a recorded file will be.
+
+    FILE is what pathcast replay takes: CSV, NDJSON, GPX, Parquet, a folder, FORMAT:PATH, or - for NDJSON on standard
+    input. OUT gets a row for each horizon: entity_id, ts (of the row that it starts from, ms UTC), h_s, forecast_ts,
+    lat, lon, sigma_m (one standard deviation), its covariance, status and model. By default there is one forecast for
+    each entity, from its last row; --each makes one from each row.
+
+    The suffix of OUT says the format: .csv, .ndjson (or .jsonl), .parquet, or .gpx, where each forecast is a track.
+    Standard output gets NDJSON, or what --format says.
+
+    [bold]Examples[/]
+
+      pathcast forecast fleet.csv --columns t:s=timestamp,entity_id=vehicle --format csv
+      pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
+      pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
+    """
+    settings, format = settings_of(weights, horizons), _kind_of(out, kind)
     check_out(out, parquet=format is Kind.PARQUET, force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, ".ndjson") as path:
         recorded = recording_of(file if file != STD else str(path), columns)
+        from stream.commands.files.answering import RowCounts
+        from stream.commands.files.formats.forecasts import WRITERS
+        from stream.commands.files.plan import RejectedRows
+
+        counts, rejects = RowCounts(), RejectedRows()
         with outputs.writing(out, force=force) as sink:
-            counts, rejects, written = _written(recorded, _table(format)(sink), settings, atlas, console, each=each)
+            WRITERS[format](sink, _forecasts(recorded, settings, atlas, console, counts, rejects, each=each))
     summary = {
         "rows": counts.rows,
         "pings": counts.pings,
-        "forecasts": written,
+        "forecasts": counts.forecasts,
         "duplicates": counts.duplicates,
         "rejects": sum(rejects.codes.values()),
         "rejects_by_code": dict(rejects.codes.most_common()),
@@ -82,13 +82,10 @@ def forecast(
     if as_json:
         print_json(summary, out)
     else:
-        _show(summary, rejects, console)
+        _print_summary(summary, rejects, console)
 
 
-forecast.__doc__ = HELP
-
-
-def _kind(out: str, given: Kind | None) -> Kind:
+def _kind_of(out: str, given: Kind | None) -> Kind:
     if given is None and out == STD:
         return Kind.NDJSON
     suffix = Path(out).suffix.lower().removeprefix(".").replace("jsonl", "ndjson")
@@ -98,57 +95,48 @@ def _kind(out: str, given: Kind | None) -> Kind:
     return given or Kind(suffix)
 
 
-def _table(kind: Kind) -> Callable[[BinaryIO], Table]:
-    from stream.commands.files.formats.gpx import Gpx
-    from stream.commands.files.formats.tables import Csv, Ndjson, Parquet
-
-    tables: dict[Kind, Callable[[BinaryIO], Table]] = {
-        Kind.CSV: Csv,
-        Kind.NDJSON: Ndjson,
-        Kind.PARQUET: Parquet,
-        Kind.GPX: Gpx,
-    }
-    return tables[kind]
-
-
-def _written(
-    recorded: Recording, table: Table, settings: Settings, atlas: Path | None, console: Console, *, each: bool
-) -> tuple[Counts, Rejects, int]:
-    """Writes the forecasts of a file; returns what became of its rows, and how many forecasts were written."""
-    from stream.commands.files.answering import Counts, answers, bad
-    from stream.commands.files.filling import raise_if_none
-    from stream.commands.files.plan import Rejects
+def _forecasts(
+    recorded: Recording,
+    settings: Settings,
+    atlas: Path | None,
+    console: Console,
+    counts: RowCounts,
+    rejects: RejectedRows,
+    *,
+    each: bool,
+) -> Iterator[Forecast]:
+    """Yields the forecasts of a file; `counts` and `rejects` say at the end what became of its rows. Raises ValueError
+    if it has rows, and none is a ping."""
+    from stream.commands.files.answering import answers, bad
+    from stream.commands.files.plan import raise_if_none
     from stream.commands.files.showing import Steps
     from stream.commands.files.survey import batches, survey
     from stream.wire import loads_forecast
 
-    steps, counts, rejects = Steps(console), Counts(), Rejects()
+    steps = Steps(console)
     read = recorded.rows if recorded.archive is None else recorded.in_order().__iter__
     with steps.step("reading") as progress:
         seen = survey(read(), progress)
     newest: dict[bytes, bytes] = {}  # by entity
-    written = 0
     with steps.step("forecasting", len(seen)) as progress:
         for row, answer in answers(batches(read, seen), settings, counts, progress, atlas=atlas):
             if answer.topic == settings.topics.forecasts:
                 if each:
-                    table.write(loads_forecast(answer.value or b""))
-                    written += 1
+                    counts.forecasts += 1
+                    yield loads_forecast(answer.value or b"")
                 else:
                     newest[answer.key or b""] = answer.value or b""
             elif answer.topic == settings.topics.dead_letters:
                 rejects.add(bad(row, answer))
     raise_if_none(recorded, counts, rejects)
-    for said in newest.values():
-        table.write(loads_forecast(said))
-    table.close()
-    return counts, rejects, written + len(newest)
+    counts.forecasts += len(newest)
+    yield from map(loads_forecast, newest.values())
 
 
-def _show(summary: dict[str, Any], found: Rejects, console: Console) -> None:
-    from stream.commands.files.showing import rejects
+def _print_summary(summary: dict[str, Any], found: RejectedRows, console: Console) -> None:
+    from stream.commands.files.showing import list_rejects
 
-    for line in rejects(found.first, found.codes, {}, "row"):
+    for line in list_rejects(found.first, found.codes, {}, "row"):
         console.print(f"no ping: {line}", style="yellow", markup=False, soft_wrap=True)
     console.print(
         ", ".join(counted(summary[f"{one}s"], one) for one in ("row", "forecast", "reject", "duplicate")),

@@ -1,4 +1,4 @@
-"""The command-line options of `pathcast fill` and `pathcast forecast`."""
+"""Defines the command-line options of `pathcast fill` and `pathcast forecast`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ class Kind(StrEnum):
     PARQUET = "parquet"
 
 
-Weights = Annotated[str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")]
 AtlasFile = Annotated[
-    Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast atlas build to ask")
+    Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast train atlas to ask")
 ]
 Force = Annotated[bool, typer.Option("--force", help="replace OUT if it exists")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")]

@@ -1,4 +1,4 @@
-"""An output that appears whole or not at all, and standard input as a file."""
+"""Opens outputs that appear whole or not at all, and standard input as a file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,23 @@ def check(out: str, *, force: bool) -> None:
 
 
 @contextmanager
+def to_stdout() -> Iterator[BinaryIO]:
+    """Yields standard output. It is no error if its reader has ended, as `head` does."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+
+
+@contextmanager
 def writing(out: str, *, force: bool) -> Iterator[BinaryIO]:
     """Yields the output. A file is written beside its place, and gets its name when all of it is on the disk; after an
     exception nothing is left of it. Raises as `check`."""
     check(out, force=force)
     if out == STD:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with to_stdout() as stdout:
+            yield stdout
         return
     place = Path(out).absolute()
     with writing_whole(place, os.replace if force else _name_first) as part, part.open("xb") as sink:

@@ -1,4 +1,5 @@
-"""Which filled row comes after which row of a file, and which rows were no pings.
+"""Plans what a file is filled with: which filled row comes after which row, and which rows were no pings. It writes
+nothing.
 
 A filled row of a file in the order of time comes where its time belongs, among the rows of all entities. In any other
 file it comes after the row of its own entity that precedes it in time.
@@ -9,14 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.commands.files.answering import Bad
-from stream.commands.files.survey import NO_TIME, Survey
-from stream.wire import GapFill
+from stream.adapters.recorded import Recording
+from stream.commands.files import times
+from stream.commands.files.answering import RejectedRow, RowCounts, answers, bad
+from stream.commands.files.showing import Steps
+from stream.commands.files.survey import NO_TIME, Survey, batches, survey
+from stream.config.settings import UNLIMITED, Settings
+from stream.wire import GapFill, loads_gapfill
 from stream.wire.positions import max_sigma_m
 
 FILLED: Final = "filled"  # the column that is true for a filled row, false for one that the file had
@@ -24,7 +30,7 @@ SIGMA: Final = "sigma_m"  # the column of a filled row's spread in metres; empty
 NAMED: Final = 1_000  # rows that were no pings and are told one by one; all are counted
 
 
-class Point(NamedTuple):
+class FilledPoint(NamedTuple):
     """A filled row."""
 
     entity_id: str
@@ -34,18 +40,19 @@ class Point(NamedTuple):
     sigma_m: float  # one standard deviation, in the direction where it is largest
 
 
-class Fills:
+class GapPoints:
     """Takes gap fills as the engine publishes them. The last revision of each gap counts."""
 
     def __init__(self) -> None:
-        self._gaps: dict[str, list[Point]] = {}
+        self._gaps: dict[str, list[FilledPoint]] = {}
 
     def add(self, fill: GapFill) -> None:
         if fill.status == "retracted":
             self._gaps.pop(fill.gap_id, None)
             return
         self._gaps[fill.gap_id] = [
-            Point(fill.entity_id, one.ts, one.lat, one.lon, round(max_sigma_m(one.cov_m2), 1)) for one in fill.points
+            FilledPoint(fill.entity_id, one.ts, one.lat, one.lon, round(max_sigma_m(one.cov_m2), 1))
+            for one in fill.points
         ]
 
     @property
@@ -53,19 +60,19 @@ class Fills:
         return sum(1 for points in self._gaps.values() if points)
 
     @property
-    def points(self) -> list[Point]:
+    def points(self) -> list[FilledPoint]:
         return [point for points in self._gaps.values() for point in points]
 
 
-class Rejects:
+class RejectedRows:
     """Counts the rows that were no pings, and keeps the first ones."""
 
     def __init__(self) -> None:
         self.codes: Counter[str] = Counter()
-        self.first: list[Bad] = []
+        self.first: list[RejectedRow] = []
         self._rows: list[int] = []
 
-    def add(self, found: Bad) -> None:
+    def add(self, found: RejectedRow) -> None:
         self.codes[found.code] += 1
         self._rows.append(found.row)
         if len(self.first) < NAMED:
@@ -73,7 +80,7 @@ class Rejects:
 
     @property
     def rows(self) -> list[int]:
-        """The numbers of these rows, rising."""
+        """Returns the numbers of these rows, rising."""
         return sorted(self._rows)
 
 
@@ -82,11 +89,11 @@ class Plan:
     """The P filled rows in the order in which they are written, and after which row each comes."""
 
     after: NDArray[np.int64]  # P
-    points: Sequence[Point]  # P
+    points: Sequence[FilledPoint]  # P
     rejects: Sequence[int] = ()  # the numbers of rows that were no pings, rising
 
     @classmethod
-    def of(cls, found: Survey, points: Sequence[Point], rejects: Iterable[int] = ()) -> Plan:
+    def of(cls, found: Survey, points: Sequence[FilledPoint], rejects: Iterable[int] = ()) -> Plan:
         ts_ms = np.array([point.ts_ms for point in points], np.int64)
         entity = np.array([found.names[point.entity_id] for point in points], np.int64)
         after = _by_time(found, ts_ms) if found.order == "time" else _by_entity(found, entity, ts_ms)
@@ -135,9 +142,49 @@ class Cursor:
             return True
         return False
 
-    def after(self, row: int) -> Sequence[Point]:
+    def after(self, row: int) -> Sequence[FilledPoint]:
         """Returns the filled rows that come after a row, and those after earlier ones that were not asked for."""
         begin = self.written
         while self.written < len(self.plan.after) and self.plan.after[self.written] <= row:
             self.written += 1
         return self.plan.points[begin : self.written]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Holds what a file is to be filled with."""
+
+    survey: Survey
+    plan: Plan
+    rejects: RejectedRows
+    counts: RowCounts
+    gaps: int
+
+
+def find_fills(found: Recording, form: Any, weights: str, atlas: Path | None, step_ms: int, steps: Steps) -> Filling:
+    """Reads a file twice. `form` is a time as the file has it; `step_ms` is between filled rows, 0 for each track's own
+    cadence.
+
+    Raises ValueError if no row is a ping, and the errors of reading the file, the weights or the atlas.
+    """
+    with steps.step("reading") as progress:
+        seen = survey(found.rows(), progress)
+    settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
+    fills, rejects, counts = GapPoints(), RejectedRows(), RowCounts()
+    spacing = {"step_ms": step_ms, "unit_ms": times.unit_ms(form, found.columns)}
+    rows = batches(found.rows, seen)
+    with steps.step("filling", len(seen)) as progress:
+        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, **spacing):
+            if answer.topic == settings.topics.gapfills:
+                fills.add(loads_gapfill(answer.value or b""))
+            elif answer.topic == settings.topics.dead_letters:
+                rejects.add(bad(row, answer))
+    raise_if_none(found, counts, rejects)
+    return Filling(seen, Plan.of(seen, fills.points, rejects.rows), rejects, counts, fills.gaps)
+
+
+def raise_if_none(found: Recording, counts: RowCounts, rejects: RejectedRows) -> None:
+    """Raises ValueError if a file has rows, and none is a ping."""
+    if rejects.first and not counts.pings:
+        one = rejects.first[0]
+        raise found.without_pings(counts.rows, one.code, one.message)

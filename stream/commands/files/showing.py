@@ -1,4 +1,4 @@
-"""What a command shows while it works on a file, and at the end."""
+"""Shows how far a command is with a file, and which rows were no pings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stream.commands.files.answering import Bad
-from stream.commands.files.survey import Progress as RowsDone
+if TYPE_CHECKING:  # the engine takes a second to import
+    from stream.commands.files.answering import RejectedRow
+    from stream.commands.files.survey import Progress as RowsDone
 
 SHOWN: Final = 20  # rows that were no pings
 EVERY_S: Final = 10.0  # between two lines where no terminal is
@@ -50,7 +51,9 @@ class Steps:
         return rows_done
 
 
-def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, int], where: str) -> list[str]:
+def list_rejects(
+    first: Sequence[RejectedRow], codes: Mapping[str, int], lines: Mapping[int, int], where: str
+) -> list[str]:
     """Returns a line for each of the first rows that were no pings, and one for the rest. `where` is what `lines`
     counts: "line", "point" or "row"."""
     shown = [f"{where} {lines.get(one.row, one.row + 1):,}: {one.code}: {one.message}" for one in islice(first, SHOWN)]
@@ -59,5 +62,5 @@ def rejects(first: Sequence[Bad], codes: Mapping[str, int], lines: Mapping[int, 
     return shown
 
 
-def as_json(first: Sequence[Bad], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
+def rejects_json(first: Sequence[RejectedRow], lines: Mapping[int, int], where: str) -> list[dict[str, Any]]:
     return [{where: lines.get(one.row, one.row + 1), "code": one.code, "message": one.message} for one in first]

@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.wire import MAX_TS_MS, MIN_TS_MS
 
 NO_TIME: Final = -1  # before any time that a ping can have
@@ -26,13 +26,13 @@ TOLD_EVERY: Final = 4_096  # rows
 BATCH_ROWS: Final = 16_384  # given to the engine together, as `pathcast replay` does
 
 Order = Literal["time", "entity", "none"]
-Read = Callable[[], Iterable[Row]]  # the rows of a file from its begin, in its order
+Read = Callable[[], Iterable[RecordedRow]]  # the rows of a file from its begin, in its order
 Progress = Callable[[int], None]  # how many rows are done
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of the R rows of a file, in the file's order."""
+    """Holds the times and entities of the R rows of a file, in the file's order."""
 
     ts_ms: NDArray[np.int64]  # R; NO_TIME for a row without a time that a ping can have
     entity: NDArray[np.int32]  # R; an index of `names`, or NOBODY
@@ -43,7 +43,7 @@ class Survey:
         return len(self.ts_ms)
 
 
-def survey(rows: Iterable[Row], progress: Progress = lambda rows: None) -> Survey:
+def survey(rows: Iterable[RecordedRow], progress: Progress = lambda rows: None) -> Survey:
     """Reads all rows once."""
     ts_ms, entity = array("q"), array("i")
     names: dict[str, int] = {}
@@ -71,21 +71,21 @@ def survey(rows: Iterable[Row], progress: Progress = lambda rows: None) -> Surve
     return Survey(np.frombuffer(ts_ms, np.int64), np.frombuffer(entity, np.int32), names, order)
 
 
-def batches(read: Read, found: Survey, most: int = BATCH_ROWS) -> Iterator[list[tuple[int, Row]]]:
+def batches(read: Read, found: Survey, most: int = BATCH_ROWS) -> Iterator[list[tuple[int, RecordedRow]]]:
     """Yields the rows with their numbers in the file, each entity's in the order of their times.
 
     Of a file in neither order, all rows are read before the first comes; rows of the same time keep the file's order,
     and a row without a time stays after the row before it.
     """
-    coming: Iterator[tuple[int, Row]] = iter(enumerate(read()))
+    coming: Iterator[tuple[int, RecordedRow]] = iter(enumerate(read()))
     if found.order == "none":
-        at = np.maximum.accumulate(found.ts_ms) if (found.ts_ms == NO_TIME).all() else _carried(found.ts_ms)
+        at = np.maximum.accumulate(found.ts_ms) if (found.ts_ms == NO_TIME).all() else _carry_times(found.ts_ms)
         rows = list(coming)
         coming = ((number, rows[number][1]) for number in np.argsort(at, kind="stable").tolist())
     return iter(lambda: list(islice(coming, most)), [])
 
 
-def _carried(ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+def _carry_times(ts_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the times, and for a row without one that of the row before it."""
     last = np.maximum.accumulate(np.where(ts_ms == NO_TIME, 0, np.arange(len(ts_ms))))
     return ts_ms[last]

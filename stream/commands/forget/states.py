@@ -40,9 +40,9 @@ class States:
             return Finding(PLACE, Outcome.ABSENT, "no state")
         return Finding(PLACE, Outcome.FOUND, f"a state in partition {', '.join(map(str, numbers))}")
 
-    async def removed(self, entity_id: str, sent_at: Mapping[int, int], wait_s: float, before: Finding) -> Finding:
-        """Returns what has become of the states when the workers have come to the records at the offsets `sent_at`, or
-        after `wait_s`. `before` is what `look` found."""
+    async def wait(self, entity_id: str, sent_at: Mapping[int, int], wait_s: float, before: Finding) -> Finding:
+        """Waits until the workers have come to the records at the offsets `sent_at`, at most `wait_s`, and returns what
+        has become of the states. `before` is what `look` found."""
         until_s = time.monotonic() + wait_s
         left = dict.fromkeys(sent_at, _Left.NOT_YET)
         while True:
@@ -84,8 +84,8 @@ def _finding(left: Mapping[int, _Left], before: Finding) -> Finding:
     if _Left.OLD in left.values():
         return Finding(PLACE, Outcome.FAILED, before.found, f"partition {where(_Left.OLD)}: {_Left.OLD}")
     if _Left.NOT_YET in left.values():
-        said = f"partition {where(_Left.NOT_YET)}: {_Left.NOT_YET}; they will when they run. Give the command again"
-        return Finding(PLACE, Outcome.WAITS, before.found, said)
+        note = f"partition {where(_Left.NOT_YET)}: {_Left.NOT_YET}; they will when they run. Give the command again"
+        return Finding(PLACE, Outcome.WAITS, before.found, note)
     outcome = Outcome.ABSENT if before.outcome is Outcome.ABSENT else Outcome.REMOVED
     note = f"partition {where(_Left.NEW)}: {_Left.NEW}" if _Left.NEW in left.values() else ""
     return Finding(PLACE, outcome, before.found, note)

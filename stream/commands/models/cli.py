@@ -6,9 +6,7 @@ import typer
 
 from stream.commands.models.carrying import export, import_versions
 from stream.commands.models.deciding import canary, promote, publish, rollback, stop
-from stream.commands.models.guarding import offer
-from stream.commands.models.showing import decisions, diff, list_versions, show
-from stream.members.command import old_name
+from stream.commands.models.showing import diff, list_versions, show
 
 app = typer.Typer(
     help="Versions of weights and of atlases in a registry: what they are, and which of them serve.",
@@ -18,7 +16,6 @@ app = typer.Typer(
 app.command("list")(list_versions)
 app.command()(show)
 app.command()(diff)
-app.command()(decisions)
 app.command()(export)
 app.command("import")(import_versions)
 app.command()(publish)
@@ -26,4 +23,3 @@ app.command()(promote)
 app.command()(canary)
 app.command()(stop)
 app.command()(rollback)
-app.command("guard", hidden=True)(old_name("guard", offer))

@@ -9,27 +9,13 @@ from typing import Annotated
 import typer
 
 from stream.commands.models.showing import VersionArgument
-from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Prefix,
-    RegistryCache,
-    RegistryUrl,
-    quiet,
-    secured,
-)
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, RegistryCache, RegistryUrl, option, quiet, with_common
 from stream.config.times import seconds
 from stream.registry import About, Decision, Registry
 from stream.versions.deciding import Decider, Why
-from stream.wire import Topics
 
 Reason = Annotated[str, typer.Option("--reason", help="one sentence, for whoever asks why")]
-LeadS = Annotated[
-    float,
-    typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it is announced: as of workers"),
-]
+LeadS = Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it is announced: as of workers", min=0.1)]
 Ramp = Annotated[str, typer.Option("--ramp", metavar="TIME", help="until every entity has followed: 60s, 10m, ...")]
 DEFAULT_LEAD_S = 60.0
 BY_HAND = "pathcast models"
@@ -58,7 +44,7 @@ def publish(
     typer.echo(f"weights {made.version} ({made.name}), {made.bytes / 1e6:,.1f} MB")
 
 
-@secured
+@with_common
 def promote(
     version: VersionArgument,
     registry: RegistryUrl,
@@ -66,9 +52,7 @@ def promote(
     ramp: Ramp = "60s",
     reason: Reason = "promoted by hand",
     lead_s: LeadS = DEFAULT_LEAD_S,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Let weights answer all entities, one after the other, from the next pings but a minute's on.
 
@@ -78,11 +62,11 @@ def promote(
     _decided(
         lambda decider: decider.promote(version, Why(reason, BY_HAND), ramp_s=ramp_s),
         Registry.opened(registry, cache),
-        *(bootstrap, prefix, security, lead_s),
+        *(common, lead_s),
     )
 
 
-@secured
+@with_common
 def canary(
     version: VersionArgument,
     registry: RegistryUrl,
@@ -90,47 +74,41 @@ def canary(
     cache: RegistryCache = None,
     reason: Reason = "tried by hand",
     lead_s: LeadS = DEFAULT_LEAD_S,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Let weights answer a few percent of the entities, until they are promoted or stopped."""
     _decided(
         lambda decider: decider.canary(version, percent, Why(reason, BY_HAND)),
         Registry.opened(registry, cache),
-        *(bootstrap, prefix, security, lead_s),
+        *(common, lead_s),
     )
 
 
-@secured
+@with_common
 def stop(
     version: VersionArgument,
     registry: RegistryUrl,
     cache: RegistryCache = None,
     reason: Reason = "stopped by hand",
     lead_s: LeadS = DEFAULT_LEAD_S,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """End the canary of these weights."""
     _decided(
         lambda decider: decider.stop(version, Why(reason, BY_HAND)),
         Registry.opened(registry, cache),
-        *(bootstrap, prefix, security, lead_s),
+        *(common, lead_s),
     )
 
 
-@secured
+@with_common
 def rollback(
     registry: RegistryUrl,
     to: Annotated[str | None, typer.Option("--to", help="these weights; default: those that served before")] = None,
     cache: RegistryCache = None,
     reason: Reason = "rolled back by hand",
     lead_s: LeadS = DEFAULT_LEAD_S,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Let the weights answer that served before, for all entities at once. `refresh` promotes the others no more.
 
@@ -139,22 +117,20 @@ def rollback(
     _decided(
         lambda decider: decider.rollback(Why(reason, BY_HAND), to=to),
         Registry.opened(registry, cache),
-        *(bootstrap, prefix, security, lead_s),
+        *(common, lead_s),
     )
 
 
 def _decided(
     decide: Callable[[Decider], Awaitable[Decision]],
     registry: Registry,
-    bootstrap: str,
-    prefix: str,
-    security: KafkaSecurity,
+    common: Common,
     lead_s: float,
 ) -> None:
     from stream.versions.announcing import Announcer
 
     async def work() -> Decision:
-        async with Announcer.opened(bootstrap, Topics.of(prefix), security, lead_s=lead_s) as announcer:
+        async with Announcer.opened(common.bootstrap, common.topics, common.security, lead_s=lead_s) as announcer:
             return await decide(Decider(registry, announcer))
 
     with quiet():

@@ -21,13 +21,13 @@ import typer
 from aiokafka.errors import KafkaError
 
 from stream.commands.models.verdicts import Rules, Verdict, verdict
-from stream.config.options import RegistryCache, RegistryUrl
+from stream.config.options import RegistryCache, RegistryUrl, option
 from stream.config.security import KafkaSecurity
 from stream.config.times import seconds
 from stream.http.rounds import RoundPages, Rounds
 from stream.kafka import admin
 from stream.kafka.reading import bounds, reread
-from stream.members.command import Common
+from stream.members.command import ServiceOptions
 from stream.members.running import Running, Service
 from stream.registry import Decision, Registry, RegistryError
 from stream.versions.announcing import Announcer
@@ -132,7 +132,7 @@ async def _decided(decider: Decider, what: str, version: str, before: str, found
 
 
 def offer(
-    common: Common,
+    common: ServiceOptions,
     registry: RegistryUrl,
     cache: RegistryCache = None,
     guard_every: Annotated[
@@ -148,9 +148,7 @@ def offer(
     margin: Annotated[
         float, typer.Option("--margin", min=0.0, help="of the log of errors: 0.05 is some 5 % farther off")
     ] = Rules.margin,
-    lead_s: Annotated[
-        float, typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it announces")
-    ] = 60.0,
+    lead_s: Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it announces", min=0.1)] = 60.0,
 ) -> Service:
     """Rolls weights back by themselves if live scores show that they are worse, and promotes or stops canaries."""
     every_s, since_s = seconds(guard_every, "--guard-every"), seconds(guard_since, "--guard-since")
@@ -169,7 +167,7 @@ class Guard:
     compares and while it asks for the topic's partitions."""
 
     def __init__(
-        self, registry: Registry, rules: Rules, common: Common, every_s: float, since_s: float, lead_s: float
+        self, registry: Registry, rules: Rules, common: ServiceOptions, every_s: float, since_s: float, lead_s: float
     ) -> None:
         self.rounds = Rounds("guard", None if common.once else every_s, DECISIONS, hang_s=HANG_S)
         self.rounds.hindered("no look at the scores has ended yet")

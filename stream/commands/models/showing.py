@@ -1,4 +1,4 @@
-"""The commands that show a registry: `pathcast models list`, `show`, `diff` and `decisions`."""
+"""The commands that show a registry: `pathcast models list`, `show` and `diff`."""
 
 from __future__ import annotations
 
@@ -50,14 +50,26 @@ VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="a versi
 KindOption = Annotated[str | None, typer.Option("--kind", help="weights or atlas; default: both")]
 
 
-def list_versions(registry: RegistryUrl, kind: KindOption = None, as_json: Json = False) -> None:
+def list_versions(
+    registry: RegistryUrl,
+    kind: KindOption = None,
+    decisions: Annotated[
+        bool,
+        typer.Option("--decisions", help="instead: what was decided, when, by which program, from which numbers, why"),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List the versions, the newest last: what each was made from, how good it is, and what it is now by the decisions.
 
     [bold]Examples[/]
 
       pathcast models list --registry /srv/pathcast
       pathcast models list --registry s3://bucket/pathcast --kind weights --json
+      pathcast models list --registry /srv/pathcast --decisions
     """
+    if decisions:
+        _list_decisions(registry, kind, as_json=as_json)
+        return
     opened, now_ms = Registry.opened(registry), round(time.time() * 1000)
     with quiet():
         found = [one for each in kinds(kind) for one in opened.manifests(each)]
@@ -97,7 +109,7 @@ def diff(
 ) -> None:
     """Show what two versions state differently, and how far their weights lie apart, tensor by tensor.
 
-    `pathcast atlas diff` compares what atlases have counted.
+    `pathcast models atlas` compares what atlases have counted.
     """
     opened = Registry.opened(registry, cache)
     with quiet():
@@ -118,8 +130,7 @@ def diff(
                 typer.echo(f"and {len(apart) - most} tensors that moved less (--most)")
 
 
-def decisions(registry: RegistryUrl, kind: KindOption = None, as_json: Json = False) -> None:
-    """Show what was decided of versions, when, by which program, from which numbers and why, the newest last."""
+def _list_decisions(registry: str, kind: str | None, *, as_json: bool) -> None:
     opened, wanted = Registry.opened(registry), kinds(kind)
     with quiet():
         found = [one for one in opened.decisions() if one.kind in wanted]

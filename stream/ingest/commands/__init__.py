@@ -1,3 +1,1 @@
-"""The commands of `pathcast ingest`: one module each, with a function of the module's name. They import nothing heavy
-at the top, because `--help` imports all of them.
-"""
+"""Has the commands of `pathcast ingest`. They import nothing heavy at the top, because `--help` imports all of them."""

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from stream.adapters.options import Columns, MapOfLines, recording_of
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.ingest.running import Common, Metrics, run
+from stream.config.options import COMMON, Common, Metrics, with_common
+from stream.ingest.running import IngestOptions, run
+
+SOURCE = "files"
 
 
-@secured
+@with_common
 def files(
     paths: Annotated[
         list[str], typer.Argument(metavar="FILE|FORMAT:PATH|-...", help="what to send, as for pathcast feed")
@@ -28,10 +29,8 @@ def files(
         Path | None,
         typer.Option("--resume", dir_okay=False, help="with --follow: keep here how far each file is taken"),
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
+    common: Common = COMMON,
     metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     """Send recorded files as fast as Kafka takes them, or follow files that grow.
 
@@ -47,14 +46,14 @@ def files(
     """
     if resume is not None and not follow:
         raise typer.BadParameter("it is for --follow", param_hint="--resume")
-    common = partial(Common, bootstrap=bootstrap, prefix=prefix, metrics=metrics, security=security)
+    options = IngestOptions(common, metrics)
     if follow:
-        _follow(common("files"), [_growing(given) for given in paths], columns, map_, resume)
+        _follow(options, [_growing(given) for given in paths], columns, map_, resume)
         return
     recordings = [(given, recording_of(given, columns, map_)) for given in paths]
     from stream.ingest.feeds.files import send_all
 
-    run(common("files"), partial(send_all, recordings))
+    run(SOURCE, options, partial(send_all, recordings))
 
 
 def _growing(given: str) -> Path:
@@ -68,20 +67,22 @@ def _growing(given: str) -> Path:
     return path
 
 
-def _follow(common: Common, paths: list[Path], columns: str | None, map_: str | None, resume: Path | None) -> None:
+def _follow(
+    options: IngestOptions, paths: list[Path], columns: str | None, map_: str | None, resume: Path | None
+) -> None:
     from stream.adapters.column_names import FIELDS, ColumnMap
     from stream.adapters.live import presets
     from stream.ingest.feeds.files import follow
-    from stream.ingest.feeds.following import Places
+    from stream.ingest.feeds.following import FilePositions
 
     try:
         names = None if columns is None else ColumnMap.parse(columns, besides=FIELDS)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--columns") from None
     try:
-        reader = None if map_ is None else presets.known(map_).read
+        reader = None if map_ is None else presets.find_preset(map_).read
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
     if resume is not None and not resume.absolute().parent.is_dir():
         raise typer.BadParameter(f"{resume.absolute().parent}: no such directory", param_hint="--resume")
-    run(common, partial(follow, paths, names, reader, Places(resume)))
+    run(SOURCE, options, partial(follow, paths, names, reader, FilePositions(resume)))

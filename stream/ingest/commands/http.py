@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.config.http_access import address_of
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
-from stream.ingest.running import Common, Metrics, run
+from stream.config.options import with_common
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 if TYPE_CHECKING:
     from stream.ingest.publishing.sink import Sink
     from stream.ingest.source import Source
 
 
-@secured
+@with_common
 def http(
     maps: Annotated[
         list[str],
@@ -37,15 +35,11 @@ def http(
         ),
     ] = False,
     max_body: Annotated[
-        int, typer.Option("--max-body", min=1_024, max=16_777_216, help="bytes of one message")
+        int, typer.Option("--max-body", min=1024, max=16777216, help="bytes of one message")
     ] = 1_048_576,
     max_connections: Annotated[int, typer.Option("--max-connections", min=1, max=10_000, help="at once")] = 256,
     max_rate: Annotated[float, typer.Option("--max-rate", min=1, help="messages a second")] = 1_000.0,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take messages that others send by HTTP: POST /webhook/NAME for each --map.
 
@@ -81,4 +75,4 @@ def http(
     async def transport(sink: Sink, _: Source) -> None:
         await serve(address, webhooks, guards, limits, sink)
 
-    run(Common("http", bootstrap, prefix, metrics, security, traces), transport)
+    run("http", options, transport)

@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, secret
-from stream.config.traces import NO_TRACES, Traces
-from stream.ingest.running import Common, Metrics, run
+from stream.config.options import option, with_common
+from stream.config.security import secret
+from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 BROKER = "MQTT broker"  # panel of --help
 
 
-@secured
+@with_common
 def mqtt(
     broker: Annotated[str, typer.Option("--broker", envvar="PATHCAST_MQTT_BROKER", metavar="HOST:PORT")],
     topic: Annotated[
@@ -28,21 +27,17 @@ def mqtt(
             "--format", metavar="NAME|FILE", help="of the messages: a preset (`pathcast ingest presets`), or a map"
         ),
     ] = "owntracks",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
     client_id: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--client-id",
-            envvar="PATHCAST_MQTT_CLIENT_ID",
-            help="names our session at the broker; each process needs its own. Default: PREFIX-ingest",
+            "MQTT_CLIENT_ID",
+            "names our session at the broker; each process needs its own. Default: PREFIX-ingest",
             rich_help_panel=BROKER,
         ),
     ] = None,
     mqtt_version: Annotated[
-        Literal["5", "3.1.1"],
-        typer.Option("--mqtt-version", help="of the protocol", rich_help_panel=BROKER),
+        Literal["5", "3.1.1"], typer.Option("--mqtt-version", help="of the protocol", rich_help_panel=BROKER)
     ] = "5",
     in_flight: Annotated[
         int,
@@ -63,39 +58,20 @@ def mqtt(
             rich_help_panel=BROKER,
         ),
     ] = None,
-    mqtt_tls: Annotated[
-        bool,
-        typer.Option("--mqtt-tls", envvar="PATHCAST_MQTT_TLS", help="speak TLS, port 8883", rich_help_panel=BROKER),
-    ] = False,
+    mqtt_tls: Annotated[bool, option("--mqtt-tls", "MQTT_TLS", "speak TLS, port 8883", rich_help_panel=BROKER)] = False,
     mqtt_ca: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-ca",
-            envvar="PATHCAST_MQTT_CA",
-            help="CA of the broker, PEM; default: this machine's CAs",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-ca", "MQTT_CA", "CA of the broker, PEM; default: this machine's CAs", rich_help_panel=BROKER),
     ] = None,
     mqtt_cert: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-cert",
-            envvar="PATHCAST_MQTT_CERT",
-            help="our own certificate, PEM, if the broker wants one",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-cert", "MQTT_CERT", "our own certificate, PEM, if the broker wants one", rich_help_panel=BROKER),
     ] = None,
     mqtt_key: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-key",
-            envvar="PATHCAST_MQTT_KEY",
-            help="its key, PEM, if that is in another file",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-key", "MQTT_KEY", "its key, PEM, if that is in another file", rich_help_panel=BROKER),
     ] = None,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take pings from an MQTT broker, until it is stopped.
 
@@ -123,7 +99,7 @@ def mqtt(
         port=port,
         filters=tuple(topic),
         read=known.read,
-        client_id=client_id or f"{prefix}-ingest",
+        client_id=client_id or f"{options.common.prefix}-ingest",
         version=mqtt_version,
         in_flight=in_flight,
         user=mqtt_user,
@@ -133,4 +109,4 @@ def mqtt(
         certificate=mqtt_cert,
         key=mqtt_key,
     )
-    run(Common(known.name, bootstrap, prefix, metrics, security, traces), partial(transport.run, settings))
+    run(known.name, options, partial(transport.run, settings))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.config.traces import NO_TRACES, Traces
-from stream.ingest.running import Common, Metrics, run
+from stream.config.options import with_common
+from stream.ingest.running import DEFAULTS, IngestOptions, run, run_together
 
 if TYPE_CHECKING:
     from stream.ingest.publishing.sink import Sink
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
 BACK = "Forecasts back to Traccar"  # panel of --help
 
 
-@secured
+@with_common
 def traccar(
     from_topic: Annotated[
         str, typer.Option("--from-topic", metavar="TOPIC", help="Traccar's forward.topic")
@@ -31,9 +28,6 @@ def traccar(
     group: Annotated[
         str | None, typer.Option("--group", help="consumer group at that Kafka; default: PREFIX-ingest-traccar")
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    metrics: Metrics = "",
     forecasts_to: Annotated[
         str | None,
         typer.Option(
@@ -41,15 +35,13 @@ def traccar(
         ),
     ] = None,
     forecast_horizon: Annotated[
-        float,
-        typer.Option("--forecast-horizon", min=1, metavar="SECONDS", help="how far ahead", rich_help_panel=BACK),
+        float, typer.Option("--forecast-horizon", min=1, metavar="SECONDS", help="how far ahead", rich_help_panel=BACK)
     ] = 300.0,
     forecast_device: Annotated[
         str,
         typer.Option("--forecast-device", help="the device that shows it; {id} is the vehicle's", rich_help_panel=BACK),
     ] = "{id}-forecast",
-    security: KafkaSecurity = PLAIN_KAFKA,
-    traces: Traces = NO_TRACES,
+    options: IngestOptions = DEFAULTS,
 ) -> None:
     """Take the positions that Traccar forwards into Kafka, until it is stopped.
 
@@ -64,30 +56,30 @@ def traccar(
     """
     from stream.adapters.live.formats import traccar as adapter
     from stream.ingest import kafka_forward, traccar_back
-    from stream.wire import Topics
 
+    common = options.common
     if forecasts_to is not None and "{id}" not in forecast_device:
         raise typer.BadParameter("it must have {id} in it", param_hint="--forecast-device")
     if forecast_device == "{id}":
         raise typer.BadParameter("a forecast must not become a position of the vehicle", param_hint="--forecast-device")
     settings = kafka_forward.ForwardSettings(
-        bootstrap=from_bootstrap or bootstrap,
+        bootstrap=from_bootstrap or common.bootstrap,
         topic=from_topic,
-        group=group or f"{prefix}-ingest-traccar",
+        group=group or f"{common.prefix}-ingest-traccar",
         read=adapter.read,
-        security=security,
+        security=common.security,
     )
     back = (
         None
         if forecasts_to is None
         else traccar_back.BackSettings(
-            bootstrap=bootstrap,
-            topics=Topics.of(prefix),
-            group=f"{prefix}-to-traccar",
+            bootstrap=common.bootstrap,
+            topics=common.topics,
+            group=f"{common.prefix}-to-traccar",
             url=forecasts_to,
             horizon_s=forecast_horizon,
             device=forecast_device,
-            security=security,
+            security=common.security,
         )
     )
 
@@ -95,13 +87,6 @@ def traccar(
         if back is None:
             await kafka_forward.run(settings, sink, source)
             return
-        work = [asyncio.create_task(one) for one in (kafka_forward.run(settings, sink, source), traccar_back.run(back))]
-        try:
-            for ended in (await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED))[0]:
-                ended.result()  # neither ends without an error
-        finally:
-            for one in work:
-                one.cancel()
-            await asyncio.gather(*work, return_exceptions=True)
+        await run_together(kafka_forward.run(settings, sink, source), traccar_back.run(back))
 
-    run(Common(adapter.NAME, bootstrap, prefix, metrics, security, traces), transport)
+    run(adapter.NAME, options, transport)

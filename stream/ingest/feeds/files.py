@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from stream.adapters.column_names import ColumnMap
-from stream.adapters.files import STDIN, Row, read_part
-from stream.adapters.live.parsed import STAGE, Reader
-from stream.adapters.live.pieces import Piece
-from stream.adapters.recorded import Recording, mapped
-from stream.ingest.feeds.delivering import AT_ONCE, deliver
-from stream.ingest.feeds.following import Growing, Places
-from stream.ingest.feeds.framing import Lines
+from stream.adapters.files import STDIN, RecordedRow, read_part
+from stream.adapters.live.parsed import STAGE, Piece, Reader
+from stream.adapters.recorded import Recording, read_by_map
+from stream.ingest.feeds.following import FilePositions, GrowingFile
+from stream.ingest.feeds.lines import Lines
+from stream.ingest.publishing.delivering import AT_ONCE, deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.wire import MAX_RECORD_BYTES, Record, Reject
@@ -36,7 +36,7 @@ _NDJSON: Final = Path("-.ndjson")  # what standard input is
 LOOK_S: Final = 0.5  # between two looks whether a file has grown
 
 
-def pieces(rows: Sequence[Row], now_ms: int) -> list[Piece]:
+def pieces(rows: Sequence[RecordedRow], now_ms: int) -> list[Piece]:
     """Returns what rows come to, by the rules of a worker. `now_ms` bounds their times."""
     found = []
     for row in rows:
@@ -54,7 +54,7 @@ async def send_all(recordings: Sequence[tuple[str, Recording]], sink: Sink, sour
     for name, recording in recordings:
         sent = 0
         async for some in _stdin(recording.reader) if recording.path == STDIN else _parts(recording):
-            await deliver(sink, some, f"file:{name}")
+            await deliver_pieces(sink, some, f"file:{name}")
             sent += len(some)
         log.info("%s: %d rows", name, sent)
 
@@ -77,7 +77,7 @@ async def follow(
     paths: Sequence[Path],
     columns: ColumnMap | None,
     reader: Reader | None,
-    places: Places,
+    places: FilePositions,
     sink: Sink,
     source: Source,
 ) -> None:
@@ -86,30 +86,27 @@ async def follow(
 
     Raises ValueError if a column is missing, Refused if a broker denies access.
     """
-    tasks = [asyncio.create_task(_follow(path, columns, reader, places, sink)) for path in paths]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    await run_together(*(_follow(path, columns, reader, places, sink) for path in paths))
 
 
-async def _follow(path: Path, columns: ColumnMap | None, reader: Reader | None, places: Places, sink: Sink) -> None:
-    growing = Growing(path, places.of(path))
+async def _follow(
+    path: Path, columns: ColumnMap | None, reader: Reader | None, places: FilePositions, sink: Sink
+) -> None:
+    growing = GrowingFile(path, places.of(path))
     while True:
         part = await asyncio.to_thread(growing.next)
         if part is None:
             await asyncio.sleep(LOOK_S)
             continue
         some = await asyncio.to_thread(_of_part, path, part.header, part.lines, columns, reader)
-        await deliver(sink, some, f"file:{path}")
+        await deliver_pieces(sink, some, f"file:{path}")
         growing.took(part)
         places.put(path, part.place)
 
 
 def _of_part(path: Path, header: bytes, lines: bytes, columns: ColumnMap | None, reader: Reader | None) -> list[Piece]:
     rows = read_part(path, header, lines, columns)
-    return pieces(list(rows if reader is None else mapped(rows, reader)), _now_ms())
+    return pieces(list(rows if reader is None else read_by_map(rows, reader)), _now_ms())
 
 
 def _now_ms() -> int:

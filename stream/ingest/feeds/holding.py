@@ -1,7 +1,7 @@
 """Holds what came from a source that cannot be held back, such as UDP, until Kafka has it: up to a bound.
 
 Beyond the bound the oldest is lost, because of a moving thing the newest positions say most. Losses are counted and
-said.
+logged.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from stream.ingest.feeds.delivering import deliver
-from stream.ingest.feeds.reading import Came, Read
+from stream.ingest.feeds.lines import Read, ReceivedBytes
+from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
+from stream.ingest.running import run_together
 from stream.ingest.source import Source
 
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received
 
 
-class Held:
-    """What came and Kafka does not have yet."""
+class HoldingQueue:
+    """Holds what came and Kafka does not have yet."""
 
     def __init__(self, source: Source, most: int) -> None:
         self._source = source
         self._most = most
-        self._waiting: deque[Came] = deque()
+        self._waiting: deque[ReceivedBytes] = deque()
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -37,7 +38,7 @@ class Held:
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
             self._source.lose(1)
-        self._waiting.append(Came(raw, time.time_ns() // 1_000_000, via))
+        self._waiting.append(ReceivedBytes(raw, time.time_ns() // 1_000_000, via))
         self._some.set()
 
     async def send(self, read: Read, sink: Sink, origin: str) -> None:
@@ -45,14 +46,14 @@ class Held:
 
         Raises Refused if a broker denies access.
         """
-        some: list[Came] = []
+        some: list[ReceivedBytes] = []
         try:
             while True:
                 await self._some.wait()
                 some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
                 if not self._waiting:
                     self._some.clear()
-                await deliver(sink, [piece for came in some for piece in read(came)], origin)
+                await deliver_pieces(sink, [piece for came in some for piece in read(came)], origin)
                 some = []
         finally:
             if left := len(some) + len(self._waiting):
@@ -66,12 +67,4 @@ class Held:
         origin: str,
     ) -> None:
         """Runs `listening`, which puts what comes here, and sends it, until one of the two raises."""
-        tasks = [asyncio.create_task(listening), asyncio.create_task(self.send(read, sink, origin))]
-        try:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await run_together(listening, self.send(read, sink, origin))

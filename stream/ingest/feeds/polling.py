@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from stream.adapters.live.pieces import Piece
-from stream.adapters.live.snapshots import Seen, Sighting
-from stream.ingest.feeds.delivering import deliver
+from stream.adapters.live.parsed import Piece
+from stream.adapters.live.snapshots import SentSightings, Sighting
+from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
@@ -38,13 +38,13 @@ Reader = Callable[[bytes, int], list[Sighting]]
 
 @dataclass(frozen=True)
 class Feed:
-    """What is polled. Raises ValueError if the URL is none."""
+    """States what is polled. Raises ValueError if the URL is none."""
 
     url: str
     every_s: float
     read: Reader
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a secret
-    tolerance_ms: int = 0  # see `Seen`
+    tolerance_ms: int = 0  # see `SentSightings`
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -53,7 +53,7 @@ class Feed:
 
     @property
     def origin(self) -> str:
-        """The URL without what may be a secret: user, password and query."""
+        """Returns the URL without what may be a secret: user, password and query."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -93,7 +93,7 @@ class Poller:
     """One feed, and what was sent of it."""
 
     def __init__(self, feed: Feed, session: aiohttp.ClientSession, sink: Sink, source: Source) -> None:
-        self.seen = Seen(feed.tolerance_ms)
+        self.seen = SentSightings(feed.tolerance_ms)
         self._feed = feed
         self._session = session
         self._sink = sink
@@ -134,8 +134,8 @@ class Poller:
             }
 
     async def _send(self, body: bytes, conditions: dict[str, str]) -> None:
-        found = self.seen.news(self._feed.read(body, time.time_ns() // 1_000_000))
-        await deliver(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
+        found = self.seen.skip_sent(self._feed.read(body, time.time_ns() // 1_000_000))
+        await deliver_pieces(self._sink, [Piece(one.parsed, one.raw) for one in found], self._feed.origin)
         self.seen.remember(found)
         self._conditions = conditions
 

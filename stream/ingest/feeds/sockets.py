@@ -1,4 +1,4 @@
-"""Lines over TCP, as a client or a server, and over UDP.
+"""Reads lines over TCP, as a client or a server, and over UDP.
 
 TCP is not read while Kafka is away: the peer's window fills, and it waits or gives up. UDP cannot be held back
 (`holding`). A client connects again when the peer has closed; nothing is asked for again, as these peers send only
@@ -11,15 +11,14 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
 
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import Piece
 from stream.config.http_access import Address
-from stream.ingest.feeds.delivering import deliver
-from stream.ingest.feeds.framing import Lines
-from stream.ingest.feeds.holding import Held
-from stream.ingest.feeds.reading import Came, Read
+from stream.ingest.feeds.holding import HoldingQueue
+from stream.ingest.feeds.lines import Lines, Read, ReceivedBytes
+from stream.ingest.publishing.delivering import deliver_pieces
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
@@ -33,28 +32,44 @@ TCP_BUFFER_BYTES: Final = 256 << 10  # a second of a busy receiver
 UDP_BUFFER_BYTES: Final = 4 << 20  # the kernel's, which it cuts to net.core.rmem_max
 
 
-async def tcp_client(address: Address, read: Read, sink: Sink, source: Source) -> None:
-    """Reads a server for ever. Raises Refused if a broker denies access."""
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Hear = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def keep_connected(what: str, connect: Connect, hear: Hear, source: Source, max_pause_s: float) -> None:
+    """Connects and hears what comes, for ever, with longer and longer pauses while nothing answers."""
     failures = 0
     while True:
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await asyncio.open_connection(address.host, address.port, limit=CHUNK_BYTES)
-        except (OSError, TimeoutError) as error:
-            source.away(f"{address}: {error or 'no answer'}")
+                reader, writer = await connect()
+        except (OSError, ValueError, TimeoutError) as error:  # pyserial raises ValueError, too
+            source.away(f"{what}: {str(error) or 'no answer'}")
             failures += 1
         else:
             source.back()
             failures = 0
             try:
-                _prepare(writer)
-                await relay(reader, read, sink, f"tcp:{address}")
-                source.away(f"{address} closed the connection")
+                await hear(reader, writer)
+                source.away(f"{what} closed the connection")
             except OSError as error:
-                source.away(f"{address}: {error}")
+                source.away(f"{what}: {error}")
             finally:
                 writer.close()
-        await asyncio.sleep(min(MAX_PAUSE_S, 2.0**failures))
+        await asyncio.sleep(min(max_pause_s, 2.0**failures))
+
+
+async def tcp_client(address: Address, read: Read, sink: Sink, source: Source) -> None:
+    """Reads a server for ever. Raises Refused if a broker denies access."""
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _prepare(writer)
+        await relay(reader, read, sink, f"tcp:{address}")
+
+    def connect() -> Any:
+        return asyncio.open_connection(address.host, address.port, limit=CHUNK_BYTES)
+
+    await keep_connected(str(address), connect, hear, source, MAX_PAUSE_S)
 
 
 async def tcp_server(address: Address, read: Read, sink: Sink, source: Source) -> None:
@@ -105,14 +120,14 @@ async def relay(reader: asyncio.StreamReader, read: Read, sink: Sink, origin: st
 
 async def _send(lines: list[bytes], read: Read, sink: Sink, origin: str, via: str) -> None:
     came_ms = time.time_ns() // 1_000_000
-    await deliver(sink, [piece for line in lines for piece in read(Came(line, came_ms, via))], origin)
+    await deliver_pieces(sink, [piece for line in lines for piece in read(ReceivedBytes(line, came_ms, via))], origin)
 
 
 async def udp(address: Address, read: Read, sink: Sink, source: Source, most: int) -> None:
     """Receives datagrams of whole lines for ever. Raises as `tcp_server`."""
-    held = Held(source, most)
+    held = HoldingQueue(source, most)
 
-    def lines(came: Came) -> Iterable[Piece]:
+    def lines(came: ReceivedBytes) -> Iterable[Piece]:
         for line in came.raw.split(b"\n"):
             if line := line.strip():
                 yield from read(came._replace(raw=line))
@@ -130,7 +145,7 @@ async def udp(address: Address, read: Read, sink: Sink, source: Source, most: in
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: HoldingQueue) -> None:
         self._held = held
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:

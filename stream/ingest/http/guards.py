@@ -1,4 +1,4 @@
-"""Who may send messages to a webhook: whoever knows a token, or signs with a secret.
+"""Decides who may send messages to a webhook: whoever knows a token, or signs with a secret.
 
 Both come from the environment, or from a file that it names, never from an option, because `ps` shows options to
 everybody. Comparisons take constant time, so that the duration of a refusal reveals nothing.
@@ -33,7 +33,7 @@ class Guard(Protocol):
 
     def knows(self, headers: Mapping[str, str]) -> bool: ...
 
-    def signed(self, headers: Mapping[str, str], body: bytes) -> bool: ...
+    def is_signed(self, headers: Mapping[str, str], body: bytes) -> bool: ...
 
 
 class Anybody:
@@ -44,7 +44,7 @@ class Anybody:
     def knows(self, headers: Mapping[str, str]) -> bool:
         return True
 
-    def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
+    def is_signed(self, headers: Mapping[str, str], body: bytes) -> bool:
         return True
 
 
@@ -62,7 +62,7 @@ class Bearer:
             return self._access.is_token(_password(credentials.strip()))
         return self._access.knows_bearer(headers)
 
-    def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
+    def is_signed(self, headers: Mapping[str, str], body: bytes) -> bool:
         return True
 
 
@@ -85,7 +85,7 @@ class Hmac:
     def knows(self, headers: Mapping[str, str]) -> bool:
         return bool(headers.get(self._how.header))
 
-    def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
+    def is_signed(self, headers: Mapping[str, str], body: bytes) -> bool:
         given = headers.get(self._how.header, "").strip()
         if not given.startswith(self._how.prefix):
             return False
@@ -111,7 +111,7 @@ def guards_of(webhooks: Mapping[str, Webhook], environment: Mapping[str, str] = 
     Raises ValueError if a secret is too short, cannot be read, or is set for a sender that does not sign.
     """
     token = _secret(INGEST_TOKEN, MIN_TOKEN_CHARS, environment)
-    return {path: _guard(webhook, token, environment) for path, webhook in webhooks.items()}
+    return {path: _make_guard(webhook, token, environment) for path, webhook in webhooks.items()}
 
 
 def check_closed(guards: Mapping[str, Guard], address: Address) -> None:
@@ -129,7 +129,7 @@ def variable_of(name: str) -> str:
     return INGEST_HMAC + name.upper().replace("-", "_")
 
 
-def _guard(webhook: Webhook, token: str | None, environment: Mapping[str, str]) -> Guard:
+def _make_guard(webhook: Webhook, token: str | None, environment: Mapping[str, str]) -> Guard:
     variable = variable_of(webhook.name)
     key = _secret(variable, MIN_SECRET_CHARS, environment)
     if key is None:

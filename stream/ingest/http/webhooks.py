@@ -1,4 +1,4 @@
-"""Which paths there are, and what reads the messages of each.
+"""Chooses the paths of the server, and what reads the messages of each.
 
 `/webhook/NAME` for each preset or map. A format that needs more of a request than its body, or that answers in another
 form, has an entry in CODED.
@@ -22,7 +22,7 @@ REASONS: Final = 5  # that an answer lists
 
 
 class Request(Protocol):
-    """What a reader may ask of a request (aiohttp's has more). Names of headers are found in any case."""
+    """Has what a reader may ask of a request (aiohttp's has more). Names of headers are found in any case."""
 
     @property
     def headers(self) -> Mapping[str, str]: ...
@@ -35,7 +35,7 @@ Read = Callable[[bytes, int, Request], list[Parsed]]  # the body, when it came i
 Answer = Callable[[Sequence[Parsed]], bytes]  # the JSON of the answer to a message that was taken
 
 
-def counted(parsed: Sequence[Parsed]) -> bytes:
+def count_outcomes(parsed: Sequence[Parsed]) -> bytes:
     """Returns what became of a message, as JSON: the counts, and the first reasons."""
     rejects = [one for one in parsed if isinstance(one, Reject)]
     skips = Counter(one.why for one in parsed if not isinstance(one, Ping | Reject))
@@ -49,7 +49,7 @@ class Webhook(NamedTuple):
 
     name: str  # of the adapter, too
     read: Read
-    answer: Answer = counted
+    answer: Answer = count_outcomes
     signed: Signed | None = None
 
     @property
@@ -75,8 +75,8 @@ def webhook_of(given: str) -> Webhook:
     """Returns the webhook of a preset's name, or of a file with a map. Raises ValueError, OSError."""
     if given in CODED:
         return CODED[given]()
-    found = presets.known(given)
-    return Webhook(found.name, lambda raw, came_ms, _: found.read(raw, came_ms), counted, found.signed)
+    found = presets.find_preset(given)
+    return Webhook(found.name, lambda raw, came_ms, _: found.read(raw, came_ms), count_outcomes, found.signed)
 
 
 def webhooks_of(given: Iterable[str]) -> dict[str, Webhook]:

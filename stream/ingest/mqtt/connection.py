@@ -1,4 +1,4 @@
-"""A connection to an MQTT broker that stays: its session outlives it, and it is opened again when it is lost.
+"""Keeps a connection to an MQTT broker: its session outlives it, and it is opened again when it is lost.
 
 paho-mqtt speaks the protocol, in a thread of its own, with manual acknowledgement. aiomqtt has no such thing (its issue
 345); it would acknowledge a message when it came, and Kafka might be away.
@@ -68,7 +68,7 @@ class Message(NamedTuple):
 
 
 class Connection:
-    """Use `opened`."""
+    """Use `open`."""
 
     def __init__(self, settings: MqttSettings, source: Source) -> None:
         self.dropped = 0  # messages of QoS 0, as there was no room
@@ -84,10 +84,10 @@ class Connection:
         self._since_s = 0.0  # when the connection was made
         self._short = 0  # connections in a row that were lost at once
         self._closing = False
-        self._client = self._made()
+        self._client = self._make_client()
 
     @classmethod
-    async def opened(cls, settings: MqttSettings, source: Source) -> Connection:
+    async def open(cls, settings: MqttSettings, source: Source) -> Connection:
         """Connects. Raises ConnectionError if no broker answers, Refused if we do not trust it."""
         found = cls(settings, source)
         try:
@@ -107,7 +107,7 @@ class Connection:
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
 
-    async def some(self, most: int) -> list[Message]:
+    async def take(self, most: int) -> list[Message]:
         """Returns messages that have come, as soon as there is one. Raises Refused if the broker refuses us."""
         while not self._came:
             if self._refusal is not None:
@@ -123,7 +123,7 @@ class Connection:
         if message.qos and message.connection == self._connected:
             self._client.ack(message.number, message.qos)
 
-    def _made(self) -> paho.Client:
+    def _make_client(self) -> paho.Client:
         settings = self._settings
         version = paho.MQTTv5 if settings.version == "5" else paho.MQTTv311
         client = paho.Client(
@@ -161,7 +161,7 @@ class Connection:
 
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            self._failed(reason, "connect")
+            self._fail(reason, "connect")
             return
         self._connections += 1
         self._since_s = time.monotonic()
@@ -180,7 +180,7 @@ class Connection:
     def _on_subscribe(self, client: Any, _: Any, number: int, reasons: list[ReasonCode], properties: Any) -> None:
         for reason in reasons:
             if reason.is_failure:
-                self._failed(reason, "subscribe")
+                self._fail(reason, "subscribe")
 
     def _on_disconnect(self, client: Any, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._connected = 0
@@ -209,7 +209,7 @@ class Connection:
             self._woken = True
             self._tell(self._wake)
 
-    def _failed(self, reason: ReasonCode, to: str) -> None:
+    def _fail(self, reason: ReasonCode, to: str) -> None:
         said = f"the MQTT broker at {self._settings.broker} does not let us {to} ({reason})"
         hint = _REFUSALS.get(reason.value)
         if hint is None:

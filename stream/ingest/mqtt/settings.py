@@ -1,4 +1,4 @@
-"""How to reach an MQTT broker, and what to subscribe to."""
+"""Describes how to reach an MQTT broker, and what to subscribe to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def format_of(given: str) -> Format:
     """Returns the format of a preset's name, or of a file with a map. Raises ValueError, OSError."""
     if given == owntracks.NAME:
         return Format(given, lambda raw, came_ms, topic: owntracks.read(raw, came_ms, owntracks.device_of(topic)))
-    found = presets.known(given)
+    found = presets.find_preset(given)
     return Format(found.name, lambda raw, came_ms, _: found.read(raw, came_ms))
 
 

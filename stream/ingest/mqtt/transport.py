@@ -6,18 +6,20 @@ others in our session, as many as it is configured to (Mosquitto: max_queued_mes
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from paho.mqtt.client import topic_matches_sub
 
 from stream.adapters.live.parsed import Parsed, Skip
-from stream.ingest.mqtt.connection import SHARED, Connection, Message
+from stream.ingest.mqtt.connection import SHARED, Connection
+from stream.ingest.mqtt.connection import Message as MqttMessage
 from stream.ingest.mqtt.settings import MqttSettings
-from stream.ingest.publishing.sink import Sink, Unavailable
+from stream.ingest.publishing.delivering import Message, deliver
+from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)
@@ -29,13 +31,13 @@ OTHER_TOPIC: Final = "other_topic"  # of a session whose filters were others
 
 async def run(settings: MqttSettings, sink: Sink, source: Source) -> None:
     """Runs until it is cancelled. Raises ConnectionError if no broker answers at the start, and Refused."""
-    connection = await Connection.opened(settings, source)
-    filters = [_unshared(one) for one in settings.filters]
+    connection = await Connection.open(settings, source)
+    filters = [_filter_of(one) for one in settings.filters]
     dropped = 0
     try:
         while True:
-            messages = await connection.some(MOST)
-            await _deliver(connection, sink, [(one, _parsed(settings, filters, one)) for one in messages])
+            messages = await connection.take(MOST)
+            await deliver(sink, [_read_message(connection, settings, filters, one) for one in messages])
             if connection.dropped > dropped:
                 log.warning(
                     "%d messages of QoS 0 were dropped: too many waited for Kafka", connection.dropped - dropped
@@ -46,29 +48,13 @@ async def run(settings: MqttSettings, sink: Sink, source: Source) -> None:
         await connection.close()
 
 
-async def _deliver(connection: Connection, sink: Sink, messages: Sequence[tuple[Message, list[Parsed]]]) -> None:
-    """Returns when all are acknowledged, however long Kafka is away."""
-    while messages:
-        taken = (sink.take(parsed, one.payload, f"mqtt:{one.topic}") for one, parsed in messages)
-        left = []
-        for pair, outcome in zip(messages, await asyncio.gather(*taken, return_exceptions=True), strict=True):
-            if outcome is None:
-                connection.acknowledge(pair[0])
-            elif isinstance(outcome, Unavailable):
-                left.append(pair)
-            else:
-                raise outcome
-        messages = left
-        if messages:
-            await sink.wait_until_available()
+def _read_message(connection: Connection, settings: MqttSettings, filters: Sequence[str], came: MqttMessage) -> Message:
+    parsed: list[Parsed] = [Skip(OTHER_TOPIC)]
+    if any(topic_matches_sub(one, came.topic) for one in filters):
+        parsed = settings.read(came.payload, time.time_ns() // 1_000_000, came.topic)
+    return Message(parsed, came.payload, f"mqtt:{came.topic}", partial(connection.acknowledge, came))
 
 
-def _parsed(settings: MqttSettings, filters: Sequence[str], message: Message) -> list[Parsed]:
-    if not any(topic_matches_sub(one, message.topic) for one in filters):
-        return [Skip(OTHER_TOPIC)]
-    return settings.read(message.payload, time.time_ns() // 1_000_000, message.topic)
-
-
-def _unshared(topic_filter: str) -> str:
+def _filter_of(topic_filter: str) -> str:
     """Returns the filter of a shared subscription, `$share/GROUP/FILTER`."""
     return topic_filter.split("/", 2)[-1] if topic_filter.startswith(SHARED) else topic_filter

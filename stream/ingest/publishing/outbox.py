@@ -46,7 +46,7 @@ class Unavailable(ConnectionError):
     """Kafka does not take records now. Nothing of what was given is acknowledged; give it again later."""
 
 
-class Item(NamedTuple):
+class OutgoingRecord(NamedTuple):
     """A record to publish."""
 
     topic: str
@@ -57,7 +57,7 @@ class Item(NamedTuple):
 
 @dataclass(eq=False)
 class _Round:
-    items: list[Item] = field(default_factory=list)
+    items: list[OutgoingRecord] = field(default_factory=list)
     # None once all are acknowledged, else why they are not. Not an exception, which each caller would raise again.
     done: asyncio.Future[str | Refused | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -88,7 +88,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many records wait for an acknowledgement."""
+        """Returns how many records wait for an acknowledgement."""
         return self._waiting
 
     @property
@@ -98,7 +98,7 @@ class Outbox:
     async def start(self) -> None:
         """Connects. Raises KafkaError, TimeoutError or OSError."""
         self._next = _Round()
-        self._producer = await self._connected()
+        self._producer = await self._connect_producer()
         self._work = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class Outbox:
         if self._producer is not None:
             await _discard(self._producer)
 
-    async def put(self, items: Sequence[Item]) -> None:
+    async def put(self, items: Sequence[OutgoingRecord]) -> None:
         """Publishes items and returns when the brokers have acknowledged all of them.
 
         Raises Unavailable, and Refused if a broker denies access.
@@ -167,7 +167,7 @@ class Outbox:
                 if not one.done.done():
                     one.done.set_result("this process ends")
 
-    async def _publish(self, items: Sequence[Item]) -> str | Refused | None:
+    async def _publish(self, items: Sequence[OutgoingRecord]) -> str | Refused | None:
         sent: list[asyncio.Future[Any]] = []
         until_s = time.monotonic() + self._ack_s
         try:
@@ -187,9 +187,9 @@ class Outbox:
                 one.add_done_callback(_retrieve)
         return None
 
-    async def _send(self, items: Sequence[Item], sent: list[asyncio.Future[Any]]) -> None:
+    async def _send(self, items: Sequence[OutgoingRecord], sent: list[asyncio.Future[Any]]) -> None:
         assert self._producer is not None
-        parts: dict[tuple[str, int], list[Item]] = {}
+        parts: dict[tuple[str, int], list[OutgoingRecord]] = {}
         counts: dict[str, int] = {}
         for number, item in enumerate(items):
             if item.topic not in counts:
@@ -218,14 +218,14 @@ class Outbox:
         self._producer = None
         while self._producer is None:
             try:
-                self._producer = await self._connected()
+                self._producer = await self._connect_producer()
             except _FAILURES as error:
                 log.debug("not connected yet: %s", in_words(error))
                 await asyncio.sleep(RETRY_S)
         self._there.set()
         log.info("Kafka at %s takes records again, after %.0f s", self._bootstrap, time.monotonic() - began_s)
 
-    async def _connected(self) -> AIOKafkaProducer:
+    async def _connect_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap.split(","),
             **self._security.arguments(),
@@ -256,7 +256,7 @@ async def _discard(producer: AIOKafkaProducer) -> None:
         await producer.client.close()
 
 
-def _batches(producer: AIOKafkaProducer, items: Sequence[Item]) -> Iterator[Any]:
+def _batches(producer: AIOKafkaProducer, items: Sequence[OutgoingRecord]) -> Iterator[Any]:
     batch = producer.create_batch()
     for item in items:
         what = {"key": item.key, "value": item.value, "headers": list(item.headers)}

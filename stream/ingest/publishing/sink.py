@@ -1,4 +1,4 @@
-"""The one way from an adapter into Kafka: pings to the pings topic, rejects to the dead letter topic.
+"""Publishes what adapters have read: pings to the pings topic, rejects to the dead letter topic.
 
 `take` returns when the brokers have acknowledged all that it was given, so that a transport can acknowledge to its
 source what is safe. It may put a ping twice, after an answer that was lost; a worker drops the second as a duplicate.
@@ -9,28 +9,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
 
-from stream.adapters.live.parsed import Parsed
+from stream.adapters.live.parsed import Parsed, Skip
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Item, Outbox, Unavailable
+from stream.ingest.publishing.outbox import ACK_S, BATCH_BYTES, Outbox, OutgoingRecord, Unavailable
 from stream.kafka import admin
-from stream.tracing.traceparent import TRACEPARENT
+from stream.tracing import TRACEPARENT
 from stream.wire import MAX_DEAD_LETTER_BYTES, Ping, Record, Reject, Topics, dead_letter, dumps
 
 if TYPE_CHECKING:  # who does not trace does not import it
     from stream.tracing.requests import Publishing, Request, RequestTracer
-from collections.abc import Iterator
 
-from stream.adapters.live.parsed import Skip
+__all__ = ["Sink", "TakenCounts", "Unavailable", "merge_rejects"]
+
+NO_OFFSET: Final = -1  # of the dead letter of a message that never was a record
 
 
-def published(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
+def merge_rejects(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
     """Yields the pings, and the first reject of each code, which says how many more there are."""
     counts = Counter(one.code for one in parsed if isinstance(one, Reject))
     seen: set[str] = set()
@@ -45,13 +46,8 @@ def published(parsed: Sequence[Parsed]) -> Iterator[Ping | Reject]:
             yield one
 
 
-__all__ = ["Sink", "Taken", "Unavailable"]
-
-NO_OFFSET: Final = -1  # of the dead letter of a message that never was a record
-
-
 @dataclass
-class Taken:
+class TakenCounts:
     """The counts of what a sink was given so far."""
 
     pings: int = 0
@@ -59,8 +55,8 @@ class Taken:
     skips: Counter[str] = field(default_factory=Counter)  # by why
     refused: int = 0  # calls of `take` that raised
 
-    def __add__(self, other: Taken) -> Taken:
-        return Taken(
+    def __add__(self, other: TakenCounts) -> TakenCounts:
+        return TakenCounts(
             self.pings + other.pings,
             self.rejects + other.rejects,
             self.skips + other.skips,
@@ -69,7 +65,7 @@ class Taken:
 
     def in_words(self) -> str:
         """Returns the counts in one line, for the log."""
-        more = [_counted("rejects", self.rejects), _counted("skips", self.skips)]
+        more = [_list_counts("rejects", self.rejects), _list_counts("skips", self.skips)]
         refused = f", {self.refused:,} messages not taken" if self.refused else ""
         return f"{self.pings:,} pings{''.join(more)}{refused}"
 
@@ -99,7 +95,7 @@ class Sink:
         """`adapter` names the format, in the dead letters. `ack_s` is how long the brokers may take to acknowledge.
         `tracer`: None if nothing is traced."""
         self.tracer = tracer
-        self.by_adapter = {adapter: Taken()}
+        self.by_adapter = {adapter: TakenCounts()}
         self._bootstrap = bootstrap
         self._topics = topics
         self._adapter = adapter
@@ -126,21 +122,21 @@ class Sink:
 
     @property
     def is_available(self) -> bool:
-        """Whether Kafka took the last records that it was given, and there is room for more."""
+        """Returns whether Kafka took the last records that it was given, and there is room for more."""
         return self._outbox.is_available
 
     @property
-    def taken(self) -> Taken:
-        """The counts of all adapters together."""
-        return sum(self.by_adapter.values(), Taken())
+    def taken(self) -> TakenCounts:
+        """Returns the counts of all adapters together."""
+        return sum(self.by_adapter.values(), TakenCounts())
 
-    def taken_of(self, adapter: str | None = None) -> Taken:
+    def taken_of(self, adapter: str | None = None) -> TakenCounts:
         """Returns the counts of one adapter, the sink's own if none is named; a transport may add to its skips."""
-        return self.by_adapter.setdefault(self._adapter if adapter is None else adapter, Taken())
+        return self.by_adapter.setdefault(self._adapter if adapter is None else adapter, TakenCounts())
 
     @property
     def waiting(self) -> int:
-        """How many records wait for an acknowledgement."""
+        """Returns how many records wait for an acknowledgement."""
         return self._outbox.waiting
 
     async def take(
@@ -165,11 +161,11 @@ class Sink:
         """
         adapter = self._adapter if adapter is None else adapter
         taken = self.taken_of(adapter)
-        items = [self._item(one, raw, origin, adapter) for one in published(parsed)]
+        items = [self._make_item(one, raw, origin, adapter) for one in merge_rejects(parsed)]
         publishing = None
         if self.tracer is not None:
-            publishing = self.tracer.publishing(request)
-            items = [self._traced(item, publishing) for item in items]
+            publishing = self.tracer.begin_publishing(request)
+            items = [self._add_trace(item, publishing) for item in items]
         if items:
             try:
                 await self._outbox.put(items)
@@ -194,16 +190,16 @@ class Sink:
                 admin.partitions_of(client, topic)
             return admin.largest_batches(client, names)
 
-    def _traced(self, item: Item, publishing: Publishing) -> Item:
+    def _add_trace(self, item: OutgoingRecord, publishing: Publishing) -> OutgoingRecord:
         """Returns a ping with the header of its trace, if it is sampled."""
         if item.topic != self._topics.pings or item.key is None:
             return item
         header = publishing.header(item.key.decode())
         return item if header is None else item._replace(headers=((TRACEPARENT, header),))
 
-    def _item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> Item:
+    def _make_item(self, one: Ping | Reject, raw: bytes, origin: str, adapter: str) -> OutgoingRecord:
         if isinstance(one, Ping):
-            return Item(self._topics.pings, one.entity_id.encode(), dumps(one))
+            return OutgoingRecord(self._topics.pings, one.entity_id.encode(), dumps(one))
         src = Record(origin, 0, NO_OFFSET, time.time_ns() // 1_000_000, None, raw)
         letter = dead_letter(
             self._topics.dead_letters,
@@ -213,9 +209,9 @@ class Sink:
             adapter=adapter,
             limit_bytes=self._letter_bytes,
         )
-        return Item(letter.topic, letter.key, letter.value, letter.headers)
+        return OutgoingRecord(letter.topic, letter.key, letter.value, letter.headers)
 
 
-def _counted(name: str, counts: Counter[str]) -> str:
+def _list_counts(name: str, counts: Counter[str]) -> str:
     each = ", ".join(f"{one} {count:,}" for one, count in counts.most_common())
     return f", {counts.total():,} {name} ({each})" if counts else ""

@@ -1,4 +1,4 @@
-"""Buses of Austin as a GTFS-Realtime feed over HTTP: the recording of `pathcast demo`, replayed."""
+"""Replays buses of Austin, the recording of `pathcast demo`, as a GTFS-Realtime feed over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from google.transit.gtfs_realtime_pb2 import FeedMessage
 
 from stream.config.http_access import Address, unusable
-from stream.ingest.samples.clock import Clock
+from stream.ingest.samples import Clock
 
 PATH: Final = "/vehicle-positions.pb"
 CONTENT_TYPE: Final = "application/x-protobuf"
@@ -49,7 +49,7 @@ def recording() -> Recording:
     return {vehicle: sorted(buses) for vehicle, buses in found.items()}
 
 
-def feed(buses: Recording, clock: Clock, now_ms: int) -> bytes:
+def render_feed(buses: Recording, clock: Clock, now_ms: int) -> bytes:
     """Returns the feed at a time: the newest position of each bus."""
     until_ms = clock.recorded_ms(now_ms)
     message = FeedMessage()
@@ -81,7 +81,7 @@ async def serve(address: Address, speedup: float) -> web.AppRunner:
     clock = Clock(min(times), max(times), time.time_ns() // 1_000_000, speedup)
 
     async def answer(request: web.Request) -> web.Response:
-        body = feed(buses, clock, time.time_ns() // 1_000_000)
+        body = render_feed(buses, clock, time.time_ns() // 1_000_000)
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers={"ETag": tag})

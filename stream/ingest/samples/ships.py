@@ -1,4 +1,4 @@
-"""Ships as an AIS receiver over TCP: recorded sentences, replayed to whoever connects.
+"""Replays ships as an AIS receiver over TCP: recorded sentences, for whoever connects.
 
 The sentences are in `ships.nmea.gz`, by the times of their TAG blocks. README.md beside it says where they are from.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.config.http_access import Address, unusable
-from stream.ingest.samples.clock import Clock
+from stream.ingest.samples import Clock
 
 SHIPS: Final = Path(__file__).with_name("ships.nmea.gz")
 _TAGGED: Final = re.compile(rb"\\c:([0-9]+)\*[0-9A-F]{2}\\(.*)")
@@ -37,7 +37,7 @@ def recording() -> list[Sentence]:
     return found
 
 
-def tagged(sentence: Sentence, shift_ms: int) -> bytes:
+def tag_sentence(sentence: Sentence, shift_ms: int) -> bytes:
     """Returns a line as a receiver sends it, with the shifted time in a TAG block."""
     tags = b"c:%d" % ((sentence.ms + shift_ms) // 1000)
     checksum = 0
@@ -70,5 +70,5 @@ async def _play(sentences: Sequence[Sentence], writer: asyncio.StreamWriter, spe
         if left_ms > 0:
             await writer.drain()
             await asyncio.sleep(left_ms / 1000)
-        writer.write(tagged(sentence, clock.shift_ms))
+        writer.write(tag_sentence(sentence, clock.shift_ms))
     await writer.drain()

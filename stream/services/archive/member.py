@@ -22,7 +22,7 @@ from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
 from stream.members.running import Running, Service, running_member
 from stream.members.storing_member import StoredHolding, StoringMember
-from stream.services.archive.commits import Outrun
+from stream.services.archive.changes import Outrun
 from stream.services.archive.landing import Fenced, Owned, read_seen
 from stream.services.archive.pages import ROWS
 from stream.services.archive.settings import ArchiveSettings
@@ -63,8 +63,8 @@ class Runner(StoringMember[Owned]):
             start = await self._start(tp, base.next_offset, read_seen(base))
             async with self._lock:  # so that a takeover that has begun ends before the group gives the partition away
                 self._check_assigned(number)
-                take = partial(Owned.taken_over, self._catalog, base, start, self._settings.rules)
-                with suppress(Outrun):  # another member, or `archive forget`, has changed the partition meanwhile
+                take = partial(Owned.take_over, self._catalog, base, start, self._settings.rules)
+                with suppress(Outrun):  # another member, or `forget --archive`, has changed the partition meanwhile
                     return StoredHolding({self._topic: start}, await asyncio.to_thread(take))
         raise Fenced(f"{self._topic}/{number} changes hands too often")
 

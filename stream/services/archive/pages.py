@@ -19,11 +19,11 @@ def _each(read: Callable[[Owned], Any]) -> Callable[[Runner], Mapping[int, Any]]
 
 def _records(member: Runner) -> Mapping[tuple[int, str], int]:
     owned = member.standings()
-    return {(number, outcome): count for number, one in owned.items() for outcome, count in one.counts.items()}
+    return {(number, outcome): count for number, one in owned.items() for outcome, count in one.manifest.counts.items()}
 
 
 def _landed_s(owned: Owned) -> float | None:
-    return None if owned.landed_ms is None else owned.landed_ms / 1000
+    return owned.manifest.landed_ms / 1000 or None
 
 
 ROWS: Final = (
@@ -31,7 +31,10 @@ ROWS: Final = (
     counter("records", "Records, by what became of them, whoever landed them.", _records, "partition", "outcome"),
     gauge("waiting_pings", "Pings in memory that have not landed yet.", _each(lambda one: one.rows), *PARTITION),
     gauge(
-        "landed_offset", "The offset after the records that landed.", _each(lambda one: one.landed_offset), *PARTITION
+        "landed_offset",
+        "The offset after the records that landed.",
+        _each(lambda one: one.manifest.next_offset),
+        *PARTITION,
     ),
     gauge("landed_timestamp_seconds", "When the last records landed.", _each(_landed_s), *PARTITION),
 )

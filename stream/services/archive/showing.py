@@ -1,46 +1,81 @@
-"""`pathcast archive list` and `show`: what has landed."""
+"""`pathcast dev archive`: shows what has landed."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json, utc
+from stream.config.options import Json, option, utc
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.archived.catalog import Catalog
     from stream.adapters.archived.manifest import Manifest
 
-ArchiveUrl = Annotated[
-    str,
-    typer.Option(
-        "--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="its directory, or s3://bucket/prefix"
-    ),
-]
+ArchiveUrl = Annotated[str, option("--archive", "ARCHIVE", "its directory, or s3://bucket/prefix", metavar="DIR|URL")]
 
 
-def opened(archive: str) -> Catalog:
+def show(
+    archive: ArchiveUrl,
+    days: Annotated[bool, typer.Option("--days", help="its days instead: pings, files and bytes")] = False,
+    check: Annotated[bool, typer.Option("--check", help="read every file, and compare it with its hash")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show up to where each partition of an archive has landed, and what was left out.
+
+    With --check, a file that is missing or not what was written is named, and the exit code is 1.
+
+    [bold]Examples[/]
+
+      pathcast dev archive --archive /srv/pings --days
+      pathcast dev archive --archive s3://bucket/pings --check
+    """
+    if days and check:
+        raise typer.BadParameter("give --days or --check, not both")
+    catalog = _open(archive)
+    if days:
+        _show_days(catalog, as_json=as_json)
+        return
+    partitions = [_describe(one) for one in catalog.manifests().values()]
+    forgotten, damaged = len(catalog.forgotten()), _damaged(catalog) if check else []
+    if as_json:
+        text = {"topic": catalog.head.topic, "partitions": partitions, "forgotten_entities": forgotten}
+        typer.echo(json.dumps({**text, "damaged": damaged} if check else text))
+    else:
+        typer.echo(f"topic {catalog.head.topic}; forgotten: {counted(forgotten, 'entity', 'entities')}")
+        for one in partitions:
+            left_out = ", ".join(f"{rows:,} {reason}" for reason, rows in one["left_out"].items()) or "none"
+            at = one["next_offset"]
+            landed = "nothing" if at is None else f"up to {at:,} at {utc(one['landed_ms'])}"
+            typer.echo(
+                f"partition {one['partition']}: {landed}; {counted(one['pings'], 'ping')} in "
+                f"{counted(one['files'], 'file')}; left out: {left_out}; lost to retention in Kafka: {one['lost']:,}"
+            )
+        if check:
+            typer.echo("\n".join(damaged) or "every file is what was written")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _open(archive: str) -> Catalog:
     """Opens an archive; that there is none is an error of bad usage."""
-    from stream.adapters.archived.catalog import opened as found
+    from stream.adapters.archived.catalog import open_archive
 
     try:
-        return found(archive)
+        return open_archive(archive)
     except (FileNotFoundError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--archive") from error
 
 
-def list_days(archive: ArchiveUrl, as_json: Json = False) -> None:
-    """List the days of an archive: pings, files and bytes."""
+def _show_days(catalog: Catalog, *, as_json: bool) -> None:
     from stream.adapters.archived.catalog import files_of
     from stream.adapters.archived.manifest import date_of
 
     days: list[dict[str, Any]] = []
-    for day, files in groupby(files_of(opened(archive).manifests()), key=lambda file: file.day):
+    for day, files in groupby(files_of(catalog.manifests()), key=lambda file: file.day):
         some = list(files)
         sums = {"pings": sum(file.rows for file in some), "bytes": sum(file.bytes for file in some)}
         days.append({"day": date_of(day), **sums, "files": len(some)})
@@ -54,51 +89,14 @@ def list_days(archive: ArchiveUrl, as_json: Json = False) -> None:
     typer.echo(f"{what}, {total['bytes'] / 1e6:,.1f} MB")
 
 
-def show(
-    archive: ArchiveUrl,
-    check: Annotated[bool, typer.Option("--check", help="read every file, and compare it with its hash")] = False,
-    as_json: Json = False,
-) -> None:
-    """Show up to where each partition has landed, and what was left out.
-
-    With --check, a file that is missing or not what was written is named, and the exit code is 1.
-    """
-    catalog = opened(archive)
-    found = [_described(one) for one in catalog.manifests().values()]
-    damaged = _damaged(catalog) if check else None
-    forgotten = len(catalog.forgotten())
-    if as_json:
-        more = {} if damaged is None else {"damaged": damaged}
-        text = {"topic": catalog.head.topic, "partitions": found, "forgotten_entities": forgotten, **more}
-        typer.echo(json.dumps(text))
-    else:
-        typer.echo(f"topic {catalog.head.topic}; forgotten: {counted(forgotten, 'entity', 'entities')}")
-        for one in found:
-            left_out = ", ".join(f"{rows:,} {reason}" for reason, rows in one["left_out"].items()) or "none"
-            landed = (
-                "nothing" if one["next_offset"] is None else f"up to {one['next_offset']:,} at {utc(one['landed_ms'])}"
-            )
-            kept = f"{counted(one['pings'], 'ping')} in {counted(one['files'], 'file')}"
-            typer.echo(
-                f"partition {one['partition']}: {landed}; {kept}; "
-                f"left out: {left_out}; lost to retention in Kafka: {one['lost']:,}"
-            )
-        if damaged is not None:
-            typer.echo("\n".join(damaged) or "every file is what was written")
-    if damaged:
-        raise typer.Exit(1)
-
-
-def _described(one: Manifest) -> dict[str, Any]:
-    left_out = Counter(one.counts)
-    left_out.pop("pings", None)
+def _describe(one: Manifest) -> dict[str, Any]:
     return {
         "partition": one.partition,
         "next_offset": one.next_offset,
         "landed_ms": one.landed_ms,
         "pings": sum(file.rows for file in one.files),
         "files": len(one.files),
-        "left_out": dict(left_out),
+        "left_out": {reason: rows for reason, rows in one.counts.items() if reason != "pings"},
         "lost": one.lost,
     }
 
@@ -107,11 +105,11 @@ def _damaged(catalog: Catalog) -> list[str]:
     from stream.adapters.archived.catalog import files_of
     from stream.adapters.archived.manifest import digest_of
 
-    found = []
+    damaged = []
     for file in files_of(catalog.manifests()):
         try:
             if digest_of(catalog.storage.read(file.name)) != file.digest:
-                found.append(f"{file.name} is damaged: its hash is another")
+                damaged.append(f"{file.name} is damaged: its hash is another")
         except FileNotFoundError:
-            found.append(f"{file.name} is missing")
-    return found
+            damaged.append(f"{file.name} is missing")
+    return damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
@@ -13,22 +13,14 @@ import typer
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
 from stream.config.options import (
-    DEFAULT_BOOTSTRAP,
-    DEFAULT_PREFIX,
-    Bootstrap,
-    Follow,
-    From,
+    COMMON,
+    Common,
     Json,
-    Limit,
-    OnlyEntity,
-    Prefix,
-    Start,
     quiet,
-    secured,
+    with_common,
 )
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import seconds
-from stream.members.command import Common, old_name
+from stream.members.command import ServiceOptions
 from stream.members.running import Service
 from stream.wire import Topics
 from stream.wire.arrivals import (
@@ -43,7 +35,6 @@ from stream.wire.arrivals import (
     geofence_key,
     reached_key,
 )
-from stream.wire.escape import escaped_json
 
 app = typer.Typer(
     help="When entities arrive at their destinations, and how likely they are in areas.", no_args_is_help=True
@@ -54,7 +45,7 @@ Id = Annotated[str, typer.Option("--id", help="of the destination, for an entity
 
 
 def offer(
-    common: Common,
+    common: ServiceOptions,
     history: Annotated[
         str | None,
         typer.Option(
@@ -118,11 +109,8 @@ def offer(
     return service(settings)
 
 
-app.command("run", hidden=True)(old_name("arrivals", offer))
-
-
 @app.command("set")
-@secured
+@with_common
 def set_(
     entity: Entity,
     lat: Annotated[float, typer.Option("--lat", min=-90, max=90, help="degrees")],
@@ -134,9 +122,7 @@ def set_(
         str | None, typer.Option("--by", metavar="TIME", help="deadline: 2026-11-30T14:05, in UTC without a zone")
     ] = None,
     id_: Id = DEFAULT_ID,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Set where an entity is to go. It replaces the destination of the same --id.
@@ -152,7 +138,7 @@ def set_(
     value |= {"kind": "destination", "set_ts": time.time_ns() // 1_000_000}
     record = _checked(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, {destination_key(entity, id_): dumps_arrivals(record)})
+        put(common.bootstrap, common.topics, common.security, {destination_key(entity, id_): dumps_arrivals(record)})
     if json:
         typer.echo(dumps_arrivals(record))
     else:
@@ -161,16 +147,14 @@ def set_(
 
 
 @app.command()
-@secured
+@with_common
 def clear(
     entity: Entity,
     id_: Id = DEFAULT_ID,
     geofence: Annotated[
         bool, typer.Option("--geofence", help="ENTITY is a geofence's id, and that is taken back")
     ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Take a destination or a geofence back.
 
@@ -184,17 +168,15 @@ def clear(
 
     keys = [geofence_key(entity)] if geofence else [destination_key(entity, id_), reached_key(entity, id_)]
     with quiet():
-        put(bootstrap, Topics.of(prefix), security, dict.fromkeys(keys))
+        put(common.bootstrap, common.topics, common.security, dict.fromkeys(keys))
     typer.echo(f"{keys[0]} is taken back")
 
 
 @app.command()
-@secured
+@with_common
 def fence(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="GeoJSON: polygons, points with radius_m")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
 ) -> None:
     """Set the geofences of a GeoJSON file. Each replaces the one of the same id.
 
@@ -213,39 +195,8 @@ def fence(
         raise typer.BadParameter(str(error)) from error
     with quiet():
         records = {geofence_key(one.geofence_id, one.entity_id): dumps_arrivals(one) for one in fences}
-        put(bootstrap, Topics.of(prefix), security, records)
+        put(common.bootstrap, common.topics, common.security, records)
     typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
-
-
-@app.command()
-@secured
-def tail(
-    entity: OnlyEntity = None,
-    start: From = Start.LATEST,
-    limit: Limit = None,
-    wait: Follow = True,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
-    json: Json = False,
-) -> None:
-    """Show arrivals as they come.
-
-    [bold]Examples[/]
-
-      pathcast arrivals tail --entity 12
-      pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
-    """
-    from stream.kafka.following import follow, nothing_in, show
-    from stream.services.arrivals.setting import line
-
-    def shown(record: Any) -> bytes:
-        return escaped_json(record.value) if json else line(record.value).encode()
-
-    earliest, topic = start is Start.EARLIEST, Topics.of(prefix).arrivals
-    records = follow(bootstrap, topic, security, earliest=earliest, stop_at_end=not wait, committed=True)
-    nothing = nothing_in(topic, bootstrap, entity=entity, earliest=earliest)
-    show(records, shown, entity=entity, limit=limit, nothing=nothing)
 
 
 def _checked(value: dict[str, object]) -> DestinationRecord:

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from stream.config.times import seconds
-from stream.members.command import Common, old_group
+from stream.members.command import ServiceOptions
 from stream.members.running import Service
 
 
 def offer(
-    common: Common,
+    common: ServiceOptions,
     expire: Annotated[
         str, typer.Option("--expire", metavar="TIME", help="an entity that is silent for so long gets a tombstone")
     ] = "1h",
@@ -49,6 +49,3 @@ def offer(
 
     rules = Rules(expire_ms=int(expire_s * 1000), max_entities=latest_max_entities)
     return service(plan, partial(taken_over, plan, topics, rules), creating(plan, topics, topics.latest))
-
-
-app = old_group("latest", offer)

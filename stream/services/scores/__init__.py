@@ -6,5 +6,5 @@ member     one of the group that shares the partitions
 settings   what a member is told
 sums       what a member counts; `pages` serves it
 summaries  tables of scores, and two versions compared: `by_version`, `summaries`, `paired`
-cli        the commands; `reading` and `showing` are behind `pathcast scores show`
+cli        the commands; `reading` and `showing` are behind `pathcast models scores`
 """

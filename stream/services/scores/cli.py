@@ -1,4 +1,4 @@
-"""`pathcast scores`: shows what came of forecasts; and what scores them as time passes."""
+"""`pathcast beside scores`: shows what came of forecasts; and what scores them as time passes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.times import seconds
-from stream.members.command import Common, old_name
+from stream.members.command import ServiceOptions
 from stream.members.running import Service
-
-app = typer.Typer(help="What became of forecasts: scored live, and shown.", no_args_is_help=True)
 
 
 def offer(
-    common: Common,
+    common: ServiceOptions,
     scores_group: Annotated[
         str | None, typer.Option("--scores-group", help="Kafka consumer group; default: PREFIX-scores")
     ] = None,
@@ -51,11 +48,7 @@ def offer(
     return service(settings)
 
 
-app.command("run", hidden=True)(old_name("scores", offer))
-
-
-@app.command()
-@secured
+@with_common
 def show(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="only scores published in the last 1h, 30m, 7d ...")
@@ -66,9 +59,7 @@ def show(
     compare: Annotated[
         tuple[str, str] | None, typer.Option("--compare", metavar="VERSION VERSION", help="two versions, paired")
     ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    prefix: Prefix = DEFAULT_PREFIX,
-    security: KafkaSecurity = PLAIN_KAFKA,
+    common: Common = COMMON,
     json: Json = False,
 ) -> None:
     """Show what came of forecasts, by model version, atlas and horizon, and which drifts were found.
@@ -77,9 +68,9 @@ def show(
 
     [bold]Examples[/]
 
-      pathcast scores show --since 1h
-      pathcast scores show --last 10000 --json
-      pathcast scores show --compare 3fa1c09b7d52 88c0e1f2a3b4
+      pathcast models scores --since 1h
+      pathcast models scores --last 10000 --json
+      pathcast models scores --compare 3fa1c09b7d52 88c0e1f2a3b4
     """
     from stream.services.scores.reading import read
     from stream.services.scores.showing import printed
@@ -87,5 +78,5 @@ def show(
     span_s = None if since is None else seconds(since, "--since")
     since_ms = None if span_s is None else int((time.time() - span_s) * 1000)
     with quiet():
-        records = read(bootstrap, prefix, security, since_ms)
+        records = read(common.bootstrap, common.prefix, common.security, since_ms)
         printed(records, last, compare, as_json=json)

@@ -29,7 +29,7 @@ def weights_disk_full(rig: Rig) -> None:
     and leave the old weights as they were."""
     with tempfile.TemporaryDirectory(prefix="pathcast-chaos-") as scratch:
         data, out = Path(scratch) / "towns.parquet", Path(scratch) / "weights"
-        _run([*COMMAND, "synth", "--out", str(data), "--entities", "40", "--seed", str(rig.seed)], check=True)
+        _run([*COMMAND, "train", "synth", "--out", str(data), "--entities", "40", "--seed", str(rig.seed)], check=True)
         out.mkdir()
         with _old_weights_on_a_full_disk(out) as (how, limit):
             rig.notes.append(how)

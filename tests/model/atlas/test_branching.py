@@ -15,7 +15,7 @@ from model.atlas.believing import NOTHING, UNFITTED, Belief
 from model.atlas.branching import Branches, branches
 from model.atlas.growth import Growth
 from model.atlas.passages import Passages, entity_ids
-from model.atlas.published import Published, publishable, published
+from model.atlas.published import Published, publish, publishable
 from model.atlas.ways import IN_S, ON_S, Approach
 from model.serving.answers import places_of_branches
 from model.serving.passages.asking_compiled import move
@@ -50,7 +50,7 @@ def grown(turns: list[NDArray[np.float64]], speeds_mps: NDArray[np.float64] | No
 
 
 def version_of(turns: list[NDArray[np.float64]], speeds_mps: NDArray[np.float64] | None = None) -> Published:
-    return published(publishable(grown(turns, speeds_mps)))
+    return publish(publishable(grown(turns, speeds_mps)))
 
 
 def before_the_crossing(away_m: float = 300.0) -> tuple[NDArray[Any], Approach]:
@@ -96,7 +96,7 @@ def test_where_all_go_one_way_nobody_parts_though_some_are_slower(turn: NDArray[
 def test_where_passages_scatter_there_are_no_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some go left or right, and many of the others each their own way."""
     alone = [np.array([np.cos(turn), np.sin(turn)]) for turn in np.linspace(-1.2, 1.2, 6)]
-    version = published(publishable(grown([*alone, *[LEFT, RIGHT] * 3]), 1))
+    version = publish(publishable(grown([*alone, *[LEFT, RIGHT] * 3]), 1))
     assert (parted(version).share == 0).all()
     monkeypatch.setattr(branching, "LEAST_TOGETHER", 0.3)
     assert (parted(version).share[0] > 0).sum() >= 2

@@ -146,18 +146,18 @@ def ago(factor: float, *, vehicles: int, first: int, seed: int) -> tuple[Passage
 def test_older_days_give_way_to_newer_ones() -> None:
     """Of as many vehicles, those of a day that counts an eighth have about an eighth of the places that others have."""
     new, old = ago(1.0, vehicles=500, first=1, seed=0), ago(8.0, vehicles=500, first=1_001, seed=1)
-    kept = Passages.aged([new, old]).rows
+    kept = Passages.of_days([new, old]).rows
     assert len(np.unique(kept["id"])) == passages.MOST_VEHICLES
     assert 0 < len(np.unique(kept["id"][kept["id"] > 1_000])) < 20
-    assert len(Passages.aged([(new[0], 1.0), (old[0], 1.0)]).rows) == len(kept)
-    newer_of_one = Passages.aged([ago(1.0, vehicles=1, first=7, seed=2), ago(OLDEST, vehicles=1, first=7, seed=3)])
+    assert len(Passages.of_days([(new[0], 1.0), (old[0], 1.0)]).rows) == len(kept)
+    newer_of_one = Passages.of_days([ago(1.0, vehicles=1, first=7, seed=2), ago(OLDEST, vehicles=1, first=7, seed=3)])
     assert len(newer_of_one) == passages.MOST_OF_ONE
 
 
 def test_a_vehicle_itself_is_remembered_by_its_newer_passages() -> None:
     ids, times = np.repeat(np.arange(50, dtype=np.uint64), 20), np.tile(np.arange(20), 50)
     old, new = (Passages.of(some_passages(ids, (FIRST + day) * DAY_MS + times)) for day in (0, 1))
-    kept = Passages.aged([(new, 1.0), (old, float(OLDEST))]).rows
+    kept = Passages.of_days([(new, 1.0), (old, float(OLDEST))]).rows
     assert len(kept) == 50 * passages.MOST_OF_ONE
     assert (kept["ts_ms"] >= (FIRST + 1) * DAY_MS).mean() > 0.9
 
@@ -167,6 +167,6 @@ def test_where_nobody_else_passed_an_old_day_is_whole(factor: float) -> None:
     """Draws that are larger by a factor were cut at the largest number: then most passages of an old day were alike,
     and of each vehicle only one was left."""
     old, _ = ago(factor, vehicles=20, first=1, seed=1)
-    kept = Passages.aged([(old, factor)]).rows
+    kept = Passages.of_days([(old, factor)]).rows
     assert len(kept) == len(old) == 20 * passages.MOST_OF_ONE
     assert np.argsort(kept["draw"], kind="stable").tolist() == np.argsort(old.rows["draw"], kind="stable").tolist()

@@ -15,7 +15,7 @@ from model.atlas.believing import UNFITTED, Forecast, combine
 from model.atlas.filling import BESIDE_M, MOST, fill, passages_along
 from model.atlas.growth import Growth
 from model.atlas.passages import Passages, entity_ids
-from model.atlas.published import Published, publishable, published
+from model.atlas.published import Published, publish, publishable
 from model.kinematics.queries import GapEnds
 from model.serving.passages.filling_compiled import move_fills
 
@@ -41,7 +41,7 @@ def streets(vehicles: int = 24, back: bool = False, speeds_mps: tuple[float, ...
     growth, later = Growth(), fixes[begins].copy()
     later["ts_ms"] += 86_400_000
     found = [growth.add(ids, fixes, begins), growth.add(ids[begins], later, np.ones(vehicles, np.bool_))]
-    return published(publishable(Passages.total(one.passages for one in found)))
+    return publish(publishable(Passages.total(one.passages for one in found)))
 
 
 def ends_of(

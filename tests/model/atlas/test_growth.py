@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.atlas import growth, questions
 from model.atlas.believing import HORIZONS_S
 from model.atlas.days import DAY_MS
-from model.atlas.growth import ANEW, KEEP_MS, LOST_MS, Growth, Known
+from model.atlas.growth import ANEW, KEEP_MS, LOST_MS, Findings, Growth
 from model.atlas.passages import Passages, entity_ids
 from model.atlas.questions import WINDOW, WINDOW_MS, Questions
 from model.atlas.ways import MAX_APART_MS, ON_S
@@ -59,14 +59,14 @@ class Pings:
         order = np.argsort(self.ids[part], kind="stable")
         return self.ids[part][order], self.fixes[part][order], self.begins[part][order]
 
-    def grown(self, cuts: list[int], *, stored: bool = False) -> tuple[Known, Growth]:
+    def grown(self, cuts: list[int], *, stored: bool = False) -> tuple[Findings, Growth]:
         """Takes them in portions; if `stored`, over a restart after each portion."""
-        now, found = Growth(), list[Known]()
+        now, found = Growth(), list[Findings]()
         for low, high in zip([0, *cuts], [*cuts, len(self)], strict=True):
             found.append(now.add(*self.of(slice(low, high))))
             now = Growth.loads(now.dumps()) if stored else now
         passages, asked = [one.passages.rows for one in found], [one.questions.rows for one in found]
-        return Known(Passages(np.concatenate(passages)), Questions(np.concatenate(asked))), now
+        return Findings(Passages(np.concatenate(passages)), Questions(np.concatenate(asked))), now
 
 
 def random_pings(many: int, seed: int = 3) -> Pings:
@@ -75,7 +75,7 @@ def random_pings(many: int, seed: int = 3) -> Pings:
     return Pings(list(zip(rng.integers(0, 3, many).tolist(), steps, [0] * many, *places, strict=True)))
 
 
-def as_bytes(found: Known) -> list[list[bytes]]:
+def as_bytes(found: Findings) -> list[list[bytes]]:
     return [sorted(row.tobytes() for row in part.rows) for part in (found.passages, found.questions)]
 
 

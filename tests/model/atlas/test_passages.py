@@ -17,7 +17,7 @@ from model.atlas.believing import NOTHING
 from model.atlas.buckets import STILL, around, buckets, tiles
 from model.atlas.growth import Growth
 from model.atlas.passages import MOST_OF_ONE, MOST_VEHICLES, Passages, entity_ids
-from model.atlas.published import MIN_VEHICLES, Published, marks_of, publishable, published
+from model.atlas.published import MIN_VEHICLES, Published, marks_of, publish, publishable
 from model.atlas.ways import IN_S, ON_M, ON_S, Approach
 from model.kinematics.geo import E7, moved_deg, to_e7
 from model.serving.passages import asking_compiled, ways_compiled
@@ -64,7 +64,7 @@ def grown(vehicles: int = 20) -> Passages:
 
 
 def version_of(known: Passages, min_vehicles: int = MIN_VEHICLES) -> Published:
-    return published(publishable(known, min_vehicles))
+    return publish(publishable(known, min_vehicles))
 
 
 def same(one: Passages, other: Passages) -> bool:
@@ -304,7 +304,7 @@ def test_what_serves_is_the_definition_in_a_crowd_and_at_the_end_of_the_map(lat_
     rows["velocity"], rows["known"] = rng.integers(-900, 900, (len(rows), 2)), rng.integers(1, len(ON_S) + 1, len(rows))
     rows["id"] = rng.integers(0, 600, len(rows))
     rows["bucket"] = buckets(rows["lat_e7"], rows["lon_e7"], -rows["in_m"][:, 0].astype(float))
-    version = published(Passages(rows[np.argsort(rows["bucket"], kind="stable")]))
+    version = publish(Passages(rows[np.argsort(rows["bucket"], kind="stable")]))
     assert np.diff(version.stop, prepend=0).max() > 256
     fixes = np.zeros(200, FIX)
     fixes["lat_e7"], fixes["lon_e7"] = rows["lat_e7"][:200], rows["lon_e7"][200:400]
@@ -321,15 +321,15 @@ def test_nobody_is_compared_with_itself() -> None:
     chosen = publishable(grown(40))
     mine = np.random.default_rng(8).choice(np.unique(chosen.rows["id"])[:4], 400)
     fixes, approach, dt_s = pings()
-    found = asking_compiled.estimate(published(chosen), fixes, approach, dt_s, chosen.rows["id"], mine)
+    found = asking_compiled.estimate(publish(chosen), fixes, approach, dt_s, chosen.rows["id"], mine)
     for one in np.unique(mine):
         rows = mine == one
-        version = published(chosen.without(one[None]))
+        version = publish(chosen.without(one[None]))
         assert_same(
             asking.Estimate(*(part[rows] for part in found)),
             defined(version, fixes[rows], approach.at(rows), dt_s[rows]),
         )
-    assert (found.n != asking_compiled.estimate(published(chosen), fixes, approach, dt_s).n).any()
+    assert (found.n != asking_compiled.estimate(publish(chosen), fixes, approach, dt_s).n).any()
 
 
 def test_questions_are_answered_by_the_passages_of_others() -> None:
@@ -340,12 +340,12 @@ def test_questions_are_answered_by_the_passages_of_others() -> None:
     questions.rows["size"][unknown] = 1
     standing.rows["bucket"] = standing.rows["bucket"] & ~15 | STILL
     chosen = publishable(Passages.total([grown(40), standing]))
-    found = asking_compiled.answer_questions(published(chosen), questions, chosen.rows["id"])
+    found = asking_compiled.answer_questions(publish(chosen), questions, chosen.rows["id"])
     approach = ways_compiled.approaches_of(questions.windows)
     assert (~approach.came).sum() == 3
     assert len(questions) > 50
     for row in range(len(questions)):
-        version = published(chosen.without(questions.rows["id"][row, None]))
+        version = publish(chosen.without(questions.rows["id"][row, None]))
         wanted = defined(version, questions.last[row, None], approach.at([row]), np.array([believing.HORIZONS_S]))
         if not approach.came[row]:
             assert (wanted.n > 0).all()

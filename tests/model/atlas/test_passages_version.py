@@ -11,7 +11,7 @@ from model.atlas import version
 from model.atlas.believing import HORIZONS_S, NOTHING, UNFITTED, Belief
 from model.atlas.buckets import buckets
 from model.atlas.passages import Passages
-from model.atlas.published import NUMBERS, Published, published
+from model.atlas.published import NUMBERS, Published, publish
 from model.atlas.version import AtlasError, dumps, loads
 from model.atlas.ways import ON_S, PASSAGE
 
@@ -54,7 +54,7 @@ def test_places_ways_in_and_velocities_are_read_as_they_were(lat_e7: int, lon_e7
     rows["in_m"], rows["velocity"] = rng.integers(-32_767, 32_768, (400, 3, 2)), rng.integers(-1_000, 1_001, (400, 2))
     rows["bucket"] = buckets(rows["lat_e7"], rows["lon_e7"], np.zeros((400, 2)))
     rows = rows[np.argsort(rows["bucket"], kind="stable")]
-    found = loads(dumps(published(Passages(rows)), BELIEF, CONTAINS)).passages
+    found = loads(dumps(publish(Passages(rows)), BELIEF, CONTAINS)).passages
     for column in ("lat_e7", "in_m", "velocity"):
         assert (getattr(found, column) == rows[column]).all(), column
     assert ((found.lon_e7 - rows["lon_e7"].astype(np.int64)) % 3_600_000_000 == 0).all()

@@ -18,9 +18,8 @@ from model.kernels.bfloat16 import widened
 from model.kinematics import rotation
 from model.kinematics.geo import haversine_m
 from model.network import network
-from model.network.checkpoint import served
-from model.network.positions import rotate
-from model.network.transformer import Block
+from model.network.checkpoint import to_parameters
+from model.network.transformer import Block, rotate
 from model.serving import forecast_compiled, kv_cache, layers, step_compiled
 
 AGES = (0, 1, 6, 62, 63, 64, 65, 199)
@@ -61,12 +60,10 @@ def plainly(r: kv_cache.KvCache, block: Block, slots: Any, age: Any, qkv: torch.
     "way",
     [
         {},
-        {"kv_heads": 2},
-        {"kv_heads": 4},
         {"window": 7},
         {"window": 100},
         {"d": 24, "heads": 4},
-        {"heads": 6, "kv_heads": 2, "d": 96},
+        {"heads": 6, "d": 96},
         {"heads": 2},
     ],
 )
@@ -80,13 +77,13 @@ def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, An
     angles = rotation.table(config.head_dim)
     for t in range(max(AGES) + 1):
         going = np.array([t >= max(AGES) - last for last in AGES])
-        qkv = rng.normal(size=(going.sum(), config.d + 2 * config.kv_dim)).astype(np.float32)
+        qkv = rng.normal(size=(going.sum(), config.d + 2 * config.head_dim)).astype(np.float32)
         cos_sin = angles[age[going]]
         got = made.rows(slots[going], age[going]).attend(0, qkv, cos_sin)
         want = plainly(made, block, slots[going], age[going], torch.from_numpy(qkv), torch.from_numpy(cos_sin))
         torch.testing.assert_close(torch.from_numpy(got), want, rtol=0, atol=1e-5)
         age += going
-    newest, place = qkv[-1, config.d + config.kv_dim :], AGES[-1] % config.window
+    newest, place = qkv[-1, config.d + config.head_dim :], AGES[-1] % config.window
     step = np.abs(newest).max() / attention.VALUE_LEVELS * 1.008  # a scale is a bfloat16
     np.testing.assert_allclose(held(made, slots[-1])[1][0, place], newest, atol=0.51 * step if made.rounded else 0)
 
@@ -104,7 +101,7 @@ def rounded(vectors: NDArray[np.float32], levels: int) -> tuple[NDArray[np.int8]
 
 def test_the_kernel_rounds_to_the_nearest_level() -> None:
     """Over more places than there are: six bits of four places share three bytes, and none spoils its neighbours."""
-    vectors = np.random.default_rng(2).normal(size=(9, 150, 2, SMALL.kv_dim)).astype(np.float32)
+    vectors = np.random.default_rng(2).normal(size=(9, 150, 2, SMALL.head_dim)).astype(np.float32)
     vectors *= np.exp(np.random.default_rng(3).normal(0, 8, (9, 150, 2, 1))).astype(np.float32)
     vectors[7, 147], vectors[8, 148, :, 3], vectors[8, 149, :, 5] = 0.0, np.nan, np.inf
     for config in (SMALL, replace(SMALL, window=7)):
@@ -255,11 +252,11 @@ def test_nothing_is_compiled_once_a_predictor_stands(tracks: Tracks) -> None:
 def test_a_key_that_is_not_finite_is_seen_and_forgotten_with_its_slot(unsettled: Unsettled, tracks: Tracks) -> None:
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
     net = unsettled(config)
-    predictor = Predictor(served(net), name="sound", capacity=1)
+    predictor = Predictor(to_parameters(net), name="sound", capacity=1)
     sound, slots = predictor._layers, predictor.acquire(1)
     with torch.no_grad():
         net.trunk.embed.bias[0] = float("inf")
-    predictor._layers = layers.chosen(served(net), "int8")
+    predictor._layers = layers.chosen(to_parameters(net), "int8")
     predictor.advance(slots, tracks(1, 1)[:, 0])
     assert predictor.forecast(slots, HORIZONS).fallback.all()
     with torch.no_grad():

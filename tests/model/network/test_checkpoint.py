@@ -14,7 +14,7 @@ import torch
 
 from model.api import FIX, Predictor, WeightsError
 from model.config import SMALL, ModelConfig
-from model.network.checkpoint import from_pretrained, save_pretrained, served
+from model.network.checkpoint import from_pretrained, save_pretrained, to_parameters
 from model.network.network import Network, build
 from model.parameters.reading import BUNDLED, WEIGHTS_FILE
 from model.parameters.writing import HALVED
@@ -36,7 +36,7 @@ def test_what_was_saved_comes_back(saved: Path, unsettled: Callable[..., Network
         kept = tensor.half().float() if name.startswith(HALVED) else tensor
         assert torch.equal(loaded.state_dict()[name], kept)
     save_pretrained(loaded, saved, "card")
-    assert served(from_pretrained(saved)).fingerprint() == served(loaded).fingerprint()
+    assert to_parameters(from_pretrained(saved)).fingerprint() == to_parameters(loaded).fingerprint()
     assert sorted(p.name for p in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
@@ -62,11 +62,14 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(
 
 def test_the_fingerprint_changes_with_any_weight_and_any_constant(unsettled: Callable[..., Network]) -> None:
     net = unsettled(TINY)
-    before = served(net).fingerprint()
+    before = to_parameters(net).fingerprint()
     with torch.no_grad():
         net.gap.last.bias[3] += 1e-6
-    assert served(net).fingerprint() != before
-    assert served(build(ModelConfig(damping_s=201.0), 0)).fingerprint() != served(build(SMALL, 0)).fingerprint()
+    assert to_parameters(net).fingerprint() != before
+    assert (
+        to_parameters(build(ModelConfig(damping_s=201.0), 0)).fingerprint()
+        != to_parameters(build(SMALL, 0)).fingerprint()
+    )
 
 
 def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
@@ -79,10 +82,12 @@ def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
 
 
 def test_a_head_that_atlases_had_changes_nothing(saved: Path) -> None:
-    path, before = saved / WEIGHTS_FILE, served(from_pretrained(saved)).fingerprint()
+    path, before = saved / WEIGHTS_FILE, to_parameters(from_pretrained(saved)).fingerprint()
     good = safetensors.torch.load_file(path)
     safetensors.torch.save_file({**good, "atlas.first.weight": torch.ones(32, 38)}, path)
-    assert served(from_pretrained(saved)).fingerprint() == Predictor.load(saved, capacity=1).fingerprint == before
+    assert (
+        to_parameters(from_pretrained(saved)).fingerprint() == Predictor.load(saved, capacity=1).fingerprint == before
+    )
     safetensors.torch.save_file({**good, "elsewhere": torch.ones(3)}, path)
     with pytest.raises(WeightsError, match="elsewhere"):
         from_pretrained(saved)

@@ -12,18 +12,17 @@ from model.config import ModelConfig
 from model.kinematics import queries
 from model.kinematics.queries import GapEnds
 from model.network import network
-from model.network.gap_head import GapHead
-from model.network.heads import Asked
+from model.network.heads import GapHead, QuestionTensors
 
 PLACED = ModelConfig(d=16, heads=2, window=16, places=50)
 ENDS = torch.tensor([[[0.0, 0.0], [900.0, 100.0]]], dtype=torch.float64)
 
 
-def question() -> Asked:
+def question() -> QuestionTensors:
     one = np.ones(1)
     chord, mps = ENDS[:, 1].numpy(), np.array([[9.0, -4.0]])
     ends = GapEnds(chord, 120.0 * one, mps, mps, one, one, 0 * one, 0 * one)
-    return network.asked(queries.gap(ends, np.array([[30.0, 60.0, 90.0]]), one, 9.0 * one, PLACED), torch.float64)
+    return network.to_tensors(queries.gap(ends, np.array([[30.0, 60.0, 90.0]]), one, 9.0 * one, PLACED), torch.float64)
 
 
 def head(*, trained: bool) -> GapHead:

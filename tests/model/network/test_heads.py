@@ -12,16 +12,16 @@ from model.config import ModelConfig
 from model.kinematics import answer_bounds
 from model.kinematics.answer_bounds import OUT as ALONE
 from model.network import heads
-from model.network.heads import Asked, Spread, combine, t_nll
+from model.network.heads import QuestionTensors, Spread, combine, t_nll
 
 OTHERS = 2
 OUT = ALONE + OTHERS
 
 
-def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
+def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> QuestionTensors:
     generator = torch.Generator().manual_seed(1)
     frame = length * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
-    return Asked(
+    return QuestionTensors(
         torch.zeros(n, 1),
         100 * torch.randn(n, 2, generator=generator, dtype=torch.float64),
         100 * torch.randn(n, OTHERS, 2, generator=generator, dtype=torch.float64),

@@ -12,9 +12,8 @@ import torch
 from model.api import FIX, Gap, Predictor
 from model.config import ModelConfig
 from model.kinematics.map_cells import most_visited
-from model.network.checkpoint import served
-from model.network.network import Network
-from model.network.new_map import READERS, is_new, with_map
+from model.network.checkpoint import to_parameters
+from model.network.network import READERS, Network, is_new, with_map
 
 TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
 Unsettled = Callable[..., Network]
@@ -31,7 +30,7 @@ def drive(rows: int = 3, pings: int = 24) -> np.ndarray:
 
 
 def answers(network: Network, precision: str) -> list[np.ndarray]:
-    predictor, fixes = Predictor(served(network), name="any", precision=precision), drive()
+    predictor, fixes = Predictor(to_parameters(network), name="any", precision=precision), drive()
     slots = predictor.acquire(len(fixes))
     for ping in range(fixes.shape[1]):
         predictor.advance(slots, np.array(fixes[:, ping]))

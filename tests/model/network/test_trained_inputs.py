@@ -90,7 +90,7 @@ def test_a_next_ping_s_question_never_changes() -> None:
 def test_what_is_made_of_a_head_s_numbers_never_changes() -> None:
     question = asked_ahead()
     raw = np.sin(np.arange(7 * 3 * (OUT + queries.FORECAST_OTHERS))).reshape(7, 3, -1)
-    spread = combine(torch.from_numpy(3.0 * raw), network.asked(question, torch.float64))
+    spread = combine(torch.from_numpy(3.0 * raw), network.to_tensors(question, torch.float64))
     assert weighed(spread.mean_en) == about(-33.15963788)
     assert weighed(spread.cov_m2) == about(-37.47683672)
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from model.api import Predictor, WeightsError
 from model.config import MAX_LEARNED, ModelConfig
 from model.kinematics import features, map_cells
-from model.network.checkpoint import from_pretrained, save_pretrained, served
+from model.network.checkpoint import from_pretrained, save_pretrained, to_parameters
 from model.network.network import Network, build
-from model.network.positions import Positions
+from model.network.transformer import Positions
 
 TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
 
@@ -28,7 +28,7 @@ Unsettled = Callable[..., Network]
 @pytest.mark.parametrize("way", [{"patch": 4}, {"positions": "learned"}, {"positions": "sinusoidal"}])
 def test_what_cannot_be_served_is_refused_with_its_reason(way: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="cannot be served: "):
-        Predictor(served(build(replace(TINY, **way), 0)), name="odd")
+        Predictor(to_parameters(build(replace(TINY, **way), 0)), name="odd")
 
 
 def test_learned_positions_end_where_their_table_ends() -> None:

@@ -13,7 +13,6 @@ from model.parameters.shapes import shapes
 
 WAYS: list[dict[str, Any]] = [
     {},
-    {"kv_heads": 2},
     {"places": 3000},
     {"absolute": True},
     {"blocks": 3, "mlp_ratio": 3},

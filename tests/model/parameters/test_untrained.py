@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.config import SMALL, ModelConfig
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import build
 from model.parameters.untrained import untrained
 
@@ -16,7 +16,7 @@ from model.parameters.untrained import untrained
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, places=3000, blocks=3)])
 def test_each_tensor_is_spread_as_the_network_s_own(config: ModelConfig) -> None:
     """Zeros are zeros, and random numbers have the same mean size, but for chance: a fifth, of few numbers a third."""
-    ours, theirs = untrained(config, 0), served(build(config, 0))
+    ours, theirs = untrained(config, 0), to_parameters(build(config, 0))
     assert ours.tensors.keys() == theirs.tensors.keys()
     for name, tensor in ours.tensors.items():
         want = theirs[name]

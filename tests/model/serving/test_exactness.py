@@ -15,7 +15,7 @@ from model.api import FIX, PRECISIONS, Predictor
 from model.kernels.bfloat16 import widened
 from model.kinematics import features, motion, queries
 from model.kinematics.baselines import scan_fixes
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.heads import next_log
 from model.serving import folding
 
@@ -144,7 +144,7 @@ def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor,
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_catching_up_is_folding_one_after_the_other(any_predictor: Predictor, tracks: Tracks, precision: str) -> None:
     """To the bit, states and all: of empty slots, over ring wraps, by one fix and by more than a ring holds."""
-    made = Predictor(served(any_predictor.net), name="one", capacity=16, precision=precision)
+    made = Predictor(to_parameters(any_predictor.net), name="one", capacity=16, precision=precision)
     counts = np.array([1, 2, 7, 63, 70, 1, 3])
     begun = np.array([0, 0, 60, 10, 130, 64, 200])
     fixes = tracks(len(counts), 210, seed=23)

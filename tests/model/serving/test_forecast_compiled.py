@@ -49,7 +49,7 @@ def test_an_answer_is_combined_as_training_combines_it(tracks: Tracks, size: flo
     assert 0 < question.is_reported[:, 0].sum() < 50
     rng = np.random.default_rng(5)
     raw = (size * rng.normal(size=(50, 3, OUT + queries.FORECAST_OTHERS))).astype(np.float32)
-    want = combine(torch.from_numpy(raw), network.asked(question, torch.float64))
+    want = combine(torch.from_numpy(raw), network.to_tensors(question, torch.float64))
     mean, cov = forecast_compiled.combined(raw, question)
     np.testing.assert_allclose(mean, want.mean_en, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(cov, want.cov_m2, rtol=1e-7, atol=1e-6)

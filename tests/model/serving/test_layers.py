@@ -21,7 +21,7 @@ from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
 from model.kinematics.queries import FORECAST_FEATURES, INTERVAL_FEATURES
 from model.network import network
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from model.serving import layers
 from model.serving.layers import Compiled, Exact, Layers
@@ -70,7 +70,7 @@ def test_no_bit_of_a_row_depends_on_its_batch(
     """However many rows there are, wherever it stands among them: replays cut the log into other batches, and int8
     rounds. Of every size up to 1,024 that meets another tile, chunk or remainder; the sizes between were tried once.
     """
-    made = way(served(unsettled(ModelConfig(d=width, kv_heads=2))))
+    made = way(to_parameters(unsettled(ModelConfig(d=width))))
     rng = np.random.default_rng(2)
     want = through(made, np.arange(1024), width)
     for size in SIZES:
@@ -112,7 +112,6 @@ def _laid(arrays: Sequence[NDArray[Any]], order: Sequence[int], gap: int) -> lis
     [
         {},
         {"positions": "time-rope"},
-        {"kv_heads": 4},
         {"d": 24, "heads": 4},
         {"blocks": 3, "mlp_ratio": 3},
         {"places": 3000},
@@ -129,8 +128,8 @@ def test_they_are_the_network_to_the_digits_they_have(
     if net.trunk.places is not None:
         net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
     for made in (Exact, kind):
-        predictor = Predictor(served(net), name="either", capacity=9, precision="float32")
-        predictor._layers = made(served(net))
+        predictor = Predictor(to_parameters(net), name="either", capacity=9, precision="float32")
+        predictor._layers = made(to_parameters(net))
         slots = predictor.acquire(9)
         for t in range(70):
             predictor.advance(slots, fixes[:, t])
@@ -200,7 +199,7 @@ def test_rounding_is_the_same_in_kernels_as_in_torch() -> None:
 
 
 def test_float32_is_exact_wherever_it_runs(unsettled: Unsettled) -> None:
-    weights = served(unsettled(SMALL))
+    weights = to_parameters(unsettled(SMALL))
     assert isinstance(layers.chosen(weights, "float32"), Exact)
     assert layers.chosen(weights, "int8").name == (
         "bfloat16" if tiles.multiplies_halves() else "float32, compiled" if tiles.fuses() else "float32"

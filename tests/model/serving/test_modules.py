@@ -17,9 +17,9 @@ from model.kinematics import rotation
 from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
 from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, Question
-from model.network.checkpoint import served
-from model.network.network import Network, asked
-from model.network.positions import Positions
+from model.network.checkpoint import to_parameters
+from model.network.network import Network, to_tensors
+from model.network.transformer import Positions
 from model.serving.layers import Exact
 
 Tracks = Callable[..., NDArray[Any]]
@@ -58,8 +58,8 @@ def test_gap_fills_are_those_of_the_network(unsettled: Unsettled, tracks: Tracks
     )
     lat, lon = last["lat_e7"] / E7, last["lon_e7"] / E7
     with torch.inference_mode():
-        want = net.fill_numbers(torch.from_numpy(hidden), asked(question, torch.float64), chord, lat, lon).numpy()
-    got = Exact(served(net)).fill(hidden, question, chord, lat, lon)
+        want = net.fill_numbers(torch.from_numpy(hidden), to_tensors(question, torch.float64), chord, lat, lon).numpy()
+    got = Exact(to_parameters(net)).fill(hidden, question, chord, lat, lon)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
     assert want.std() > 0.05
 
@@ -71,7 +71,7 @@ def test_no_number_of_a_gap_depends_on_the_gaps_beside_it(unsettled: Unsettled, 
     shapes = ((N, Q, 2), (N, Q, GAP_OTHERS, 2), (N, Q), (N, Q), (N, Q, 2), (N, Q))
     features = rng.normal(size=(N, Q, GAP_FEATURES)).astype(np.float32)
     question = Question(features, *(np.abs(rng.normal(size=shape)) for shape in shapes))
-    layers, lat, lon = Exact(served(net)), last["lat_e7"] / E7, last["lon_e7"] / E7
+    layers, lat, lon = Exact(to_parameters(net)), last["lat_e7"] / E7, last["lon_e7"] / E7
     whole = layers.fill(hidden, question, chord, lat, lon)
     for row in range(N):
         some = slice(row, row + 1)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.api import FIX, Predictor, StateCorrupt, StateError
 from model.config import SMALL, ModelConfig
 from model.kinematics import motion
-from model.network.checkpoint import served
+from model.network.checkpoint import to_parameters
 from model.serving import state_codec
 
 CONFIG = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
@@ -33,7 +33,7 @@ Tracks = Callable[..., NDArray[Any]]
 @pytest.fixture(scope="module", params=["float32", "int8"])
 def held(request: pytest.FixtureRequest, tracks: Tracks) -> tuple[Predictor, bytes]:
     """A predictor, and the state of an entity whose rings are full."""
-    predictor = Predictor(served(fuzz_state._speaking(CONFIG)), name="tiny", capacity=2, precision=request.param)
+    predictor = Predictor(to_parameters(fuzz_state._speaking(CONFIG)), name="tiny", capacity=2, precision=request.param)
     slots = predictor.acquire(1)
     predictor.rebuild(slots, [tracks(1, 30)[0]])
     (blob,) = predictor.dumps(slots)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from archive_rig import T0, TOPIC, begun, day_of_buses, files, follow, owned, re
 from stream.adapters.archived import reading
 from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged
 from stream.adapters.recorded import recording
-from stream.adapters.sources import archived, parse
+from stream.adapters.sources import parse
 from stream.tracks.clean import parse as cleaned
 from stream.wire import Ping, Record
 
@@ -29,10 +27,6 @@ def filled(root: Path) -> list[Record]:
         follow(one, log, 10)
         one.land(NOW)
     return log
-
-
-def times(rows: Iterator[Any]) -> list[int]:
-    return [row.ts_ms for row in rows]
 
 
 def test_rows_come_in_the_order_of_their_times_and_are_the_pings_that_landed(
@@ -82,20 +76,10 @@ def test_columns_are_those_of_the_pings_by_entity_and_time(tmp_path: Path) -> No
 def test_a_span_of_days_is_read_alone(tmp_path: Path, since: str | None, until: str | None, days: int) -> None:
     filled(tmp_path)
     span = "&".join(f"{name}={day}" for name, day in (("since", since), ("until", until)) if day)
-    url, low, high = reading.parse(f"{tmp_path}?{span}", NOW)
-    found = reading.archive(url, low, high)
+    url, found = reading.open_days(f"{tmp_path}?{span}", NOW)
+    assert url == str(tmp_path)
     assert len(found.rows()) == len(list(found.rows())) == 30 * days
     assert len(found.table(lambda share: None).ts_ms) == 30 * days
-
-
-def test_a_span_of_milliseconds_cuts_files(tmp_path: Path) -> None:
-    log = filled(tmp_path)
-    low, high = cleaned(log[5]).ts, cleaned(log[47]).ts  # type: ignore[union-attr]
-    found = archived(tmp_path, low, high)
-    assert found.pings is not None
-    assert times(iter(found.pings.rows())) == [cleaned(one).ts for one in log[5:47]]  # type: ignore[union-attr]
-    assert len(found.pings.rows()) == 42
-    assert len(found.read(lambda share: None).ts_ms) == 42
 
 
 @pytest.mark.parametrize(

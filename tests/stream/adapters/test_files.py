@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream.adapters.files import Row, read, read_in_order
+from stream.adapters.files import RecordedRow, read, read_in_order
 from stream.tracks.clean import parse
 from stream.wire import Ping, Record, Reject
 
@@ -24,11 +24,11 @@ PINGS = [
 ]
 
 
-def judged(row: Row) -> Ping | Reject:
+def judged(row: RecordedRow) -> Ping | Reject:
     return parse(Record("t", 0, 0, T0 + 3_600_000, row.key, row.value))
 
 
-def codes(rows: list[Row]) -> list[str]:
+def codes(rows: list[RecordedRow]) -> list[str]:
     return [found.code if isinstance(found, Reject) else "ping" for found in map(judged, rows)]
 
 
@@ -182,7 +182,7 @@ def test_a_row_without_a_time_stays_behind_its_predecessor(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"entity_id,lat\nx,1\n", r"a\.csv: no column ts \(or t\), lon; it has entity_id, lat"),
+        ("a.csv", b"entity_id,lat\nx,1\n", r"a\.csv: no column t \(or ts\), lon; it has entity_id, lat"),
         ("a.csv", b"", r"a\.csv: no column entity_id"),
         ("a.parquet", b"PAR1 but no more", r"a\.parquet: not a Parquet file"),
         ("a.gpx", b"<gpx><trk>", r"a\.gpx: not GPX"),

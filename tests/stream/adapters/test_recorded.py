@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from live_rig import gtfs_feed
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.adapters.recorded import recording
 from stream.adapters.sources import FORMATS
 from stream.commands import feed, replay
@@ -33,7 +33,7 @@ PINGS = [
 ]
 
 
-def judged(row: Row) -> Ping | Reject:
+def judged(row: RecordedRow) -> Ping | Reject:
     return parse(Record("t", 0, 0, T0 + 3_600_000, row.key, row.value))
 
 
@@ -112,7 +112,7 @@ def test_a_row_that_is_no_ping_is_a_record_under_other_names_too(tmp_path: Path)
     ("given", "columns", "said"),
     [
         ("a.csv", "entity_id=car", r"a\.csv: no column car \(for entity_id\); it has id, t, lat, lon"),
-        ("a.csv", None, r"a\.csv: no column entity_id; it has id, t, lat, lon \(--columns maps names\)"),
+        ("a.csv", None, r"a\.csv: no column entity_id; it has id, t, lat, lon \(--columns maps names"),
         ("a.csv", "colour=id", "'colour=id' is not ours=yours"),
         ("a.csv", "t:h=t", "only t may be marked, as one of ms, s"),
         ("a.ndjson", "entity_id=id", "--columns is for Parquet and CSV"),
@@ -212,7 +212,7 @@ def test_every_format_is_told_where_people_look_for_it(format: str) -> None:
     page = (Path(__file__).parents[3] / "train" / "README.md").read_text()
     assert f"| `{format}:" in page, "the table of sources"
     assert f"{format}:" in str(_DATA.help)
-    for told in (feed.HELP, replay.HELP):
+    for told in (str(feed.feed.__doc__), str(replay.replay.__doc__)):
         assert re.search(rf"FORMAT:PATH with [^.]*\b{format}\b", told), told
 
 

@@ -12,14 +12,14 @@ from engine_rig import CHECKPOINT, T0, A, B, Rig, forecasts, ping, steady
 from yarl import URL
 
 from stream.api import messages as m
-from stream.api.asking import states
+from stream.api.answers import states
 from stream.engine.entities import quarantine
 
 PATIENCE_S = 120.0
 
 
 async def test_an_answer_says_how_old_its_state_is_and_how_far_behind(own_api: Served, rig: Rig) -> None:
-    publish(own_api.handlers._newest, await rig.feed(ping("bus-1", 360)))
+    publish(own_api.newest, await rig.feed(ping("bus-1", 360)))
     status, said = await own_api.get("/v1/entities/bus-1/forecast?horizon_s=60")
     assert status == 200
     state = said["state"]
@@ -135,7 +135,7 @@ async def test_many_questions_at_once_are_answered_in_few_batches(own_api: Serve
     asked = [own_api.get(f"/v1/entities/bus-{1 + n % 2}/forecast?horizon_s={1 + n}") for n in range(60)]
     found = await asyncio.gather(*asked)
     assert [(status, said["horizons"][0]["h_s"]) for status, said in found] == [(200, 1.0 + n) for n in range(60)]
-    assert own_api.handlers._asker.batches < 30
+    assert own_api.questions.batches < 30
 
 
 # -- who is where ----------------------------------------------------------------------------------------------------

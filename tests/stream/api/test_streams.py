@@ -35,10 +35,10 @@ async def test_events_are_a_snapshot_then_what_comes_and_go_on_after_the_last_id
         first = await events_of(said, 4)
         assert [one["event"] for one in first] == ["snapshot", "forecast", "forecast", "live"]
         assert {one["forecast"]["entity_id"] for one in first[1:3]} == {"bus-1", "bus-2"}
-        publish(own_api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(own_api.newest, await rig.feed(ping("bus-2", 40)))
         (news,) = await events_of(said, 1)
         assert (news["event"], news["forecast"]["anchor"]["ts"]) == ("forecast", T0 + 40_000)
-    publish(own_api.handlers._newest, await rig.feed(ping("bus-1", 300)))
+    publish(own_api.newest, await rig.feed(ping("bus-1", 300)))
     for how in ({"headers": {"Last-Event-ID": news["id"]}}, {"params": {"last_event_id": news["id"]}}):
         async with own_api.client.get(f"{own_api.base}/v1/stream", **how) as said:
             again = await events_of(said, 2)
@@ -68,7 +68,7 @@ async def test_a_socket_has_the_same_messages_and_watches_something_else_when_to
             await socket.send_str(bad)
             said = await socket.receive_json(timeout=20)
             assert (said["type"], kind(said["problem"])[:4]) == ("problem", "bad_")
-        publish(own_api.handlers._newest, await rig.feed(ping("bus-2", 40)))
+        publish(own_api.newest, await rig.feed(ping("bus-2", 40)))
         assert (await socket.receive_json(timeout=20))["forecast"]["anchor"]["ts"] == T0 + 40_000
     async with own_api.client.ws_connect(f"{own_api.base}/v1/ws") as socket:
         await socket.send_bytes(b"x" * (sending.MAX_SAID_BYTES + 1))
@@ -82,14 +82,14 @@ async def test_a_client_that_takes_nothing_is_dropped(
     """It reads nothing, while more is sent than the kernel's buffers hold."""
     monkeypatch.setattr(sending, "SLOW_S", 0.3)
     monkeypatch.setattr(sending, "GATHER_S", 0.0)
-    writer = await raw_client.watch_without_reading(own_api.base, own_api.listening)
+    writer = await raw_client.watch_without_reading(own_api.base, own_api.server, "/v1/stream")
     (answer,) = [one for one in await rig.feed(ping("bus-1", 300)) if one.topic.endswith("forecasts.v1")]
     async with asyncio.timeout(60):
-        while b'streams_dropped_total{kind="events"} 1.0' not in own_api.handlers._metrics.page():
+        while b'streams_dropped_total{kind="events"} 1.0' not in own_api.metrics():
             for _ in range(200):
-                publish(own_api.handlers._newest, [answer])
+                publish(own_api.newest, [answer])
                 await asyncio.sleep(0)
-    assert not own_api.handlers._streams
+    assert not own_api.server.streams
     writer.close()
 
 

@@ -18,7 +18,7 @@ from model.atlas import questions
 from model.atlas.buckets import tiles
 from model.atlas.days import DAY_MS
 from model.atlas.version import dumps, loads
-from stream.adapters.files import Row, row_of
+from stream.adapters.files import RecordedRow, row_of
 from stream.atlas import building
 from stream.atlas.building import Builder, Built, Rules, of_rows
 from stream.atlas.follower import Follower
@@ -26,17 +26,17 @@ from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
 from stream.kafka.records.record_columns import Records
 from stream.wire import Record
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 START_MS = 1_700_005_000_000  # 23 minutes before midnight
 
 
-def row(entity: str, second: float, north_m: float = 0.0, **more: Any) -> Row:
+def row(entity: str, second: float, north_m: float = 0.0, **more: Any) -> RecordedRow:
     place = {"lat": 30.0 + north_m / 111_195, "lon": -97.7}
     return row_of({"entity_id": entity, "ts": START_MS + round(1000 * second), **place, **more})
 
 
-def drive(entity: str, seed: int, pings: int = 80) -> list[Row]:
+def drive(entity: str, seed: int, pings: int = 80) -> list[RecordedRow]:
     """A vehicle that goes up and down a street, with its own pace."""
     rng = np.random.default_rng(seed)
     seconds = np.cumsum(rng.uniform(20, 40, pings))
@@ -44,14 +44,14 @@ def drive(entity: str, seed: int, pings: int = 80) -> list[Row]:
     return [row(entity, float(s), float(n)) for s, n in zip(seconds, north, strict=True)]
 
 
-def by_time(*tracks: Sequence[Row]) -> list[Row]:
+def by_time(*tracks: Sequence[RecordedRow]) -> list[RecordedRow]:
     return sorted((one for track in tracks for one in track), key=lambda one: one.ts_ms or 0)
 
 
 FLEET = [drive(f"van-{n}", n) for n in range(5)]
 
 
-def followed(rows: Sequence[Row]) -> list[tuple[int, bool]]:
+def followed(rows: Sequence[RecordedRow]) -> list[tuple[int, bool]]:
     """The seconds of the pings that are in order, and whether each begins a track."""
     records = [Record("", 0, place, -1, one.key, one.value) for place, one in enumerate(rows)]
     found = Follower().fold(Records.of(records))
@@ -86,7 +86,7 @@ def test_entities_are_followed_apart() -> None:
     ]
 
 
-def of_records(rows: Sequence[Row], portion: int, partition: int = 0, builder: Builder | None = None) -> Built:
+def of_records(rows: Sequence[RecordedRow], portion: int, partition: int = 0, builder: Builder | None = None) -> Built:
     """What is known of the rows as records of a topic, so many at a time."""
     builder = builder or Builder()
     for begin in range(0, len(rows), portion):
@@ -99,7 +99,7 @@ def atlas_bytes(built: Built, rules: Rules = building.DEFAULT_RULES) -> bytes:
     return dumps(*built.published(rules))
 
 
-def later(rows: Sequence[Row], days: int) -> list[Row]:
+def later(rows: Sequence[RecordedRow], days: int) -> list[RecordedRow]:
     return [row_of(json.loads(one.value) | {"ts": (one.ts_ms or 0) + days * DAY_MS}) for one in rows]
 
 

@@ -14,7 +14,7 @@ from model.atlas import examining, questions
 from model.atlas.believing import Belief
 from model.atlas.examining import examine
 from model.atlas.passages import Passages, draws, entity_ids
-from model.atlas.published import publishable, published
+from model.atlas.published import publish, publishable
 from model.atlas.questions import Questions
 from model.atlas.ways import ON_M, ON_S, as_integers
 from model.serving.making import forecasts_of
@@ -62,7 +62,7 @@ def answers(passages: Passages, *, apart: bool = False) -> NDArray[np.float64]:
     """Where passages say that the buses are later, [Q, B, 2], NaN where nobody knows; if the liar's are told `apart`,
     each is of another vehicle."""
     chosen = publishable(passages)
-    version, mine = published(chosen), np.flatnonzero(chosen.rows["id"] == LIAR)
+    version, mine = publish(chosen), np.flatnonzero(chosen.rows["id"] == LIAR)
     if apart:
         version.mark[mine] = np.arange(len(mine))
     found = answer_questions(version, buses().asked, chosen.rows["id"])
@@ -95,7 +95,7 @@ def predictor() -> Predictor:
 def belief_beside(liar: Questions, honest: Questions | None = None) -> Belief:
     """How far the passages of the buses are believed if the liar's pings are asked about, too."""
     chosen = publishable(buses().passages)
-    version, model = published(chosen), partial(forecasts_of, predictor())
+    version, model = publish(chosen), partial(forecasts_of, predictor())
     asked = Questions.total([buses().asked if honest is None else honest, liar])
     return examine(asked, model, lambda some: answer_questions(version, some, chosen.rows["id"])).belief
 

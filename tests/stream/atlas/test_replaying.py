@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stream.adapters.files import Row, row_of
+from stream.adapters.files import RecordedRow, row_of
 from stream.atlas.building import Rules, of_rows
 from stream.atlas.replaying import Growing, atlas_of
 from stream.kafka.records.record_columns import Records
@@ -18,13 +18,15 @@ HOUR = 1_700_000_000_000 // HOUR_MS * HOUR_MS
 ANY = Rules(min_entities=1)
 
 
-def row(entity_id: str, ts_ms: int) -> Row:
+def row(entity_id: str, ts_ms: int) -> RecordedRow:
     return row_of({"entity_id": entity_id, "ts": ts_ms, "lat": 30 + (ts_ms - HOUR) / 1e9, "lon": -97.0})
 
 
-def walked(rows: Sequence[Row], most: int = 1000, every_ms: int = HOUR_MS) -> list[tuple[Row, str | None]]:
+def walked(
+    rows: Sequence[RecordedRow], most: int = 1000, every_ms: int = HOUR_MS
+) -> list[tuple[RecordedRow, str | None]]:
     """Each row with the version that it asks."""
-    growing, found = Growing(every_ms, ANY), list[tuple[Row, str | None]]()
+    growing, found = Growing(every_ms, ANY), list[tuple[RecordedRow, str | None]]()
     for batch in growing.batches(rows, most):
         version = growing.choice.atlas and growing.choice.atlas.version
         found += [(one, version) for one in batch]
@@ -33,7 +35,7 @@ def walked(rows: Sequence[Row], most: int = 1000, every_ms: int = HOUR_MS) -> li
     return found
 
 
-def made_of(rows: Sequence[Row]) -> str:
+def made_of(rows: Sequence[RecordedRow]) -> str:
     return atlas_of(of_rows(rows), ANY).version
 
 
@@ -68,7 +70,7 @@ def test_hours_without_a_ping_make_no_version_and_the_next_one_has_all_before() 
 
 
 def test_times_that_no_ping_can_have_begin_no_hour() -> None:
-    rows = [row("bus", 0), *ROWS[:5], Row(b"bus", b"{", None), row("bus", MAX_TS_MS + 1)]
+    rows = [row("bus", 0), *ROWS[:5], RecordedRow(b"bus", b"{", None), row("bus", MAX_TS_MS + 1)]
     assert {version for _, version in walked(rows)} == {None}
 
 

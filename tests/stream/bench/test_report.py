@@ -21,13 +21,21 @@ from stream.bench.harness.report import (
 def report(bench: str = "worker", when: str = "2026-11-25 17:00 UTC") -> Report:
     table = Table("rates", ("what", "pings/s", "±"), [("worker | bare", 25_123.7, "3 %"), ("step", 52_000, "1 %")])
     return Report(
-        bench, [table], {"ratio": 0.123456789}, ["a note"], "Kafka", "pathcast bench worker", when, "a machine", "py 3"
+        bench,
+        [table],
+        {"ratio": 0.123456789},
+        ["a note"],
+        "Kafka",
+        "pathcast dev bench worker",
+        when,
+        "a machine",
+        "py 3",
     )
 
 
 def test_an_entry_has_its_date_machine_versions_and_command() -> None:
     assert render(report()) == (
-        "## worker, 2026-11-25 17:00 UTC\n\n    pathcast bench worker\n\n"
+        "## worker, 2026-11-25 17:00 UTC\n\n    pathcast dev bench worker\n\n"
         "- machine: a machine\n- versions: py 3\n- servers: Kafka\n\n"
         "**rates**\n\n| what | pings/s | ± |\n| --- | ---: | --- |\n"
         "| worker \\| bare | 25,124 | 3 % |\n| step | 52,000 | 1 % |\n\n- a note\n"
@@ -54,7 +62,7 @@ def test_what_people_wrote_above_the_entries_stays(tmp_path: Path) -> None:
 def test_json_keeps_every_digit_and_says_where_from() -> None:
     told = msgspec.json.decode(dumps(report()))
     assert told["numbers"] == {"ratio": 0.123456789}
-    assert (told["bench"], told["machine"], told["command"]) == ("worker", "a machine", "pathcast bench worker")
+    assert (told["bench"], told["machine"], told["command"]) == ("worker", "a machine", "pathcast dev bench worker")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.commands.feed import Interrupt, _summary
-from stream.commands.feeder import Fed
+from stream.commands.feeder import FeedCounts
 
-ROW = Row(b"e", b"{}", 0)
+ROW = RecordedRow(b"e", b"{}", 0)
 
 
 def press() -> None:
@@ -18,9 +18,9 @@ def press() -> None:
 
 
 def test_it_waits_until_the_record_is_counted() -> None:
-    counted: list[Row] = []
+    counted: list[RecordedRow] = []
 
-    def send(row: Row) -> None:
+    def send(row: RecordedRow) -> None:
         press()  # the producer has it
         counted.append(row)
 
@@ -30,9 +30,9 @@ def test_it_waits_until_the_record_is_counted() -> None:
 
 
 def test_pressed_twice_it_waits_for_nothing() -> None:
-    counted: list[Row] = []
+    counted: list[RecordedRow] = []
 
-    def stuck(row: Row) -> None:
+    def stuck(row: RecordedRow) -> None:
         press()
         press()
         counted.append(row)
@@ -52,7 +52,7 @@ def test_between_records_it_comes_at_once_and_behind_the_feed_as_before() -> Non
 
 
 def test_the_summary_of_one_record_is_singular(capsys: pytest.CaptureFixture[str]) -> None:
-    _summary(Fed(sent=1, odd=1, oversized=1), "pings", 1.0, json=False)
+    _summary(FeedCounts(sent=1, odd=1, oversized=1), "pings", 1.0, json=False)
     sent, odd, oversized = capsys.readouterr().out.splitlines()
     assert sent == "1 record to pings in 1.0 s (1/s)"
     assert odd.startswith("1 of them has no entity id")

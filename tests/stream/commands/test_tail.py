@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import msgspec
 import pytest
@@ -14,8 +12,7 @@ from typer.testing import CliRunner
 
 import stream.kafka.following
 from stream.commands.feed import _time
-from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
-from stream.commands.tail_cli import tail
+from stream.commands.tail_cli import dead_letter_json, dead_letter_line, forecast_line, gapfill_line, tail
 from stream.wire import (
     Headers,
     Record,
@@ -29,23 +26,20 @@ T0 = 1_700_000_000_000
 SENT = (("__pathcast.errors.note", None), ("__pathcast.errors.offset", None))  # as a sender may
 
 
-def letter(timestamp_ms: int = T0, headers: Headers = ()) -> SimpleNamespace:
-    """As kafka-python has it."""
+def letter(timestamp_ms: int = T0, headers: Headers = ()) -> Record:
     came = Record("pings", 0, 5, timestamp_ms, b"bus", b"{", headers)
     made = dead_letter("pings.dlq", came, Reject("invalid_json", "not JSON"), version="1")
-    return SimpleNamespace(key=made.key, value=made.value, headers=made.headers, timestamp=T0)
+    return Record("pings.dlq", 0, 0, T0, made.key, made.value, made.headers)
 
 
 def test_a_header_without_a_value_is_no_reason_to_show_nothing() -> None:
-    found = msgspec.json.decode(dead_letter_json(letter(headers=SENT)))  # type: ignore[arg-type]
+    found = msgspec.json.decode(dead_letter_json(letter(headers=SENT)))
     assert (found["code"], found["offset"], found["timestamp"]) == ("invalid_json", 5, T0)
-    assert "invalid_json: not JSON" in dead_letter_line(letter(headers=SENT))  # type: ignore[arg-type]
+    assert "invalid_json: not JSON" in dead_letter_line(letter(headers=SENT))
 
 
 def test_a_record_that_is_no_letter_is_shown_all_the_same() -> None:
-    foreign = SimpleNamespace(
-        key=None, value=None, headers=[("__pathcast.errors.timestamp", b"noon"), *SENT], timestamp=T0
-    )
+    foreign = Record("pings.dlq", 0, 0, T0, None, None, (("__pathcast.errors.timestamp", b"noon"), *SENT))
     assert "offset" not in msgspec.json.decode(dead_letter_json(foreign))
     assert dead_letter_line(foreign).startswith("2023-11-14 22:13:20  -")
 
@@ -54,9 +48,8 @@ STEERS = "\x1b[2J\x9b2J\r\n2023-11-14 22:13:20  forged\u202e\u2028"
 
 
 def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line() -> None:
-    came = letter()
-    came.key = came.value = STEERS.encode()
-    came.headers = [("__pathcast.errors.code", STEERS.encode()), ("__pathcast.errors.message", STEERS.encode())]
+    headers = (("__pathcast.errors.code", STEERS.encode()), ("__pathcast.errors.message", STEERS.encode()))
+    came = letter()._replace(key=STEERS.encode(), value=STEERS.encode(), headers=headers)
     line = dead_letter_line(came)
     assert line.isprintable()
     assert line.count("\\x1b[2J\\x9b2J\\r\\n") == 4
@@ -99,10 +92,11 @@ def test_an_end_without_records_is_said_beside_the_output(
     monkeypatch: pytest.MonkeyPatch, more: list[str], said: str, as_json: list[str]
 ) -> None:
     """Silence looked the same for an empty topic, a mistyped entity and a command that had not worked."""
-    other = SimpleNamespace(key=b"another", value=b"{}", headers=[], timestamp=T0)
+    other = Record("fleet.forecasts.v1", 0, 0, T0, b"another", b"{}")
 
-    def follow(*_: object, **__: object) -> Generator[Any]:
-        yield from [other] if "--entity" in more else []
+    async def follow(*_: object, **__: object) -> AsyncGenerator[Record]:
+        if "--entity" in more:
+            yield other
 
     monkeypatch.setattr(stream.kafka.following, "follow", follow)
     where = ["--no-follow", "--bootstrap", "kafka:9", "--prefix", "fleet"]
@@ -115,11 +109,11 @@ def test_the_consumer_is_closed_however_the_command_ends(monkeypatch: pytest.Mon
     """Left open, by an error whose traceback holds it, it once kept the process from ending."""
     closed = False
 
-    def follow(*_: object, **__: object) -> Generator[Any]:
+    async def follow(*_: object, **__: object) -> AsyncGenerator[Record]:
         nonlocal closed
         try:
             while True:
-                yield SimpleNamespace(key=b"bus", value=b"no forecast", headers=[], timestamp=T0)
+                yield Record("pathcast.forecasts.v1", 0, 0, T0, b"bus", b"no forecast")
         finally:
             closed = True
 

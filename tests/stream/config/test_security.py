@@ -13,7 +13,7 @@ import typer
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, ResponseError
 from typer.testing import CliRunner
 
-from stream.config.options import secured
+from stream.config.options import SERVERS, Common, Servers, with_common
 from stream.config.security import (
     PLAIN_KAFKA,
     PLAIN_REDIS,
@@ -138,15 +138,13 @@ def test_a_secret_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
 
 
 def test_options_have_variables_and_help_shows_no_secret(ca: Path) -> None:
-    seen: list[tuple[KafkaSecurity, RedisSecurity, int]] = []
+    seen: list[tuple[Servers, int]] = []
     app = typer.Typer()
 
     @app.command()
-    @secured
-    def look(
-        security: KafkaSecurity = PLAIN_KAFKA, redis_security: RedisSecurity = PLAIN_REDIS, number: int = 1
-    ) -> None:
-        seen.append((security, redis_security, number))
+    @with_common
+    def look(servers: Servers = SERVERS, number: int = 1) -> None:
+        seen.append((servers, number))
 
     variables = {
         "PATHCAST_KAFKA_SECURITY": "sasl_ssl",
@@ -155,10 +153,12 @@ def test_options_have_variables_and_help_shows_no_secret(ca: Path) -> None:
         "PATHCAST_KAFKA_CA": str(ca),
         "PATHCAST_REDIS_PASSWORD": PASSWORD,
     }
-    run = CliRunner(env=variables).invoke(app, ["--number=2", "--redis-ca", str(ca), "--kafka-mechanism=SCRAM-SHA-256"])
+    run = CliRunner(env=variables).invoke(
+        app, ["--number=2", "--prefix=our", "--redis-ca", str(ca), "--kafka-mechanism=SCRAM-SHA-256"]
+    )
     assert run.exit_code == 0, run.output
     kafka = KafkaSecurity(Protocol.SASL_SSL, Mechanism.SCRAM_SHA_256, "me", PASSWORD, ca)
-    assert seen == [(kafka, RedisSecurity(PASSWORD, ca), 2)]
+    assert seen == [(Servers(Common(prefix="our", security=kafka), redis_security=RedisSecurity(PASSWORD, ca)), 2)]
     told = CliRunner(env=variables).invoke(app, ["--help"])
     assert "--kafka-security" in told.output
     assert "--redis-ca" in told.output

@@ -17,7 +17,7 @@ from stream.contracts.avro_schema import avro_schema
 from stream.contracts.catalog import Way, contract
 from stream.contracts.cli import app
 from stream.contracts.compatibility import avro_breaks, breaks
-from stream.contracts.json_schema import json_schema, text_of
+from stream.contracts.json_schema import dump_schema, json_schema
 
 Schema = dict[str, Any]
 FORECAST, PING = json_schema(contract("forecast")), json_schema(contract("ping"))
@@ -46,8 +46,8 @@ OUT: dict[str, tuple[Callable[[Schema], object], str]] = {
     ),
     "a required field becomes optional": (lambda one: one["required"].remove("window"), "window: it was required"),
     "an optional field becomes required": (lambda one: one["required"].append("atlas"), "atlas: it was optional"),
-    "a word is added": (lambda one: one["properties"]["status"]["enum"].append("new"), "status: its words"),
-    "a word is taken away": (lambda one: one["properties"]["status"]["enum"].remove("stale"), "status: its words"),
+    "a word is added": (lambda one: one["properties"]["status"]["enum"].append("new"), "status: its enum was"),
+    "a word is taken away": (lambda one: one["properties"]["status"]["enum"].remove("stale"), "status: its enum was"),
     "an array gets another length": (
         lambda one: one["$defs"]["NextStep"]["properties"]["cov_m2"].update(maxItems=4),
         "next.cov_m2: its maxItems",
@@ -134,7 +134,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def spoil(file: Path, change: Callable[[Schema], object]) -> None:
     """Lets a file be what an earlier release has written."""
-    file.write_text(text_of(changed(json.loads(file.read_text()), change)))
+    file.write_text(dump_schema(changed(json.loads(file.read_text()), change)))
 
 
 def test_check_is_content_with_what_the_code_makes(released: Path) -> None:

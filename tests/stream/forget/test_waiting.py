@@ -9,12 +9,12 @@ import pytest
 from engine_rig import CHECKPOINT, A, Rig, steady
 
 from model.api import Predictor
-from stream.commands.forget import latest
+from stream.commands.forget import topics
 from stream.commands.forget.findings import Finding, Outcome
 from stream.commands.forget.states import States
 from stream.kafka.log import Bounds, Partition
 from stream.wire import Record
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 WHO = "bus-1"
 FORECASTS, GAPFILLS = "pathcast.forecasts.v1", "pathcast.gapfills.v1"
@@ -32,7 +32,7 @@ async def rig(make_predictor: Callable[[], Predictor]) -> Rig:
 async def said(rig: Rig, sent_at: int) -> Finding:
     """What is said of the states, without waiting, when the record is at this offset."""
     states = States(rig.store, A[0], [A[1]])
-    return await states.removed(WHO, {A[1]: sent_at}, 0.0, await states.look(WHO))
+    return await states.wait(WHO, {A[1]: sent_at}, 0.0, await states.look(WHO))
 
 
 async def forgotten(rig: Rig) -> int:
@@ -95,10 +95,10 @@ READ = {(FORECASTS, 0): 9, (FORECASTS, 1): 8, (GAPFILLS, 0): 2}
 async def test_it_is_said_of_which_partitions_not_all_was_read(
     committed: dict[Partition, int], left: list[int]
 ) -> None:
-    assert await latest.unread(ENDS, lambda: committed, 0.0) == left
+    assert await topics.unread(ENDS, lambda: committed, 0.0) == left
 
 
 async def test_it_waits_until_all_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latest, "LOOK_S", 0.0)
+    monkeypatch.setattr(topics, "LOOK_S", 0.0)
     looks = iter([{}, {**READ, (GAPFILLS, 0): 0}, READ])
-    assert await latest.unread(ENDS, lambda: next(looks), time.monotonic() + IN_TIME_S) == []
+    assert await topics.unread(ENDS, lambda: next(looks), time.monotonic() + IN_TIME_S) == []

@@ -78,7 +78,7 @@ def test_no_password_is_shown() -> None:
 )
 async def test_a_refusal_ends_the_process_with_what_to_look_at(packet: int, code: int, said: str) -> None:
     found = Connection(settings(), Source("mqtt"))
-    waiting = asyncio.create_task(found.some(1))
+    waiting = asyncio.create_task(found.take(1))
     await asyncio.sleep(0)
     if packet == PacketTypes.CONNACK:
         found._on_connect(found._client, None, None, reason(packet, code), None)
@@ -136,7 +136,7 @@ async def test_only_messages_of_the_present_connection_are_acknowledged(monkeypa
         if number == 1:
             found._on_disconnect(found._client, None, None, reason(PacketTypes.DISCONNECT, 0x80), None)
     found._on_message(found._client, None, message(0, 0))
-    for one in await found.some(10):
+    for one in await found.take(10):
         found.acknowledge(one)
     assert acknowledged == [2], "1 may be another message's number by now, and 0 needs no acknowledgement"
 
@@ -149,5 +149,5 @@ async def test_unacknowledged_messages_wait_up_to_a_number_and_more_are_counted(
     for _ in range(5):
         found._on_message(found._client, None, message(0, 0))
     found._on_message(found._client, None, message(7, 1))
-    assert [one.qos for one in await found.some(10)] == [0, 0, 0, 1]
+    assert [one.qos for one in await found.take(10)] == [0, 0, 0, 1]
     assert found.dropped == 2

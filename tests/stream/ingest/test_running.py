@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from stream.config.http_access import Address, address_of
 from stream.ingest.cli import app
 from stream.ingest.pages import Pages
-from stream.ingest.publishing.sink import Sink, Taken
+from stream.ingest.publishing.sink import Sink, TakenCounts
 from stream.ingest.source import Source
 from stream.wire import Topics
 
@@ -29,8 +29,8 @@ async def rendered(pages: Pages) -> dict[str, float]:
 
 async def test_what_was_taken_shows_by_adapter_code_and_why() -> None:
     sink, source = a_sink(), Source("http")
-    sink.by_adapter["samsara"] = Taken(3, Counter(null_island=2), Counter(lwt=1), 4)
-    sink.by_adapter["motive"] = Taken(5)
+    sink.by_adapter["samsara"] = TakenCounts(3, Counter(null_island=2), Counter(lwt=1), 4)
+    sink.by_adapter["motive"] = TakenCounts(5)
     shown = await rendered(Pages(sink, source))
     assert shown['pathcast_ingest_pings_total{adapter="samsara"}'] == 3
     assert shown['pathcast_ingest_pings_total{adapter="motive"}'] == 5
@@ -38,7 +38,7 @@ async def test_what_was_taken_shows_by_adapter_code_and_why() -> None:
     assert shown['pathcast_ingest_skips_total{adapter="samsara",why="lwt"}'] == 1
     assert shown['pathcast_ingest_unavailable_total{adapter="samsara"}'] == 4
     assert shown["pathcast_ingest_kafka_away"] == 0
-    assert sink.taken == Taken(8, Counter(null_island=2), Counter(lwt=1), 4)
+    assert sink.taken == TakenCounts(8, Counter(null_island=2), Counter(lwt=1), 4)
     assert sink.taken.in_words() == "8 pings, 2 rejects (null_island 2), 1 skips (lwt 1), 4 messages not taken"
 
 

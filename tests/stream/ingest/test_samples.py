@@ -13,8 +13,7 @@ from stream.adapters.live.formats import gtfs_realtime
 from stream.adapters.live.formats.ais import Receiver
 from stream.adapters.live.parsed import Skip
 from stream.config.http_access import Address
-from stream.ingest.samples import buses, ships
-from stream.ingest.samples.clock import Clock
+from stream.ingest.samples import Clock, buses, ships
 from stream.up.embedded import free_port
 from stream.wire import Ping
 
@@ -40,7 +39,7 @@ def test_every_position_of_every_bus_is_in_some_snapshot() -> None:
     clock = Clock(times[0], times[-1], NOW_MS, speedup=1_000.0)
     seen: set[tuple[str, int]] = set()
     for ms in range(0, times[-1] - times[0] + 20_000, 20_000):
-        found = gtfs_realtime.read(buses.feed(recorded, clock, NOW_MS + ms // 1_000), NOW_MS)
+        found = gtfs_realtime.read(buses.render_feed(recorded, clock, NOW_MS + ms // 1_000), NOW_MS)
         assert all(isinstance(one, Ping) for one in found)
         seen |= {(one.entity_id, one.ts) for one in found if isinstance(one, Ping)}
     there = {(who, bus.ms + clock.shift_ms) for who, of in recorded.items() for bus in of}
@@ -67,7 +66,7 @@ async def test_the_feed_answers_that_nothing_has_changed() -> None:
 def test_the_ships_are_positions_and_types() -> None:
     receiver, counts = Receiver(), Counter[str]()
     for sentence in ships.recording():
-        (found,) = receiver.read(ships.tagged(sentence, 60_000), sentence.ms)
+        (found,) = receiver.read(ships.tag_sentence(sentence, 60_000), sentence.ms)
         counts[found.why if isinstance(found, Skip) else type(found).__name__] += 1
         if isinstance(found, Ping):
             assert found.ts == sentence.ms + 60_000

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorization
 from stream.adapters.live.parsed import Skip, reject
 from stream.config.security import Refused
 from stream.ingest.publishing import outbox
-from stream.ingest.publishing.outbox import MAX_WAITING, Item, Outbox
+from stream.ingest.publishing.outbox import MAX_WAITING, Outbox, OutgoingRecord
 from stream.ingest.publishing.sink import Sink, Unavailable
 from stream.kafka.partitioner import hashed
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics
@@ -119,8 +119,8 @@ async def opened(ack_s: float = 30.0) -> AsyncIterator[Outbox]:
         await box.close()
 
 
-def items(*keys: str) -> list[Item]:
-    return [Item(TOPICS.pings, key.encode(), b"{}") for key in keys]
+def items(*keys: str) -> list[OutgoingRecord]:
+    return [OutgoingRecord(TOPICS.pings, key.encode(), b"{}") for key in keys]
 
 
 async def settle() -> None:
@@ -145,7 +145,9 @@ async def test_what_comes_while_a_round_is_on_its_way_leaves_together_and_in_ord
     async with opened() as box:
         putting = [asyncio.create_task(box.put(items("a")))]
         await settle()
-        putting += [asyncio.create_task(box.put([Item(TOPICS.pings, b"a", str(n).encode())])) for n in range(10)]
+        putting += [
+            asyncio.create_task(box.put([OutgoingRecord(TOPICS.pings, b"a", str(n).encode())])) for n in range(10)
+        ]
         await settle()
         assert len(broker.batches) == 1
         broker.answer()
@@ -219,7 +221,7 @@ async def test_values_may_wait_up_to_a_size(broker: Broker, monkeypatch: pytest.
     monkeypatch.setattr(outbox, "MAX_WAITING_BYTES", 100)
     broker.silent = True
     async with opened() as box:
-        large = asyncio.create_task(box.put([Item(TOPICS.pings, b"a", bytes(101))]))  # alone it may be larger
+        large = asyncio.create_task(box.put([OutgoingRecord(TOPICS.pings, b"a", bytes(101))]))  # alone it may be larger
         await settle()
         assert not box.is_available
         with pytest.raises(Unavailable):

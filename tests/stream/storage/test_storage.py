@@ -69,7 +69,7 @@ def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Stor
 def test_an_error_of_a_stores_own_client_is_one_that_the_commands_tell_in_a_line(
     monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
 ) -> None:
-    """Without credentials, boto raised one of its own from every request, and `archive list` ended in a traceback. One
+    """Without credentials, boto raised one of its own from every request, and `dev archive` ended in a traceback. One
     without words is told by its name."""
 
     def refuse(*_: object, **__: object) -> None:

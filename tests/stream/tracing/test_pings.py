@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from stream.kafka.records.record_columns import Records
-from stream.tracing.naming import by_id
-from stream.tracing.ping_spans import GAP_FILLS, PUBLISH, REJECTED, spans_of
-from stream.tracing.pings import TracedBatch, traced_ping
+from stream.tracing.pings import TracedBatch, trace_ping
+from stream.tracing.spans import SpanSender, name_by_id
+from stream.tracing.tracer import DEAD_LETTER, GAP_FILLS, PING, Tracer
 from stream.wire import Outgoing, Record, Reject, dead_letter
 
 SENDERS = ("TraceParent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -26,21 +30,28 @@ def others() -> list[tuple[int, Outgoing]]:
 
 def test_only_what_a_sampled_ping_led_to_gets_its_header_and_that_is_one() -> None:
     records = Records.of(SENT)
-    batch = TracedBatch([traced_ping(records[1], 0.0), traced_ping(records[2], 0.0)], PUBLISH)
-    named = batch.named(records, others())
+    batch = TracedBatch([trace_ping(records[1], 0.0), trace_ping(records[2], 0.0)])
+    named = batch.add_headers(records, others())
     assert [row for row, _ in named] == [0, 1, 2, 2]
     assert named[0][1].headers[:2] == (("kept", b"1"), SENDERS), "as it came"
     for (_, one), ping in zip(named[1:], [batch.pings[0], *[batch.pings[1]] * 2], strict=True):
         told = [value for name, value in one.headers if name.lower() == "traceparent"]
-        assert told == [ping.header(PUBLISH)]
+        assert told == [ping.header()]
     assert ("kept", b"1") in named[1][1].headers
-    assert batch.pings[0].header(PUBLISH).split(b"-")[1] == SENDERS[1].split(b"-")[1], "in its sender's trace"
+    assert batch.pings[0].header().split(b"-")[1] == SENDERS[1].split(b"-")[1], "in its sender's trace"
 
 
 def test_the_span_of_a_ping_says_what_it_led_to() -> None:
     records = Records.of(SENT)
-    batch = TracedBatch([traced_ping(records[row], 0.0) for row in range(3)], PUBLISH)
-    batch.named(records, others()[1:])
-    told = [spans_of(ping, batch, by_id, once=False)[0].attributes for ping in batch.pings]
-    assert [one.get(REJECTED) for one in told] == [None, "null_island", None]
+    memory = InMemorySpanExporter()
+    tracer = Tracer(1.0, SpanSender(SimpleSpanProcessor(memory), Resource.get_empty(), name_by_id))
+    batch = tracer.sample([(records, 0.0)])
+    assert batch is not None
+    batch.add_headers(records, others()[1:])
+    tracer.send_spans(batch, [("pings", 0), ("pings", 1)])
+    told = [span.attributes or {} for span in memory.get_finished_spans() if span.name == PING]
+    assert [one.get(DEAD_LETTER) for one in told] == [None, "null_island", None]
     assert [one.get(GAP_FILLS) for one in told] == [None, None, 2]
+    memory.clear()
+    tracer.send_spans(batch, [("pings", 0)])
+    assert len(memory.get_finished_spans()) == 8, "of one ping: the other partition is not committed"

@@ -16,7 +16,17 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
 from stream.up.cli import up
 from stream.up.home import Home
-from stream.up.parts import KINDS, Doors, Part, choose, environment, history_of, joined, ports, table
+from stream.up.parts import (
+    KINDS,
+    Addresses,
+    Part,
+    addresses_from,
+    choose,
+    environment,
+    history_of,
+    join_services,
+    table,
+)
 
 ROOT: Any = typer.main.get_command(build())
 FIRST = Address("127.0.0.1", 9464)  # of the metrics
@@ -29,7 +39,7 @@ MAP = Address("127.0.0.1", 8765)
 
 def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
     maps = {"/webhook/flespi": "flespi", "/webhook/mine": "./mine.toml"}
-    return table(HOME, 2, Doors(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
+    return table(HOME, 2, Addresses(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
@@ -44,7 +54,7 @@ def test_every_part_is_one_that_can_be_left_out() -> None:
 
 def test_this_version_has_every_command_and_option() -> None:
     """Else a part would end at each start."""
-    for part in joined(parts(metrics=FIRST), FIRST, 2):
+    for part in join_services(parts(metrics=FIRST), FIRST, 2):
         command, words = ROOT, list(part.command)
         while getattr(command, "commands", None):
             command = command.commands[words.pop(0)]
@@ -69,10 +79,10 @@ def test_a_part_that_would_have_nothing_to_do_is_left_out() -> None:
 def test_all_services_are_one_process_with_the_options_of_those_that_run() -> None:
     def beside(*without: str) -> tuple[str, ...]:
         found, _ = choose(parts(), frozenset(without), lambda _: True)
-        names = [part.name for part in joined(found, FIRST, 2)]
+        names = [part.name for part in join_services(found, FIRST, 2)]
         assert names.count("beside") == 1
         assert not {"archive", "scores", "guard", "latest", "arrivals", "atlas"} & {*names}
-        return next(part.command for part in joined(found, FIRST, 2) if part.name == "beside")
+        return next(part.command for part in join_services(found, FIRST, 2) if part.name == "beside")
 
     assert beside() == (
         *("beside", "atlas,archive,scores,guard,latest,arrivals", "--atlases", "/srv/pathcast/atlases"),
@@ -82,7 +92,7 @@ def test_all_services_are_one_process_with_the_options_of_those_that_run() -> No
     assert beside("atlas", "archive", "guard")[1:4] == ("scores,latest,arrivals", "--history", "topic")
     without = frozenset({"atlas", "archive", "scores", "latest", "arrivals"})
     found, _ = choose(parts(), without, lambda _: True)
-    assert joined(found, None, 2) == found, "nothing is left of them"
+    assert join_services(found, None, 2) == found, "nothing is left of them"
 
 
 def test_scores_run_without_river() -> None:
@@ -94,15 +104,15 @@ def test_scores_run_without_river() -> None:
 
 
 def test_each_process_has_a_port_of_its_own() -> None:
-    commands = {part.name: part.command for part in joined(parts(metrics=FIRST), FIRST, 2)}
+    commands = {part.name: part.command for part in join_services(parts(metrics=FIRST), FIRST, 2)}
     served = {
         name: command[command.index("--metrics") + 1] for name, command in commands.items() if "--metrics" in command
     }
     assert served == {"worker-1": "127.0.0.1:9464", "worker-2": "127.0.0.1:9465", "beside": "127.0.0.1:9466"}
     assert not any("--metrics" in part.command for part in parts())
-    assert [address and address.port for address in ports(Address("::1", 0), 2)] == [0, 0]
+    assert [address and address.port for address in addresses_from(Address("::1", 0), 2)] == [0, 0]
     with pytest.raises(ValueError, match="no 3 ports from 65534 on"):
-        ports(Address("127.0.0.1", 65_534), 3)
+        addresses_from(Address("127.0.0.1", 65_534), 3)
 
 
 def test_what_others_reach_is_told_its_address() -> None:
@@ -112,6 +122,18 @@ def test_what_others_reach_is_told_its_address() -> None:
     listening = {part.name: (str(part.listens), part.paths) for part in parts() if part.listens is not None}
     assert listening["ingest"] == ("127.0.0.1:8080", ("/webhook/flespi", "/webhook/mine"))
     assert listening.keys() == {"serve", "ingest", "map"}
+
+
+def test_one_process_serves_the_api_and_the_map_unless_the_map_has_an_address_of_its_own() -> None:
+    def served(at_map: Address | None) -> dict[str, tuple[str, ...]]:
+        at = Addresses(None, API, HOOKS, at_map)
+        every = table(HOME, 2, at, maps={}, history="topic", finds_drift=True)
+        return {part.name: part.command for part in every if part.name in ("serve", "map")}
+
+    assert list(served(None)) == ["serve"]
+    assert "--map" in served(None)["serve"]
+    assert list(served(MAP)) == ["serve", "map"]
+    assert "--map" not in served(MAP)["serve"], "who opens one of the two addresses to others does not open the other"
 
 
 def test_arrivals_know_the_archive_of_this_prefix_or_else_the_topic() -> None:

@@ -1,4 +1,4 @@
-"""`pathcast warm` as an init container runs it."""
+"""`pathcast worker --warm` as an init container runs it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from model import jit
-from stream.worker.warm_cli import warm as command
+from stream.worker import warmup
 
-WARM = [sys.executable, "-c", "import typer; from stream.worker.warm_cli import warm; typer.run(warm)"]
+WARM = [sys.executable, "-m", "pathcast", "worker", "--warm"]
 
 
 def warm(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +35,6 @@ def test_what_it_has_compiled_the_next_start_loads(weights: str, tmp_path: Path)
 
 
 def test_where_nothing_can_be_kept_it_says_so(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "cache_folders", list)
+    monkeypatch.setattr(warmup, "cache_folders", list)
     with pytest.raises(OSError, match="set NUMBA_CACHE_DIR"):
-        command(weights=weights)
+        warmup.warm_machine(weights, as_json=False)

@@ -30,7 +30,7 @@ DASHBOARD = prometheus_server.DEPLOY / "grafana" / "dashboards" / "pathcast.json
 PINGS = 4_000
 PARTITIONS = 2
 GUARD = ("beside", "guard", "--guard-every", "10s", "--registry")  # its first look may find no topic of scores yet
-REFRESH = ("refresh", "--every", "24h", "--minutes", "0.1", "--registry")
+REFRESH = ("train", "refresh", "--every", "24h", "--minutes", "0.1", "--registry")
 LAST = ("pathcast_ingest_rejects_total", "pathcast_scores_scored_total", "pathcast_avro_records_total")  # to be scraped
 # What has no series in this scene: atlases need announcements; a first skip or a fired alert did not happen. Their
 # names are checked all the same.
@@ -89,7 +89,7 @@ def watched(
             found = re.search(r"listening at (http://[^,\s]+)", process.log())
             assert found is not None
             bases[name] = found[1]
-        with urllib.request.urlopen(bases["map"] + "/v1/config", timeout=60) as answer:
+        with urllib.request.urlopen(bases["map"] + "/map/config", timeout=60) as answer:
             assert answer.status == 200
         for name, base in bases.items():
             prometheus.watch(name, base)

@@ -25,7 +25,7 @@ def test_a_guard_that_cannot_look_is_overdue_until_it_can(
         instance = prometheus.watch("guard", f"http://127.0.0.1:{port}")
         one = {"instance": instance, "process": "guard", "severity": "ticket"}
         prometheus.wait_until_fires("PathcastRoundsOverdue", **one)
-        made = pathcast("topics", "--create", "--partitions", "1", "--replication", "1", *where)
+        made = pathcast("dev", "topics", "--create", "--partitions", "1", "--replication", "1", *where)
         assert made.returncode == 0, made.stderr
         prometheus.wait_until_over("PathcastRoundsOverdue", **one)
         assert guard.running(), "it lived on meanwhile"

@@ -113,7 +113,7 @@ def test_redis(kafka_of_page: str, redis_url: str, tmp_path: Path) -> None:
     needs("redis-cli")
     (block,) = blocks("Redis", "sh")
     fill, ask = lines_of(block)
-    assert fill.startswith("pathcast sink redis --redis redis://localhost:6379/1")
+    assert fill.startswith("pathcast export redis --redis redis://localhost:6379/1")
     fill = fill.replace("redis://localhost:6379/1", redis_url) + " --once"
     run(fill, tmp_path, PATHCAST_BOOTSTRAP=kafka_of_page, PATHCAST_PREFIX=PREFIX)
     found = re.fullmatch(r"redis://([^:/]+):(\d+)/(\d+)", redis_url)

@@ -88,6 +88,13 @@ def recipe(section: str, language: str, bootstrap: str) -> list[str]:
     return [block.replace(ADDRESS, bootstrap) for block in blocks]
 
 
+def file_of_page(name: str, bootstrap: str) -> str:
+    """A program that the page links to, with another address."""
+    path = README.with_name("recipes") / name
+    assert f"](recipes/{name})" in README.read_text()
+    return path.read_text().replace(ADDRESS, bootstrap)
+
+
 @contextmanager
 def running(command: list[str] | str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that would go on until Ctrl-C, in a folder of its own, whose output is a file there."""
@@ -173,8 +180,7 @@ def test_python(scene: Scene, tmp_path: Path, section: str) -> None:
 def test_node(scene: Scene, tmp_path: Path) -> None:
     needs("node", "npm")
     installed([line for block in recipe("Node", "sh", scene.bootstrap) for line in block.splitlines()], tmp_path)
-    (program,) = recipe("Node", "js", scene.bootstrap)
-    (tmp_path / "subscribe.js").write_text(program)
+    (tmp_path / "subscribe.js").write_text(file_of_page("subscribe.js", scene.bootstrap))
     assert "`node subscribe.js`" in README.read_text()
     check("node subscribe.js", tmp_path, scene, group="my-program-in-node")
 
@@ -182,8 +188,7 @@ def test_node(scene: Scene, tmp_path: Path) -> None:
 def test_java(scene: Scene, tmp_path: Path) -> None:
     needs("java", "javac", "mvn")
     installed([line for block in recipe("Java", "sh", scene.bootstrap) for line in block.splitlines()], tmp_path)
-    (program,) = recipe("Java", "java", scene.bootstrap)
-    (tmp_path / "Subscribe.java").write_text(program)
+    (tmp_path / "Subscribe.java").write_text(file_of_page("Subscribe.java", scene.bootstrap))
     assert "`java -cp 'lib/*' Subscribe.java`" in README.read_text()
     check("java -cp 'lib/*' Subscribe.java", tmp_path, scene, group="my-program-in-java")
 

@@ -1,4 +1,4 @@
-"""`pathcast sink` into Redis and PostgreSQL with PostGIS: what is there at the end, whatever was killed."""
+"""`pathcast export` into Redis and PostgreSQL with PostGIS: what is there at the end, whatever was killed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def postgres(say: Callable[[str], None]) -> Iterator[str]:
 def sink(kafka: str, topics: Topics, *store: object, kill: str = "", group: str) -> None:
     """Runs one to the present end; with `kill`, to that place, where it must have died."""
     options = ("--once", "--bootstrap", kafka, "--prefix", topics.prefix, "--group", group)
-    told = pathcast("sink", *store, *options, env=environment(**({VARIABLE: kill} if kill else {})))
+    told = pathcast("export", *store, *options, env=environment(**({VARIABLE: kill} if kill else {})))
     assert told.returncode == (-signal.SIGKILL if kill else 0), told.stderr.decode()
     if kill:
         bury(kafka, group)
@@ -131,7 +131,7 @@ def test_a_database_that_is_away_is_waited_for(kafka: str, topic_prefix: str, po
         publish(kafka, topics, [forecast("bus", next(steps))])
         return int(rows(postgres, f"SELECT count(*) FROM {schema}.forecasts")[0][0])
 
-    with Worker(tmp_path / "log", command=("sink", *store), **where) as running:
+    with Worker(tmp_path / "log", command=("export", *store), **where) as running:
         assert eventually(lambda: tables(postgres, schema) == 2)
         assert eventually(lambda: written() > 0)
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pathcast sink'"
@@ -154,7 +154,7 @@ def tables(url: str, schema: str) -> int:
 
 def test_a_user_whom_the_database_does_not_know_is_one_line(kafka: str, topics: Topics, postgres: str) -> None:
     places = {"url": postgres.replace("postgres@", "nobody@"), "kafka": kafka, "prefix": topics.prefix}
-    command = "sink postgis --postgres {url} --bootstrap {kafka} --prefix {prefix}"
+    command = "export postgis --postgres {url} --bootstrap {kafka} --prefix {prefix}"
     assert_refused(Refusal(command, 1, "does not exist"), places)
 
 
@@ -197,7 +197,7 @@ def test_a_silent_entity_is_removed_while_others_stay(
     topics = Topics.of(topic_prefix)
     bus_feed.create_topics(kafka, topics, partitions=1)
     steps = iter(range(10_000))
-    command = ("sink", "redis", "--redis", redis_url, "--expire", "5s")
+    command = ("export", "redis", "--redis", redis_url, "--expire", "5s")
     with (
         Worker(tmp_path / "log", command=command, bootstrap=kafka, prefix=topic_prefix, group=topic_prefix) as running,
         Redis.from_url(redis_url, decode_responses=True) as client,

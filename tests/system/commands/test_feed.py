@@ -1,4 +1,4 @@
-"""`pathcast feed`, `tail` and `topics` against a real broker, as processes."""
+"""`pathcast feed`, `tail` and `dev topics` against a real broker, as processes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_pre
     arrivals as many as the forecasts, from which they are made. Three are compacted."""
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
-        rows = json.loads(pathcast("topics", *create, *where).stdout)
+        rows = json.loads(pathcast("dev", "topics", *create, *where).stdout)
         assert [row["name"] for row in rows] == [*names, *names.of_services]
         one = {names.destinations, names.models}
         assert {row["name"]: row["partitions"] for row in rows} == {
@@ -74,7 +74,7 @@ def test_what_is_made_of_forecasts_gets_their_number_of_partitions(kafka: str, t
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     with admin.connected(kafka) as client:
         admin.create_other(client, names, names.forecasts, partitions=3)
-    made = json.loads(pathcast("topics", "--create", "--partitions", 7, *where).stdout)
+    made = json.loads(pathcast("dev", "topics", "--create", "--partitions", 7, *where).stdout)
     partitions = {row["name"]: row["partitions"] for row in made}
     assert (partitions[names.pings], partitions[names.latest], partitions[names.arrivals]) == (7, 3, 3)
 

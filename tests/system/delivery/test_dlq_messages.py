@@ -56,7 +56,7 @@ class Scene:
 
     def take(self, *messages: Sequence[dict[str, Any]], adapter: str = "fleet") -> None:
         """As `pathcast ingest http` takes them with the map as it is now."""
-        read = presets.known(str(self.map)).read
+        read = presets.find_preset(str(self.map)).read
 
         async def taken() -> None:
             async with Sink(self.kafka, self.topics, adapter) as sink:

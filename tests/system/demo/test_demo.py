@@ -87,7 +87,7 @@ def test_the_atlas_grows_while_the_replay_goes_on(home: Path, untrained: Path) -
     atlas = json.loads(demo.stdout.readline())["atlas"]
     try:
         assert atlas["versions_asked"] > 1
-        assert eventually(lambda: _asked(f"{url}/v1/atlas")["version"] not in (None, atlas["version"]))
+        assert eventually(lambda: _asked(f"{url}/map/atlas")["version"] not in (None, atlas["version"]))
     finally:
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=PATIENCE_S)
@@ -189,10 +189,10 @@ def test_the_map_is_there_while_it_runs_and_stays_until_ctrl_c(home: Path, untra
     assert list(json.loads(demo.stdout.readline())) == KEYS, "the summary comes when the replay is over"
     assert _wait_for(demo, "the map stays at ").split()[4] == url
     try:
-        config = _asked(f"{url}/v1/config")
+        config = _asked(f"{url}/map/config")
         assert (config["source"], config["title"]) == ("forecasts", "pathcast demo")
-        assert _asked(f"{url}/v1/search?q=5")["ids"], "it has vehicles"
-        assert eventually(lambda: bool(_asked(f"{url}/v1/atlas")["flows"])), "and streets, once it has read the atlas"
+        assert _asked(f"{url}/map/search?q=5")["ids"], "it has vehicles"
+        assert eventually(lambda: bool(_asked(f"{url}/map/atlas")["flows"])), "and streets, once it has read the atlas"
     finally:
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=PATIENCE_S)

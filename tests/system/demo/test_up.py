@@ -76,15 +76,14 @@ def posted(url: str, body: object) -> dict[str, Any]:
 
 
 def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options: Any) -> Worker:
-    """With a map that yields to nobody: on a busy machine it would not end in the time that it has for it."""
+    """With an API that yields to nobody: on a busy machine it would not end in the time that it has for it."""
     return Worker(
         tmp_path / "said",
         program=COMMAND,
         command=("up",),
         environment={
             "PATHCAST_SESSION_TIMEOUT_S": "6",
-            "PATHCAST_MAP_LISTEN": "0",
-            "PATHCAST_MAP_NICE": "0",
+            "PATHCAST_SERVE_NICE": "0",
             **environment,
         },
         dir=home,
@@ -122,6 +121,8 @@ def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
         assert eventually(lambda: worker_pages.ask(f"{listening(up, 'serve')}/readyz")[0] == 200), up.log()
         status, said = worker_pages.ask(f"{listening(up, 'serve')}/v1/entities/{entity}/forecast?horizon_s=600")
         assert (status, json.loads(said)["entity_id"]) == (200, entity), said
+        status, said = worker_pages.ask(f"{listening(up, 'serve')}/map/search?q={entity}")
+        assert (status, json.loads(said)["ids"][0]) == (200, entity), said
         assert posted(f"{listening(up, 'ingest')}/webhook/flespi", [POSITION])["pings"] == 1
         bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-latest", topics.forecasts, check)
         bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-arrivals", topics.forecasts, check)

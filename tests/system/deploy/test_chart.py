@@ -216,7 +216,7 @@ def test_topics_are_made_before_anything_else(everything: list[Manifest]) -> Non
     (job,) = of_kind(everything, "Job")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     args = job["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert args == ["topics", "--create", "--partitions=32", "--replication=3", "--retention=7d"]
+    assert args == ["dev", "topics", "--create", "--partitions=32", "--replication=3", "--retention=7d"]
     assert "--no-create" in pods(everything)["worker"]["containers"][0]["args"]
     mounted = job["spec"]["template"]["spec"]["volumes"]
     assert not [volume for volume in mounted if "persistentVolumeClaim" in volume], "no claim is there yet"

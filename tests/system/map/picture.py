@@ -1,6 +1,6 @@
 """Makes the picture and the short recording of the map that the pages show, of the demo's buses:
 
-    python tests/system/map/picture.py stream/map/pictures
+    python tests/system/map/picture.py stream/api/map/pictures
 
 It runs the demo as anybody can, but at 20 times the buses' pace, with its map, and Debian's Chromium. Tests do not run
 this.

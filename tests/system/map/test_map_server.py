@@ -108,7 +108,7 @@ async def streaming(base: str, query: str = f"bbox={BOX}") -> AsyncIterator[Even
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
         aiohttp.ClientSession(headers=AUTHORIZATION, timeout=timeout, read_bufsize=2**24) as client,
-        client.get(f"{base}/v1/stream?{query}") as said,
+        client.get(f"{base}/map/stream?{query}") as said,
     ):
         assert said.status == 200
         yield Events(said)
@@ -128,8 +128,8 @@ def published(scene: Scene, entity_id: str) -> dict[str, Any]:
 
 
 async def test_a_page_has_a_snapshot_and_then_what_comes_now(scene: Scene, base: str) -> None:
-    assert ask(base, "/v1/config")["source"] == "latest"
-    assert eventually(lambda: ask(base, "/v1/search?q=FIRST")["ids"] == ["first"])
+    assert ask(base, "/map/config")["source"] == "latest"
+    assert eventually(lambda: ask(base, "/map/search?q=FIRST")["ids"] == ["first"])
     async with streaming(base) as events:
         snapshot = await until(events, lambda one: True, "snapshot")
         assert "first" in {one["id"] for one in snapshot["entities"]}
@@ -152,7 +152,7 @@ async def test_a_page_has_a_snapshot_and_then_what_comes_now(scene: Scene, base:
 
 
 def test_a_token_is_needed_and_a_base_map_comes_in_parts(base: str) -> None:
-    for path in ("/v1/config", "/v1/stream", "/basemap.pmtiles", "/metrics"):
+    for path in ("/map/config", "/map/stream", "/basemap.pmtiles", "/metrics"):
         assert status_of(base + path) == 401, path
     asked = urllib.request.Request(f"{base}/basemap.pmtiles", headers={**AUTHORIZATION, "Range": "bytes=16-19"})
     with urllib.request.urlopen(asked) as said:
@@ -163,28 +163,28 @@ async def test_a_tombstone_of_the_latest_topic_ends_an_entity_on_the_page(scene:
     """`pathcast latest` ends who is silent for ten minutes of the partition's own time, that of two other entities: of
     these eight, each of the two partitions has three or more."""
     await asyncio.to_thread(scene.send, "quiet", 1_000, 1_010)
-    assert await asyncio.to_thread(eventually, lambda: ask(base, "/v1/search?q=quiet")["ids"] == ["quiet"])
+    assert await asyncio.to_thread(eventually, lambda: ask(base, "/map/search?q=quiet")["ids"] == ["quiet"])
     async with streaming(base) as events:
         snapshot = await until(events, lambda one: True, "snapshot")
         assert "quiet" in {one["id"] for one in snapshot["entities"]}
         await asyncio.to_thread(scene.send_many, [f"busy-{n}" for n in range(8)], range(1_100, 1_900, 50))
         gone = await until(events, lambda one: "quiet" in one["gone"], "delta")
         assert "quiet" not in {one["id"] for one in gone["updates"]}
-    assert ask(base, "/v1/search?q=quiet")["ids"] == []
-    assert status_of(f"{base}/v1/entities/quiet", SECRET) == 404
+    assert ask(base, "/map/search?q=quiet")["ids"] == []
+    assert status_of(f"{base}/map/entities/quiet", SECRET) == 404
 
 
 def test_a_map_that_was_killed_has_all_again_and_says_that_it_is_another(scene: Scene) -> None:
     scene.send("stays", 2_900, 2_910)
     with scene.map() as server:
         base = base_of(server)
-        assert eventually(lambda: ask(base, "/v1/search?q=stays")["ids"] == ["stays"])
-        before = ask(base, "/v1/config")["server_id"]
+        assert eventually(lambda: ask(base, "/map/search?q=stays")["ids"] == ["stays"])
+        before = ask(base, "/map/config")["server_id"]
         server.kill()
     with scene.map() as again:
         base = base_of(again)
-        assert ask(base, "/v1/search?q=stays")["ids"] == ["stays"], "it is ready when it has read all"
-        assert ask(base, "/v1/config")["server_id"] != before
+        assert ask(base, "/map/search?q=stays")["ids"] == ["stays"], "it is ready when it has read all"
+        assert ask(base, "/map/config")["server_id"] != before
         stop(again)
 
 
@@ -194,15 +194,15 @@ def test_from_the_forecasts_topic_it_has_tracks_and_comparisons_at_once(scene: S
     bus_feed.wait_until_consumed(scene.kafka, scene.topics.prefix, scene.topics.pings, scene.check)
     with scene.map(source="forecasts") as server:
         base = base_of(server)
-        said = ask(base, "/v1/entities/walks")
+        said = ask(base, "/map/entities/walks")
         assert len(said["entity"]["track"]) == 40
         assert {row["h_s"] for row in said["errors"]} >= {60.0, 300.0}
         assert all(one["true_lat"] == pytest.approx(50 + (one["true_ts"] - T0) / 1e7) for one in said["former"])
         now_ms = said["entity"]["ts"]
-        then = ask(base, f"/v1/history?at={now_ms - 100_000}&bbox={BOX}")
+        then = ask(base, f"/map/history?at={now_ms - 100_000}&bbox={BOX}")
         (walked,) = [one for one in then["entities"] if one["id"] == "walks"]
         assert walked["track"][-1][0] == now_ms - 100_000
-        assert ask(base, "/v1/learning")["points"], "its own comparisons, where there are no scores"
+        assert ask(base, "/map/learning")["points"], "its own comparisons, where there are no scores"
         stop(server)
 
 
@@ -215,8 +215,8 @@ def test_without_a_latest_topic_forecasts_are_followed_and_no_topic_is_made(
     bus_feed.create_topics(kafka, topics, partitions=1)
     with Worker(tmp_path / "map.log", **how, **options) as server:
         base = base_of(server)
-        assert ask(base, "/v1/config")["source"] == "forecasts"
-        assert status_of(f"{base}/v1/config") == 200, "no token is set"
+        assert ask(base, "/map/config")["source"] == "forecasts"
+        assert status_of(f"{base}/map/config") == 200, "no token is set"
         assert eventually(lambda: "pathcast_map_records_total 0.0" in _text(base, "/metrics"))
         with admin.connected(kafka) as client:
             there = [

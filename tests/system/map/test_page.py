@@ -29,7 +29,7 @@ def test_it_loads_without_an_error_and_asks_no_other_host(opened: Opened) -> Non
     opened.until("document.querySelectorAll('#entity [data-table=errors] tbody tr').length > 0")
     assert opened.said == []
     assert opened.other_hosts() == []
-    assert any("/v1/stream" in url for url in opened.asked), "the requests were seen"
+    assert any("/map/stream" in url for url in opened.asked), "the requests were seen"
 
 
 @pytest.mark.promise("the live map draws each entity where the server says it is, and asks no other host")
@@ -144,7 +144,7 @@ def test_scrubbed_back_it_shows_what_the_server_says_was_then(opened: Opened, sc
     opened.until("pathcast.state().told_ms === pathcast.state().at_ms")
     opened.page.evaluate(TWO_FRAMES)
     at_ms = opened.state()["at_ms"]
-    then = {one["id"]: one["ts"] for one in scene.server.ask("/v1/history", at=round(at_ms))["entities"]}
+    then = {one["id"]: one["ts"] for one in scene.server.ask("/map/history", at=round(at_ms))["entities"]}
     drawn = {one["id"]: one["ts"] for one in opened.state()["drawn"]}
     assert drawn
     assert drawn.items() <= then.items()
@@ -228,7 +228,7 @@ def test_scrubbing_glides_along_the_pings_instead_of_jumping(opened: Opened) -> 
         opened.page.keyboard.press("[")
     opened.until("pathcast.state().past_ms !== null && pathcast.state().past_ms === pathcast.state().at_ms")
     opened.until("pathcast.state().drawn.length > 0")
-    before = [url for url in opened.asked if "/v1/history" in url]
+    before = [url for url in opened.asked if "/map/history" in url]
     opened.page.evaluate(
         """() => {
             window.seen = {};
@@ -245,7 +245,7 @@ def test_scrubbing_glides_along_the_pings_instead_of_jumping(opened: Opened) -> 
         opened.page.keyboard.press("]")
     opened.until("Object.values(window.seen).some((places) => places.size >= 5)")
     opened.until("pathcast.state().past_ms === pathcast.state().at_ms")
-    asked = len([url for url in opened.asked if "/v1/history" in url]) - len(before)
+    asked = len([url for url in opened.asked if "/map/history" in url]) - len(before)
     most = opened.page.evaluate("Math.max(...Object.values(window.seen).map((places) => places.size))")
     assert asked < most, "it glides by itself, and not from answer to answer"
 

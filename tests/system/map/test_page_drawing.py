@@ -20,9 +20,9 @@ from playwright.sync_api import Browser
 from shared_stack import HOSTILE
 
 from model.api import Atlas
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.demo import atlas
-from stream.demo.run import Options, choose
+from stream.demo.run import DemoOptions, choose
 from stream.wire import Topics
 
 # Ids and entities of one frame: of two, one could have gone on meanwhile.
@@ -166,7 +166,7 @@ class Fleet(NamedTuple):
     base: str
     first: Atlas
     second: Atlas
-    rows: Sequence[Row]
+    rows: Sequence[RecordedRow]
 
     def send(self, *forecasts: bus_feed.Raw) -> None:
         bus_feed.send(self.kafka, self.topics.forecasts, iter(forecasts))
@@ -179,7 +179,7 @@ class Fleet(NamedTuple):
 def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A map of a fleet without vehicles, whose first version of an atlas is announced."""
     folder, topics = tmp_path_factory.mktemp("streets"), Topics.of(f"streets{uuid4().hex[:8]}")
-    rows, before = choose(Options(60.0, None, None, 120.0, "small"))
+    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     growth = atlas.of_history(before, folder, "small", bundled=True)
     first = growth.written()
     growth.add(rows)
@@ -236,7 +236,7 @@ def drawn_of(opened: Opened) -> Any:
 
 
 def asked(opened: Opened) -> list[str]:
-    return [url.split("/v1/")[1] for url in opened.asked if url.endswith("/passages")]
+    return [url.split("/map/")[1] for url in opened.asked if url.endswith("/passages")]
 
 
 def test_the_chosen_one_has_branches_and_passages_and_no_regions(browser: Browser, fleet: Fleet, bus: Parting) -> None:
@@ -289,7 +289,7 @@ def test_without_an_atlas_the_chosen_one_has_its_regions(
 
 def test_five_thousand_entities_move(browser: Browser, scene: Any, say: Callable[[str], None]) -> None:
     """It reports how many frames a second are drawn, without a graphics card, and asserts nothing about it: a busy
-    machine draws fewer. stream/map/README.md has the number, with its date."""
+    machine draws fewer. stream/api/map/README.md has the number, with its date."""
     prefix = f"crowd{uuid4().hex[:8]}"
     topics = Topics.of(prefix)
     bus_feed.create_topics(scene.kafka, topics, partitions=2)

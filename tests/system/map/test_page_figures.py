@@ -35,8 +35,8 @@ def test_the_fleets_figures_are_those_of_the_stream(opened: Opened, scene: Any) 
     assert {name: value if value == "" else float(value) for name, value in shown.items()} == {
         name: "" if said[name] is None else float(said[name]) for name in FIGURES
     }
-    assert said["entities"] == len(scene.server.ask("/v1/history", at=round(said["now_ms"]))["entities"])
-    weights = {one["weights"] for one in scene.server.ask("/v1/history", at=round(said["now_ms"]))["entities"]}
+    assert said["entities"] == len(scene.server.ask("/map/history", at=round(said["now_ms"]))["entities"])
+    weights = {one["weights"] for one in scene.server.ask("/map/history", at=round(said["now_ms"]))["entities"]}
     titles = opened.page.evaluate("[...document.querySelectorAll('[data-versions=weights] li')].map((li) => li.title)")
     assert set(titles) == weights
 
@@ -81,7 +81,7 @@ def test_an_entitys_panel_has_what_the_server_knows_of_it(opened: Opened, scene:
         """() => Object.fromEntries([...document.querySelectorAll("#entity dd")]
             .map((dd) => [dd.dataset.field, dd.dataset.value]))"""
     )
-    told = scene.server.ask("/v1/history", at=int(float(shown["ts"])))["entities"]
+    told = scene.server.ask("/map/history", at=int(float(shown["ts"])))["entities"]
     then = next(one for one in told if one["id"] == bus)
     assert int(shown["ts"]) == then["ts"]
     assert shown["place"] == f"{text_of(then['lat'])},{text_of(then['lon'])}"
@@ -101,7 +101,7 @@ def test_an_entitys_panel_has_what_the_server_knows_of_it(opened: Opened, scene:
 
 def test_the_learning_curve_is_drawn_from_the_servers_points(opened: Opened, scene: Any) -> None:
     opened.until("document.querySelectorAll('#learning-horizon option').length > 0")
-    horizons = {f"{one['h_s']:g}" for one in scene.server.ask("/v1/learning")["points"]}
+    horizons = {f"{one['h_s']:g}" for one in scene.server.ask("/map/learning")["points"]}
     options = opened.page.evaluate("[...document.querySelectorAll('#learning-horizon option')].map((one) => one.value)")
     assert set(options) <= horizons
     opened.until("document.querySelector('#learning svg').getAttribute('aria-label').includes('Mean error by time')")

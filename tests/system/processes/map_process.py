@@ -15,7 +15,7 @@ from worker_process import READY_S, Worker
 MAP: Final = (
     sys.executable,
     "-c",
-    "import typer; from stream.commands import main; from stream.map.cli import show_map; app = typer.Typer(); "
+    "import typer; from stream.commands import main; from stream.api.map.cli import show_map; app = typer.Typer(); "
     "app.command()(show_map); main.build = lambda: app; main.main()",
 )
 

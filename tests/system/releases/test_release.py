@@ -40,7 +40,7 @@ def test_the_installed_command_says_its_version_and_finds_its_files(release: Rel
     helped = release.run(release.pathcast, "--help", folder=tmp_path).stdout
     assert all(name in helped for name in ("worker", "replay", "doctor", "models"))
     assert "flespi" in release.run(release.pathcast, "ingest", "presets", folder=tmp_path).stdout
-    shown = json.loads(release.run(release.pathcast, "contracts", "show", "forecast", folder=tmp_path).stdout)
+    shown = json.loads(release.run(release.pathcast, "dev", "contracts", "show", "forecast", folder=tmp_path).stdout)
     assert "forecast_id" in shown["properties"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from map_rig import forecast
 
 from model.api import Atlas
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.atlas.showing.passages import Line, compare
 from stream.wire import Branch, BranchPosition
 
@@ -53,7 +53,7 @@ class Parting(NamedTuple):
         return self.entity_id.encode(), raw, ()
 
 
-def parting(entity_id: str, atlas: Atlas, rows: Sequence[Row]) -> Parting:
+def parting(entity_id: str, atlas: Atlas, rows: Sequence[RecordedRow]) -> Parting:
     """One of the buses of rows: that of whose nearest passages two were farthest apart after the last of AHEAD_S."""
     tracks: dict[bytes | None, list[Point]] = {}
     for row in rows:

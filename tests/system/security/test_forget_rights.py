@@ -27,7 +27,7 @@ from kafka.admin import (
 )
 from pathcast_process import environment, eventually, pathcast
 from secured_commands import PREFIX, TOPICS, assert_secret, settings
-from secured_servers import PAGE, Secured
+from secured_servers import Secured, kafka_rights
 from worker_process import Worker, assert_all_live
 
 from stream.kafka import admin
@@ -51,9 +51,7 @@ def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 
 def rows() -> list[tuple[str, str]]:
     """The rights of the page: a topic or a group, and an operation on it."""
-    right = rf"^\| {USER} \| (?:Topic|Group) \| `pathcast(\S+)` \| ([^|]+) \|"
-    found = re.findall(right, PAGE.read_text(), re.MULTILINE)
-    return [(PREFIX + name, one.strip()) for name, operations in found for one in operations.split(",")]
+    return [(PREFIX + name.removeprefix("pathcast"), one) for user, _, name, one in kafka_rights() if user == USER]
 
 
 def forget(secured: Secured, folder: Path, *more: str) -> tuple[int, dict[str, dict[str, Any]]]:

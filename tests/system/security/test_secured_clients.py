@@ -79,13 +79,13 @@ def test_an_export_has_the_rights_of_a_subscriber(secured: Secured, password: Pa
 def test_redis_is_filled_by_a_user_who_may_touch_nothing_else(secured: Secured, password: Path) -> None:
     url = f"rediss://sink@127.0.0.1:{secured.redis_port}/0"
     ours = settings(secured, "sink", password, REDIS=url)
-    told("sink", "redis", "--once", env=ours)
+    told("export", "redis", "--once", env=ours)
     with secured.redis_admin() as store:
         assert store.zcard("pathcast:geo:now") == store.zcard("pathcast:geo:300s") == BUSES
-    said = refused("sink", "redis", "--once", "--group", "others", env=ours)
+    said = refused("export", "redis", "--once", "--group", "others", env=ours)
     assert "others" in said or "Group" in said
-    refused("sink", "redis", "--once", env=ours | {"PATHCAST_KAFKA_USER": "feeder"})
-    refused("sink", "redis", "--once", "--key", "elsewhere", env=ours | _anew(secured))
+    refused("export", "redis", "--once", env=ours | {"PATHCAST_KAFKA_USER": "feeder"})
+    refused("export", "redis", "--once", "--key", "elsewhere", env=ours | _anew(secured))
     with Redis("127.0.0.1", secured.redis_port, ssl=True, ssl_ca_certs=str(secured.ca), username="sink",
                password=REDIS_PASSWORD) as sink:  # fmt: skip
         for command in (("GET", "pathcast:geo:now"), ("DEL", "pathcast:geo:now"), ("ZCARD", "pathcast:other")):
@@ -103,10 +103,10 @@ def test_postgis_is_filled(secured: Secured, password: Path, say: Callable[[str]
     try:
         with postgres_server.running(say) as url:
             ours = settings(secured, "sink", password, POSTGRES=url, REDIS="", REDIS_PASSWORD="", REDIS_CA="")
-            told("sink", "postgis", "--once", env=ours)
+            told("export", "postgis", "--once", env=ours)
             with psycopg.connect(url) as connection:
                 assert connection.execute("SELECT count(*) FROM forecasts").fetchone() == (BUSES * STEPS,)
-            refused("sink", "postgis", "--once", env=ours | {"PATHCAST_KAFKA_USER": "feeder"})
+            refused("export", "postgis", "--once", env=ours | {"PATHCAST_KAFKA_USER": "feeder"})
     except postgres_server.Unavailable as reason:
         skip_unless_required(reason)
 
@@ -121,13 +121,13 @@ def test_arrivals_are_told_with_what_the_topic_knows_of_earlier_tracks(secured: 
     bus_feed.send(secured.plain, TOPICS.pings, iter(_earlier()))
     ours = settings(secured, "arrivals", password, REDIS="", REDIS_PASSWORD="", REDIS_CA="", GROUP="")
     told("beside", "arrivals", "--once", "--history", "topic", env=ours)
-    shown = told("arrivals", "tail", "--from", "earliest", "--no-follow", "--json", env=dispatcher)
+    shown = told("tail", "arrivals", "--from", "earliest", "--no-follow", "--json", env=dispatcher)
     (arrived,) = [loads_arrival(line) for line in shown.splitlines()]
     assert isinstance(arrived, Arrived)
     assert arrived.entity_id == "van"
     for user in ("subscriber", "dispatcher"):
         refused("beside", "arrivals", "--once", env=ours | {"PATHCAST_KAFKA_USER": user})
-    refused("arrivals", "tail", "--from", "earliest", "--no-follow", env=settings(secured, "feeder", password))
+    refused("tail", "arrivals", "--from", "earliest", "--no-follow", env=settings(secured, "feeder", password))
     refused("arrivals", "set", "van", *where, env=settings(secured, "subscriber", password))
 
 

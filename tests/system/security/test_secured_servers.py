@@ -91,7 +91,7 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
         assert_secret(worker.log())
     forecasts = told("tail", "forecasts", "--from=earliest", "--no-follow", "--json", env=operator).splitlines()
     assert len(forecasts) == PINGS
-    known = {row["name"]: row["partitions"] for row in json.loads(told("topics", "--json", env=operator))}
+    known = {row["name"]: row["partitions"] for row in json.loads(told("dev", "topics", "--json", env=operator))}
     assert known[TOPICS.pings] == 2
     redis_url = f"--redis=rediss://verifier@127.0.0.1:{secured.redis_port}/0"
     how = (redis_url, f"--weights={weights}", "--numbers=close", "--delivery=exactly_once")
@@ -153,7 +153,7 @@ def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secu
     told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
     ours = settings(secured, "archive", secret_file, ARCHIVE=str(tmp_path / "pings"), REDIS="", REDIS_PASSWORD="")
     told("beside", "archive", "--once", "--late=forever", "--archive-retention=forever", env=ours)
-    days = json.loads(told("archive", "list", "--json", env=ours))
+    days = json.loads(told("dev", "archive", "--days", "--json", env=ours))
     assert sum(day["pings"] for day in days) >= PINGS
     refused = pathcast("beside", "archive", "--once", env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"}))
     assert refused.returncode == 1
@@ -176,12 +176,12 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
             program, env=environment(**ours), capture_output=True, text=True, timeout=PROMPT_S, check=False
         )
 
-    ran, shown = scores("scorer", "beside", "scores", "--once"), scores("operator", "scores", "show", "--json")
+    ran, shown = scores("scorer", "beside", "scores", "--once"), scores("operator", "models", "scores", "--json")
     assert ran.returncode == 0, ran.stderr
     assert shown.returncode == 0, shown.stderr
     assert sum(row["n"] for row in json.loads(shown.stdout)["scores"] if row["model"] == "m1") > 100
     assert_secret(ran.stderr, ran.stdout, shown.stderr)
-    for refused in (scores("worker", "beside", "scores", "--once"), scores("scorer", "scores", "show")):
+    for refused in (scores("worker", "beside", "scores", "--once"), scores("scorer", "models", "scores")):
         assert refused.returncode == 1
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr
@@ -222,7 +222,7 @@ def test_a_map_is_shown_with_the_rights_that_the_page_lists_and_no_more(secured:
     how = {"program": MAP, "command": (), "listen": 0, "atlases": tmp_path, "source": "forecasts"}
     with Worker(tmp_path / "map.log", environment=environment(**ours), **how) as server:
         base = base_of(server)
-        status, said = worker_pages.ask(f"{base}/v1/search?q=shown", token=API_TOKEN)
+        status, said = worker_pages.ask(f"{base}/map/search?q=shown", token=API_TOKEN)
         assert (status, json.loads(said)) == (200, {"ids": ["shown"]})
         assert server.stop() == 0, server.log()
         assert "WARNING" not in server.log(), "it may ask all that it asks"
@@ -246,7 +246,7 @@ def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_mor
     weights = tmp_path / "tiny"
     save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), weights, "a card")
     ours = settings(secured, "refresher", secret_file, REGISTRY=str(tmp_path / "registry"), REDIS="", REDIS_PASSWORD="")
-    command = ("refresh", f"--init={weights}", "--steps=1", f"--dir={tmp_path / 'rounds'}")
+    command = ("train", "refresh", f"--init={weights}", "--steps=1", f"--dir={tmp_path / 'rounds'}")
     # The sample is of one hour, of which nothing is left to train on: all its rights but that to announce are used.
     ended = pathcast(*command, env=environment(**ours))
     assert ended.returncode == 1, ended.stderr.decode()
@@ -340,7 +340,7 @@ def test_a_worker_that_shows_a_certificate_is_who_that_says(
     with Worker(tmp_path / "log", weights=weights, session_timeout_s=6) as worker:
         worker.wait_until_ready()
         assert worker.stop() == 0
-    assert json.loads(told("topics", "--json", env=ours))
+    assert json.loads(told("dev", "topics", "--json", env=ours))
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["none", "of an unknown CA"])

@@ -1,5 +1,5 @@
 """Kafka and Redis as they should be run where others can reach them: TLS, users, rights. Tests import this; it tests
-nothing itself. What each user may is what deploy/SECURITY.md says, read from there, so that the page cannot drift."""
+nothing itself. What each user may is read from the files that deploy/SECURITY.md names, so that they cannot drift."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import redis
 import trustme
+import yaml
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -35,7 +36,8 @@ from stream.bench.harness.servers import apache_kafka, redis_binary
 from stream.processes.child import Supervised
 from stream.up.embedded import HOST, free_port
 
-PAGE = Path(__file__).parents[3] / "deploy" / "SECURITY.md"
+DEPLOY = Path(__file__).parents[3] / "deploy"
+KAFKA_RIGHTS, REDIS_USERS = DEPLOY / "kafka-rights.yaml", DEPLOY / "redis-users.acl"
 MUTE = "mute"  # may all that a worker may, but write forecasts
 KAFKA_PASSWORD = "kafka secret, with = and , in it"
 REDIS_PASSWORD = "redis/secret#with@all:that%URLs escape"
@@ -145,28 +147,30 @@ def set_passwords(secured: Secured, *users: str, password: str = KAFKA_PASSWORD)
     admin.close()
 
 
+def kafka_rights() -> list[tuple[str, str, str, str]]:
+    """Each right that operators are told to give: user, kind of resource, its name there, and an operation."""
+    found = []
+    for user, rights in yaml.safe_load(KAFKA_RIGHTS.read_text()).items():
+        for right in rights:
+            operation, kind, name = right.split(" ")
+            found.append((user, kind, name, operation))
+    return found
+
+
 def _kafka_acls(prefix: str) -> Iterator[ACL]:
-    """The rows of SECURITY.md's table: | user | resource | name | operations | for |. And those of MUTE."""
-    rows = re.findall(
-        r"^\| (\w+) \| (Topic|Group|TransactionalId) \| `(\S+)` \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE
-    )
-    assert rows, f"no rights in {PAGE}"
-    for user, kind, name, operations in rows:
+    """The rights that SECURITY.md names. And those of MUTE."""
+    for user, kind, name, word in kafka_rights():
         how = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
-        named = re.sub("^pathcast", prefix, name.removesuffix("*").replace(r"\|", "|"))  # as Markdown has it in tables
-        resource = ResourcePattern(KINDS[kind], named, how)
-        for word in operations.split(","):
-            operation = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", word.strip()).upper()]
-            yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
-            if user == "worker" and name != "pathcast.forecasts.v1":
-                yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)
+        resource = ResourcePattern(KINDS[kind], re.sub("^pathcast", prefix, name.removesuffix("*")), how)
+        operation = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", word).upper()]
+        yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
+        if user == "worker" and name != "pathcast.forecasts.v1":
+            yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)
 
 
 def redis_rules() -> list[tuple[str, str]]:
-    """The users of SECURITY.md's Redis ACL, each with its rights."""
-    found = re.findall(r"^user (\w+) on >\S+ (.+)$", PAGE.read_text(), re.MULTILINE)
-    assert found, f"no users in {PAGE}"
-    return found
+    """The users of Redis that operators are told to make, each with its rights."""
+    return re.findall(r"^user (\w+) on >\S+ (.+)$", REDIS_USERS.read_text(), re.MULTILINE)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`pathcast archive` against a real Kafka: what has landed is what the log has, whatever dies."""
+"""`pathcast beside archive` against a real Kafka: what has landed is what the log has, whatever dies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from bus_feed import create_topics
 from dead_members import bury
@@ -22,7 +23,7 @@ from service_pages import archive, free_door, serves
 from worker_pages import Scrape, readiness
 from worker_process import PATHCAST, Worker
 
-from stream.adapters.archived.catalog import files_of, opened
+from stream.adapters.archived.catalog import files_of, open_archive
 from stream.adapters.archived.reading import read_batches
 from stream.adapters.recorded import recording
 from stream.config import failpoints
@@ -110,7 +111,7 @@ class Fleet:
     def rows(self) -> list[tuple[str, int, int, int]]:
         names = ("entity_id", "t", "partition", "offset")
         found: list[tuple[str, int, int, int]] = []
-        catalog = opened(self.archive)
+        catalog = open_archive(self.archive)
         for file in files_of(catalog.manifests()):
             for batch in read_batches(catalog.storage, file, names):
                 found += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
@@ -124,7 +125,7 @@ class Fleet:
         there = {str(path.relative_to(root)) for path in root.glob("day=*/*")} | {
             str(path.relative_to(root)) for path in root.glob("day=*/.*")
         }
-        named = {name for one in opened(self.archive).manifests().values() for name in one.names}
+        named = {name for one in open_archive(self.archive).manifests().values() for name in one.names}
         assert there <= named
         assert not list(root.glob("landed/.*"))
 
@@ -153,7 +154,7 @@ def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Flee
         fleet.once()
         print(f"killed at {point}")
         fleet.assert_whole()
-    shown = json.loads(pathcast("archive", "show", "--archive", fleet.archive, "--check", "--json").stdout)
+    shown = json.loads(pathcast("dev", "archive", "--archive", fleet.archive, "--check", "--json").stdout)
     assert shown["damaged"] == []
     left_out = sum(one["left_out"].get("invalid_json", 0) for one in shown["partitions"])
     assert left_out == len(fleet.sent[::100])
@@ -165,15 +166,15 @@ def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet) -> None:
     forgotten: list[str] = []
     for number, point in enumerate(POINTS_OF_FORGETTING):
         forgotten.append(f"bus-{number}")
-        command = ("archive", "forget", forgotten[-1], "--archive", fleet.archive)
+        command = ("forget", forgotten[-1], "--archive", fleet.archive, "--archive-only")
         died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
         assert died.returncode == -signal.SIGKILL, point
         fleet.feed(200)
         fleet.once()
         print(f"killed at {point}")
         fleet.assert_whole(without=forgotten)
-    told = pathcast(*command, "--json").stdout
-    assert json.loads(told) == {"entity_id": forgotten[-1], "pings": 0}
+    told = json.loads(pathcast(*command, "--json").stdout)
+    assert (told["entity_id"], told["places"][0]["found"][:11]) == (forgotten[-1], "0 pings in ")
 
 
 def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
@@ -184,7 +185,7 @@ def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgott
         for _ in range(5):
             fleet.feed(300)
             time.sleep(0.5)
-        told = pathcast("archive", "forget", "bus-3", "--archive", fleet.archive)
+        told = pathcast("forget", "bus-3", "--archive", fleet.archive, "--archive-only")
         assert told.returncode == 0, told.stderr.decode()
         a.kill()
         with fleet.running("c", *often) as c:
@@ -243,18 +244,16 @@ async def test_its_pages_say_what_has_landed_and_how_far_behind_it_is(fleet: Fle
 async def test_a_disk_that_is_full_is_waited_for(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from stream.services.archive import writing
-
     monkeypatch.setattr(group_member, "RETRY_S", 0.2)
-    write, tries = writing.write, []
+    write, tries = pq.write_table, []
 
-    def full(*arguments: Any) -> Any:
+    def full(*arguments: Any, **options: Any) -> None:
         tries.append(arguments)
         if len(tries) < 5:
             raise OSError(28, "No space left on device")
-        return write(*arguments)
+        write(*arguments, **options)
 
-    monkeypatch.setattr(writing, "write", full)
+    monkeypatch.setattr(pq, "write_table", full)
     await asyncio.to_thread(fleet.feed, 500)
     settings = fleet.settings(every_s=0.5)
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
@@ -281,7 +280,7 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
         "archive": ("--data", f"archive:{fleet.archive}"),
     }.items():
         out = fleet.folder / f"{name}.atlas"
-        told = pathcast("atlas", "build", *source, "--out", out, "--min-entities", 1)
+        told = pathcast("train", "atlas", *source, "--out", out, "--min-entities", 1)
         assert told.returncode == 0, told.stderr.decode()
         atlases.append(out.read_bytes())
     assert atlases[0] == atlases[1]

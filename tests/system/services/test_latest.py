@@ -119,7 +119,7 @@ def test_tombstones_topic_and_metrics_are_as_stated(feed: Feed) -> None:
         asked = ConfigResource(ConfigResourceType.TOPIC, feed.topics.latest, {"cleanup.policy": None})
         described = client.describe_configs([asked], config_filter="all")["topic"][feed.topics.latest]
     assert described["cleanup.policy"]["value"] == "compact"
-    shown = json.loads(pathcast("topics", "--json", "--bootstrap", feed.kafka, "--prefix", feed.prefix).stdout)
+    shown = json.loads(pathcast("dev", "topics", "--json", "--bootstrap", feed.kafka, "--prefix", feed.prefix).stdout)
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.latest] == PARTITIONS
 
 

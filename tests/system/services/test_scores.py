@@ -1,4 +1,4 @@
-"""`pathcast scores` against a real Kafka: its scores, what shows them, and how it goes on after a kill."""
+"""`pathcast beside scores` against a real Kafka: its scores, what shows them, and how it goes on after a kill."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
     assert "median m" in table
     assert "m2" in table
     assert len(table.splitlines()) >= 9
-    shown = json.loads(pathcast("topics", "--json", *servers).stdout)
+    shown = json.loads(pathcast("dev", "topics", "--json", *servers).stdout)
     assert {one["name"]: one["partitions"] for one in shown}[feed.topics.scores] == PARTITIONS
 
 

@@ -31,16 +31,18 @@ trip_id = "trip_id"
 
 def test_an_atlas_from_a_topic_is_that_of_the_file(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
     assert (
-        pathcast("topics", "--create", "--partitions", 3, "--bootstrap", kafka, "--prefix", topic_prefix).returncode
+        pathcast(
+            "dev", "topics", "--create", "--partitions", 3, "--bootstrap", kafka, "--prefix", topic_prefix
+        ).returncode
         == 0
     )
     fed = pathcast("feed", SAMPLE, "--speedup", 0, "--bootstrap", kafka, "--prefix", topic_prefix)
     assert fed.returncode == 0, fed.stderr
     of_file, of_topic = tmp_path / "file.atlas", tmp_path / "topic.atlas"
-    told = pathcast("atlas", "build", "--data", SAMPLE, "--out", of_file, "--json")
+    told = pathcast("train", "atlas", "--data", SAMPLE, "--out", of_file, "--json")
     assert told.returncode == 0, told.stderr
     source = ("--from-topic", f"{topic_prefix}.pings.v1", "--bootstrap", kafka)
-    again = pathcast("atlas", "build", *source, "--out", of_topic, "--json")
+    again = pathcast("train", "atlas", *source, "--out", of_topic, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(told.stdout) == json.loads(again.stdout)
     assert of_file.read_bytes() == of_topic.read_bytes()
@@ -67,7 +69,7 @@ def test_an_atlas_of_a_topic_in_another_form_is_that_of_the_same_pings(
 
     def built(topic: str, out: Path, *more: object) -> dict[str, object]:
         source = ("--from-topic", f"{topic_prefix}.{topic}", "--bootstrap", kafka, "--min-entities", 1)
-        told = pathcast("atlas", "build", *source, "--out", out, "--json", *more)
+        told = pathcast("train", "atlas", *source, "--out", out, "--json", *more)
         assert told.returncode == 0, told.stderr
         found: dict[str, object] = json.loads(told.stdout)
         return found

@@ -56,7 +56,7 @@ class Fleet:
     def built(self) -> bytes:
         """The atlas of the log."""
         out = self.folder / "built.atlas"
-        told = pathcast("atlas", "build", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
+        told = pathcast("train", "atlas", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
         assert told.returncode == 0, told.stderr
         return out.read_bytes()
 
@@ -252,5 +252,5 @@ def test_the_versions_are_listed_and_compared(fleet: Fleet) -> None:
     first = fleet.once()
     fleet.feed(4_000, PINGS)
     last = fleet.once()
-    listed = json.loads(pathcast("atlas", "list", "--atlases", fleet.atlases, "--json").stdout)
+    listed = json.loads(pathcast("models", "atlas", "--atlases", fleet.atlases, "--json").stdout)
     assert [(one["version"], one["contains"]["pings"]) for one in listed] == [(first, 4_000), (last, PINGS)]

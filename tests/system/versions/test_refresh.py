@@ -1,4 +1,4 @@
-"""`pathcast refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
+"""`pathcast train refresh --dir` against a real Kafka: what it publishes, announces and notes, whatever kills it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from stream.registry.golden import loads_golden, made_up
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.deciding import Why
 from stream.wire import WeightsRecord
-from train.refresh.decision import Rules
+from train.refresh.decision import DecisionRules
 from train.refresh.live import champion, pings, rounds, service, serving
-from train.refresh.live.champion import Live
-from train.refresh.live.deciding import REAL_WINDOWS
-from train.refresh.run import Watch
+from train.refresh.live.champion import LiveRefresh
+from train.refresh.live.outcome import REAL_WINDOWS
+from train.refresh.run import RefreshWatch
 
 PROGRAM = Path(refresh_rig.__file__)
 
@@ -61,7 +61,7 @@ def test_init_is_published_a_worse_challenger_is_noted_and_a_better_one_becomes_
     init = version_of(tmp_path / "init")
     worse, better = weights(tmp_path / "worse", noise=8.0, seed=2), weights(tmp_path / "better", noise=0.0, seed=3)
     live = rig.live(worse)
-    ended = rig.once(replace(live, options=replace(live.options, rules=Rules(fewest_cases=20))))
+    ended = rig.once(replace(live, options=replace(live.options, rules=DecisionRules(fewest_cases=20))))
     assert ended.outcome == "refuse"
     assert "farther off" in ended.reason
     assert versions(rig) == [init], "refused weights are not published"
@@ -86,7 +86,7 @@ def test_init_is_published_a_worse_challenger_is_noted_and_a_better_one_becomes_
     assert max(window[-1][0] for window in windows) == made.data.to_ts, "the newest pings are among them"
     assert str(tmp_path) not in (folder / "README.md").read_text()
     (tmp_path / "again").mkdir()
-    champion.put(live, made.version, tmp_path / "again" / "champion")
+    champion.fetch_weights(live, made.version, tmp_path / "again" / "champion")
     assert (tmp_path / "again" / "champion" / "trained_on.json").exists(), "a later round knows what it was trained on"
 
     # What was rolled back does not come again by itself.
@@ -160,7 +160,7 @@ def service_keep() -> refresh_rig.Retention:
 
 def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_path: Path) -> None:
     refresh_rig.feed(rig, old_ms=5 * 86_400_000)
-    where, now_ms = pings.Where(rig.topics.pings, rig.kafka), service.time.time_ns() // 1_000_000
+    where, now_ms = pings.PingTopic(rig.topics.pings, rig.kafka), service.time.time_ns() // 1_000_000
     landed = subprocess.run(
         [sys.executable, "-c", "from stream.commands.main import main; main()", "beside", "archive", "--once"],
         env=environment(
@@ -174,25 +174,25 @@ def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_pat
     refresh_rig.feed(rig, old_ms=1_000)  # which is not in the archive
     day, all_days = now_ms - 86_400_000, now_ms - 30 * 86_400_000
     shares: list[float] = []
-    count = pings.write(where, tmp_path / "day.parquet", day, progress=shares.append)
+    count = pings.write_pings(where, tmp_path / "day.parquet", day, progress=shares.append)
     assert count == 2 * CARS * PINGS
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    both = pings.write(where, tmp_path / "both.parquet", all_days, archive=str(tmp_path / "archive"))
-    topic = pings.write(where, tmp_path / "topic.parquet", all_days)
+    both = pings.write_pings(where, tmp_path / "both.parquet", all_days, archive=str(tmp_path / "archive"))
+    topic = pings.write_pings(where, tmp_path / "topic.parquet", all_days)
     assert both == topic == 3 * CARS * PINGS
     order = [("entity_id", "ascending"), ("t", "ascending")]
     found = [pq.read_table(tmp_path / name).sort_by(order) for name in ("both.parquet", "topic.parquet")]
     assert found[0].equals(found[1])
     with pytest.raises(ValueError, match="holds no ping that is new enough"):
-        pings.write(where, tmp_path / "none.parquet", now_ms + 86_400_000)
+        pings.write_pings(where, tmp_path / "none.parquet", now_ms + 86_400_000)
     assert not (tmp_path / "none.parquet").exists()
 
 
-def serve(live: Live, patience: service.Patience) -> None:
+def serve(live: LiveRefresh, patience: service.Patience) -> None:
     """Rounds in this process."""
     given = live.directory, live.topics.pings, 3_600.0, patience.stop, patience.rounds
-    serving.serve(*given, lambda held: service.attempt(live, patience, Watch()))
+    serving.serve(*given, lambda held: service.attempt(live, patience, RefreshWatch()))
 
 
 def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(

@@ -1,4 +1,4 @@
-"""The pages of `pathcast beside guard` and `pathcast refresh`, as processes: when they live, are ready, and hang."""
+"""The pages of `pathcast beside guard` and `train refresh`, as processes: when they live, are ready, and hang."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ class Scene:
         commands = {
             "guard": ["beside", "guard", "--guard-every", "1s", "--registry", str(folder / "registry")],
             "refresh": [
+                "train",
                 "refresh",
                 "--every",
                 "24h",
@@ -96,7 +97,7 @@ class Scene:
 @pytest.fixture
 def scene(kafka: str, topic_prefix: str, tmp_path: Path) -> Scene:
     where = ("--bootstrap", kafka, "--prefix", topic_prefix)
-    made = pathcast("topics", "--create", "--partitions", "2", "--replication", "1", *where)
+    made = pathcast("dev", "topics", "--create", "--partitions", "2", "--replication", "1", *where)
     assert made.returncode == 0, made.stderr
     return Scene(kafka, topic_prefix, tmp_path)
 

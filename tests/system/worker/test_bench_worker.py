@@ -1,5 +1,5 @@
-"""`pathcast bench worker` and `latency`, and the benchmark of a change of weights in tests/bench, small, against the
-real servers: what they tell, and that they leave nothing behind."""
+"""`pathcast dev bench worker` and `latency`, and the benchmark of a change of weights in tests/bench, small, against
+the real servers: what they tell, and that they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_ur
 
 
 def bench(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """`pathcast bench ...`, its temporary files under `home`."""
-    return run(*pathcast_process.COMMAND, "bench", *arguments, home=home)
+    """`pathcast dev bench ...`, its temporary files under `home`."""
+    return run(*pathcast_process.COMMAND, "dev", "bench", *arguments, home=home)
 
 
 def run(*command: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,8 @@ from model.kinematics.features import context
 from model.kinematics.geo import M_PER_DEG
 from train.batches.augmentation import misreport
 from train.batches.batches import MAX_ANSWER_S, Batch, Batches
-from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
-from train.batches.sampling import Tokens
+from train.batches.sampling import Tokens, file_shares
 from train.batches.timeline import Line
 from train.data.corpus import Corpus
 from train.fit.loss import whole_patches
@@ -119,29 +118,6 @@ def shown(batch: Batch) -> np.ndarray:
     logs = batch.x_BTF[..., 9:11].astype(np.float64)
     length = np.hypot(*np.moveaxis(logs, -1, 0))[..., None]
     return np.asarray(logs * 10.0 * np.expm1(length) / np.maximum(length, 1e-9))
-
-
-def test_rows_can_be_sampled_by_time() -> None:
-    """Of a source that reports by turns each second and each ten, every so many pings are no steady tracker's."""
-    burst = np.concatenate([np.full(300, 1_000), np.full(30, 10_000)])
-    pings = 8 * len(burst)
-    ts_ms = 1_480_000_000_000 + np.concatenate([[0], np.cumsum(np.tile(burst, 8))[:-1]])
-    corpus = replace(driving(tracks=1, pings=pings), ts_ms=ts_ms)
-    line = Line(corpus)
-
-    def unevenness(resample: float) -> tuple[float, float]:
-        options = replace(PLAIN, rows=64, thin=1.0, forced=0.0, resample=resample)
-        drawn = Tokens(line, options, packs=False).draw(np.random.default_rng(0), 64)
-        dt_s = np.where(drawn.valid[:, 1:], np.diff(line.ms[drawn.place], axis=1) / 1000.0, np.nan)
-        assert (np.diff(drawn.place, axis=1)[drawn.valid[:, 1:]] > 0).all(), "no ping twice, however short a period"
-        slow = np.nanmedian(dt_s, axis=1) >= 30.0  # what is sampled at 10 s and less cannot be even here
-        assert slow.sum() > 16
-        typical_s = float(np.exp(np.nanmean(np.log(dt_s))))
-        return float(np.mean(np.nanstd(dt_s[slow], axis=1) / np.nanmean(dt_s[slow], axis=1))), typical_s
-
-    (sampled, sampled_s), (counted, counted_s) = unevenness(1.0), unevenness(0.0)
-    assert sampled < 0.15 < 0.6 < counted
-    assert 0.4 < counted_s / sampled_s < 1.2, "about as often: numbers of pings favour the bursts"
 
 
 def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:

@@ -1,4 +1,4 @@
-"""`pathcast calibrate` as a user meets it: other covariances, the same positions, and a card that says so."""
+"""`pathcast train calibrate` as a user meets it: other covariances, the same positions, and a card that says so."""
 
 from __future__ import annotations
 

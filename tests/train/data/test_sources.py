@@ -212,7 +212,7 @@ def test_a_map_that_makes_no_sense_shows_the_part(spec: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("entity_id=vehicle", "no column vehicle \\(for entity_id\\); its columns are entity_id, t, lat, lon"),
+        ("entity_id=vehicle", "no column vehicle \\(for entity_id\\); it has entity_id, t, lat, lon"),
         (
             "t:s=t",
             "column t has 1211018\\d{6}, expected seconds since 1970 UTC: milliseconds\\? \\(--columns t:ms=t\\)",

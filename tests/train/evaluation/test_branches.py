@@ -8,7 +8,7 @@ from train_worlds import MakeCorpus, together, track
 
 from model.atlas.branching import Branches
 from train.data.anchors import HORIZONS_S, Anchors
-from train.evaluation.branches import judge_branches
+from train.evaluation.atlas import judge_branches
 
 NAN = np.nan
 

@@ -22,7 +22,7 @@ from model.api import ModelConfig
 from model.network.checkpoint import from_pretrained, save_pretrained
 from model.network.network import Network, build
 from model.network.places import UNUSED
-from train.data.synth import write
+from train.data.synth import write_towns
 from train.evaluation.cli import evaluate as evaluate_command
 from train.fit.cli import train as train_command
 
@@ -326,7 +326,7 @@ def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path
     assert "no worker will serve these weights" in result.stderr
     refused = train(tmp_path, data, "--set", "cells=50")
     assert refused.exit_code == 1
-    assert "only `pathcast experiment regions` trains such a model" in str(refused.exception)
+    assert "only `pathcast train experiment regions` trains such a model" in str(refused.exception)
 
 
 def test_ranks_do_not_read_a_live_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +374,7 @@ def test_too_few_pings_to_train_on_are_told_as_that(tmp_path: Path, write_file: 
 
 
 def test_invented_tracks_train_and_are_neither_calibrated_on_nor_on_a_map(tmp_path: Path, data: Path) -> None:
-    write(tmp_path / "towns.parquet", entities=16, seed=2)
+    write_towns(tmp_path / "towns.parquet", entities=16, seed=2)
     without = trained(tmp_path, data, "--set", "places=3000", out="without").trunk.places
     result = train(tmp_path, data, "--set", "places=3000", "--invented", str(tmp_path / "towns.parquet"))
     assert result.exit_code == 0, result.output
@@ -464,7 +464,7 @@ def test_a_file_with_the_wrong_columns_is_named_in_the_error(tmp_path: Path, wri
     path = write_file({"id": ["a"], "time": [1]}, "odd.csv")
     result = train(tmp_path, path)
     assert isinstance(result.exception, ValueError)  # the root command prints it as one line
-    assert "odd.csv: no column entity_id, lat, lon, t (or ts)" in str(result.exception)
+    assert "odd.csv: no column entity_id, t (or ts), lat, lon" in str(result.exception)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -12,7 +12,7 @@ from fit_worlds import BATCH, TINY, circling, options
 
 from model.kinematics import motion, queries
 from model.kinematics.queries import Question
-from model.network.network import Network, asked, build
+from model.network.network import Network, build, to_tensors
 from train.batches.batches import Batch, Batches
 from train.fit import loss as objective
 from train.fit.loss import Counts, Losses
@@ -56,7 +56,7 @@ def moved() -> Network:
 def test_micro_batches_have_the_gradient_of_one_batch_with_their_rows() -> None:
     drawn = Batches(circling(), TINY, BATCH, 0)
     parts = [drawn.draw(0), uneven(drawn.draw(1)), drawn.draw(2)]
-    counts = Counts(*(sum(n) for n in zip(*map(objective.count, parts), strict=True)))
+    counts = Counts(*(sum(n) for n in zip(*map(objective.count_answers, parts), strict=True)))
     network = moved()
     whole = objective.measure(network, joined(parts))
     whole.total.backward()
@@ -105,7 +105,9 @@ def test_a_gap_is_asked_of_the_token_that_ends_it() -> None:
             chosen = [part[row : row + 1, gap : gap + 1] for part in (*batch.gap, batch.gap_chord_en)]
             place = [part[row : row + 1, gap : gap + 1] for part in (batch.gap_lat_deg, batch.gap_lon_deg)]
             *fields, chord_en = chosen
-            mean_en = network.fill(hidden, asked(Question(*fields), torch.float32), chord_en, *place).mean_en.numpy()
+            mean_en = network.fill(
+                hidden, to_tensors(Question(*fields), torch.float32), chord_en, *place
+            ).mean_en.numpy()
             lost = float(objective.measure(network, batch._replace(gap_mask=only)).gap_m)
         off = np.hypot(*np.moveaxis(mean_en[0, 0] - batch.gap_en[row, gap], -1, 0))
         assert lost == pytest.approx(off[only[row, gap]].mean(), rel=1e-3)
@@ -156,9 +158,12 @@ def test_a_mean_is_over_the_answers_that_patches_leave(tmp_path: Path) -> None:
     patched = replace(TINY, patch=2)
     batch = Batches(circling(), patched, BATCH, 0).draw(0)
     left = objective.whole_patches(batch, 2)
-    assert objective.count(left).ahead < 0.6 * objective.count(batch).ahead
+    assert objective.count_answers(left).ahead < 0.6 * objective.count_answers(batch).ahead
     network = build(patched, 0)
-    losses = [objective.measure(network, batch), objective.measure(network, batch, counts=objective.count(left))]
+    losses = [
+        objective.measure(network, batch),
+        objective.measure(network, batch, counts=objective.count_answers(left)),
+    ]
     report = fit(circling(), None, patched, options(tmp_path, steps=1, bfloat16=False))
     assert [float(loss.total.detach()) for loss in losses] == pytest.approx([report.losses[0]] * 2, rel=1e-6)
 

@@ -23,11 +23,6 @@ def test_a_card_names_the_weights_that_these_were_begun_from() -> None:
     assert "Trained further: gap, interval; the rest is as it was." in card(init="small", only=("gap", "interval"))
 
 
-def test_a_card_says_how_many_keys_and_values_there_are() -> None:
-    assert "2 heads, one key and value, a band of" in card()
-    assert "2 heads, 2 keys and values, a band of" in card(replace(TINY, kv_heads=2))
-
-
 def test_a_card_promises_no_worker_to_weights_that_none_serves() -> None:
     assert "used by name or directory: `pathcast worker --weights DIR`." in card()
     patched = card(replace(TINY, patch=4))

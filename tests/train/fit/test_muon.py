@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.fit.muon import Muon, orthogonal
+from train.fit.optimizer import Muon, orthogonal
 
 SHAPES = ((24, 8), (8, 24), (8, 24), (16, 16))  # two alike: they are moved together
 LR, WEIGHT_DECAY = 0.02, 0.1

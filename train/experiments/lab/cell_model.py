@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -26,15 +26,14 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics import baselines, features, queries
-from model.kinematics.geo import E7, F64, moved_deg
+from model.kinematics.geo import E7, F64, displacement_m, moved_deg, to_e7
 from model.network.network import Network
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
-from train.data.corpus import Corpus
-from train.experiments.lab.h3_cells import Vocabulary
+from train.data.corpus import Corpus, even_indices
+from train.experiments.lab.exams import Exam, read_anchors
 from train.experiments.lab.inversion import CLOCK, FIRST, LOG_DT
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.windows import Windows, look
 from train.fit import run_state
 from train.fit.trainer import learning_rate
 
@@ -106,9 +105,10 @@ def learn(
     started = time.process_time()
     options = FitOptions(out=lab.scratch, steps=steps, seed=lab.seed, batch=PLACED)
     torch.set_num_threads(lab.threads)
-    batches = Batches(train, shows_place(config), PLACED, lab.seed)
+    # Batches of absolute positions show where a ping is, and so do not rotate it.
+    batches = Batches(train, replace(config, absolute=True), PLACED, lab.seed)
     network = build(config, len(vocabulary), lab.seed)
-    state = run_state.start(network, options, torch.device("cpu"))
+    state = run_state.start_run(network, options, torch.device("cpu"))
     for step in range(steps):
         loss = cell_loss(network, batches.draw(step), vocabulary, seed=step)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -128,11 +128,6 @@ def build(config: ModelConfig, cells: int, seed: int) -> CellNetwork:
         return CellNetwork(config, cells)
 
 
-def shows_place(config: ModelConfig) -> ModelConfig:
-    """Returns a config whose batches show where a ping is, and so do not rotate it."""
-    return replace(config, absolute=True)
-
-
 def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: int) -> Tensor:
     """Returns the cross entropy of the true cells, for at most ANSWERS answers that have one."""
     lat, lon = moved_deg(batch.lat_deg[..., None], batch.lon_deg[..., None], batch.ahead_en)
@@ -147,15 +142,103 @@ def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: i
 
 
 @torch.inference_mode()
-def shares(net: CellNetwork, asked: Windows, vocabulary: Vocabulary) -> Iterator[tuple[slice, F64]]:
-    """Yields distributions [n, H, R] over the cells, for some windows at a time: those of all would be gigabytes."""
-    for rows, hidden, kin in look(partial(_read, net, vocabulary), asked):
-        question = queries.forecast(kin, asked.dt_s[rows], net.config).features
-        yield rows, net.answer(hidden, question).double().softmax(-1).numpy()
+def forecast_cells(net: CellNetwork, exam: Exam, vocabulary: Vocabulary) -> Iterator[tuple[NDArray[np.int64], F64]]:
+    """Yields some anchors (n,), and the distributions [n, H, R] over the cells at their targets' times."""
+    for hidden in read_anchors(partial(_read, net, vocabulary), exam):
+        question = queries.forecast(hidden.kin, exam.anchors.dt_s[hidden.anchor], net.config).features
+        yield hidden.anchor, net.answer(hidden.vector, question).double().softmax(-1).numpy()
 
 
 def _read(net: CellNetwork, vocabulary: Vocabulary, fixes: NDArray[Any]) -> tuple[Tensor, F64]:
-    """`windows.Read` of a network of cells."""
+    """Reads whole sequences with a network of cells, as `exams.Read`."""
     kin = baselines.scan_fixes(fixes, net.config)
     x = features.encode(kin, features.context(fixes), net.config)
     return net.read(x, vocabulary.number(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)), kin
+
+
+MOST_PINGS: Final = 300_000  # pings of the corpus, evenly spaced, that show which cells are visited
+MIN_VISITS: Final = 3  # visits among those: a cell that training rarely meets is memorised or not learned
+MEDIAN_STEPS: Final = 12  # of Weiszfeld's iteration: the error is then metres, where a cell has hundreds
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """R cells of one resolution, numbered by ascending ids; R itself means "none of them"."""
+
+    resolution: int
+    ids: NDArray[np.uint64]  # (R,)
+    lat: F64  # (R,) degrees of the centres
+    lon: F64
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def visited(cls, corpus: Corpus, resolution: int) -> Vocabulary:
+        """Returns the cells that the tracks visit. Raises ValueError where there are none."""
+        rows = corpus.rows[even_indices(corpus.pings, MOST_PINGS)]
+        seen = cell_ids(np.asarray(corpus.lat[rows]), np.asarray(corpus.lon[rows]), resolution)
+        ids, visits = np.unique(seen, return_counts=True)
+        ids = ids[visits >= MIN_VISITS]
+        if not len(ids):
+            raise ValueError(f"no cell of resolution {resolution} has {MIN_VISITS} pings")
+        centres = np.array([require_h3().cell_to_latlng(int(each)) for each in ids])
+        return cls(resolution, ids, centres[:, 0], centres[:, 1])
+
+    def number(self, lat: F64, lon: F64) -> NDArray[np.int64]:
+        """Returns the numbers [...] of positions [...] in degrees; R for NaN or a cell that is not in the
+        vocabulary.
+        """
+        wanted = cell_ids(lat.ravel(), lon.ravel(), self.resolution)
+        at = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        return np.where(self.ids[at] == wanted, at, len(self.ids)).reshape(lat.shape).astype(np.int64)
+
+    def metres_from(self, fixes: NDArray[Any]) -> F64:
+        """Returns the centres (N, R, 2) in metres from FIX records (N,)."""
+        return displacement_m(fixes["lat_e7"][:, None], fixes["lon_e7"][:, None], to_e7(self.lat), to_e7(self.lon))
+
+
+def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:
+    """Returns the H3 cells of positions (N,); 0, which is no cell, for NaN."""
+    h3 = require_h3()
+    pairs = zip(lat.tolist(), lon.tolist(), strict=True)
+    ids = [h3.latlng_to_cell(a, b, resolution) if a == a and b == b else 0 for a, b in pairs]
+    return np.array(ids, dtype=np.uint64)
+
+
+def mean_position(share_NHR: F64, centre_NR2: F64) -> F64:
+    """Returns the mean position [N, H, 2], which minimises the squared distance; it is often in a cell that nobody
+    visits.
+    """
+    return np.asarray(np.einsum("nhr,nrc->nhc", share_NHR, centre_NR2))
+
+
+def median_position(share_NHR: F64, centre_NR2: F64) -> F64:
+    """Returns the geometric median [N, H, 2], which minimises the mean distance: Weiszfeld's iteration from the mean
+    position.
+    """
+    at = mean_position(share_NHR, centre_NR2)
+    for _ in range(MEDIAN_STEPS):
+        off = centre_NR2[:, None] - at[:, :, None]
+        weight = share_NHR / np.maximum(np.hypot(off[..., 0], off[..., 1]), 1.0)
+        at = np.einsum("nhr,nrc->nhc", weight, centre_NR2) / weight.sum(-1, keepdims=True)
+    return at
+
+
+def is_within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[np.bool_]:
+    """Returns whether the true cell is among the fewest cells that hold `mass`; false where it is not in the
+    vocabulary.
+    """
+    known = truth_NH < share_NHR.shape[-1]
+    own = np.take_along_axis(share_NHR, np.where(known, truth_NH, 0)[..., None], axis=-1)
+    likelier = np.where(share_NHR > own, share_NHR, 0.0).sum(-1)
+    return np.asarray(known & (likelier < mass))
+
+
+def require_h3() -> Any:
+    """Returns h3 with cells as integers. Raises ValueError that says what to install."""
+    try:
+        from h3.api import basic_int
+    except ImportError as error:
+        raise ValueError("cells need h3, which comes with the extra: pip install 'pathcast[experiments]'") from error
+    return basic_int

@@ -1,1 +1,1 @@
-"""One module per experiment; `pathcast experiment NAME` runs it and writes its report."""
+"""One module per experiment; `pathcast train experiment NAME` runs it and writes its report."""

@@ -1,4 +1,4 @@
-"""The live part of `pathcast refresh`. Heavy imports wait for the call."""
+"""The live part of `pathcast train refresh`. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from stream.config.options import log_to_stderr
 from stream.config.times import seconds
 
 if TYPE_CHECKING:
-    from train.refresh.live.champion import Live
+    from train.refresh.live.champion import LiveRefresh
 
 REFUSED = 3  # exit code, as of files
 
 
-def live_of(
+def open_live(
     url: str, cache: Path | None, bootstrap: str, directory: Path, options: dict[str, Any], **more: Any
-) -> Live:
+) -> LiveRefresh:
     """Returns what a refresh needs to know. It imports what training needs."""
     from stream.registry import Registry
-    from train.refresh.live.champion import Live
-    from train.refresh.run import Options
+    from train.refresh.live.champion import LiveRefresh
+    from train.refresh.run import RefreshOptions
 
-    return Live(Registry.opened(url, cache), bootstrap, directory, Options(**options), **more)
+    return LiveRefresh(Registry.opened(url, cache), bootstrap, directory, RefreshOptions(**options), **more)
 
 
-def run(
-    live: Callable[[], Live], directory: Path, topic: str, every: str | None, *, metrics: str, as_json: bool
+def run_live(
+    live: Callable[[], LiveRefresh], directory: Path, topic: str, every: str | None, *, metrics: str, as_json: bool
 ) -> None:
     """Makes one round, or goes on until it is told to stop. `metrics` is where its pages are served, if anywhere."""
     import msgspec
@@ -53,18 +53,18 @@ def run(
     if door is not None:
         check_free(door)
     every_s = None if every is None else seconds(every, "--every")
-    rounds = serving.notes(every_s)
-    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stopping() as stop:
+    rounds = serving.build_notes(every_s)
+    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stop_on_signals() as stop:
         if every_s is not None:
             serving.serve(directory, topic, every_s, stop, rounds, partial(serving.make_apart, live, stop, rounds))
             return
         from train.fit.trainer import Interrupted
-        from train.refresh.cli import watching
+        from train.refresh.cli import show_progress
         from train.refresh.live import service
 
         try:
-            with watching() as watch:
-                ended = service.once(live(), service.Patience(stop, rounds=rounds), watch)
+            with show_progress() as watch:
+                ended = service.run_once(live(), service.Patience(stop, rounds=rounds), watch)
         except Interrupted as error:
             raise RuntimeError("stopped; the same command goes on from here") from error
     typer.echo(msgspec.json.encode(ended) if as_json else ended.line)
@@ -73,7 +73,7 @@ def run(
 
 
 @contextmanager
-def stopping() -> Iterator[Event]:
+def stop_on_signals() -> Iterator[Event]:
     """Yields an event that SIGTERM and SIGINT set. The second signal is not waited for."""
     stop = Event()
     before: dict[int, Any] = {}

@@ -1,44 +1,35 @@
-"""The fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
+"""Writes the fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
 
 The archive states up to which offset each partition has landed; the topic is read from there on, or from the first
 record of those days, so that no ping is in the file twice. The end of each partition is queried once, at the start.
-Memory is that of ROWS pings. The file appears whole or not at all.
+The file appears whole or not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from model.files import writing_whole
-from stream.adapters.archived.catalog import Catalog, files_of, hash_of, opened
+from stream.adapters.archived.catalog import Catalog, files_of, open_archive
 from stream.adapters.archived.manifest import File, Manifest
 from stream.adapters.archived.reading import read_batches
-from stream.adapters.columns import DROPPED
-from stream.adapters.live.on_topic import OneReader, reader_of
-from stream.adapters.tables import why
+from stream.adapters.live.on_topic import reader_of
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin, log_facts
 from stream.kafka.log import Log
 from stream.kafka.reading import INPUT_ISOLATION, reader, reread
-from train.data.topic import COLUMNS, Value, ping_of
-
-ROWS: Final = 131_072  # of a row group, some 10 MB
-_SCHEMA: Final = pa.schema(list(COLUMNS.items()))
+from train.data.topic import COLUMNS, PingWriter
 
 
-class Where(NamedTuple):
+class PingTopic(NamedTuple):
     """A topic, and how to reach it."""
 
     topic: str
@@ -47,7 +38,7 @@ class Where(NamedTuple):
     map: str | None = None  # a preset or a file, as the workers have it
 
 
-class Stretch(NamedTuple):
+class OffsetRange(NamedTuple):
     """The offsets [begin, end) of a partition that are read."""
 
     partition: int
@@ -56,7 +47,7 @@ class Stretch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Archived:
+class ArchiveState:
     """The state of an archive that is read, all of it known before the first file is opened."""
 
     catalog: Catalog
@@ -67,14 +58,14 @@ class Archived:
     @classmethod
     def opened(cls, url: str, topic: str, since_ms: int) -> Self:
         """Raises FileNotFoundError if there is no archive, ValueError for one of another topic, OSError."""
-        catalog = opened(url)
+        catalog = open_archive(url)
         if catalog.head.topic != topic:
             raise ValueError(f"{url} is an archive of {catalog.head.topic}, and not of {topic}")
         manifests = catalog.manifests()
         files = tuple(file for file in files_of(manifests) if file.to_ms >= since_ms)
         return cls(catalog, manifests, files, catalog.forgotten())
 
-    def landed(self, partition: int, log: Log) -> int:
+    def next_offset(self, partition: int, log: Log) -> int:
         """Returns the first offset of this log that is not in the archive."""
         manifest = self.manifests.get(partition)
         if manifest is None or manifest.next_offset is None:
@@ -83,11 +74,11 @@ class Archived:
         return 0 if is_another or manifest.next_offset > log.end else manifest.next_offset
 
     def has_forgotten(self, entity_id: str) -> bool:
-        return bool(self.forgotten) and hash_of(self.catalog.head, entity_id) in self.forgotten
+        return bool(self.forgotten) and self.catalog.hash_of(entity_id) in self.forgotten
 
 
-def write(
-    where: Where,
+def write_pings(
+    where: PingTopic,
     path: Path,
     since_ms: int,
     *,
@@ -99,24 +90,28 @@ def write(
 
     Raises ValueError if there is none, or no such topic; Refused; KafkaError, OSError, TimeoutError.
     """
-    archived = None if archive is None else Archived.opened(archive, where.topic, since_ms)
+    archived = None if archive is None else ArchiveState.opened(archive, where.topic, since_ms)
     with writing_whole(path) as part:
-        with _Writer(part, reader_of(where.map)) as writer:
+        forgotten = (lambda entity_id: False) if archived is None else archived.has_forgotten
+        with PingWriter(part, reader_of(where.map), forgotten) as writer:
             try:
                 asyncio.run(_write(writer, where, since_ms, archived, progress))
             except KafkaError as error:
                 raise kafka_refusal(where.bootstrap, where.security, error) or error from error
         if not writer.pings:
-            left_out = why(writer.dropped)
-            more = left_out and f"; records left out: {left_out}"
-            raise ValueError(f"topic {where.topic} at {where.bootstrap} holds no ping that is new enough{more}")
+            where_, dropped = f"topic {where.topic} at {where.bootstrap}", writer.describe_dropped()
+            raise ValueError(f"{where_} holds no ping that is new enough{dropped}")
     return writer.pings
 
 
 async def _write(
-    writer: _Writer, where: Where, since_ms: int, archived: Archived | None, progress: Callable[[float], None]
+    writer: PingWriter,
+    where: PingTopic,
+    since_ms: int,
+    archived: ArchiveState | None,
+    progress: Callable[[float], None],
 ) -> None:
-    stretches = await _stretches(where, since_ms, archived)
+    stretches = await _find_ranges(where, since_ms, archived)
     files = () if archived is None else archived.files
     total = max(1, sum(file.rows for file in files) + sum(one.end - one.begin for one in stretches))
     done = 0
@@ -128,15 +123,14 @@ async def _write(
     servers, access = where.bootstrap.split(","), where.security.arguments()
     for number, begin, end in stretches:
         async for records in reread(servers, (where.topic, number), begin, end, access=access):
-            times = records.timestamps_ms.tolist()
-            new = [(raw, ts_ms) for raw, ts_ms in zip(records.values.each(), times, strict=True) if ts_ms >= since_ms]
-            writer.add_records(new, archived)
+            values = zip(records.values.each(), records.timestamps_ms.tolist(), strict=True)
+            writer.add_records((value, ts_ms) for value, ts_ms in values if ts_ms >= since_ms)
             progress((done + int(records.offsets[-1]) - begin) / total)
         done += end - begin
     progress(1.0)
 
 
-async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> list[Stretch]:
+async def _find_ranges(where: PingTopic, since_ms: int, archived: ArchiveState | None) -> list[OffsetRange]:
     with admin.connected(where.bootstrap, where.security) as client:
         count = admin.partitions_of(client, where.topic)
     tps = [TopicPartition(where.topic, number) for number in range(count)]
@@ -150,55 +144,6 @@ async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> 
         at = by_time.get(tp)
         begin = max(log.begin, 0 if at is None else at.offset)
         if archived is not None:
-            begin = max(begin, archived.landed(tp.partition, log))
-        found.append(Stretch(tp.partition, min(begin, log.end), log.end))
+            begin = max(begin, archived.next_offset(tp.partition, log))
+        found.append(OffsetRange(tp.partition, min(begin, log.end), log.end))
     return found
-
-
-class _Writer:
-    """Writes pings in row groups, and counts what is none."""
-
-    def __init__(self, path: Path, foreign: OneReader | None = None) -> None:
-        self._foreign = foreign
-        self.pings = 0
-        self.dropped: Counter[str] = Counter()
-        self._path = path
-        self._batches: list[Any] = []
-        self._waiting = 0
-
-    def __enter__(self) -> Self:
-        # Without Arrow's own schema, so that readers see the metadata that is only known at the end.
-        self._file = pq.ParquetWriter(self._path, _SCHEMA, compression="zstd", store_schema=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._file.add_key_value_metadata({DROPPED: json.dumps(self.dropped)})
-        self._file.close()
-
-    def add_records(self, values: Sequence[Value], archived: Archived | None) -> None:
-        pings = []
-        for value, published_ms in values:
-            ping = ping_of(value, published_ms, self._foreign)
-            if ping is None:
-                self.dropped["no_canonical_ping"] += 1
-            elif ping.valid is False:
-                self.dropped["marked_invalid"] += 1
-            elif archived is None or not archived.has_forgotten(ping.entity_id):
-                pings.append((ping.entity_id, ping.ts, ping.lat, ping.lon, ping.speed_mps, ping.heading_deg))
-        if pings:
-            columns = zip(*pings, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, COLUMNS.values(), strict=True)]
-            self.add(pa.record_batch(arrays, schema=_SCHEMA))
-
-    def add(self, batch: Any) -> None:
-        self.pings += batch.num_rows
-        self._waiting += batch.num_rows
-        self._batches.append(batch)
-        if self._waiting >= ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._file.write_table(pa.Table.from_batches([one.cast(_SCHEMA) for one in self._batches]))
-        self._batches, self._waiting = [], 0

@@ -29,7 +29,7 @@ from stream.http.rounds import Rounds
 from train.refresh.live import rounds
 
 if TYPE_CHECKING:
-    from train.refresh.live.champion import Live
+    from train.refresh.live.champion import LiveRefresh
 
 log: Final = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and fi
 _PROGRAM: Final = "from train.refresh.live.serving import make_round; make_round()"
 
 
-def notes(every_s: float | None) -> Rounds:
+def build_notes(every_s: float | None) -> Rounds:
     """Returns where a refresh notes what its pages show."""
     return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
@@ -48,7 +48,7 @@ def notes(every_s: float | None) -> Rounds:
 def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Rounds, make: Callable[[int], bool]) -> None:
     """Goes on until it is told to stop. `make` makes a round, and returns whether it has not failed; it gets the open
     file that holds the directory. Raises Refused, and ValueError where another process works in the directory."""
-    with rounds.locked(directory) as held:
+    with rounds.lock_directory(directory) as held:
         log.info("a round every %g s, in %s", every_s, directory)
         while not stop.is_set():
             wait_s = _wait_s(directory, topic, every_s, time.time())
@@ -61,7 +61,7 @@ def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Round
         log.info("stopped; the next start goes on from here")
 
 
-def make_apart(live_of: Callable[[], Live], stop: Event, noted: Rounds, held: int) -> bool:
+def make_apart(live_of: Callable[[], LiveRefresh], stop: Event, noted: Rounds, held: int) -> bool:
     """Makes a round in a process of its own, which holds `held`, too. Returns whether it has not failed. Raises
     Refused."""
     theirs, told = os.pipe()
@@ -129,10 +129,10 @@ def make_round() -> None:
         stop.set()
 
     Thread(target=watch, daemon=True).start()
-    from train.refresh.cli import watching
+    from train.refresh.cli import show_progress
     from train.refresh.live import service
 
-    with watching() as seen:
+    with show_progress() as seen:
         try:
             service.attempt(live_of(), service.Patience(stop, waits=True, rounds=told), seen)
         except Refused as error:
@@ -142,6 +142,6 @@ def make_round() -> None:
 def _wait_s(directory: Path, topic: str, every_s: float, now_s: float) -> float:
     """Returns how long until the next round; a killed one goes on at once."""
     last_ms = rounds.last_started_ms(directory)
-    if last_ms is None or rounds.unfinished(directory, topic) is not None:
+    if last_ms is None or rounds.find_unfinished(directory, topic) is not None:
         return 0.0
     return min(every_s, last_ms / 1000 + every_s - now_s)

@@ -45,6 +45,7 @@ guard:
 refresh:
   image: trainer
   args:
+    - train
     - refresh
     - {{ printf "--every=%s" .Values.parts.refresh.every | quote }}
     - {{ printf "--since=%s" .Values.parts.refresh.since | quote }}

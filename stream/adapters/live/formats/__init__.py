@@ -1,4 +1,4 @@
-"""The formats that have code of their own: one module each. Those that are only a map are in `presets`.
+"""Has one module for each format that has code of its own. Formats that are only a map are in `presets`.
 
 adsb            aircraft.json of readsb and dump1090-fa
 ais             NMEA sentences of ships, and the categories of their types

@@ -21,10 +21,11 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.adapters.live.json_messages import number
 from stream.adapters.live.parsed import FOOT_M, KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.snapshots import Sighting
 from stream.wire import MAX_TEXT_CHARS, Reject
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 SOURCE: Final = "adsb"
 ON_GROUND: Final = "ground"
@@ -60,24 +61,24 @@ def sightings(raw: bytes, came_ms: int) -> list[Sighting]:
     if aircraft is None:
         return [_no_snapshot(reject("bad_message", "not an aircraft.json: it has no list named aircraft"), raw)]
     now_s = document.now / 1000 if abs(document.now) >= SECONDS_BELOW else document.now
-    return [_sighting(one, now_s, came_ms) for one in aircraft]
+    return [_read_sighting(one, now_s, came_ms) for one in aircraft]
 
 
 def _no_snapshot(found: Reject, raw: bytes) -> Sighting:
     return Sighting("", found.code, found, raw)
 
 
-def _sighting(raw: msgspec.Raw, now_s: float, came_ms: int) -> Sighting:
+def _read_sighting(raw: msgspec.Raw, now_s: float, came_ms: int) -> Sighting:
     try:
         one = _AIRCRAFT.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         found = reject("wrong_type", f"an aircraft is no object: {error}")
-        return Sighting("", found.code, found, _alone(now_s, raw))
+        return Sighting("", found.code, found, _single_out(now_s, raw))
     who = one["hex"].strip().lower() if isinstance(one.get("hex"), str) else ""
-    ts_ms = _ts_ms(now_s, _number(one.get("seen_pos")))
-    parsed = _parsed(one, who, ts_ms, came_ms)
+    ts_ms = _ts_ms(now_s, number(one.get("seen_pos")))
+    parsed = _parse(one, who, ts_ms, came_ms)
     if isinstance(parsed, Reject):
-        return Sighting(who, parsed.code if ts_ms is None else ts_ms, parsed, _alone(now_s, raw))
+        return Sighting(who, parsed.code if ts_ms is None else ts_ms, parsed, _single_out(now_s, raw))
     return Sighting(who, ts_ms or 0, parsed)
 
 
@@ -89,7 +90,7 @@ def _ts_ms(now_s: float, age_s: float | None) -> int | None:
     return round(ms) if ms >= SECONDS_BELOW else min(round(ms), 0)
 
 
-def _parsed(one: dict[str, Any], who: str, ts_ms: int | None, came_ms: int) -> Parsed:
+def _parse(one: dict[str, Any], who: str, ts_ms: int | None, came_ms: int) -> Parsed:
     if one.get("lat") is None and one.get("lon") is None:
         return Skip("no_position")
     if ts_ms is None:
@@ -100,8 +101,8 @@ def _parsed(one: dict[str, Any], who: str, ts_ms: int | None, came_ms: int) -> P
         "lat": one.get("lat"),
         "lon": one.get("lon"),
         "alt_m": _altitude_m(one),
-        "speed_mps": _scaled(one.get("gs"), KNOT_MPS),
-        "heading_deg": _number(one.get("track")),
+        "speed_mps": _scale(one.get("gs"), KNOT_MPS),
+        "heading_deg": number(one.get("track")),
         "trip_id": _text(one.get("flight")),
         "category": _text(one.get("category")),
         "source": SOURCE,
@@ -111,8 +112,8 @@ def _parsed(one: dict[str, Any], who: str, ts_ms: int | None, came_ms: int) -> P
 
 
 def _altitude_m(one: dict[str, Any]) -> float | None:
-    geometric = _scaled(one.get("alt_geom"), FOOT_M)
-    return _scaled(one.get("alt_baro"), FOOT_M) if geometric is None else geometric
+    geometric = _scale(one.get("alt_geom"), FOOT_M)
+    return _scale(one.get("alt_baro"), FOOT_M) if geometric is None else geometric
 
 
 def _attrs(one: dict[str, Any]) -> dict[str, Any]:
@@ -121,18 +122,9 @@ def _attrs(one: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scaled(given: Any, factor: float) -> float | None:
-    number = _number(given)
-    return None if number is None else number * factor
-
-
-def _number(given: Any) -> float | None:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        return None
-    try:
-        return float(given)
-    except OverflowError:
-        return None
+def _scale(given: Any, factor: float) -> float | None:
+    plain = number(given)
+    return None if plain is None else plain * factor
 
 
 def _text(given: Any) -> str | None:
@@ -140,6 +132,6 @@ def _text(given: Any) -> str | None:
     return text if 0 < len(text) <= MAX_TEXT_CHARS else None
 
 
-def _alone(now_s: float, raw: msgspec.Raw) -> bytes:
+def _single_out(now_s: float, raw: msgspec.Raw) -> bytes:
     """Returns a document with one aircraft alone, which the reader reads alike."""
     return b'{"now":%s,"aircraft":[%s]}' % (msgspec.json.encode(now_s), bytes(raw))

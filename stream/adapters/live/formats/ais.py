@@ -27,10 +27,9 @@ from typing import Any, Final
 
 from pyais.messages import AISSentence, NMEASentenceFactory
 
-from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import KNOT_MPS, Parsed, Piece, Skip, ping_of, reject
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 _BY_TYPE: Final = {
     30: "fishing",
@@ -161,7 +160,7 @@ class Receiver:
             return Skip("no_position")
         if not 0 < int(mmsi) <= MAX_MMSI:
             return reject("bad_entity_id", f"the MMSI is {mmsi}: was the transponder never set up?")
-        return ping_of(_fields(kind, message, mmsi, self._types.get(mmsi), received_ms), received_ms)
+        return ping_of(_map_fields(kind, message, mmsi, self._types.get(mmsi), received_ms), received_ms)
 
     def _note_type(self, mmsi: str, ship_type: int | None) -> None:
         if ship_type is None or (name := category(int(ship_type))) is None:
@@ -188,7 +187,7 @@ class _Parts:
         self.lines.append(line)
 
 
-def _fields(kind: int, message: Any, mmsi: str, ship: str | None, received_ms: int) -> dict[str, Any]:
+def _map_fields(kind: int, message: Any, mmsi: str, ship: str | None, received_ms: int) -> dict[str, Any]:
     long_range = kind == LONG_RANGE
     no_speed_knots = NO_SPEED_LONG_RANGE_KNOTS if long_range else NO_SPEED_KNOTS
     speed_knots, course_deg = message.speed, message.course

@@ -38,7 +38,7 @@ def sightings(raw: bytes, came_ms: int) -> list[Sighting]:
     try:
         message.ParseFromString(raw)
         if message.HasField("header"):
-            return list(_sightings(message, came_ms))
+            return list(_read_sightings(message, came_ms))
         why = "no header" if raw else "it is empty"
     except (DecodeError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())[:100]
@@ -46,19 +46,19 @@ def sightings(raw: bytes, came_ms: int) -> list[Sighting]:
     return [Sighting("", found.code, found, raw)]
 
 
-def _sightings(message: Any, came_ms: int) -> Iterator[Sighting]:
+def _read_sightings(message: Any, came_ms: int) -> Iterator[Sighting]:
     feed_s = message.header.timestamp
     for item in message.entity:
         ts = item.vehicle.timestamp or feed_s
         who = _entity_id(item)
-        parsed = _parsed(item, who, ts, came_ms)
+        parsed = _parse(item, who, ts, came_ms)
         if isinstance(parsed, Reject):
-            yield Sighting(who, ts or parsed.code, parsed, _alone(message, item))
+            yield Sighting(who, ts or parsed.code, parsed, _single_out(message, item))
         else:
             yield Sighting(who, ts, parsed)
 
 
-def _parsed(item: Any, who: str, ts: int, came_ms: int) -> Parsed:
+def _parse(item: Any, who: str, ts: int, came_ms: int) -> Parsed:
     vehicle, at = item.vehicle, item.vehicle.position
     if item.is_deleted:
         return Skip("deleted")
@@ -69,10 +69,10 @@ def _parsed(item: Any, who: str, ts: int, came_ms: int) -> Parsed:
     fields = {
         "entity_id": who or None,
         "ts": ts or None,
-        "lat": _given(at, "latitude"),
-        "lon": _given(at, "longitude"),
-        "speed_mps": _given(at, "speed"),
-        "heading_deg": _given(at, "bearing"),
+        "lat": _get(at, "latitude"),
+        "lon": _get(at, "longitude"),
+        "speed_mps": _get(at, "speed"),
+        "heading_deg": _get(at, "bearing"),
         "trip_id": _text(vehicle.trip.trip_id) or None,
         "source": SOURCE,
         "attrs": _attrs(vehicle) or None,
@@ -102,7 +102,7 @@ def _attrs(vehicle: Any) -> dict[str, Any]:
     return found
 
 
-def _given(message: Any, name: str) -> float | None:
+def _get(message: Any, name: str) -> float | None:
     return getattr(message, name) if message.HasField(name) else None
 
 
@@ -110,7 +110,7 @@ def _text(given: str | bytes) -> str:
     return given.decode(errors=_LONE_SURROGATES) if isinstance(given, bytes) else given
 
 
-def _alone(message: Any, item: Any) -> bytes:
+def _single_out(message: Any, item: Any) -> bytes:
     """Returns the feed with one entity alone, which is again a feed."""
     part = FeedMessage()
     part.header.CopyFrom(message.header)

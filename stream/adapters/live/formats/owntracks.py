@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from stream.adapters.live.json_objects import is_plain, number, object_of, unless_zero
+from stream.adapters.live.json_messages import decode_object, is_plain, number, unless_zero
 from stream.adapters.live.parsed import KMH_MPS, Parsed, Skip, ping_of, reject
 from stream.wire import Reject
 
@@ -64,12 +64,12 @@ def read(raw: bytes, came_ms: int, device: str = "") -> list[Parsed]:
     """
     if not raw:
         return [Skip("empty")]  # the apps clear a retained message so, when a device is deleted
-    found = object_of(raw)
+    found = decode_object(raw)
     if isinstance(found, Reject):
         return [found]
     kind = found.get("_type")
     if kind == "location":
-        return [ping_of(_fields(found, device), came_ms)]
+        return [ping_of(_map_fields(found, device), came_ms)]
     if kind == "encrypted":
         return [
             reject(
@@ -97,7 +97,7 @@ def device_of_request(headers: Mapping[str, str], query: Mapping[str, str]) -> s
     return f"{user}/{device}" if user and device else ""
 
 
-def _fields(found: Mapping[str, Any], device: str) -> dict[str, Any]:
+def _map_fields(found: Mapping[str, Any], device: str) -> dict[str, Any]:
     vel_kmh, cog_deg = number(found.get("vel")), number(found.get("cog"))
     stands = not vel_kmh and not cog_deg
     return {

@@ -27,10 +27,10 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from stream.adapters.live.json_objects import is_plain, number, object_of, unless_zero
+from stream.adapters.live.json_messages import decode_object, is_plain, number, unless_zero
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.wire import MAX_ATTRS, Reject
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 NAME: Final = "traccar"
 OWN: Final = "pathcastForecast"  # the attribute of positions that are forecasts of ours (stream/ingest/traccar_back.py)
@@ -43,7 +43,7 @@ _OLD_ZONE: Final = re.compile(
 
 def read(raw: bytes, came_ms: int) -> list[Parsed]:
     """Returns the ping of a message, a reject or a skip. Never raises."""
-    found = object_of(raw)
+    found = decode_object(raw)
     if isinstance(found, Reject):
         return [found]
     if isinstance(found.get("event"), dict):
@@ -57,10 +57,12 @@ def read(raw: bytes, came_ms: int) -> list[Parsed]:
         return [Skip("own_forecast")]
     if position.get("outdated") is True and attributes.get("approximate") is not True:
         return [Skip("outdated")]
-    return [ping_of(_fields(position, device, attributes), came_ms)]
+    return [ping_of(_map_fields(position, device, attributes), came_ms)]
 
 
-def _fields(position: Mapping[str, Any], device: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _map_fields(
+    position: Mapping[str, Any], device: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
     measured = attributes.get("approximate") is not True
     speed_kn, sats = number(position.get("speed")), number(attributes.get("sat"))
     return {

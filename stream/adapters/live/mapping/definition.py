@@ -1,4 +1,4 @@
-"""The file of a map, in TOML or JSON: its form, and what is wrong with it.
+"""Reads the file of a map, in TOML or JSON, and says what is wrong with it.
 
 name = "mine"
 positions = "data[].gps[]"                    # where the positions are; without it, the message is one or an array
@@ -40,7 +40,7 @@ class MapError(ValueError):
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a sender signs its messages: an HMAC, in a header. The secret is not here."""
+    """States how a sender signs its messages: by an HMAC, in a header. The secret is not here."""
 
     header: str
     hash: Literal["sha1", "sha256", "sha512"] = "sha256"
@@ -68,7 +68,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signed: Signed | None = None
 
 
-class Place(NamedTuple):
+class SourcePath(NamedTuple):
     """A path, how its value is converted, and the values there that mean absent."""
 
     path: Path
@@ -76,10 +76,10 @@ class Place(NamedTuple):
     absent: tuple[Scalar, ...] = ()
 
 
-class Field(NamedTuple):
-    """Where a field of a ping comes from: the first place that has something."""
+class FieldMapping(NamedTuple):
+    """States where a field of a ping comes from: the first place that has something."""
 
-    places: tuple[Place, ...]
+    places: tuple[SourcePath, ...]
 
     @property
     def text(self) -> str:
@@ -94,9 +94,9 @@ class MessageMap(NamedTuple):
     positions: tuple[Steps, ...]  # empty: the message itself
     only: Mapping[Path, tuple[Scalar, ...]]
     skip_without: Path | None
-    fields: Mapping[str, Field]
+    fields: Mapping[str, FieldMapping]
     constants: Mapping[str, Any]
-    attrs: Mapping[str, Field]
+    attrs: Mapping[str, FieldMapping]
     signed: Signed | None
 
 
@@ -116,19 +116,19 @@ def parse(raw: bytes, where: str, *, json: bool = False) -> MessageMap:
     try:
         file = msgspec.json.decode(raw, type=_File) if json else msgspec.toml.decode(raw, type=_File)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise MapError(f"{where}: {_in_words(error)}") from error
+        raise MapError(f"{where}: {_describe_error(error)}") from error
     try:
-        return _checked(file)
+        return _check_map(file)
     except ValueError as error:
         raise MapError(f"{where}: {error}") from error
 
 
-def _checked(file: _File) -> MessageMap:
+def _check_map(file: _File) -> MessageMap:
     if not _is_slug(file.name):
         raise ValueError(f"name is {file.name!r}, expected lower-case letters, digits and hyphens, at most 64")
-    fields = {name: _field(name, given) for name, given in file.fields.items()}
+    fields = {name: _make_field(name, given) for name, given in file.fields.items()}
     for name in file.constants:
-        _known(name, "constants")
+        _check_field(name, "constants")
         if name in fields:
             raise ValueError(f"{name} is in fields and in constants")
     if absent := [name for name in REQUIRED if name not in fields and name not in file.constants]:
@@ -140,25 +140,25 @@ def _checked(file: _File) -> MessageMap:
     return MessageMap(
         file.name,
         file.about,
-        tuple(_steps(file.positions)),
-        {_path(path, "only"): tuple(_listed(values)) for path, values in file.only.items()},
-        None if file.skip_without is None else _path(file.skip_without, "skip_without"),
+        tuple(_parse_steps(file.positions)),
+        {_parse_path(path, "only"): tuple(_as_list(values)) for path, values in file.only.items()},
+        None if file.skip_without is None else _parse_path(file.skip_without, "skip_without"),
         fields,
         {"source": file.name, **file.constants} if "source" not in fields else dict(file.constants),
-        {name: _attr(name, paths) for name, paths in file.attrs.items()},
-        _signed(file.signed),
+        {name: _make_attr(name, paths) for name, paths in file.attrs.items()},
+        _check_signature(file.signed),
     )
 
 
-def _field(name: str, given: str | _Field | list[str | _Field]) -> Field:
-    _known(name, "fields")
-    found = [place for one in _listed(given) for place in _places(name, one)]
+def _make_field(name: str, given: str | _Field | list[str | _Field]) -> FieldMapping:
+    _check_field(name, "fields")
+    found = [place for one in _as_list(given) for place in _make_places(name, one)]
     if not found:
         raise ValueError(f"fields.{name} is empty")
-    return Field(tuple(found))
+    return FieldMapping(tuple(found))
 
 
-def _places(name: str, given: str | _Field) -> Iterator[Place]:
+def _make_places(name: str, given: str | _Field) -> Iterator[SourcePath]:
     key, units = f"fields.{name}", UNITS[name]
     if not isinstance(given, _Field):
         given = _Field(given)
@@ -166,26 +166,26 @@ def _places(name: str, given: str | _Field) -> Iterator[Place]:
     if unit not in units:
         known = ", ".join(filter(None, units))
         expected = f"known are {known}" if known else f"{name} has none"
-        raise ValueError(f"{key}.unit is {unit!r}; {expected}{_meant(unit, units)}")
-    for text in _listed(given.path):
-        yield Place(_path(text, f"{key}.path"), units[unit], tuple(given.absent))
+        raise ValueError(f"{key}.unit is {unit!r}; {expected}{_suggest(unit, units)}")
+    for text in _as_list(given.path):
+        yield SourcePath(_parse_path(text, f"{key}.path"), units[unit], tuple(given.absent))
 
 
-def _attr(name: str, given: str | list[str]) -> Field:
-    found = tuple(Place(_path(text, f"attrs.{name}"), lambda value: value) for text in _listed(given))
+def _make_attr(name: str, given: str | list[str]) -> FieldMapping:
+    found = tuple(SourcePath(_parse_path(text, f"attrs.{name}"), lambda value: value) for text in _as_list(given))
     if not found:
         raise ValueError(f"attrs.{name} is empty")
-    return Field(found)
+    return FieldMapping(found)
 
 
-def _known(name: str, table: str) -> None:
+def _check_field(name: str, table: str) -> None:
     if name not in UNITS:
         beside = "; use the table attrs for what else to keep" if table == "fields" else ""
-        raise ValueError(f"{table}.{name}: a ping has no such field{_meant(name, UNITS)}{beside}")
+        raise ValueError(f"{table}.{name}: a ping has no such field{_suggest(name, UNITS)}{beside}")
 
 
-def _steps(given: str | list[str]) -> Iterator[Steps]:
-    for text in _listed(given):
+def _parse_steps(given: str | list[str]) -> Iterator[Steps]:
+    for text in _as_list(given):
         if text:
             try:
                 yield Steps.parse(text)
@@ -193,14 +193,14 @@ def _steps(given: str | list[str]) -> Iterator[Steps]:
                 raise ValueError(f"positions: {error}") from error
 
 
-def _path(text: str, key: str) -> Path:
+def _parse_path(text: str, key: str) -> Path:
     try:
         return Path.parse(text)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
 
 
-def _signed(given: Signed | None) -> Signed | None:
+def _check_signature(given: Signed | None) -> Signed | None:
     if given is not None and "{body}" not in given.message:
         raise ValueError(f"signed.message is {given.message!r}, which has no {{body}}: it would sign nothing")
     if given is not None and not given.header:
@@ -208,7 +208,7 @@ def _signed(given: Signed | None) -> Signed | None:
     return given
 
 
-def _listed(given: Any) -> list[Any]:
+def _as_list(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
@@ -216,11 +216,11 @@ def _is_slug(name: str) -> bool:
     return 0 < len(name) <= 64 and name.isascii() and name == name.lower() and name.replace("-", "a").isalnum()
 
 
-def _meant(name: str, names: Mapping[str, Any]) -> str:
+def _suggest(name: str, names: Mapping[str, Any]) -> str:
     near = get_close_matches(name, names, 1)
     return f"; is {near[0]} meant?" if near else ""
 
 
-def _in_words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Returns msgspec's text, whose `$.fields.ts` is the key, in one line."""
     return " ".join(str(error).split()).replace("`$.", "`")

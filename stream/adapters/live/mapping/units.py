@@ -1,7 +1,7 @@
-"""What a value of a message becomes: our unit, from the unit that a map states.
+"""Converts values of a message to our units, from the units that a map states.
 
 A number may be written as a text, as many devices do. A value that cannot be converted stays as it is, so that the
-rules of the ping's field (`stream.wire.fields`) refuse it, or drop it.
+rules of the ping's field (`stream.wire.ping_rules`) refuse it, or drop it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stream.adapters.live.parsed import FOOT_M, KMH_MPS, KNOT_MPS, MPH_MPS
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 Convert = Callable[[Any], Any]
 
@@ -33,7 +33,7 @@ def number(value: Any) -> Any:
 def _of_numbers(convert: Callable[[float], float]) -> Convert:
     """Returns a conversion that leaves alone what is no number."""
 
-    def converted(value: Any) -> Any:
+    def convert_number(value: Any) -> Any:
         value = number(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return value
@@ -42,19 +42,19 @@ def _of_numbers(convert: Callable[[float], float]) -> Convert:
         except (OverflowError, ValueError):
             return inf
 
-    return converted
+    return convert_number
 
 
-def _times(factor: float) -> Convert:
+def _multiply_by(factor: float) -> Convert:
     return _of_numbers(lambda value: value * factor)
 
 
-def _divided(divisor: int) -> Convert:
+def _divide_by(divisor: int) -> Convert:
     """Divides, as the quotient is the nearest number to the decimal fraction; a product with 1e-7 often is not."""
     return _of_numbers(lambda value: value / divisor)
 
 
-def _epoch(unit: str) -> Convert:
+def _convert_epoch(unit: str) -> Convert:
     """Converts a time since 1970 UTC to whole milliseconds."""
     factor = _MS_OF[unit]
 
@@ -66,7 +66,7 @@ def _epoch(unit: str) -> Convert:
     return _of_numbers(convert)
 
 
-def _zoned(value: Any) -> Any:
+def _add_zone_colon(value: Any) -> Any:
     """Returns a time in RFC 3339, if only its zone lacks the colon. A number becomes a text that is no time."""
     if not isinstance(number(value), str):
         return f"{shown(value)}, a number" if isinstance(value, int | float | str) else value
@@ -75,9 +75,9 @@ def _zoned(value: Any) -> Any:
     return f"{text[: zone.start()]}{zone[1]}:{zone[2]}" if zone is not None and zone[1] else text
 
 
-def _utc(value: Any) -> Any:
+def _assume_utc(value: Any) -> Any:
     """Returns a time in RFC 3339; one without a zone is in UTC."""
-    text = _zoned(value)
+    text = _add_zone_colon(value)
     return f"{text}Z" if isinstance(text, str) and _HAS_TIME.match(text) and not _ZONE.search(text) else text
 
 
@@ -87,29 +87,35 @@ def _text(value: Any) -> Any:
 
 
 _TIME: Final[Mapping[str, Convert]] = {
-    "auto": lambda value: value,  # s or ms since 1970, or RFC 3339, as `stream.wire.fields` tells them apart
-    **{unit: _epoch(unit) for unit in _MS_OF},
-    "rfc3339": _zoned,
-    "utc": _utc,
+    "auto": lambda value: value,  # s or ms since 1970, or RFC 3339, as `stream.wire.ping_rules` tells them apart
+    **{unit: _convert_epoch(unit) for unit in _MS_OF},
+    "rfc3339": _add_zone_colon,
+    "utc": _assume_utc,
 }
 _PLACE: Final[Mapping[str, Convert]] = {
     "deg": number,
-    "1e-5 deg": _divided(10**5),
-    "1e-6 deg": _divided(10**6),
-    "1e-7 deg": _divided(10**7),  # also known as E7
+    "1e-5 deg": _divide_by(10**5),
+    "1e-6 deg": _divide_by(10**6),
+    "1e-7 deg": _divide_by(10**7),  # also known as E7
 }
 _SPEED: Final = {
     "m/s": number,
-    "km/h": _times(KMH_MPS),
-    "mph": _times(MPH_MPS),
-    "knots": _times(KNOT_MPS),
-    "cm/s": _divided(100),
+    "km/h": _multiply_by(KMH_MPS),
+    "mph": _multiply_by(MPH_MPS),
+    "knots": _multiply_by(KNOT_MPS),
+    "cm/s": _divide_by(100),
 }
-_LENGTH: Final = {"m": number, "km": _times(1_000.0), "ft": _times(FOOT_M), "cm": _divided(100), "mm": _divided(1_000)}
+_LENGTH: Final = {
+    "m": number,
+    "km": _multiply_by(1_000.0),
+    "ft": _multiply_by(FOOT_M),
+    "cm": _divide_by(100),
+    "mm": _divide_by(1_000),
+}
 _COURSE: Final = {
     "deg": number,
-    "0.01 deg": _divided(100),
-    "0.1 deg": _divided(10),
+    "0.01 deg": _divide_by(100),
+    "0.1 deg": _divide_by(10),
     "rad": _of_numbers(lambda value: degrees(value) % 360.0),
 }
 

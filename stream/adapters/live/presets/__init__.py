@@ -1,6 +1,6 @@
-"""The formats that are known by name, for `--map NAME`: maps beside this file, and readers of their own.
+"""Finds formats by name, for `--map NAME`: maps beside this file, and readers of their own.
 
-A name or a file becomes a `Known`: what reads the messages, and how their sender signs them.
+A name or a file becomes a `Preset`: what reads the messages, and how their sender signs them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CODED: Final = {
 }
 
 
-class Known(NamedTuple):
+class Preset(NamedTuple):
     """A format that can be asked for."""
 
     name: str  # of the adapter, in dead letters and metrics; and of the webhook
@@ -35,23 +35,23 @@ class Known(NamedTuple):
 
 def names() -> list[str]:
     """Returns the names of all presets, in order."""
-    return sorted([*_maps(), *_coded()])
+    return sorted([*_maps(), *CODED])
 
 
-def known(given: str) -> Known:
+def find_preset(given: str) -> Preset:
     """Returns the preset of a name, or what the map in a file says.
 
     Raises ValueError if there is neither, or the map cannot be used (MapError names the key); OSError.
     """
     if given in _maps():
         mapped = parse(text_of(given).encode(), f"the preset {given}")
-        return Known(mapped.name, MapReader(mapped), mapped.about, mapped.signed)
-    if given in _coded():
-        return Known(given, _read_of(given), CODED[given])
+        return Preset(mapped.name, MapReader(mapped), mapped.about, mapped.signed)
+    if given in CODED:
+        return Preset(given, _read_of(given), CODED[given])
     path = Path(given)
     if path.suffix.lower() in SUFFIXES or path.exists():
         mapped = load(path)
-        return Known(mapped.name, MapReader(mapped), mapped.about, mapped.signed)
+        return Preset(mapped.name, MapReader(mapped), mapped.about, mapped.signed)
     near = get_close_matches(given, names(), 1)
     meant = f"; is {near[0]} meant?" if near else ""
     raise ValueError(f"{given!r} is neither a preset nor a file of a map; presets are {', '.join(names())}{meant}")
@@ -68,10 +68,6 @@ def text_of(name: str) -> str:
 @cache
 def _maps() -> frozenset[str]:
     return frozenset(one.name.removesuffix(".toml") for one in files(__name__).iterdir() if one.name.endswith(".toml"))
-
-
-def _coded() -> list[str]:
-    return list(CODED)
 
 
 def _read_of(name: str) -> Reader:

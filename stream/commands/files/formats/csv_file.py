@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, Final
 
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.csv_rows import ERRORS, Sheet, is_packed
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 _MARK: Final = "\ufeff".encode()  # what some programs put before UTF-8
 _DEGREES: Final = ".7f"  # a centimetre
@@ -26,7 +26,7 @@ _DEGREES: Final = ".7f"  # a centimetre
 
 def sample(path: Path, columns: ColumnMap | None) -> str | None:
     """Returns the first text that is a time, None if there is none."""
-    with Sheet.opened(path, columns) as sheet:
+    with Sheet.open(path, columns) as sheet:
         for cells, _ in sheet.records():
             if cells and event_time_ms(sheet.fields(cells).get("ts")) is not None:
                 return sheet.text("ts", cells)
@@ -35,21 +35,21 @@ def sample(path: Path, columns: ColumnMap | None) -> str | None:
 
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
     """Writes the file with the filled rows of the cursor's plan; `form` is what `sample` gave."""
-    with Sheet.opened(path, columns) as sheet, _packed(path, sink) as out:
+    with Sheet.open(path, columns) as sheet, _pack(path, sink) as out:
         layout = _Layout(sheet, form)
-        out.write(_begin(path) + layout.header())
+        out.write(_byte_order_mark(path) + layout.header())
         row, line = 0, 2
         for cells, text in sheet.records():
             begins, line = line, line + max(1, text.count("\n"))
             if not cells:
-                out.write(_bytes(text))
+                out.write(_encode(text))
                 continue
             bad = cursor.at(row, begins)
-            out.write(layout.kept(cells, text, bad=bad))
+            out.write(layout.copy_row(cells, text, bad=bad))
             if not bad:
                 layout.note(cells, cursor)
             for point in cursor.after(row):
-                out.write(layout.filled(point))
+                out.write(layout.fill_row(point))
             row += 1
 
 
@@ -67,23 +67,23 @@ class _Layout:
 
     def header(self) -> bytes:
         body = self._sheet.header.rstrip("\r\n")
-        return _bytes(self._sheet.delimiter.join([body, *self._more]) + self._end)
+        return _encode(self._sheet.delimiter.join([body, *self._more]) + self._end)
 
     def note(self, cells: list[str], cursor: Cursor) -> None:
         name = self._sheet.text("entity_id", cells)
         if name.strip() in cursor.entities:
             self._latest[name.strip()] = name, self._sheet.text("ts", cells)
 
-    def kept(self, cells: list[str], text: str, *, bad: bool) -> bytes:
+    def copy_row(self, cells: list[str], text: str, *, bad: bool) -> bytes:
         body = text.rstrip("\r\n")
         end, missing = text[len(body) :], len(self._sheet.names) - len(cells)
         self._open = not end
         if not self._more or missing < 0 or (missing and bad) or body.count('"') % 2:
-            return _bytes(text)
+            return _encode(text)
         marks = ["false" if name == FILLED else "" for name in self._more]
-        return _bytes(self._sheet.delimiter.join([body, *[""] * missing, *marks]) + end)
+        return _encode(self._sheet.delimiter.join([body, *[""] * missing, *marks]) + end)
 
-    def filled(self, point: Point) -> bytes:
+    def fill_row(self, point: FilledPoint) -> bytes:
         name, time = self._latest.get(point.entity_id, (point.entity_id, self._form))
         cells = [""] * len(self._at)
         place = self._sheet.place
@@ -94,21 +94,21 @@ class _Layout:
         text = io.StringIO()
         csv.writer(text, delimiter=self._sheet.delimiter, lineterminator=self._end).writerow(cells)
         begin, self._open = self._end if self._open else "", False
-        return _bytes(begin + text.getvalue())
+        return _encode(begin + text.getvalue())
 
 
-def _bytes(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.encode("utf-8", ERRORS)
 
 
-def _begin(path: Path) -> bytes:
+def _byte_order_mark(path: Path) -> bytes:
     """Returns the byte order mark with which the file begins, if it has one."""
     with (gzip.open if is_packed(path) else open)(path, "rb") as file:
         return _MARK if file.read(len(_MARK)) == _MARK else b""
 
 
 @contextmanager
-def _packed(path: Path, sink: BinaryIO) -> Iterator[Any]:
+def _pack(path: Path, sink: BinaryIO) -> Iterator[Any]:
     if not is_packed(path):
         yield sink
         return

@@ -1,4 +1,4 @@
-"""Copies GPX with filled track points, and writes forecasts as tracks.
+"""Copies GPX with filled track points.
 
 A copy has the elements, attributes, texts and comments of the file, written anew as UTF-8; all of it is in memory. A
 filled point is marked by two elements of a namespace of their own, in its <extensions> (GPX 1.1), or directly in it
@@ -18,28 +18,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import quoteattr
 
 from stream.adapters.column_names import ColumnMap
-from stream.adapters.formats.gpx_points import points
-from stream.commands.files.ahead import rows
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.adapters.formats.gpx import points_of
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire import Forecast
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
-_OURS: Final = "urn:pathcast:gpx:1"
-_HEAD: Final = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n'
-    '<gpx version="1.1" creator="pathcast" xmlns="http://www.topografix.com/GPX/1/1" '
-    f'xmlns:pathcast="{_OURS}">\n'
-)
-_UTC: Final = "1970-01-01T00:00:00Z"  # the form of times in forecasts
+OURS: Final = "urn:pathcast:gpx:1"
 
 
 def sample(path: Path, columns: ColumnMap | None) -> str | None:
     """Returns the first text that is a time, None if there is none."""
-    return next((text for point in points(path) if event_time_ms(text := point.get("ts")) is not None), None)
+    return next((text for point in points_of(path) if event_time_ms(text := point.get("ts")) is not None), None)
 
 
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
@@ -50,13 +42,14 @@ def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink:
     space = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
     holder = "" if root.get("version") == "1.0" else "extensions"
 
-    def element_of(point: Point) -> Element:
-        text = _point(point.lat, point.lon, like(form, point.ts_ms), holder, **{FILLED: "true", SIGMA: point.sigma_m})
-        return ElementTree.fromstring(f'<gpx xmlns={quoteattr(space)} xmlns:pathcast="{_OURS}">{text}</gpx>')[0]
+    def element_of(point: FilledPoint) -> Element:
+        marks = {FILLED: "true", SIGMA: point.sigma_m}
+        text = point_of(point.lat, point.lon, like(form, point.ts_ms), holder, **marks)
+        return ElementTree.fromstring(f'<gpx xmlns={quoteattr(space)} xmlns:pathcast="{OURS}">{text}</gpx>')[0]
 
     _fill(root, cursor, element_of, 0)
     # The root's namespace is the default of the copy, as few readers find points that have a prefix.
-    for prefix, uri in {"pathcast": _OURS, **builder.spaces, "": space}.items():
+    for prefix, uri in {"pathcast": OURS, **builder.spaces, "": space}.items():
         with suppress(ValueError):  # ns0 and the like are ElementTree's own
             ElementTree.register_namespace(prefix, uri)
     gpx.write(sink, "utf-8", xml_declaration=True)
@@ -74,9 +67,9 @@ class _Builder(ElementTree.TreeBuilder):
         self.spaces.setdefault(prefix or "", uri)
 
 
-def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element], row: int) -> int:
+def _fill(parent: Element, cursor: Cursor, element_of: Callable[[FilledPoint], Element], row: int) -> int:
     """Puts the filled points below `parent` behind the points after which they come, in the order of the reader
-    (`stream.adapters.formats.gpx_points`), which is that of their ends. Returns the number of the next point."""
+    (`stream.adapters.formats.gpx`), which is that of their ends. Returns the number of the next point."""
     kept = []
     for child in parent:
         row = _fill(child, cursor, element_of, row)
@@ -90,28 +83,7 @@ def _fill(parent: Element, cursor: Cursor, element_of: Callable[[Point], Element
     return row
 
 
-class Gpx:
-    """Writes forecasts as GPX 1.1: a track for each, from the row that it starts from over its horizons."""
-
-    def __init__(self, sink: BinaryIO) -> None:
-        self._sink = sink
-        sink.write(_HEAD.encode())
-
-    def write(self, said: Forecast) -> None:
-        anchor = said.anchor
-        line = [_point(anchor.lat, anchor.lon, like(_UTC, anchor.ts))]
-        line += [
-            _point(one.lat, one.lon, like(_UTC, one.forecast_ts), "extensions", **{SIGMA: one.sigma_m})
-            for one in rows(said)
-        ]
-        body = "\n".join(line)
-        self._sink.write(f"<trk><name>{escape(said.entity_id)}</name><trkseg>\n{body}\n</trkseg></trk>\n".encode())
-
-    def close(self) -> None:
-        self._sink.write(b"</gpx>\n")
-
-
-def _point(lat: float, lon: float, time: str, holder: str = "", **marks: Any) -> str:
+def point_of(lat: float, lon: float, time: str, holder: str = "", **marks: Any) -> str:
     """Returns a track point, whose marks are in the element `holder`, or directly in the point."""
     ours = "".join(f"<pathcast:{name}>{value}</pathcast:{name}>" for name, value in marks.items())
     held = f"<{holder}>{ours}</{holder}>" if holder else ours

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from stream.adapters.column_names import ColumnMap, places
-from stream.commands.files.plan import FILLED, SIGMA, Cursor, Point
+from stream.adapters.column_names import ColumnMap, find_columns
+from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 ROWS: Final = 65_536  # of a row group
 _CODECS: Final = {"UNCOMPRESSED": "NONE", "UNKNOWN": "SNAPPY"}  # others are written by the names that they are read by
@@ -30,7 +30,7 @@ _LONGITUDE_LATITUDE: Final = ("OGC:CRS84", "EPSG:4326")
 def sample(path: Path, columns: ColumnMap | None) -> Any:
     """Returns the first value that is a time: of a column of timestamps the unit that it can hold, as a number."""
     file = parquet.ParquetFile(path)
-    name = places(path, file.schema_arrow.names, columns)["ts"]
+    name = find_columns(path, file.schema_arrow.names, columns)["ts"]
     kind = file.schema_arrow.field(name).type
     if pa.types.is_timestamp(kind):
         return 1 if kind.unit == "s" else 10**12  # a number of seconds, or of milliseconds
@@ -44,16 +44,16 @@ def sample(path: Path, columns: ColumnMap | None) -> Any:
 def copy(path: Path, columns: ColumnMap | None, form: Any, cursor: Cursor, sink: BinaryIO) -> None:
     """Writes the file with the filled rows of the cursor's plan; `form` is what `sample` gave."""
     file = parquet.ParquetFile(path)
-    place = places(path, file.schema_arrow.names, columns)
+    place = find_columns(path, file.schema_arrow.names, columns)
     schema = _schema(path, file.schema_arrow)
-    geometry = _geometry(schema)
+    geometry = _point_column(schema)
     with parquet.ParquetWriter(sink, schema, compression=_compression(file)) as writer:
         row = 0
         for batch in file.iter_batches(ROWS):
-            kept = _marked(batch, schema)
+            kept = _add_marks(batch, schema)
             first = cursor.written
             if points := cursor.after(row + len(batch) - 1):
-                filled = _filled(points, place, schema, columns, form, geometry)
+                filled = _filled_rows(points, place, schema, columns, form, geometry)
                 at = cursor.plan.after[first : cursor.written] - row + 1
                 order = np.insert(np.arange(len(batch)), at, np.arange(len(batch), len(batch) + len(points)))
                 kept = pa.concat_tables([kept, filled]).unify_dictionaries().combine_chunks().take(pa.array(order))
@@ -80,7 +80,7 @@ def _compression(file: Any) -> dict[str, str]:
     return {chunk.path_in_schema: _CODECS.get(chunk.compression, chunk.compression) for chunk in chunks}
 
 
-def _marked(batch: Any, schema: Any) -> Any:
+def _add_marks(batch: Any, schema: Any) -> Any:
     table = pa.Table.from_batches([batch])
     for name, value in ((FILLED, False), (SIGMA, None)):
         if name not in table.schema.names:
@@ -90,8 +90,13 @@ def _marked(batch: Any, schema: Any) -> Any:
     return table.cast(schema) if table.schema != schema else table
 
 
-def _filled(
-    points: Sequence[Point], place: dict[str, str], schema: Any, columns: ColumnMap | None, form: Any, geometry: str
+def _filled_rows(
+    points: Sequence[FilledPoint],
+    place: dict[str, str],
+    schema: Any,
+    columns: ColumnMap | None,
+    form: Any,
+    geometry: str,
 ) -> Any:
     own: dict[str, Any] = {
         place["entity_id"]: [point.entity_id for point in points],
@@ -106,25 +111,25 @@ def _filled(
     if pa.types.is_timestamp(kind):
         times = pa.array([point.ts_ms for point in points], pa.int64()).cast(pa.timestamp("ms", kind.tz)).cast(kind)
     else:
-        times = _of_type([like(form, point.ts_ms, columns) for point in points], kind)
+        times = _convert([like(form, point.ts_ms, columns) for point in points], kind)
     arrays = [
-        times if field.name == place["ts"] else _of_type(own.get(field.name), field.type, len(points))
+        times if field.name == place["ts"] else _convert(own.get(field.name), field.type, len(points))
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _of_type(values: list[Any] | None, kind: Any, count: int = 0) -> Any:
+def _convert(values: list[Any] | None, kind: Any, count: int = 0) -> Any:
     """Returns values as a column of a type; nulls without values. An entity's id is a text, whatever type its column
     has."""
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, _of_type(values, kind.storage_type, count))
+        return pa.ExtensionArray.from_storage(kind, _convert(values, kind.storage_type, count))
     if values is None:
         return pa.nulls(count, kind)
     return pa.array(values).cast(kind)
 
 
-def _geometry(schema: Any) -> str:
+def _point_column(schema: Any) -> str:
     """Returns the name of the primary column of GeoParquet if filled rows can have a point there, else nothing."""
     try:
         geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))

@@ -10,7 +10,7 @@ from live_rig import CAME_MS, LIVE, only_code, only_ping
 
 from stream.adapters.live.formats import adsb
 from stream.adapters.live.parsed import Skip
-from stream.adapters.live.snapshots import Seen
+from stream.adapters.live.snapshots import SentSightings
 from stream.wire import Ping
 
 NOW_S = 1_764_489_999.9
@@ -65,10 +65,10 @@ def test_the_time_is_that_of_the_position() -> None:
 
 def test_a_position_whose_age_is_rounded_is_sent_once() -> None:
     """Older versions give ages to 0.1 s: the same position is of 499.9 and, in the next snapshot, of 500.0."""
-    seen, sent = Seen(adsb.TOLERANCE_MS), 0
+    seen, sent = SentSightings(adsb.TOLERANCE_MS), 0
     for now, age_s in ((500.4, 0.5), (501.4, 1.4), (502.4, 2.5), (503.4, 0.4)):
         raw = json.dumps({"now": NOW_S + now, "aircraft": [{**ONE, "seen_pos": age_s}]}).encode()
-        found = seen.news(adsb.sightings(raw, CAME_MS + 600_000))
+        found = seen.skip_sent(adsb.sightings(raw, CAME_MS + 600_000))
         seen.remember(found)
         sent += sum(isinstance(one.parsed, Ping) for one in found)
     assert sent == 2

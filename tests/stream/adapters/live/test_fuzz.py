@@ -93,7 +93,9 @@ PHONES, TRACKERS = ([raw for _, raw in recorded(f"{name}.ndjson")] for name in (
 
 
 def of_preset(name: str) -> Fuzzed:
-    return Fuzzed(presets.known(name).read, [path.read_bytes() for path in sorted(FIXTURES.glob(f"{name}*.json"))])
+    return Fuzzed(
+        presets.find_preset(name).read, [path.read_bytes() for path in sorted(FIXTURES.glob(f"{name}*.json"))]
+    )
 
 
 READERS: dict[str, Callable[[], Fuzzed]] = {

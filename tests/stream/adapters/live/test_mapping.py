@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from live_rig import only_code, only_ping, pings
 
+import stream.ingest
 from stream.adapters.live.mapping import MapError, MapReader, load, parse
 from stream.adapters.live.mapping.units import UNITS
 from stream.adapters.live.parsed import Parsed, Skip
@@ -18,6 +19,7 @@ from stream.wire import Ping, Reject
 CAME_MS = 1_796_029_500_000
 TS = 1_796_029_450_000
 AT = 1_796_027_050_000  # 2026-11-30T08:24:10Z
+EXAMPLE = Path(stream.ingest.__file__).with_name("example_map.toml")
 HEAD = 'name = "mine"\n'
 FIELDS = '[fields]\nentity_id = "id"\nts = "t"\nlat = "y"\nlon = "x"\n'
 ONE = {"id": "van 1", "t": TS, "y": 47.5, "x": 8.25}
@@ -273,3 +275,11 @@ def test_a_file_that_is_no_map_is_told_by_its_name(tmp_path: Path) -> None:
     huge.write_bytes(b"#" * 300_000)
     with pytest.raises(MapError, match="too large"):
         load(huge)
+
+
+def test_the_example_of_the_page_reads_a_message() -> None:
+    position = {"time": TS // 1_000, "lat": 475_000_000, "lon": 82_500_000, "mph": -1, "kph": 36, "course": 90}
+    message = {"event": "moved", "data": [{"id": "van 1", "driver": {"name": "A"}, "gps": [position]}]}
+    found = ping(EXAMPLE.read_text(), message)
+    assert (found.entity_id, found.lat, found.speed_mps, found.heading_deg) == ("van 1", 47.5, 10.0, 90.0)
+    assert (found.category, found.attrs) == ("truck", {"driver": "A"})

@@ -14,7 +14,7 @@ from stream.adapters.live.on_topic import one_by, reader_of
 from stream.atlas.follower import Follower
 from stream.engine.pings import Pings
 from stream.kafka.records.record_columns import Records
-from stream.services.archive.landing import parsed
+from stream.services.archive.landing import parse_pings
 from stream.tracks import clean
 from stream.wire import NO_TIME_MS, Ping, Record, Reject, dumps
 
@@ -109,9 +109,9 @@ def test_presets_are_named_by_the_reject_of_what_they_take() -> None:
 
 def test_an_archive_and_an_atlas_with_the_map_have_what_a_worker_has() -> None:
     records = [record(dumps(OURS)), record(THEIRS), record({"neither": 1})]
-    batch, left_out = parsed(records, None, FOREIGN)
+    batch, left_out = parse_pings(records, None, FOREIGN)
     assert (batch.num_rows, dict(left_out)) == (2, {"missing_field": 1})
-    assert parsed(records, None)[0].num_rows == 1
+    assert parse_pings(records, None)[0].num_rows == 1
     columns = Records.of([record(THEIRS)])
     assert len(Follower().fold(columns, FOREIGN).fixes) == 1
     assert len(Follower().fold(columns).fixes) == 0

@@ -20,7 +20,7 @@ def ms(text: str) -> int:
 
 
 def read(preset: str, fixture: str) -> list[Parsed]:
-    return presets.known(preset).read((FIXTURES / fixture).read_bytes(), CAME_MS)
+    return presets.find_preset(preset).read((FIXTURES / fixture).read_bytes(), CAME_MS)
 
 
 def test_samsara_is_in_miles_an_hour_and_an_object_or_an_array() -> None:
@@ -52,7 +52,7 @@ def test_motive_takes_its_locations_and_skips_its_other_actions() -> None:
 
 
 def test_the_array_of_actions_with_which_motive_tests_an_address_is_no_ping() -> None:
-    assert only_code(presets.known("motive").read(b'["vehicle_location_updated"]', CAME_MS)) == "wrong_type"
+    assert only_code(presets.find_preset("motive").read(b'["vehicle_location_updated"]', CAME_MS)) == "wrong_type"
 
 
 def test_flespi_has_flat_names_kilometres_an_hour_and_many_messages_at_once() -> None:
@@ -68,11 +68,11 @@ def test_flespi_has_flat_names_kilometres_an_hour_and_many_messages_at_once() ->
 
 def test_a_wrong_name_is_told_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="is samsara meant"):
-        presets.known("samsarra")
+        presets.find_preset("samsarra")
 
 
 @pytest.mark.parametrize("name", ["flespi", "motive", "samsara"])
 def test_a_preset_is_a_file_that_one_may_begin_with(name: str, tmp_path: Path) -> None:
     copy = tmp_path / "mine.toml"
     copy.write_text(presets.text_of(name).replace(f'name = "{name}"', 'name = "mine"'))
-    assert presets.known(str(copy)).name == "mine"
+    assert presets.find_preset(str(copy)).name == "mine"

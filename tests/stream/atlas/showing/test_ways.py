@@ -9,7 +9,7 @@ import pytest
 
 from model.atlas.buckets import tiles
 from model.atlas.published import Published
-from stream.adapters.files import Row
+from stream.adapters.files import RecordedRow
 from stream.atlas.building import Rules, of_rows
 from stream.atlas.showing import ways as module
 from stream.atlas.showing.ways import ZOOM, Ways, ways
@@ -20,13 +20,13 @@ LAT, LON, M_PER_DEG = 30.27, -97.74, 111_195.0
 NARROW = float(np.cos(np.radians(LAT)))
 
 
-def row(name: str, second: float, east_m: float, north_m: float) -> Row:
+def row(name: str, second: float, east_m: float, north_m: float) -> RecordedRow:
     ts = T0 + round(1000 * second)
     ping = Ping(entity_id=name, ts=ts, lat=LAT + north_m / M_PER_DEG, lon=LON + east_m / (M_PER_DEG * NARROW))
-    return Row(name.encode(), dumps(ping), ts)
+    return RecordedRow(name.encode(), dumps(ping), ts)
 
 
-def street(degrees: float, cars: int = 20, mps: float = 10.0, every_s: float = 30.0) -> Iterator[Row]:
+def street(degrees: float, cars: int = 20, mps: float = 10.0, every_s: float = 30.0) -> Iterator[RecordedRow]:
     """Pings of cars that drive three kilometres through the middle, each from its own place, with noise."""
     rng = np.random.default_rng(round(degrees))
     east, north = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
@@ -37,7 +37,7 @@ def street(degrees: float, cars: int = 20, mps: float = 10.0, every_s: float = 3
             yield row(f"{degrees} {car}", 5 * car + every_s * count, x, y)
 
 
-def atlas_of(*rows: Iterator[Row]) -> Published:
+def atlas_of(*rows: Iterator[RecordedRow]) -> Published:
     """The passages of these pings; each vehicle has another ping a day later, so that all are known."""
     ordered = sorted((one for some in rows for one in some), key=lambda one: one.ts_ms or 0)
     ordered += [row(name, 86_400.0, 0.0, 0.0) for name in sorted({one.key.decode() for one in ordered if one.key})]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from client_rig import T0, forecast, gap_fill
 
-from stream.client.exporting.spool import CACHE_KIB, Collected, Fix
+from stream.client.exporting.collecting import CACHE_KIB, ExportSpool, TrackFix
 from stream.wire import dumps
 
 FEW, MANY = 4_000, 40_000
@@ -30,7 +30,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 
 
 def test_a_copy_of_a_forecast_takes_the_place_of_the_first() -> None:
-    with Collected() as found:
+    with ExportSpool() as found:
         one, other = forecast("a", 0), forecast("b", 0)
         for each in (one, other, msgspec.structs.replace(one, status="stale")):
             found.take(each, each.entity_id)
@@ -40,7 +40,7 @@ def test_a_copy_of_a_forecast_takes_the_place_of_the_first() -> None:
 
 
 def test_the_newest_is_that_of_the_latest_ping_whatever_came_last() -> None:
-    with Collected() as found:
+    with ExportSpool() as found:
         for entity, step in (("b", 3), ("b", 1), ("a", 0), ("a", 2), ("é", 0)):
             found.take(forecast(entity, step), entity)
         assert [(one.entity_id, one.anchor.ts) for one in found.newest()] == [
@@ -52,21 +52,21 @@ def test_the_newest_is_that_of_the_latest_ping_whatever_came_last() -> None:
 
 
 def test_a_ping_replaces_an_anchor_and_no_anchor_a_ping() -> None:
-    with Collected() as found:
+    with ExportSpool() as found:
         one = forecast("a", 0, lat=30.0)
-        anchor = Fix(one.anchor.ts, one.anchor.lat, one.anchor.lon)
+        anchor = TrackFix(one.anchor.ts, one.anchor.lat, one.anchor.lon)
         found.take(one, "a")
         assert list(found.in_order()) == [("a", [anchor])]
-        ping = Fix(anchor.ts, 31.0, 2.0)
+        ping = TrackFix(anchor.ts, 31.0, 2.0)
         found.take(ping, "a")
         found.take(one, "a")
-        found.take(Fix(anchor.ts - 1, 1.0, 1.0), "a")
-        assert list(found.in_order()) == [("a", [Fix(anchor.ts - 1, 1.0, 1.0), ping])]
+        found.take(TrackFix(anchor.ts - 1, 1.0, 1.0), "a")
+        assert list(found.in_order()) == [("a", [TrackFix(anchor.ts - 1, 1.0, 1.0), ping])]
         assert found.tracks == 1
 
 
 def test_the_latest_revision_of_a_fill_counts_and_a_retracted_one_does_not() -> None:
-    with Collected() as found:
+    with ExportSpool() as found:
         for one in (gap_fill(revision=1), gap_fill(), gap_fill("b", 0), gap_fill("b", 2)):
             found.take(one, one.entity_id)
         (kept,) = found.kept_fills()

@@ -7,7 +7,7 @@ import random
 from client_rig import T0, forecast
 
 from stream.client.reader import Received
-from stream.client.sinks.newest import Newest, newest_of, places_of
+from stream.client.sinks.redis_geo import NewestForecast, newest_of, places_of
 from stream.wire import Forecast
 
 
@@ -25,7 +25,7 @@ def test_the_later_anchor_counts_whatever_the_order() -> None:
 def test_an_entity_was_heard_when_any_of_its_forecasts_was_published() -> None:
     """A late ping of an entity shows that it is not silent, though it moves nothing."""
     found = newest_of([received(forecast(step=2), 0, T0), received(forecast(step=1), 1, T0 + 5_000)])
-    assert found["bus-1"] == Newest(forecast(step=2), T0 + 5_000)
+    assert found["bus-1"] == NewestForecast(forecast(step=2), T0 + 5_000)
 
 
 def test_batches_in_pieces_give_what_one_batch_gives() -> None:

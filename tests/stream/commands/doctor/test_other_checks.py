@@ -97,7 +97,12 @@ def test_files_in_order_are_ok() -> None:
         (check_weights(Weights("x", error="cut short")), PROBLEM, "x cannot be used: cut short", "--weights"),
         (check_weights(replace(WEIGHTS, differs="golden forecasts deviate")), PROBLEM, "deviate", "fetch"),
         (check_weights(replace(WEIGHTS, compiled=None, golden=False)), WARNING, "no folder", "NUMBA_CACHE_DIR"),
-        (check_weights(replace(WEIGHTS, compiled=False, golden=False)), WARNING, "not compiled", "pathcast warm"),
+        (
+            check_weights(replace(WEIGHTS, compiled=False, golden=False)),
+            WARNING,
+            "not compiled",
+            "pathcast worker --warm",
+        ),
         (check_atlases(Atlases(Path("/x"), error="Permission denied")), PROBLEM, "/x: Permission", "--atlases"),
         (check_atlases(replace(ATLASES, missing=["ab"])), PROBLEM, "announced, and not in", "same directory"),
         (check_atlases(replace(ATLASES, damaged={"ab": "checksum"})), PROBLEM, "ab in /srv", "again"),

@@ -15,7 +15,7 @@ from files_rig import T0, by_time, run, track
 from typer.testing import Result
 
 from stream.adapters.files import read_in_order
-from stream.commands.files.ahead import Ahead, rows
+from stream.commands.files.formats.forecasts import ForecastRow, rows_of
 from stream.commands.replay import engine_of, records_of
 from stream.config.settings import Settings
 from stream.wire import Forecast, loads_forecast
@@ -46,7 +46,7 @@ def replayed(fleet: Path, weights: str) -> list[Forecast]:
 
 def test_the_last_row_of_each_entity_is_forecast_as_a_worker_does(fleet: Path, weights: str) -> None:
     newest = {one.entity_id: one for one in replayed(fleet, weights)}
-    expected = [one._asdict() for said in newest.values() for one in rows(said)]
+    expected = [one._asdict() for said in newest.values() for one in rows_of(said)]
     result = asked(fleet, weights)
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, expected))
@@ -56,9 +56,9 @@ def test_the_last_row_of_each_entity_is_forecast_as_a_worker_does(fleet: Path, w
 
 
 def test_each_row_is_forecast_if_asked(fleet: Path, weights: str) -> None:
-    expected = [one for said in replayed(fleet, weights) for one in rows(said)]
+    expected = [one for said in replayed(fleet, weights) for one in rows_of(said)]
     found = list(csv.DictReader(io.StringIO(asked(fleet, weights, "--each", "--format", "csv").stdout)))
-    assert tuple(found[0]) == Ahead._fields
+    assert tuple(found[0]) == ForecastRow._fields
     assert [(one["entity_id"], int(one["ts"]), float(one["lat"])) for one in found] == [
         (one.entity_id, one.ts, one.lat) for one in expected
     ]

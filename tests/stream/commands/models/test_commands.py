@@ -132,24 +132,26 @@ def test_distances_name_tensors_that_only_one_has_and_those_that_leave_zero(weig
 
 
 def test_decisions_are_listed_the_newest_last(world: World) -> None:
-    none = world.run("decisions")
+    none = world.run("list", "--decisions")
     assert (none.stdout, none.stderr) == ("", f"no decisions in {world.url}: nothing was decided there yet\n")
     world.decide("promote", world.first.version)
     world.decide("canary", world.second.version)
-    assert {one["what"] for one in world.json("decisions")} == {"promote", "canary"}
-    assert world.json("decisions", "--kind", "atlas") == []
-    assert "It is nearer." in world.run("decisions").stdout
+    assert {one["what"] for one in world.json("list", "--decisions")} == {"promote", "canary"}
+    assert world.json("list", "--decisions", "--kind", "atlas") == []
+    assert "It is nearer." in world.run("list", "--decisions").stdout
 
 
-@pytest.mark.parametrize("command", ["list", "decisions"])
-def test_where_nothing_is_the_place_is_named_and_programs_still_read_json(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", [(), ("--decisions",)], ids=["versions", "decisions"])
+def test_where_nothing_is_the_place_is_named_and_programs_still_read_json(
+    what: tuple[str, ...], tmp_path: Path
+) -> None:
     """A mistyped directory once looked like a registry in which nothing was published yet."""
     there, mistyped, file = tmp_path / "there", tmp_path / "mistyped", tmp_path / "file"
     there.mkdir()
     file.write_text("")
 
     def told(registry: Path, *more: str) -> Result:
-        return CliRunner().invoke(app, [command, "--registry", str(registry), *more])
+        return CliRunner().invoke(app, ["list", *what, "--registry", str(registry), *more])
 
     assert f"in {there}: nothing was" in told(there).stderr
     assert f"in {mistyped}: there is no such directory, is --registry right?" in told(mistyped).stderr

@@ -14,7 +14,7 @@ from feeds_rig import SinkInMemory
 
 from stream.adapters.recorded import recording
 from stream.ingest.feeds import files
-from stream.ingest.feeds.following import Places
+from stream.ingest.feeds.following import FilePositions
 from stream.ingest.source import Source
 
 T0 = 1_700_000_000_000
@@ -81,7 +81,7 @@ async def test_what_is_appended_is_sent(tmp_path: Path, name: str, head: bytes, 
     sink, path = SinkInMemory(), tmp_path / name
 
     def follow() -> Any:
-        return feeds_rig.running(files.follow([path], None, None, Places(tmp_path / "kept"), sink, NONE))  # type: ignore[arg-type]
+        return feeds_rig.running(files.follow([path], None, None, FilePositions(tmp_path / "kept"), sink, NONE))  # type: ignore[arg-type]
 
     path.write_bytes(head + line(0) + line(1)[:9])
     async with follow():
@@ -92,7 +92,9 @@ async def test_what_is_appended_is_sent(tmp_path: Path, name: str, head: bytes, 
         await feeds_rig.until(lambda: sink.refused)
         sink.come_back()
         await feeds_rig.until(lambda: len(sink.pings) == 3)
-        await feeds_rig.until(lambda: Places(tmp_path / "kept").of(path) == (path.stat().st_ino, path.stat().st_size))
+        await feeds_rig.until(
+            lambda: FilePositions(tmp_path / "kept").of(path) == (path.stat().st_ino, path.stat().st_size)
+        )
     with path.open("ab") as file:
         file.write(line(3))
     async with follow():
@@ -104,7 +106,7 @@ async def test_a_file_without_our_columns_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"x,y\n1,2\n")
     with pytest.raises(ValueError, match="no column entity_id"):
-        await files.follow([path], None, None, Places(None), SinkInMemory(), NONE)  # type: ignore[arg-type]
+        await files.follow([path], None, None, FilePositions(None), SinkInMemory(), NONE)  # type: ignore[arg-type]
 
 
 def test_a_line_of_a_silent_pipe_is_read_at_once_and_the_end_does_not_wait_for_it() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stream.ingest.feeds.following import Growing, Place, Places
+from stream.ingest.feeds.following import FilePosition, FilePositions, GrowingFile
 
 
-def taken(growing: Growing) -> bytes:
+def taken(growing: GrowingFile) -> bytes:
     """All that is new, which Kafka has afterwards."""
     found = b""
     while (part := growing.next()) is not None:
@@ -27,7 +27,7 @@ def append(path: Path, data: bytes) -> None:
 def test_what_is_appended_comes_once_and_only_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     append(path, b"one\ntwo\nthr")
-    growing = Growing(path)
+    growing = GrowingFile(path)
     assert taken(growing) == b"one\ntwo\n"
     assert taken(growing) == b""
     append(path, b"ee\n")
@@ -37,7 +37,7 @@ def test_what_is_appended_comes_once_and_only_whole_lines(tmp_path: Path) -> Non
 def test_a_part_comes_again_until_kafka_has_it(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     append(path, b"one\n")
-    growing = Growing(path)
+    growing = GrowingFile(path)
     first = growing.next()
     append(path, b"two\n")
     again = growing.next()
@@ -49,7 +49,7 @@ def test_a_part_comes_again_until_kafka_has_it(tmp_path: Path) -> None:
 def test_a_file_that_is_moved_away_is_read_to_its_end_first(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     append(path, b"one\n")
-    growing = Growing(path)
+    growing = GrowingFile(path)
     assert taken(growing) == b"one\n"
     path.rename(tmp_path / "a.1")
     append(tmp_path / "a.1", b"two\n")
@@ -61,7 +61,7 @@ def test_a_file_that_is_moved_away_is_read_to_its_end_first(tmp_path: Path) -> N
 def test_a_file_that_was_cut_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.ndjson"
     append(path, b"one\ntwo\n")
-    growing = Growing(path)
+    growing = GrowingFile(path)
     taken(growing)
     path.write_bytes(b"new\n")
     assert taken(growing) == b""
@@ -72,7 +72,7 @@ def test_a_file_that_was_cut_begins_anew(tmp_path: Path, caplog: pytest.LogCaptu
 def test_each_part_of_a_csv_has_the_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     append(path, b"entity_id,ts")
-    growing = Growing(path)
+    growing = GrowingFile(path)
     assert growing.next() is None, "the header is being written"
     append(path, b",lat,lon\na,1,2,3\n")
     first = growing.next()
@@ -88,12 +88,12 @@ def test_each_part_of_a_csv_has_the_header(tmp_path: Path) -> None:
 def test_a_new_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
     path, kept = tmp_path / "a.csv", tmp_path / "places.json"
     append(path, b"h\none\ntwo\n")
-    growing = Growing(path, Places(kept).of(path))
+    growing = GrowingFile(path, FilePositions(kept).of(path))
     part = growing.next()
     assert part is not None
-    Places(kept).put(path, part.place)
+    FilePositions(kept).put(path, part.place)
     append(path, b"three\n")
-    again = Growing(path, Places(kept).of(path))
+    again = GrowingFile(path, FilePositions(kept).of(path))
     assert taken(again) == b"three\n"
     assert again._header == b"h\n"
     assert json.loads(kept.read_text()) == {str(path): [path.stat().st_ino, 10]}
@@ -102,14 +102,14 @@ def test_a_new_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> Non
 def test_a_place_of_another_file_of_the_same_name_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     append(path, b"one\n")
-    growing = Growing(path, Place(inode=path.stat().st_ino + 1, offset=3))
+    growing = GrowingFile(path, FilePosition(inode=path.stat().st_ino + 1, offset=3))
     assert taken(growing) == b"one\n"
 
 
 def test_a_file_of_places_that_is_none_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "places").write_text("nothing")
     with pytest.raises(ValueError, match="not a file of places"):
-        Places(tmp_path / "places")
+        FilePositions(tmp_path / "places")
 
 
 def test_a_line_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_a_line_without_end_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("stream.ingest.feeds.following.PART_BYTES", 40)
     path = tmp_path / "a.ndjson"
     append(path, b"x" * 90 + b"\n" + b"y" * 200)
-    growing = Growing(path)
+    growing = GrowingFile(path)
     part = growing.next()
     assert part is not None
     assert len(part.lines) == 91

@@ -19,9 +19,9 @@ from live_rig import RMC, sentence
 from stream.adapters.live.formats import gpsd as reports
 from stream.adapters.live.formats import nmea
 from stream.config.http_access import Address
-from stream.ingest.feeds import gpsd, serial_port
-from stream.ingest.feeds.holding import Held
-from stream.ingest.feeds.reading import Came, by_line
+from stream.ingest.feeds import receivers
+from stream.ingest.feeds.holding import HoldingQueue
+from stream.ingest.feeds.lines import ReceivedBytes, by_line
 from stream.ingest.source import Source
 from stream.up.embedded import free_port
 
@@ -56,10 +56,10 @@ def plugged(path: Path) -> Iterator[int]:
 
 
 async def test_a_receiver_that_was_unplugged_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serial_port, "RETRY_S", 0.05)
+    monkeypatch.setattr(receivers, "RETRY_S", 0.05)
     sink, source, port = SinkInMemory(), Source("nmea"), tmp_path / "ttyUSB0"
     read = by_line(nmea.Receiver("van-7").read)
-    work = serial_port.serial_port(str(port), 9600, read, sink, source, most=100)  # type: ignore[arg-type]
+    work = receivers.read_serial_port(str(port), 9600, read, sink, source, most=100)  # type: ignore[arg-type]
     async with feeds_rig.running(work):
         await feeds_rig.until(lambda: source.is_away)
         for second in (1, 3):
@@ -74,7 +74,7 @@ async def test_a_receiver_that_was_unplugged_is_read_again(tmp_path: Path, monke
 
 
 async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpsd, "RETRY_S", 0.05)
+    monkeypatch.setattr(receivers, "RETRY_S", 0.05)
     sink, source, at = SinkInMemory(), Source("gpsd"), Address("127.0.0.1", free_port())
     read = by_line(reports.Receiver("boat").read)
     asked: list[bytes] = []
@@ -86,7 +86,7 @@ async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyP
         await writer.drain()
         writer.close()
 
-    async with feeds_rig.running(gpsd.gpsd(at, "/dev/x", read, sink, source, most=100)):  # type: ignore[arg-type]
+    async with feeds_rig.running(receivers.watch_gpsd(at, "/dev/x", read, sink, source, most=100)):  # type: ignore[arg-type]
         await feeds_rig.until(lambda: source.is_away)
         async with await asyncio.start_server(serve, at.host, at.port):
             await feeds_rig.until(lambda: len(sink.pings) >= 4)
@@ -96,7 +96,7 @@ async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyP
 
 async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> None:
     sink, source = SinkInMemory(), Source("nmea")
-    held = Held(source, most=3)
+    held = HoldingQueue(source, most=3)
     sink.go_away()
     async with feeds_rig.running(held.send(by_line(nmea.Receiver("van-7").read), sink, "x")):  # type: ignore[arg-type]
         held.put(rmc(0))
@@ -108,10 +108,10 @@ async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> No
 
 
 async def test_a_reader_that_fails_ends_the_listening() -> None:
-    def broken(came: Came) -> list[object]:
+    def broken(came: ReceivedBytes) -> list[object]:
         raise RuntimeError("our own bug")
 
-    held, ended = Held(Source("x"), most=3), asyncio.Event()
+    held, ended = HoldingQueue(Source("x"), most=3), asyncio.Event()
 
     async def listen() -> None:
         held.put(b"x")

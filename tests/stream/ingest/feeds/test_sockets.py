@@ -13,10 +13,10 @@ import feeds_rig
 import pytest
 from feeds_rig import SinkInMemory
 
-from stream.adapters.live.pieces import Piece
+from stream.adapters.live.parsed import Piece
 from stream.config.http_access import Address
 from stream.ingest.feeds import sockets
-from stream.ingest.feeds.reading import Came
+from stream.ingest.feeds.lines import ReceivedBytes
 from stream.ingest.source import Source
 from stream.tracks.clean import parse
 from stream.up.embedded import free_port
@@ -29,7 +29,7 @@ def line(number: int) -> bytes:
     return json.dumps({"entity_id": "a", "ts": T0 + number, "lat": 1.0, "lon": 2.0}).encode() + b"\n"
 
 
-def read(came: Came) -> Iterable[Piece]:
+def read(came: ReceivedBytes) -> Iterable[Piece]:
     record = Record("", 0, 0, came.ms, b"a", came.raw)
     return [Piece(parse(record), came.raw)]
 
@@ -132,7 +132,7 @@ async def test_a_server_takes_several_receivers(at: Address, listens: Listens) -
 
 
 async def test_a_broken_reader_ends_the_server_and_not_one_connection_alone(at: Address, listens: Listens) -> None:
-    def broken(came: Came) -> Iterable[Piece]:
+    def broken(came: ReceivedBytes) -> Iterable[Piece]:
         raise RuntimeError("our own bug")
 
     async with feeds_rig.running(sockets.tcp_server(at, broken, SinkInMemory(), Source("ais"))) as server:  # type: ignore[arg-type]

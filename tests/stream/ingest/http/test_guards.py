@@ -48,11 +48,11 @@ def test_motives_signature_is_hmac_sha1_in_hex_over_the_body() -> None:
     digest = hmac.new(b"f04a8386a21a6cba0447024e83b3f0983352bb72", body, hashlib.sha1).hexdigest()
     right = headers(x_kt_webhook_signature=digest)
     assert guard.knows(right)
-    assert guard.signed(right, body)
-    assert guard.signed(headers(X_KT_Webhook_Signature=digest.upper()), body)
-    assert not guard.signed(right, body + b" "), "one byte more"
-    assert not guard.signed(headers(X_KT_Webhook_Signature=digest[:-1] + "0"), body) or digest.endswith("0")
-    assert not guard.signed(headers(X_KT_Webhook_Signature="é"), body)
+    assert guard.is_signed(right, body)
+    assert guard.is_signed(headers(X_KT_Webhook_Signature=digest.upper()), body)
+    assert not guard.is_signed(right, body + b" "), "one byte more"
+    assert not guard.is_signed(headers(X_KT_Webhook_Signature=digest[:-1] + "0"), body) or digest.endswith("0")
+    assert not guard.is_signed(headers(X_KT_Webhook_Signature="é"), body)
     assert not guard.knows(headers())
 
 
@@ -62,9 +62,9 @@ def test_samsaras_signature_includes_the_time_and_its_secret_is_base64() -> None
     (guard,) = guards_of(webhooks, {"PATHCAST_INGEST_HMAC_SAMSARA": base64.b64encode(key).decode()}).values()
     body = b'{"data": []}'
     digest = hmac.new(key, b"v1:1796029450:" + body, hashlib.sha256).hexdigest()
-    assert guard.signed(headers(X_Samsara_Signature=f"v1={digest}", X_Samsara_Timestamp="1796029450"), body)
-    assert not guard.signed(headers(X_Samsara_Signature=f"v1={digest}", X_Samsara_Timestamp="1796029451"), body)
-    assert not guard.signed(headers(X_Samsara_Signature=digest, X_Samsara_Timestamp="1796029450"), body)
+    assert guard.is_signed(headers(X_Samsara_Signature=f"v1={digest}", X_Samsara_Timestamp="1796029450"), body)
+    assert not guard.is_signed(headers(X_Samsara_Signature=f"v1={digest}", X_Samsara_Timestamp="1796029451"), body)
+    assert not guard.is_signed(headers(X_Samsara_Signature=digest, X_Samsara_Timestamp="1796029450"), body)
     with pytest.raises(ValueError, match="PATHCAST_INGEST_HMAC_SAMSARA: the secret is not base64"):
         guards_of(webhooks, {"PATHCAST_INGEST_HMAC_SAMSARA": "not base 64!"})
 
@@ -72,8 +72,8 @@ def test_samsaras_signature_includes_the_time_and_its_secret_is_base64() -> None
 def test_a_digest_may_be_base64() -> None:
     guard = Hmac(Signed(header="X-Sign", encoding="base64"), "a secret")
     digest = base64.b64encode(hmac.digest(b"a secret", b"body", "sha256")).decode()
-    assert guard.signed(headers(X_Sign=digest), b"body")
-    assert not guard.signed(headers(X_Sign=digest.lower()), b"body")
+    assert guard.is_signed(headers(X_Sign=digest), b"body")
+    assert not guard.is_signed(headers(X_Sign=digest.lower()), b"body")
 
 
 def test_a_secret_of_the_sender_counts_before_the_token_and_nothing_lets_everybody_in() -> None:

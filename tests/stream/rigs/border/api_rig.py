@@ -11,25 +11,23 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from engine_rig import SETTINGS, T0
+from prometheus_client import generate_latest
 
 from model.api import Predictor
-from stream.api.asking.asker import Asker
-from stream.api.asking.networks import Networks
-from stream.api.asking.states import States
-from stream.api.asking.tracks import Tracks
-from stream.api.events import Problem
+from stream.api.answers.networks import Networks
+from stream.api.answers.questions import Questions
+from stream.api.answers.states import States
+from stream.api.answers.tracks import Tracks
 from stream.api.handlers import Handlers
-from stream.api.http.application import Gate, application
-from stream.api.http.problems import PREFIX
+from stream.api.http.application import Gate
+from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
-from stream.api.live.open_streams import OpenStreams
 from stream.api.metrics import Metrics
+from stream.api.options import ServerOptions
 from stream.config.http_access import Address
 from stream.http.access import Access
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.http.server import Listening
+from stream.http.problems import PREFIX, Problem
 from stream.store.base import Partition, Store
 from stream.wire import Outgoing
 
@@ -41,7 +39,7 @@ OPEN: Final = 1e9  # requests per second: no limit
 
 
 class InMemory:
-    """What `stream.api.asking.states` reads, from a store in memory."""
+    """What `stream.api.answers.states` reads, from a store in memory."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -80,7 +78,7 @@ def publish(newest: Newest, answers: Iterable[Outgoing], now_ms: int = NOW_MS) -
     )
 
 
-def asker_of(
+def questions_of(
     reader: InMemory,
     network: Predictor,
     *,
@@ -90,10 +88,10 @@ def asker_of(
     stale_ms: float = 3_600_000.0,
     now_ms: int = NOW_MS,
     partitions: int = 1,
-) -> Asker:
+) -> Questions:
     """An asker; `atlases` is an Atlases or what has its method `of`."""
     known = newest or newest_of()
-    return Asker(
+    return Questions(
         States(reader, PINGS, lambda: partitions, known.partition),
         networks or Networks(network, None),
         atlases,
@@ -104,7 +102,7 @@ def asker_of(
 
 
 @asynccontextmanager
-async def running(asker: Asker) -> AsyncIterator[Asker]:
+async def running(asker: Questions) -> AsyncIterator[Questions]:
     task = asyncio.create_task(asker.run())
     try:
         yield asker
@@ -119,10 +117,13 @@ class Served:
     """A server, and a client of it."""
 
     def __init__(
-        self, base: str, client: aiohttp.ClientSession, gate: Gate, handlers: Handlers, listening: Listening
+        self, base: str, client: aiohttp.ClientSession, gate: Gate, server: Server, asker: Questions, newest: Newest
     ) -> None:
         self.base, self.client = base, client
-        self.gate, self.handlers, self.listening = gate, handlers, listening
+        self.gate, self.server, self.questions, self.newest = gate, server, asker, newest
+
+    def metrics(self) -> bytes:
+        return generate_latest(self.server.registry)
 
     async def get(self, path: str, **more: Any) -> tuple[int, Any]:
         async with self.client.get(self.base + path, **more) as said:
@@ -135,7 +136,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    asker: Asker,
+    asker: Questions,
     tracks: Predictor,
     newest: Newest,
     *,
@@ -151,21 +152,18 @@ async def served(
     async def reasons() -> Sequence[str]:
         return why
 
-    metrics = Metrics()
-    filler = Tracks(tracks)
-    tickets = Tickets()
-    connections = Connections(most_connections)
-    gate = Gate(Access(token, origins), Buckets(rate_per_s, burst), behind_proxy, connections, metrics, tickets)
-    streams = OpenStreams(most_streams, metrics, gate.client)
-    handlers = Handlers(asker, filler, newest, metrics, reasons, tickets=tickets, server_id=SERVER_ID, streams=streams)
-    listening = Listening(application(handlers.by_operation, gate), connections)
-    address = await listening.start(Address("127.0.0.1", 0))
+    filler, at = Tracks(tracks), Address("127.0.0.1", 0)
+    server = Server(ServerOptions(at, rate_per_s, burst, behind_proxy, most_connections, most_streams))
+    server.id = SERVER_ID
+    gate = server.gate(access=Access(token, origins), metrics=Metrics(server.registry), tickets=Tickets())
+    server.add(Handlers(asker, filler, newest, server, gate).pages, reasons)
+    address = await server.start()
     try:
         async with running(asker), aiohttp.ClientSession() as client:
-            yield Served(f"http://{address}", client, gate, handlers, listening)
-            await handlers.close()
+            yield Served(f"http://{address}", client, gate, server, asker, newest)
+            await server.streams.close()
     finally:
-        await listening.stop()
+        await server.stop()
         filler.close()
 
 

@@ -11,21 +11,19 @@ from typing import Any, Final
 
 import aiohttp
 from forecast_rig import forecast_of
+from prometheus_client import generate_latest
 
-from stream.api.http.application import Gate, application
+from stream.api.http.application import Gate
+from stream.api.http.server import Server
 from stream.api.live.newest import Published
-from stream.api.live.open_streams import OpenStreams
+from stream.api.map.access import MapAccess
+from stream.api.map.fleet.fleet import Fleet
+from stream.api.map.handlers import Handlers, PageSettings
+from stream.api.map.service import COUNTS, PREFIX, SIZES
+from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
+from stream.api.options import ServerOptions
 from stream.config.http_access import Address
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.http.server import Listening
-from stream.map.access import MapAccess
-from stream.map.fleet.fleet import Fleet
-from stream.map.handlers import Handlers, Shown
-from stream.map.metrics import COUNTS, PREFIX, SIZES
-from stream.map.service import PAGES
-from stream.map.sources.streets import Streets
 from stream.wire import Anchor, AtlasRef, Branch, GapFill, GapPoint, Horizon, Latency, ModelRef, NextStep, Src, Window
 from stream.wire.messages import dumps
 
@@ -124,11 +122,13 @@ class Served:
         client: aiohttp.ClientSession,
         fleet: Fleet,
         gate: Gate,
-        streams: OpenStreams,
-        listening: Listening,
+        server: Server,
     ) -> None:
         self.base, self.client, self.fleet = base, client, fleet
-        self.gate, self.streams, self.listening = gate, streams, listening
+        self.gate, self.server = gate, server
+
+    def metrics(self) -> bytes:
+        return generate_latest(self.server.registry)
 
     async def get(self, path: str, **more: Any) -> tuple[int, Any]:
         async with self.client.get(self.base + path, **more) as said:
@@ -147,19 +147,23 @@ async def served(
     burst: float = OPEN,
     most_streams: int = 8,
 ) -> AsyncIterator[Served]:
-    metrics, access = Metrics(PREFIX, SIZES, COUNTS), MapAccess(token)
-    gate = Gate(access, Buckets(rate_per_s, burst), False, Connections(64), metrics)
-    shown = Shown("a fleet", "forecasts", 600.0, 300.0, SERVER_ID, folder, basemap)
-    streams = OpenStreams(most_streams, metrics, gate.client)
-    handlers = Handlers(shown, fleet, streets or Streets(None, None), gate, access, streams, lambda: [], lambda: T0)
-    listening = Listening(application(handlers.by_route, gate, PAGES), gate.connections)
-    address = await listening.start(Address("127.0.0.1", 0))
+    async def reasons() -> list[str]:
+        return []
+
+    server = Server(ServerOptions(Address("127.0.0.1", 0), rate_per_s, burst, False, 64, most_streams))
+    server.id = SERVER_ID
+    access = MapAccess(token)
+    gate = server.gate(access=access, metrics=Metrics(server.registry, PREFIX, SIZES, COUNTS))
+    shown = PageSettings("a fleet", "forecasts", 600.0, 300.0, folder, basemap)
+    handlers = Handlers(shown, fleet, streets or Streets(None, None), server, gate, access, lambda: T0)
+    server.add(handlers.pages, reasons)
+    address = await server.start()
     try:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:  # of an address, too
-            yield Served(f"http://{address}", client, fleet, gate, streams, listening)
-            await streams.close()
+            yield Served(f"http://{address}", client, fleet, gate, server)
+            await server.streams.close()
     finally:
-        await listening.stop()
+        await server.stop()
 
 
 class Events:

@@ -12,7 +12,7 @@ from missing_servers import skip_unless_required
 
 import stream
 
-PAGE: Final = Path(stream.__file__).parent / "map" / "page"
+PAGE: Final = Path(stream.__file__).parent / "api" / "map" / "page"
 
 
 def run(script: str, *modules: str) -> Any:

@@ -10,12 +10,12 @@ from types import ModuleType
 from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
+from stream.api.map import service as live_map
 from stream.atlas.counting.pages import ROWS as OF_ATLAS
 from stream.http.rounds import RoundPages, Rounds
 from stream.ingest.pages import Pages as IngestPages
 from stream.ingest.publishing.sink import Sink
 from stream.ingest.source import Source
-from stream.map import metrics as live_map
 from stream.members.pages import MemberPages
 from stream.services.archive.pages import ROWS as OF_ARCHIVE
 from stream.services.member import ROWS as OF_SERVICES

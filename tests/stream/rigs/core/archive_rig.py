@@ -88,7 +88,7 @@ def owned(catalog: Catalog, log_end: int, rules: Rules = RULES, partition: int =
     """Takes a partition over, as the member does."""
     base = catalog.manifest(partition)
     start = start_of(base.next_offset, read_seen(base), Log(log.pop("begin", 0), log_end, **log))
-    return Owned.taken_over(catalog, base, start, rules)
+    return Owned.take_over(catalog, base, start, rules)
 
 
 def follow(one: Owned, log: Sequence[Record], most: int | None = None) -> None:

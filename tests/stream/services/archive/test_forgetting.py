@@ -22,7 +22,8 @@ from archive_rig import (
 
 from stream.adapters.archived.catalog import FORGOTTEN
 from stream.adapters.archived.manifest import DAY_MS
-from stream.services.archive import commits, forgetting
+from stream.services.archive import forgetting
+from stream.services.archive.changes import Change
 from stream.services.archive.tidying import HOUR_MS
 
 NOW = T0 + 2 * DAY_MS
@@ -86,7 +87,7 @@ def test_a_landing_at_the_same_time_leaves_nothing_of_it(root: str) -> None:
     catalog, log = begun(root), day_of_buses(0, 0, 50)
     one = owned(catalog, 50)
     follow(one, log)
-    commit, done = commits.commit, []
+    commit, done = Change.commit, []
 
     def late(*arguments: object, **changes: object) -> object:
         if "landed_ms" in changes and not done:
@@ -95,7 +96,7 @@ def test_a_landing_at_the_same_time_leaves_nothing_of_it(root: str) -> None:
         return commit(*arguments, **changes)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commits, "commit", late)
+        patch.setattr(Change, "commit", late)
         assert one.land(NOW) == 40
     assert done
     assert landed(catalog) == expected(log, without="bus-1")
@@ -109,16 +110,16 @@ def test_a_member_that_forgets_first_takes_no_file_away_from_under_the_command(r
     one = owned(catalog, 50)
     follow(one, log)
     one.land(NOW)
-    read, done = forgetting.read_batches, []
+    read, done = forgetting.read, []
 
     def late(*arguments: object) -> object:
         if not done:
             done.append(None)
-            forgetting.settled(catalog, catalog.manifest(0), catalog.forgotten())
+            forgetting.settle(catalog, catalog.manifest(0), catalog.forgotten())
         return read(*arguments)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forgetting, "read_batches", late)
+        patch.setattr(forgetting, "read", late)
         assert forgetting.forget(catalog, "bus-1") == 0, "the member has counted them"
     assert done
     assert landed(catalog) == expected(log, without="bus-1")

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from archive_rig import (
     T0,
@@ -26,8 +27,8 @@ from msgspec.structs import replace
 
 from stream.adapters.archived.manifest import DAY_MS, KEPT, ArchiveDamaged, manifest_name
 from stream.kafka.log import History, Seen
-from stream.services.archive import commits, forgetting, tidying
-from stream.services.archive.commits import Outrun
+from stream.services.archive import forgetting, tidying
+from stream.services.archive.changes import Change, Outrun
 from stream.services.archive.landing import MOST_DAYS, Fenced, read_seen
 from stream.services.archive.settings import Rules
 from stream.wire import Record
@@ -133,7 +134,7 @@ def test_a_zombie_that_wrote_its_files_before_the_takeover_cannot_name_them_afte
     zombie = owned(catalog, 100)
     follow(zombie, log, 50)
     heirs = []
-    commit = commits.commit
+    commit = Change.commit
 
     def late(*arguments: object, **changes: object) -> object:
         if "landed_ms" in changes and not heirs:
@@ -143,7 +144,7 @@ def test_a_zombie_that_wrote_its_files_before_the_takeover_cannot_name_them_afte
         return commit(*arguments, **changes)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commits, "commit", late)
+        patch.setattr(Change, "commit", late)
         with pytest.raises(Fenced, match="another owner"):
             zombie.land(NOW)
     with pytest.raises(Fenced):
@@ -165,7 +166,7 @@ def test_a_manifest_in_the_place_of_one_that_is_long_gone_counts_for_nothing(roo
         one.land(NOW)
     assert 1 not in catalog.numbers(0)
     with pytest.raises(Outrun, match="long over"):
-        commits.commit(catalog, zombie_base, next_offset=77)
+        Change(catalog, zombie_base).commit(next_offset=77)
     assert catalog.manifest(0).next_offset == 10 * (KEPT + 1)
     follow(one, log, 10)
     one.land(NOW)
@@ -180,17 +181,15 @@ def test_a_disk_that_is_full_costs_nothing_and_the_next_try_lands_all(
     log = [*day_of_buses(0, 0, 50), *day_of_buses(1, 50, 50)]
     one = owned(catalog, 100)
     follow(one, log)
-    from stream.services.archive import writing
+    write, calls = pq.write_table, []
 
-    write, calls = writing.write, []
-
-    def full(*arguments: object) -> object:
+    def full(*arguments: object, **options: object) -> None:
         calls.append(arguments)
         if len(calls) in (2, 3):
             raise OSError(28, "No space left on device")
-        return write(*arguments)  # type: ignore[arg-type]
+        write(*arguments, **options)
 
-    monkeypatch.setattr(writing, "write", full)
+    monkeypatch.setattr(pq, "write_table", full)
     for _ in range(2):
         with pytest.raises(OSError, match="No space"):
             one.land(NOW)

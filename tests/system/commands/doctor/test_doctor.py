@@ -73,7 +73,7 @@ def odd(found: dict[str, list[dict[str, Any]]], level: str = "problem") -> dict[
 @pytest.fixture(scope="module")
 def kernels() -> None:
     """Compiled, as a worker that has run leaves them. That may take minutes on a busy machine."""
-    subprocess.run([*COMMAND, "warm"], check=True, capture_output=True, timeout=900, env=environment())
+    subprocess.run([*COMMAND, "worker", "--warm"], check=True, capture_output=True, timeout=900, env=environment())
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_kernels_that_are_not_compiled_are_told_and_not_compiled(healthy: Set, t
     )
     findings = {one["check"]: one for one in json.loads(run.stdout)["findings"]}
     assert run.returncode == 0
-    assert findings["kernels"]["advice"] == "run pathcast warm"
+    assert findings["kernels"]["advice"] == "run pathcast worker --warm"
     assert findings["weights"]["level"] == "unknown"
     assert [path for path in kept.rglob("*") if path.is_file()] == []
 
@@ -167,7 +167,7 @@ def test_a_wrong_policy_a_missing_topic_and_other_partitions_are_found(healthy: 
         "it deletes states when 268 MB are full -> CONFIG SET maxmemory-policy noeviction"
         in problems["redis maxmemory-policy"]
     )
-    assert "it does not exist -> pathcast topics --create" in problems[f"topic {healthy.topics.gapfills}"]
+    assert "it does not exist -> pathcast dev topics --create" in problems[f"topic {healthy.topics.gapfills}"]
     assert "a worker stops at a dead letter" in problems[f"topic {healthy.topics.dead_letters}"]
     assert "5 partitions, and" in warnings[f"topic {healthy.topics.forecasts}"]
     assert "neither AOF nor snapshots" in warnings["redis persistence"]

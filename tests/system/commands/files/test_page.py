@@ -132,7 +132,7 @@ def test_the_commands_of_filling_and_forecasting(tmp_path: Path) -> None:
 
     fleet(tmp_path / "week.csv")
     parquet.write_table(csv.read_csv(tmp_path / "week.csv"), tmp_path / "week.parquet")
-    run("sh", "pathcast atlas build --data week.csv --min-entities 1 --out fleet.atlas", tmp_path)
+    run("sh", "pathcast train atlas --data week.csv --min-entities 1 --out fleet.atlas", tmp_path)
     ((_, commands),) = blocks("Filling gaps")
     run("sh", commands, tmp_path)
     assert ",true," in (tmp_path / "fleet.filled.csv").read_text()
