@@ -159,7 +159,7 @@ def take_evenly(hidden: HiddenGaps, most: int | None) -> HiddenGaps:
 def prepare(corpus: Corpus, hidden: HiddenGaps) -> PreparedGaps:
     """Returns the fixes around each gap."""
     count = range(len(hidden.before))
-    past = [corpus.fixes(_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
+    past = [corpus.fixes(_find_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
     return PreparedGaps(hidden, [_gap(corpus, hidden, index) for index in count], past)
 
 
@@ -236,12 +236,12 @@ def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: GapPositions) -
 
 
 def _gap(corpus: Corpus, hidden: HiddenGaps, index: int) -> Gap:
-    before, after = _known_before(corpus, hidden, index, FIXES_BEFORE), _known_after(corpus, hidden, index)
+    before, after = _find_known_before(corpus, hidden, index, FIXES_BEFORE), _find_known_after(corpus, hidden, index)
     times_ms = np.asarray(corpus.ts_ms[hidden.before[index] + 1 : hidden.after[index]])
     return Gap(corpus.fixes(before), corpus.fixes(after), times_ms)
 
 
-def _known_before(corpus: Corpus, hidden: HiddenGaps, index: int, most: int) -> Rows:
+def _find_known_before(corpus: Corpus, hidden: HiddenGaps, index: int, most: int) -> Rows:
     """Returns the last `most` known rows of the track up to the gap."""
     end = int(hidden.before[index]) + 1
     # Half of the rows may be hidden; three times as many almost always contain enough known ones.
@@ -249,7 +249,7 @@ def _known_before(corpus: Corpus, hidden: HiddenGaps, index: int, most: int) -> 
     return np.asarray(start + np.flatnonzero(hidden.known[start:end]))[-most:]
 
 
-def _known_after(corpus: Corpus, hidden: HiddenGaps, index: int) -> Rows:
+def _find_known_after(corpus: Corpus, hidden: HiddenGaps, index: int) -> Rows:
     start, stop = int(hidden.after[index]), int(corpus.tracks[hidden.track[index], 1])
     near = min(stop, start + 64)
     return np.asarray(start + np.flatnonzero(hidden.known[start:near]))[:FIXES_AFTER]
@@ -274,7 +274,7 @@ def _rebuild_states(corpus: Corpus, hidden: HiddenGaps, gaps: list[Gap], predict
         windows = []
         for index in batch:
             after = gaps[index].after
-            past = _known_before(corpus, hidden, index, predictor.history - len(after))
+            past = _find_known_before(corpus, hidden, index, predictor.history - len(after))
             windows.append(np.concatenate([corpus.fixes(past), after]))
         predictor.rebuild(slots[: len(batch)], windows)
         found.append(predictor.moment(slots[: len(batch)]))

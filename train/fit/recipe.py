@@ -44,7 +44,7 @@ def build_recipe(size: str, settings: Sequence[str]) -> Recipe:
         elif key in _OPTIONS:
             raise ValueError(f"{key} has an option of its own: give --{key}")
         else:
-            raise ValueError(f"{key!r} is no field: known are {', '.join(sorted(_known_fields(config, batch)))}")
+            raise ValueError(f"{key!r} is no field: known are {', '.join(sorted(_list_fields(config, batch)))}")
     return _check_fit(Recipe(replace(config, **model), replace(batch, **batches), run))
 
 
@@ -88,7 +88,7 @@ def _has(of: object, key: str) -> bool:
     return key in {field.name for field in fields(of)}  # type: ignore[arg-type]
 
 
-def _known_fields(config: ModelConfig, batch: BatchOptions) -> set[str]:
+def _list_fields(config: ModelConfig, batch: BatchOptions) -> set[str]:
     return {field.name for of in (config, batch) for field in fields(of)} | set(_RUN)
 
 

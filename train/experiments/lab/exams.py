@@ -97,8 +97,8 @@ class Hidden(NamedTuple):
     kin: F64  # (n, K)
 
 
-def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
-    """Returns the test tracks of one file that are evaluated, reduced to about `most` anchors."""
+def load_exam_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
+    """Loads the test tracks of one file that are evaluated, reduced to about `most` anchors."""
     corpus = anchoring.keep_long(split(load([file], lab.cache, cut=EVALUATION)).test)
     if not len(corpus):
         raise ValueError(f"{file}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")

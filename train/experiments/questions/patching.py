@@ -18,7 +18,7 @@ from model.network.network import Network
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus
-from train.experiments.lab.exams import Exam, examine, judged_tracks, pose_questions
+from train.experiments.lab.exams import Exam, examine, load_exam_tracks, pose_questions
 from train.experiments.lab.inversion import MOVE
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
@@ -84,7 +84,7 @@ def run(lab: Lab) -> Finding:
 
 def _pose_questions(lab: Lab, name: str) -> Exam:
     """Returns the questions that patches of every size answer: at the last pings of the largest ones."""
-    exam = pose_questions(judged_tracks(lab, lab.file(name), MOST_ANCHORS))
+    exam = pose_questions(load_exam_tracks(lab, lab.file(name), MOST_ANCHORS))
     exam = exam.keep(exam.token % PATCHES[-1] == PATCHES[-1] - 1)
     if not len(exam.token):
         raise ValueError(f"{name}: no test track has {2 * PATCHES[-1]} pings and one more")

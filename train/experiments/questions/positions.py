@@ -45,7 +45,7 @@ def run(lab: Lab) -> Finding:
     """Trains all kinds with two seeds, and evaluates them on whole, long and irregular tracks."""
     train = lab.splits().train
     train = train.select(np.arange(0, len(train), -(-train.pings // MOST_PINGS)))
-    tests = {file.title: exams.judged_tracks(lab, file) for file in lab.data}
+    tests = {file.title: exams.load_exam_tracks(lab, file) for file in lab.data}
     papers, long = _pose_questions(tests), _choose_long_tracks(list(tests.values()))
     if not (long.anchors.target[:, COLUMN] >= 0).any():
         raise ValueError(f"{', '.join(long.corpus.files)}: no test track has a ping {AHEAD} ahead: is each too short?")

@@ -31,7 +31,7 @@ from train.experiments.lab.cell_model import (
     median_position,
     require_h3,
 )
-from train.experiments.lab.exams import Exam, forecast, judged_tracks, pose_questions, read_anchors
+from train.experiments.lab.exams import Exam, forecast, load_exam_tracks, pose_questions, read_anchors
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 
@@ -73,7 +73,7 @@ def run(lab: Lab) -> Finding:
     require_h3()  # before files are read, some of which are large
     file = lab.file_or_first(FILE).name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
-    exam = pose_questions(judged_tracks(lab, lab.file(file), MOST_ANCHORS))
+    exam = pose_questions(load_exam_tracks(lab, lab.file(file), MOST_ANCHORS))
     vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]
     rows, floors = [_physics(exam, lab.config, vocabularies[0])], []
     rows += [_continuous(lab, train, exam, vocabularies[0], absolute=absolute) for absolute in (False, True)]

@@ -59,7 +59,7 @@ def run(lab: Lab) -> Finding:
     """Trains all variants with two seeds on the first file, and evaluates them on its test split."""
     file = lab.data[0]
     splits = lab.splits(without=[other.name for other in lab.data[1:]])
-    exam = exams.pose_questions(exams.judged_tracks(lab, file, MOST_ANCHORS))
+    exam = exams.pose_questions(exams.load_exam_tracks(lab, file, MOST_ANCHORS))
     region = _region(splits.train)
     found: dict[str, list[Outcome | None]] = {name: [] for name in VARIANTS}
     for seed in lab.seeds:

@@ -88,7 +88,7 @@ def publish_challenger(live: LiveRefresh, round: Round, found: Mapping[str, Any]
             pings=len(times),
             entities=len(corpus.names),
         ),
-        metrics={"sentence": found["sentence"], **_judged_numbers(found), **statement_metrics(said)},
+        metrics={"sentence": found["sentence"], **_pick_numbers(found), **statement_metrics(said)},
     )
     live.registry.publish_weights(round.result, about, make_golden(round.result, newest_windows(corpus)))
 
@@ -142,7 +142,7 @@ def summarise_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**few, "reasons": found["reasons"][:20], "hours": found.get("hours", [])}
 
 
-def _judged_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+def _pick_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found.get(name, []) for name in ("judged", "golden", "hours")}
 
 
