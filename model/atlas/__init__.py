@@ -5,8 +5,7 @@
     passages   keeps a bounded number of each bucket, the same ones in any order
     questions  keeps pings of which it is known where the thing went then
     growth     finds passages and questions while pings come
-    parts      adds many large things up with few additions
-    days       keeps both by day, and whose pings they are
+    days       keeps both by day, and whose pings they are; adds many large things up with few additions
     published  makes of passages what may be published: what too few vehicles show is left out
     asking     asks them where a thing goes that came the same way
     branching  says where the passages part that a ping was compared with

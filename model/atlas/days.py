@@ -7,17 +7,18 @@ passages and questions. The bytes of rows lie by their places, the first of all 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.parts import PartialSums
 from model.atlas.passages import OLDEST, Ids, Passages
 from model.atlas.questions import QUESTION, Questions
 from model.atlas.ways import I64, PASSAGE
+
+T = TypeVar("T")
 
 DAY_MS: Final = 86_400_000
 HALF_LIFE_DAYS: Final = 14.0
@@ -166,3 +167,30 @@ def _by_place(rows: NDArray[Any]) -> bytes:
 def _rows(contents: bytes, kind: np.dtype[Any], count: int, begin: int) -> NDArray[Any]:
     places = np.frombuffer(contents, np.uint8, count * kind.itemsize, begin).reshape(kind.itemsize, count)
     return np.ascontiguousarray(places.T).reshape(-1).view(kind)
+
+
+class PartialSums(Generic[T]):
+    """A sum of many large things that takes few additions: each is added to those before it as soon as it is as large.
+
+    It is in parts. Each has less than half the size of the one before it, so that one that is
+    added is part of a few additions only, and twice the memory of the whole is enough.
+    """
+
+    def __init__(self, total: Callable[[Sequence[T]], T], size: Callable[[T], int]) -> None:
+        self._total = total
+        self._size = size
+        self._parts: list[T] = []
+
+    def add(self, part: T) -> None:
+        self._parts.append(part)
+        while len(self._parts) > 1 and 2 * self._size(self._parts[-1]) >= self._size(self._parts[-2]):
+            self._parts[-2:] = [self._total(self._parts[-2:])]
+
+    def __len__(self) -> int:
+        return sum(map(self._size, self._parts))
+
+    def total(self) -> T:
+        """Returns what all parts are together, and keeps that as the only one."""
+        if len(self._parts) != 1:
+            self._parts[:] = [self._total(self._parts)]
+        return self._parts[0]

@@ -2,11 +2,10 @@
 
 The network predicts one time without an interval, so this interval has a formula of its own, the same for all weights:
 it is wider the more the last two intervals and the running interval differ from the expected one. Both ends are linear
-in these differences of logs. They were fitted by quantile regression (train.calibration.lateness) to `small`, on
+in these differences of logs. They were fitted by quantile regression (tests/train/fit_lateness.py) to `small`, on
 validation tracks of the four files that `small` was trained on, each file with the same weight:
 
-    python -m train.calibration.lateness small capmetro_austin_bus.parquet ais_noaa_us.parquet gotrack_aracaju.parquet
-    \\
+    python tests/train/fit_lateness.py small capmetro_austin_bus.parquet ais_noaa_us.parquet gotrack_aracaju.parquet \\
         goal_delivery_anon.parquet                                                         29 November 2026
 
 Shapes: N rows, K = motion.WIDTH.

@@ -22,7 +22,7 @@ import msgspec
 from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, find_columns, milliseconds
 from stream.adapters.csv_rows import Sheet
 from stream.adapters.formats.gpx import points_of
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 STDIN: Final = "-"
 BATCH_ROWS: Final = 8_192

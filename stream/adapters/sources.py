@@ -17,7 +17,7 @@ from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
-ARCHIVE: Final = "archive"  # what `pathcast archive` writes: a folder or a URL
+ARCHIVE: Final = "archive"  # what `pathcast beside archive` writes: a folder or a URL
 TABLE: Final = "table"  # Parquet and CSV, one row per ping: the format of a path without a prefix
 TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")
 

@@ -12,7 +12,7 @@ openapi      the OpenAPI document, from these two
 handlers     answers each operation
 metrics      the metrics of requests
 http         the server: access, limits, errors, requests into types
-asking       answers from stored states, and from tracks that are sent
-live         the newest forecast of each entity in memory, and who is told of it; reading topics
+answers      answers from stored states, and from tracks that are sent
+live         the newest forecast of each entity in memory, and the clients that watch it; reading topics
 map          the live map (`pathcast map`)
 """

@@ -48,8 +48,7 @@ def serve(
     registry: RegistryUrl | None = None,
     cache: RegistryCache = None,
     atlases: Annotated[
-        Path | None,
-        option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False),
+        Path | None, option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False)
     ] = None,
     listen: Annotated[
         str, option("--listen", "SERVE_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")

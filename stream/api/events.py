@@ -6,35 +6,36 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from stream.api.messages import MAX_WATCHED, Asked, BBox, EntityId, Said
+from stream.api.messages import MAX_WATCHED, AnswerPart, BBox, EntityId, RequestPart
+from stream.http.problems import Problem
 from stream.wire import Forecast
 
 
-class SnapshotMessage(Said, frozen=True, kw_only=True, tag_field="type", tag="snapshot"):
+class SnapshotMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="snapshot"):
     """Forget what you have: the newest forecasts of all entities follow."""
 
 
-class ForecastMessage(Said, frozen=True, kw_only=True, tag_field="type", tag="forecast"):
+class ForecastMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="forecast"):
     """The newest forecast of an entity."""
 
     id: str
     forecast: Forecast
 
 
-class GoneMessage(Said, frozen=True, kw_only=True, tag_field="type", tag="gone"):
+class GoneMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="gone"):
     """The entity has left the box, or was not heard of for long."""
 
     id: str
     entity_id: str
 
 
-class LiveMessage(Said, frozen=True, kw_only=True, tag_field="type", tag="live"):
+class LiveMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="live"):
     """All that was there is sent: what follows is new."""
 
     id: str
 
 
-class WatchMessage(Asked, frozen=True, kw_only=True):
+class WatchMessage(RequestPart, frozen=True, kw_only=True):
     """Sent by a WebSocket's client: what it wants to be told of from now on, as in the parameters."""
 
     type: Literal["watch"]
@@ -42,24 +43,13 @@ class WatchMessage(Asked, frozen=True, kw_only=True):
     entity: Annotated[tuple[EntityId, ...], msgspec.Meta(max_length=MAX_WATCHED)] = ()
 
 
-class Problem(Said, frozen=True, kw_only=True):
-    """An error (RFC 9457). `came` is what was sent, `expected` what should have been."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    came: str | None = None
-    expected: str | None = None
-
-
-class ProblemMessage(Said, frozen=True, kw_only=True, tag_field="type", tag="problem"):
+class ProblemMessage(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="problem"):
     """Sent through a WebSocket, when a message of its client cannot be used."""
 
     problem: Problem
 
 
-class Health(Said, frozen=True, kw_only=True):
+class Health(AnswerPart, frozen=True, kw_only=True):
     ok: bool
     reasons: list[str]
 

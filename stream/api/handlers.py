@@ -13,12 +13,10 @@ from aiohttp import hdrs, web
 
 from stream.api import events
 from stream.api import messages as m
-from stream.api.asking.asker import Answer, Asker, Question
-from stream.api.asking.tracks import Tracks
+from stream.api.answers.questions import Answer, Question, Questions
+from stream.api.answers.tracks import Tracks
 from stream.api.http.application import TICKET, Gate, Handler, Pages
-from stream.api.http.asked import box, entity, query
-from stream.api.http.problems import Refusal
-from stream.api.http.reading import body, decoded
+from stream.api.http.requests import decode, read_body, read_box, read_entity, read_query
 from stream.api.http.server import Server
 from stream.api.http.tickets import VALID_S
 from stream.api.live import sending
@@ -28,6 +26,7 @@ from stream.api.live.watching import Watch
 from stream.api.openapi import as_json
 from stream.api.operations import GEO_JSON, JSON, OPERATIONS
 from stream.config.settings import DEFAULT_HORIZONS_S
+from stream.http.problems import Refusal
 from stream.services.arrivals.estimate import estimate
 from stream.wire import AtlasRef, ModelRef
 from stream.wire.arrivals import Circle
@@ -42,9 +41,9 @@ _ENCODER: Final = msgspec.json.Encoder()
 class Handlers:
     """The operations, each a method. They belong to one event loop."""
 
-    def __init__(self, asker: Asker, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
+    def __init__(self, asker: Questions, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
         """Takes a gate that takes tickets."""
-        self._asker = asker
+        self._questions = asker
         self._tracks = tracks
         self._newest = newest
         self._server = server
@@ -73,34 +72,34 @@ class Handlers:
     # -- one entity --------------------------------------------------------------------------------------------------
 
     async def forecast(self, request: web.Request) -> web.Response:
-        entity_id = entity(request)
-        asked = query(request, m.ForecastQuery)
-        question = Question(entity_id, asked.horizon_s, since_now=asked.since == "now")
-        answer = await self._asker.ask(question)
-        said, network = answer.said, answer.network
+        entity_id = read_entity(request)
+        query = read_query(request, m.ForecastQuery)
+        question = Question(entity_id, query.horizon_s, since_now=query.since == "now")
+        answer = await self._questions.ask(question)
+        state_forecast, network = answer.state_forecast, answer.network
         version, atlas = None, None
         if answer.atlas is not None:
             version = None if answer.atlas.atlas is None else answer.atlas.version
-            atlas = AtlasRef(version, said.atlas_pings, version != answer.atlas.version)
+            atlas = AtlasRef(version, state_forecast.atlas_pings, version != answer.atlas.version)
         return _json(
             m.EntityForecast(
-                forecast_id=forecast_id(entity_id, said.forecast.anchor.ts, network.version, version),
+                forecast_id=forecast_id(entity_id, state_forecast.forecast.anchor.ts, network.version, version),
                 entity_id=entity_id,
-                anchor=said.forecast.anchor,
-                next=said.forecast.next,
-                horizons=said.forecast.horizons,
-                branches=said.forecast.branches,
+                anchor=state_forecast.forecast.anchor,
+                next=state_forecast.forecast.next,
+                horizons=state_forecast.forecast.horizons,
+                branches=state_forecast.forecast.branches,
                 model=ModelRef(network.name, network.version),
                 atlas=atlas,
-                status=said.forecast.status,
-                window=said.window,
-                cache=said.cache,
+                status=state_forecast.forecast.status,
+                window=state_forecast.window,
+                cache=state_forecast.cache,
                 state=self._state(entity_id, answer),
             )
         )
 
     def _state(self, entity_id: str, answer: Answer) -> m.StoredState:
-        anchor_ms, heard = answer.said.window.to_ts, self._newest.forecast(entity_id)
+        anchor_ms, heard = answer.state_forecast.window.to_ts, self._newest.forecast(entity_id)
         return m.StoredState(
             partition=answer.partition,
             next_offset=answer.stored.track.next_offset,
@@ -109,54 +108,54 @@ class Handlers:
         )
 
     async def entity(self, request: web.Request) -> web.Response:
-        entity_id = entity(request)
-        query(request, _Nothing)
-        found = self._newest.forecast(entity_id)
-        if found is None:
+        entity_id = read_entity(request)
+        read_query(request, m.Nothing)
+        newest = self._newest.forecast(entity_id)
+        if newest is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
-        raw, ts_ms = found
+        raw, ts_ms = newest
         age_s = msgspec.json.encode((now_ms() - ts_ms) / 1000)
         return web.Response(body=b'{"forecast":%s,"age_s":%s}' % (raw, age_s), content_type=JSON)
 
     async def entities(self, request: web.Request) -> web.Response:
-        asked = query(request, m.ListQuery)
-        if asked.cursor is not None and _CURSOR.fullmatch(asked.cursor) is None:
-            raise Refusal("bad_parameter", "the cursor is none of ours", came=asked.cursor, expected="`next` of a page")
-        first = int(asked.cursor or "0", 16)
-        rows = np.flatnonzero(self._newest.inside(box(asked.bbox))[first:]) + first
-        page = rows[: asked.limit].tolist()
-        said = [
+        query = read_query(request, m.ListQuery)
+        if query.cursor is not None and _CURSOR.fullmatch(query.cursor) is None:
+            raise Refusal("bad_parameter", "the cursor is none of ours", came=query.cursor, expected="`next` of a page")
+        first = int(query.cursor or "0", 16)
+        rows = np.flatnonzero(self._newest.inside(read_box(query.bbox))[first:]) + first
+        page = rows[: query.limit].tolist()
+        positions = [
             m.Position(entity_id=i, ts=ts, lat=lat, lon=lon) for i, ts, lat, lon in map(self._newest.position, page)
         ]
         more = len(rows) > len(page)
-        return _json(m.Entities(entities=said, next=f"{page[-1] + 1:x}" if more else None))
+        return _json(m.Entities(entities=positions, next=f"{page[-1] + 1:x}" if more else None))
 
     # -- tracks ------------------------------------------------------------------------------------------------------
 
     async def fill(self, request: web.Request) -> web.Response:
         if _content_type(request, JSON, GEO_JSON) == JSON:
-            track = await body(request, m.Track)
-            return _json(await self._tracks.filled(track.points))
-        feature = await body(request, m.TrackFeature)
-        return _json(_as_feature(await self._tracks.filled(_points(feature))), GEO_JSON)
+            track = await read_body(request, m.Track)
+            return _json(await self._tracks.fill(track.points))
+        feature = await read_body(request, m.TrackFeature)
+        return _json(_as_feature(await self._tracks.fill(_points(feature))), GEO_JSON)
 
     async def arrival(self, request: web.Request) -> web.Response:
         _content_type(request, JSON)
-        asked = await body(request, m.EtaQuestion)
-        if (asked.entity_id is None) == (asked.points is None):
-            came = "neither" if asked.entity_id is None else "both"
+        question = await read_body(request, m.EtaQuestion)
+        if (question.entity_id is None) == (question.points is None):
+            came = "neither" if question.entity_id is None else "both"
             raise Refusal("bad_body", "whose arrival?", came=came, expected="either entity_id or points")
-        place = asked.destination
-        if asked.points is not None:
-            answer = await self._asker.ask_of_track(asked.points, DEFAULT_HORIZONS_S)
+        place = question.destination
+        if question.points is not None:
+            answer = await self._questions.ask_of_track(question.points, DEFAULT_HORIZONS_S)
         else:
-            assert asked.entity_id is not None, "one of them is given"
-            answer = await self._asker.ask(Question(asked.entity_id, DEFAULT_HORIZONS_S))
-        estimated = estimate(answer.said.forecast, Circle(place.lat, place.lon, asked.radius_m))
+            assert question.entity_id is not None, "one of them is given"
+            answer = await self._questions.ask(Question(question.entity_id, DEFAULT_HORIZONS_S))
+        estimation = estimate(answer.state_forecast.forecast, Circle(place.lat, place.lon, question.radius_m))
         median_s, low_s, high_s = (
-            round(seconds, 3) for seconds in (estimated.in_s, *estimated.interval_s(m.ETA_SHARE))
+            round(seconds, 3) for seconds in (estimation.in_s, *estimation.interval_s(m.ETA_SHARE))
         )
-        anchor = answer.said.forecast.anchor
+        anchor = answer.state_forecast.forecast.anchor
         return _json(
             m.Eta(
                 anchor=anchor,
@@ -168,24 +167,24 @@ class Handlers:
                 arrives_ts=anchor.ts + round(1000 * median_s),
                 arrives_low_ts=anchor.ts + round(1000 * low_s),
                 arrives_high_ts=anchor.ts + round(1000 * high_s),
-                entity_id=asked.entity_id,
+                entity_id=question.entity_id,
                 model=ModelRef(answer.network.name, answer.network.version),
-                state=None if asked.entity_id is None else self._state(asked.entity_id, answer),
+                state=None if question.entity_id is None else self._state(question.entity_id, answer),
             )
         )
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, m.StreamQuery, besides=(TICKET,))
-        last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
+        query = read_query(request, m.StreamQuery, besides=(TICKET,))
+        last_id = request.headers.get("Last-Event-ID") or query.last_event_id
+        watch = Watch(self._newest, self._server.id, read_box(query.bbox), query.entity, last_id)
         response = web.StreamResponse()
         await self._streaming(request, sending.events(request, self._newest, watch, response, self._gate.metrics.sent))
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, m.StreamQuery, besides=(TICKET,))
+        query = read_query(request, m.StreamQuery, besides=(TICKET,))
         response = web.WebSocketResponse(
             heartbeat=sending.HEARTBEAT_S, max_msg_size=sending.MAX_SAID_BYTES, compress=False
         )
@@ -197,12 +196,12 @@ class Handlers:
                 expected="Upgrade: websocket",
                 headers={hdrs.UPGRADE: "websocket"},
             )
-        last_id = request.headers.get("Last-Event-ID") or asked.last_event_id
-        watch = Watch(self._newest, self._server.id, box(asked.bbox), asked.entity, last_id)
+        last_id = request.headers.get("Last-Event-ID") or query.last_event_id
+        watch = Watch(self._newest, self._server.id, read_box(query.bbox), query.entity, last_id)
 
-        def rewatch(said: str) -> Watch:
-            wanted = decoded(said, events.WatchMessage)
-            return Watch(self._newest, self._server.id, box(wanted.bbox), wanted.entity)
+        def rewatch(text: str) -> Watch:
+            wanted = decode(text, events.WatchMessage)
+            return Watch(self._newest, self._server.id, read_box(wanted.bbox), wanted.entity)
 
         await self._streaming(
             request, sending.socket(request, self._newest, watch, response, rewatch, self._gate.metrics.sent)
@@ -210,7 +209,7 @@ class Handlers:
         return response
 
     async def ticket(self, request: web.Request) -> web.Response:
-        query(request, _Nothing)
+        read_query(request, m.Nothing)
         assert self._gate.tickets is not None, "the gate takes them"
         return _json(m.Ticket(ticket=self._gate.tickets.give(time.monotonic()), valid_s=VALID_S))
 
@@ -219,10 +218,6 @@ class Handlers:
 
     async def describe(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)
-
-
-class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The parameters of an operation that has none."""
 
 
 def _content_type(request: web.Request, *known: str) -> str:
@@ -254,5 +249,5 @@ def _as_feature(track: m.FilledTrack) -> m.FilledFeature:
     )
 
 
-def _json(said: msgspec.Struct, content_type: str = JSON) -> web.Response:
-    return web.Response(body=_ENCODER.encode(said), content_type=content_type)
+def _json(answer: msgspec.Struct, content_type: str = JSON) -> web.Response:
+    return web.Response(body=_ENCODER.encode(answer), content_type=content_type)

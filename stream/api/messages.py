@@ -1,5 +1,6 @@
-"""What is sent to the API and what it answers, as types. Requests are checked by them, and the OpenAPI document is made
-of them (`stream.api.openapi`).
+"""The types of what is sent to the API and of what it answers.
+
+Requests are checked by them, and the OpenAPI document is made of them (`stream.api.openapi`).
 
 An answer leaves out what is unknown. Units are in the names; times are milliseconds since 1970 UTC, positions degrees
 WGS84. A request's own object may have no members but those listed here, so that a misspelt one is not ignored; a point
@@ -55,22 +56,26 @@ BBox = Annotated[
 ]
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RequestPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request's parameters or body."""
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AnswerPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An answer. Members that are equal to their default, None, are left out."""
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------
 
 
-class OfEntity(Asked, frozen=True, kw_only=True):
+class Nothing(RequestPart, frozen=True, kw_only=True):
+    """The parameters of an operation that has none."""
+
+
+class OfEntity(RequestPart, frozen=True, kw_only=True):
     id: EntityId
 
 
-class ForecastQuery(Asked, frozen=True, kw_only=True, rename={"since": "from"}):
+class ForecastQuery(RequestPart, frozen=True, kw_only=True, rename={"since": "from"}):
     horizon_s: Annotated[
         tuple[Annotated[float, msgspec.Meta(gt=0, le=MAX_HORIZON_S)], ...],
         msgspec.Meta(
@@ -88,7 +93,7 @@ class ForecastQuery(Asked, frozen=True, kw_only=True, rename={"since": "from"}):
     ] = "anchor"
 
 
-class ListQuery(Asked, frozen=True, kw_only=True):
+class ListQuery(RequestPart, frozen=True, kw_only=True):
     bbox: BBox | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED, description="Entities on a page.")] = 100
     cursor: Annotated[
@@ -97,7 +102,7 @@ class ListQuery(Asked, frozen=True, kw_only=True):
     ] = None
 
 
-class StreamQuery(Asked, frozen=True, kw_only=True):
+class StreamQuery(RequestPart, frozen=True, kw_only=True):
     bbox: BBox | None = None
     entity: Annotated[
         tuple[EntityId, ...],
@@ -119,7 +124,7 @@ class StreamQuery(Asked, frozen=True, kw_only=True):
 # -- forecasts -----------------------------------------------------------------------------------------------------
 
 
-class StoredState(Said, frozen=True, kw_only=True):
+class StoredState(AnswerPart, frozen=True, kw_only=True):
     """From which state an answer was made, and how old that is. A worker stores states about once a second."""
 
     partition: int
@@ -136,7 +141,7 @@ class StoredState(Said, frozen=True, kw_only=True):
     ] = None
 
 
-class EntityForecast(Said, frozen=True, kw_only=True):
+class EntityForecast(AnswerPart, frozen=True, kw_only=True):
     """A forecast as workers publish it, without what concerns a published record alone, for any horizons."""
 
     forecast_id: str
@@ -153,14 +158,14 @@ class EntityForecast(Said, frozen=True, kw_only=True):
     state: StoredState
 
 
-class NewestForecast(Said, frozen=True, kw_only=True):
+class NewestForecast(AnswerPart, frozen=True, kw_only=True):
     """The newest forecast of an entity, as it was published."""
 
     forecast: Forecast
     age_s: float  # from its anchor to now, by this server's clock
 
 
-class Position(Said, frozen=True, kw_only=True):
+class Position(AnswerPart, frozen=True, kw_only=True):
     """Where an entity was at its newest ping."""
 
     entity_id: str
@@ -169,7 +174,7 @@ class Position(Said, frozen=True, kw_only=True):
     lon: float
 
 
-class Entities(Said, frozen=True, kw_only=True):
+class Entities(AnswerPart, frozen=True, kw_only=True):
     """A page of entities. An entity that comes while you go through the pages may be on none of them."""
 
     entities: list[Position]
@@ -200,7 +205,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 Points = Annotated[list[Point], msgspec.Meta(min_length=1, max_length=MAX_POINTS)]
 
 
-class Track(Asked, frozen=True, kw_only=True):
+class Track(RequestPart, frozen=True, kw_only=True):
     """The pings of one entity, in any order."""
 
     points: Points
@@ -230,7 +235,7 @@ class TrackFeature(msgspec.Struct, frozen=True, kw_only=True):
     properties: TimedProperties
 
 
-class FilledPoint(Said, frozen=True, kw_only=True):
+class FilledPoint(AnswerPart, frozen=True, kw_only=True):
     """A point of the filled track."""
 
     ts: int
@@ -240,7 +245,7 @@ class FilledPoint(Said, frozen=True, kw_only=True):
     cov_m2: tuple[float, float, float] | None = None  # ee, en, nn; of filled points
 
 
-class FilledGap(Said, frozen=True, kw_only=True):
+class FilledGap(AnswerPart, frozen=True, kw_only=True):
     """One gap that was filled. `final`: the pings after it were used, too; else the track ends too soon after it."""
 
     start_ts: int
@@ -252,7 +257,7 @@ class FilledGap(Said, frozen=True, kw_only=True):
     final: bool
 
 
-class LeftOut(Said, frozen=True, kw_only=True):
+class LeftOut(AnswerPart, frozen=True, kw_only=True):
     """A point that is not in the filled track, and why (the codes of dead letters)."""
 
     index: int  # of the request's points
@@ -260,7 +265,7 @@ class LeftOut(Said, frozen=True, kw_only=True):
     message: str
 
 
-class FilledTrack(Said, frozen=True, kw_only=True):
+class FilledTrack(AnswerPart, frozen=True, kw_only=True):
     """A track whose gaps are filled as a worker fills them: silences of more than a minute, and of more than three
     times its usual interval, up to an hour."""
 
@@ -270,11 +275,11 @@ class FilledTrack(Said, frozen=True, kw_only=True):
     model: ModelRef
 
 
-class FilledLineString(Said, frozen=True, kw_only=True, tag_field="type", tag="LineString"):
+class FilledLineString(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="LineString"):
     coordinates: list[tuple[float, float]]
 
 
-class FilledProperties(Said, frozen=True, kw_only=True):
+class FilledProperties(AnswerPart, frozen=True, kw_only=True):
     """`times` and `filled` have an element for each position; the rest is as in FilledTrack."""
 
     times: list[int]
@@ -284,7 +289,7 @@ class FilledProperties(Said, frozen=True, kw_only=True):
     model: ModelRef
 
 
-class FilledFeature(Said, frozen=True, kw_only=True, tag_field="type", tag="Feature"):
+class FilledFeature(AnswerPart, frozen=True, kw_only=True, tag_field="type", tag="Feature"):
     """The filled track as a GeoJSON feature."""
 
     geometry: FilledLineString
@@ -297,12 +302,12 @@ ETA_SHARE: Final = 0.9  # of arrivals that are within the interval
 # -- arrivals ------------------------------------------------------------------------------------------------------
 
 
-class Place(Asked, frozen=True, kw_only=True):
+class Place(RequestPart, frozen=True, kw_only=True):
     lat: Latitude
     lon: Longitude
 
 
-class EtaQuestion(Asked, frozen=True, kw_only=True):
+class EtaQuestion(RequestPart, frozen=True, kw_only=True):
     """When does it reach the destination? Either the id of an entity or its newest pings."""
 
     destination: Place
@@ -313,7 +318,7 @@ class EtaQuestion(Asked, frozen=True, kw_only=True):
     points: Points | None = None
 
 
-class Eta(Said, frozen=True, kw_only=True):
+class Eta(AnswerPart, frozen=True, kw_only=True):
     """The time from the last ping to the destination, as if it went there now, and when it is there. `low` and `high`
     are the ends of the interval that holds nine arrivals in ten."""
 
@@ -332,7 +337,7 @@ class Eta(Said, frozen=True, kw_only=True):
     state: StoredState | None = None  # where it was an entity
 
 
-class Ticket(Said, frozen=True, kw_only=True):
+class Ticket(AnswerPart, frozen=True, kw_only=True):
     """A ticket opens one stream, in the token's place."""
 
     ticket: str

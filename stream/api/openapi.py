@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from stream.api.events import Problem, WatchMessage
-from stream.api.http.problems import CONTENT_TYPE, KINDS
+from stream.api.events import WatchMessage
 from stream.api.operations import EVENTS, OPERATIONS, Operation
+from stream.http.problems import CONTENT_TYPE, KINDS, Problem
 
 VERSION: Final = "3.1.0"
 SCHEME: Final = "token"
@@ -80,20 +80,20 @@ def _key(kind: Any) -> str:
 
 
 def _operation(one: Operation, by_type: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"operationId": one.name, "summary": one.summary, "description": one.text}
+    members: dict[str, Any] = {"operationId": one.name, "summary": one.summary, "description": one.text}
     parameters = [*_parameters("path", one.path_parameters, by_type), *_parameters("query", one.query, by_type)]
     parameters += [
         {"name": name, "in": "header", "description": text, "required": False, "schema": {"type": "string"}}
         for name, text in one.headers.items()
     ]
     if parameters:
-        found["parameters"] = parameters
+        members["parameters"] = parameters
     if one.bodies:
         content = {name: {"schema": by_type[_key(kind)]} for name, kind in one.bodies.items()}
-        found["requestBody"] = {"required": True, "content": content}
-    found["responses"] = _responses(one, by_type)
-    found["security"] = [{}] if one.is_open else [{SCHEME: []}, *([{TICKET: []}] if one.takes_ticket else [])]
-    return found
+        members["requestBody"] = {"required": True, "content": content}
+    members["responses"] = _responses(one, by_type)
+    members["security"] = [{}] if one.is_open else [{SCHEME: []}, *([{TICKET: []}] if one.takes_ticket else [])]
+    return members
 
 
 def _responses(one: Operation, by_type: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,17 +121,17 @@ def _parameters(where: str, kind: type[msgspec.Struct] | None, by_type: Mapping[
 
 def _parameter(where: str, field: Any, schema: Any) -> dict[str, Any]:
     schema = dict(_without_null(schema))
-    found: dict[str, Any] = {"name": field.encode_name, "in": where, "required": field.required}
+    parameter: dict[str, Any] = {"name": field.encode_name, "in": where, "required": field.required}
     if (text := schema.pop("description", None)) is not None:
-        found["description"] = text
+        parameter["description"] = text
     default = field.default_factory() if field.default is msgspec.NODEFAULT and not field.required else field.default
     if default not in (None, msgspec.NODEFAULT):
         schema["default"] = default
     if schema.get("type") == "array":
         # bbox=1,2,3,4 in one; horizon_s=60&horizon_s=300 in several
-        found |= {"style": "form", "explode": field.encode_name != "bbox"}
-    found["schema"] = schema
-    return found
+        parameter |= {"style": "form", "explode": field.encode_name != "bbox"}
+    parameter["schema"] = schema
+    return parameter
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ KINDS: Final[tuple[Kind, ...]] = ("latest", "forecasts")
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where a process listens, and how much it takes."""
+    """The address of a process, and its bounds."""
 
     address: Address
     rate_per_s: float = 50.0  # requests of one client
@@ -29,7 +29,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class ApiOptions:
-    """What the API answers from, and whom."""
+    """The settings of the API."""
 
     token: str | None = None
     origins: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class ApiOptions:
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What the map shows, and to whom."""
+    """The settings of the map."""
 
     token: str | None = None
     source: Kind | None = None  # None: the latest topic, if there is one
@@ -57,7 +57,7 @@ class MapOptions:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What one process serves."""
+    """The settings of one process, which serves the API, the map, or both."""
 
     settings: Settings
     server: ServerOptions

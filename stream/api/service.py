@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 
 from model.api import Predictor
 from model.jit import compiling
-from stream.api.asking.asker import Asker
-from stream.api.asking.atlases import Atlases
-from stream.api.asking.networks import CAPACITY, Networks
-from stream.api.asking.states import States
-from stream.api.asking.tracks import Tracks
+from stream.api.answers.atlases import Atlases
+from stream.api.answers.networks import CAPACITY, Networks
+from stream.api.answers.questions import Questions
+from stream.api.answers.states import States
+from stream.api.answers.tracks import Tracks
 from stream.api.handlers import Handlers
 from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
@@ -52,7 +52,7 @@ RETRY_S: Final = 0.5
 
 
 class Loaded(NamedTuple):
-    """What answers need, once it is there."""
+    """The servers and weights that answers need."""
 
     store: RedisStore
     networks: tuple[Predictor, Predictor]  # of the same weights
@@ -109,7 +109,7 @@ class Api:
         self._atlases = None
         if announcements is not None and settings.atlases is not None:
             self._atlases = Atlases(announcements, settings.atlases)
-        self.asker = Asker(
+        self.questions = Questions(
             states,
             networks,
             self._atlases,
@@ -121,17 +121,17 @@ class Api:
         metrics = Metrics(server.registry)
         access = Access(how.token, how.origins)
         gate = server.gate(access=access, metrics=metrics, tickets=Tickets(), tracer=loaded.tracer)
-        server.add(Handlers(self.asker, self.tracks, self.newest, server, gate).pages, self.reasons)
+        server.add(Handlers(self.questions, self.tracks, self.newest, server, gate).pages, self.reasons)
         metrics.watch(
             {
                 "entities": lambda: len(self.newest),
                 "lag_records": lambda: following.lag(sources),
                 "caught_up": lambda: following.caught_up,
-                "questions_waiting": lambda: self.asker.waiting,
+                "questions_waiting": lambda: self.questions.waiting,
                 "tracks_waiting": lambda: self.tracks.waiting,
                 "connections": lambda: server.open_connections,
                 "networks": lambda: len(networks.versions),
-                "batches": lambda: self.asker.batches,
+                "batches": lambda: self.questions.batches,
                 "store_failures": lambda: states.failures,
                 "kafka_failures": lambda: following.failures,
                 "records": lambda: following.records(sources),
@@ -164,11 +164,11 @@ class Api:
 
     def tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Returns what works in the background until it is cancelled."""
-        return [self.asker.run(), *([] if self._atlases is None else [self._atlases.run()])]
+        return [self.questions.run(), *([] if self._atlases is None else [self._atlases.run()])]
 
     async def close(self) -> None:
         self.tracks.close()
-        self.asker.thread.shutdown(wait=False, cancel_futures=True)
+        self.questions.thread.shutdown(wait=False, cancel_futures=True)
 
 
 async def _reach(store: RedisStore, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The fleet's own map, made from its pings: `pathcast atlas`.
+"""The fleet's own map, made from its pings: `pathcast train atlas`, `beside atlas`.
 
 follower      finds the pings that are in order, by the rules of a worker's tracks
 growing       finds passages while a partition's records come, and keeps what that needs as bytes

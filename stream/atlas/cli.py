@@ -15,7 +15,7 @@ from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without
 from stream.atlas.showing.cli import check_folder
-from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, with_common
+from stream.config.options import COMMON, Bootstrap, Json, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
@@ -39,7 +39,7 @@ def build(
     passages_per_cell: PassagesPerCell = 128,
     weights: Weights = Settings.weights,
     without: Without = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    bootstrap: Bootstrap = COMMON.bootstrap,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:

@@ -145,7 +145,7 @@ class Follower:
         return ids
 
     def drop(self, name: str) -> Ids:
-        """Forgets one entity, as its record asks (`stream.wire.forgetting`), and returns its id, if it was known."""
+        """Forgets one entity, as its record asks (`stream.wire.record`), and returns its id, if it was known."""
         number = self._numbers.get(name)
         if number is None:
             return np.empty(0, np.uint64)

@@ -34,7 +34,7 @@ from stream.atlas.follower import POLICY, Follower
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
 from stream.tracks.track_table import ROW
-from stream.wire.forgetting import forgets
+from stream.wire.record import parse_forget
 
 MAGIC: Final = b"PCAG\2"
 _RULES: Final = (  # by which days are counted
@@ -90,7 +90,7 @@ class PartitionGrowth:
         """
         begin, forgotten = 0, np.empty(0, np.uint64)
         for row in np.flatnonzero(records.values.lengths < 0).tolist():
-            if (name := forgets(records[row])) is not None:
+            if (name := parse_forget(records[row])) is not None:
                 yield Grown(forgotten, self._days(records[begin:row], foreign))
                 self._growth.forget(self._follower.drop(name))
                 begin, forgotten = row, entity_ids([name])

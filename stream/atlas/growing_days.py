@@ -13,8 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day, adding
-from model.atlas.parts import PartialSums
+from model.atlas.days import Day, PartialSums, adding
 from model.atlas.passages import Ids, Passages
 
 MOST: Final = 1_000_000  # passages in memory, of 145 bytes

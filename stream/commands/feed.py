@@ -54,14 +54,14 @@ def feed(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
-    found = recording_of(file, columns)
+    recording = recording_of(file, columns)
     from stream.commands.feeder import pace, publisher, replay
 
-    _refuse_without_pings(found)
+    _refuse_without_pings(recording)
     topic = common.topics.pings
     began = time.monotonic()
     with quiet(), publisher(common.bootstrap, topic, common.security, linger_ms=5 if speedup else 50) as out:
-        total, rows = _rows(found, speedup)
+        total, rows = _rows(recording, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)
         with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # the summary then shows how much was sent
@@ -108,32 +108,32 @@ class Interrupt:
         return send_guarded
 
 
-def _refuse_without_pings(found: Recording) -> None:
+def _refuse_without_pings(recording: Recording) -> None:
     """Raises ValueError if a file has rows, and none is a ping. It reads up to the first ping, or to the end."""
     from stream.adapters.files import STDIN
     from stream.tracks.clean import parse
 
-    if found.path == STDIN or found.archive:  # the first cannot be read twice, and the second has pings alone
+    if recording.path == STDIN or recording.archive:  # the first cannot be read twice, and the second has pings alone
         return
     first: Reject | None = None
     rows, now_ms = 0, int(time.time() * 1000)
-    for row in found.rows():
+    for row in recording.rows():
         ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
         if not isinstance(ping, Reject):
             return
         first, rows = first or ping, rows + 1
     if first is not None:
-        raise found.without_pings(rows, first.code, first.message)
+        raise recording.without_pings(rows, first.code, first.message)
 
 
-def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[RecordedRow]]:
+def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[RecordedRow]]:
     """Returns the number of rows, if it is known, and the rows. With a pace, entities are merged by event time; at full
     speed the file's own order is enough, and is read lazily."""
     from stream.adapters.files import STDIN
 
-    if found.path == STDIN or (speedup == 0 and not found.archive):
-        return None, found.rows()
-    ordered = found.pings_in_order()
+    if recording.path == STDIN or (speedup == 0 and not recording.archive):
+        return None, recording.rows()
+    ordered = recording.pings_in_order()
     if ordered.left_out:
         typer.echo(f"left out: {ordered.left_out}", err=True)
     return len(ordered), iter(ordered)

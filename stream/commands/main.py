@@ -132,7 +132,7 @@ def unknown_variables(context: typer.Context) -> list[str]:
     return environment.unknown(os.environ, environment.known(typer.main.get_command(build())))
 
 
-def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
+def _only_command(arguments: Sequence[str]) -> tuple[str, ...]:
     """Returns the name of the command that is asked for, if that is all that has to be imported and described. Help,
     completion and mistyped names want all of them."""
     first = arguments[0] if arguments else ""
@@ -147,13 +147,13 @@ def main() -> NoReturn:
     try:
         # Not the application itself: called, it puts Typer's excepthook in the place of ours.
         sys.argv[1:] = renamed(sys.argv[1:])
-        typer.main.get_command(build(*_asked(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True)
+        typer.main.get_command(build(*_only_command(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True)
     except (OSError, ValueError, RuntimeError) as error:
-        said = one_line(error).replace("[", r"\[")
-        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        line = one_line(error).replace("[", r"\[")
+        ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except ImportError as error:
-        if presses.came or _is_of_a_press(error):
+        if presses.noticed or _is_of_a_press(error):
             sys.exit(INTERRUPTED)
         if not isinstance(error, ModuleNotFoundError):
             raise
@@ -164,9 +164,9 @@ def main() -> NoReturn:
         extra = (
             "train" if sys.argv[1:2] == ["train"] and sys.argv[2:3] not in (["atlas"], ["synth"]) else EXTRAS[package]
         )
-        said = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
-        said += rf" (in a clone: pip install -e '.\[{extra}]')"
-        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        line = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
+        line += rf" (in a clone: pip install -e '.\[{extra}]')"
+        ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -180,12 +180,12 @@ class _Presses:
     does, while an extension module is imported."""
 
     def __init__(self, otherwise: Callable[..., None]) -> None:
-        self.came = False
+        self.noticed = False
         self._otherwise = otherwise
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            self.came = True
+            self.noticed = True
         else:
             self._otherwise(kind, error, trace)
 
@@ -198,10 +198,10 @@ def _is_of_a_press(error: BaseException) -> bool:
 
 def one_line(error: Exception) -> str:
     """Returns the error's text without line ends or other control characters of a terminal."""
-    return escaped(" ".join(_said(error).split()) or type(error).__name__)
+    return escaped(" ".join(_text_of(error).split()) or type(error).__name__)
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """Returns the error's text; the system's own, of a file, with the name first and without its number."""
     if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str | os.PathLike):
         return f"{os.fspath(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"

@@ -29,7 +29,7 @@ arrivals as many as the forecasts have.
 def topics(
     create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
     partitions: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="of each new topic; default: the broker's")
+        int | None, typer.Option(min=1, max=10000, help="of each new topic; default: the broker's")
     ] = None,
     replication: Annotated[
         int | None, typer.Option(min=1, max=100, help="copies of each new topic; default: the broker's")

@@ -48,7 +48,7 @@ def _line(name: str, names: Collection[str]) -> str:
 def _of_options(command: Any) -> Iterator[str]:
     # By attribute and not by type, because newer releases of Typer contain their own Click.
     for parameter in command.params:
-        found = parameter.envvar or ()
-        yield from (found,) if isinstance(found, str) else found
+        variables = parameter.envvar or ()
+        yield from (variables,) if isinstance(variables, str) else variables
     for below in getattr(command, "commands", {}).values():
         yield from _of_options(below)

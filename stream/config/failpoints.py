@@ -35,7 +35,7 @@ OF_REGISTRY: Final = {
     "within_deletion": "a version's manifest is gone, and its files are not",
 }
 
-# `pathcast archive`: tests/system/services/test_archive.py kills it at each.
+# `pathcast beside archive`: tests/system/services/test_archive.py kills it at each.
 OF_ARCHIVE: Final = {
     "before_landing": "records are due to land, and nothing of them is written",
     "within_landing": "the file of one day is written, and those of others are not",

@@ -28,10 +28,10 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Address:
         """Parses `HOST:PORT`, `[IPV6]:PORT`, or `PORT` alone, which is on loopback. Raises ValueError."""
-        found = re.fullmatch(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s/]+)):)?([0-9]{1,5})", text)
-        if found is None or int(found[3]) > 65_535:
+        match = re.fullmatch(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s/]+)):)?([0-9]{1,5})", text)
+        if match is None or int(match[3]) > 65_535:
             raise ValueError(f"expected HOST:PORT, or PORT for loopback alone, got {text!r}")
-        return cls(found[1] or found[2] or LOOPBACK, int(found[3]))
+        return cls(match[1] or match[2] or LOOPBACK, int(match[3]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -79,13 +79,13 @@ def token(environment: Mapping[str, str], name: str = TOKEN) -> str | None:
         ValueError: it is set twice, or is too short. An empty file is no token, and must not allow access.
         OSError: the file cannot be read.
     """
-    said, file = environment.get(name), environment.get(f"{name}_FILE")
-    if said is not None and file is not None:
+    value, file = environment.get(name), environment.get(f"{name}_FILE")
+    if value is not None and file is not None:
         raise ValueError(f"{name} and {name}_FILE are both set: which one?")
-    if said is None and file is None:
+    if value is None and file is None:
         return None
-    found = (said if said is not None else Path(file or "").read_text()).strip()
-    if len(found) < MIN_TOKEN_CHARS or not found.isascii() or not found.isprintable():
-        where = name if said is not None else file
+    secret = (value if value is not None else Path(file or "").read_text()).strip()
+    if len(secret) < MIN_TOKEN_CHARS or not secret.isascii() or not secret.isprintable():
+        where = name if value is not None else file
         raise ValueError(f"the token of {where} is not {MIN_TOKEN_CHARS} or more printable ASCII characters")
-    return found
+    return secret

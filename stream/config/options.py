@@ -44,15 +44,15 @@ def _option(name: str, kind: Any, default: Any, flag: str, text: str, panel: str
 _SHARE: Final[Any] = {"panel": TRACES, "min": 0, "max": 1}
 
 
-def _kafka_security(given: dict[str, Any]) -> KafkaSecurity:
+def _kafka_security(values: dict[str, Any]) -> KafkaSecurity:
     return KafkaSecurity(
-        protocol=given.pop("kafka_protocol"),
-        mechanism=given.pop("kafka_mechanism"),
-        user=given.pop("kafka_user"),
+        protocol=values.pop("kafka_protocol"),
+        mechanism=values.pop("kafka_mechanism"),
+        user=values.pop("kafka_user"),
         password=secret("KAFKA_PASSWORD"),
-        ca=given.pop("kafka_ca"),
-        certificate=given.pop("kafka_cert"),
-        key=given.pop("kafka_key"),
+        ca=values.pop("kafka_ca"),
+        certificate=values.pop("kafka_cert"),
+        key=values.pop("kafka_key"),
     )
 
 
@@ -81,14 +81,14 @@ _OPTIONS: Final[dict[Any, tuple[tuple[Parameter, ...], Callable[[dict[str, Any]]
                 "CA for rediss://; password: PATHCAST_REDIS_PASSWORD or ..._FILE",
             ),
         ),
-        lambda given: RedisSecurity(secret("REDIS_PASSWORD"), given.pop("redis_ca")),
+        lambda values: RedisSecurity(secret("REDIS_PASSWORD"), values.pop("redis_ca")),
     ),
     Traces: (
         (
             _option("trace_share", float, 0.0, "--trace-share", "of entities that are traced (extra otel)", **_SHARE),
             _option("trace_entity_ids", bool, False, "--trace-entity-ids", "in spans, instead of hashes", panel=TRACES),
         ),
-        lambda given: Traces(given.pop("trace_share"), given.pop("trace_entity_ids")),
+        lambda values: Traces(values.pop("trace_share"), values.pop("trace_entity_ids")),
     ),
 }
 
@@ -102,13 +102,13 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     by_name = [option for parameter in own for option in _options_of(parameter)]
 
     @wraps(command)
-    def filled(**given: Any) -> None:
-        command(**{parameter.name: _value_of(parameter, given) for parameter in own})
+    def run(**values: Any) -> None:
+        command(**{parameter.name: _value_of(parameter, values) for parameter in own})
 
-    filled.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
-    filled.__annotations__ = {parameter.name: parameter.annotation for parameter in by_name}
-    del filled.__wrapped__  # `get_type_hints` would read it instead
-    return filled
+    run.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in by_name}
+    del run.__wrapped__  # `get_type_hints` would read it instead
+    return run
 
 
 def _options_of(parameter: Parameter) -> list[Parameter]:
@@ -120,13 +120,13 @@ def _options_of(parameter: Parameter) -> list[Parameter]:
     ]
 
 
-def _value_of(parameter: Parameter, given: dict[str, Any]) -> Any:
+def _value_of(parameter: Parameter, values: dict[str, Any]) -> Any:
     """Takes what was given for a parameter's options, and returns the parameter's value."""
     if (known := _OPTIONS.get(parameter.annotation)) is not None:
-        return known[1](given)
+        return known[1](values)
     if fields := _fields_of(parameter):
-        return parameter.annotation(**{one.name: _value_of(one, given) for one in fields})
-    return given.pop(parameter.name)
+        return parameter.annotation(**{one.name: _value_of(one, values) for one in fields})
+    return values.pop(parameter.name)
 
 
 def _fields_of(parameter: Parameter) -> list[Parameter]:
@@ -142,10 +142,6 @@ def option(flag: str, env: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
-DEFAULT_BOOTSTRAP = Settings.bootstrap
-DEFAULT_PREFIX = Settings.prefix
-secured = with_common
-
 Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
 ]
@@ -153,7 +149,7 @@ Group = Annotated[str, option("--group", "GROUP", "Kafka consumer group of the w
 Weights = Annotated[str, option("--weights", "WEIGHTS", "a bundled name or a directory")]
 Horizons = Annotated[str, option("--horizons", "HORIZONS", "seconds ahead, separated by commas")]
 DEFAULT_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="how every topic name begins")]
+Prefix = Annotated[str, option("--prefix", "PREFIX", "how every topic name begins")]
 
 
 @dataclass(frozen=True)
@@ -200,28 +196,21 @@ class Servers:
 SERVERS: Final = Servers()
 RegistryUrl = Annotated[
     str,
-    typer.Option(
-        "--registry",
-        envvar="PATHCAST_REGISTRY",
-        help="where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)",
+    option(
+        "--registry", "REGISTRY", "where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)"
     ),
 ]
 RegistryCache = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--registry-cache",
-        envvar="PATHCAST_REGISTRY_CACHE",
+        "REGISTRY_CACHE",
+        "where versions of a remote registry are kept; default: in the user's cache",
         file_okay=False,
-        help="where versions of a remote registry are kept; default: in the user's cache",
     ),
 ]
 Metrics = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        envvar="PATHCAST_METRICS",
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
-    ),
+    str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 

@@ -287,11 +287,11 @@ def _untrusted(who: str, error: BaseException | None, option: str) -> Refused | 
         return None  # a server that ended in the middle of a handshake, say
     if not isinstance(error, ssl.SSLCertVerificationError):
         return Refused(f"no TLS with {who} ({error.reason}): does it speak that here, or want a certificate of ours?")
-    said = error.verify_message.rstrip(".")
-    if "expired" in said or "not yet valid" in said:
+    reason = error.verify_message.rstrip(".")
+    if "expired" in reason or "not yet valid" in reason:
         cause = "is it to be renewed, or the clock of one machine wrong?"
-    elif "mismatch" in said:
+    elif "mismatch" in reason:
         cause = "is it another server's, or the server named otherwise here than there?"
     else:
         cause = f"is {option} the CA that signed it?"
-    return Refused(f"the certificate of {who} is not to be trusted ({said}): {cause}")
+    return Refused(f"the certificate of {who} is not to be trusted ({reason}): {cause}")

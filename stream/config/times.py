@@ -11,10 +11,10 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": DAY_S}
 
 def span_s(text: str) -> int:
     """Parses such a span. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,9})([dhms])", text.strip())
-    if found is None or not int(found[1]):
+    match = re.fullmatch(r"(\d{1,9})([dhms])", text.strip())
+    if match is None or not int(match[1]):
         raise ValueError(f"{text!r} is no time like 14d, 36h, 30m or 90s")
-    return int(found[1]) * _UNITS_S[found[2]]
+    return int(match[1]) * _UNITS_S[match[2]]
 
 
 def seconds(text: str, option: str) -> int:

@@ -1,4 +1,4 @@
-"""Which records are public, in which topic, and who reads them: a row for each schema.
+"""Lists the public records, with their topics, keys and writers: a row for each schema.
 
 A new record of `stream.wire` gets a row in `RECORDS`. A test fails until it has one.
 """
@@ -29,7 +29,7 @@ VERSION: Final = 1  # of the records, and of the names of topics and schemas
 
 
 class Way(Enum):
-    """Who writes a record, which decides how it may change (`compatibility`)."""
+    """The direction of a record, which decides how it may change (`compatibility`)."""
 
     IN = "in"  # others write it, pathcast reads it
     OUT = "out"  # pathcast writes it, others read it

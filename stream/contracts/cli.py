@@ -1,4 +1,4 @@
-"""`pathcast dev contracts`: the schemas of the public records, shown, written, and compared with the released ones."""
+"""Shows the schemas of the public records, writes them, and compares them with the released ones."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def check(
     """
     from stream.contracts.files import check, released_folder
 
-    found = check(released_folder(where), against)
+    findings = check(released_folder(where), against)
     if json:
-        rows = [{"file": str(one.path), "what": one.what, "broken": one.broken} for one in found]
+        rows = [{"file": str(one.path), "what": one.what, "broken": one.broken} for one in findings]
         typer.echo(msgspec.json.encode(rows))
     else:
-        for one in found:
+        for one in findings:
             typer.echo(f"{'BREAKS ' if one.broken else 'differs'} {one.path}: {one.what}")
-    if found:
+    if findings:
         raise typer.Exit(1)
     if not json:
         typer.echo("the released schemas are what the code makes, and nobody breaks")

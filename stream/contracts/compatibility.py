@@ -35,7 +35,7 @@ _OTHERS: Final = {"$schema", "$id", "$defs", "title", "description", "type", "pr
 
 
 class Break(NamedTuple):
-    """One thing that would break somebody."""
+    """A change that would break somebody."""
 
     where: str  # the field, as a path with dots
     what: str
@@ -59,18 +59,18 @@ def avro_breaks(old: Schema, new: Schema, way: Way) -> list[Break]:
     pairs = [("older records cannot be read", schemas[1], schemas[0])]
     if way is Way.OUT:
         pairs.append(("who has the released schema cannot read", schemas[0], schemas[1]))
-    found = []
+    incompatible = []
     for what, reader, writer in pairs:
         checker: Any = ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]  # avro has no types there
         result = checker.get_compatibility(reader, writer)
         if result.compatibility is not SchemaCompatibilityType.compatible:
             where = ", ".join(sorted(result.locations)) or "."
-            found.append(Break(where, f"{what}: {'; '.join(sorted(result.messages))}"))
-    return found
+            incompatible.append(Break(where, f"{what}: {'; '.join(sorted(result.messages))}"))
+    return incompatible
 
 
 class _Comparison(NamedTuple):
-    """Two documents, in which the references of the compared schemas are."""
+    """Compares schemas of two documents, which hold what these refer to."""
 
     old: Schema
     new: Schema

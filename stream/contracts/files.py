@@ -1,4 +1,4 @@
-"""The files of the released schemas: what they are called, whether they are what the code says, and writing them.
+"""Writes the files of the released schemas, and checks them.
 
     schemas/json/NAME.v1.json    JSON Schema
     schemas/avro/NAME.v1.avsc    Avro, of all records but headers
@@ -47,7 +47,7 @@ class File(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is wrong with one file."""
+    """A fault of one file."""
 
     path: Path
     what: str
@@ -92,14 +92,14 @@ def check(where: Path, against: str | None = None) -> list[Finding]:
     With `against`, a commit of git, what is released is what that commit has: so a change that rewrites a released
     file is found, too. Raises ValueError if there is no such commit.
     """
-    found = []
+    findings = []
     for path, text in _texts():
         if (there := _read(where / path)) != text:
             what = "is absent" if there is None else "is not what the code makes"
-            found.append(Finding(path, f"{what}: pathcast dev contracts write", broken=False))
+            findings.append(Finding(path, f"{what}: pathcast dev contracts write", broken=False))
     with TemporaryDirectory() as folder:
         released = where if against is None else _extract(where, against, Path(folder))
-        return [*found, *_breaks(released), *_removed(released)]
+        return [*findings, *_breaks(released), *_removed(released)]
 
 
 def _texts() -> Iterator[tuple[Path, str]]:
@@ -111,9 +111,9 @@ def _texts() -> Iterator[tuple[Path, str]]:
 def _breaks(released: Path) -> Iterator[Finding]:
     for one in make_files():
         if (text := _read(released / one.path)) is not None:
-            for found in one.compare(json.loads(text), one.schema, one.way):
-                if (one.path.name, str(found)) not in TAKEN_BACK:
-                    yield Finding(one.path, str(found), broken=True)
+            for change in one.compare(json.loads(text), one.schema, one.way):
+                if (one.path.name, str(change)) not in TAKEN_BACK:
+                    yield Finding(one.path, str(change), broken=True)
 
 
 def _removed(released: Path) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ def dump_schema(schema: Schema) -> str:
 def _finish_struct(contract: Contract, schema: Schema) -> Schema:
     required = schema["required"]
     properties = {
-        contract.prefix + name: _finish_field(field, is_null=contract.way is Way.IN or name in required)
+        contract.prefix + name: _finish_field(field, may_be_null=contract.way is Way.IN or name in required)
         for name, field in schema["properties"].items()
     }
     first_paragraph = " ".join(schema["description"].partition("\n\n")[0].split())
@@ -54,16 +54,16 @@ def _finish_struct(contract: Contract, schema: Schema) -> Schema:
     return {**schema, "description": first_paragraph, "properties": properties, "required": required}
 
 
-def _finish_field(schema: Schema, *, is_null: bool) -> Schema:
-    """Returns a field's schema, its description first. Null is taken away unless the field is null where it says so."""
-    found = _rewrite(schema)
-    kinds = [one for one in found.pop("anyOf", ()) if is_null or one != {"type": "null"}]
-    description = found.pop("description", None) or (kinds[0].pop("description") if kinds else found["enum"][0])
+def _finish_field(schema: Schema, *, may_be_null: bool) -> Schema:
+    """Returns a field's schema, its description first. A field that never is null loses that alternative."""
+    field = _rewrite(schema)
+    kinds = [one for one in field.pop("anyOf", ()) if may_be_null or one != {"type": "null"}]
+    description = field.pop("description", None) or (kinds[0].pop("description") if kinds else field["enum"][0])
     if kinds:
-        found |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    if "enum" in found and not is_null:
-        found["enum"] = [one for one in found["enum"] if one is not None]
-    return {"description": description, **({"allOf": [found]} if "$ref" in found else found)}
+        field |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    if "enum" in field and not may_be_null:
+        field["enum"] = [one for one in field["enum"] if one is not None]
+    return {"description": description, **({"allOf": [field]} if "$ref" in field else field)}
 
 
 def _rewrite(schema: Any) -> Any:
@@ -71,9 +71,9 @@ def _rewrite(schema: Any) -> Any:
         return [_rewrite(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: _rewrite(one) for name, one in schema.items() if name != "default"}
-    if "prefixItems" in found:
-        kinds = found.pop("prefixItems")
+    rewritten = {name: _rewrite(one) for name, one in schema.items() if name != "default"}
+    if "prefixItems" in rewritten:
+        kinds = rewritten.pop("prefixItems")
         distinct = [one for at, one in enumerate(kinds) if one not in kinds[:at]]
-        found["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
-    return found
+        rewritten["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+    return rewritten

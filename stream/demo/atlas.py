@@ -143,10 +143,10 @@ def alone(weights: str, rows: Sequence[RecordedRow], done: Callable[[], None]) -
 
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     engine, published_ms = engine_of(settings), int(time.time() * 1000)
-    found: list[Forecast] = []
+    forecasts: list[Forecast] = []
     for begin in range(0, len(rows), BATCH_ROWS):
         done()
         records = records_of(rows[begin : begin + BATCH_ROWS], begin, settings.topics.pings, published_ms)
         answers = asyncio.run(engine.process(records, started_ms=0.0, fetched_ms=0.0))
-        found += [loads_forecast(one.value or b"") for one in answers if one.topic == settings.topics.forecasts]
-    return found
+        forecasts += [loads_forecast(one.value or b"") for one in answers if one.topic == settings.topics.forecasts]
+    return forecasts

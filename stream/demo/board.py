@@ -145,7 +145,7 @@ class Board:
         pairs, live, without = self.pairs(), self.live(), self.without_atlas()
         with self._lock:
             model = self._forecasts[-1].model if self._forecasts else None
-            asked = [one.atlas for one in self._forecasts if one.atlas is not None]
+            atlases = [one.atlas for one in self._forecasts if one.atlas is not None]
         more = {name: {"model_without_atlas": metres} for name, metres in without.items()}
         return {
             "pings_in": live.pings_in,
@@ -158,8 +158,8 @@ class Board:
             and {
                 "version": self.atlas.version,
                 **self.atlas.contains,
-                "versions_asked": len({one.version for one in asked if one.version is not None}),
-                "forecasts_moved": sum(one.pings > 0 for one in asked),
+                "versions_asked": len({one.version for one in atlases if one.version is not None}),
+                "forecasts_moved": sum(one.pings > 0 for one in atlases),
             },
             "broker": broker,
             "store": store,
@@ -173,8 +173,8 @@ class Board:
         if last is not None and forecast.anchor.ts <= last.anchor.ts:
             return  # a late ping
         if before is not None and last is not None:
-            found = errors(last, before.anchor, forecast.anchor)
-            self._sums = Errors(*(total + metres for total, metres in zip(self._sums, found, strict=True)))
+            off_m = errors(last, before.anchor, forecast.anchor)
+            self._sums = Errors(*(total + metres for total, metres in zip(self._sums, off_m, strict=True)))
             self._pairs += 1
         self._last_two[forecast.entity_id] = last, forecast
 

@@ -66,14 +66,14 @@ def demo(
 
     from stream.demo.board import Board
     from stream.demo.parts import Failed
-    from stream.demo.run import Options, run
+    from stream.demo.run import DemoOptions, run
 
     board, interrupted = Board(), False
     with quiet():
         screen = _Screen(Console(stderr=json), board, json=json, stays=stays)
         try:
             with screen:
-                run(Options(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
+                run(DemoOptions(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
@@ -95,7 +95,7 @@ class _Screen:
         from rich.live import Live as Screen
 
         self._console, self._board, self._json, self._stays = console, board, json, stays
-        self._said = ""
+        self._shown = ""
         self._map: str | None = None
         self._is_done = False
         self._live = Screen(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -112,14 +112,14 @@ class _Screen:
     def __call__(self, doing: str) -> None:
         if self._live is not None:
             self._live.update(_picture(doing, self._board.live()), refresh=True)
-        elif doing != self._said:
+        elif doing != self._shown:
             self._console.print(f"{doing} ...", highlight=False)
-            self._said = doing
+            self._shown = doing
 
     def address(self, map_url: str | None) -> None:
         self._map = map_url
-        said = "the map could not be started" if map_url is None else f"a live map: {map_url}"
-        self._console.print(said, highlight=False, soft_wrap=True)
+        text = "the map could not be started" if map_url is None else f"a live map: {map_url}"
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def done(self) -> None:
         from stream.up import embedded

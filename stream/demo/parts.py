@@ -28,11 +28,11 @@ class Failed(RuntimeError):
 class Running:
     """A part that runs, and its last lines."""
 
-    def __init__(self, part: Part, env: Mapping[str, str], ready: str) -> None:
-        """Starts it. It is ready once a line contains `ready`."""
+    def __init__(self, part: Part, env: Mapping[str, str]) -> None:
+        """Starts it."""
         self._name = part.kind
         self.lines: deque[str] = deque(maxlen=12)
-        self._child = start(part, env, self.lines.append, ready=ready)
+        self._child = start(part, env, self.lines.append, ready=part.ready)
 
     def stop(self) -> int:
         return self._child.stop()

@@ -25,10 +25,9 @@ from stream.demo.board import Board
 from stream.demo.parts import MAP_READY_S, READY_S, Failed, Running
 from stream.kafka import admin
 from stream.up import embedded
-from stream.up.parts import Part, environment, map_part
+from stream.up.parts import environment, map_part, worker_part
 from stream.up.ports import MAP_PORT
 from stream.wire import Topics
-from stream.worker.cli import READY
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
@@ -42,7 +41,7 @@ TIMES = ("--keep", "30m", "--stale-after", "15m")
 
 
 @dataclass(frozen=True)
-class Options:
+class DemoOptions:
     """Holds what the demo replays, and how fast."""
 
     seconds: float  # how long to feed
@@ -55,7 +54,7 @@ class Options:
 
 
 class Screen(Protocol):
-    """What the demo shows while it runs."""
+    """Shows people how far the demo is."""
 
     def __call__(self, doing: str) -> None:
         """Is called a few times a second with the present activity."""
@@ -67,7 +66,7 @@ class Screen(Protocol):
         """Is called when all is known that there is to say."""
 
 
-def run(options: Options, board: Board, show: Screen) -> None:
+def run(options: DemoOptions, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
@@ -87,7 +86,7 @@ def run(options: Options, board: Board, show: Screen) -> None:
         env = environment(plain, bootstrap, redis_url, PREFIX, PLAIN_KAFKA, PLAIN_REDIS)
         given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
         given += ["--atlases", str(folder)] if before else []
-        worker = Running(Part("worker", "worker", ("worker", *given)), env, READY)
+        worker = Running(worker_part("worker", *given), env)
         stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
@@ -125,7 +124,7 @@ def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Scr
     end. The topics must exist."""
     address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
     part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
-    live_map = Running(part, env, f"listening at http://{address}")
+    live_map = Running(part, env)
     stack.callback(live_map.stop)
     with suppress(Failed):
         live_map.wait_until_ready(show, MAP_READY_S)
@@ -133,7 +132,7 @@ def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Scr
     return None
 
 
-def _compare(options: Options, board: Board, show: Screen) -> None:
+def _compare(options: DemoOptions, board: Board, show: Screen) -> None:
     if board.atlas is not None:
         board.compare(atlas.alone(options.weights, board.rows, lambda: show("asking the model without the atlas")))
     show.done()
@@ -147,7 +146,7 @@ def _stay(worker: Running) -> None:
             time.sleep(0.5)
 
 
-def choose(options: Options) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow]]:
+def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow]]:
     """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
     with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
     chosen: set[bytes] = set()
@@ -204,7 +203,9 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
     return thread
 
 
-def _feed(bootstrap: str, rows: Sequence[RecordedRow], options: Options, board: Board, stop: threading.Event) -> None:
+def _feed(
+    bootstrap: str, rows: Sequence[RecordedRow], options: DemoOptions, board: Board, stop: threading.Event
+) -> None:
     due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 

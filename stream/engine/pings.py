@@ -20,7 +20,7 @@ from stream.tracks import clean_compiled
 from stream.tracks.clean import Foreign, examine
 from stream.tracks.fix import packed
 from stream.wire import Ping, Reject
-from stream.wire.forgetting import FORGOTTEN
+from stream.wire.record import FORGOTTEN
 
 
 @dataclass(frozen=True, eq=False)

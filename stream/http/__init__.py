@@ -1,10 +1,9 @@
 """The server of every page that we serve over HTTP, and what all of them need. It knows nothing of what they are about.
 
 server        listens at an address, with bounds on what a client may send
-connections   closes connections that send nothing, and the idlest one when there are too many
 access        token, origins, the headers of every answer
-limits        token buckets, by client
-log           the log of the servers, without what clients sent
+problems      errors as application/problem+json (RFC 9457)
+limits        bounds the requests of each client, and the connections of a server
 
 Pages for programs that watch a process:
 

@@ -1,4 +1,4 @@
-"""Who may ask, from which web pages, and the headers of every answer."""
+"""Checks tokens and origins, and sets the headers of every answer."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Access:
 
     def knows_bearer(self, headers: Mapping[str, str]) -> bool:
         """Returns whether these headers have the token, as `Authorization: Bearer TOKEN`."""
-        scheme, _, said = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        return self.is_token(said.strip()) and (self._token is None or scheme.lower() == "bearer")
+        scheme, _, token = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        return self.is_token(token.strip()) and (self._token is None or scheme.lower() == "bearer")
 
-    def is_token(self, said: str) -> bool:
+    def is_token(self, token: str) -> bool:
         """Returns whether this is the token, or none is needed. The comparison takes constant time."""
-        return self._token is None or hmac.compare_digest(said.encode(errors="surrogateescape"), self._token)
+        return self._token is None or hmac.compare_digest(token.encode(errors="surrogateescape"), self._token)
 
     def is_preflight(self, request: web.BaseRequest) -> bool:
         """Returns whether a browser asks if a page of an allowed origin may make a request."""

@@ -18,8 +18,8 @@ from aiohttp import hdrs, web
 
 from stream.config.http_access import TOKEN, Address
 from stream.http.access import Access
-from stream.http.connections import Connections
-from stream.http.server import Listening
+from stream.http.limits import Connections
+from stream.http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
     if secret is None and not address.loopback:
         log.warning("anybody who reaches %s may read the metrics: %s is not set", address, TOKEN)
     connections = Connections(MAX_CONNECTIONS, lifetime_s=CONNECTION_S)
-    server = Listening(
+    server = HttpServer(
         _RequestHandler(Access(secret), pages, connections).answer, connections, stop_s=0.5, line_bytes=MAX_LINE_BYTES
     )
     real = await server.start(address, "serve metrics")

@@ -52,7 +52,7 @@ class ProbePages(Collector):
 
 
 class _Readiness(Collector):
-    """What /readyz says, for Prometheus: under the name that a worker has for it, so that one alert is for all."""
+    """Gives Prometheus what /readyz says, under the name that a worker has for it, so that one alert is for all."""
 
     def __init__(self, pages: ProbePages) -> None:
         self._pages = pages

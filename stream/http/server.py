@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from stream.config.http_access import Address, unusable
-from stream.http.connections import Connections
-from stream.http.log import http_logger
+from stream.http.limits import Connections
 
 KEEP_ALIVE_S: Final = 30.0  # after an answer, until the next request
 MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
@@ -19,7 +20,7 @@ MAX_HEADERS: Final = 64
 Answers = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Listening:
+class HttpServer:
     """The server of an application, or of one function that answers every request."""
 
     def __init__(
@@ -33,7 +34,7 @@ class Listening:
         """Takes also how long requests under way may take at the end, and how long a request line may be."""
         options: dict[str, Any] = {
             "access_log": None,  # it would say who asks where whom is
-            "logger": http_logger(),
+            "logger": _http_logger(),
             "keepalive_timeout": KEEP_ALIVE_S,
             "lingering_time": 0.0,
             "max_line_size": line_bytes,
@@ -69,3 +70,21 @@ class Listening:
     async def stop(self) -> None:
         """Closes the address; requests under way are answered, if they take no longer than they may."""
         await self._runner.cleanup()
+
+
+class _NotOfClients(logging.Filter):
+    """Leaves out requests that aiohttp cannot parse: it logs them as errors, with the bytes at fault, and in a URL or a
+    header of somebody's tracker that may be where they are. Their clients are answered 400."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_NOT_OF_CLIENTS = _NotOfClients()
+
+
+def _http_logger() -> logging.Logger:
+    """Returns the logger to give to a server of aiohttp."""
+    logger = logging.getLogger("stream.http")
+    logger.addFilter(_NOT_OF_CLIENTS)  # one that it has already is not added again
+    return logger

@@ -24,7 +24,7 @@ from stream.ingest.source import Source
 from stream.kafka import admin
 from stream.kafka.reading import group_consumer
 from stream.kafka.records.record_columns import Records
-from stream.wire import Record, why_unread
+from stream.wire import Record, explain_unread
 
 log: Final = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ async def follow_as_group(
 
 
 def _parse(read: Reader, record: Record) -> list[Parsed]:
-    if (reason := why_unread(record)) is not None:
+    if (reason := explain_unread(record)) is not None:
         return [reject("unreadable", f"the batch that it came in was not unpacked: {reason}")]
     return read(record.value or b"", record.timestamp_ms)
 

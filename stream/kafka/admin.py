@@ -131,7 +131,7 @@ def partitions_of(client: Any, topic: str) -> int:
         hidden = client.config["security_protocol"] != Protocol.PLAINTEXT
         where = ",".join(client.config["bootstrap_servers"])
         raise ValueError(
-            f"there is no topic {topic} at {where}: is --prefix right? If it is, start a worker, or run pathcast "
+            f"there is no topic {topic} at {where}: is --prefix right? If it is, start a worker, or run pathcast dev "
             f"topics --create{HIDDEN * hidden}"
         )
     return info.partitions

@@ -18,7 +18,7 @@ import typer
 from typer.models import OptionInfo
 
 from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Metrics, Prefix, log_to_stderr, secured
+from stream.config.options import COMMON, Bootstrap, Metrics, Prefix, log_to_stderr, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.members.running import Service, door_of, serve
 
@@ -65,15 +65,15 @@ def several(offers: Mapping[str, Offer]) -> Callable[..., None]:
 def _command(run: Callable[..., None], own: Sequence[Parameter]) -> Callable[..., None]:
     parameters = [
         _parameter("context", typer.Context),
-        _parameter("bootstrap", Bootstrap, DEFAULT_BOOTSTRAP),
-        _parameter("prefix", Prefix, DEFAULT_PREFIX),
+        _parameter("bootstrap", Bootstrap, COMMON.bootstrap),
+        _parameter("prefix", Prefix, COMMON.prefix),
         _parameter("once", Once, default=False),
         _parameter("metrics", Metrics, ""),
         *own,
         _parameter("security", KafkaSecurity, PLAIN_KAFKA),
     ]
     run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    return secured(run)
+    return with_common(run)
 
 
 def _run(offers: Mapping[str, Offer], given: Mapping[str, Any]) -> None:
@@ -103,7 +103,7 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
 
 
 def _flags(parameter: Parameter) -> list[str]:
-    """Returns the names of a parameter's option; none, if `secured` has options in its place."""
+    """Returns the names of a parameter's option; none, if `with_common` has options in its place."""
     info = _info(parameter)
     return (
         [] if info is None else [str(info.default), *(info.param_decls or ())]

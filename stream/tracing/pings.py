@@ -1,4 +1,4 @@
-"""The sampled pings of one batch: what their spans are called, and when the batch was where.
+"""Keeps the sampled pings of one batch: the ids of their spans, and the times of the batch.
 
 Ids are hashes of where the ping lies in the log, and of when it was published: a copy of a forecast after a crash has
 the same header, and the spans of both attempts are one trace.

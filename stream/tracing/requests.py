@@ -1,4 +1,4 @@
-"""The spans of requests to our HTTP servers, and of messages that are published as pings:
+"""Makes the spans of requests to our HTTP servers, and of messages that are published as pings:
 
     METHOD ROUTE    from a request's first byte to its answer; its parent is the span that the request's `traceparent`
                     names. No path and no query: they have ids and places in them

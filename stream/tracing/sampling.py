@@ -1,4 +1,4 @@
-"""Decides what is sampled: all pings of a share of the entities, by a hash of the entity's id.
+"""Samples entities: all pings of a share of the entities, by a hash of the entity's id.
 
 By entity and not by ping, so that a trace's neighbours in time are there, too; and by a fixed hash (FNV-1a, 64 bits,
 mixed as MurmurHash3 ends), so that every process chooses the same entities, and a larger share only adds some.

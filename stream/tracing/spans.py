@@ -93,7 +93,7 @@ def naming_by_hash(key: bytes) -> EntityNaming:
 
 
 class SpanSender:
-    """Takes spans, and returns at once."""
+    """Sends spans without waiting for a collector, and names entities in them."""
 
     def __init__(self, processor: SpanProcessor, resource: Resource, name_entity: EntityNaming) -> None:
         self.name_entity = name_entity

@@ -2,7 +2,7 @@
 
 The clock is the record's own timestamp, so that a replay of the log decides as the first pass did. The fast path is one
 typed decode and a few comparisons. If that fails, the record is decoded again without types, and its fields are read
-one by one (`stream.wire.fields`): other spellings, an id taken from the key, optional fields dropped.
+one by one (`stream.wire.ping_rules`): other spellings, an id taken from the key, optional fields dropped.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from stream.wire import (
     Ping,
     Record,
     Reject,
+    explain_unread,
     ping_rules,
-    why_unread,
 )
 from stream.wire.escape import shown
-from stream.wire.fields import optional, required
-from stream.wire.forgetting import FORGOTTEN, forgets
+from stream.wire.ping_rules import read_optional, read_required
+from stream.wire.record import FORGOTTEN, parse_forget
 
 MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
 
@@ -91,9 +91,9 @@ def _examined(record: Record) -> Examined:
 
 
 def _nothing(record: Record) -> Reject:
-    if (reason := why_unread(record)) is not None:
+    if (reason := explain_unread(record)) is not None:
         return Reject("unreadable", f"the batch that it came in was not unpacked: {shown(reason)}")
-    if forgets(record) is not None:
+    if parse_forget(record) is not None:
         return Reject(FORGOTTEN, "its entity is forgotten from here on")
     return Reject("empty", "the record has no value")
 
@@ -121,7 +121,7 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
     fields = _fields(value)
     if isinstance(fields, Reject):
         return fields, ()
-    needed = required(fields)
+    needed = read_required(fields)
     if isinstance(needed, Reject):
         return needed, ()
     if "entity_id" not in needed and record.key is not None:
@@ -130,7 +130,7 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
             return Reject("invalid_utf8", "the key is not UTF-8"), ()
     if absent := [name for name in REQUIRED if name not in needed]:
         return Reject("missing_field", foreign_formats.describe_missing(fields, absent)), ()
-    others, dropped = optional(fields)
+    others, dropped = read_optional(fields)
     found = _checked(Ping(**needed, **others), record)
     return found, () if isinstance(found, Reject) else dropped
 
@@ -158,7 +158,7 @@ def _fields(value: bytes) -> dict[str, Any] | Reject:
 
 def _checked(ping: Ping, record: Record) -> Ping | Reject:
     """Returns the ping with its time in milliseconds and its heading below 360, or the first rule that it breaks."""
-    checked = ping_rules.checked(ping, record.timestamp_ms)
+    checked = ping_rules.check_ping(ping, record.timestamp_ms)
     if isinstance(checked, Reject):
         return checked
     if (reject := _key_reject(ping.entity_id, record.key)) is not None:

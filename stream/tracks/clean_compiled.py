@@ -40,8 +40,7 @@ from stream.tracks.json_values import (
     string_end,
 )
 from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
-from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
-from stream.wire.ping_rules import MAX_AHEAD_MS
+from stream.wire.ping_rules import MAX_AHEAD_MS, RANGES, SECONDS_BELOW, WHOLE
 
 I64 = NDArray[np.int64]
 

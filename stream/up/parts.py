@@ -15,14 +15,14 @@ from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
 from stream.processes.child import ONE_THREAD, Child
 from stream.up.home import Home
-from stream.worker.cli import MEMBER
+from stream.worker.cli import MEMBER, READY
 
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
 
 
 class Addresses(NamedTuple):
-    """Where the parts listen. Metrics: of the first worker; the other workers and scores have the ports that follow."""
+    """The addresses of the parts: `metrics` is that of the first worker; others and scores have the ports after it."""
 
     metrics: Address | None
     serve: Address
@@ -40,6 +40,7 @@ class Part(NamedTuple):
     wants: tuple[str, ...] = ()  # kinds without which it has nothing to do
     listens: Address | None = None  # where others reach it, beside its metrics
     paths: tuple[str, ...] = ()  # of its pages there
+    ready: str = ""  # what its log says once it is; "": nobody waits for that
 
     @property
     def answers_pings(self) -> bool:
@@ -73,11 +74,7 @@ def table(
     shown = ("--map",) if at.map is None else ()
     return [
         *(
-            Part(
-                name=f"worker-{number}",
-                kind="worker",
-                command=("worker", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door)),
-            )
+            worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door))
             for number, door in enumerate(doors[:-1], 1)
         ),
         Part("atlas", "atlas", ("beside", "atlas", "--atlases", str(home.atlases))),
@@ -115,10 +112,15 @@ def table(
     ]
 
 
+def worker_part(name: str, *options: str) -> Part:
+    """Returns one worker."""
+    return Part(name, "worker", ("worker", *options), ready=READY)
+
+
 def map_part(address: Address, atlases: Path, *options: str) -> Part:
     """Returns the map as a process of its own."""
     command = ("map", "--listen", str(address), "--atlases", str(atlases), *options)
-    return Part("map", "map", command, listens=address, paths=("/",))
+    return Part("map", "map", command, listens=address, paths=("/",), ready=f"listening at http://{address}")
 
 
 def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:

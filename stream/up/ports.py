@@ -52,9 +52,9 @@ def find_maps(given: Sequence[str] | None) -> dict[str, str]:
     from stream.adapters.live import presets
     from stream.ingest.http import webhooks_of
 
-    found = list(given) if given else presets.names()
+    names = list(given) if given else presets.names()
     try:
-        return dict(zip(webhooks_of(found), found, strict=True))
+        return dict(zip(webhooks_of(names), names, strict=True))
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error), param_hint="--ingest-map") from None
 

@@ -35,8 +35,8 @@ LOOK_S: Final = 0.05  # between two tries of a server that starts
 
 
 @dataclass(frozen=True)
-class Options:
-    """What runs, and with which servers."""
+class UpOptions:
+    """The parts that run, and their servers."""
 
     home: Home
     parts: Sequence[Part]
@@ -48,7 +48,7 @@ class Options:
     redis: RedisSecurity = PLAIN_REDIS
 
 
-async def run(options: Options, screen: Screen, lock: int) -> None:
+async def run(options: UpOptions, screen: Screen, lock: int) -> None:
     """Runs everything until SIGINT or SIGTERM. No process is left when it returns or raises.
 
     `lock` is the open file that children hold, too.
@@ -84,7 +84,7 @@ async def run(options: Options, screen: Screen, lock: int) -> None:
 class Supervisor:
     """All that runs: servers, workers, and the rest, each kept by a keeper."""
 
-    def __init__(self, options: Options, screen: Screen, lock: int) -> None:
+    def __init__(self, options: UpOptions, screen: Screen, lock: int) -> None:
         self._options, self._screen, self._lock = options, screen, lock
         self._servers: list[Keeper] = []
         self._workers: list[Keeper] = []
@@ -179,7 +179,7 @@ class Supervisor:
         return server
 
 
-def _provide(settings: Settings, options: Options) -> None:
+def _provide(settings: Settings, options: UpOptions) -> None:
     """Creates the topics that are absent, so that no part waits for another to do it."""
     numbers = {"partitions": options.partitions}
     if options.partitions is None and options.bootstrap is None:

@@ -1,4 +1,4 @@
-"""What people see of `pathcast up`: on a terminal a table that is renewed; elsewhere a line when something happens."""
+"""Shows people what `pathcast up` does: on a terminal in a table that is renewed, elsewhere line by line."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from stream.config.options import (
     Servers,
     Weights,
     horizons_of,
+    option,
     quiet,
     with_common,
 )
@@ -69,10 +70,7 @@ def verify(
     weights: Weights = Settings.weights,
     horizons: Horizons = DEFAULT_HORIZONS,
     delivery: Annotated[
-        DeliveryGuarantee,
-        typer.Option(
-            "--delivery", envvar="PATHCAST_DELIVERY", help="exactly_once: as a read_committed reader, and no copies"
-        ),
+        DeliveryGuarantee, option("--delivery", "DELIVERY", "exactly_once: as a read_committed reader, and no copies")
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
     start: Annotated[
         str,
@@ -88,20 +86,18 @@ def verify(
     ] = None,
     atlases: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--atlases",
-            envvar="PATHCAST_ATLASES",
-            help="the workers' directory of atlases: did each forecast ask the one that is due?",
+            "ATLASES",
+            "the workers' directory of atlases: did each forecast ask the one that is due?",
             exists=True,
             file_okay=False,
         ),
     ] = None,
     registry: Annotated[
         str | None,
-        typer.Option(
-            "--registry",
-            envvar="PATHCAST_REGISTRY",
-            help="the workers' registry of weights: was each forecast made by those that are due?",
+        option(
+            "--registry", "REGISTRY", "the workers' registry of weights: was each forecast made by those that are due?"
         ),
     ] = None,
     map_: MapOption = None,

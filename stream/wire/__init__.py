@@ -13,7 +13,7 @@ from stream.wire.dead_letters import (
     code_of,
     context_of,
     dead_letter,
-    why_unread,
+    explain_unread,
 )
 from stream.wire.messages import (
     CACHES,
@@ -124,10 +124,10 @@ __all__ = [
     "drift_id",
     "dumps",
     "dumps_scored",
+    "explain_unread",
     "loads_forecast",
     "loads_gapfill",
     "loads_scored",
     "loads_version",
     "loads_weights",
-    "why_unread",
 ]

@@ -1,4 +1,4 @@
-"""The records of destinations and arrivals: where entities are to go, and when they will be there.
+"""The records of destinations and arrivals.
 
     <prefix>.destinations.v1   any text    Destination, Geofence, Reached; compacted: null takes a key's record back
     <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only where `pathcast beside arrivals` works
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import EPOCH_MS, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, WireStruct, decode, means
 from stream.wire.record import MAX_ENTITY_ID_CHARS
 
 DEFAULT_ID: Final = "destination"  # of an entity's only destination
@@ -36,10 +36,10 @@ Rings = Annotated[tuple[Ring, ...], msgspec.Meta(min_length=1, max_length=MAX_CO
 _DestinationTime = Annotated[int, means(f"when that destination was set, {EPOCH_MS}")]
 _Deadline = Annotated[int | None, means(f"the destination's deadline, {EPOCH_MS}")]
 _AnchorTime = Annotated[int, means(f"when the forecast's ping was, {EPOCH_MS}")]
-_Where = Annotated[str, means("where")]
-_Who = Annotated[str, means("who; also the record's key")]
-_ArrivalId = Annotated[str, means("always the same for the same thing that is told: drop duplicates by it")]
-_ForecastId = Annotated[str, means("of the forecast that it is told from")]
+_Where = Annotated[str, means("the id of the destination")]
+_Who = Annotated[str, means("the entity; also the record's key")]
+_ArrivalId = Annotated[str, means("always the same for the same event: drop duplicates by it")]
+_ForecastId = Annotated[str, means("the id of the forecast that it was made from")]
 
 
 class Circle(WireStruct, frozen=True):
@@ -51,12 +51,12 @@ class Circle(WireStruct, frozen=True):
 
 
 class Destination(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="destination"):
-    """Where an entity is to go. It has arrived when a ping is at most radius_m from there.
+    """The place where an entity is to go. It has arrived when a ping is at most radius_m from there.
 
     A destination that is set again, with a later `set_ts`, can be arrived at again.
     """
 
-    entity_id: Annotated[_Entity, means("who is to go there")]
+    entity_id: Annotated[_Entity, means("the entity that is to go there")]
     destination_id: Annotated[_Name, means("its name, for an entity with several")] = DEFAULT_ID
     lat: Annotated[Lat, means("latitude in degrees, WGS84")]
     lon: Annotated[Lon, means("longitude in degrees, WGS84")]
@@ -66,7 +66,7 @@ class Destination(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="
 
 
 class Geofence(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="geofence"):
-    """An area, of which it is told how likely entities are inside: a circle or a polygon.
+    """An area, a circle or a polygon: the service publishes how likely entities are inside.
 
     The rings of a polygon are those of GeoJSON: the first corner may be repeated at the end.
     """
@@ -77,7 +77,7 @@ class Geofence(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="geo
         Rings | None,
         means("the area, or absent: rings of [longitude, latitude] in degrees, the outline first, then holes"),
     ] = None
-    entity_id: Annotated[_Entity | None, means("whose geofence it is; absent: everybody's")] = None
+    entity_id: Annotated[_Entity | None, means("the entity that the geofence is for; absent: all entities")] = None
 
     def __post_init__(self) -> None:
         if (self.circle is None) == (self.polygon is None):
@@ -87,18 +87,18 @@ class Geofence(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="geo
 
 
 class Reached(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="reached"):
-    """A note of the service that it has told of an arrival. It is for its successor.
+    """A note of the service, for its successor, that it has published an arrival.
 
     It is written in the same transaction as `Arrived`. Another value of the destination's key does not take it back.
     """
 
-    entity_id: Annotated[_Entity, means("who has arrived")]
-    destination_id: Annotated[_Name, means("where")]
+    entity_id: Annotated[_Entity, means("the entity that has arrived")]
+    destination_id: Annotated[_Name, means("the id of the destination")]
     set_ts: Annotated[Time, means(f"when that destination was set, {EPOCH_MS}")]
 
 
 class Arrival(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arrival"):
-    """When an entity will be at its destination, provided that it goes there."""
+    """The time at which an entity will be at its destination, provided that it goes there."""
 
     arrival_id: _ArrivalId
     entity_id: _Who
@@ -121,7 +121,7 @@ class Arrival(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arri
 
 
 class Arrived(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arrived"):
-    """A ping was at the destination: once for each time that a destination is set."""
+    """The fact that a ping was at the destination. There is one for each time that a destination is set."""
 
     arrival_id: _ArrivalId
     entity_id: _Who
@@ -136,22 +136,22 @@ class Arrived(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="arri
 
 
 class Chance(WireStruct, frozen=True):
-    """How likely an entity is inside at one time."""
+    """The probability that an entity is inside at one time."""
 
     h_s: Annotated[float, means("seconds after the anchor")]
-    chance: Annotated[float, means("0 to 1")]
+    chance: Annotated[float, means("the probability, 0 to 1")]
 
 
 class FenceChances(WireStruct, frozen=True):
-    """How likely an entity is inside one geofence."""
+    """The probabilities that an entity is inside one geofence."""
 
-    geofence_id: Annotated[str, means("which")]
+    geofence_id: Annotated[str, means("the id of the geofence")]
     now: Annotated[bool, means("whether the anchor is inside")]
     chances: Annotated[tuple[Chance, ...], means("at each horizon of the forecast")]
 
 
 class Inside(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="inside"):
-    """How likely an entity is inside each geofence where it is, or is likely to be, at each horizon."""
+    """The probabilities that an entity is inside, for each geofence where it is or is likely to be at some horizon."""
 
     arrival_id: _ArrivalId
     entity_id: _Who
@@ -174,18 +174,18 @@ def dumps_arrivals(record: DestinationRecord | ArrivalRecord) -> bytes:
 
 def loads_destination(raw: bytes) -> DestinationRecord:
     """Parses a record of the destinations topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DESTINATION, raw)
+    return decode(_DESTINATION, raw)
 
 
 def loads_arrival(raw: bytes) -> ArrivalRecord:
     """Parses a record of the arrivals topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_ARRIVAL, raw)
+    return decode(_ARRIVAL, raw)
 
 
 def destination_of(value: Any) -> DestinationRecord:
     """Returns the record that a JSON object stands for, as of a file. Raises msgspec.ValidationError."""
-    found: DestinationRecord = msgspec.convert(value, type=DestinationRecord)
-    return found
+    record: DestinationRecord = msgspec.convert(value, type=DestinationRecord)
+    return record
 
 
 def destination_key(entity_id: str, destination_id: str = DEFAULT_ID) -> str:

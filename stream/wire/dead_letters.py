@@ -1,4 +1,4 @@
-"""Dead letters: why a record has no forecast, and how the record is kept with its reason.
+"""Makes and reads dead letters, which keep a record that has no forecast, with the reason.
 
 The codes are stable, because consumers switch on them.
 """
@@ -19,7 +19,7 @@ from stream.wire.record import (
 
 
 class Reject(NamedTuple):
-    """Why an input record has no forecast.
+    """The reason why an input record has no forecast.
 
     `code` is a stable slug from CODES; `message` is for people; `retryable`: the same record may get a forecast later;
     `unread`: the decision was made without the entity's stored track, which could not be read.
@@ -92,7 +92,7 @@ def dead_letter(
     known. If the brokers refused the letter, that would stop the worker.
     """
     size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
-    unread = why_unread(src) is not None
+    unread = explain_unread(src) is not None
     fits = size <= limit_bytes - MAX_CONTEXT_BYTES and not unread
     context: Iterable[tuple[str, str]] = (
         ("topic", src.topic),
@@ -131,7 +131,7 @@ def code_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     return None if code is None else code.decode(errors="replace")
 
 
-def why_unread(record: Record) -> str | None:
+def explain_unread(record: Record) -> str | None:
     """Returns the reason if the record stands for one whose batch could not be unpacked (`stream.kafka.fetcher`)."""
     if record.key is not None or record.value is not None:
         return None

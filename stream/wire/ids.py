@@ -1,4 +1,4 @@
-"""Makes what identifies an answer: its id and its CloudEvents headers."""
+"""Makes the ids of answers and their CloudEvents headers."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _NO_TEXT: Final = blake2b(digest_size=ID_CHARS // 2)
 
 def digests(texts: Iterable[bytes]) -> bytes:
     """Returns the ids of many texts, each of parts joined by ID_SEPARATOR, one id after the other."""
-    found = []
+    ids = []
     for text in texts:
         one = _NO_TEXT.copy()  # it costs two thirds of a new one
         one.update(text)
-        found.append(one.digest())
-    return b"".join(found).hex().encode()
+        ids.append(one.digest())
+    return b"".join(ids).hex().encode()
 
 
 def _digest(*parts: str) -> str:

@@ -12,13 +12,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from stream.wire.messages import EPOCH_MS, Forecast, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, Forecast, WireStruct, decode, means
 
 _MAP: Final = b',"map":'  # cannot occur in a JSON string, in which quotes are escaped
 
 
 class Region(WireStruct, frozen=True):
-    """Where the entity is nine times in ten at one time: an ellipse around a place."""
+    """The ellipse in which the entity is nine times in ten, at one time."""
 
     lat: Annotated[float, means("latitude of the middle in degrees, WGS84")]
     lon: Annotated[float, means("longitude of the middle in degrees, WGS84")]
@@ -42,7 +42,7 @@ class Gap(WireStruct, frozen=True):
 
 
 class MapView(WireStruct, frozen=True, kw_only=True):
-    """What a map draws beside the forecast.
+    """The values that a map draws beside the forecast.
 
     The topic's writer needs `heard_ts` and the offsets to go on.
     """
@@ -65,7 +65,7 @@ class Latest(Forecast, frozen=True, kw_only=True):
     without a value.
     """
 
-    map: Annotated[MapView, means("what a map draws")]
+    map: Annotated[MapView, means("the values that a map draws")]
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -79,7 +79,7 @@ def dumps_latest(forecast: bytes, view: MapView) -> bytes:
 
 def loads_latest(raw: bytes) -> Latest:
     """Parses a record of the latest topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_DECODER, raw)
+    return decode(_DECODER, raw)
 
 
 def forecast_of(latest: bytes) -> bytes:

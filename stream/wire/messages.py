@@ -125,7 +125,7 @@ class Anchor(WireStruct, frozen=True):
 
 
 class NextStep(WireStruct, frozen=True, kw_only=True):
-    """When the next ping is expected, and how far the entity has moved by then. A ping may come earlier or later: read
+    """The expected time of the next ping, and the displacement until then. A ping may come earlier or later: read
     the forecast as a path from the anchor through this place and those of the horizons.
 
     `stream.wire.positions.position_at` reads it so.
@@ -164,7 +164,7 @@ class BranchPosition(WireStruct, frozen=True):
 
 
 class Branch(WireStruct, frozen=True):
-    """One of the ways on where passages part that a forecast was compared with."""
+    """One of the ways that earlier passages took where they part."""
 
     share: Annotated[
         float, means("the share of the passages that went there, to two digits; the rest to 1 went elsewhere")
@@ -176,7 +176,7 @@ class Branch(WireStruct, frozen=True):
 
 
 class ModelRef(WireStruct, frozen=True):
-    """The weights that made it."""
+    """The weights that made the record."""
 
     name: Annotated[str, means("the name of the weights")]
     version: Annotated[str, means("the hash of the weights")]
@@ -184,7 +184,7 @@ class ModelRef(WireStruct, frozen=True):
 
 
 class AtlasRef(WireStruct, frozen=True):
-    """The fleet's own map that it asked."""
+    """The version of the fleet's atlas that was asked."""
 
     version: Annotated[str | None, means("the hash of the atlas; null where none serves yet")]
     pings: Annotated[int, means("how many passages it rests on; 0: it is the model's alone")]
@@ -192,7 +192,7 @@ class AtlasRef(WireStruct, frozen=True):
 
 
 class Window(WireStruct, frozen=True):
-    """The pings that it stands on."""
+    """The pings on which the forecast rests."""
 
     n: Annotated[int, means("how many pings")]
     from_ts: Annotated[int, means(f"the oldest, {EPOCH_MS}")]
@@ -200,7 +200,7 @@ class Window(WireStruct, frozen=True):
 
 
 class Latency(WireStruct, frozen=True):
-    """How long the ping was under way, in milliseconds."""
+    """The milliseconds that the ping was under way, by part of the way."""
 
     ingest: Annotated[float, means("from the record's timestamp to its fetch; 0 if it has none")]
     queue: Annotated[float, means("from the fetch to the start of the batch")]
@@ -311,15 +311,15 @@ def dumps(record: msgspec.Struct) -> bytes:
 
 def loads_forecast(raw: bytes) -> Forecast:
     """Raises msgspec.DecodeError (a ValueError) for anything else."""
-    return decoded(_FORECAST_DECODER, raw)
+    return decode(_FORECAST_DECODER, raw)
 
 
 def loads_gapfill(raw: bytes) -> GapFill:
     """Raises as `loads_forecast`."""
-    return decoded(_GAPFILL_DECODER, raw)
+    return decode(_GAPFILL_DECODER, raw)
 
 
-def decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+def decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     """Decodes bytes that others may have written. Raises msgspec.DecodeError alone, also for those of which msgspec
     says something else."""
     try:

@@ -26,7 +26,7 @@ MIN_VARIANCE_M2: Final = 1e-4  # one centimetre, as in the evaluation
 
 
 class Ahead(Protocol):
-    """What a forecast says of the time ahead: `Forecast`, or another record that has these."""
+    """A `Forecast`, or another record that has these parts of one."""
 
     @property
     def anchor(self) -> Anchor: ...

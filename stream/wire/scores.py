@@ -1,4 +1,4 @@
-"""The records of the scores topic: what became of a forecast, and that forecasts have become better or worse.
+"""The records of the scores topic: the errors of forecasts, and lasting changes of them.
 
     <prefix>.scores.v1         entity id   Score: one past forecast against the pings that then came
                                partition   Drift: what changed in a partition's scores
@@ -15,14 +15,14 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
-from stream.wire.messages import EPOCH_MS, AtlasRef, EntityKey, ModelRef, Status, WireStruct, decoded, means
+from stream.wire.messages import EPOCH_MS, AtlasRef, EntityKey, ModelRef, Status, WireStruct, decode, means
 
 Measured = Literal["error", "skill", "coverage", "cadence"]
 MEASURED: Final[tuple[Measured, ...]] = ("error", "skill", "coverage", "cadence")
 
 
 class Outcome(WireStruct, frozen=True):
-    """What came of one horizon, or of the next ping. All but h_s is absent if no ping came that could tell.
+    """The error at one horizon, or at the next ping. All but h_s is absent if no ping came near that time.
 
     The regions are those of Student's t (stream.wire.positions.radius2).
     """
@@ -59,9 +59,9 @@ class Drift(WireStruct, frozen=True, kw_only=True, tag_field="kind", tag="drift"
     measured: Annotated[
         Measured,
         means(
-            "what has changed for the next ping. error: the log of the error in metres; skill: the log of error over "
-            "damped velocity's; coverage: the share inside 90 % regions; cadence: the log of the seconds between two "
-            "pings"
+            "the measure of the next ping that has changed. error: the log of the error in metres; skill: the log of "
+            "error over damped velocity's; coverage: the share inside 90 % regions; cadence: the log of the seconds "
+            "between two pings"
         ),
     ]
     topic: Annotated[str, means("the forecasts topic")]
@@ -89,5 +89,5 @@ def dumps_scored(record: Score | Drift) -> bytes:
 
 def loads_scored(raw: bytes) -> Score | Drift:
     """Parses a record of the scores topic. Raises msgspec.DecodeError (a ValueError) for anything else."""
-    found: Score | Drift = decoded(_DECODER, raw)
-    return found
+    record: Score | Drift = decode(_DECODER, raw)
+    return record

@@ -56,13 +56,13 @@ def errors(forecast: Forecast, before: Anchor, target: Anchor) -> Errors:
 
     return Errors(
         model=off_m(position(forecast, ahead_s)),
-        constant_velocity=off_m(gone_on(before, anchor, ahead_s)),
-        damped_velocity=off_m(gone_on(before, anchor, damped_s(ahead_s))),
+        constant_velocity=off_m(move_on(before, anchor, ahead_s)),
+        damped_velocity=off_m(move_on(before, anchor, damped_s(ahead_s))),
         stay=off_m((anchor.lat, anchor.lon)),
     )
 
 
-def gone_on(before: Anchor, anchor: Anchor, seconds: float) -> tuple[float, float]:
+def move_on(before: Anchor, anchor: Anchor, seconds: float) -> tuple[float, float]:
     """Returns latitude and longitude after that many seconds at the velocity between two pings."""
     share = seconds * 1000 / (anchor.ts - before.ts)
     return anchor.lat + share * (anchor.lat - before.lat), anchor.lon + share * turn(anchor.lon - before.lon)
@@ -70,7 +70,7 @@ def gone_on(before: Anchor, anchor: Anchor, seconds: float) -> tuple[float, floa
 
 def damped_s(ahead_s: float) -> float:
     """Returns the seconds of undamped travel that equal `ahead_s` with a decaying velocity: damped velocity is
-    `gone_on` by them.
+    `move_on` by them.
     """
     return -DAMPING_S * math.expm1(-ahead_s / DAMPING_S)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from stream.wire.messages import EPOCH_MS, decoded, means
+from stream.wire.messages import EPOCH_MS, decode, means
 
 VERSION_KEY: Final = "atlas:"
 WEIGHTS_KEY: Final = "weights:"
@@ -31,7 +31,7 @@ _IssuedTime = Annotated[int, means(f"when it was announced, {EPOCH_MS}")]
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}):
-    """A version of the atlas, and from which pings on it may answer.
+    """An announcement of a version of the atlas, and of the pings from which on it may answer.
 
     Partitions that it does not name have none.
     """
@@ -52,7 +52,7 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": 
 
 
 class WeightsRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}, omit_defaults=True):
-    """An announcement of weights: who asks them, and from which pings on.
+    """An announcement of weights: the entities that ask them, and the pings from which on they do.
 
     Partitions that it does not name have none.
 
@@ -88,14 +88,14 @@ _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 def loads_version(raw: bytes) -> VersionRecord:
     """Raises msgspec.DecodeError (a ValueError) for bytes that are no such record."""
-    record = decoded(_DECODER, _bounded(raw))
+    record = decode(_DECODER, _bounded(raw))
     _check(record.first, record.includes)
     return record
 
 
 def loads_weights(raw: bytes) -> WeightsRecord:
     """Raises as `loads_version`."""
-    record = decoded(_WEIGHTS, _bounded(raw))
+    record = decode(_WEIGHTS, _bounded(raw))
     _check(record.first, record.ramp, record.until or {})
     return record
 

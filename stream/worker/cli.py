@@ -88,24 +88,24 @@ def worker(
     ] = True,
     partitions: Annotated[
         int | None,
-        option("--partitions", "PARTITIONS", "partitions of new topics; default: the broker's", min=1, max=10_000),
+        option("--partitions", "PARTITIONS", "partitions of new topics; default: the broker's", min=1, max=10000),
     ] = None,
     replication: Annotated[
         int | None,
         option("--replication", "REPLICATION", "replicas of new topics; default: the broker's", min=1, max=100),
     ] = None,
     wait_s: Annotated[
-        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86_400)
+        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86400)
     ] = 0.0,
     horizons: Horizons = DEFAULT_HORIZONS,
     max_batch: Annotated[
         int, option("--max-batch", "MAX_BATCH", "pings that go through the model together", min=1, max=65_536)
     ] = Settings.max_batch,
     max_wait_ms: Annotated[
-        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10_000)
+        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10000)
     ] = Settings.max_wait_ms,
     checkpoint_ms: Annotated[
-        float, option("--checkpoint-ms", "CHECKPOINT_MS", "time between two checkpoints", min=0, max=600_000)
+        float, option("--checkpoint-ms", "CHECKPOINT_MS", "time between two checkpoints", min=0, max=600000)
     ] = Settings.checkpoint_ms,
     max_entities: Annotated[
         int, option("--max-entities", "MAX_ENTITIES", "most entities in memory, 12 KB each", min=1)
@@ -158,8 +158,7 @@ def worker(
         LogFormat, option("--log-format", "LOG_FORMAT", "json: an object per line, for programs")
     ] = LogFormat.TEXT,
     warms: Annotated[
-        bool,
-        typer.Option("--warm", help="only compile the kernels for this machine, and keep them on disk"),
+        bool, typer.Option("--warm", help="only compile the kernels for this machine, and keep them on disk")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print what --warm did as JSON")] = False,
     member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,

@@ -112,7 +112,9 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "PGPASSWORD=... pathcast export postgis": Run(
             around=scenes.postgis, ready={"PGPASSWORD=... pathcast export": "forecasts read"}, says=("POINT(",)
         ),
-        "pathcast export": Run(before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)),
+        "pathcast export geojson": Run(
+            before=files.exports, makes=("fleet.geojson", "moving.json"), says=("entity_id",)
+        ),
     },
     "stream/contracts/README.md": {
         "pathcast dev contracts show": Run(before=scenes.released, makes=("schemas/asyncapi.yaml",)),
@@ -205,7 +207,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             changes={"--minutes 30": "--steps 1"},
             makes=("runs/mine/model.safetensors", "runs/wider/model.safetensors"),
         ),
-        "pathcast train": Run(
+        "pathcast train --data": Run(
             before=files.tracks("taxis.parquet"),
             changes={"--steps 3000": "--steps 1"},
             makes=("runs/sf/model.safetensors",),

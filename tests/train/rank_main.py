@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from fit_worlds import TINY, circling, options
 
-from train.fit.distributed import join, place
+from train.fit.distributed import join, rank_place
 from train.fit.trainer import Tick, fit
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--hang-at", type=int)
     parser.add_argument("--timeout", type=float, default=60.0)
     args = parser.parse_args()
-    rank, _, world = place()
+    rank, _, world = rank_place()
 
     def watch(tick: Tick) -> None:
         if rank == 1 and tick.step == args.die_at:

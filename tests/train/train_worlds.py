@@ -16,7 +16,7 @@ from model.network.network import Network, build
 from train.data.corpus import Corpus
 from train.evaluation.forecasts import Sample
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.report import Finding, write
+from train.experiments.lab.report import Finding, write_report
 
 START_MS = 1_211_018_404_000
 
@@ -97,7 +97,7 @@ def assert_it_becomes_a_report(finding: Finding, name: str, tmp_path: Path) -> N
     assert "nan" not in finding.conclusion
     assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
     assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
-    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0, cores=2)
+    report = write_report(finding, name, "command", tmp_path / "out", cpu_s=1.0, cores=2)
     assert finding.conclusion in report.read_text()
     assert str(tmp_path) not in report.read_text()
     assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from train.data.corpus import Corpus, load
 from train.data.splits import split
-from train.refresh.elsewhere import NAMES, rehearsal_path
+from train.refresh.reference_tracks import NAMES, rehearsal_path
 
 SEED: Final = 0
 # The file of each source, and the pings to take: what shows how such things move, and is no megabyte.

@@ -28,7 +28,7 @@ from train.batches.augmentation import Warp, hide, misreport
 from train.batches.bends import Bends
 from train.batches.options import BatchOptions
 from train.batches.packing import DRAWN, Packing, pack
-from train.batches.sampling import Drawn, Tokens
+from train.batches.sampling import DrawnTokens, Tokens
 from train.batches.timeline import Line
 from train.data.corpus import Corpus
 
@@ -90,7 +90,7 @@ class Batches:
         chosen, packing = pack(drawn.valid.sum(axis=1), o.rows, o.tokens)
         return self._batch(rng, drawn.rows(chosen))._replace(packing=packing)
 
-    def _batch(self, rng: Generator, drawn: Drawn) -> Batch:
+    def _batch(self, rng: Generator, drawn: DrawnTokens) -> Batch:
         o, config, (place, valid, jumps, hides) = self.options, self.config, drawn
         fixes = self._line.fixes(place)
         located = config.absolute or config.places > 0
@@ -106,7 +106,7 @@ class Batches:
             ctx = self._reported(rng, place, ctx, bent)
         if o.misreported:
             ctx = misreport(rng, ctx, o.misreported)
-        ctx = hide(warp.context(ctx, None if bent is None else bent.turned(place)), hides)
+        ctx = hide(warp.context(ctx, None if bent is None else bent.rotation_at(place)), hides)
         kin = motion.scan(dt, d, config, features.mean_reported_mps(ctx, d))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
@@ -144,7 +144,9 @@ class Batches:
         speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
         heading = np.arctan2(en_m[..., 0], en_m[..., 1])
         if bent is not None:
-            heading = heading + bent.turned(place)  # `warp.context` subtracts it again, as it does for reported courses
+            heading = heading + bent.rotation_at(
+                place
+            )  # `warp.context` subtracts it again, as it does for reported courses
         return ctx._replace(
             speed_mps=np.where(tells, speed_mps, ctx.speed_mps),
             heading_rad=np.where(tells, heading, ctx.heading_rad),

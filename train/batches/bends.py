@@ -41,9 +41,9 @@ class Bends(NamedTuple):
         k = self.before(place)
         row = np.arange(len(place)).reshape(-1, *(1,) * (place.ndim - 1))
         origin = np.broadcast_to(self.origin.reshape(row.shape), fixes.shape)
-        return _turned(steps_between(origin, fixes)[1], self.angle[row, k]) + self.shift_en[row, k]
+        return _rotate(steps_between(origin, fixes)[1], self.angle[row, k]) + self.shift_en[row, k]
 
-    def turned(self, place: Rows) -> F64:
+    def rotation_at(self, place: Rows) -> F64:
         """Returns the rotation of the track at places [B, T]."""
         return np.asarray(np.take_along_axis(self.angle, self.before(place), axis=1))
 
@@ -76,11 +76,11 @@ def bend(rng: Generator, place: Rows, at: NDArray[Any], origin: NDArray[Any], be
     angle = np.where(bent[:, None], rng.uniform(-np.pi, np.pi, (len(place), BENDS + 1)), 0.0)
     angle[:, 0] = 0.0
     corner = steps_between(np.broadcast_to(origin[:, None], at.shape), at)[1]
-    steps = _turned(corner, angle[:, :-1]) - _turned(corner, angle[:, 1:])
+    steps = _rotate(corner, angle[:, :-1]) - _rotate(corner, angle[:, 1:])
     shift = np.concatenate([np.zeros((len(place), 1, 2)), np.cumsum(steps, axis=1)], axis=1)
     return Bends(place, angle, shift, origin)
 
 
-def _turned(en: F64, angle: F64) -> F64:
+def _rotate(en: F64, angle: F64) -> F64:
     cos, sin = np.cos(angle), np.sin(angle)
     return np.stack([cos * en[..., 0] - sin * en[..., 1], sin * en[..., 0] + cos * en[..., 1]], axis=-1)

@@ -57,14 +57,14 @@ def pack(lengths: Rows, rows: int, tokens: int) -> tuple[Rows, Packing]:
     return np.array(chosen, np.int64), out
 
 
-def packed(packing: Packing, values: NDArray[np.generic]) -> Tensor:
+def pack_values(packing: Packing, values: NDArray[np.generic]) -> Tensor:
     """Returns values [B, T, ...] in packed rows [P, T, ...]; padding has the values of the first track's first
     token.
     """
     return torch.from_numpy(np.ascontiguousarray(values[packing.track, packing.token]))
 
 
-def unpacked(packing: Packing, hidden_PTC: Tensor, tracks: int) -> Tensor:
+def unpack_hidden(packing: Packing, hidden_PTC: Tensor, tracks: int) -> Tensor:
     """Returns the hidden vectors [B, T, C]; those of tokens that do not exist are zero."""
     row, place = np.nonzero(packing.segment >= 0)
     source = hidden_PTC[torch.from_numpy(row), torch.from_numpy(place)]

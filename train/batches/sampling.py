@@ -29,7 +29,7 @@ MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
 
 
-class Drawn(NamedTuple):
+class DrawnTokens(NamedTuple):
     """The tokens of B rows, as places of the timeline."""
 
     place: Rows  # B, T; for tokens that do not exist, the last place of the track
@@ -37,9 +37,9 @@ class Drawn(NamedTuple):
     jumps: Rows  # B, G: the tokens before which a segment may be hidden
     hides: Mask  # B, T, 3: which of speed, heading and clock are hidden
 
-    def rows(self, chosen: Rows) -> Drawn:
+    def rows(self, chosen: Rows) -> DrawnTokens:
         """Returns the rows with the given indices."""
-        return Drawn(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
+        return DrawnTokens(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
 
 
 class Tokens:
@@ -51,7 +51,7 @@ class Tokens:
         self._places = line.of_files(np.arange(len(line.ms)))
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
-    def draw(self, rng: Generator, n: int) -> Drawn:
+    def draw(self, rng: Generator, n: int) -> DrawnTokens:
         """Returns the tokens of n rows."""
         o, line = self.options, self.line
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
@@ -84,7 +84,7 @@ class Tokens:
             extra = extra if fixed is None else extra + fixed[:, g]
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
-        return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
+        return DrawnTokens(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
@@ -153,10 +153,10 @@ def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
     positive number.
     """
     if unknown := set(options.invented) - set(corpus.files):
-        raise ValueError(f"invented: no file {_listed(unknown)} to train on, there are {_listed(corpus.files)}")
+        raise ValueError(f"invented: no file {_join_names(unknown)} to train on, there are {_join_names(corpus.files)}")
     for name in options.invented:
         _check_one("invented", name, corpus.files)
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
     typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
     # A row that is mostly empty costs as much as a full one, so files of short tracks are drawn in proportion to how
@@ -171,14 +171,14 @@ def _factors(files: Sequence[str], often: Sequence[str]) -> F64:
     for given in often:
         name, _, factor = given.rpartition("=")
         if name not in files:
-            raise ValueError(f"often: no file {name!r} to train on, there are {_listed(files)}")
+            raise ValueError(f"often: no file {name!r} to train on, there are {_join_names(files)}")
         _check_one("often", name, files)
         try:
             factors[files.index(name)] = float(factor)
         except ValueError as error:
             raise ValueError(f"often: {factor!r} of {given!r} is no number") from error
     if not (np.isfinite(factors) & (factors > 0)).all():
-        raise ValueError(f"often: factors must be above 0, got {_listed(often)}")
+        raise ValueError(f"often: factors must be above 0, got {_join_names(often)}")
     return factors
 
 
@@ -187,5 +187,5 @@ def _check_one(option: str, name: str, files: Sequence[str]) -> None:
         raise ValueError(f"{option}: {name} stands for {count} files of that name in different folders: rename one")
 
 
-def _listed(names: Sequence[str] | set[str]) -> str:
+def _join_names(names: Sequence[str] | set[str]) -> str:
     return ", ".join(sorted(names))

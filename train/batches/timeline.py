@@ -19,11 +19,11 @@ DAY_MS: Final = 86_400_000
 
 
 class Line:
-    """Holds a few numbers per ping of the corpus. Arrays of places have any shape."""
+    """The timeline of a corpus, with a few numbers per ping. Arrays of places have any shape."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+        length = corpus.lengths
         self.stop = np.cumsum(length)  # (tracks,) the place after each track's last ping
         self.start = self.stop - length  # (tracks,) the place of its first ping
         self._row = corpus.tracks[:, 0] - self.start  # added to a place, it gives the row of the corpus

@@ -28,9 +28,16 @@ from model.network.checkpoint import to_parameters
 from model.network.network import Network
 from model.quantile_regression import fit_line
 from stream.adapters.sources import Source
-from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps
-from train.data.corpus import Reading, silent
-from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
+from train.calibration.residuals import (
+    AddedCourses,
+    Gaps,
+    Residuals,
+    measure_added_courses,
+    measure_forecasts,
+    measure_gaps,
+)
+from train.data.corpus import Reading, ignore_progress
+from train.evaluation.forecasts import ROAD, NoTracks, Sample, SplitPart, open_samples
 
 FORECASTS, HIDDEN = "forecasts", "hidden pings"
 _PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap"}  # of model.network.calibration.Calibration
@@ -58,7 +65,7 @@ class LeftOut(NamedTuple):
     sample: Sample
 
 
-class Held(NamedTuple):
+class CoverageChange(NamedTuple):
     """The coverage of 90 % regions on the residuals that the calibration was fitted to, as shares: with the previous
     calibration and with the new one.
     """
@@ -79,10 +86,10 @@ class Held(NamedTuple):
 
 def tracks_to_calibrate_on(
     sources: Sequence[Source],
-    part: Part,
+    part: SplitPart,
     cache_dir: Path | None = None,
     *,
-    reading: Reading = silent,
+    reading: Reading = ignore_progress,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Sample]:
     """Returns each source's tracks of that part, and those by road once more: where people also walk, walking tracks
@@ -119,7 +126,7 @@ def calibrate(
     *,
     left_out: Sequence[LeftOut] = (),
     say: Callable[[str], None] = lambda line: None,
-) -> list[Held]:
+) -> list[CoverageChange]:
     """Sets the calibration of the network, in place, from its residuals on the samples; that of forecasts also from
     those of the networks of `left_out`, whose own calibration is reset.
 
@@ -131,15 +138,15 @@ def calibrate(
     was = copy.deepcopy(network.calibration)
     measured = _measure(network, samples, left_out, say)
     fits = _fit(measured, was, say)
-    _set(network.calibration, fits, was)
+    _set_calibration(network.calibration, fits, was)
     return _compare(samples, left_out, measured, fits, _Change(was, network.calibration))
 
 
-class _Measured(NamedTuple):
+class _AllResiduals(NamedTuple):
     """The residuals of uncalibrated networks, in the order of the samples."""
 
     forecasts: list[Residuals]
-    added: list[Added | None]
+    added: list[AddedCourses | None]
     gaps: list[Gaps]
     left_out: list[Residuals]  # forecasts of the regions left out
 
@@ -163,9 +170,9 @@ class _Change(NamedTuple):
     was: Calibration
     now: Calibration
 
-    def held(self, sample: Sample, errors: Residuals, of: str) -> Held:
-        before, after = (errors.held(_coefficients(one, _PARTS[of])) for one in self)
-        return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
+    def coverage(self, sample: Sample, errors: Residuals, of: str) -> CoverageChange:
+        before, after = (errors.coverage(_coefficients(one, _PARTS[of])) for one in self)
+        return CoverageChange(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
 
 def _coefficients(calibration: Calibration, part: str) -> F64:
@@ -174,25 +181,25 @@ def _coefficients(calibration: Calibration, part: str) -> F64:
 
 def _measure(
     network: Network, samples: Sequence[Sample], left_out: Sequence[LeftOut], say: Callable[[str], None]
-) -> _Measured:
+) -> _AllResiduals:
     """Measures the residuals of every answer. It resets the calibrations of all networks, in place."""
-    predictor = _uncalibrated(network)
+    predictor = _reset_calibration(network)
     driven = {(one.file.removesuffix(BY_ROAD), one.fingerprint) for one in samples if one.file.endswith(BY_ROAD)}
-    measured = _Measured([], [], [], [])
+    measured = _AllResiduals([], [], [], [])
     for sample in samples:
         say(f"calibrating on {sample.file}")
-        forecasts = of_forecasts(sample, predictor)
+        forecasts = measure_forecasts(sample, predictor)
         mute = not forecasts.tells.any() and (sample.file, sample.fingerprint) not in driven
         measured.forecasts.append(forecasts)
-        measured.added.append(of_added_courses(sample, predictor) if mute else None)
-        measured.gaps.append(of_gaps(sample, predictor, MOST_GAPS))
+        measured.added.append(measure_added_courses(sample, predictor) if mute else None)
+        measured.gaps.append(measure_gaps(sample, predictor, MOST_GAPS))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
-        measured.left_out.append(of_forecasts(sample, _uncalibrated(other)))
+        measured.left_out.append(measure_forecasts(sample, _reset_calibration(other)))
     return measured
 
 
-def _fit(measured: _Measured, was: Calibration, say: Callable[[str], None]) -> _Fits:
+def _fit(measured: _AllResiduals, was: Calibration, say: Callable[[str], None]) -> _Fits:
     """Fits every part that has enough residuals, and says which ones have too few."""
     courses = measured.courses()
     has_courses = sum(one.n for one in courses) >= FEW_REPORTED
@@ -206,26 +213,26 @@ def _fit(measured: _Measured, was: Calibration, say: Callable[[str], None]) -> _
     return _Fits(forecast, has_courses, gap)
 
 
-def _set(calibration: Calibration, fits: _Fits, was: Calibration) -> None:
+def _set_calibration(calibration: Calibration, fits: _Fits, was: Calibration) -> None:
     """Puts the fits into the calibration, in place; a part without a fit gets back what it was."""
     calibration.forecast.copy_(torch.from_numpy(fits.forecast))
     calibration.gap.copy_(was.gap if fits.gap is None else torch.from_numpy(fits.gap))
 
 
 def _compare(
-    samples: Sequence[Sample], left_out: Sequence[LeftOut], measured: _Measured, fits: _Fits, change: _Change
-) -> list[Held]:
+    samples: Sequence[Sample], left_out: Sequence[LeftOut], measured: _AllResiduals, fits: _Fits, change: _Change
+) -> list[CoverageChange]:
     """Returns the coverage of every part that was fitted, sample by sample."""
     out = []
     for sample, forecasts, added, gaps in zip(samples, *measured[:3], strict=True):
-        out.append(change.held(sample, forecasts, FORECASTS))
+        out.append(change.coverage(sample, forecasts, FORECASTS))
         if fits.has_courses and added:
-            line = change.held(replace(sample, file=f"{sample.file}, {ADDED}"), added.errors, FORECASTS)
+            line = change.coverage(replace(sample, file=f"{sample.file}, {ADDED}"), added.errors, FORECASTS)
             out.append(line._replace(entities=added.entities))
         if fits.gap is not None and gaps.errors.n:
-            out.append(change.held(sample, gaps.errors, HIDDEN))
+            out.append(change.coverage(sample, gaps.errors, HIDDEN))
     for (_, sample), errors in zip(left_out, measured.left_out, strict=True):
-        out.append(change.held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS))
+        out.append(change.coverage(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS))
     return out
 
 
@@ -271,7 +278,7 @@ def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
     return moved
 
 
-def _uncalibrated(network: Network) -> Predictor:
+def _reset_calibration(network: Network) -> Predictor:
     network.calibration.forecast.zero_()
     network.calibration.gap.zero_()
     return Predictor(to_parameters(network), name=network.config.name)

@@ -81,7 +81,7 @@ def calibrate(
     from model.parameters.reading import CARD_FILE, resolve
     from train.calibration.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibration.calibrate import calibrate as fit
-    from train.calibration.model_card import shrunk, write_calibrated_card
+    from train.calibration.model_card import describe_shrinkage, write_calibrated_card
     from train.calibration.shrinkage import check, fit_share, shrink
     from train.evaluation.forecasts import open_samples
 
@@ -121,7 +121,7 @@ def calibrate(
         typer.echo(json.dumps(found, indent=2))
     else:
         if share is not None:
-            typer.echo(f"forecasts are {shrunk(share)}")
+            typer.echo(f"forecasts are {describe_shrinkage(share)}")
         for one in held:
             typer.echo(one)
         if split is not Split.all:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from train.calibration.calibrate import Held
+    from train.calibration.calibrate import CoverageChange
 
 
 def write_calibrated_card(
     name: str,
     weights: str,
     theirs: str | None,
-    held: Sequence[Held],
+    held: Sequence[CoverageChange],
     split: str,
     left_out: Sequence[tuple[str, str]],
     share: float | None,
@@ -40,7 +40,7 @@ def write_calibrated_card(
         f"`pathcast train calibrate` made these of `{weights}`, whose licence and limits hold here, too.",
         "",
         f"- Fitted to tracks: {changed}.",
-        *([] if share is None else [f"- Forecasts are {shrunk(share)}."]),
+        *([] if share is None else [f"- Forecasts are {describe_shrinkage(share)}."]),
         f"- As in `{weights}`: {same}.",
         "",
         f"The tracks are of split {split} of these files. The shares are of the errors that were fitted to; those of",
@@ -61,7 +61,7 @@ def write_calibrated_card(
     return "\n".join([*lines, *(f"##{line}" if line.startswith("#") else line for line in theirs.splitlines()), ""])
 
 
-def shrunk(share: float) -> str:
+def describe_shrinkage(share: float) -> str:
     """Returns in words what happened to the forecasts."""
     if share == 0:
         return "as they were: no share of the way to damped velocity brings them nearer"

@@ -23,12 +23,12 @@ from model.kinematics.features import steps_between
 from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90
 from train.data import anchors as anchoring
-from train.data.anchors import usable
+from train.data.anchors import keep_long
 from train.data.corpus import Corpus
 from train.evaluation import gap_fills
 from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
 from train.evaluation.metrics import mahalanobis2
-from train.evaluation.rollout import MODEL, walk
+from train.evaluation.rollout import MODEL, roll_along
 
 CADENCES_S: Final = (15.0, 60.0)  # intervals to which dense pings are thinned before they get a course
 # The further horizons fix the curve between those of the evaluation.
@@ -56,7 +56,7 @@ class Residuals(NamedTuple):
         """Returns the residuals that `chosen` (N,) marks."""
         return Residuals(self.terms[chosen], self.mahalanobis2[chosen])
 
-    def held(self, coefficients: F64) -> float:
+    def coverage(self, coefficients: F64) -> float:
         """Returns the coverage of 90 % regions with this calibration."""
         log_scale = np.clip(self.terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)
         return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
@@ -69,17 +69,17 @@ class Gaps(NamedTuple):
     gaps: NDArray[np.int64]  # number of gaps of each length in the evaluation
 
 
-class Added(NamedTuple):
+class AddedCourses(NamedTuple):
     """Residuals of one file's forecasts for pings with an added course, because the file reports none."""
 
     errors: Residuals
     entities: int
 
 
-def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
+def measure_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
     corpus = sample.corpus
-    anchors = anchoring.find(corpus, HORIZONS_S)
-    walked = walk(corpus, anchors, [], predictor)
+    anchors = anchoring.find_anchors(corpus, HORIZONS_S)
+    walked = roll_along(corpus, anchors, [], predictor)
     answer = walked.answers[MODEL]
     row, column = np.nonzero(anchors.target >= 0)
     assert answer.cov_m2 is not None  # a model always has covariances
@@ -90,33 +90,33 @@ def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
     return Residuals(terms, mahalanobis2(error, answer.cov_m2[row, column]))
 
 
-def of_added_courses(sample: Sample, predictor: Predictor) -> Added | None:
+def measure_added_courses(sample: Sample, predictor: Predictor) -> AddedCourses | None:
     """Returns the residuals for thinned pings that get a course. It returns None for tracks so sparse that most pings
     cannot get one: courses in short bursts alone say little about receivers.
     """
     parts, entities = [], []
     for cadence_s in CADENCES_S:
-        corpus = thinned(sample.corpus, cadence_s)
+        corpus = thin_tracks(sample.corpus, cadence_s)
         heading = [corpus.heading_deg[first:last] for first, last in corpus.tracks]
         if heading and np.isnan(np.concatenate(heading)).mean() <= 0.5:
-            found = of_forecasts(replace(sample, corpus=corpus), predictor)
+            found = measure_forecasts(replace(sample, corpus=corpus), predictor)
             parts.append(found.where(found.tells))
             entities.append(corpus.entity)
     if not parts:
         return None
     errors = Residuals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return Added(errors, len(np.unique(np.concatenate(entities))))
+    return AddedCourses(errors, len(np.unique(np.concatenate(entities))))
 
 
-def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
+def measure_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
     corpus, known = sample.corpus, []
     terms, lengths = [np.empty((0, GAP_TERMS))], [np.empty(0)]
     for block_s in gap_fills.BLOCKS_S:
-        hidden = gap_fills.evenly(gap_fills.hide_blocks(corpus, block_s), most)
+        hidden = gap_fills.take_evenly(gap_fills.hide_blocks(corpus, block_s), most)
         known.append(len(hidden.before))
         if not known[-1]:
             continue
-        answer = gap_fills.answer(corpus, hidden, predictor)[MODEL]
+        answer = gap_fills.answer_gaps(corpus, hidden, predictor)[MODEL]
         assert answer.cov_m2 is not None
         counts = hidden.after - hidden.before - 1
         row = np.concatenate([np.arange(a + 1, b) for a, b in zip(hidden.before, hidden.after, strict=True)])
@@ -132,7 +132,7 @@ def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
 STEP_S: Final = (2.0, 6.0)  # interval over which a velocity is taken, at least and at most
 
 
-def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
+def thin_tracks(corpus: Corpus, cadence_s: float) -> Corpus:
     """Returns pings that are at least that far apart, each with its velocity on the full track; only tracks with enough
     pings.
     """
@@ -140,7 +140,7 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
     velocities = []
     for first, last in corpus.tracks:
         fixes = corpus.fixes(slice(first, last))
-        rows = _apart(np.array(fixes["ts_ms"]), cadence_s)
+        rows = _rows_apart(np.array(fixes["ts_ms"]), cadence_s)
         chosen.append(first + rows)
         velocities.append(_velocity_mps(fixes, rows))
     velocity = np.concatenate(velocities)
@@ -150,10 +150,10 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
         speed_mps=np.hypot(*velocity.T).astype(np.float32),
         heading_deg=heading.astype(np.float32),
     )
-    return usable(thin)
+    return keep_long(thin)
 
 
-def _apart(ts_ms: NDArray[np.int64], cadence_s: float) -> NDArray[np.int64]:
+def _rows_apart(ts_ms: NDArray[np.int64], cadence_s: float) -> NDArray[np.int64]:
     """Returns which pings of a track are kept: the first, and after each one the next that is late enough."""
     rows, at = [], 0
     while at < len(ts_ms):

@@ -30,7 +30,7 @@ from model.network.network import Network
 from train.calibration.calibrate import FULL_WEIGHT
 from train.data import anchors as anchoring
 from train.evaluation.forecasts import Sample, errors_en_m
-from train.evaluation.rollout import MODEL, walk
+from train.evaluation.rollout import MODEL, roll_along
 
 MIN_ERROR_M: Final = 1e-3  # lower limit of mean errors: forecasts of things that stand are right to the millimetre
 SHARES: Final = tuple(step / 10 for step in range(11))
@@ -75,8 +75,8 @@ def fit_share(judged: Sequence[tuple[Network, Sample]], *, say: Callable[[str], 
 
 def _log_errors(sample: Sample, predictor: Predictor) -> F64:
     """Returns, for each share, the sum over horizons of one sample's weighted log of the mean error."""
-    corpus, anchors = sample.corpus, anchoring.find(sample.corpus, anchoring.HORIZONS_S)
-    answers = walk(corpus, anchors, [Kinematic(predictor.config)], predictor).answers
+    corpus, anchors = sample.corpus, anchoring.find_anchors(sample.corpus, anchoring.HORIZONS_S)
+    answers = roll_along(corpus, anchors, [Kinematic(predictor.config)], predictor).answers
     row, column = np.nonzero(anchors.target >= 0)
     model, damped = (errors_en_m(corpus, anchors, answers[name], row, column) for name in (MODEL, "damped_velocity"))
     n = np.bincount(column, minlength=anchors.target.shape[1])

@@ -39,9 +39,9 @@ class Anchors(NamedTuple):
     dt_s: F64  # (A, H) seconds to the target; where there is none, the horizon itself
 
 
-def find(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
+def find_anchors(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
     """Returns every anchor of every track."""
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     track = np.repeat(np.arange(len(length)), length)
     within = np.arange(len(track)) - np.repeat(np.cumsum(length) - length, length)
     row = corpus.tracks[track, 0] + within
@@ -65,23 +65,23 @@ def find(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
     return Anchors(row[place], track[place], np.where(target >= 0, row[target], -1), dt_s)
 
 
-def usable(corpus: Corpus) -> Corpus:
+def keep_long(corpus: Corpus) -> Corpus:
     """Returns the tracks with at least one anchor."""
-    return corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] >= EARLIER_PINGS + 2)
+    return corpus.select(corpus.lengths >= EARLIER_PINGS + 2)
 
 
-def thin(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
+def take_every_nth(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
     """Returns every k-th track, with the smallest k that leaves at most about `most` anchors, and k.
 
     Tracks are selected, not anchors, because a model has to fold all of a track for any anchor in it. A track has many
     anchors, so their number is only near `most`.
     """
-    anchors = np.maximum(corpus.tracks[:, 1] - corpus.tracks[:, 0] - EARLIER_PINGS - 1, 0)
+    anchors = np.maximum(corpus.lengths - EARLIER_PINGS - 1, 0)
     every = 1 if most is None else max(1, -(-int(anchors.sum()) // most))
     return corpus.select(np.arange(0, len(corpus), every)), every
 
 
-def motion(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
+def motion_strata(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     """Returns the masks (A,) of the strata of motion: what the entity was doing at the anchor, according to its past
     alone.
     """
@@ -93,7 +93,7 @@ def motion(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     return {"moving": going & ~turning, "turning": turning, "stopped": ~going}
 
 
-def cadence(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
+def cadence_strata(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     """Returns the masks (A,) of the strata by the median of the last 8 intervals."""
     median_s = np.median(intervals_s(corpus, anchors), axis=1)
     bounds_s = (0.0, *CADENCES_S, np.inf)

@@ -28,10 +28,10 @@ def synth(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
 ) -> None:
     from train.data.options import progress_bar
-    from train.data.synth import write
+    from train.data.synth import write_towns
 
     with progress_bar("entities") as progress:
-        pings = write(out, entities=entities, seed=seed, per_town=per_town, progress=progress)
+        pings = write_towns(out, entities=entities, seed=seed, per_town=per_town, progress=progress)
     typer.echo(f"{out}: {pings:,} pings of {entities:,} entities")
 
 

@@ -71,7 +71,17 @@ class Corpus:
     @property
     def pings(self) -> int:
         """The number of rows that are in a track."""
-        return int((self.tracks[:, 1] - self.tracks[:, 0]).sum())
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The number of pings of each track (T,)."""
+        return np.asarray(self.tracks[:, 1] - self.tracks[:, 0])
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that are in a track, track after track."""
+        return np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in self.tracks)])
 
     def fixes(self, rows: NDArray[Any] | slice) -> NDArray[Any]:
         """Returns the rows as FIX records of the shape of `rows`: the model's input in serving, with the same
@@ -107,10 +117,15 @@ class Corpus:
         return replace(self, tracks=tracks, file_start=start, **columns)
 
 
+def even_indices(count: int, most: int) -> NDArray[np.int64]:
+    """Returns at most `most` of the indices below `count`, evenly spaced."""
+    return np.unique(np.linspace(0, max(0, count - 1), min(most, count)).round().astype(np.int64))
+
+
 Reading = Callable[[str, float], None]  # gets the source that is being read, and the share that is done
 
 
-def silent(source: str, share: float) -> None:
+def ignore_progress(source: str, share: float) -> None:
     """Ignores the progress."""
 
 
@@ -119,7 +134,7 @@ def load(
     cache_dir: Path | None = None,
     *,
     cut: Cut = TRAINING,
-    reading: Reading = silent,
+    reading: Reading = ignore_progress,
 ) -> Corpus:
     """Opens track files as one corpus, and writes the columns to the cache the first time.
 
@@ -156,14 +171,14 @@ def _fingerprint(sources: Sequence[Source]) -> str:
             continue
         for file in source.files():
             if source.format != TABLE:
-                digest.update(f"{_below(source, file)}\0{file.stat().st_size}\0".encode())
+                digest.update(f"{_relative_name(source, file)}\0{file.stat().st_size}\0".encode())
             with file.open("rb") as content:
                 while block := content.read(1 << 22):
                     digest.update(block)
     return digest.hexdigest()
 
 
-def _below(source: Source, file: Path) -> str:
+def _relative_name(source: Source, file: Path) -> str:
     return file.name if file == source.path else file.relative_to(source.path).as_posix()
 
 
@@ -178,8 +193,8 @@ def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None
         base = np.cumsum([0, *(len(table.ts_ms) for table in read)])
         for column in COLUMNS:
             np.save(scratch / f"{column}.npy", np.concatenate([getattr(table, column) for table in read]))
-        entity = [_recoded(table.run_entity, table.names, names) for table in read]
-        mode = [_recoded(table.run_mode, table.modes, modes) for table in read]
+        entity = [_recode(table.run_entity, table.names, names) for table in read]
+        mode = [_recode(table.run_mode, table.modes, modes) for table in read]
         runs = {
             "run_start": np.concatenate([table.run_start + base[i] for i, table in enumerate(read)]),
             "run_entity": np.concatenate(entity),
@@ -193,7 +208,7 @@ def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None
         dropped = {reason: sum(table.dropped.get(reason, 0) for table in read) for reason in reasons}
         meta = {"files": [source.name for source in sources], "names": names, "modes": modes, "dropped": dropped}
         meta["unreadable"] = [
-            f"{source.name}/{_below(source, table.unreadable[0])}"
+            f"{source.name}/{_relative_name(source, table.unreadable[0])}"
             for source, table in zip(sources, read, strict=True)
             if table.unreadable
         ]
@@ -228,7 +243,7 @@ def _is_written(directory: Path) -> bool:
     return in_time and "" not in meta["names"] and "" not in meta["modes"]
 
 
-def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:
+def _recode(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:
     """Turns indices into `old` into indices into `new`; -1 stays."""
     place = {name: index for index, name in enumerate(new)}
     return np.array([*(place[name] for name in old), -1], np.int32)[codes]

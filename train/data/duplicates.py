@@ -26,7 +26,7 @@ _FACTORS: Final = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  
 _SHIFT: Final = np.uint64(64 - 24)  # high bits of a moment: as an index of 16 million places they are as good as random
 
 
-def copies(corpus: Corpus, of_T: NDArray[np.bool_], among_T: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_copies(corpus: Corpus, of_T: NDArray[np.bool_], among_T: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns the mask (T,) of those tracks of `of_T` that are duplicates, for a tenth or more, of tracks of `among_T`,
     of whichever entity: at ten pings or more, each at another position than the previous one, time and position are
     equal to 1e-7 degrees.

@@ -16,6 +16,7 @@ import typer
 
 from stream.adapters.live.option import MapOption
 from stream.adapters.options import Columns
+from stream.config.options import option
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
 
@@ -50,9 +51,9 @@ class TrackOptions:
         typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now"),
     ] = None
     map_: MapOption = None
-    bootstrap: Annotated[
-        str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka of --from-topic, host:port")
-    ] = Settings.bootstrap
+    bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka of --from-topic, host:port")] = (
+        Settings.bootstrap
+    )
     security: KafkaSecurity = PLAIN_KAFKA
 
     def sources(self) -> list[Source]:

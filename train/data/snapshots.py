@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from model.api import Approach, Atlas, Predictor, approaches
 from model.atlas.believing import HORIZONS_S, Forecast
-from model.atlas.days import Day, adding, days_of
+from model.atlas.days import Day, PartialSums, adding, days_of
 from model.atlas.growth import Growth
-from model.atlas.parts import PartialSums
 from model.atlas.passages import entity_ids
 from model.atlas.published import MIN_VEHICLES
 from model.atlas.questions import Questions
@@ -76,8 +75,8 @@ class _Pings:
     AT_ONCE: Final = 500_000
 
     def __init__(self, fleet: Corpus) -> None:
-        length = fleet.tracks[:, 1] - fleet.tracks[:, 0]
-        rows = rows_of(fleet)
+        length = fleet.lengths
+        rows = fleet.rows
         begins = np.zeros(len(rows), np.bool_)
         begins[np.cumsum(length) - length] = True
         ids = entity_ids(fleet.names)[np.repeat(fleet.entity, length)]
@@ -113,17 +112,12 @@ class _Remembered:
 
 def history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:
     """Returns how many hours with pings of the fleet the version knows that answers at each of these times (A,)."""
-    hours = np.unique(fleet.ts_ms[rows_of(fleet)] // HOUR_MS)
+    hours = np.unique(fleet.ts_ms[fleet.rows] // HOUR_MS)
     return np.searchsorted(hours, ts_ms // every_ms * every_ms // HOUR_MS)
 
 
-def approaches_at(corpus: Corpus, row: I64, track: I64, history: int = HISTORY) -> Approach:
+def approaches_at(corpus: Corpus, row: I64, track: I64) -> Approach:
     """Returns by which ways the pings at rows (A,) of tracks (A,) came, as far as a worker would remember it."""
     fixes = corpus.fixes(slice(None))
-    size = np.minimum(row - corpus.tracks[track, 0] + 1, history)
+    size = np.minimum(row - corpus.tracks[track, 0] + 1, HISTORY)
     return approaches(fixes[None], np.zeros(len(row), np.int64), row, size)
-
-
-def rows_of(corpus: Corpus) -> I64:
-    """Returns the rows that are in a track."""
-    return np.concatenate([np.empty(0, np.int64), *(np.arange(first, stop) for first, stop in corpus.tracks)])

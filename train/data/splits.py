@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data.corpus import Corpus
-from train.data.duplicates import copies
+from train.data.duplicates import find_copies
 
 TRAIN_SHARE, VAL_SHARE, FINAL_SHARE = 0.8, 0.05, 0.05  # shares of the entities; the rest are in the test
 LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days, because recordings have gaps of months
@@ -68,7 +68,7 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Holdout:
-    """Holds what no training may see: all pings of these vehicles, and those of everyone on these days, inside one
+    """The pings that no training may see: all of these vehicles, and those of everyone on these days, inside one
     region.
 
     Because of the region, another city's bus 5021 can be used.
@@ -117,16 +117,16 @@ def split(
     shares_FC[np.isin(corpus.files, tuple(invented))] = np.inf
     whole, period = _cut_in_time(corpus, shares_FC, late_ms)
     share = _shares(whole)
-    by_time = few[whole.file] & ~_met(whole, ~few & np.isfinite(shares_FC[:, 0]))
+    by_time = few[whole.file] & ~_meets(whole, ~few & np.isfinite(shares_FC[:, 0]))
     train = (period == 0) & (by_time | (share < TRAIN_SHARE))
     val = np.where(by_time, period == 1, (period == 0) & (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE))
     free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
     unreal = whole.of_files(invented)
-    final = (period == 0) & ~by_time & _is_final(share) & free & ~unreal
+    final = (period == 0) & ~by_time & _in_final_share(share) & free & ~unreal
     train, val = (train & free) | unreal, val & free & ~unreal
     test = ~train & ~val & ~final
-    copied = copies(whole, test, ~test & ~unreal)
-    final &= ~copies(whole, final, ~final & ~unreal)
+    copied = find_copies(whole, test, ~test & ~unreal)
+    final &= ~find_copies(whole, final, ~final & ~unreal)
     parts = (whole.select(train), whole.select(val), whole.select(test & ~copied), whole.select(final))
     return Splits(*parts[:3], _fingerprint(parts), whole.select(copied), parts[3])
 
@@ -137,12 +137,12 @@ def late_from_ms(corpus: Corpus, late_ms: int = 0) -> NDArray[np.int64]:
     return _bounds(corpus, np.where(few[:, None], FEW_CUTS, MANY_CUTS), late_ms)[:, -1]
 
 
-def held_back(corpus: Corpus) -> NDArray[np.bool_]:
+def is_held_back(corpus: Corpus) -> NDArray[np.bool_]:
     """Returns the mask (T,) of the tracks whose entity is in the final split, at any time."""
-    return np.asarray((corpus.file_entities >= FEW_ENTITIES)[corpus.file] & _is_final(_shares(corpus)))
+    return np.asarray((corpus.file_entities >= FEW_ENTITIES)[corpus.file] & _in_final_share(_shares(corpus)))
 
 
-def _is_final(share: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_final_share(share: NDArray[np.float64]) -> NDArray[np.bool_]:
     until = TRAIN_SHARE + VAL_SHARE
     return (share >= until) & (share < until + FINAL_SHARE)
 
@@ -197,7 +197,7 @@ def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64
     return np.asarray(bounds[seen.of])
 
 
-def _met(corpus: Corpus, files_F: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _meets(corpus: Corpus, files_F: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns the mask (T,) of the tracks whose entity is also in one of those files, at the time of this file's pings
     of it.
     """

@@ -33,12 +33,12 @@ from train.data.towns import (
     PLACES,
     TAXI,
     Town,
-    about_1,
     along,
     avenue,
     bus_line,
     crossing,
     log_uniform,
+    near_1,
     new_fleet,
     new_town,
     somewhere,
@@ -66,7 +66,7 @@ class Leg(NamedTuple):
     y: float
 
 
-def write(
+def write_towns(
     path: Path,
     *,
     entities: int = 600,
@@ -101,7 +101,7 @@ def write(
 def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F64, F64]:
     """Returns one receiver's times (ms), latitudes and longitudes."""
     fleet = town.fleet
-    cadence_s = log_uniform(rng, *CADENCE_S) if fleet is None else fleet.cadence_s * about_1(rng, 0.1)
+    cadence_s = log_uniform(rng, *CADENCE_S) if fleet is None else fleet.cadence_s * near_1(rng, 0.1)
     until_s = min(rng.uniform(*(HOURS if fleet is None else FLEET_HOURS)) * 3600, MOST_PINGS * cadence_s)
     line: list[F64] = []
     if fleet is None:
@@ -155,9 +155,9 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64, line: list[F64]) ->
     stands for a line of its own.
     """
     typical = KINDS[kind]
-    wait_s = typical.wait_s * about_1(rng, 0.7)
-    mps = typical.mps * about_1(rng, 0.25)
-    far_m = max((typical.far_m or town.radius_m) * about_1(rng, 0.5), 2 * typical.near_m)
+    wait_s = typical.wait_s * near_1(rng, 0.7)
+    mps = typical.mps * near_1(rng, 0.25)
+    far_m = max((typical.far_m or town.radius_m) * near_1(rng, 0.5), 2 * typical.near_m)
     if not line:
         line = bus_line(rng, start) if kind == BUS else [start]
     here = start
@@ -170,13 +170,13 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64, line: list[F64]) ->
         else:
             metres = log_uniform(rng, typical.near_m, far_m)
             goal = here + along(rng.uniform(0, 2 * np.pi), metres)
-            goal = _back(rng, town, goal) if typical.stays else goal
+            goal = _pull_back(rng, town, goal) if typical.stays else goal
             if town.fleet is not None:
                 often = int(PLACES * rng.random() ** 2)
                 goal = town.fleet.places[often] if rng.random() < 0.6 else crossing(town, goal)
             if kind == TAXI and rng.random() < OUTSIDE:
                 goal = town.outside
-        yield from _trip(rng, town, here, goal, mps * about_1(rng, 0.25), kind)
+        yield from _trip(rng, town, here, goal, mps * near_1(rng, 0.25), kind)
         here = goal
         if rng.random() < 0.75:
             yield Leg(rng.exponential(wait_s * rest), *here)
@@ -203,7 +203,7 @@ def _fast_road(rng: Generator, here: F64, goal: F64, mps: float) -> Iterator[Leg
         at = here + share * way + np.sin(np.pi * share) * aside
         if rng.random() < 0.15:
             slow = rng.choice([1.0, 1.0, rng.uniform(0.2, 0.8)])
-        yield Leg(float(np.hypot(*(at - last))) / (slow * mps * about_1(rng, 0.1)), *at)
+        yield Leg(float(np.hypot(*(at - last))) / (slow * mps * near_1(rng, 0.1)), *at)
         last = at
 
 
@@ -224,7 +224,7 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
         for corner in np.linspace(at[axis], end, blocks + 1)[1:]:
             length = abs(corner - at[axis])
             at[axis] = corner
-            pace = mps * usual * about_1(rng, 0.3 if town.fleet is None else 0.15)
+            pace = mps * usual * near_1(rng, 0.3 if town.fleet is None else 0.15)
             yield Leg(length / max(pace, 0.3), *at)
             if kind == BUS and rng.random() < 0.4:
                 yield Leg(rng.uniform(8, 40), *at)
@@ -243,7 +243,7 @@ def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]
             yield axis, float(here[axis] + share * (goal[axis] - here[axis]))
 
 
-def _back(rng: Generator, town: Town, goal: F64) -> F64:
+def _pull_back(rng: Generator, town: Town, goal: F64) -> F64:
     """Returns the goal, or, if it lies outside the town, a point nearer to its middle."""
     length = float(np.hypot(*goal))
     return goal if length <= town.radius_m else goal * (town.radius_m / length) * rng.random()

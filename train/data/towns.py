@@ -1,4 +1,4 @@
-"""Invented towns: their streets, and what the vehicles of a fleet share in them. Each is a function of random numbers.
+"""Invents towns: their streets, and what the vehicles of a fleet share in them. Each is a function of random numbers.
 
 Lengths are metres in the street frame, whose axes the streets follow.
 """
@@ -59,7 +59,7 @@ class Town(NamedTuple):
 
 
 class Fleet(NamedTuple):
-    """What the vehicles of a fleet have in common."""
+    """The places, lines and habits that the vehicles of a fleet share."""
 
     places: F64  # [PLACES, 2] on crossings (street frame, m)
     lines: list[list[F64]]  # corners of bus lines, each on a street with the next
@@ -125,7 +125,7 @@ def bus_line(rng: Generator, start: F64) -> list[F64]:
 
 def usual_pace(fleet: Fleet, axis: int, street: float) -> float:
     """Returns how fast all are on this street, beside what they are elsewhere."""
-    return about_1(np.random.default_rng([fleet.seed, axis, round(abs(street))]), 0.4)
+    return near_1(np.random.default_rng([fleet.seed, axis, round(abs(street))]), 0.4)
 
 
 def avenue(town: Town, along: float) -> float:
@@ -144,7 +144,7 @@ def along(angle: float, metres: float) -> F64:
     return metres * np.array([np.cos(angle), np.sin(angle)])
 
 
-def about_1(rng: Generator, spread: float) -> float:
+def near_1(rng: Generator, spread: float) -> float:
     return float(np.exp(spread * rng.standard_normal()))
 
 

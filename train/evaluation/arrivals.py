@@ -26,12 +26,12 @@ from model.arrivals.passages import DAY_MS, Like, Passages
 from model.arrivals.regions import circle_chance
 from model.arrivals.times import MEDIAN, Belief, Times
 from model.kinematics.geo import F64, M_PER_DEG, cos_lat
-from train.data.anchors import HORIZONS_S, Anchors, find
+from train.data.anchors import HORIZONS_S, Anchors, find_anchors
 from train.data.corpus import Corpus
-from train.data.splits import held_back
-from train.evaluation.forecasts import Progress, Sample, about
+from train.data.splits import is_held_back
+from train.evaluation.forecasts import Progress, Sample, describe_sample
 from train.evaluation.metrics import score_times
-from train.evaluation.rollout import MODEL, Walked, walk
+from train.evaluation.rollout import MODEL, Rollout, roll_along
 
 RADIUS_M: Final = 150.0
 AHEAD_S: Final = (120.0, 2_700.0)
@@ -61,8 +61,8 @@ class Ends(NamedTuple):
     high_s: F64
 
 
-class Known(NamedTuple):
-    """What is known when a question is asked."""
+class KnownAtAnchor(NamedTuple):
+    """The knowledge at the time of each question: the forecast's path, and earlier passages."""
 
     path_s: F64  # (N,)
     like: list[Like | None]
@@ -72,7 +72,6 @@ def judge_arrivals(
     sample: Sample,
     predictor: Predictor | None,
     *,
-    most_history: int = MOST_HISTORY,
     progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `predictors.<name>`, `bands.<minutes>.<name>` by the true time, and
@@ -83,25 +82,25 @@ def judge_arrivals(
     if predictor is None:
         raise ValueError("arrivals are told from forecasts: give --weights")
     corpus = sample.corpus
-    anchors = find(corpus)
-    walked = walk(corpus, anchors, [], predictor, recorded=True, progress=progress)
-    asked = questions(corpus, anchors)
+    anchors = find_anchors(corpus)
+    walked = roll_along(corpus, anchors, [], predictor, recorded=True, progress=progress)
+    asked = pose_questions(corpus, anchors)
     if not len(asked.seconds):
         raise ValueError(f"{sample.file}: no track goes on for {AHEAD_S[0]:g} s and farther than {RADIUS_M:g} m")
     assert sample.fleet is not None  # set by open_samples
-    history = history_of(sample.fleet.select(~held_back(sample.fleet)), most_history)
-    known = known_of(corpus, anchors, walked, asked, history)
+    history = build_history(sample.fleet.select(~is_held_back(sample.fleet)))
+    known = gather_known(corpus, anchors, walked, asked, history)
     # Of tracks that are not judged, as baselines are fitted. Where all are, their few coefficients are of all.
-    belief = believe(history if sample.train is None else history_of(sample.train, most_history))
-    answers = _everyone(asked, known, belief)
+    belief = believe(history if sample.train is None else build_history(sample.train))
+    answers = _answer_all(asked, known, belief)
     everything = np.ones(len(asked.seconds), bool)
     entity = corpus.entity[anchors.track[asked.anchor]]
-    bands = {_band(*band): _within(asked.seconds, *band) for band in BANDS_MIN}
+    bands = {_band_name(*band): _within(asked.seconds, *band) for band in BANDS_MIN}
     scores = {
         name: _scores(asked, entity, answers, mask) for name, mask in {"all": everything, **bands}.items() if mask.any()
     }
     return {
-        **about(sample),
+        **describe_sample(sample),
         "trips": len(asked.seconds),
         "passages_known": float(np.mean([one is not None for one in known.like])),
         "history_pings": len(history),
@@ -111,9 +110,9 @@ def judge_arrivals(
     }
 
 
-def questions(corpus: Corpus, anchors: Anchors, *, seed: int = 0) -> Questions:
+def pose_questions(corpus: Corpus, anchors: Anchors) -> Questions:
     """Returns one question for each anchor whose track goes on for long enough, and is not there already."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     low, high = np.log(AHEAD_S)
     ahead_s = np.exp(rng.uniform(low, high, len(anchors.row)))
     stop = corpus.tracks[anchors.track, 1]
@@ -133,21 +132,22 @@ def questions(corpus: Corpus, anchors: Anchors, *, seed: int = 0) -> Questions:
     return Questions(number.astype(np.int64), lat, lon, np.stack([east, north], axis=-1), seconds, edge)
 
 
-def history_of(fleet: Corpus, most: int = MOST_HISTORY) -> Passages:
+def build_history(fleet: Corpus, most: int = MOST_HISTORY) -> Passages:
     """Returns the passages of the newest `most` pings of a fleet."""
     begin_ms = np.asarray(fleet.ts_ms[fleet.tracks[:, 0]])
     order = np.argsort(-begin_ms, kind="stable")
-    kept = order[np.cumsum((fleet.tracks[:, 1] - fleet.tracks[:, 0])[order]) <= most]
+    kept = order[np.cumsum(fleet.lengths[order]) <= most]
     fleet = fleet.select(np.sort(kept))
-    length = fleet.tracks[:, 1] - fleet.tracks[:, 0]
-    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in fleet.tracks)])
+    length = fleet.lengths
+    rows = fleet.rows
     begins = np.zeros(len(rows), bool)
     begins[np.cumsum(length) - length] = True
-    ts_ms, lat, lon = (np.asarray(column[rows]) for column in (fleet.ts_ms, fleet.lat, fleet.lon))
-    return Passages(ts_ms, lat, lon, begins, np.repeat(fleet.entity, length))
+    return Passages(fleet.ts_ms[rows], fleet.lat[rows], fleet.lon[rows], begins, np.repeat(fleet.entity, length))
 
 
-def known_of(corpus: Corpus, anchors: Anchors, walked: Walked, asked: Questions, history: Passages) -> Known:
+def gather_known(
+    corpus: Corpus, anchors: Anchors, walked: Rollout, asked: Questions, history: Passages
+) -> KnownAtAnchor:
     """Returns what the forecasts, and the fleet up to the last midnight, say of each question."""
     knots_s, path_m = paths(corpus, anchors, walked, asked.anchor)
     away = np.linalg.norm(path_m - asked.place_m[:, None], axis=-1) - RADIUS_M
@@ -157,10 +157,10 @@ def known_of(corpus: Corpus, anchors: Anchors, walked: Walked, asked: Questions,
         start = history.metres(corpus.lat[row], corpus.lon[row])
         end, velocity = history.metres(lat, lon), path_m[number, 1] / knots_s[1]
         like.append(history.between(start, end, RADIUS_M, velocity, ts_ms, before_ms=ts_ms // DAY_MS * DAY_MS))
-    return Known(times.path_s(knots_s, away), like)
+    return KnownAtAnchor(times.path_s(knots_s, away), like)
 
 
-def paths(corpus: Corpus, anchors: Anchors, walked: Walked, which: I64) -> tuple[F64, F64]:
+def paths(corpus: Corpus, anchors: Anchors, walked: Rollout, which: I64) -> tuple[F64, F64]:
     """Returns the knots of the forecasts' paths: their seconds (K,), and their places (N, K, 2) in metres from the
     anchors."""
     recorded = walked.recorded
@@ -172,12 +172,10 @@ def paths(corpus: Corpus, anchors: Anchors, walked: Walked, which: I64) -> tuple
     return knots_s, np.concatenate([np.zeros((len(rows), 1, 2)), place], axis=1)
 
 
-def reliability(
-    corpus: Corpus, anchors: Anchors, walked: Walked, *, seed: int = 0
-) -> dict[str, list[dict[str, float]]]:
+def reliability(corpus: Corpus, anchors: Anchors, walked: Rollout) -> dict[str, list[dict[str, float]]]:
     """Returns for each horizon, by steps of the chance of being inside a circle: how many circles there were, their
     mean chance, and the share of them in which the entity was."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     answer, found = walked.answers[MODEL], {}
     assert answer.cov_m2 is not None
     for column, horizon_s in enumerate(HORIZONS_S, start=1):
@@ -208,7 +206,7 @@ def reliability(
     return found
 
 
-def _everyone(asked: Questions, known: Known, belief: Belief) -> dict[str, Times | Ends]:
+def _answer_all(asked: Questions, known: KnownAtAnchor, belief: Belief) -> dict[str, Times | Ends]:
     none: list[Like | None] = [None] * len(asked.seconds)
     speed_mps = float(np.median((asked.distance_m + RADIUS_M) / asked.seconds))  # of the judged themselves: it flatters
     straight = np.maximum(asked.distance_m, 0.0) / speed_mps + 1.0
@@ -256,5 +254,5 @@ def _within(seconds: F64, low_min: float, high_min: float) -> NDArray[np.bool_]:
     return np.asarray((seconds >= 60 * low_min) & (seconds < 60 * high_min))
 
 
-def _band(low_min: float, high_min: float) -> str:
+def _band_name(low_min: float, high_min: float) -> str:
     return f"{low_min:g}-{high_min:g} min" if high_min < np.inf else f"over {low_min:g} min"

@@ -31,7 +31,7 @@ HISTORY_H: Final = (0, 1, 2, 4, 8, 24, 72, 168)
 I64 = NDArray[np.int64]
 
 
-class Grown(NamedTuple):
+class AtlasForecasts(NamedTuple):
     """The forecasts of an atlas that grew while the anchors came."""
 
     answers: Answers
@@ -40,14 +40,14 @@ class Grown(NamedTuple):
     parted: Branches  # of the anchors, at their targets without the next ping
 
 
-def grown(
+def forecast_with_atlas(
     fleet: Corpus,
     corpus: Corpus,
     anchors: Anchors,
     given: Answers,
     model: Answers | None = None,
     **how: Any,
-) -> Grown:
+) -> AtlasForecasts:
     """Returns what an atlas of `fleet` answers at the anchors of `corpus`, whose tracks are some of the fleet's.
 
     Args:
@@ -57,16 +57,16 @@ def grown(
     """
     ts_ms = corpus.ts_ms[anchors.row]
     approach = approaches_at(corpus, anchors.row, anchors.track)
-    moved = [_Moved(corpus, anchors, approach, one) for one in (given, model) if one is not None]
+    moved = [_MovedForecasts(corpus, anchors, approach, one) for one in (given, model) if one is not None]
     for now in snapshots(fleet, ts_ms, **how):
         for one in moved:
             one.by(now)
     answers, *beside = (one.answers() for one in moved)
     known_h = history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
-    return Grown(answers, beside[0] if beside else None, known_h, moved[-1].parted)
+    return AtlasForecasts(answers, beside[0] if beside else None, known_h, moved[-1].parted)
 
 
-def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
+def fill_with_atlas(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
     """Returns how the predictor fills gaps (G,) at moments (G,) of its states, along passages of an atlas of `fleet`. A
     gap asks the version of the last ping before it, since a later one may know the hidden pings. `how` is as of
     `snapshots`.
@@ -81,7 +81,7 @@ def grown_fills(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: P
     return [found[row] for row in range(len(gaps))]
 
 
-class _Moved:
+class _MovedForecasts:
     """Forecasts that versions of an atlas move one after the other."""
 
     def __init__(self, corpus: Corpus, anchors: Anchors, approach: Approach, given: Answers) -> None:

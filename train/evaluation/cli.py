@@ -54,7 +54,7 @@ class Precision(StrEnum):
     float32 = "float32"
 
 
-class Part(StrEnum):
+class SplitName(StrEnum):
     train = "train"
     val = "val"
     test = "test"
@@ -62,7 +62,7 @@ class Part(StrEnum):
     all = "all"
 
 
-def _drawable(path: Path | None) -> Path | None:
+def _check_picture(path: Path | None) -> Path | None:
     """Checks the path of a picture before anything is evaluated, because the picture is written at the very end."""
     if path is not None and path.suffix.lower() not in PICTURES:
         raise typer.BadParameter(f"{path}: the name of a picture ends in {', '.join(PICTURES)}")
@@ -78,11 +78,11 @@ def evaluate(
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
     split: Annotated[
-        Part,
+        SplitName,
         typer.Option(
             "--split", help="which part of each file; final: once, choose nothing by it; all: also what was trained on"
         ),
-    ] = Part.test,
+    ] = SplitName.test,
     task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
     max_anchors: Annotated[
         int | None,
@@ -139,7 +139,7 @@ def evaluate(
             "--picture",
             dir_okay=False,
             writable=True,
-            callback=_drawable,
+            callback=_check_picture,
             help="forecast: draw errors, reliability and tracks: .png, .svg or .pdf",
         ),
     ] = None,
@@ -158,7 +158,7 @@ def evaluate(
     ):
         if given is not None and not fits:
             raise typer.BadParameter(f"{option} is for {where}")
-    if baseline is not None and split in (Part.train, Part.all) and not fit_on:
+    if baseline is not None and split in (SplitName.train, SplitName.all) and not fit_on:
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
@@ -168,7 +168,7 @@ def evaluate(
     from model.atlas.published import MIN_VEHICLES
     from train.evaluation import run
 
-    options = run.Options(
+    options = run.EvaluateOptions(
         part=split.value,
         modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
         most_anchors=max_anchors or MOST_ANCHORS,
@@ -184,12 +184,12 @@ def evaluate(
         picture=picture,
         cache=cache,
     )
-    run.require(options)
+    run.require_extras(options)
     predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
         sources += tracks.topic_snapshot(cache, reading)
-        tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
+        tasks = list(run.open_tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
         with progress_bar(file, hidden=as_json) as progress:
             reports.append(judge(progress))
@@ -199,10 +199,10 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({"task": task.value, "split": split.value, "model": model, "data": reports}, indent=2))
         return
-    from train.evaluation.report import show
+    from train.evaluation.report import print_report
 
     for report in reports:
-        show(report, run.named(predictor))
+        print_report(report, run.model_label(predictor))
 
 
 evaluate.__doc__ = HELP

@@ -18,16 +18,16 @@ from model.kinematics.imm import Imm
 from stream.adapters.sources import Source, parse
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
-from train.data.corpus import Corpus, Reading, load, silent
+from train.data.corpus import Corpus, Reading, ignore_progress, load
 from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation import published
 from train.evaluation.atlas import ATLAS, BESIDE
-from train.evaluation.baselines.dead_reckoning import reckoned
-from train.evaluation.metrics import Cases, measure, off_by, paired, reliability, score
-from train.evaluation.rollout import MODEL, Answers, Recorded, walk
+from train.evaluation.baselines.dead_reckoning import dead_reckon
+from train.evaluation.metrics import Cases, compare_pairs, measure, reliability, score, time_factor
+from train.evaluation.rollout import MODEL, Answers, PublishedRecords, roll_along
 
-Part = Literal["train", "val", "test", "final", "all"]
+SplitPart = Literal["train", "val", "test", "final", "all"]
 Progress = Callable[[float], None]
 
 # nominal coverage of the regions that are reported
@@ -48,7 +48,7 @@ class Sample:
     """The tracks of one file that are evaluated."""
 
     file: str
-    split: Part
+    split: SplitPart
     fingerprint: str  # fingerprint of the splits
     corpus: Corpus  # the tracks that are evaluated
     tracks: int  # number of tracks in the split
@@ -61,13 +61,13 @@ class Sample:
 
 def open_samples(
     files: Sequence[Path | str | Source],
-    part: Part,
+    part: SplitPart,
     *,
     cache_dir: Path | None = None,
     most: int | None = None,
     modes: Sequence[str] = (),
     fit_on: Sequence[Path | str | Source] = (),
-    reading: Reading = silent,
+    reading: Reading = ignore_progress,
 ) -> list[Sample]:
     """Returns the tracks to evaluate, file by file, reduced to about `most` anchors each, and to `modes` where any is
     given.
@@ -78,16 +78,16 @@ def open_samples(
     """
     elsewhere = None
     if fit_on:
-        if part in ("train", "all") and {_place(file) for file in fit_on} & {_place(file) for file in files}:
+        if part in ("train", "all") and {_resolve(file) for file in fit_on} & {_resolve(file) for file in files}:
             raise ValueError(f"baselines cannot be fitted to a file that is judged with split {part}")
         known = load(fit_on, cache_dir, cut=EVALUATION, reading=reading)
-        elsewhere = split(_of_modes(known, modes, "the files to fit on")).train
+        elsewhere = split(_select_modes(known, modes, "the files to fit on")).train
     return [_open_sample(file, part, cache_dir, most, modes, elsewhere, reading) for file in files]
 
 
 def _open_sample(
     file: Path | str | Source,
-    part: Part,
+    part: SplitPart,
     cache_dir: Path | None,
     most: int | None,
     modes: Sequence[str],
@@ -97,30 +97,30 @@ def _open_sample(
     corpus = load([file], cache_dir, cut=EVALUATION, reading=reading)
     splits = split(corpus)  # before modes are selected: a split must not depend on the question
     chosen = corpus if part == "all" else getattr(splits, part)
-    chosen = anchoring.usable(_of_modes(chosen, modes, str(file)))
+    chosen = anchoring.keep_long(_select_modes(chosen, modes, str(file)))
     if len(chosen) == 0:
         raise NoTracks(
             f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
             f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)}, "
             f"final {len(splits.final)})"
         )
-    thinned, every = anchoring.thin(chosen, most)
+    thinned, every = anchoring.take_every_nth(chosen, most)
     train = elsewhere
     if train is None and part in ("val", "test", "final"):
-        train = _of_modes(splits.train, modes, str(file))
-    if train is not None and len(anchoring.usable(train)) == 0:
+        train = _select_modes(splits.train, modes, str(file))
+    if train is not None and len(anchoring.keep_long(train)) == 0:
         train = None
-    copies = len(anchoring.usable(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
+    copies = len(anchoring.keep_long(_select_modes(splits.copies, modes, str(file)))) if part == "test" else 0
     entities, name = len(np.unique(chosen.entity)), corpus.files[0]
     return Sample(name, part, splits.fingerprint, thinned, len(chosen), every, train, copies, corpus, entities)
 
 
-def _place(given: Path | str | Source) -> Path:
+def _resolve(given: Path | str | Source) -> Path:
     source = given if isinstance(given, Source) else parse(given)
     return source.path.resolve()
 
 
-def _of_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
+def _select_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
     """Returns the tracks travelled in one of `modes`; all tracks where none is given."""
     if not modes:
         return corpus
@@ -130,14 +130,14 @@ def _of_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
     return corpus.select(np.isin(corpus.mode, [corpus.modes.index(mode) for mode in modes]))
 
 
-class Judged(NamedTuple):
+class JudgedForecasts(NamedTuple):
     """The forecasts of all predictors, before they are summarised."""
 
     anchors: Anchors
     answers: dict[str, Answers]
     next_s: F64 | None  # (A,) seconds until the model expects the next ping
     fallbacks: int
-    recorded: Recorded | None = None  # the records that the model would publish
+    recorded: PublishedRecords | None = None  # the records that the model would publish
     kin: F64 | None = None  # (A, K) the model's states
 
 
@@ -147,52 +147,53 @@ def judge_forecasts(
     *,
     fitted: Sequence[Follower] = (),
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
-    progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon
     `strata.<name>`.
     """
-    judged = answers_of(sample, predictor, fitted=fitted, horizons_s=horizons_s, progress=progress)
-    return report_of(sample, judged, horizons_s)
+    judged = roll_out(sample, predictor, fitted=fitted, horizons_s=horizons_s)
+    return build_report(sample, judged, horizons_s)
 
 
-def answers_of(
+def roll_out(
     sample: Sample,
     predictor: Predictor | None,
     *,
     fitted: Sequence[Follower] = (),
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
     progress: Progress = lambda share: None,
-) -> Judged:
+) -> JudgedForecasts:
     """Rolls all predictors out along the sample. Baselines use the physics of the model's config, or of the default
     one. Filters in `fitted` are added, and replace those of the same name. Files that report courses have one more.
     """
-    anchors = anchoring.find(sample.corpus, horizons_s)
+    anchors = anchoring.find_anchors(sample.corpus, horizons_s)
     config = ModelConfig() if predictor is None else predictor.config
     named = {name for follower in fitted for name in follower.names}
     plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
-    walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, recorded=True, progress=progress)
-    answers = walked.answers | reckoned(sample.corpus, anchors)
-    return Judged(anchors, answers, walked.next_s, walked.fallbacks, walked.recorded, walked.kin)
+    walked = roll_along(sample.corpus, anchors, [*plain, *fitted], predictor, recorded=True, progress=progress)
+    answers = walked.answers | dead_reckon(sample.corpus, anchors)
+    return JudgedForecasts(anchors, answers, walked.next_s, walked.fallbacks, walked.recorded, walked.kin)
 
 
-def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
+def build_report(
+    sample: Sample, judged: JudgedForecasts, horizons_s: Sequence[float] = anchoring.HORIZONS_S
+) -> dict[str, Any]:
     """Returns the report of judged forecasts: see `judge_forecasts`."""
     corpus, (anchors, answers, next_s, fallbacks, recorded, _) = sample.corpus, judged
-    strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
+    strata = anchoring.motion_strata(corpus, anchors) | anchoring.cadence_strata(corpus, anchors)
     horizons = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in horizons_s)]):
         asked = np.flatnonzero(anchors.target[:, column] >= 0)
         if len(asked):
             horizons[name] = _judge_column(corpus, anchors, answers, column, asked, strata)
-    out = {**about(sample), "anchors": len(anchors.row), "fallbacks": fallbacks, "horizons": horizons}
+    out = {**describe_sample(sample), "anchors": len(anchors.row), "fallbacks": fallbacks, "horizons": horizons}
     if next_s is None:
         return out
     out["next_interval"] = judge_next(corpus, anchors, next_s) if len(next_s) else {}
     if recorded is not None and len(next_s):
-        out["next_interval"][MODEL]["holds_90"] = published.holds_90(anchors, recorded)
+        out["next_interval"][MODEL]["holds_90"] = published.coverage_90(anchors, recorded)
         out["next_from_record"] = judge_record(corpus, anchors, answers, recorded)
-    return {**out, "worse_than_best_baseline": worse_strata(horizons)}
+    return {**out, "worse_than_best_baseline": find_worse_strata(horizons)}
 
 
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
@@ -200,10 +201,12 @@ def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
     lately_s = anchoring.intervals_s(corpus, anchors)
     predicted_s = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
     entity = corpus.entity[anchors.track]
-    return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in predicted_s.items()}
+    return {name: time_factor(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in predicted_s.items()}
 
 
-def judge_record(corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], recorded: Recorded) -> dict[str, Any]:
+def judge_record(
+    corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], recorded: PublishedRecords
+) -> dict[str, Any]:
     """Scores the next ping, at its real time, as a subscriber reads it from the record, against baselines that know
     that time.
     """
@@ -212,8 +215,8 @@ def judge_record(corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], 
         name: Cases(haversine_m(corpus.lat[target], corpus.lon[target], one.lat[:, 0], one.lon[:, 0]), None, None)
         for name, one in answers.items()
     }
-    cases[MODEL] = Cases(published.off_m(corpus, anchors, recorded), None, None)
-    return {**score(cases[MODEL], entity)._asdict(), "model_vs_best": versus_best(cases, entity)}
+    cases[MODEL] = Cases(published.read_errors_m(corpus, anchors, recorded), None, None)
+    return {**score(cases[MODEL], entity)._asdict(), "model_vs_best": compare_with_best(cases, entity)}
 
 
 def _judge_column(
@@ -230,7 +233,7 @@ def _judge_column(
     out: dict[str, Any] = {"n": len(asked), "median_dt_s": float(np.median(anchors.dt_s[asked, column]))}
     out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
     out["strata"] = {
-        name: {predictor: score(case.chosen(mask), entity[mask])._asdict() for predictor, case in cases.items()}
+        name: {predictor: score(case.select(mask), entity[mask])._asdict() for predictor, case in cases.items()}
         for name, mask in ((name, mask[asked]) for name, mask in strata.items())
         if mask.any()
     }
@@ -238,8 +241,8 @@ def _judge_column(
     observed = {name: reliability(surprise, NOMINAL) for name, surprise in surprises.items()}
     out["reliability"] = {"nominal": list(NOMINAL), "observed": observed}
     if MODEL in cases:
-        out["model_vs_best"] = versus_best(cases, entity)
-        out["crps_vs_best"] = crps_versus_best(cases)
+        out["model_vs_best"] = compare_with_best(cases, entity)
+        out["crps_vs_best"] = compare_crps(cases)
         reference = FITTED if FITTED in cases else KALMAN
         out["crps_vs_kalman"] = {"reference": reference, "ratio": out[MODEL]["crps_m"] / out[reference]["crps_m"]}
     return out
@@ -254,15 +257,15 @@ def measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: in
     )
 
 
-def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:
+def compare_with_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:
     """Compares the model with the baseline of the lowest mean error on these very cases: the choice favours the
     baseline.
     """
     best = min((name for name in cases if name not in LEARNT), key=lambda name: float(cases[name].distance_m.mean()))
-    return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
+    return {"baseline": best, **compare_pairs(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
 
 
-def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
+def compare_crps(cases: dict[str, Cases]) -> dict[str, Any]:
     """Returns the ratio of the model's CRPS to the lowest of a baseline; for a baseline without spread it is the mean
     error.
     """
@@ -272,12 +275,12 @@ def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
     return {"baseline": best, "ratio": crps[MODEL] / crps[best]}
 
 
-def best_baseline(scores: dict[str, Any]) -> str:
+def find_best_baseline(scores: dict[str, Any]) -> str:
     """Returns the baseline of `strata.<name>` with the lowest mean error."""
     return min((name for name in scores if name not in LEARNT), key=lambda name: float(scores[name]["mean_m"]))
 
 
-def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
+def find_worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns where the model's mean error is above the best baseline's, among strata of FEW anchors or more, of motion
     and of cadence. The same anchors are in one stratum of each kind.
     """
@@ -285,14 +288,14 @@ def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
     for horizon, block in horizons.items():
         for stratum, scores in block["strata"].items():
             model = scores[MODEL]
-            best = best_baseline(scores)
+            best = find_best_baseline(scores)
             if model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
                 where = {"horizon": horizon, "stratum": stratum, "n": model["n"], "baseline": best}
                 out.append({**where, "model_m": model["mean_m"], "baseline_m": scores[best]["mean_m"]})
     return out
 
 
-def about(sample: Sample) -> dict[str, Any]:
+def describe_sample(sample: Sample) -> dict[str, Any]:
     """Returns what was evaluated, for the head of a report."""
     corpus = sample.corpus
     entities = len(np.unique(corpus.entity))

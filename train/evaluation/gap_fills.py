@@ -26,10 +26,10 @@ from model.kinematics.geo import F64, haversine_m, moved_deg
 from model.kinematics.smoother import rts
 from model.serving.gaps import stack
 from train.data.anchors import EARLIER_PINGS
-from train.data.corpus import Corpus
-from train.evaluation.atlas import BESIDE, grown_fills
-from train.evaluation.forecasts import Sample, about, error_en_m, versus_best
-from train.evaluation.metrics import Cases, energy_score, measure, paired, score
+from train.data.corpus import Corpus, even_indices
+from train.evaluation.atlas import BESIDE, fill_with_atlas
+from train.evaluation.forecasts import Sample, compare_with_best, describe_sample, error_en_m
+from train.evaluation.metrics import Cases, compare_pairs, energy_score, measure, score
 from train.evaluation.rollout import MODEL
 
 Rows = NDArray[np.int64]
@@ -45,7 +45,7 @@ RTS_FITTED: Final = "rts_fitted"
 BATCH: Final = 128  # gaps per batch
 
 
-class Hidden(NamedTuple):
+class HiddenGaps(NamedTuple):
     """G gaps of one protocol."""
 
     track: Rows  # (G,)
@@ -54,15 +54,15 @@ class Hidden(NamedTuple):
     known: NDArray[np.bool_]  # (R,) rows known outside of the gap in question
 
 
-class Prepared(NamedTuple):
+class PreparedGaps(NamedTuple):
     """The gaps of one protocol, and the fixes before them for the smoother."""
 
-    hidden: Hidden
+    hidden: HiddenGaps
     gaps: list[Gap]
     past: list[NDArray[Any]]  # fixes up to each gap
 
 
-class Bridged(NamedTuple):
+class GapPositions(NamedTuple):
     """One predictor's Gaussians at the P hidden pings; cov_m2 is None for a point forecast."""
 
     lat: F64
@@ -92,12 +92,14 @@ def judge_gap_fills(
     corpus = sample.corpus
     cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
     cases[HALF] = hide_half(corpus, seed)
-    kept = {name: evenly(hidden, most) for name, hidden in cases.items() if len(hidden.before)}
-    moved: dict[str, Bridged] = {}
+    kept = {name: take_evenly(hidden, most) for name, hidden in cases.items() if len(hidden.before)}
+    moved: dict[str, GapPositions] = {}
     if predictor is not None and atlas_ms is not None:
         assert sample.fleet is not None  # set by open_samples
         how: dict[str, Any] = {"every_ms": atlas_ms, "min_entities": min_entities}
-        moved = with_atlas(sample.fleet, corpus, kept, predictor, progress=lambda share: progress(share / 2), **how)
+        moved = fill_with_versions(
+            sample.fleet, corpus, kept, predictor, progress=lambda share: progress(share / 2), **how
+        )
     blocks: dict[str, Any] = {}
     before = 0.5 if moved else 0.0
     for number, (name, hidden) in enumerate(kept.items(), start=1):
@@ -108,10 +110,10 @@ def judge_gap_fills(
             **_judge(corpus, hidden, predictor, smoother, more),
         }
         progress(before + (1 - before) * number / len(kept))
-    return {**about(sample), "blocks": blocks}
+    return {**describe_sample(sample), "blocks": blocks}
 
 
-def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
+def hide_blocks(corpus: Corpus, block_s: float) -> HiddenGaps:
     """Returns blocks of one length, each at least 8 pings after the one before, with a known step on both sides."""
     track, before, after = [], [], []
     for index, (first, last) in enumerate(corpus.tracks):
@@ -127,10 +129,10 @@ def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
                 after.append(first + end)
             place = end + EARLIER_PINGS if end - place >= 2 else place + 1
     known = np.ones(len(corpus.ts_ms), bool)
-    return Hidden(np.array(track, np.int64), np.array(before, np.int64), np.array(after, np.int64), known)
+    return HiddenGaps(np.array(track, np.int64), np.array(before, np.int64), np.array(after, np.int64), known)
 
 
-def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
+def hide_half(corpus: Corpus, seed: int = 0) -> HiddenGaps:
     """Hides every ping with a chance of one half, except the first 9 and the last 2 of a track."""
     known = np.random.default_rng(seed).random(len(corpus.ts_ms)) < 0.5
     track, before, after = [], [], []
@@ -142,28 +144,28 @@ def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
         track.append(np.full(len(gaps), index, np.int64))
         before.append(rows[gaps])
         after.append(rows[gaps + 1])
-    return Hidden(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
+    return HiddenGaps(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
 
 
-def evenly(hidden: Hidden, most: int | None) -> Hidden:
+def take_evenly(hidden: HiddenGaps, most: int | None) -> HiddenGaps:
     """Returns at most `most` of the gaps, evenly spaced among all."""
     count = len(hidden.before)
     if most is None or count <= most:
         return hidden
-    chosen = np.linspace(0, count - 1, most).round().astype(np.int64)
-    return Hidden(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
+    chosen = even_indices(count, most)
+    return HiddenGaps(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
 
 
-def prepare(corpus: Corpus, hidden: Hidden) -> Prepared:
+def prepare(corpus: Corpus, hidden: HiddenGaps) -> PreparedGaps:
     """Returns the fixes around each gap."""
     count = range(len(hidden.before))
     past = [corpus.fixes(_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
-    return Prepared(hidden, [_gap(corpus, hidden, index) for index in count], past)
+    return PreparedGaps(hidden, [_gap(corpus, hidden, index) for index in count], past)
 
 
-def answer(
-    corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None = None
-) -> dict[str, Bridged]:
+def answer_gaps(
+    corpus: Corpus, hidden: HiddenGaps, predictor: Predictor | None, smoother: ModelConfig | None = None
+) -> dict[str, GapPositions]:
     """Returns every predictor's positions of the hidden pings, gap by gap in the order of their rows."""
     case = prepare(corpus, hidden)
     out = {} if predictor is None else {MODEL: _fill(corpus, hidden, case.gaps, predictor)}
@@ -174,7 +176,7 @@ def answer(
     return out
 
 
-def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
+def smoother_crps(corpus: Corpus, case: PreparedGaps, physics: ModelConfig) -> F64:
     """Returns the CRPS (P,) of the smoother with that noise, in metres."""
     row, start_lat, _ = _hidden_rows(corpus, case.hidden)
     found = _smooth(case, physics)
@@ -183,40 +185,40 @@ def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
     return energy_score(error, found.cov_m2)
 
 
-def with_atlas(
-    fleet: Corpus, corpus: Corpus, cases: Mapping[str, Hidden], predictor: Predictor, **how: Any
-) -> dict[str, Bridged]:
-    """Returns the model's fills of each case as an atlas of `fleet` bends them; `how` is as in `grown_fills`."""
+def fill_with_versions(
+    fleet: Corpus, corpus: Corpus, cases: Mapping[str, HiddenGaps], predictor: Predictor, **how: Any
+) -> dict[str, GapPositions]:
+    """Returns the model's fills of each case as an atlas of `fleet` bends them; `how` is as in `fill_with_atlas`."""
     gaps = {name: prepare(corpus, hidden).gaps for name, hidden in cases.items()}
-    moment = Moment.joined([_moment(corpus, cases[name], some, predictor) for name, some in gaps.items()])
+    moment = Moment.joined([_rebuild_states(corpus, cases[name], some, predictor) for name, some in gaps.items()])
     each = [gap for some in gaps.values() for gap in some]
-    fills = grown_fills(fleet, each, moment, predictor, **how)
+    fills = fill_with_atlas(fleet, each, moment, predictor, **how)
     stops = np.cumsum([len(some) for some in gaps.values()]).tolist()
-    return {name: _joined(fills[stop - len(gaps[name]) : stop]) for name, stop in zip(gaps, stops, strict=True)}
+    return {name: _join_fills(fills[stop - len(gaps[name]) : stop]) for name, stop in zip(gaps, stops, strict=True)}
 
 
 def _judge(
     corpus: Corpus,
-    hidden: Hidden,
+    hidden: HiddenGaps,
     predictor: Predictor | None,
     smoother: ModelConfig | None,
-    more: dict[str, Bridged],
+    more: dict[str, GapPositions],
 ) -> dict[str, Any]:
     """Scores all predictors, `more` of them among these."""
     row, start_lat, entity = _hidden_rows(corpus, hidden)
-    answers = answer(corpus, hidden, predictor, smoother) | more
+    answers = answer_gaps(corpus, hidden, predictor, smoother) | more
     cases = {name: _measure(corpus, row, start_lat, bridged) for name, bridged in answers.items()}
     out: dict[str, Any] = {"n": len(row)}
     out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
     if predictor is not None:
-        out["model_vs_best"] = versus_best(cases, entity)
+        out["model_vs_best"] = compare_with_best(cases, entity)
     if BESIDE in cases:
-        found = paired(cases[BESIDE].distance_m, cases[MODEL].distance_m, entity)
+        found = compare_pairs(cases[BESIDE].distance_m, cases[MODEL].distance_m, entity)
         out["atlas_vs_model"] = {"baseline": MODEL, **found._asdict()}
     return out
 
 
-def _hidden_rows(corpus: Corpus, hidden: Hidden) -> tuple[Rows, F64, NDArray[np.int32]]:
+def _hidden_rows(corpus: Corpus, hidden: HiddenGaps) -> tuple[Rows, F64, NDArray[np.int32]]:
     """Returns the row, the latitude of the fix before the gap, and the entity of every hidden ping (P,)."""
     inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
     counts = [len(rows) for rows in inside]
@@ -224,7 +226,7 @@ def _hidden_rows(corpus: Corpus, hidden: Hidden) -> tuple[Rows, F64, NDArray[np.
     return np.concatenate(inside), start_lat, corpus.entity[np.repeat(hidden.track, counts)]
 
 
-def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: Bridged) -> Cases:
+def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: GapPositions) -> Cases:
     lat, lon = corpus.lat[row], corpus.lon[row]
     return measure(
         error_en_m(lat, lon, bridged.lat, bridged.lon, start_lat),
@@ -233,13 +235,13 @@ def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: Bridged) -> Cas
     )
 
 
-def _gap(corpus: Corpus, hidden: Hidden, index: int) -> Gap:
+def _gap(corpus: Corpus, hidden: HiddenGaps, index: int) -> Gap:
     before, after = _known_before(corpus, hidden, index, FIXES_BEFORE), _known_after(corpus, hidden, index)
     times_ms = np.asarray(corpus.ts_ms[hidden.before[index] + 1 : hidden.after[index]])
     return Gap(corpus.fixes(before), corpus.fixes(after), times_ms)
 
 
-def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows:
+def _known_before(corpus: Corpus, hidden: HiddenGaps, index: int, most: int) -> Rows:
     """Returns the last `most` known rows of the track up to the gap."""
     end = int(hidden.before[index]) + 1
     # Half of the rows may be hidden; three times as many almost always contain enough known ones.
@@ -247,23 +249,23 @@ def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows
     return np.asarray(start + np.flatnonzero(hidden.known[start:end]))[-most:]
 
 
-def _known_after(corpus: Corpus, hidden: Hidden, index: int) -> Rows:
+def _known_after(corpus: Corpus, hidden: HiddenGaps, index: int) -> Rows:
     start, stop = int(hidden.after[index]), int(corpus.tracks[hidden.track[index], 1])
     near = min(stop, start + 64)
     return np.asarray(start + np.flatnonzero(hidden.known[start:near]))[:FIXES_AFTER]
 
 
-def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Bridged:
+def _fill(corpus: Corpus, hidden: HiddenGaps, gaps: list[Gap], predictor: Predictor) -> GapPositions:
     """Returns the model's fills."""
-    moment = _moment(corpus, hidden, gaps, predictor)
+    moment = _rebuild_states(corpus, hidden, gaps, predictor)
     fills: list[Fill] = []
     for first in range(0, len(gaps), BATCH):
         rows = np.arange(first, min(first + BATCH, len(gaps)))
         fills += predictor.fill_at(moment.at(rows), gaps[first : first + BATCH])
-    return _joined(fills)
+    return _join_fills(fills)
 
 
-def _moment(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Moment:
+def _rebuild_states(corpus: Corpus, hidden: HiddenGaps, gaps: list[Gap], predictor: Predictor) -> Moment:
     """Returns the states that fill gaps, each rebuilt from the known pings, as after a takeover by another worker."""
     slots = predictor.acquire(min(BATCH, len(gaps)))
     found = []
@@ -280,16 +282,16 @@ def _moment(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predicto
     return Moment.joined(found)
 
 
-def _joined(fills: Sequence[Fill]) -> Bridged:
+def _join_fills(fills: Sequence[Fill]) -> GapPositions:
     lat, lon, cov_m2 = (np.concatenate([getattr(fill, part) for fill in fills]) for part in ("lat", "lon", "cov_m2"))
-    return Bridged(lat, lon, cov_m2)
+    return GapPositions(lat, lon, cov_m2)
 
 
-def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
+def _bridge(gaps: list[Gap]) -> dict[str, GapPositions]:
     """Returns the baselines' fills from the fixes next to the gaps: from their positions alone, and where some report
     speed and course, also Hermite from these.
     """
-    reported, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
+    reported, batch = stack(gaps).ends, stack([_without_reports(gap) for gap in gaps])
     t_s, asked = batch.padded()
     ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
     if (reported.reported_before + reported.reported_after).any():
@@ -298,11 +300,11 @@ def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
     for name, (bridge, ends) in ways.items():
         en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
-        out[name] = Bridged(lat[asked], lon[asked], None)
+        out[name] = GapPositions(lat[asked], lon[asked], None)
     return out
 
 
-def _mute(gap: Gap) -> Gap:
+def _without_reports(gap: Gap) -> Gap:
     """Returns the gap without reported speed and course."""
     before, after = gap.before.copy(), gap.after.copy()
     for fixes in (before, after):
@@ -310,7 +312,7 @@ def _mute(gap: Gap) -> Gap:
     return Gap(before, after, gap.times_ms)
 
 
-def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
+def _smooth(case: PreparedGaps, physics: ModelConfig) -> GapPositions:
     """Returns the smoother's fills, from the filter over the fixes before and all known fixes after."""
     batch = stack(case.gaps)
     t_s, asked = batch.padded()
@@ -318,4 +320,4 @@ def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
     law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], t_s, physics)
     lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
     var = law.var_m2[asked]
-    return Bridged(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))
+    return GapPositions(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))

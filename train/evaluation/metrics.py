@@ -91,7 +91,7 @@ class Cases(NamedTuple):
     energy_m: F64 | None  # (N,) energy score
     surprise: F64 | None  # (N,) squared Mahalanobis distance of the error
 
-    def chosen(self, mask: NDArray[Any]) -> Cases:
+    def select(self, mask: NDArray[Any]) -> Cases:
         """Returns some of the cases, by a mask (N,) or indices."""
         distance, energy, surprise = self
         return Cases(
@@ -115,14 +115,14 @@ def measure(error_en_m: F64, cov_m2: F64 | None = None, distance_m: F64 | None =
     return Cases(distance, energy_score(error_en_m, cov_m2), mahalanobis2(error_en_m, cov_m2))
 
 
-def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
+def score(cases: Cases, entity: NDArray[np.integer]) -> Score:
     """Summarises N cases; entity (N,) is the entity of each. Raises ValueError for no cases."""
     distance, energy, surprise = cases
     if len(distance) == 0:
         raise ValueError("nothing to score")
-    low, high, entities = interval_by_entity(distance, entity, seed=seed)
+    low, high, entities = bootstrap_interval(distance, entity)
     median, p90 = np.quantile(distance, (0.5, 0.9))
-    holds = None if surprise is None else interval_by_entity(is_inside(surprise, 0.9), entity, seed=seed)
+    holds = None if surprise is None else bootstrap_interval(is_inside(surprise, 0.9), entity)
     return Score(
         n=len(distance),
         entities=entities,
@@ -132,23 +132,21 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
         median_m=float(median),
         p90_m=float(p90),
         crps_m=float(distance.mean() if energy is None else energy.mean()),
-        coverage_50=None if surprise is None else covered(surprise, 0.5),
-        coverage_90=None if surprise is None else covered(surprise, 0.9),
+        coverage_50=None if surprise is None else coverage(surprise, 0.5),
+        coverage_90=None if surprise is None else coverage(surprise, 0.9),
         coverage_90_low=None if holds is None else holds[0],
         coverage_90_high=None if holds is None else holds[1],
     )
 
 
-def score_times(
-    true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer], *, seed: int = 0
-) -> TimeScore:
+def score_times(true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer]) -> TimeScore:
     """Summarises N arrivals; true times are above 0. Raises ValueError for none, or predictions that are not finite."""
     if len(true_s) == 0:
         raise ValueError("nothing to score")
     if not all(np.isfinite(part).all() for part in (median_s, low_s, high_s)):
         raise ValueError("times of arrival that are not finite")
     off = np.abs(median_s - true_s)
-    low, high, entities = interval_by_entity(off, entity, seed=seed)
+    low, high, entities = bootstrap_interval(off, entity)
     return TimeScore(
         n=len(true_s),
         entities=entities,
@@ -163,26 +161,26 @@ def score_times(
     )
 
 
-def paired(one_m: F64, other_m: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Difference:
+def compare_pairs(one_m: F64, other_m: F64, entity: NDArray[np.integer]) -> Difference:
     """Compares errors (N,) case by case: the difficulty of a case cancels, so the interval is far narrower."""
-    low, high, _ = interval_by_entity(one_m - other_m, entity, seed=seed)
+    low, high, _ = bootstrap_interval(one_m - other_m, entity)
     one, other = float(one_m.mean()), float(other_m.mean())
     return Difference(one / other if other > 0 else None, one - other, low, high)
 
 
 def reliability(mahalanobis2: F64, nominal: Sequence[float]) -> list[float]:
     """Returns the coverage of each region whose nominal coverage is in `nominal`."""
-    return [covered(mahalanobis2, share) for share in nominal]
+    return [coverage(mahalanobis2, share) for share in nominal]
 
 
 def mahalanobis2(error_en_m: F64, cov_m2: F64) -> F64:
     """Returns the squared Mahalanobis distance (N,) of errors (N, 2) under covariances (N, 3) ee, en, nn."""
-    ee, en, nn = _regular(cov_m2)
+    ee, en, nn = _regularise(cov_m2)
     east, north = error_en_m[:, 0], error_en_m[:, 1]
     return np.asarray((nn * east**2 - 2 * en * east * north + ee * north**2) / (ee * nn - en**2))
 
 
-def covered(mahalanobis2: F64, share: float) -> float:
+def coverage(mahalanobis2: F64, share: float) -> float:
     """Returns the coverage of the region with nominal coverage `share`: chi² of 2 degrees of freedom is exponential."""
     return float(is_inside(mahalanobis2, share).mean())
 
@@ -218,14 +216,14 @@ def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
     return out
 
 
-def off_by(predicted_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
+def time_factor(predicted_s: F64, true_s: F64, entity: NDArray[np.integer]) -> Factor:
     """Returns the typical factor between predicted and true times (N,), N at least 1, all of them above 0."""
     off = np.abs(np.log(predicted_s / true_s))
-    low, high, entities = interval_by_entity(off, entity, seed=seed)
+    low, high, entities = bootstrap_interval(off, entity)
     return Factor(len(off), entities, *(float(np.exp(x)) for x in (off.mean(), low, high)))
 
 
-def interval_by_entity(
+def bootstrap_interval(
     value: F64, entity: NDArray[np.integer], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float, int]:
     """Returns the 95 % bootstrap interval of the mean of `value` (N,), and the number of entities.
@@ -241,7 +239,7 @@ def interval_by_entity(
     return float(low), float(high), entities
 
 
-def _regular(cov_m2: F64) -> tuple[F64, F64, F64]:
+def _regularise(cov_m2: F64) -> tuple[F64, F64, F64]:
     """Returns the covariances with a floor under both variances and a correlation below 1."""
     ee, nn = np.maximum(cov_m2[:, 0], MIN_VARIANCE_M2), np.maximum(cov_m2[:, 2], MIN_VARIANCE_M2)
     most = np.sqrt(ee * nn) * (1 - 1e-9)
@@ -249,6 +247,6 @@ def _regular(cov_m2: F64) -> tuple[F64, F64, F64]:
 
 
 def _cholesky(cov_m2: F64) -> tuple[F64, F64, F64]:
-    ee, en, nn = _regular(cov_m2)
+    ee, en, nn = _regularise(cov_m2)
     root = np.sqrt(ee)
     return root, en / root, np.sqrt(nn - (en / root) ** 2)

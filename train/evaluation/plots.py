@@ -19,7 +19,7 @@ from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.evaluation.atlas import ATLAS, BESIDE, PHYSICS
-from train.evaluation.forecasts import Judged, Sample
+from train.evaluation.forecasts import JudgedForecasts, Sample
 from train.evaluation.rollout import MODEL, Answers
 
 PAST: Final = 12  # pings drawn before the anchor
@@ -45,7 +45,7 @@ CURVES: Final = ("#000000", "#0072B2", "#56B4E9", "#009E73")  # colours of the l
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first
 
 
-def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, model: str) -> None:
+def draw(path: Path, sample: Sample, report: dict[str, Any], judged: JudgedForecasts, model: str) -> None:
     """Writes the picture; the suffix of `path` (.png, .svg, .pdf) chooses its format.
 
     Raises ValueError where matplotlib is missing.
@@ -57,7 +57,7 @@ def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, mod
     drawn = MODEL if MODEL in judged.answers else (FITTED if FITTED in judged.answers else KALMAN)
     if "learning" in report:
         _draw_learning(axes.pop(), report["learning"])
-    for axis, (doing, index) in zip(axes[2:], examples(sample.corpus, judged, drawn).items(), strict=True):
+    for axis, (doing, index) in zip(axes[2:], find_examples(sample.corpus, judged, drawn).items(), strict=True):
         if index is None:
             axis.set_title(f"{doing}: no example", loc="left")
             axis.set_axis_off()
@@ -70,7 +70,7 @@ def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, mod
     figure.savefig(path, dpi=130)
 
 
-def require() -> Any:
+def require_matplotlib() -> Any:
     """Returns matplotlib's Figure. Raises ValueError that says what to install."""
     try:
         from matplotlib.figure import Figure  # not pyplot: it would open a window system
@@ -81,7 +81,7 @@ def require() -> Any:
     return Figure
 
 
-def places(path: Path, files: Sequence[str]) -> list[Path]:
+def picture_paths(path: Path, files: Sequence[str]) -> list[Path]:
     """Returns the path of each file's picture: for several files it contains the file's stem, and its number if two
     stems are alike.
 
@@ -98,7 +98,7 @@ def places(path: Path, files: Sequence[str]) -> list[Path]:
 
 def _figure(*, curve: bool = False) -> tuple[Any, list[Any]]:
     """Returns the figure and its axes; with `curve`, one more at the end, below all others."""
-    figure = require()(figsize=(13, 13.5 if curve else 9.5), layout="constrained")
+    figure = require_matplotlib()(figsize=(13, 13.5 if curve else 9.5), layout="constrained")
     grid = figure.add_gridspec(3 if curve else 2, 6, height_ratios=(1, 1.05, 0.9)[: 3 if curve else 2], wspace=0.08)
     axes = [figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])]
     axes += [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]
@@ -195,7 +195,7 @@ def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> 
     axis.legend(frameon=False, fontsize=9, loc="lower right")
 
 
-def examples(corpus: Corpus, judged: Judged, name: str) -> dict[str, int | None]:
+def find_examples(corpus: Corpus, judged: JudgedForecasts, name: str) -> dict[str, int | None]:
     """Returns, for each kind of motion, the anchor whose error in the second-longest horizon is the median: a typical
     example, not the best. Anchors must have all their targets, and moving ones must travel FAR_M.
     """
@@ -207,7 +207,7 @@ def examples(corpus: Corpus, judged: Judged, name: str) -> dict[str, int | None]
     error = haversine_m(lat, lon, answer.lat[:, column], answer.lon[:, column])
     far = haversine_m(lat, lon, corpus.lat[anchors.row], corpus.lon[anchors.row]) >= FAR_M
     out: dict[str, int | None] = {}
-    for doing, mask in anchoring.motion(corpus, anchors).items():
+    for doing, mask in anchoring.motion_strata(corpus, anchors).items():
         fit = np.flatnonzero(mask & whole & (far | (doing == "stopped")))
         out[doing] = int(fit[np.argsort(error[fit], kind="stable")[len(fit) // 2]]) if len(fit) else None
     return out

@@ -15,13 +15,13 @@ from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, 
 from stream.wire.positions import position
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
-from train.evaluation.rollout import Recorded
+from train.evaluation.rollout import PublishedRecords
 
 _UNASKED = (0.0, 0.0, 0.0)  # covariances, on which no position depends
 _DEGREES = 7  # digits of published degrees
 
 
-def off_m(corpus: Corpus, anchors: Anchors, recorded: Recorded) -> F64:
+def read_errors_m(corpus: Corpus, anchors: Anchors, recorded: PublishedRecords) -> F64:
     """Returns the distance (A,) between the next ping and the position that the record gives for its time."""
     target = anchors.target[:, 0]
     read = [position(_record(corpus, anchors, recorded, i), float(anchors.dt_s[i, 0])) for i in range(len(target))]
@@ -29,22 +29,22 @@ def off_m(corpus: Corpus, anchors: Anchors, recorded: Recorded) -> F64:
     return np.asarray(haversine_m(corpus.lat[target], corpus.lon[target], lat, lon))
 
 
-def holds_90(anchors: Anchors, recorded: Recorded) -> float:
+def coverage_90(anchors: Anchors, recorded: PublishedRecords) -> float:
     """Returns the share of next pings that arrived inside the 90 % interval of their time."""
     came_s = anchors.dt_s[:, 0]
     return float(((recorded.early_s <= came_s) & (came_s <= recorded.late_s)).mean())
 
 
-def _record(corpus: Corpus, anchors: Anchors, recorded: Recorded, i: int) -> Forecast:
+def _record(corpus: Corpus, anchors: Anchors, recorded: PublishedRecords, i: int) -> Forecast:
     row = anchors.row[i]
-    anchor = Anchor(int(corpus.ts_ms[row]), _rounded(corpus.lat[row]), _rounded(corpus.lon[row]))
+    anchor = Anchor(int(corpus.ts_ms[row]), _round_deg(corpus.lat[row]), _round_deg(corpus.lon[row]))
     lat, lon = recorded.lat[i], recorded.lon[i]
     step = NextStep(
         dt_s=round(float(recorded.at_s[i, 0]), 3),
         d_east_m=0.0,
         d_north_m=0.0,
-        d_lat=_rounded(lat[0] - anchor.lat),
-        d_lon=_rounded(lon[0] - anchor.lon),
+        d_lat=_round_deg(lat[0] - anchor.lat),
+        d_lon=_round_deg(lon[0] - anchor.lon),
         cov_m2=_UNASKED,
     )
     ahead = zip(recorded.at_s[i, 1:], lat[1:], lon[1:], strict=True)
@@ -53,7 +53,7 @@ def _record(corpus: Corpus, anchors: Anchors, recorded: Recorded, i: int) -> For
         entity_id="",
         anchor=anchor,
         next=step,
-        horizons=tuple(Horizon(float(h_s), _rounded(at), _rounded(on), _UNASKED) for h_s, at, on in ahead),
+        horizons=tuple(Horizon(float(h_s), _round_deg(at), _round_deg(on), _UNASKED) for h_s, at, on in ahead),
         model=ModelRef("", ""),
         status="ok",
         window=Window(1, anchor.ts, anchor.ts),
@@ -63,5 +63,5 @@ def _record(corpus: Corpus, anchors: Anchors, recorded: Recorded, i: int) -> For
     )
 
 
-def _rounded(degrees: Any) -> float:
+def _round_deg(degrees: Any) -> float:
     return round(float(degrees), _DEGREES)

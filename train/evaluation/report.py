@@ -16,7 +16,7 @@ from train.evaluation.rollout import MODEL
 FEW_ENTITIES: Final = 20
 
 
-def show(report: dict[str, Any], model: str) -> None:
+def print_report(report: dict[str, Any], model: str) -> None:
     """Prints a report, at most 80 columns wide."""
     if "bands" in report:
         _show_times(report, model)
@@ -37,12 +37,12 @@ def _show_times(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in (*_few(bands, report), *_reliable(report["geofences"])):
+    for line in (*_warn_of_few(bands, report), *_reliability_lines(report["geofences"])):
         console.print(line, highlight=False)
 
 
-def _reliable(geofences: dict[str, Any]) -> Iterator[str]:
-    """Says how often entities were inside circles that were told to be so likely."""
+def _reliability_lines(geofences: dict[str, Any]) -> Iterator[str]:
+    """Yields by horizon how often entities were inside circles, by the estimated chance."""
     for horizon, steps in geofences.items():
         shares = ", ".join(f"{100 * step['chance']:.0f}: {100 * step['inside']:.0f}" for step in steps)
         yield f"inside circles at {horizon} s, % told: % that were ({sum(step['n'] for step in steps):,}): {shares}"
@@ -65,7 +65,7 @@ def _show_metres(report: dict[str, Any], model: str) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     blocks = report["blocks" if gaps else "horizons"]
     for key, block in blocks.items():
-        label = _label(key)
+        label = _label_text(key)
         for name, score in block.items():
             if isinstance(score, dict) and "p90_m" in score:
                 table.add_row(label, name, *_cells(score), style="bold" if name == "model" else None)
@@ -73,14 +73,14 @@ def _show_metres(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in _verdicts(report, blocks):
+    for line in _verdict_lines(report, blocks):
         console.print(line, highlight=False)
     if "learning" in report:
         console.print(_learning(report["learning"]))
 
 
 def _branch_line(row: dict[str, Any]) -> str:
-    metres = ", ".join(f"{_metres(row[name])} m" for name in ("forecast_m", "likeliest_m", "nearest_m"))
+    metres = ", ".join(f"{_metres_text(row[name])} m" for name in ("forecast_m", "likeliest_m", "nearest_m"))
     of = f"{row['anchors'] / row['of']:.1%} of {row['of']:,} forecasts"
     return f"  {row['horizon_s']:g} s: {metres}; {of}, the likeliest said {row['share']:.0%} and was {row['went']:.0%}"
 
@@ -94,9 +94,9 @@ def _learning(curves: dict[str, Any]) -> Table:
     for key, rows in curves.items():
         for number, row in enumerate(rows):
             hours = f"{row['from_h']:,} to {row['to_h']:,}"
-            means = [_metres(row["mean_m"][name]) for name in names]
+            means = [_metres_text(row["mean_m"][name]) for name in names]
             held = f"{row['inside_90']:.2f}"
-            table.add_row(_label(key) if number == 0 else "", hours, f"{row['anchors']:,}", *means, held)
+            table.add_row(_label_text(key) if number == 0 else "", hours, f"{row['anchors']:,}", *means, held)
         table.add_section()
     return table
 
@@ -111,47 +111,47 @@ def _table(report: dict[str, Any], caption: str) -> Table:
         collapse_padding=True,
         pad_edge=False,
     )
-    table.caption, table.caption_justify = f"{_counts(report)}\n{caption}", "left"
+    table.caption, table.caption_justify = f"{_counts_text(report)}\n{caption}", "left"
     return table
 
 
-def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
-    """Says in words what the table shows: the model against the best baseline, where it is worse, and what was
+def _verdict_lines(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
+    """Yields in words what the table shows: the model against the best baseline, where it is worse, and what was
     fitted.
     """
-    judged = {_label(key): block for key, block in blocks.items() if "model_vs_best" in block}
+    judged = {_label_text(key): block for key, block in blocks.items() if "model_vs_best" in block}
     if judged:
         yield "mean error, against the best baseline (95 % interval):"
-        yield from (f"  {label}: {_nearer(block['model_vs_best'])}" for label, block in judged.items())
+        yield from (f"  {label}: {_difference_text(block['model_vs_best'])}" for label, block in judged.items())
     if beside := {label: block for label, block in judged.items() if "atlas_vs_model" in block}:
         yield "mean error with the fleet's atlas, against the model without it (95 % interval):"
-        yield from (f"  {label}: {_nearer(block['atlas_vs_model'])}" for label, block in beside.items())
+        yield from (f"  {label}: {_difference_text(block['atlas_vs_model'])}" for label, block in beside.items())
     if parted := report.get("branches"):
         yield "where passages part, the mean errors of the forecast, its likeliest branch and the nearest one:"
         yield from map(_branch_line, parted)
     if spreads := {label: block for label, block in judged.items() if "crps_vs_best" in block}:
         yield "error and spread in one, by CRPS, against baselines (less is better):"
-        yield from (f"  {label}: {_crps(block)}" for label, block in spreads.items())
+        yield from (f"  {label}: {_crps_text(block)}" for label, block in spreads.items())
     if judged:
         yield "what 90 % regions hold (90 % is right; 95 % interval):"
-        yield from (f"  {label}: {_held(block[MODEL])}" for label, block in judged.items())
-    yield from _few({_label(key): block for key, block in blocks.items()}, report)
+        yield from (f"  {label}: {_coverage_text(block[MODEL])}" for label, block in judged.items())
+    yield from _warn_of_few({_label_text(key): block for key, block in blocks.items()}, report)
     for name, one in (report.get("next_interval") or {}).items():
         factor, low, high = (f"{one[key]:.3f}" for key in ("factor", "low", "high"))
         holds = f"; its 90 % interval holds {100 * one['holds_90']:.1f} %" if "holds_90" in one else ""
         yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high}){holds}"
     if (read := report.get("next_from_record")) is not None:
         yield (
-            f"next ping, as read from the record at its time: {_metres(read['mean_m'])} m "
-            f"(median {_metres(read['median_m'])}), {_nearer(read['model_vs_best'])}"
+            f"next ping, as read from the record at its time: {_metres_text(read['mean_m'])} m "
+            f"(median {_metres_text(read['median_m'])}), {_difference_text(read['model_vs_best'])}"
         )
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
         what = "stratum of 1,000 anchors or more is worse than the best baseline"
         yield (f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by stratum:")
         for row in worse:
-            metres = f"model {_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
-            yield f"  {_label(row['horizon'])}, {row['stratum']}: {metres}"
+            metres = f"model {_metres_text(row['model_m'])} m, {row['baseline']} {_metres_text(row['baseline_m'])} m"
+            yield f"  {_label_text(row['horizon'])}, {row['stratum']}: {metres}"
     for name, values in (report.get("fitted") or {}).items():
         numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
         yield f"fitted {name}: {numbers}"
@@ -164,38 +164,38 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         yield "nothing fitted: not asked for, or no train split apart from what is judged"
 
 
-def _nearer(against: dict[str, Any]) -> str:
-    """Says how much nearer to the true position the model is than a baseline, or how much farther, and whether that may
-    be chance.
+def _difference_text(against: dict[str, Any]) -> str:
+    """Returns in words how much nearer to the true position the model is than a baseline, or how much farther, and
+    whether that may be chance.
     """
     difference_m, low_m, high_m, ratio = (against[key] for key in ("difference_m", "low_m", "high_m", "ratio"))
-    by = f"{_metres(abs(difference_m))} m{'' if ratio is None else f' ({100 * abs(ratio - 1):.1f} %)'}"
+    by = f"{_metres_text(abs(difference_m))} m{'' if ratio is None else f' ({100 * abs(ratio - 1):.1f} %)'}"
     how = "farther off" if difference_m > 0 else "nearer"
     if low_m <= 0 <= high_m:
-        between = f"{_metres(abs(low_m))} nearer to {_metres(high_m)} farther"
+        between = f"{_metres_text(abs(low_m))} nearer to {_metres_text(high_m)} farther"
         return f"level with {against['baseline']}: {by} {how} ({between})"
     near, far = sorted((abs(low_m), abs(high_m)))
-    return f"{by} {how} than {against['baseline']} ({_metres(near)} to {_metres(far)} {how.split()[0]})"
+    return f"{by} {how} than {against['baseline']} ({_metres_text(near)} to {_metres_text(far)} {how.split()[0]})"
 
 
-def _crps(block: dict[str, Any]) -> str:
+def _crps_text(block: dict[str, Any]) -> str:
     kalman, best = block["crps_vs_kalman"], block["crps_vs_best"]
-    said = f"{_less(best['ratio'])} than {best['baseline']} (the best)"
+    said = f"{_ratio_text(best['ratio'])} than {best['baseline']} (the best)"
     if kalman["reference"] == best["baseline"]:
         return said
-    return f"{said}, {_less(kalman['ratio'])} than {kalman['reference']}"
+    return f"{said}, {_ratio_text(kalman['ratio'])} than {kalman['reference']}"
 
 
-def _less(ratio: float) -> str:
+def _ratio_text(ratio: float) -> str:
     return f"{100 * abs(ratio - 1):.1f} % {'more' if ratio > 1 else 'less'}"
 
 
-def _held(score: dict[str, Any]) -> str:
+def _coverage_text(score: dict[str, Any]) -> str:
     holds, low, high = (100 * score[f"coverage_90{end}"] for end in ("", "_low", "_high"))
     return f"{holds:.1f} % ({low:.1f} to {high:.1f}; {score['entities']:,} entities)"
 
 
-def _few(blocks: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
+def _warn_of_few(blocks: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
     """Warns where not all entities are judged, and where intervals come from so few that they are too narrow."""
     entities, among = report["entities"], report["entities_in_split"]
     if entities < among:
@@ -207,24 +207,24 @@ def _few(blocks: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
             yield f"{label}: {of}; intervals of fewer than {FEW_ENTITIES} say little"
 
 
-def _label(key: str) -> str:
+def _label_text(key: str) -> str:
     return f"{key} s" if key[0].isdigit() else key
 
 
 def _cells(score: dict[str, Any]) -> Iterator[str]:
-    yield f"{_metres(score['mean_m'])} ±{_metres((score['mean_high_m'] - score['mean_low_m']) / 2)}"
-    yield from (_metres(score[name]) for name in ("median_m", "p90_m", "crps_m"))
+    yield f"{_metres_text(score['mean_m'])} ±{_metres_text((score['mean_high_m'] - score['mean_low_m']) / 2)}"
+    yield from (_metres_text(score[name]) for name in ("median_m", "p90_m", "crps_m"))
     yield from ("" if score[name] is None else f"{100 * score[name]:.1f}" for name in ("coverage_50", "coverage_90"))
 
 
-def _metres(value: float) -> str:
+def _metres_text(value: float) -> str:
     if 0 < value < 0.05:
         return f"{value:.1g}"
     return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"
 
 
-def _counts(report: dict[str, Any]) -> str:
-    """Says what was evaluated, and whether it is a sample."""
+def _counts_text(report: dict[str, Any]) -> str:
+    """Returns in words what was evaluated, and whether it is a sample."""
     every = report["every_nth_track"]
     tracks = f"{report['tracks']:,} tracks"
     if every > 1:

@@ -40,7 +40,7 @@ class Answers(NamedTuple):
     cov_m2: F64 | None  # (A, H, 3) ee, en, nn in local metres of the anchor; None for point forecasts
 
 
-class Recorded(NamedTuple):
+class PublishedRecords(NamedTuple):
     """The content of the records that a worker would publish at the anchors."""
 
     at_s: F64  # (A, 1 + P) seconds ahead: the expected time of the next ping, then PUBLISHED_S
@@ -50,12 +50,12 @@ class Recorded(NamedTuple):
     late_s: F64
 
 
-class Walked(NamedTuple):
+class Rollout(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first, if there is one, then the baselines
     kin: F64 | None  # (A, K) the model's rows at the anchors; None where there is no model
     next_s: F64 | None  # (A,) seconds until it expects the next ping
     fallbacks: int  # anchors at which the model's numbers were not finite, and damped constant velocity replaced them
-    recorded: Recorded | None = None  # None unless requested
+    recorded: PublishedRecords | None = None  # None unless requested
 
 
 class _Pieces(NamedTuple):
@@ -64,7 +64,7 @@ class _Pieces(NamedTuple):
     ask: NDArray[np.int64]  # (P,) first row whose anchor belongs to this piece; earlier ones belong to the piece before
 
 
-def walk(
+def roll_along(
     corpus: Corpus,
     anchors: Anchors,
     followers: Sequence[Follower],
@@ -72,7 +72,7 @@ def walk(
     *,
     recorded: bool = False,
     progress: Callable[[float], None] = lambda share: None,
-) -> Walked:
+) -> Rollout:
     """Returns the answers of the filters, and of the model if `predictor` is given; with `recorded`, also what it would
     publish.
     """
@@ -80,13 +80,13 @@ def walk(
     names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
     count = len(anchors.row)
-    out = Walked(answers, None, None, 0)
+    out = Rollout(answers, None, None, 0)
     if predictor is not None:
         out = out._replace(kin=np.empty((count, motion.WIDTH)), next_s=np.empty(count))
         if recorded:
             at_s, lat, lon = np.empty((3, count, 1 + len(PUBLISHED_S)))
-            out = out._replace(recorded=Recorded(at_s, lat, lon, np.empty(count), np.empty(count)))
-    pieces = _pieces(corpus, motion_history(predictor))
+            out = out._replace(recorded=PublishedRecords(at_s, lat, lon, np.empty(count), np.empty(count)))
+    pieces = _pieces(corpus, history_pings(predictor))
     # longest first, so that the pieces of a batch have nearly the same length
     order = np.argsort(pieces.start - pieces.stop, kind="stable")
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
@@ -98,7 +98,7 @@ def walk(
     return out._replace(fallbacks=fallbacks)
 
 
-def motion_history(predictor: Predictor | None) -> int:
+def history_pings(predictor: Predictor | None) -> int:
     """Returns the number of pings after which a fresh state equals that of the endless stream."""
     return 256 if predictor is None else predictor.history  # the filter's memory is far shorter than 256 pings
 
@@ -119,7 +119,7 @@ def _walk_batch(
     followers: Sequence[Follower],
     predictor: Predictor | None,
     batch: _Pieces,
-    out: Walked,
+    out: Rollout,
 ) -> int:
     """Processes the pieces of one batch, longest first, and writes the answers at their anchors in place; returns the
     number of fallbacks.
@@ -146,12 +146,12 @@ def _walk_batch(
         index = index[asked]
         for follower, state in zip(followers, states, strict=True):
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
-                _put(out.answers[name], index, *_moved(fix[asked], found), found.cov_m2)
+                _write_answers(out.answers[name], index, *_to_degrees(fix[asked], found), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = _ask(predictor, slots[asked], anchors.dt_s[index], index, out.recorded)
             asked_for = slice(0, anchors.dt_s.shape[1])
             places = (forecasts.lat, forecasts.lon, forecasts.cov_m2)
-            _put(out.answers[MODEL], index, *(place[:, asked_for] for place in places))
+            _write_answers(out.answers[MODEL], index, *(place[:, asked_for] for place in places))
             assert out.kin is not None
             assert out.next_s is not None
             out.kin[index], out.next_s[index] = predictor.moment(slots[asked]).kin, forecasts.next_dt_s
@@ -162,7 +162,11 @@ def _walk_batch(
 
 
 def _ask(
-    predictor: Predictor, slots: NDArray[np.int64], dt_s: F64, index: NDArray[np.int64], recorded: Recorded | None
+    predictor: Predictor,
+    slots: NDArray[np.int64],
+    dt_s: F64,
+    index: NDArray[np.int64],
+    recorded: PublishedRecords | None,
 ) -> Forecasts:
     """Returns the model's forecasts, whose first columns are for `dt_s` (N, H); writes what it would publish in
     place.
@@ -178,11 +182,11 @@ def _ask(
     return said
 
 
-def _moved(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:
+def _to_degrees(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:
     return moved_deg(fix["lat_e7"][:, None] / E7, fix["lon_e7"][:, None] / E7, found.mean_en)
 
 
-def _put(out: Answers, index: NDArray[np.int64], lat: F64, lon: F64, cov_m2: F64) -> None:
+def _write_answers(out: Answers, index: NDArray[np.int64], lat: F64, lon: F64, cov_m2: F64) -> None:
     """Writes answers in place."""
     assert out.cov_m2 is not None  # all predictors of a rollout have covariances
     out.lat[index], out.lon[index], out.cov_m2[index] = lat, lon, cov_m2

@@ -52,12 +52,12 @@ def experiment(
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     files = tuple(sources_of(data, more, columns))
-    from train.evaluation.plots import require
+    from train.evaluation.plots import require_matplotlib
     from train.experiments.lab.lab import Lab
-    from train.experiments.lab.report import source, write
+    from train.experiments.lab.report import describe_code, write_report
 
-    require()  # every report has a picture, which is drawn after hours of training
-    code = source()  # before hours of training, during which the checkout may change
+    require_matplotlib()  # every report has a picture, which is drawn after hours of training
+    code = describe_code()  # before hours of training, during which the checkout may change
 
     def conduct(chosen: str) -> None:
         started, started_cpu = time.monotonic(), time.process_time()
@@ -73,7 +73,9 @@ def experiment(
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
         command += f" --threads {threads}" if threads > 1 else ""
-        path = write(finding, chosen, command, out, cpu_s=time.process_time() - started_cpu, cores=threads, code=code)
+        path = write_report(
+            finding, chosen, command, out, cpu_s=time.process_time() - started_cpu, cores=threads, code=code
+        )
         typer.echo(f"{path}: {finding.conclusion}")
 
     if name != "all":

@@ -139,17 +139,17 @@ def train(
     from train.batches.options import FitOptions
     from train.data.corpus import load
     from train.fit import progress
-    from train.fit.distributed import place
-    from train.fit.recipe import recipe
-    from train.fit.run_state import forget, is_finished
+    from train.fit.distributed import rank_place
+    from train.fit.recipe import build_recipe
+    from train.fit.run_state import delete_checkpoint, is_finished
 
-    if tracks.from_topic is not None and place().world > 1:
+    if tracks.from_topic is not None and rank_place().world > 1:
         raise typer.BadParameter(
             "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
         )
-    made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
-    towns = _nowhere(sources, invented or [])
+    made = build_recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    towns = _invented_names(sources, invented or [])
     # Every rank checks this before it connects to the others, and nothing is written before all have connected: they
     # agree.
     if resume and is_finished(out):
@@ -184,11 +184,11 @@ def train(
         splits = _splits(corpus, towns)
         facts = {
             "split": splits.fingerprint,
-            "train": _size(splits.train),
-            "val": _size(splits.val),
-            "test": _size(splits.test),
-            "final": _size(splits.final),
-            "copies_left_out_of_test": _size(splits.copies),
+            "train": _count_tracks(splits.train),
+            "val": _count_tracks(splits.val),
+            "test": _count_tracks(splits.test),
+            "final": _count_tracks(splits.final),
+            "copies_left_out_of_test": _count_tracks(splits.copies),
             "dropped": corpus.dropped,
         }
         if corpus.unreadable:
@@ -200,7 +200,7 @@ def train(
         report = _fit(splits, made.config, options, resume, watch)
         if progress.leads():
             _calibrate(report, sources, options, cache, progress.tell)
-            forget(out)
+            delete_checkpoint(out)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
         text = f"{out}: {report.steps:,} steps{progress.describe_metres(report.validation)}"
@@ -214,7 +214,7 @@ def train(
 train.__doc__ = HELP
 
 
-def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
+def _invented_names(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
     """Returns the names of the invented files in the corpus."""
     names = tuple(path.name for path in invented)
     if both := {source.name for source in sources} & set(names):
@@ -222,7 +222,7 @@ def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
     return names
 
 
-def _size(corpus: Corpus) -> dict[str, int]:
+def _count_tracks(corpus: Corpus) -> dict[str, int]:
     return {"tracks": len(corpus), "pings": corpus.pings}
 
 
@@ -265,11 +265,11 @@ def _fit(
 ) -> Report:
     """Trains as one of the ranks that torchrun started, or alone."""
     from train.batches.options import choose_device
-    from train.fit.distributed import join, place
+    from train.fit.distributed import join, rank_place
     from train.fit.progress import tell
     from train.fit.trainer import fit
 
-    device = choose_device(options.device, place().local)
+    device = choose_device(options.device, rank_place().local)
     with join(device) as peers:
         return fit(
             splits.train,

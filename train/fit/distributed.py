@@ -86,7 +86,7 @@ class Peers:
             ) from error
 
 
-class Place(NamedTuple):
+class RankPlace(NamedTuple):
     """The place of a process among all ranks."""
 
     rank: int
@@ -94,10 +94,10 @@ class Place(NamedTuple):
     world: int
 
 
-def place() -> Place:
+def rank_place() -> RankPlace:
     """Returns the place that torchrun gave to this process; 0, 0, 1 without it."""
     number = os.environ.get
-    return Place(int(number("RANK", "0")), int(number("LOCAL_RANK", "0")), int(number("WORLD_SIZE", "1")))
+    return RankPlace(int(number("RANK", "0")), int(number("LOCAL_RANK", "0")), int(number("WORLD_SIZE", "1")))
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def join(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Peers]:
     """Connects to the other ranks, and disconnects together with them at the end. Raises PeerLost where they do not
     come.
     """
-    rank, _, world = place()
+    rank, _, world = rank_place()
     if world == 1:
         yield Peers(device=device)
         return

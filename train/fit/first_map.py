@@ -1,4 +1,4 @@
-"""What a new map holds before training: which cells it knows, and for each what things did there.
+"""Fills a new map before training: chooses its cells, and computes for each how things moved there.
 
 Vectors of random numbers would have to be learned first, from the few pings that each cell has. Instead each cell gets
 means over the pings in it: the direction of their last step (as cos and sin of one and two times the angle), their
@@ -37,17 +37,17 @@ USUAL_LOG_COUNT: Final = 3.0
 CHUNK: Final = 1 << 17  # pings at a time: 20 corners each
 
 
-def known_places(corpus: Corpus, most: int, visits: int) -> Keys:
+def find_known_cells(corpus: Corpus, most: int, visits: int) -> Keys:
     """Returns the keys of the cells that the tracks visit most, and at least `visits` times; a track's pings within one
     half-minute count once.
     """
-    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in corpus.tracks)])
+    rows = corpus.rows
     fresh = (np.diff(corpus.ts_ms[rows] // VISIT_MS, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1)
     rows = rows[fresh]
     return most_visited(corpus.lat[rows], corpus.lon[rows], most, visits)
 
 
-def first_table(corpus: Corpus, keys: Keys) -> NDArray[np.float32]:
+def build_first_table(corpus: Corpus, keys: Keys) -> NDArray[np.float32]:
     """Returns the vectors (P, CELL_DIM) of these cells, whose keys are sorted."""
     out = np.zeros((len(keys), CELL_DIM), np.float32)
     if len(keys) == 0:

@@ -22,7 +22,7 @@ from model.kinematics.queries import Question
 from model.network.heads import Spread, combine, next_log, t_nll
 from model.network.network import Network, to_tensors
 from train.batches.batches import Batch, Mask
-from train.batches.packing import packed, unpacked
+from train.batches.packing import pack_values, unpack_hidden
 
 # Long horizons dominate a mean distance in metres; with Δt^-0.7, a city's errors at 10 s and 900 s have the same
 # weight. DISTANCE_M scales the sum to about 1.
@@ -56,7 +56,7 @@ class Counts(NamedTuple):
     gap: float
 
 
-def count(batch: Batch) -> Counts:
+def count_answers(batch: Batch) -> Counts:
     """Returns the number of answers in a batch."""
     ahead = batch.ahead_mask
     masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask)
@@ -64,16 +64,16 @@ def count(batch: Batch) -> Counts:
 
 
 class Answers(NamedTuple):
-    """What a network answers to all questions of a batch. P tokens ask for a forecast (`forecasting`)."""
+    """A network's answers to all questions of a batch. P tokens ask for a forecast (`asks_forecast`)."""
 
     ahead: Spread  # [P, Q]
     next_log: Tensor  # [B, T]
     gap: Spread  # [B, G, M]
 
 
-def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answers:
+def answer_batch(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answers:
     """Returns the answers of a network to a batch of whole patches, on the device of the network."""
-    asks, device = forecasting(batch), network.device
+    asks, device = asks_forecast(batch), network.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         hidden = _hidden(network, batch)
         question = to_tensors(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
@@ -85,7 +85,7 @@ def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answer
     return Answers(spread, late, _gaps(network, hidden, batch))
 
 
-def forecasting(batch: Batch) -> Mask:
+def asks_forecast(batch: Batch) -> Mask:
     """Returns the tokens (B, T) with any answer to a forecast: the others need no head."""
     return np.asarray(batch.ahead_mask.any(-1))
 
@@ -93,8 +93,8 @@ def forecasting(batch: Batch) -> Mask:
 def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
     """Returns the losses of a batch, or its part of the losses over `counts` answers, on the device of the network."""
     batch = whole_patches(batch, network.config.patch)
-    n, device, asks = counts or count(batch), network.device, forecasting(batch)
-    found = answers(network, batch, bfloat16=bfloat16)
+    n, device, asks = counts or count_answers(batch), network.device, asks_forecast(batch)
+    found = answer_batch(network, batch, bfloat16=bfloat16)
     target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
     error = _length(target - found.ahead.mean_en)
     distance = _mean(error * _weight(batch.ahead_s[asks], device), mask, n.ahead) / DISTANCE_M
@@ -125,12 +125,12 @@ def disagreement(network: Network, before: Network, batch: Batch, *, bfloat16: b
     Gaussians is the likelihood's part. What happened is not asked.
     """
     batch = whole_patches(batch, network.config.patch)
-    n, device, asks = count(batch), network.device, forecasting(batch)
-    mine = answers(network, batch, bfloat16=bfloat16)
+    n, device, asks = count_answers(batch), network.device, asks_forecast(batch)
+    mine = answer_batch(network, batch, bfloat16=bfloat16)
     with torch.no_grad():
-        theirs = answers(before, batch, bfloat16=bfloat16)
-    ahead = _apart(mine.ahead, theirs.ahead, _weight(batch.ahead_s[asks], device))
-    gap = _apart(mine.gap, theirs.gap, _weight(batch.gap_s, device).unsqueeze(-1))
+        theirs = answer_batch(before, batch, bfloat16=bfloat16)
+    ahead = _divergence(mine.ahead, theirs.ahead, _weight(batch.ahead_s[asks], device))
+    gap = _divergence(mine.gap, theirs.gap, _weight(batch.gap_s, device).unsqueeze(-1))
     return (
         _mean(ahead, _mask(batch.ahead_mask[asks], device), n.ahead)
         + GAPS * _mean(gap, _mask(batch.gap_mask, device), n.gap)
@@ -160,10 +160,10 @@ def _hidden(network: Network, batch: Batch) -> Tensor:
         x, time_ms = (torch.from_numpy(array).to(device) for array in inputs)
         hidden: Tensor = network.trunk(x, network.find(batch.lat_deg, batch.lon_deg), time_ms)[0]
         return hidden if patch == 1 else hidden.repeat_interleave(patch, dim=1)
-    x, time_ms = (packed(packing, array).to(device) for array in inputs)
+    x, time_ms = (pack_values(packing, array).to(device) for array in inputs)
     found = network.find(*(array[packing.track, packing.token] for array in (batch.lat_deg, batch.lon_deg)))
     segment = torch.from_numpy(packing.segment).to(device)
-    return unpacked(packing, network.trunk(x, found, time_ms, segment_BT=segment)[0], len(batch.x_BTF))
+    return unpack_hidden(packing, network.trunk(x, found, time_ms, segment_BT=segment)[0], len(batch.x_BTF))
 
 
 def _gaps(network: Network, hidden: Tensor, batch: Batch) -> Spread:
@@ -175,7 +175,7 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch) -> Spread:
     return network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
 
 
-def _apart(mine: Spread, theirs: Spread, weight: Tensor) -> Tensor:
+def _divergence(mine: Spread, theirs: Spread, weight: Tensor) -> Tensor:
     """Returns the weighted distance of the means, and the share of the likelihood of how far the covariances are."""
     off = mine.mean_en - theirs.mean_en
     distance = _length(off) * weight / DISTANCE_M

@@ -31,9 +31,9 @@ THINNED = (
 
 def leads() -> bool:
     """Returns whether this process prints for its run."""
-    from train.fit.distributed import place
+    from train.fit.distributed import rank_place
 
-    return place().rank == 0
+    return rank_place().rank == 0
 
 
 def tell(line: str) -> None:

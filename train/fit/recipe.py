@@ -17,7 +17,7 @@ class Recipe(NamedTuple):
     run: dict[str, Any]  # fields of FitOptions
 
 
-def recipe(size: str, settings: Sequence[str]) -> Recipe:
+def build_recipe(size: str, settings: Sequence[str]) -> Recipe:
     """Builds a recipe. `size` is small or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or
     FitOptions.
 
@@ -44,8 +44,8 @@ def recipe(size: str, settings: Sequence[str]) -> Recipe:
         elif key in _OPTIONS:
             raise ValueError(f"{key} has an option of its own: give --{key}")
         else:
-            raise ValueError(f"{key!r} is no field: known are {', '.join(sorted(_known(config, batch)))}")
-    return _fitting(Recipe(replace(config, **model), replace(batch, **batches), run))
+            raise ValueError(f"{key!r} is no field: known are {', '.join(sorted(_known_fields(config, batch)))}")
+    return _check_fit(Recipe(replace(config, **model), replace(batch, **batches), run))
 
 
 # These have options of their own, which would contradict a setting: --lr changes the learning rates of both optimizers.
@@ -60,7 +60,7 @@ _RUN: Final[dict[str, Any]] = {
 _OPTIONS: Final = {field.name for field in fields(FitOptions)} - _RUN.keys() - {"batch"}
 
 
-def _fitting(made: Recipe) -> Recipe:
+def _check_fit(made: Recipe) -> Recipe:
     """Returns the recipe. Raises ValueError where model and batches do not fit together."""
     patch, tokens = made.config.patch, made.batch.tokens
     if tokens % patch:
@@ -88,7 +88,7 @@ def _has(of: object, key: str) -> bool:
     return key in {field.name for field in fields(of)}  # type: ignore[arg-type]
 
 
-def _known(config: ModelConfig, batch: BatchOptions) -> set[str]:
+def _known_fields(config: ModelConfig, batch: BatchOptions) -> set[str]:
     return {field.name for of in (config, batch) for field in fields(of)} | set(_RUN)
 
 

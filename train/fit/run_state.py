@@ -25,7 +25,7 @@ from train.batches.batches import Batches
 from train.batches.options import BatchOptions, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit import loss as objective
-from train.fit.first_map import first_table, known_places
+from train.fit.first_map import build_first_table, find_known_cells
 from train.fit.optimizer import Optimizer
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
@@ -57,7 +57,7 @@ class Best:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """The state of a run at one step."""
 
     network: Network
@@ -80,26 +80,26 @@ class Run:
         return all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters())
 
 
-def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> Run:
+def begin_run(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> TrainingRun:
     """Returns the state at step 0. Weights are drawn on the CPU, so that they are the same for every device."""
     if options.init is None:
         network = build(config, options.seed)
         if network.trunk.places is not None:
-            network.trunk.places.know(known_places(_real(train, options), config.places, options.visits))
-        return start(network, options, device)
-    network = _continued(options.init, config)
+            network.trunk.places.know(find_known_cells(_real_tracks(train, options), config.places, options.visits))
+        return start_run(network, options, device)
+    network = _load_init(options.init, config)
     before = copy.deepcopy(network).to(device)
     if network.config.places != config.places:
         network = with_map(network, config.places, options.seed)
-        _fill(network, _real(train, options), options.visits)
+        _fill(network, _real_tracks(train, options), options.visits)
     network.config = config
-    run = start(network, options, device)
+    run = start_run(network, options, device)
     if options.retain is not None:
         run.retention = Retention(before, train, config, options.batch, options.retain, options.seed)
     return run
 
 
-def _real(train: Corpus, options: FitOptions) -> Corpus:
+def _real_tracks(train: Corpus, options: FitOptions) -> Corpus:
     return train.select(~train.of_files(options.batch.invented))
 
 
@@ -107,13 +107,13 @@ def _fill(network: Network, train: Corpus, visits: int) -> None:
     """Puts the cells of these tracks on the new map, in place, with what things did there."""
     places = network.trunk.places
     assert places is not None
-    keys = known_places(train, network.config.places, visits)
+    keys = find_known_cells(train, network.config.places, visits)
     places.know(keys)
     with torch.no_grad():
-        places.table[: len(keys)] = torch.from_numpy(first_table(train, keys))
+        places.table[: len(keys)] = torch.from_numpy(build_first_table(train, keys))
 
 
-def start(network: Network, options: FitOptions, device: torch.device) -> Run:
+def start_run(network: Network, options: FitOptions, device: torch.device) -> TrainingRun:
     """Returns the state at step 0 of a network with these weights."""
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
@@ -129,10 +129,10 @@ def start(network: Network, options: FitOptions, device: torch.device) -> Run:
         old_lr=options.old_lr,
         table_lr=options.table_lr,
     )
-    return Run(network.train(), average.eval().requires_grad_(False), optimizer)
+    return TrainingRun(network.train(), average.eval().requires_grad_(False), optimizer)
 
 
-def _continued(weights: str, config: ModelConfig) -> Network:
+def _load_init(weights: str, config: ModelConfig) -> Network:
     """Returns weights to be trained further, their map included. Raises ValueError where they have another config,
     unless that only asks for a map and they have none.
     """
@@ -163,7 +163,7 @@ def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
         network.get_submodule(part).requires_grad_(True)
 
 
-def identity(
+def fingerprint_run(
     train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, device: torch.device, world: int
 ) -> str:
     """Hashes what must be equal for a checkpoint to be continued: data, model and options, except ELSEWHERE."""
@@ -183,7 +183,7 @@ def uses_bfloat16(options: FitOptions, device: torch.device) -> bool:
     return has_bfloat16(device) if options.bfloat16 is None else options.bfloat16
 
 
-def save(run: Run, out: Path, who: str) -> None:
+def save_checkpoint(run: TrainingRun, out: Path, who: str) -> None:
     """Writes the checkpoint of the run with that identity; it appears whole or not at all."""
     buffer = io.BytesIO()
     torch.save(
@@ -203,7 +203,7 @@ def save(run: Run, out: Path, who: str) -> None:
     write_whole(out / CHECKPOINT_FILE, [buffer.getvalue()])
 
 
-def forget(out: Path) -> None:
+def delete_checkpoint(out: Path) -> None:
     """Deletes the checkpoint of a complete run, so that the same command begins a new one."""
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
@@ -213,7 +213,7 @@ def is_finished(out: Path) -> bool:
     return (out / WEIGHTS_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
 
 
-def restore(run: Run, out: Path, who: str) -> None:
+def restore_checkpoint(run: TrainingRun, out: Path, who: str) -> None:
     """Fills the run, in place, from the checkpoint. Raises ValueError where it is damaged or another run's."""
     path = out / CHECKPOINT_FILE
     try:

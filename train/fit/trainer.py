@@ -4,7 +4,7 @@ A run lives in its output directory and can be killed at any moment: `checkpoint
 batches are a function of (seed, step), and nothing else is random, so a resumed run has the losses of an uninterrupted
 one.
 
-    <out>/checkpoint.pt                            the state for resuming; `run_state.forget` deletes it at the end
+    <out>/checkpoint.pt                            the state for resuming, which is deleted at the end
     <out>/model.safetensors config.json README.md  the averaged weights, at the end
 
 One step is one sum over W ranks x A accumulated micro-batches. Micro-batch number a of rank r in step s is drawn as
@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
 
 class Tick(NamedTuple):
-    """Holds what a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
+    """The report of one step to a watcher. Losses of the step as in loss.Losses, by name."""
 
     step: int  # steps done
     total: int | None  # steps of the run; None until `minutes` has been converted to steps
@@ -70,15 +70,6 @@ class Report(NamedTuple):
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
     network: Network  # the averaged weights; with early stopping, the best of them
     validation: dict[str, float] | None  # losses of these weights
-
-
-class Step(NamedTuple):
-    """The numbers of one update."""
-
-    losses: dict[str, float]
-    lr: float
-    gradient_norm: float
-    pings: int
 
 
 def fit(
@@ -106,7 +97,7 @@ def fit(
     peers = peers or Peers(device=choose_device(options.device))
     trainer = _Trainer(train, val, config, options, peers)
     trainer.begin(resume=resume, say=say)
-    trainer.run_to_the_end(watch)
+    trainer.train_to_end(watch)
     return trainer.finish(unfinished=unfinished)
 
 
@@ -132,9 +123,9 @@ class _Trainer:
             raise ValueError("patience needs tracks to validate on, and there are none")
         self.train, self.val, self.config, self.options, self.peers = train, val, config, options, peers
         self.batches = Batches(train, config, options.batch, options.seed)
-        self.exam = _exam(val, config, options)
-        self.run = run_state.begin(train, config, options, peers.device)
-        self.who = run_state.identity(train, val, config, options, peers.device, peers.world)
+        self.exam = _validation_batches(val, config, options)
+        self.run = run_state.begin_run(train, config, options, peers.device)
+        self.who = run_state.fingerprint_run(train, val, config, options, peers.device, peers.world)
         self.bfloat16 = run_state.uses_bfloat16(options, peers.device)
 
     def begin(self, *, resume: bool, say: Callable[[str], None]) -> None:
@@ -142,7 +133,7 @@ class _Trainer:
         out = self.options.out
         out.mkdir(parents=True, exist_ok=True)
         if resume and (out / CHECKPOINT_FILE).exists():
-            run_state.restore(self.run, out, self.who)
+            run_state.restore_checkpoint(self.run, out, self.who)
         self.run.total = self.run.total or self.options.steps
         # Before anything is written, or a rank that starts late would find the checkpoint of a later step.
         if not self.peers.agree(f"{self.who} {self.run.step}"):
@@ -150,43 +141,32 @@ class _Trainer:
         if self.run.step:
             say(f"going on from step {self.run.step:,}{f' of {self.run.total:,}' if self.run.total else ''}")
 
-    def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
+    def train_to_end(self, watch: Callable[[Tick], None]) -> None:
         """Trains until the number of steps is reached or early stopping ends the run."""
         clock = time.process_time if self.options.cpu_minutes else time.monotonic
         run, first, started = self.run, self.run.step, clock()
         while not self._is_over():
             before = time.monotonic()
-            step = self._step()
+            tick = self._step()
             seconds = time.monotonic() - before
             if run.total is None and run.step - first >= TIMED_STEPS:
                 run.total = self._length(run.step - first, clock() - started)
             due = bool(self.exam) and self._is_due(self.options.validate_every, at_end=True)
             validation = self._validate() if due else None
             if self._is_due(self.options.checkpoint_every, at_end=False):
-                self._checkpoint(step.lr)
-            losses = step.losses
-            tick = Tick(
-                run.step,
-                run.total,
-                losses["total"],
-                losses,
-                step.lr,
-                step.gradient_norm,
-                step.pings,
-                seconds,
-                validation,
-            )
+                self._checkpoint(tick.lr)
+            tick = tick._replace(total=run.total, seconds=seconds, validation=validation)
             try:
                 watch(tick)
             except Interrupted:
-                self._checkpoint(step.lr)
+                self._checkpoint(tick.lr)
                 raise
 
     def finish(self, *, unfinished: bool) -> Report:
         """Writes the weights, and deletes the checkpoint or, if `unfinished`, writes that of the last step."""
         run, options = self.run, self.options
         if unfinished and self.peers.leads:
-            run_state.save(run, options.out, self.who)
+            run_state.save_checkpoint(run, options.out, self.who)
         if options.patience is not None:
             run.average.load_state_dict(run.best.weights)
         kept = run.step if options.patience is None else run.best.step
@@ -195,7 +175,7 @@ class _Trainer:
             card = write_card(self.config, options, self.train, run.validations, run.step, kept, self.peers.world)
             save_pretrained(average, options.out, card)
             if not unfinished:
-                run_state.forget(options.out)
+                run_state.delete_checkpoint(options.out)
         return Report(run.step, run.losses, run.validations, average, dict(run.validations).get(kept))
 
     def _is_over(self) -> bool:
@@ -213,23 +193,24 @@ class _Trainer:
         steps = int(timed * 60 * self.options.minutes / elapsed_s)
         return max(self.run.step, int(self.peers.from_leader(steps)))
 
-    def _step(self) -> Step:
-        """Makes one update, in place. The losses are those before it."""
+    def _step(self) -> Tick:
+        """Makes one update, in place. The losses are those before it; its duration is not known here."""
         run, options = self.run, self.options
         lr = learning_rate(run.step, run.total, options)
         mine = self._draw()
-        counts = Counts(*self.peers.total([sum(n) for n in zip(*map(objective.count, mine), strict=True)]))
+        counts = Counts(*self.peers.total([sum(n) for n in zip(*map(objective.count_answers, mine), strict=True)]))
         losses = self._gradients(mine, counts)
         norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip))
         if not math.isfinite(losses["total"]) or not math.isfinite(norm):
-            raise self._diverged(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
+            raise self._describe_divergence(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
         run.optimizer.step(lr / options.lr)
         run.step += 1
         run.blend(min(options.ema, run.step / (run.step + 10.0)))  # at first the average covers few steps
         run.losses.append(losses["total"])
         # A track has one more ping than intervals.
         rows = options.batch.rows * options.accumulate * self.peers.world
-        return Step(losses, lr, norm, int(counts.interval) + rows)
+        pings = int(counts.interval) + rows
+        return Tick(run.step, run.total, losses["total"], losses, lr, norm, pings, seconds=0.0, validation=None)
 
     def _draw(self) -> list[Batch]:
         """Draws all of this rank's micro-batches at once, because their losses are divided by the number of answers in
@@ -275,17 +256,17 @@ class _Trainer:
 
     def _checkpoint(self, lr: float) -> None:
         if not self.run.is_finite():
-            raise self._diverged("weights that are not finite", lr)  # keep the good checkpoint
+            raise self._describe_divergence("weights that are not finite", lr)  # keep the good checkpoint
         if self.peers.leads:
-            run_state.save(self.run, self.options.out, self.who)
+            run_state.save_checkpoint(self.run, self.options.out, self.who)
 
-    def _diverged(self, what: str, lr: float) -> TrainingDiverged:
+    def _describe_divergence(self, what: str, lr: float) -> TrainingDiverged:
         checkpoint = self.options.out / CHECKPOINT_FILE
         good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
         return TrainingDiverged(f"{what} at step {self.run.step}, learning rate {lr:.2g}: try a lower --lr; {good}")
 
 
-def _exam(val: Corpus | None, config: ModelConfig, options: FitOptions) -> list[Batch]:
+def _validation_batches(val: Corpus | None, config: ModelConfig, options: FitOptions) -> list[Batch]:
     if not val:
         return []
     batches = Batches(val, config, options.batch, VAL_SEED)

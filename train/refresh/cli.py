@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import DEFAULT_PREFIX, with_common
+from stream.config.options import COMMON, with_common
 from stream.config.times import seconds
 from stream.wire import Topics
 from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_bar, read_watch
@@ -80,7 +80,7 @@ def refresh(
     directory: live.Directory = None,
     registry: live.LiveRegistry = None,
     registry_cache: live.LiveRegistryCache = None,
-    prefix: live.LivePrefix = DEFAULT_PREFIX,
+    prefix: live.LivePrefix = COMMON.prefix,
     since: live.Since = None,
     archive: live.LiveArchive = None,
     every: live.Every = None,
@@ -104,7 +104,7 @@ def refresh(
     from train.fit import progress
     from train.refresh import run
 
-    options = run.Options(
+    options = run.RefreshOptions(
         out=out or Path(),
         champion=init,
         minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
@@ -119,11 +119,11 @@ def refresh(
     )
     if directory is not None:
         from stream.registry import Registry
-        from train.refresh.live.champion import Live
-        from train.refresh.live.cli import run as run_live
+        from train.refresh.live.champion import LiveRefresh
+        from train.refresh.live.cli import run_live as run_live
 
         assert registry is not None
-        settings = Live(
+        settings = LiveRefresh(
             Registry.opened(registry, registry_cache),
             tracks.bootstrap,
             directory,
@@ -137,7 +137,7 @@ def refresh(
             lead_s=lead_s or live.DEFAULT_LEAD_S,
         )
         with progress.watch_training(None) as tick, read_watch() as reading, progress_bar("judging") as done:
-            watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+            watch = run.RefreshWatch(say=progress.tell, reading=reading, tick=tick, progress=done)
             run_live(settings, every, watch, metrics=metrics, as_json=as_json)
         return
     assert out is not None
@@ -151,7 +151,7 @@ def refresh(
             how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
             return shlex.join(["pathcast", "train", "refresh", *given, *how, *extra, "--out", str(out)])
 
-        watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+        watch = run.RefreshWatch(say=progress.tell, reading=reading, tick=tick, progress=done)
         decision = run.refresh(sources, options, command, watch)
     if as_json:
         typer.echo((out / run.DECISION_FILE).read_text(encoding="utf-8"))

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 ALL: Final = "all"  # the stratum of all forecasts
-MOTIONS: Final = ("moving", "turning", "stopped")  # strata of train.data.anchors.motion
+MOTIONS: Final = ("moving", "turning", "stopped")  # strata of train.data.anchors.motion_strata
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """Both on the same forecasts: one stratum of one set at one horizon. Metres; coverages are shares in 0..1."""
 
     file: str
@@ -48,7 +48,7 @@ class Compared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rules:
+class DecisionRules:
     """The bounds of a decision."""
 
     # Nearer counts from this share on: the intervals of many forecasts are so narrow that a hundredth of a percent is
@@ -87,7 +87,10 @@ class Decision(NamedTuple):
 
 
 def decide(
-    faults: Sequence[str], judged: Sequence[Compared], golden: Sequence[Compared], rules: Rules | None = None
+    faults: Sequence[str],
+    judged: Sequence[Comparison],
+    golden: Sequence[Comparison],
+    rules: DecisionRules | None = None,
 ) -> Decision:
     """Returns the decision about a challenger.
 
@@ -96,7 +99,7 @@ def decide(
         judged: the comparisons on the newest hours, that of ALL among them for every file and horizon.
         golden: those on golden sets.
     """
-    rules = rules or Rules()
+    rules = rules or DecisionRules()
     whole = [one for one in judged if one.stratum == ALL and _counts(one, rules)]
     gains = [one for one in whole if one.high_m < 0 and one.change <= -rules.gain_share]
     against = [*faults]
@@ -104,7 +107,7 @@ def decide(
         against += _too_little(whole, gains)
         against += [_worse(one) for one in whole if one.low_m > 0 or one.change > rules.horizon_share]
         against += [_worse(one) for one in judged if one.stratum != ALL and _is_worse(one, judged, rules)]
-        against += [line for one in whole for line in _off(one, rules)]
+        against += [line for one in whole for line in _miscalibrated(one, rules)]
         against += [_forgotten(one) for one in golden if _is_forgotten(one, rules)]
     reasons = tuple(against) if against else tuple(_gain(one) for one in gains)
     numbers = {
@@ -115,24 +118,24 @@ def decide(
     return Decision(not against, reasons, _sentence(not against, reasons), numbers)
 
 
-def _counts(one: Compared, rules: Rules) -> bool:
+def _counts(one: Comparison, rules: DecisionRules) -> bool:
     return one.n >= rules.fewest_cases and one.entities >= rules.fewest_entities
 
 
-def _too_little(whole: Sequence[Compared], gains: Sequence[Compared]) -> list[str]:
+def _too_little(whole: Sequence[Comparison], gains: Sequence[Comparison]) -> list[str]:
     if not whole:
         return ["too few forecasts in the newest hours to judge by"]
     return [] if gains else ["nearer at no horizon beyond chance"]
 
 
-def _is_worse(one: Compared, judged: Sequence[Compared], rules: Rules) -> bool:
+def _is_worse(one: Comparison, judged: Sequence[Comparison], rules: DecisionRules) -> bool:
     bound = rules.stratum_share
     if one.stratum in MOTIONS:
         bound = rules.motion_most if _is_outweighed(one, judged, rules) else rules.motion_share
     return _counts(one, rules) and one.low_m > 0 and one.change > bound
 
 
-def _is_outweighed(one: Compared, judged: Sequence[Compared], rules: Rules) -> bool:
+def _is_outweighed(one: Comparison, judged: Sequence[Comparison], rules: DecisionRules) -> bool:
     """Returns whether things that move otherwise gain so much more, in metres over all their forecasts, than is lost
     in this part."""
     gained_m = sum(
@@ -145,12 +148,12 @@ def _is_outweighed(one: Compared, judged: Sequence[Compared], rules: Rules) -> b
     return gained_m >= rules.motion_gain * (one.challenger_m - one.champion_m) * one.n
 
 
-def _is_forgotten(one: Compared, rules: Rules) -> bool:
+def _is_forgotten(one: Comparison, rules: DecisionRules) -> bool:
     return one.stratum == ALL and one.n >= rules.fewest_cases and one.change > rules.golden_share
 
 
-def _off(one: Compared, rules: Rules) -> list[str]:
-    """Says which regions do not hold what they should."""
+def _miscalibrated(one: Comparison, rules: DecisionRules) -> list[str]:
+    """Names the regions that hold too little or too much."""
     return [
         f"{nominal} % regions hold {held:.0%} {_where(one)}, {low:.0%} to {high:.0%} is asked for"
         for nominal, held, (low, high) in (
@@ -161,23 +164,23 @@ def _off(one: Compared, rules: Rules) -> list[str]:
     ]
 
 
-def _gain(one: Compared) -> str:
+def _gain(one: Comparison) -> str:
     return f"{-one.change:.1%} nearer {_where(one)} ({_metres(one)})"
 
 
-def _worse(one: Compared) -> str:
+def _worse(one: Comparison) -> str:
     return f"{one.change:.1%} farther off {_where(one)} ({_metres(one)})"
 
 
-def _forgotten(one: Compared) -> str:
+def _forgotten(one: Comparison) -> str:
     return f"forgets: {_worse(one)} on the golden set"
 
 
-def _metres(one: Compared) -> str:
+def _metres(one: Comparison) -> str:
     return f"{one.champion_m:,.1f} to {one.challenger_m:,.1f} m"
 
 
-def _where(one: Compared) -> str:
+def _where(one: Comparison) -> str:
     at = "at the next ping" if one.horizon == "next" else f"at {one.horizon} s"
     of = "" if one.stratum == ALL else f", {one.stratum}"
     return f"{at} of {one.file}{of}"
@@ -188,5 +191,5 @@ def _sentence(promoted: bool, reasons: Sequence[str]) -> str:
     return f"{'Promoted' if promoted else 'Refused'}: {'; '.join(reasons[:3])}{more}."
 
 
-def _numbers(one: Compared) -> dict[str, Any]:
+def _numbers(one: Comparison) -> dict[str, Any]:
     return {**one._asdict(), "change": round(one.change, 5)}

@@ -1,4 +1,4 @@
-"""A refresh from end to end, by hand on files: prepare, train, calibrate, check, judge, decide, publish.
+"""Runs a refresh from end to end on files: prepare, train, calibrate, check, judge, decide, publish.
 
 It works in a hidden directory beside `out`, which is renamed at the very end, so that a killed refresh leaves nothing
 that anybody could take for its result. The same command, given again, goes on from the last checkpoint of training; the
@@ -29,13 +29,13 @@ from model.network.checkpoint import save_pretrained
 from model.parameters.reading import CARD_FILE, find_weights, from_pretrained, resolve
 from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
-from train.data.corpus import Reading, silent
+from train.data.corpus import Reading, ignore_progress
 from train.fit.trainer import Tick, fit
-from train.refresh import elsewhere, statement, training
+from train.refresh import reference_tracks, statement, training
 from train.refresh.comparison import Progress, compare
-from train.refresh.decision import Compared, Decision, Rules, decide
-from train.refresh.parts import LATE_MS, MOST_ANCHORS, Parts, prepare, span_ms, utc
-from train.refresh.statement import Statement, Trained
+from train.refresh.decision import Comparison, Decision, DecisionRules, decide
+from train.refresh.parts import LATE_MS, MOST_ANCHORS, RefreshParts, format_utc, spans_ms, split_parts
+from train.refresh.statement import Statement, TrainedSpan
 
 DECISION_FILE: Final = "decision.json"
 REFUSED: Final = "refused"
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class RefreshOptions:
     out: Path
     champion: str = "small"  # by name or directory: what serves, and where training begins
     minutes: float | None = None
@@ -62,43 +62,41 @@ class Options:
     device: str = "auto"
     rows: int | None = None  # of a batch; None: training's own
     cache: Path | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: DecisionRules = field(default_factory=DecisionRules)
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told what while a refresh goes on."""
+class RefreshWatch:
+    """The functions that are called while a refresh goes on: with lines, and with shares of what is done."""
 
     say: Say = lambda line: None
-    reading: Reading = silent
+    reading: Reading = ignore_progress
     tick: Callable[[Tick], None] = lambda tick: None
     progress: Progress = lambda share: None
 
 
 def refresh(
     sources: Sequence[Source],
-    options: Options,
+    options: RefreshOptions,
     command: Callable[[int], str],
-    watch: Watch | None = None,
-    publish: Callable[[Decision, Path], None] = lambda decision, out: None,
+    watch: RefreshWatch | None = None,
 ) -> Decision:
     """Returns the decision about a challenger, which `out` then holds.
 
     Args:
         command: returns the command that makes the same weights again, for the number of steps of the training.
-        publish: is called with the decision and `out` once it is whole; a registry may take the weights from there.
 
     Raises ValueError where `out` holds something, or the data are too little; OSError.
     """
-    watch = watch or Watch()
+    watch = watch or RefreshWatch()
     if options.out.exists():
         raise ValueError(f"{options.out} exists, and what it has stays: name another directory")
     champion = Predictor.load(options.champion)
-    towns = (
-        [elsewhere.write_towns(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
-    )
-    others = elsewhere.rehearsal()
-    parts = prepare(
+    towns = []
+    if options.towns:
+        towns.append(reference_tracks.write_towns(options.cache, "refresh-towns", options.towns, options.seed))
+    others = reference_tracks.rehearsal()
+    parts = split_parts(
         sources,
         [*towns, *others],
         options.cache,
@@ -115,17 +113,21 @@ def refresh(
     )
     decision = judge(champion, options.champion, challenger, parts, options, watch)
     finish(work, options.out, challenger, decision)
-    publish(decision, options.out)
     return decision
 
 
 def train(
-    parts: Parts, often: Mapping[str, float], options: Options, work: Path, command: Callable[[int], str], watch: Watch
+    parts: RefreshParts,
+    often: Mapping[str, float],
+    options: RefreshOptions,
+    work: Path,
+    command: Callable[[int], str],
+    watch: RefreshWatch,
 ) -> Path:
     """Trains and calibrates a challenger, and returns its directory. `often`: files that are not the fleet's, and how
-    often they are drawn (`training.options`)."""
-    config = training.with_places(find_weights(options.champion)[1], options.places)
-    fitting = training.options(
+    often they are drawn (`training.training_options`)."""
+    config = training.add_map(find_weights(options.champion)[1], options.places)
+    fitting = training.training_options(
         work / "run",
         options.champion,
         often,
@@ -144,13 +146,13 @@ def train(
     directory, again = work / "challenger", command(report.steps)
     card = _write_card((work / "run" / CARD_FILE).read_text(encoding="utf-8"), again, parts)
     save_pretrained(report.network, directory, card)
-    spans = span_ms(parts.train)
+    spans = spans_ms(parts.train)
     for sample in parts.calibration:
-        first, last = span_ms(sample.corpus)[sample.file]
+        first, last = spans_ms(sample.corpus)[sample.file]
         old = spans.get(sample.file, (first, last))
         spans[sample.file] = (min(old[0], first), max(old[1], last))
-    mine = [Trained(file, *span) for file, span in spans.items() if file not in often]
-    before = statement.read(resolve(options.champion))
+    mine = [TrainedSpan(file, *span) for file, span in spans.items() if file not in often]
+    before = statement.read_statement(resolve(options.champion))
     said = Statement(
         weights=from_pretrained(directory).fingerprint().hex(),
         begun_from=from_pretrained(options.champion).fingerprint().hex(),
@@ -158,26 +160,28 @@ def train(
         seed=options.seed,
         steps=report.steps,
         pathcast=version("pathcast"),
-        files=statement.joined([*mine, *(before.files if before else ())]),
+        files=statement.join_spans([*mine, *(before.files if before else ())]),
     )
-    statement.write(said, directory)
+    statement.write_statement(said, directory)
     return directory
 
 
-def judge(champion: Predictor, name: str, challenger: Path, parts: Parts, options: Options, watch: Watch) -> Decision:
+def judge(
+    champion: Predictor, name: str, challenger: Path, parts: RefreshParts, options: RefreshOptions, watch: RefreshWatch
+) -> Decision:
     """Checks and judges a challenger, and decides."""
     started_s = time.process_time()
     faults = statement.find_faults(champion.config, challenger, parts.hours)
-    judged: list[Compared] = []
-    kept: list[Compared] = []
-    beside: list[Compared] = []
+    judged: list[Comparison] = []
+    kept: list[Comparison] = []
+    beside: list[Comparison] = []
     if not faults:
         try:
             new = Predictor.load(challenger)
             judged = compare(parts.judged, champion, new, progress=watch.progress)
             if options.atlas_ms is not None:
                 beside = compare(parts.judged, champion, new, atlas_ms=options.atlas_ms, progress=watch.progress)
-            sets = elsewhere.golden_samples(options.golden, options.cache, reading=watch.reading)
+            sets = reference_tracks.golden_samples(options.golden, options.cache, reading=watch.reading)
             kept = compare(sets, champion, new, progress=watch.progress)
         except (WeightsError, ValueError) as error:
             faults = [str(error)]
@@ -213,11 +217,11 @@ def _version(weights: Path) -> str | None:
         return None
 
 
-def _write_card(trained: str, command: str, parts: Parts) -> str:
+def _write_card(trained: str, command: str, parts: RefreshParts) -> str:
     """Returns the card of refreshed weights: the one that training wrote, and below it the command that makes them
     again.
     """
-    judged = [f"- {one.file}: judged from {utc(one.from_ms)} to {utc(one.to_ms)}." for one in parts.hours]
+    judged = [f"- {one.file}: judged from {format_utc(one.from_ms)} to {format_utc(one.to_ms)}." for one in parts.hours]
     lines = [
         trained.rstrip(),
         "",

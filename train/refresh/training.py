@@ -1,9 +1,9 @@
-"""How a challenger is trained in minutes: what learns, how fast, and from what.
+"""Chooses how a challenger is trained in minutes: what learns, how fast, and from what.
 
 The layers that read the map learn fast, the map itself and the weights that came with the champion slowly. Rows of the
 fleet always show their place, and keep the cadence and the shape that they have, as the weights are for this fleet. Two
 things keep what is known of elsewhere: a loss of answers that change where no place is shown (train.fit.run_state), and
-tracks of other places (train.refresh.elsewhere). Found by short runs on taxis: reports/notes/refresh.md.
+tracks of other places (train.refresh.reference_tracks). Found by short runs on taxis: reports/notes/refresh.md.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ BATCH: Final = BatchOptions(
 )
 
 
-def with_places(config: ModelConfig, places: int = PLACES) -> ModelConfig:
+def add_map(config: ModelConfig, places: int = PLACES) -> ModelConfig:
     """Returns the config of a challenger: a champion without a map gets one."""
     return config if config.places else replace(config, places=places)
 
 
-def options(
+def training_options(
     out: Path,
     champion: str,
     often: Mapping[str, float],

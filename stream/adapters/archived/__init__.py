@@ -1,4 +1,4 @@
-"""Reads an archive of pings, which `pathcast archive` writes, and holds all that its writers and readers share.
+"""Reads an archive of pings, which `pathcast beside archive` writes, and holds all that its writers and readers share.
 
 manifest   the record of which files make up a partition of the archive, and up to which offset: drawn there
 catalog    finds an archive and its manifests

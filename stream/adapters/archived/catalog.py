@@ -38,25 +38,18 @@ class Catalog:
     storage: Storage
     head: Head
 
-    def manifests(self) -> dict[int, Manifest]:
-        """Returns the valid manifest of each partition. Raises ArchiveDamaged."""
+    def manifests(self, only: int | None = None) -> dict[int, Manifest]:
+        """Returns the valid manifest of each partition, or of one. Raises ArchiveDamaged."""
         for _ in range(_TRIES):
+            newest = {one: numbers[-1] for one, numbers in self._numbers().items() if only in (None, one)}
             with suppress(FileNotFoundError):  # several newer ones have come since the listing
-                newest = {partition: numbers[-1] for partition, numbers in sorted(self._numbers().items())}
                 return {partition: self._read(partition, number) for partition, number in newest.items()}
-        raise self._too_fast()
+        raise OSError(f"{self.storage.url}: manifests are replaced faster than they can be read")
 
     def manifest(self, partition: int) -> Manifest:
         """Returns the valid manifest of a partition; number 0 if there is none. Raises ArchiveDamaged."""
-        for _ in range(_TRIES):
-            with suppress(FileNotFoundError):
-                numbers = self.numbers(partition)
-                none = Manifest(topic=self.head.topic, partition=partition)
-                return self._read(partition, numbers[-1]) if numbers else none
-        raise self._too_fast()
-
-    def _too_fast(self) -> OSError:
-        return OSError(f"{self.storage.url}: manifests are replaced faster than they can be read")
+        none = Manifest(topic=self.head.topic, partition=partition)
+        return self.manifests(partition).get(partition, none)
 
     def _read(self, partition: int, number: int) -> Manifest:
         name = manifest_name(partition, number)
@@ -70,6 +63,7 @@ class Catalog:
         return self._numbers().get(partition, [])
 
     def _numbers(self) -> dict[int, list[int]]:
+        """Returns the same by rising partition."""
         numbers: dict[int, list[int]] = {}
         for partition, number in sorted(filter(None, map(parse_manifest_name, self.storage.files(LANDED)))):
             numbers.setdefault(partition, []).append(number)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from stream.wire import REQUIRED, Ping, Reject, ping_rules
-from stream.wire.fields import optional, required
+from stream.wire.ping_rules import read_optional, read_required
 
 KNOT_MPS: Final = 1852 / 3600  # the international nautical mile, an hour
 KMH_MPS: Final = 1 / 3.6
@@ -39,13 +39,13 @@ def ping_of(fields: Mapping[str, Any], came_ms: int) -> Ping | Reject:
     The rules are those of the pings topic: a bad required field is a reject, a bad optional one is left out. None
     stands for an absent field. `came_ms` bounds the ping's time, as the record's timestamp does there.
     """
-    needed = required(fields)
+    needed = read_required(fields)
     if isinstance(needed, Reject):
         return needed._replace(stage=STAGE)
     if absent := [name for name in REQUIRED if name not in needed]:
         return reject("missing_field", f"{' and '.join(absent)} absent")
-    others, _ = optional(fields)
-    found = ping_rules.checked(Ping(**needed, **others), came_ms)
+    others, _ = read_optional(fields)
+    found = ping_rules.check_ping(Ping(**needed, **others), came_ms)
     if isinstance(found, Reject):
         return found._replace(stage=STAGE)
     return ping_rules.MARKED_INVALID._replace(stage=STAGE) if found.valid is False else found

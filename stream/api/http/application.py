@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 
-from stream.api.http.problems import Refusal
-from stream.api.http.reading import MAX_BODY_BYTES
+from stream.api.http.requests import MAX_BODY_BYTES
 from stream.api.http.tickets import Tickets
 from stream.api.metrics import Metrics
 from stream.http.access import PREFLIGHT, Access
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
+from stream.http.limits import Buckets, Connections
+from stream.http.problems import Refusal
 from stream.tracing import TRACEPARENT
 
 if TYPE_CHECKING:  # who does not trace does not import it
@@ -51,7 +50,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may ask, and how much."""
+    """Decides who may ask, and how much."""
 
     access: Access
     buckets: Buckets
@@ -63,8 +62,8 @@ class Gate:
 
     def client(self, request: web.BaseRequest) -> str:
         """Returns by what a client's requests are counted."""
-        if self.behind_proxy and (said := request.headers.getall("X-Forwarded-For", [])):
-            return said[-1].rpartition(",")[2].strip()[:64]
+        if self.behind_proxy and (addresses := request.headers.getall("X-Forwarded-For", [])):
+            return addresses[-1].rpartition(",")[2].strip()[:64]
         return request.remote or ""
 
     def count(self, request: web.BaseRequest) -> None:

@@ -17,9 +17,8 @@ from stream.api.http.application import Gate, Handler, Pages, application
 from stream.api.live.open_streams import OpenStreams
 from stream.api.options import ServerOptions
 from stream.config.http_access import Address
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.http.server import Listening
+from stream.http.limits import Buckets, Connections
+from stream.http.server import HttpServer
 
 JSON: Final = "application/json"
 Reasons = Callable[[], Awaitable[Sequence[str]]]
@@ -46,7 +45,7 @@ class Server:
         )
         self._parts: list[Pages] = []
         self._reasons: list[Reasons] = []
-        self._listening: Listening | None = None
+        self._listening: HttpServer | None = None
 
     @property
     def own(self) -> Mapping[str, Handler]:
@@ -64,7 +63,7 @@ class Server:
 
     async def start(self) -> Address:
         """Listens, and returns the address with its real port. Raises OSError."""
-        self._listening = Listening(application(self._parts), self.connections)
+        self._listening = HttpServer(application(self._parts), self.connections)
         return await self._listening.start(self._address)
 
     async def stop(self) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -38,6 +38,13 @@ class Box(NamedTuple):
     south: float
     east: float
     north: float
+
+    def contains(self, lat: Any, lon: Any) -> Any:
+        """Returns whether a place is inside; of arrays, an array."""
+        is_between = (lat >= self.south) & (lat <= self.north)
+        if self.west <= self.east:
+            return is_between & (lon >= self.west) & (lon <= self.east)
+        return is_between & ((lon >= self.west) | (lon <= self.east))
 
 
 class Published(NamedTuple):
@@ -231,7 +238,7 @@ class Newest:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, taken or not."""
+        """The number of rows, taken or not."""
         return len(self._ids)
 
     @property
@@ -242,22 +249,16 @@ class Newest:
     def inside(self, box: Box | None) -> NDArray[np.bool_]:
         """Returns which rows hold an entity within the box."""
         taken: NDArray[np.bool_] = self._change > 0
-        if box is None:
-            return taken
-        west, south, east, north = box
-        taken &= (self._lat >= south) & (self._lat <= north)
-        if west <= east:
-            return taken & (self._lon >= west) & (self._lon <= east)
-        return taken & ((self._lon >= west) | (self._lon <= east))
+        return taken if box is None else taken & box.contains(self._lat, self._lon)
 
     def gone_since(self, change: int) -> list[Gone]:
         """Returns the entities that left the table after this change, which must not be below `forgotten`."""
-        found: list[Gone] = []
+        gone: list[Gone] = []
         for one in reversed(self._gone):
             if one.change <= change:
                 break
-            found.append(one)
-        return found[::-1]
+            gone.append(one)
+        return gone[::-1]
 
     async def changed(self, since: int) -> None:
         """Returns when there is a change after this one."""

@@ -11,8 +11,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from stream.api.http.application import Gate
-from stream.api.http.problems import Refusal
 from stream.api.live.sending import Slow
+from stream.http.problems import Refusal
 
 
 class OpenStreams:

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 from aiohttp import WSMsgType, web
 
-from stream.api.http.problems import Refusal
+from stream.api.events import ProblemMessage
 from stream.api.live.newest import Newest
 from stream.api.live.watching import PAGE, Message, Watch
+from stream.http.problems import Refusal
 
 SLOW_S: Final = 10.0
 HEARTBEAT_S: Final = 15.0
@@ -127,13 +129,14 @@ async def socket(
                 with suppress(ConnectionError):
                     await sending
                 return
-            said = listening.result()
-            if said.type is not WSMsgType.TEXT:
+            message = listening.result()
+            if message.type is not WSMsgType.TEXT:
                 return
             try:
-                watch = rewatch(said.data)
+                watch = rewatch(message.data)
             except Refusal as refusal:
-                await in_time(response.send_str(refusal.message().decode()))
+                problem = msgspec.json.encode(ProblemMessage(problem=refusal.problem))
+                await in_time(response.send_str(problem.decode()))
                 continue
             sending.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):

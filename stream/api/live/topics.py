@@ -103,17 +103,17 @@ class TopicFollower:
     async def _assign(self) -> None:
         metadata = await self._consumer._client.fetch_all_metadata()  # asked by name, brokers might create the topics
         self.partitions = {topic: set(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
-        found = {TopicPartition(topic, one) for topic in self._sources for one in self.partitions.get(topic, ())}
-        new = sorted(found - self._consumer.assignment())
+        every = {TopicPartition(topic, one) for topic in self._sources for one in self.partitions.get(topic, ())}
+        new = sorted(every - self._consumer.assignment())
         if not new:
-            if not found:
+            if not every:
                 await asyncio.sleep(RETRY_S)  # a consumer without partitions returns at once
             return
-        self._consumer.assign(sorted(found))
+        self._consumer.assign(sorted(every))
         for tp, at in (await self._begins(new)).items():
             self._consumer.seek(tp, at)
             self._next[tp] = at
-        for tp in found - set(new):  # a new assignment forgets positions
+        for tp in every - set(new):  # a new assignment forgets positions
             self._consumer.seek(tp, self._next[tp])
         self.caught_up = False
 
@@ -140,12 +140,12 @@ class TopicFollower:
         if not keep_ms:
             return {}
         try:
-            found: Mapping[Any, Any] = await self._consumer.offsets_for_times(
+            offsets: Mapping[Any, Any] = await self._consumer.offsets_for_times(
                 {tp: now_ms() - one for tp, one in keep_ms.items()}
             )
         except (KafkaError, ValueError):  # the embedded broker does not know
             return {}
-        return found
+        return offsets
 
     def _take(self, polled: Mapping[TopicPartition, Records]) -> None:
         for tp, records in polled.items():

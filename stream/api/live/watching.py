@@ -1,4 +1,4 @@
-"""What one client was told of the newest forecasts, and what it is to be told next. It has no clock and no socket.
+"""Finds which of the newest forecasts one client has not been sent. It has no clock and no socket.
 
 A client remembers up to which change it was told. So one that is slow gets the newest forecast of each entity when it
 is able to take it, and nothing waits for it. Messages come in the order of the changes, so that the id of any message
@@ -111,10 +111,10 @@ class Watch:
         if len(self._inside) < newest.rows:
             self._inside = np.concatenate([self._inside, np.zeros(newest.rows - len(self._inside), np.bool_)])
         arrivals, self._looked = self._arrivals()
-        found = sorted([*(one for one in self._departures() if one.change <= self._looked), *arrivals])
-        if len(found) > LOOK:
-            self._looked = found[LOOK - 1].change
-        self._ahead.extend(found[:LOOK])
+        news = sorted([*(one for one in self._departures() if one.change <= self._looked), *arrivals])
+        if len(news) > LOOK:
+            self._looked = news[LOOK - 1].change
+        self._ahead.extend(news[:LOOK])
 
     def _taken(self, most: int) -> list[_News]:
         """Takes the next news out of `_ahead`, as far as they still are any: who has changed since is found again."""
@@ -181,5 +181,5 @@ class Watch:
 
 def resumed(server: str, last_id: str | None) -> int | None:
     """Returns the number of the change that this id names; None if it is none of this server's."""
-    found = None if last_id is None else _ID.fullmatch(last_id)
-    return int(found[2]) if found is not None and found[1] == server else None
+    match = None if last_id is None else _ID.fullmatch(last_id)
+    return int(match[2]) if match is not None and match[1] == server else None

@@ -1,4 +1,4 @@
-"""Who may see the map, and what its page may load.
+"""Decides who may see the map, and what its page may load.
 
 `EventSource` cannot send a token in a header. So a page that is opened with `?token=` gets the token as a cookie that
 scripts cannot read, and is sent to its address without the token, which is then in no history and no log.

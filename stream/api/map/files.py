@@ -51,10 +51,10 @@ class Files:
 
 
 def _digest(bodies: Mapping[str, bytes]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, body in bodies.items():
-        found.update(f"{name}\n{len(body)}\n".encode() + body)
-    return found.hexdigest()[:16]
+        digest.update(f"{name}\n{len(body)}\n".encode() + body)
+    return digest.hexdigest()[:16]
 
 
 def _file(name: str, body: bytes) -> File:
@@ -68,5 +68,5 @@ def takes_gzip(accepted: str) -> bool:
     for part in accepted.lower().split(","):
         coding, _, weight = part.partition(";")
         weights[coding.strip()] = weight.strip().removeprefix("q=")
-    found = weights.get("gzip", weights.get("*"))
-    return found is not None and (found == "" or found.strip("0.") != "")
+    chosen = weights.get("gzip", weights.get("*"))
+    return chosen is not None and (chosen == "" or chosen.strip("0.") != "")

@@ -12,8 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from stream.api.http.application import Gate, Handler, Pages
-from stream.api.http.asked import box, entity, query
-from stream.api.http.problems import Refusal
+from stream.api.http.requests import read_box, read_entity, read_query
 from stream.api.http.server import JSON, Server
 from stream.api.live.topics import now_ms
 from stream.api.map.access import MapAccess
@@ -22,13 +21,15 @@ from stream.api.map.fleet.entity import Entity
 from stream.api.map.fleet.errors import rows
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.fleet.rendering import entity_json
-from stream.api.map.metrics import STREAM
-from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, Nothing, SearchQuery, StreamQuery
+from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, SearchQuery, StreamQuery
 from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
+from stream.api.messages import Nothing
+from stream.http.problems import Refusal
 
-STREAMS: Final = {"stream": STREAM}  # routes, and their kind in the metrics
+STREAM: Final = "events"  # the kind of the stream in the metrics
+STREAMS: Final = {"stream": STREAM}  # by its route
 HINT: Final = "/ is the page; stream/api/map/routes.py has what else there is"
 REGIONS: Final = (0.5, 0.9)
 FORMERS: Final = 30  # that are told of an entity
@@ -40,7 +41,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page is told at its start, and where its files lie."""
+    """The settings that the page gets at its start, and the folder of its files."""
 
     title: str
     source: str
@@ -143,7 +144,7 @@ class Handlers:
     # -- the fleet ---------------------------------------------------------------------------------------------------
 
     async def config(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         shown = self._shown
         return _json(
             {
@@ -160,8 +161,8 @@ class Handlers:
         )
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        asked = query(request, StreamQuery)
-        view = View(self._fleet, box(asked.bbox), asked.entity)
+        query = read_query(request, StreamQuery)
+        view = View(self._fleet, read_box(query.bbox), query.entity)
         response = web.StreamResponse()
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
@@ -182,57 +183,57 @@ class Handlers:
         return summary
 
     async def entity(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
-        entity_id, found = self._find_entity(request)
+        read_query(request, Nothing)
+        entity_id, entity = self._find_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
-        about = self._about(found)
-        whole = entity_json(entity_id, found.moment, stale=self._is_stale(found), track=found.track())
+        about = self._about(entity)
+        whole = entity_json(entity_id, entity.moment, stale=self._is_stale(entity), track=entity.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
     def _find_entity(self, request: web.Request) -> tuple[str, Entity]:
-        entity_id = entity(request)
-        found = self._fleet.get(entity_id)
-        if found is None:
+        entity_id = read_entity(request)
+        entity = self._fleet.get(entity_id)
+        if entity is None:
             raise Refusal("unknown_entity", "no forecast of this entity was heard of lately", came=entity_id)
-        return entity_id, found
+        return entity_id, entity
 
     async def passages(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
-        _, found = self._find_entity(request)
-        moment = found.moment
+        read_query(request, Nothing)
+        _, entity = self._find_entity(request)
+        moment = entity.moment
         if moment.atlas is None or not moment.passages:
             return _json({"version": None, "passages": []})
-        return _json(await self._streets.compare(moment.atlas, found.track()))
+        return _json(await self._streets.compare(moment.atlas, entity.track()))
 
-    def _is_stale(self, found: Entity) -> bool:
-        return self._fleet.is_stale(found.moment.ts, self._now_ms())
+    def _is_stale(self, entity: Entity) -> bool:
+        return self._fleet.is_stale(entity.moment.ts, self._now_ms())
 
-    def _about(self, found: Entity) -> bytes:
-        compared = found.compared()
+    def _about(self, entity: Entity) -> bytes:
+        compared = entity.compared()
         former = [
             {name: getattr(one, name) for name in FORMER} for one in sorted(compared, key=lambda one: one.at)[-FORMERS:]
         ]
         return _ENCODER.encode({"former": former, "errors": rows(one.outcome for one in compared)})
 
     async def search(self, request: web.Request) -> web.Response:
-        return _json({"ids": self._fleet.search(query(request, SearchQuery).q)})
+        return _json({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
 
     async def history(self, request: web.Request) -> web.Response:
-        asked = query(request, HistoryQuery)
+        query = read_query(request, HistoryQuery)
         first = self._now_ms() - int(self._shown.keep_s * 1000)
-        if asked.at < first:
+        if query.at < first:
             expected = f"a time from {first} on"
-            raise Refusal("bad_parameter", "nothing is kept of that time", came=asked.at, expected=expected)
-        found = self._fleet.then(box(asked.bbox), asked.at, MOST)
-        body = b'{"now_ms":%d,"entities":[%s]}' % (asked.at, b",".join(found))
+            raise Refusal("bad_parameter", "nothing is kept of that time", came=query.at, expected=expected)
+        entities = self._fleet.then(read_box(query.bbox), query.at, MOST)
+        body = b'{"now_ms":%d,"entities":[%s]}' % (query.at, b",".join(entities))
         return web.Response(body=body, content_type=JSON)
 
     async def atlas(self, request: web.Request) -> web.Response:
-        asked = query(request, AtlasQuery)
-        return _json(self._streets.flows(box(asked.bbox), asked.cells))
+        query = read_query(request, AtlasQuery)
+        return _json(self._streets.flows(read_box(query.bbox), query.cells))
 
     async def learning(self, request: web.Request) -> web.Response:
-        query(request, Nothing)
+        read_query(request, Nothing)
         kept = self._fleet.scores if len(self._fleet.scores) else self._fleet.errors
         return _json({"points": kept.points()})
 

@@ -1,4 +1,4 @@
-"""Names what the page asks of the server, and the parameters.
+"""Routes of the map and their parameters.
 
     GET /, /static/DIGEST/...        the page and its files, which browsers keep for good: the digest is of all of them
     GET /map/config                  title, source, times, whether there are a base map and an atlas, `server_id`
@@ -29,7 +29,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from stream.api.messages import Asked, BBox, EntityId
+from stream.api.messages import BBox, EntityId, RequestPart
 
 MOST_FLOWS: Final = 20_000
 SOME_FLOWS: Final = 4_000
@@ -62,24 +62,20 @@ ROUTES: Final = (
 )
 
 
-class StreamQuery(Asked, frozen=True, kw_only=True):
+class StreamQuery(RequestPart, frozen=True, kw_only=True):
     bbox: BBox | None = None
     entity: EntityId | None = None
 
 
-class SearchQuery(Asked, frozen=True, kw_only=True):
+class SearchQuery(RequestPart, frozen=True, kw_only=True):
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_QUERY_CHARS)]
 
 
-class HistoryQuery(Asked, frozen=True, kw_only=True):
+class HistoryQuery(RequestPart, frozen=True, kw_only=True):
     at: int
     bbox: BBox | None = None
 
 
-class AtlasQuery(Asked, frozen=True, kw_only=True):
+class AtlasQuery(RequestPart, frozen=True, kw_only=True):
     bbox: BBox | None = None
     cells: Annotated[int, msgspec.Meta(ge=1, le=MOST_FLOWS)] = SOME_FLOWS
-
-
-class Nothing(Asked, frozen=True, kw_only=True):
-    """The parameters of a route that has none."""

@@ -12,7 +12,6 @@ from stream.api.live.topics import TopicFollower
 from stream.api.map.access import MapAccess
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.handlers import Handlers, Shown
-from stream.api.map.metrics import COUNTS, PREFIX, SIZES
 from stream.api.map.sources.ends import EndsOfLogs
 from stream.api.map.sources.streets import Streets
 from stream.api.map.sources.topics import Reading
@@ -24,6 +23,22 @@ from stream.versions.announcement_reader import AnnouncementReader
 
 POLL_RECORDS: Final = 200  # some 13 ms on the event loop
 FOREVER_MS: Final = 10**15  # of the compacted topic: there, a tombstone ends an entity
+# Of the metrics.
+PREFIX: Final = "pathcast_map_"
+SIZES: Final = {
+    "entities": "Entities in memory.",
+    "fills": "Entities whose gap fills are in memory.",
+    "lag_records": "Records in the logs that were not read yet.",
+    "caught_up": "1: what was in the logs at the start is read.",
+    "connections": "Open connections.",
+}
+COUNTS: Final = {
+    "records": "Records that were read.",
+    "records_refused": "Records that are none, or have numbers that cannot be drawn.",
+    "kafka_failures": "Reads of the topics that failed.",
+    "entities_crowded_out": "Entities that were left out because there were too many.",
+    "connections_closed": "Connections that were closed because they sent nothing, or were too many.",
+}
 
 
 class LiveMap:

@@ -11,8 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from model.atlas.days import Day, adding
-from model.atlas.parts import PartialSums
+from model.atlas.days import Day, PartialSums, adding
 from model.atlas.passages import Ids
 from stream.atlas.growing import Grown, NoGrowth, PartitionGrowth
 from stream.config import failpoints

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json
+from stream.config.options import Json, option
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def show(
         Path | None, typer.Argument(metavar="[OTHER]", exists=True, dir_okay=False, help="an atlas to compare with it")
     ] = None,
     atlases: Annotated[
-        Path | None,
-        typer.Option("--atlases", envvar="PATHCAST_ATLASES", exists=True, file_okay=False, help="their directory"),
+        Path | None, option("--atlases", "ATLASES", "their directory", exists=True, file_okay=False)
     ] = None,
     horizon_s: Horizon = 300.0,
     most: Annotated[int, typer.Option("--most", min=0, help="changes to show")] = 10,

@@ -44,9 +44,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/tracks/clean_compiled.py", "", "decode"),
     ("stream/tracks/json_values.py", "", "decode"),
     ("stream/engine/pings.py", "", "decode"),
-    ("stream/wire/fields.py", "", "decode"),
     ("stream/wire/ping_rules.py", "", "decode"),
-    ("stream/wire/forgetting.py", "", "decode"),
     ("stream/tracks/foreign_formats.py", "", "decode"),
     ("stream/adapters/live", "", "decode"),  # with `--map` alone: messages that are no pings of ours
     ("stream/tracks/track.py", "", "track"),

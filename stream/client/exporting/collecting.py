@@ -25,7 +25,7 @@ from stream.client.reader import Reader
 from stream.config.security import KafkaSecurity
 from stream.wire import Forecast, GapFill, Topics, loads_forecast, loads_gapfill
 from stream.wire.escape import shown
-from stream.wire.messages import decoded
+from stream.wire.messages import decode
 
 CACHE_KIB: Final = 16_384
 TABLES: Final = """
@@ -199,14 +199,14 @@ def from_lines(found: ExportSpool, lines: Iterable[bytes], name: str, wanted: Re
 
 def _parse_line(line: bytes) -> tuple[Forecast | GapFill | TrackFix, str, int]:
     """Returns a record, whose it is, and its time (ms UTC)."""
-    fields = decoded(_FIELDS, line)
+    fields = decode(_FIELDS, line)
     if "forecast_id" in fields:
         forecast = loads_forecast(line)
         return forecast, forecast.entity_id, forecast.anchor.ts
     if "gap_id" in fields:
         fill = loads_gapfill(line)
         return fill, fill.entity_id, fill.end.ts
-    ping = decoded(_PING, line)
+    ping = decode(_PING, line)
     return TrackFix(ping.ts, ping.lat, ping.lon), str(ping.entity_id), ping.ts
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.config import failpoints
-from stream.config.options import COMMON, Common, log_to_stderr, with_common
+from stream.config.options import COMMON, Common, log_to_stderr, option, with_common
 from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import seconds
@@ -34,7 +34,7 @@ Expire = Annotated[
 @with_common
 def redis(
     redis: Annotated[
-        str, typer.Option("--redis", envvar="PATHCAST_REDIS", help="redis://user@host:port/db, or rediss:// for TLS")
+        str, option("--redis", "REDIS", "redis://user@host:port/db, or rediss:// for TLS")
     ] = Settings().redis_url,
     key: Annotated[str, typer.Option("--key", help="what the names of all keys begin with")] = "pathcast:geo",
     expire: Expire = "1h",
@@ -62,10 +62,7 @@ def redis(
 @with_common
 def postgis(
     postgres: Annotated[
-        str,
-        typer.Option(
-            "--postgres", envvar="PATHCAST_POSTGRES", help="postgresql://user@host:port/database; password: PGPASSWORD"
-        ),
+        str, option("--postgres", "POSTGRES", "postgresql://user@host:port/database; password: PGPASSWORD")
     ],
     schema: Annotated[str, typer.Option("--schema", help="of the tables; created, if it is missing")] = "public",
     since: From = "earliest",

@@ -40,7 +40,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from stream.commands.dlq.dead_letters import Box, Letter, Place, check_codes, group_of, is_done
 from stream.kafka import admin
 from stream.wire import MAX_DEAD_LETTER_BYTES
-from stream.wire.forgetting import FORGOTTEN
+from stream.wire.record import FORGOTTEN
 
 CHUNK: Final = 500  # letters per transaction: some 5 MB at most of ordinary records, and well within its time-out
 

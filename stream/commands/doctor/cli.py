@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stream.commands.doctor.finding import Finding, Level, failed
-from stream.config.options import SERVERS, Json, Servers, Weights, quiet, with_common
+from stream.config.options import SERVERS, Json, Servers, Weights, option, quiet, with_common
 from stream.config.settings import DeliveryGuarantee, Settings
 
 PARTS = ("kafka", "redis", "weights", "atlases", "registry", "machine")  # as stream.commands.doctor.examining has them
@@ -41,14 +41,10 @@ def doctor(
     servers: Servers = SERVERS,
     weights: Weights = Settings.weights,
     delivery: Annotated[
-        DeliveryGuarantee, typer.Option("--delivery", envvar="PATHCAST_DELIVERY", help="as the workers have it")
+        DeliveryGuarantee, option("--delivery", "DELIVERY", "as the workers have it")
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
-    atlases: Annotated[
-        Path | None, typer.Option("--atlases", envvar="PATHCAST_ATLASES", help="directory of the fleet's atlases")
-    ] = None,
-    registry: Annotated[
-        str | None, typer.Option("--registry", envvar="PATHCAST_REGISTRY", help="where versions of weights lie")
-    ] = None,
+    atlases: Annotated[Path | None, option("--atlases", "ATLASES", "directory of the fleet's atlases")] = None,
+    registry: Annotated[str | None, option("--registry", "REGISTRY", "where versions of weights lie")] = None,
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help=f"leave out: {', '.join(PARTS)}")] = "",
     timeout_s: Annotated[
         float, typer.Option("--timeout-s", min=0.5, max=600, help="how long a server may take to answer")

@@ -1,4 +1,4 @@
-"""Writes a time in the form in which a file has its times. The forms are those that `stream.wire.fields` reads."""
+"""Writes a time in the form in which a file has its times. The forms are those that `stream.wire.ping_rules` reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from stream.adapters.column_names import PER_S, ColumnMap
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 _NUMBER: Final = re.compile(r"-?\d+(?:\.(\d*))?")
 _TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ])\d\d:\d\d:\d\d(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)")

@@ -4,7 +4,7 @@ gone from them.
     cli        the command
     run        the order of the steps, and the archive of pings
     states     Redis: whether the workers have removed its states
-    topics     the record by which workers hear of it (`stream.wire.forgetting`), and its newest forecast
+    topics     the record by which workers hear of it (`stream.wire.record`), and its newest forecast
     findings   a row for each place: what was found and done, or what stays and until when
 
 It changes no state itself. A worker that has the entity in memory would write it again; so workers are told, by the log

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from stream.config import failpoints
-from stream.config.options import SERVERS, Json, Servers, quiet, with_common
+from stream.config.options import SERVERS, Json, Servers, option, quiet, with_common
 from stream.wire import MAX_ENTITY_ID_CHARS
 
 if TYPE_CHECKING:
@@ -35,18 +35,13 @@ table says what, and for how long. Give the command again if a place was not rea
 def forget(
     entity: Annotated[str, typer.Argument(metavar="ENTITY", help="its id")],
     servers: Servers = SERVERS,
-    archive: Annotated[
-        str | None,
-        typer.Option("--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="of pings; default: none"),
-    ] = None,
+    archive: Annotated[str | None, option("--archive", "ARCHIVE", "of pings; default: none", metavar="DIR|URL")] = None,
     archive_only: Annotated[bool, typer.Option("--archive-only", help="only there: no server is asked")] = False,
     latest_group: Annotated[
-        str | None,
-        typer.Option("--latest-group", help="the consumer group of `beside latest`; default: PREFIX-latest"),
+        str | None, typer.Option("--latest-group", help="the consumer group of `beside latest`; default: PREFIX-latest")
     ] = None,
     wait_s: Annotated[
-        float,
-        typer.Option("--wait-s", min=0, max=86_400, help="for the workers, and then for `latest`, to come to it"),
+        float, typer.Option("--wait-s", min=0, max=86400, help="for the workers, and then for `latest`, to come to it")
     ] = 60.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
     json: Json = False,

@@ -56,7 +56,7 @@ ELSEWHERE: Final = tuple(
         (
             "weights",
             "what training learnt of all",
-            "weights of its days are replaced when `refresh` trains on what is left",
+            "weights of its days are replaced when `train refresh` trains on what is left",
         ),
         (
             "memory of serve, latest, scores, arrivals",

@@ -25,7 +25,7 @@ from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import Bounds, Partition
 from stream.kafka.reading import to_end
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 WORKERS: Final = "workers' memory"
 NEWEST: Final = "newest forecasts"

@@ -9,16 +9,13 @@ from typing import Annotated
 import typer
 
 from stream.commands.models.showing import VersionArgument
-from stream.config.options import COMMON, Common, RegistryCache, RegistryUrl, quiet, with_common
+from stream.config.options import COMMON, Common, RegistryCache, RegistryUrl, option, quiet, with_common
 from stream.config.times import seconds
 from stream.registry import About, Decision, Registry
 from stream.versions.deciding import Decider, Why
 
 Reason = Annotated[str, typer.Option("--reason", help="one sentence, for whoever asks why")]
-LeadS = Annotated[
-    float,
-    typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it is announced: as of workers"),
-]
+LeadS = Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it is announced: as of workers", min=0.1)]
 Ramp = Annotated[str, typer.Option("--ramp", metavar="TIME", help="until every entity has followed: 60s, 10m, ...")]
 DEFAULT_LEAD_S = 60.0
 BY_HAND = "pathcast models"

@@ -21,7 +21,7 @@ import typer
 from aiokafka.errors import KafkaError
 
 from stream.commands.models.verdicts import Rules, Verdict, verdict
-from stream.config.options import RegistryCache, RegistryUrl
+from stream.config.options import RegistryCache, RegistryUrl, option
 from stream.config.security import KafkaSecurity
 from stream.config.times import seconds
 from stream.http.rounds import RoundPages, Rounds
@@ -148,9 +148,7 @@ def offer(
     margin: Annotated[
         float, typer.Option("--margin", min=0.0, help="of the log of errors: 0.05 is some 5 % farther off")
     ] = Rules.margin,
-    lead_s: Annotated[
-        float, typer.Option("--lead-s", envvar="PATHCAST_LEAD_S", min=0.1, help="how far ahead it announces")
-    ] = 60.0,
+    lead_s: Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it announces", min=0.1)] = 60.0,
 ) -> Service:
     """Rolls weights back by themselves if live scores show that they are worse, and promotes or stops canaries."""
     every_s, since_s = seconds(guard_every, "--guard-every"), seconds(guard_since, "--guard-since")

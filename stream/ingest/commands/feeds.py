@@ -210,7 +210,7 @@ def _check_entity(given: str) -> str:
     """Returns the name of an entity. Raises BadParameter if no ping may have it."""
     from stream.wire import MIN_TS_MS, NO_TIME_MS, Ping, Reject, ping_rules
 
-    found = ping_rules.checked(Ping(entity_id=given, ts=MIN_TS_MS, lat=1.0, lon=1.0), NO_TIME_MS)
+    found = ping_rules.check_ping(Ping(entity_id=given, ts=MIN_TS_MS, lat=1.0, lon=1.0), NO_TIME_MS)
     if isinstance(found, Reject):
         raise typer.BadParameter(found.message, param_hint="--entity")
     return given

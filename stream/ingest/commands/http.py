@@ -35,7 +35,7 @@ def http(
         ),
     ] = False,
     max_body: Annotated[
-        int, typer.Option("--max-body", min=1_024, max=16_777_216, help="bytes of one message")
+        int, typer.Option("--max-body", min=1024, max=16777216, help="bytes of one message")
     ] = 1_048_576,
     max_connections: Annotated[int, typer.Option("--max-connections", min=1, max=10_000, help="at once")] = 256,
     max_rate: Annotated[float, typer.Option("--max-rate", min=1, help="messages a second")] = 1_000.0,

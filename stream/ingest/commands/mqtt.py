@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stream.config.options import with_common
+from stream.config.options import option, with_common
 from stream.config.security import secret
 from stream.ingest.running import DEFAULTS, IngestOptions, run
 
@@ -29,16 +29,15 @@ def mqtt(
     ] = "owntracks",
     client_id: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--client-id",
-            envvar="PATHCAST_MQTT_CLIENT_ID",
-            help="names our session at the broker; each process needs its own. Default: PREFIX-ingest",
+            "MQTT_CLIENT_ID",
+            "names our session at the broker; each process needs its own. Default: PREFIX-ingest",
             rich_help_panel=BROKER,
         ),
     ] = None,
     mqtt_version: Annotated[
-        Literal["5", "3.1.1"],
-        typer.Option("--mqtt-version", help="of the protocol", rich_help_panel=BROKER),
+        Literal["5", "3.1.1"], typer.Option("--mqtt-version", help="of the protocol", rich_help_panel=BROKER)
     ] = "5",
     in_flight: Annotated[
         int,
@@ -59,36 +58,18 @@ def mqtt(
             rich_help_panel=BROKER,
         ),
     ] = None,
-    mqtt_tls: Annotated[
-        bool,
-        typer.Option("--mqtt-tls", envvar="PATHCAST_MQTT_TLS", help="speak TLS, port 8883", rich_help_panel=BROKER),
-    ] = False,
+    mqtt_tls: Annotated[bool, option("--mqtt-tls", "MQTT_TLS", "speak TLS, port 8883", rich_help_panel=BROKER)] = False,
     mqtt_ca: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-ca",
-            envvar="PATHCAST_MQTT_CA",
-            help="CA of the broker, PEM; default: this machine's CAs",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-ca", "MQTT_CA", "CA of the broker, PEM; default: this machine's CAs", rich_help_panel=BROKER),
     ] = None,
     mqtt_cert: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-cert",
-            envvar="PATHCAST_MQTT_CERT",
-            help="our own certificate, PEM, if the broker wants one",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-cert", "MQTT_CERT", "our own certificate, PEM, if the broker wants one", rich_help_panel=BROKER),
     ] = None,
     mqtt_key: Annotated[
         Path | None,
-        typer.Option(
-            "--mqtt-key",
-            envvar="PATHCAST_MQTT_KEY",
-            help="its key, PEM, if that is in another file",
-            rich_help_panel=BROKER,
-        ),
+        option("--mqtt-key", "MQTT_KEY", "its key, PEM, if that is in another file", rich_help_panel=BROKER),
     ] = None,
     options: IngestOptions = DEFAULTS,
 ) -> None:

@@ -35,8 +35,7 @@ def traccar(
         ),
     ] = None,
     forecast_horizon: Annotated[
-        float,
-        typer.Option("--forecast-horizon", min=1, metavar="SECONDS", help="how far ahead", rich_help_panel=BACK),
+        float, typer.Option("--forecast-horizon", min=1, metavar="SECONDS", help="how far ahead", rich_help_panel=BACK)
     ] = 300.0,
     forecast_device: Annotated[
         str,

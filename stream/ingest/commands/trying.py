@@ -28,7 +28,7 @@ def sample(
         str, typer.Option("--listen", metavar="HOST:PORT", help="default: 8099 for gtfs-rt, 10110 for ais, on loopback")
     ] = "",
     speedup: Annotated[
-        float, typer.Option(min=1.0, max=100_000, help="1 is real time, 60 is a minute per second")
+        float, typer.Option(min=1.0, max=100000, help="1 is real time, 60 is a minute per second")
     ] = 60.0,
 ) -> None:
     """Replay recorded vehicles as a live source, to try the other commands without a feed or a receiver.

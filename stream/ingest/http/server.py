@@ -7,7 +7,8 @@
     503  Kafka does not take records now: nothing of the message is acknowledged
 
 A message without a single ping is answered 200, too, as it is kept as a dead letter: with 4xx many senders would send
-it again for ever, and others would switch the webhook off. The body of the answer has the reasons.
+it again for ever, and others would switch the webhook off. The body of the answer has the reasons. Errors are
+problems (`stream.http.problems`), as those of the API.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from aiohttp import hdrs, web
 from stream.config.http_access import Address
 from stream.config.security import Refused
 from stream.http.access import HEADERS
-from stream.http.connections import Connections
-from stream.http.limits import Buckets
-from stream.http.server import Listening
+from stream.http.limits import Buckets, Connections
+from stream.http.problems import Refusal
+from stream.http.server import HttpServer
 from stream.ingest.http.guards import Guard
 from stream.ingest.http.webhooks import Webhook, count_outcomes
 from stream.ingest.publishing.sink import Sink, Unavailable
@@ -53,15 +54,6 @@ class Limits(NamedTuple):
     per_s: float = 1_000.0  # messages
 
 
-class Refusal(Exception):
-    """A request is answered with this status."""
-
-    def __init__(self, status: int, why: str, **headers: str) -> None:
-        super().__init__(why)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
 @asynccontextmanager
 async def listening(
     address: Address, webhooks: Mapping[str, Webhook], guards: Mapping[str, Guard], limits: Limits, sink: Sink
@@ -72,7 +64,7 @@ async def listening(
     """
     connections = Connections(limits.connections, quiet_s=IDLE_S)
     handler = _Handler(webhooks, guards, limits, sink, connections)
-    server = Listening(handler.answer, connections, stop_s=STOP_S)
+    server = HttpServer(handler.answer, connections, stop_s=STOP_S)
     handler.address = await server.start(address)
     try:
         yield handler
@@ -116,9 +108,9 @@ class _Handler:
             response = await self._take(request, traced)
             status = response.status
         except Refusal as refusal:
-            headers = {**HEADERS, **refusal.headers}
-            response = web.Response(status=refusal.status, text=f"{refusal}\n", headers=headers)
-            status = refusal.status
+            response = refusal.response()
+            response.headers.update(HEADERS)
+            status = response.status
             if not request.content.at_eof():
                 response.force_close()  # the rest of the body would be taken for the next request
         finally:
@@ -131,14 +123,15 @@ class _Handler:
     async def _take(self, request: web.BaseRequest, traced: Request | None) -> web.Response:
         webhook = self._webhooks.get(request.path)
         if webhook is None:
-            raise Refusal(404, f"there is only {', '.join(self._webhooks)}")
+            raise Refusal("not_found", f"there is only {', '.join(self._webhooks)}")
         guard = self._guards[request.path]
         if request.method != hdrs.METH_POST:
-            raise Refusal(405, "only POST", Allow="POST")
+            raise Refusal("wrong_method", "only POST", headers={hdrs.ALLOW: "POST"})
         if not guard.knows(request.headers):
             raise _refuse_unknown()
         if self._rate.take("all senders", time.monotonic()) > 0:
-            raise Refusal(429, f"more than {self._limits.per_s:g} messages a second", Retry_After="1")
+            detail = f"more than {self._limits.per_s:g} messages a second"
+            raise Refusal("too_many_requests", detail, headers={hdrs.RETRY_AFTER: "1"})
         _check_content(request)
         body = await self._body(request)
         self._connections.begin(request)
@@ -150,30 +143,29 @@ class _Handler:
         try:
             await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name, request=traced)
         except Unavailable:
-            # Not why: anybody who reaches the port could read the brokers' addresses.
-            raise Refusal(503, "Kafka takes no records now", Retry_After=str(RETRY_AFTER_S)) from None
+            raise _kafka_is_away() from None
         except Refused as error:
             if not self.refused.done():
                 self.refused.set_exception(error)
-            raise Refusal(503, "Kafka takes no records now", Retry_After=str(RETRY_AFTER_S)) from None
+            raise _kafka_is_away() from None
         return _json(200, webhook.answer(parsed))
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         most = self._limits.body_bytes
         if (request.content_length or 0) > most:
-            raise Refusal(413, f"more than {most} bytes")
+            raise Refusal("too_large", f"more than {most} bytes")
         parts, size = [], 0
         try:
             async with asyncio.timeout(BODY_S):
                 async for part in request.content.iter_any():
                     size += len(part)
                     if size > most:
-                        raise Refusal(413, f"more than {most} bytes")
+                        raise Refusal("too_large", f"more than {most} bytes")
                     parts.append(part)
         except TimeoutError:
-            raise Refusal(408, f"the body did not come within {BODY_S:g} s") from None
+            raise Refusal("slow_request", f"the body did not come within {BODY_S:g} s") from None
         except ConnectionError:
-            raise Refusal(400, "the client has gone") from None
+            raise Refusal("bad_body", "the client has gone") from None
         return b"".join(parts)
 
 
@@ -181,14 +173,21 @@ def _check_content(request: web.BaseRequest) -> None:
     if hdrs.CONTENT_TYPE in request.headers:
         kind = request.content_type
         if kind != "application/json" and not kind.endswith("+json"):
-            raise Refusal(415, "expected Content-Type: application/json")
+            raise Refusal("wrong_type", "expected Content-Type: application/json")
     packed = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
     if packed.lower() != "identity":
-        raise Refusal(415, "the body is packed, which is not taken", Accept_Encoding="identity")
+        raise Refusal(
+            "wrong_type", "the body is packed, which is not taken", headers={hdrs.ACCEPT_ENCODING: "identity"}
+        )
 
 
 def _refuse_unknown() -> Refusal:
-    return Refusal(401, "a token or a signature is needed", WWW_Authenticate="Bearer")
+    return Refusal("no_token", "a token or a signature is needed", headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
+
+
+def _kafka_is_away() -> Refusal:
+    """Returns no reason: anybody who reaches the port could read the brokers' addresses."""
+    return Refusal("kafka_away", "nothing of the message was taken", headers={hdrs.RETRY_AFTER: str(RETRY_AFTER_S)})
 
 
 def _json(status: int, body: bytes, **more: Any) -> web.Response:

@@ -1,5 +1,5 @@
-"""Lands pings as Parquet files by day, each exactly once: `pathcast archive`. How the files lie, and what makes them
-count, is in `stream.adapters.archived`, whose reader `train`, `evaluate`, `train atlas` and `replay` use.
+"""Lands pings as Parquet files by day, each exactly once: `pathcast beside archive`. How the files lie, and what makes
+them count, is in `stream.adapters.archived`, whose reader `train`, `evaluate`, `train atlas` and `replay` use.
 
 settings    what a member is told
 changes     writes files, creates the manifest that names them, and clears away what others left behind

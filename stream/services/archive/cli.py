@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stream.adapters.live.option import MapOption
+from stream.config.options import option
 from stream.config.times import DAY_S, seconds
 from stream.members.command import ServiceOptions
 from stream.members.running import Service
@@ -19,15 +20,11 @@ def offer(
     common: ServiceOptions,
     archive: ArchiveUrl,
     archive_group: Annotated[
-        str | None,
-        typer.Option(
-            "--archive-group", envvar="PATHCAST_ARCHIVE_GROUP", help="Kafka consumer group; default: PREFIX-archive"
-        ),
+        str | None, option("--archive-group", "ARCHIVE_GROUP", "Kafka consumer group; default: PREFIX-archive")
     ] = None,
     archive_every: Annotated[str, typer.Option("--archive-every", metavar="TIME", help="between two landings")] = "10m",
     rows: Annotated[
-        int,
-        typer.Option("--rows", min=1_000, max=2_000_000, help="pings in memory, of 200 bytes; with more, they land"),
+        int, typer.Option("--rows", min=1000, max=2000000, help="pings in memory, of 200 bytes; with more, they land")
     ] = 500_000,
     archive_retention: Annotated[
         str, typer.Option("--archive-retention", metavar="TIME|forever", help="days that are older are deleted")

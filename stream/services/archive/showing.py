@@ -8,29 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json, utc
+from stream.config.options import Json, option, utc
 from stream.config.wording import counted
 
 if TYPE_CHECKING:
     from stream.adapters.archived.catalog import Catalog
     from stream.adapters.archived.manifest import Manifest
 
-ArchiveUrl = Annotated[
-    str,
-    typer.Option(
-        "--archive", envvar="PATHCAST_ARCHIVE", metavar="DIR|URL", help="its directory, or s3://bucket/prefix"
-    ),
-]
-
-
-def open_or_refuse(archive: str, *, to_change: bool = False) -> Catalog:
-    """Opens an archive; that there is none is an error of bad usage."""
-    from stream.adapters.archived.catalog import open_archive
-
-    try:
-        return open_archive(archive, to_change=to_change)
-    except (FileNotFoundError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--archive") from error
+ArchiveUrl = Annotated[str, option("--archive", "ARCHIVE", "its directory, or s3://bucket/prefix", metavar="DIR|URL")]
 
 
 def show(
@@ -50,7 +35,7 @@ def show(
     """
     if days and check:
         raise typer.BadParameter("give --days or --check, not both")
-    catalog = open_or_refuse(archive)
+    catalog = _open(archive)
     if days:
         _show_days(catalog, as_json=as_json)
         return
@@ -73,6 +58,16 @@ def show(
             typer.echo("\n".join(damaged) or "every file is what was written")
     if damaged:
         raise typer.Exit(1)
+
+
+def _open(archive: str) -> Catalog:
+    """Opens an archive; that there is none is an error of bad usage."""
+    from stream.adapters.archived.catalog import open_archive
+
+    try:
+        return open_archive(archive)
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--archive") from error
 
 
 def _show_days(catalog: Catalog, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.config.options import option
 from stream.config.security import secret
 from stream.members.command import ServiceOptions
 from stream.members.running import Service
@@ -20,10 +21,7 @@ EVERY_S = 0.1  # between two transactions: a subscriber that waits less reads th
 
 def offer(
     common: ServiceOptions,
-    schema_registry: Annotated[
-        str,
-        typer.Option("--schema-registry", envvar="PATHCAST_SCHEMA_REGISTRY", help="URL of the registry of schemas"),
-    ],
+    schema_registry: Annotated[str, option("--schema-registry", "SCHEMA_REGISTRY", "URL of the registry of schemas")],
     registry_user: Annotated[
         str | None,
         typer.Option(
@@ -33,8 +31,7 @@ def offer(
         ),
     ] = None,
     registry_ca: Annotated[
-        Path | None,
-        typer.Option("--schema-registry-ca", envvar="PATHCAST_SCHEMA_REGISTRY_CA", help="CA for https://, PEM"),
+        Path | None, option("--schema-registry-ca", "SCHEMA_REGISTRY_CA", "CA for https://, PEM")
     ] = None,
     register: Annotated[
         bool, typer.Option("--register/--no-register", help="register schemas that the registry does not have")

@@ -1,4 +1,4 @@
-"""`pathcast scores`: shows what came of forecasts; and what scores them as time passes."""
+"""`pathcast beside scores`: shows what came of forecasts; and what scores them as time passes."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ from stream.verify.report import Example, Report, Verdict
 from stream.verify.versions import Announced, Named
 from stream.verify.weights import AnnouncedWeights
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, code_of, dead_letter, loads_forecast, loads_gapfill
-from stream.wire.forgetting import forgets
+from stream.wire.record import parse_forget
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
@@ -105,7 +105,7 @@ class Judge:
         ping = parsed if isinstance(parsed, Ping) else None
         entity = None if ping is None else ping.entity_id
         may_repeat = False
-        if (forgotten := forgets(record)) is not None:
+        if (forgotten := parse_forget(record)) is not None:
             self._forecast_ms.pop(forgotten, None)
         if ping is not None:
             self._report.entities.add(ping.entity_id, self._partition)

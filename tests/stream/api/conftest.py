@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from api_rig import InMemory, Served, asker_of, newest_of, served
+from api_rig import InMemory, Served, newest_of, questions_of, served
 from engine_rig import CHECKPOINT, Rig, steady
 
-from stream.api.asking import asker, states, tracks
+from stream.api.answers import questions, states, tracks
 from stream.api.http import application
 from stream.api.live.newest import Newest
 
@@ -21,16 +21,16 @@ PATIENCE_S = 120.0
 
 @pytest.fixture(autouse=True)
 def no_answer_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((asker, "ANSWER_S"), (states, "CALL_S"), (tracks, "ANSWER_S"), (application, "ANSWER_S")):
+    for module, name in ((questions, "ANSWER_S"), (states, "CALL_S"), (tracks, "ANSWER_S"), (application, "ANSWER_S")):
         monkeypatch.setattr(module, name, PATIENCE_S)
 
 
 def start(
     rig: Rig, make_predictor: Any, newest: Newest | None = None, *, asks: dict[str, Any] | None = None, **how: Any
 ) -> AbstractAsyncContextManager[Served]:
-    """Serves the states that a rig has stored, and the forecasts of `newest`. See `asker_of` and `served`."""
+    """Serves the states that a rig has stored, and the forecasts of `newest`. See `questions_of` and `served`."""
     heard = newest_of() if newest is None else newest
-    asker = asker_of(how.pop("reader", InMemory(rig.store)), make_predictor(), newest=heard, **asks or {})
+    asker = questions_of(how.pop("reader", InMemory(rig.store)), make_predictor(), newest=heard, **asks or {})
     return served(asker, make_predictor(), heard, **how)
 
 

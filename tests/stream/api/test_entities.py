@@ -12,7 +12,7 @@ from engine_rig import CHECKPOINT, T0, A, B, Rig, forecasts, ping, steady
 from yarl import URL
 
 from stream.api import messages as m
-from stream.api.asking import states
+from stream.api.answers import states
 from stream.engine.entities import quarantine
 
 PATIENCE_S = 120.0
@@ -135,7 +135,7 @@ async def test_many_questions_at_once_are_answered_in_few_batches(own_api: Serve
     asked = [own_api.get(f"/v1/entities/bus-{1 + n % 2}/forecast?horizon_s={1 + n}") for n in range(60)]
     found = await asyncio.gather(*asked)
     assert [(status, said["horizons"][0]["h_s"]) for status, said in found] == [(200, 1.0 + n) for n in range(60)]
-    assert own_api.asker.batches < 30
+    assert own_api.questions.batches < 30
 
 
 # -- who is where ----------------------------------------------------------------------------------------------------

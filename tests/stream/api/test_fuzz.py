@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from api_rig import NOW_MS, SECRET, InMemory, asker_of, newest_of, served
+from api_rig import NOW_MS, SECRET, InMemory, newest_of, questions_of, served
 from engine_rig import CHECKPOINT, Rig, steady
 from hypothesis import HealthCheck, Phase, seed, settings
 from schemathesis.checks import CHECKS
@@ -42,7 +42,7 @@ def base(make_predictor: Any) -> Iterator[str]:
         rig = Rig(make_predictor)
         await rig.feed(*steady("0", 30), *steady("bus-1", 30), CHECKPOINT)
         newest = newest_of(rig.out)
-        asker = asker_of(InMemory(rig.store), make_predictor(), newest=newest, now_ms=NOW_MS)
+        asker = questions_of(InMemory(rig.store), make_predictor(), newest=newest, now_ms=NOW_MS)
         async with served(asker, make_predictor(), newest, token=SECRET) as api:
             found.append(api.base)
             up.set()

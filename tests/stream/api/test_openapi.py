@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from stream.api.http.problems import KINDS
 from stream.api.openapi import as_json, as_yaml, document
 from stream.api.operations import OPERATIONS
+from stream.http.problems import KINDS
 
 COMMITTED = Path(__file__).parents[3] / "deploy" / "openapi.yaml"
 

@@ -26,7 +26,7 @@ from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
 from stream.kafka.records.record_columns import Records
 from stream.wire import Record
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 START_MS = 1_700_005_000_000  # 23 minutes before midnight
 

@@ -16,7 +16,7 @@ from stream.atlas.follower import IDLE_MS, Follower, _watermarks
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.kafka.records.record_columns import Records
 from stream.wire import Ping, Record, dumps
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 START_MS = 1_700_005_000_000
 

@@ -11,7 +11,7 @@ from model.api import Atlas
 from stream.adapters.recorded import recording
 from stream.demo import atlas
 from stream.demo.board import Board
-from stream.demo.run import SAMPLE, Options, choose
+from stream.demo.run import SAMPLE, DemoOptions, choose
 from stream.wire import Forecast, dumps
 from stream.wire.scoring import TARGETS
 
@@ -37,7 +37,7 @@ def test_there_is_history_where_the_recording_is_long_enough(hours: float, span_
 
 
 def test_the_history_of_the_sample_is_before_every_ping_that_is_replayed() -> None:
-    rows, before = choose(Options(60.0, None, None, 120.0, "small"))
+    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     assert len(before) > 1000 < len(rows)
     first_ms = min(row.ts_ms or 0 for row in rows)
     assert first_ms - atlas.MOST_MS <= min(row.ts_ms or 0 for row in before)
@@ -47,7 +47,7 @@ def test_the_history_of_the_sample_is_before_every_ping_that_is_replayed() -> No
 
 
 def test_pings_of_the_very_time_at_which_the_replay_begins_are_no_history() -> None:
-    rows = choose(Options(60.0, None, None, 120.0, "small"))[1]
+    rows = choose(DemoOptions(60.0, None, None, 120.0, "small"))[1]
     same = [row._replace(ts_ms=(rows[20].ts_ms or 0)) if 10 < place < 30 else row for place, row in enumerate(rows)]
     assert list(atlas.history(same, 25)) == same[:11]
 
@@ -55,7 +55,7 @@ def test_pings_of_the_very_time_at_which_the_replay_begins_are_no_history() -> N
 def test_the_bundled_history_is_the_fleets_day_and_then_the_hours_before_the_replay(
     tmp_path: Path, weights: str
 ) -> None:
-    before = choose(Options(60.0, None, None, 120.0, "small"))[1]
+    before = choose(DemoOptions(60.0, None, None, 120.0, "small"))[1]
     day = list(recording(atlas.DAY).rows())
     assert max(row.ts_ms or 0 for row in day) < min(row.ts_ms or 0 for row in before)
     contains = atlas.of_history(before, tmp_path, weights, bundled=True).written().contains
@@ -69,7 +69,7 @@ def test_the_bundled_history_is_the_fleets_day_and_then_the_hours_before_the_rep
 
 
 def test_a_grown_version_is_what_all_its_pings_make_at_once(tmp_path: Path, weights: str) -> None:
-    rows, before = choose(Options(60.0, None, None, 120.0, "small"))
+    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     grown = atlas.of_history(before, tmp_path, weights, bundled=False)
     first = grown.written().version
     grown.add(rows[:400])
@@ -81,7 +81,7 @@ def test_a_grown_version_is_what_all_its_pings_make_at_once(tmp_path: Path, weig
 
 
 def test_the_model_alone_is_scored_on_the_same_pairs(tmp_path: Path, weights: str) -> None:
-    rows, before = choose(Options(20.0, 12, None, 120.0, weights))
+    rows, before = choose(DemoOptions(20.0, 12, None, 120.0, weights))
     rows = rows[:300]
     board = Board()
     board.atlas = atlas.of_history(before, tmp_path, weights, bundled=False).written()

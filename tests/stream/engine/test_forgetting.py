@@ -11,7 +11,7 @@ from engine_rig import CHECKPOINT, CRASH, DUMP, WRITE, A, Rig, assert_same_answe
 from model.api import Predictor
 from stream.store.base import MemoryStore
 from stream.wire import Outgoing, Ping, Record
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 Make = Callable[[], Predictor]
 

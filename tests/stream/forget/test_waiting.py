@@ -14,7 +14,7 @@ from stream.commands.forget.findings import Finding, Outcome
 from stream.commands.forget.states import States
 from stream.kafka.log import Bounds, Partition
 from stream.wire import Record
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 WHO = "bus-1"
 FORECASTS, GAPFILLS = "pathcast.forecasts.v1", "pathcast.gapfills.v1"

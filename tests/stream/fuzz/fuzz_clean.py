@@ -45,7 +45,7 @@ TOKENS = [
 def checker() -> fuzzing.Check:
     from stream.tracks.clean import examine, parse
     from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
-    from stream.wire.fields import event_time_ms
+    from stream.wire.ping_rules import event_time_ms
 
     def check(data: bytes) -> None:
         key, found, value = data.rpartition(KEY_ENDS)

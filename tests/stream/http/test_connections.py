@@ -10,8 +10,8 @@ import raw_client
 from aiohttp import web
 
 from stream.config.http_access import Address
-from stream.http.connections import Connections
-from stream.http.server import Listening
+from stream.http.limits import Connections
+from stream.http.server import HttpServer
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 PATIENCE_S = 30.0
@@ -29,7 +29,7 @@ async def waiting_server(connections: Connections, go_on: asyncio.Event) -> Asyn
         connections.end(request)
         return web.Response(text="done")
 
-    server = Listening(answer, connections)
+    server = HttpServer(answer, connections)
     address = await server.start(Address("127.0.0.1", 0))
     try:
         yield f"http://{address}", begun

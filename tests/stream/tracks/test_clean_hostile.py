@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stream.tracks.clean import _TOKEN, parse
 from stream.wire import MAX_ATTRS, MAX_RECORD_BYTES, Ping, Record, Reject, dumps
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 TS = 1_700_000_000_000
 CHECK = fuzz_clean.checker()

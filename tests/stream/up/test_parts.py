@@ -50,7 +50,7 @@ def test_this_version_has_every_command_and_option() -> None:
 def test_a_command_or_option_that_this_version_lacks_leaves_the_part_out() -> None:
     odd = [
         Part("a", "worker", ("no-such",)),
-        Part("b", "atlas", ("atlas", "jump")),
+        Part("b", "atlas", ("arrivals", "jump")),
         Part("c", "scores", ("worker", "--never=1")),
         Part("d", "guard", ("worker", "--workers=1", "--no-create")),
     ]
@@ -58,7 +58,7 @@ def test_a_command_or_option_that_this_version_lacks_leaves_the_part_out() -> No
     assert [part.name for part in found] == ["d"]
     assert lines == [
         "without a: this version of pathcast has no pathcast no-such",
-        "without b: this version of pathcast has no pathcast atlas jump",
+        "without b: this version of pathcast has no pathcast arrivals jump",
         "without c: this version of pathcast has no --never",
     ]
 

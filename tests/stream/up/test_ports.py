@@ -17,7 +17,7 @@ from stream.up import ports
 from stream.up.embedded import free_port
 from stream.up.home import Home
 from stream.up.parts import Part, table
-from stream.up.run import Options, Supervisor
+from stream.up.run import Supervisor, UpOptions
 from stream.up.screen import Screen
 
 
@@ -101,7 +101,7 @@ async def test_a_part_is_said_to_listen_once_it_does(tmp_path: Path) -> None:
     """The API compiles for half a minute first, and who came at once was refused."""
     said, at = io.StringIO(), Address("127.0.0.1", free_port())
     api = Part("serve", "serve", ("serve",), listens=at, paths=("/openapi.json",))
-    supervisor = Supervisor(Options(Home(tmp_path), [api], "pathcast"), Screen(Console(file=said)), -1)
+    supervisor = Supervisor(UpOptions(Home(tmp_path), [api], "pathcast"), Screen(Console(file=said)), -1)
     supervisor.announce_addresses()
     await asyncio.sleep(2 * ports.LOOK_S)
     assert not said.getvalue()

@@ -154,7 +154,7 @@ def tables(url: str, schema: str) -> int:
 
 def test_a_user_whom_the_database_does_not_know_is_one_line(kafka: str, topics: Topics, postgres: str) -> None:
     places = {"url": postgres.replace("postgres@", "nobody@"), "kafka": kafka, "prefix": topics.prefix}
-    command = "sink postgis --postgres {url} --bootstrap {kafka} --prefix {prefix}"
+    command = "export postgis --postgres {url} --bootstrap {kafka} --prefix {prefix}"
     assert_refused(Refusal(command, 1, "does not exist"), places)
 
 

@@ -1,4 +1,4 @@
-"""`pathcast feed`, `tail` and `topics` against a real broker, as processes."""
+"""`pathcast feed`, `tail` and `dev topics` against a real broker, as processes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from stream.commands.forget.cli import forget
 from stream.kafka import admin
 from stream.verify.cli import verify
 from stream.wire import Forecast, Ping, Topics, dumps, loads_forecast
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 WHO = "bus-7"
 BUSES = ["bus-3", WHO, "bus-9"]

@@ -1,4 +1,4 @@
-"""`pathcast avro` with a real Kafka and a real schema registry, read by Confluent's own deserializer."""
+"""`pathcast beside avro` with a real Kafka and a real schema registry, read by Confluent's own deserializer."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from stream.commands.dlq import dead_letters, requeue
 from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
-from stream.wire.forgetting import FORGET_HEADERS, FORGOTTEN
+from stream.wire.record import FORGET_HEADERS, FORGOTTEN
 
 OLD_MS = 1_490_094_006_000
 PARTITIONS = 3

@@ -2,8 +2,8 @@
 Tests import this; it tests nothing itself. `forked_process` runs one as a process, which a test may kill or stop.
 
 The units are made for these tests: each has a running checksum of all that it has read, so that a record that is lost,
-comes twice or comes in another order changes everything after it. `pathcast scores` has a life of its own, so that its
-member runs with its own records.
+comes twice or comes in another order changes everything after it. `pathcast beside scores` has a life of its own, so
+that its member runs with its own records.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ class Storing(Kind):
 
 
 class Scores(Kind):
-    """`pathcast scores`: it publishes and then commits, so that a score may come twice, with the same bytes."""
+    """`pathcast beside scores`: it publishes and then commits, so that a score may come twice, with the same bytes."""
 
     points = ("before_publish", "after_publish", "after_commit")
 

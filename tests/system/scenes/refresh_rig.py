@@ -23,19 +23,21 @@ from stream.registry import Registry
 from stream.registry.retention import Retention
 from stream.wire import Ping, Topics, dumps
 from train.fit.trainer import Tick
-from train.refresh import elsewhere, statement, training
-from train.refresh.decision import Rules
+from train.refresh import reference_tracks, statement, training
+from train.refresh.decision import DecisionRules
 from train.refresh.live import service
-from train.refresh.live.champion import Live
-from train.refresh.live.rounds import Ended
-from train.refresh.run import Options, Watch
+from train.refresh.live.champion import LiveRefresh
+from train.refresh.live.rounds import RoundEnd
+from train.refresh.run import RefreshOptions, RefreshWatch
 from train.refresh.statement import Statement
 
 TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
 CARS, PINGS, EVERY_S = 20, 120, 30
 PARTITIONS = 3
 # The regions of weights that hardly trained are not what is asked about here.
-LENIENT = Rules(holds_50=(0.0, 1.0), holds_90=(0.0, 1.0), horizon_share=9.0, stratum_share=9.0, golden_share=9.0)
+LENIENT = DecisionRules(
+    holds_50=(0.0, 1.0), holds_90=(0.0, 1.0), horizon_share=9.0, stratum_share=9.0, golden_share=9.0
+)
 
 
 class Rig:
@@ -46,8 +48,8 @@ class Rig:
         self.topics = Topics.of(prefix)
         self.registry = Registry.opened(str(folder / "registry"))
 
-    def live(self, challenger: Path | None = None, *, steps: int | None = None, **other: object) -> Live:
-        options = Options(
+    def live(self, challenger: Path | None = None, *, steps: int | None = None, **other: object) -> LiveRefresh:
+        options = RefreshOptions(
             Path(),
             str(self.folder / "init"),
             steps=steps,
@@ -59,17 +61,17 @@ class Rig:
             rules=LENIENT,
         )
         given = {"lead_s": 1.0, "keep": Retention(newest=3, days=30.0), **other}
-        return Live(
+        return LiveRefresh(
             self.registry, self.kafka, self.folder / "rounds", options, self.topics, **given  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def once(self, live: Live, watch: Watch | None = None) -> Ended:
+    def once(self, live: LiveRefresh, watch: RefreshWatch | None = None) -> RoundEnd:
         small_golden_sets()
-        return service.once(live, service.Patience(), watch or Watch())
+        return service.run_once(live, service.Patience(), watch or RefreshWatch())
 
 
 def small_golden_sets() -> None:
-    elsewhere.GOLDEN_ENTITIES, elsewhere.MOST_ANCHORS = 2, 100  # type: ignore[misc]
+    reference_tracks.GOLDEN_ENTITIES, reference_tracks.MOST_ANCHORS = 2, 100  # type: ignore[misc]
 
 
 def make(kafka: str, prefix: str, folder: Path) -> Rig:
@@ -106,7 +108,7 @@ def weights(folder: Path, *, noise: float, seed: int) -> Path:
         last += noise * torch.randn(last.shape, generator=generator)
     save_pretrained(network, folder, "a card")
     version = from_pretrained(folder).fingerprint().hex()
-    statement.write(Statement(version, version, "made by a test", seed, 0, "0", ()), folder)
+    statement.write_statement(Statement(version, version, "made by a test", seed, 0, "0", ()), folder)
     return folder
 
 
@@ -122,7 +124,7 @@ def main(kafka: str, prefix: str, folder: str, challenger: str, kill_at_step: st
 
     rig = Rig(kafka, prefix, Path(folder))
     live = rig.live(Path(challenger)) if challenger else rig.live(steps=20)
-    rig.once(live, Watch(say=lambda line: print(line, file=sys.stderr), tick=tick))
+    rig.once(live, RefreshWatch(say=lambda line: print(line, file=sys.stderr), tick=tick))
 
 
 if __name__ == "__main__":

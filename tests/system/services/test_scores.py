@@ -1,4 +1,4 @@
-"""`pathcast scores` against a real Kafka: its scores, what shows them, and how it goes on after a kill."""
+"""`pathcast beside scores` against a real Kafka: its scores, what shows them, and how it goes on after a kill."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from stream.services.scores.changes import changes
 from stream.services.scores.reading import read
 from stream.wire import Score
 from train.refresh import training
-from train.refresh.decision import Rules
-from train.refresh.live.champion import Live
-from train.refresh.live.rounds import Ended
-from train.refresh.live.service import Patience, once
-from train.refresh.run import Options, Watch
+from train.refresh.decision import DecisionRules
+from train.refresh.live.champion import LiveRefresh
+from train.refresh.live.rounds import RoundEnd
+from train.refresh.live.service import Patience, run_once
+from train.refresh.run import RefreshOptions, RefreshWatch
 
 PINGS, HISTORY, CANARY = 20_000, 9_000, 5_000
 SEED = 21
@@ -46,13 +46,15 @@ def weights(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
     return made
 
 
-def refreshed(weights: WeightsScene, folder: Path) -> Ended:
+def refreshed(weights: WeightsScene, folder: Path) -> RoundEnd:
     """One round of a refresh, by the rules that hold everywhere; but regions are fitted to the two buses that fall to
     calibration here, and hold what they hold."""
     scene, regions = weights.scene, {"holds_50": (0.3, 0.85), "holds_90": (0.7, 0.99)}
-    options = Options(Path(), str(scene.options["weights"]), steps=STEPS, rows=ROWS, rules=Rules(**regions))
-    live = Live(weights.registry, scene.kafka, folder, options, scene.topics, percent=50.0, lead_s=LEAD_S)
-    return once(live, Patience(), Watch())
+    options = RefreshOptions(
+        Path(), str(scene.options["weights"]), steps=STEPS, rows=ROWS, rules=DecisionRules(**regions)
+    )
+    live = LiveRefresh(weights.registry, scene.kafka, folder, options, scene.topics, percent=50.0, lead_s=LEAD_S)
+    return run_once(live, Patience(), RefreshWatch())
 
 
 def test_a_refresh_of_undertrained_weights_is_tried_promoted_and_nearer(

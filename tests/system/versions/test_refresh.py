@@ -23,10 +23,10 @@ from stream.registry.golden import loads_golden, made_up
 from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.deciding import Why
 from stream.wire import WeightsRecord
-from train.refresh.decision import Rules
+from train.refresh.decision import DecisionRules
 from train.refresh.live import champion, pings, rounds, service
-from train.refresh.live.deciding import REAL_WINDOWS
-from train.refresh.run import Watch
+from train.refresh.live.outcome import REAL_WINDOWS
+from train.refresh.run import RefreshWatch
 
 PROGRAM = Path(refresh_rig.__file__)
 
@@ -60,7 +60,7 @@ def test_init_is_published_a_worse_challenger_is_noted_and_a_better_one_becomes_
     init = version_of(tmp_path / "init")
     worse, better = weights(tmp_path / "worse", noise=8.0, seed=2), weights(tmp_path / "better", noise=0.0, seed=3)
     live = rig.live(worse)
-    ended = rig.once(replace(live, options=replace(live.options, rules=Rules(fewest_cases=20))))
+    ended = rig.once(replace(live, options=replace(live.options, rules=DecisionRules(fewest_cases=20))))
     assert ended.outcome == "refuse"
     assert "farther off" in ended.reason
     assert versions(rig) == [init], "refused weights are not published"
@@ -85,7 +85,7 @@ def test_init_is_published_a_worse_challenger_is_noted_and_a_better_one_becomes_
     assert max(window[-1][0] for window in windows) == made.data.to_ts, "the newest pings are among them"
     assert str(tmp_path) not in (folder / "README.md").read_text()
     (tmp_path / "again").mkdir()
-    champion.put(live, made.version, tmp_path / "again" / "champion")
+    champion.fetch_weights(live, made.version, tmp_path / "again" / "champion")
     assert (tmp_path / "again" / "champion" / "trained_on.json").exists(), "a later round knows what it was trained on"
 
     # What was rolled back does not come again by itself.
@@ -159,7 +159,7 @@ def service_keep() -> refresh_rig.Retention:
 
 def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_path: Path) -> None:
     refresh_rig.feed(rig, old_ms=5 * 86_400_000)
-    where, now_ms = pings.Where(rig.topics.pings, rig.kafka), service.time.time_ns() // 1_000_000
+    where, now_ms = pings.PingTopic(rig.topics.pings, rig.kafka), service.time.time_ns() // 1_000_000
     landed = subprocess.run(
         [sys.executable, "-c", "from stream.commands.main import main; main()", "beside", "archive", "--once"],
         env=environment(
@@ -173,18 +173,18 @@ def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_pat
     refresh_rig.feed(rig, old_ms=1_000)  # which is not in the archive
     day, all_days = now_ms - 86_400_000, now_ms - 30 * 86_400_000
     shares: list[float] = []
-    count = pings.write(where, tmp_path / "day.parquet", day, progress=shares.append)
+    count = pings.write_pings(where, tmp_path / "day.parquet", day, progress=shares.append)
     assert count == 2 * CARS * PINGS
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    both = pings.write(where, tmp_path / "both.parquet", all_days, archive=str(tmp_path / "archive"))
-    topic = pings.write(where, tmp_path / "topic.parquet", all_days)
+    both = pings.write_pings(where, tmp_path / "both.parquet", all_days, archive=str(tmp_path / "archive"))
+    topic = pings.write_pings(where, tmp_path / "topic.parquet", all_days)
     assert both == topic == 3 * CARS * PINGS
     order = [("entity_id", "ascending"), ("t", "ascending")]
     found = [pq.read_table(tmp_path / name).sort_by(order) for name in ("both.parquet", "topic.parquet")]
     assert found[0].equals(found[1])
     with pytest.raises(ValueError, match="holds no ping that is new enough"):
-        pings.write(where, tmp_path / "none.parquet", now_ms + 86_400_000)
+        pings.write_pings(where, tmp_path / "none.parquet", now_ms + 86_400_000)
     assert not (tmp_path / "none.parquet").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     caplog.set_level("INFO")
     patience = service.Patience(waits=True, retry_s=0.2)
     live = replace(rig.live(tmp_path / "no such weights"), bootstrap="127.0.0.1:1")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()), daemon=True)
+    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, RefreshWatch()), daemon=True)
     running.start()
     assert eventually(lambda: "Kafka cannot be reached, and is waited for" in caplog.text)
     assert not list((tmp_path / "rounds").glob("2*")), "no round has begun"
@@ -206,7 +206,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     monkeypatch.setattr(service, "PAUSE_S", 0.1)
     patience = service.Patience(waits=True)
     live = rig.live(tmp_path / "no such weights")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()), daemon=True)
+    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, RefreshWatch()), daemon=True)
     running.start()
     assert eventually(lambda: "this round failed" in caplog.text and "the next round begins in" in caplog.text)
     patience.stop.set()

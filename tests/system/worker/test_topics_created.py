@@ -40,7 +40,7 @@ def test_partitions_are_the_brokers_unless_given(set_up: str) -> None:
 def test_replicas_are_the_brokers_unless_given(set_up: str) -> None:
     """With a replication of 1 of our own, this broker would create them."""
     says = "the broker does not create c.pings.v1 ( ... are --partitions and --replication right for it?"
-    assert_refused(Refusal("topics --create --bootstrap {kafka} --prefix c", 1, says), {"kafka": set_up})
+    assert_refused(Refusal("dev topics --create --bootstrap {kafka} --prefix c", 1, says), {"kafka": set_up})
     with admin.connected(set_up) as client:
         assert admin.absent(client, Topics.of("c")) == list(Topics.of("c"))
 

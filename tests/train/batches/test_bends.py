@@ -43,7 +43,7 @@ def test_a_bend_turns_what_follows_and_keeps_the_track_in_one_piece() -> None:
 
 def test_a_bend_begins_with_the_ping_that_it_is_at() -> None:
     bent, place, _ = one_row(np.pi / 2)
-    assert bent.turned(place)[0].tolist() == [0.0] * 50 + [np.pi / 2] * 50
+    assert bent.rotation_at(place)[0].tolist() == [0.0] * 50 + [np.pi / 2] * 50
 
 
 def test_things_bend_to_the_left_as_often_as_to_the_right() -> None:
@@ -67,7 +67,7 @@ def test_drawn_bends_leave_every_step_as_long_as_it_was() -> None:
     np.testing.assert_allclose(length[1], length[0], atol=1e-6)
     np.testing.assert_allclose(crooked[2], straight[2], atol=1e-9)
     assert np.abs(crooked[:2] - straight[:2]).max() > 100
-    assert (bent.turned(place)[2] == 0).all()
+    assert (bent.rotation_at(place)[2] == 0).all()
 
 
 def test_a_row_bends_from_its_first_ping_to_its_last() -> None:

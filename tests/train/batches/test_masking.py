@@ -15,14 +15,14 @@ from train.batches import masking
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
 from train.batches.packing import DRAWN, pack
-from train.batches.sampling import Drawn, Tokens
+from train.batches.sampling import DrawnTokens, Tokens
 from train.batches.timeline import Line
 from train.data.corpus import Corpus
 
 PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, forced=1.0)
 
 
-def places(corpus: Corpus, options: BatchOptions, seed: int = 0) -> Drawn:
+def places(corpus: Corpus, options: BatchOptions, seed: int = 0) -> DrawnTokens:
     return Tokens(Line(corpus), options, packs=False).draw(np.random.default_rng(seed), options.rows)
 
 

@@ -16,9 +16,9 @@ from model.kinematics import motion
 from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, forecast_terms
 from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import from_pretrained, save_pretrained
-from train.calibration.calibrate import FEW_REPORTED, FORECASTS, WIDER, Held, LeftOut, calibrate, fit_quantile
-from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals, thinned
-from train.data.anchors import find
+from train.calibration.calibrate import FEW_REPORTED, FORECASTS, WIDER, CoverageChange, LeftOut, calibrate, fit_quantile
+from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals, thin_tracks
+from train.data.anchors import find_anchors
 from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample, judge_forecasts
 
@@ -52,11 +52,11 @@ def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
     rng = np.random.default_rng(2)
     file = Residuals(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
     handful = Residuals(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
-    assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
+    assert file.coverage(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
 
 
 def test_what_regions_held_is_told_in_words() -> None:
-    assert "of 5 forecasts of 3 entities 90 % regions held" in str(Held("a.csv", 3, FORECASTS, 5, 0.8, 0.9))
+    assert "of 5 forecasts of 3 entities 90 % regions held" in str(CoverageChange("a.csv", 3, FORECASTS, 5, 0.8, 0.9))
 
 
 def test_weights_that_were_never_calibrated_change_nothing() -> None:
@@ -176,8 +176,8 @@ def test_added_courses_are_calibrated_beyond_the_rest(make_sample: MakeSample, m
     added = held["world, with added speed and course"]
     asked = 0
     for cadence_s in CADENCES_S:
-        thin = thinned(sample.corpus, cadence_s)
-        anchors = find(thin, HORIZONS_S)
+        thin = thin_tracks(sample.corpus, cadence_s)
+        anchors = find_anchors(thin, HORIZONS_S)
         asked += int((anchors.target >= 0).sum(1)[~np.isnan(thin.heading_deg[anchors.row])].sum())
     assert 0.97 * asked < added.n < asked  # some are in doubt
     assert added.n > FEW_REPORTED
@@ -199,7 +199,7 @@ def test_added_courses_are_calibrated_beyond_the_rest(make_sample: MakeSample, m
 def test_what_reports_its_own_course_gets_none(make_sample: MakeSample) -> None:
     """And what it reports is held by its own terms."""
     sample, predictor = make_sample(fleet(12, 600, cadence_s=3.0)), lively(TINY)
-    ahead, *rest = calibrate(predictor.net, [replace(sample, corpus=thinned(sample.corpus, 1.0))])
+    ahead, *rest = calibrate(predictor.net, [replace(sample, corpus=thin_tracks(sample.corpus, 1.0))])
     assert [one.of for one in rest] == ["hidden pings"]
     assert ahead.after == pytest.approx(0.9, abs=0.01)
     assert predictor.net.calibration.forecast[-COURSE_TERMS:].all()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fit_lateness import fit, main
 from train_worlds import MakeSample, lively, together, track
 
 from model.api import ModelConfig
 from model.kinematics import lateness
-from train.calibration.lateness import fit, main
 from train.data import anchors as anchoring
-from train.evaluation.rollout import walk
+from train.evaluation.rollout import roll_along
 
 TINY = ModelConfig(d=16, heads=2, window=16)
 
@@ -32,8 +32,8 @@ def test_nine_in_ten_pings_come_between_the_fitted_ends(
     corpus, (early, late) = sample.corpus, fit([sample], predictor)
     monkeypatch.setattr(lateness, "EARLY", early)
     monkeypatch.setattr(lateness, "LATE", late)
-    anchors = anchoring.find(corpus)
-    walked = walk(corpus, anchors, [], predictor, recorded=True)
+    anchors = anchoring.find_anchors(corpus)
+    walked = roll_along(corpus, anchors, [], predictor, recorded=True)
     assert walked.recorded is not None
     came = anchors.dt_s[:, 0]
     assert (came >= walked.recorded.early_s).mean() == pytest.approx(0.95, abs=0.02)

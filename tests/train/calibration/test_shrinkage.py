@@ -15,7 +15,7 @@ from model.kinematics.answer_bounds import MAX_LEAN, OUT
 from model.network.checkpoint import from_pretrained, to_parameters
 from model.network.network import Network, build
 from train.calibration.shrinkage import fit_share, shrink
-from train.evaluation.forecasts import Sample, answers_of
+from train.evaluation.forecasts import Sample, roll_out
 from train.evaluation.rollout import Answers
 
 TINY = ModelConfig(d=16, heads=2, window=16)
@@ -27,7 +27,7 @@ def sample(make_sample: MakeSample) -> Sample:
 
 
 def answers(sample: Sample, network: Network) -> dict[str, Answers]:
-    return answers_of(sample, Predictor(to_parameters(network), name="x")).answers
+    return roll_out(sample, Predictor(to_parameters(network), name="x")).answers
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, together, track, wander
 
-from train.data.anchors import EARLIER_PINGS, TOLERANCE, cadence, find, motion, thin, usable
+from train.data.anchors import (
+    EARLIER_PINGS,
+    TOLERANCE,
+    cadence_strata,
+    find_anchors,
+    keep_long,
+    motion_strata,
+    take_every_nth,
+)
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
 
@@ -33,7 +41,7 @@ def test_anchors_and_targets_are_those_of_the_protocol(make_corpus: MakeCorpus, 
         cut=EVALUATION,
     )
     horizons_s = (60.0, 300.0, 900.0)
-    anchors, expected = find(corpus, horizons_s), slowly(corpus, horizons_s)
+    anchors, expected = find_anchors(corpus, horizons_s), slowly(corpus, horizons_s)
     assert anchors.row.tolist() == list(expected)
     assert anchors.target.tolist() == list(expected.values())
     there = anchors.target >= 0
@@ -44,7 +52,7 @@ def test_anchors_and_targets_are_those_of_the_protocol(make_corpus: MakeCorpus, 
 
 def test_at_one_ping_a_minute_the_targets_are_one_five_and_fifteen_pings_on(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(track("a", [60.0 * i for i in range(30)], [300.0 * i for i in range(30)]))
-    anchors = find(corpus)
+    anchors = find_anchors(corpus)
     assert anchors.row.tolist() == list(range(8, 29))
     assert anchors.target[0].tolist() == [9, 9, 13, 23]
     assert anchors.target[-1].tolist() == [29, 29, -1, -1]
@@ -56,13 +64,13 @@ def test_a_target_over_a_fifth_off_its_horizon_is_none(make_corpus: MakeCorpus) 
     times = [10.0 * i for i in range(9)] + [80.0 + 72.0, 80.0 + 72.0 + 47.0]
     corpus = make_corpus(track("a", times, [10.0 * i for i in range(11)]))
     # 72 s is just inside a fifth of 60 s, 47 s is one second outside
-    assert find(corpus, (60.0,)).target.tolist() == [[9, 9], [10, -1]]
+    assert find_anchors(corpus, (60.0,)).target.tolist() == [[9, 9], [10, -1]]
 
 
 def test_of_two_targets_as_near_the_earlier_is_meant(make_corpus: MakeCorpus) -> None:
     """As in `stream.wire.scoring`: at a ping each 40 s, 280 and 320 s are both 20 s off."""
     corpus = make_corpus(track("a", [40.0 * i for i in range(20)], [0.0] * 20))
-    assert find(corpus, (300.0,)).target[0].tolist() == [9, 8 + 7]
+    assert find_anchors(corpus, (300.0,)).target[0].tolist() == [9, 8 + 7]
 
 
 def test_strata_say_what_the_entity_was_doing(make_corpus: MakeCorpus) -> None:
@@ -70,9 +78,9 @@ def test_strata_say_what_the_entity_was_doing(make_corpus: MakeCorpus) -> None:
     east = [100.0 * i for i in range(9)] + [800.0] * 4
     north = [0.0] * 9 + [100.0, 200.0, 200.0, 200.0]
     corpus = make_corpus(track("a", [10.0 * i for i in range(13)], east, north))
-    anchors = find(corpus)
+    anchors = find_anchors(corpus)
     assert anchors.row.tolist() == [8, 9, 10, 11]
-    strata = motion(corpus, anchors)
+    strata = motion_strata(corpus, anchors)
     assert strata["moving"].tolist() == [True, False, True, False]
     assert strata["turning"].tolist() == [False, True, False, False]
     assert strata["stopped"].tolist() == [False, False, False, True]
@@ -84,7 +92,7 @@ def test_half_a_metre_a_second_is_motion_and_thirty_degrees_are_a_turn(make_corp
     angle = np.radians([0.0] * 8 + [25.0, 60.0, 60.0, 150.0, 150.0])
     east, north = (np.concatenate([[0.0], np.cumsum(steps_m * f(angle))]).tolist() for f in (np.cos, np.sin))
     corpus = make_corpus(track("a", [10.0 * i for i in range(14)], east, north))
-    strata = motion(corpus, find(corpus))
+    strata = motion_strata(corpus, find_anchors(corpus))
     assert strata["moving"].tolist() == [True, True, False, False, True]
     assert strata["turning"].tolist() == [False, False, True, False, False]
     assert strata["stopped"].tolist() == [False, False, False, True, False]
@@ -93,7 +101,7 @@ def test_half_a_metre_a_second_is_motion_and_thirty_degrees_are_a_turn(make_corp
 def test_a_cadence_is_that_of_the_last_eight_intervals_and_not_of_the_next(make_corpus: MakeCorpus) -> None:
     times = np.cumsum([0.0, 60.0, 5.0, 5.0, 5.0, 5.0, 60.0, 60.0, 60.0, 5.0])  # with the last one 5 s were the median
     corpus = make_corpus(track("a", times.tolist(), [0.0] * 10))
-    (stratum,) = (name for name, mask in cadence(corpus, find(corpus)).items() if mask.any())
+    (stratum,) = (name for name, mask in cadence_strata(corpus, find_anchors(corpus)).items() if mask.any())
     assert stratum == "cadence 10-45 s"
 
 
@@ -101,8 +109,8 @@ def test_every_anchor_has_one_cadence(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(
         together(*(wander(f"v{i}", 30, i, cadence_s=c) for i, c in enumerate((2.0, 20.0, 60.0, 120.0)))), cut=EVALUATION
     )
-    anchors = find(corpus)
-    strata = cadence(corpus, anchors)
+    anchors = find_anchors(corpus)
+    strata = cadence_strata(corpus, anchors)
     assert list(strata) == ["cadence 0-10 s", "cadence 10-45 s", "cadence 45-90 s", "cadence 90-inf s"]
     for number, mask in enumerate(strata.values()):
         np.testing.assert_array_equal(mask, anchors.track == number)
@@ -110,12 +118,12 @@ def test_every_anchor_has_one_cadence(make_corpus: MakeCorpus) -> None:
 
 def test_thinning_takes_every_nth_track_and_says_n(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(together(*(wander(f"v{i:02}", 29, i) for i in range(20))))  # 20 anchors each
-    assert len(find(corpus).row) == 400
-    whole, every = thin(corpus, None)
+    assert len(find_anchors(corpus).row) == 400
+    whole, every = take_every_nth(corpus, None)
     assert (len(whole), every) == (20, 1)
-    some, every = thin(corpus, 100)
+    some, every = take_every_nth(corpus, 100)
     assert (len(some), every) == (5, 4)
     assert [some.names[i] for i in some.entity] == ["v00", "v04", "v08", "v12", "v16"]
-    some, every = thin(corpus, 150)  # every second would be 200
+    some, every = take_every_nth(corpus, 150)  # every second would be 200
     assert (len(some), every) == (7, 3)
-    assert len(usable(make_corpus(wander("short", 9, 0), name="short.parquet"))) == 0
+    assert len(keep_long(make_corpus(wander("short", 9, 0), name="short.parquet"))) == 0

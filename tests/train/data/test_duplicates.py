@@ -8,13 +8,13 @@ from train_worlds import MakeCorpus, together, track, wander
 
 from train.data import duplicates
 from train.data.corpus import Corpus
-from train.data.duplicates import copies
+from train.data.duplicates import find_copies
 
 
 def copied(corpus: Corpus) -> set[str]:
     """Which of the others have what `seen` has, too."""
     seen = np.array([corpus.names[entity] == "seen" for entity in corpus.entity])
-    return {corpus.names[entity] for entity in corpus.entity[copies(corpus, ~seen, seen)]}
+    return {corpus.names[entity] for entity in corpus.entity[find_copies(corpus, ~seen, seen)]}
 
 
 def test_a_copy_is_known_by_a_tenth_of_its_pings(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from model.kinematics.geo import haversine_m
 from train.data.corpus import Corpus, load
-from train.data.synth import KINDS, MOST_PINGS, TAXI, Leg, Town, _legs, write
+from train.data.synth import KINDS, MOST_PINGS, TAXI, Leg, Town, _legs, write_towns
 
 TOWN = Town(0.0, 0.0, radius_m=3_000.0, block_m=100.0, turn_rad=0.0, fast=0.5, outside=np.array([9_000.0, 9_000.0]))
 
@@ -19,13 +19,13 @@ TOWN = Town(0.0, 0.0, radius_m=3_000.0, block_m=100.0, turn_rad=0.0, fast=0.5, o
 @pytest.fixture(scope="module")
 def towns(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     directory = tmp_path_factory.mktemp("synth")
-    write(directory / "towns.parquet", entities=64, seed=1)
+    write_towns(directory / "towns.parquet", entities=64, seed=1)
     return load([directory / "towns.parquet"], directory / "cache")
 
 
 def test_a_file_is_a_function_of_its_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        write(tmp_path / name, entities=2, seed=seed)
+        write_towns(tmp_path / name, entities=2, seed=seed)
     a, b, c = (pq.read_table(tmp_path / name) for name in "abc")
     assert a.equals(b)
     assert not a.equals(c)
@@ -110,7 +110,7 @@ def test_the_vehicles_of_a_fleet_meet_on_their_streets_and_days(tmp_path: Path) 
     shared = {}
     for per_town in (8, 32):
         file = tmp_path / f"{per_town}.parquet"
-        write(file, entities=32, seed=2, per_town=per_town)
+        write_towns(file, entities=32, seed=2, per_town=per_town)
         corpus = load([file], tmp_path / "cache")
         length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
         rows = np.concatenate([np.arange(first, stop) for first, stop in corpus.tracks])

@@ -12,10 +12,10 @@ from train_worlds import MakeCorpus, WriteFile, together, track
 from model.api import ModelConfig, Predictor
 from model.arrivals.believing import believe
 from model.arrivals.passages import Passages
-from train.data.anchors import find
+from train.data.anchors import find_anchors
 from train.data.cutting import EVALUATION
 from train.evaluation import arrivals
-from train.evaluation.arrivals import RADIUS_M, judge_arrivals, questions
+from train.evaluation.arrivals import RADIUS_M, judge_arrivals, pose_questions
 from train.evaluation.forecasts import open_samples
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
@@ -31,8 +31,8 @@ def line(entity: str, mps: float, *, day: int = 0, pings: int = 80) -> dict[str,
 
 def test_a_question_is_when_an_entity_is_first_inside(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(together(*(line(f"v{n}", 5.0 + n) for n in range(4))), cut=EVALUATION)
-    anchors = find(corpus)
-    asked = questions(corpus, anchors)
+    anchors = find_anchors(corpus)
+    asked = pose_questions(corpus, anchors)
     assert len(asked.seconds) > 50
     mps = np.array([5.0 + n for n in range(4)])[corpus.entity[anchors.track[asked.anchor]]]
     np.testing.assert_allclose(asked.seconds, asked.distance_m / mps, rtol=2e-3)
@@ -41,7 +41,7 @@ def test_a_question_is_when_an_entity_is_first_inside(make_corpus: MakeCorpus) -
 
 def test_who_stays_where_it_is_is_asked_nothing(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(together(line("a", 0.01), line("b", 0.02)), cut=EVALUATION)
-    assert len(questions(corpus, find(corpus)).seconds) == 0
+    assert len(pose_questions(corpus, find_anchors(corpus)).seconds) == 0
 
 
 def test_a_fleet_that_went_there_before_is_told_to_arrive_as_then(write_file: WriteFile, tmp_path: Path) -> None:

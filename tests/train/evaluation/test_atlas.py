@@ -14,11 +14,11 @@ from model.api import Predictor
 from model.config import SMALL
 from model.kinematics.filters import Kinematic
 from stream.commands.main import build
-from train.data.anchors import find
+from train.data.anchors import find_anchors
 from train.data.corpus import Corpus
 from train.data.snapshots import snapshots
 from train.evaluation import atlas
-from train.evaluation.rollout import MODEL, Answers, walk
+from train.evaluation.rollout import MODEL, Answers, roll_along
 
 CADENCE_S = 30.0
 HOUR_S = 3_600.0
@@ -38,12 +38,12 @@ def bend(entity: str, hours: float, seed: int, *, turn: float = 1.0) -> dict[str
 
 
 def physics_of(corpus: Corpus) -> Answers:
-    return walk(corpus, find(corpus), [Kinematic(SMALL)]).answers[atlas.PHYSICS]
+    return roll_along(corpus, find_anchors(corpus), [Kinematic(SMALL)]).answers[atlas.PHYSICS]
 
 
-def grown(fleet: Corpus, corpus: Corpus | None = None) -> atlas.Grown:
+def grown(fleet: Corpus, corpus: Corpus | None = None) -> atlas.AtlasForecasts:
     corpus = fleet if corpus is None else corpus
-    return atlas.grown(fleet, corpus, find(corpus), physics_of(corpus))
+    return atlas.forecast_with_atlas(fleet, corpus, find_anchors(corpus), physics_of(corpus))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def buses(make_corpus: MakeCorpus) -> Corpus:
 
 
 def test_a_fleet_that_goes_the_same_ways_is_forecast_far_better_after_an_hour(buses: Corpus) -> None:
-    anchors, physics = find(buses), physics_of(buses)
+    anchors, physics = find_anchors(buses), physics_of(buses)
     found = grown(buses)
     target = anchors.target[:, 2]  # after 300 s
     asked = target >= 0
@@ -88,12 +88,14 @@ def test_what_is_known_at_the_cut_off_or_later_changes_no_forecast_of_that_hour(
         )
     )
     judged = joined.select(np.arange(6))
-    hour = (judged.ts_ms[find(judged).row] - START_MS) // atlas.HOUR_MS
+    hour = (judged.ts_ms[find_anchors(judged).row] - START_MS) // atlas.HOUR_MS
     without, with_it = grown(buses), grown(joined, judged)
     for name in ("lat", "lon", "cov_m2"):
         one, other = getattr(without.answers, name), getattr(with_it.answers, name)
         assert (one == other)[hour <= 3].all()
-    again = atlas.grown(joined, judged, find(judged), physics_of(judged), every_ms=atlas.HOUR_MS // 2)
+    again = atlas.forecast_with_atlas(
+        joined, judged, find_anchors(judged), physics_of(judged), every_ms=atlas.HOUR_MS // 2
+    )
     assert not np.array_equal(again.answers.lat[hour == 3], without.answers.lat[hour == 3]), "it is known by half past"
 
 
@@ -108,7 +110,7 @@ def test_beside_a_model_an_empty_atlas_changes_nothing_and_a_sure_one_much(buses
     physics = physics_of(buses)
     assert physics.cov_m2 is not None
     model = Answers(physics.lat + 0.01, physics.lon, 4 * physics.cov_m2)
-    found = atlas.grown(buses, buses, find(buses), physics, model)
+    found = atlas.forecast_with_atlas(buses, buses, find_anchors(buses), physics, model)
     assert found.beside is not None
     early, late = found.history_h == 0, found.history_h == 3
     assert np.array_equal(found.beside.lat[early], model.lat[early])
@@ -119,14 +121,14 @@ def test_beside_a_model_an_empty_atlas_changes_nothing_and_a_sure_one_much(buses
 
 
 def test_a_fleet_finds_out_how_far_its_passages_are_believed_beside_the_model(buses: Corpus) -> None:
-    anchors, predictor = find(buses), Predictor.untrained(SMALL)
-    model = walk(buses, anchors, [], predictor).answers[MODEL]
+    anchors, predictor = find_anchors(buses), Predictor.untrained(SMALL)
+    model = roll_along(buses, anchors, [], predictor).answers[MODEL]
     ts_ms = buses.ts_ms[anchors.row]
     *_, last = snapshots(buses, ts_ms, predictor=predictor)
     horizons = last.atlas.contains["report"]["horizons"]
     assert [one["after_s"] for one in horizons] == [60, 300, 900]
     assert all(one["of_model"] < 0.6 for one in horizons), "they go the same way again and again"
-    found = atlas.grown(buses, buses, anchors, physics_of(buses), model, predictor=predictor)
+    found = atlas.forecast_with_atlas(buses, buses, anchors, physics_of(buses), model, predictor=predictor)
     target, late = anchors.target[:, 2], found.history_h == 3
     asked = (target >= 0) & late
     assert found.beside is not None

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, together, track
 
-from train.data.anchors import find
+from train.data.anchors import find_anchors
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
-from train.evaluation.baselines.dead_reckoning import REPORTED, reckoned
+from train.evaluation.baselines.dead_reckoning import REPORTED, dead_reckon
 from train.evaluation.forecasts import Sample, judge_forecasts
 
 MINUTES = [60.0 * i for i in range(12)]
@@ -23,8 +23,8 @@ def boat(entity: str, speed_mps: float, heading_deg: float) -> dict[str, list[ob
 
 def moved_m(corpus: Corpus) -> dict[str, tuple[float, float]]:
     """How far east and north of the first anchor each boat is to be 60 s later."""
-    anchors = find(corpus)
-    answer = reckoned(corpus, anchors)[REPORTED]
+    anchors = find_anchors(corpus)
+    answer = dead_reckon(corpus, anchors)[REPORTED]
     row, metres = anchors.row, 111_195.0
     east = (answer.lon[:, 1] - corpus.lon[row]) * metres * np.cos(np.radians(corpus.lat[row]))
     north = (answer.lat[:, 1] - corpus.lat[row]) * metres

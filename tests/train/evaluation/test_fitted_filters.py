@@ -13,7 +13,7 @@ from train_worlds import MakeCorpus, WriteFile, together, track, wander
 from model.config import SMALL
 from model.kinematics.filters import FITTED, FittedKalman, Follower
 from model.kinematics.imm import Imm
-from train.data.anchors import usable
+from train.data.anchors import keep_long
 from train.data.cutting import EVALUATION
 from train.evaluation.baselines import fitted_filters as fitting
 from train.evaluation.baselines.fitted_filters import Windows, fit_followers, fit_smoother, search
@@ -91,7 +91,7 @@ def test_of_several_starts_the_best_is_taken() -> None:
         x = np.log(values["x"])
         return float(min(abs(x - 1.0) + 0.5, abs(x - 9.0)))
 
-    found, loss, tries = fitting._least(valleys, {"x": 2.0}, {"x": 9_000.0})
+    found, loss, tries = fitting._search_all(valleys, {"x": 2.0}, {"x": 9_000.0})
     assert np.log(found["x"]) == pytest.approx(9.0, abs=0.3)
     assert loss == valleys(found)
     assert tries == sum(search(valleys, {"x": x})[2] for x in (2.0, 9_000.0))
@@ -104,11 +104,11 @@ def test_each_filter_is_fitted_to_what_it_is_judged_by(
     cars = (ornstein_uhlenbeck(f"c{i}", i, psd=3.0, tau_s=40.0, sigma_m=3.0) for i in range(3))
     corpus = make_corpus(together(*(ship(f"v{i:02}", i) for i in range(40)), *cars), cut=EVALUATION)
     starts: list[tuple[Mapping[str, float], ...]] = []
-    least = fitting._least
+    least = fitting._search_all
     monkeypatch.setattr(fitting, "IMM_ANCHORS", 200)  # of 600, which take three times as long
-    monkeypatch.setattr(fitting, "_least", lambda loss, *several: starts.append(several) or least(loss, *several))
+    monkeypatch.setattr(fitting, "_search_all", lambda loss, *several: starts.append(several) or least(loss, *several))
     kalman, nearest, imm = fit_followers(corpus, SMALL).followers
-    windows, fewer = (fitting._windows(usable(corpus), most) for most in (fitting.ANCHORS, fitting.IMM_ANCHORS))
+    windows, fewer = (fitting._windows(keep_long(corpus), most) for most in (fitting.ANCHORS, fitting.IMM_ANCHORS))
 
     def crps(follower: Follower, over: Windows = windows) -> float:
         return fitting._loss(follower, over, energy_score)
@@ -122,10 +122,12 @@ def test_each_filter_is_fitted_to_what_it_is_judged_by(
     numbers = {name: getattr(nearest.config, name) for name in fitting.PHYSICS}
     for name in fitting.PHYSICS:
         for by in (1 / 1.4, 1.4):
-            step = replace(nearest, config=fitting._physics(SMALL, numbers | {name: by * numbers[name]}))
+            step = replace(nearest, config=fitting._with_values(SMALL, numbers | {name: by * numbers[name]}))
             assert error(step) > error(nearest) - 2e-4, f"{name} by {by}"
     for by in (0.5, 2.0):
-        other = replace(nearest, config=fitting._physics(SMALL, fitting._spread(numbers, by * numbers["fix_sigma_m"])))
+        other = replace(
+            nearest, config=fitting._with_values(SMALL, fitting._rescale(numbers, by * numbers["fix_sigma_m"]))
+        )
         assert crps(nearest) < crps(other)
         assert error(nearest) == pytest.approx(error(other), rel=1e-3)
     assert isinstance(imm, Imm)

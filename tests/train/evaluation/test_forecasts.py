@@ -14,21 +14,21 @@ from model.api import ModelConfig, Predictor
 from model.kinematics.baselines import FORECASTS
 from model.kinematics.filters import FITTED, WINDOW, FittedKalman, Kinematic
 from model.kinematics.imm import IMM, Imm
-from train.data.anchors import find
+from train.data.anchors import find_anchors
 from train.data.cutting import EVALUATION
 from train.evaluation import rollout as walking
 from train.evaluation.forecasts import (
     Sample,
-    crps_versus_best,
+    compare_crps,
     error_en_m,
     errors_en_m,
+    find_worse_strata,
     judge_forecasts,
     open_samples,
-    worse_strata,
 )
 from train.evaluation.metrics import Cases
-from train.evaluation.report import show
-from train.evaluation.rollout import MODEL, Answers, walk
+from train.evaluation.report import print_report
+from train.evaluation.rollout import MODEL, Answers, roll_along
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
 FOLLOWERS = [Kinematic(SMALL), FittedKalman(replace(SMALL, accel_psd=2.0)), Imm.around(SMALL)]
@@ -86,13 +86,13 @@ def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatc
     predictor = lively(SMALL, precision="float32")  # int8 may round a number the other way that moved by 1e-7
     length = 2 * predictor.history + 50
     corpus = make_corpus(together(*(wander(f"v{i}", length - 40 * i, i) for i in range(3))), cut=EVALUATION)
-    anchors = find(corpus)
+    anchors = find_anchors(corpus)
     monkeypatch.setattr(walking, "PIECE", 10**9)
     monkeypatch.setattr(walking, "ROWS", 1)
-    whole = walk(corpus, anchors, FOLLOWERS, predictor)
+    whole = roll_along(corpus, anchors, FOLLOWERS, predictor)
     monkeypatch.setattr(walking, "PIECE", 37)
     monkeypatch.setattr(walking, "ROWS", 5)
-    pieces = walk(corpus, anchors, FOLLOWERS, predictor)
+    pieces = roll_along(corpus, anchors, FOLLOWERS, predictor)
     moved = np.abs(whole.answers[MODEL].lat - whole.answers["kalman"].lat).max()
     assert moved > 1e-5  # the model does say something of its own
     for name, answer in whole.answers.items():
@@ -109,8 +109,8 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     later = wander("e0", 20, 7, start_ms=max(parts[0]["t"]) + 3_600_000)  # another track of the first
     corpus = make_corpus(together(*parts, later), cut=EVALUATION)
     predictor = lively(SMALL)
-    anchors = find(corpus)
-    walked = walk(corpus, anchors, FOLLOWERS, predictor)
+    anchors = find_anchors(corpus)
+    walked = roll_along(corpus, anchors, FOLLOWERS, predictor)
     told_s, expected, kin = walked.next_s, {}, {}
     for first, last in corpus.tracks:
         slot = predictor.acquire(1)
@@ -123,7 +123,7 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     np.testing.assert_allclose(told_s, [expected[row] for row in anchors.row], rtol=1e-4)
     assert walked.kin is not None
     np.testing.assert_allclose(walked.kin, [kin[row] for row in anchors.row], rtol=1e-9)
-    assert walk(corpus, anchors, FOLLOWERS)[1:3] == (None, None)
+    assert roll_along(corpus, anchors, FOLLOWERS)[1:3] == (None, None)
     report = judge_forecasts(Sample("f", "all", "", corpus, 3, 1), predictor)["next_interval"]
     last, true = ((corpus.ts_ms[anchors.row + at] - corpus.ts_ms[anchors.row + at - 1]) / 1000.0 for at in (0, 1))
     eight = np.array([np.median(np.diff(corpus.ts_ms[row - 8 : row + 1])) for row in anchors.row]) / 1000.0
@@ -145,8 +145,8 @@ def test_a_record_is_read_at_the_time_when_the_next_ping_came(make_sample: MakeS
     predictor = Predictor.untrained(SMALL, capacity=4)
     report = judge_forecasts(judged, predictor)
     read, exact = report["next_from_record"], report["horizons"]["next"][MODEL]
-    anchors = find(judged.corpus)
-    walked = walk(judged.corpus, anchors, [], predictor, recorded=True)
+    anchors = find_anchors(judged.corpus)
+    walked = roll_along(judged.corpus, anchors, [], predictor, recorded=True)
     assert walked.recorded is not None
     naive_m = np.abs(10.0 * (walked.recorded.at_s[:, 0] - anchors.dt_s[:, 0])).mean()
     assert read["mean_m"] < 0.3 * naive_m
@@ -162,8 +162,11 @@ def test_a_record_is_read_at_the_time_when_the_next_ping_came(make_sample: MakeS
 
 def test_what_is_recorded_is_what_a_worker_would_publish(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(wander("a", 30, 1), cut=EVALUATION)
-    predictor, anchors = lively(SMALL), find(corpus)
-    plain, walked = walk(corpus, anchors, [], predictor), walk(corpus, anchors, [], predictor, recorded=True)
+    predictor, anchors = lively(SMALL), find_anchors(corpus)
+    plain, walked = (
+        roll_along(corpus, anchors, [], predictor),
+        roll_along(corpus, anchors, [], predictor, recorded=True),
+    )
     np.testing.assert_allclose(walked.answers[MODEL].lat, plain.answers[MODEL].lat, atol=1e-7)
     assert plain.recorded is None
     assert walked.recorded is not None
@@ -186,7 +189,7 @@ def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
     answers = []
     for number, each in enumerate((columns, other)):
         corpus = make_corpus(each, cut=EVALUATION, name=f"{number}.parquet")
-        answers.append(walk(corpus, find(corpus), FOLLOWERS, lively(SMALL)).answers)
+        answers.append(roll_along(corpus, find_anchors(corpus), FOLLOWERS, lively(SMALL)).answers)
     for name in answers[0]:
         np.testing.assert_array_equal(answers[0][name].lat[: 40 - 8], answers[1][name].lat[: 40 - 8])
         assert (answers[0][name].lat[40 - 8 :] != answers[1][name].lat[40 - 8 :]).all()
@@ -201,7 +204,7 @@ def test_errors_are_metres_east_and_north_of_the_forecast() -> None:
 def test_who_is_said_to_stay_is_off_by_the_way_east_and_north(make_corpus: MakeCorpus) -> None:
     minutes = [60.0 * i for i in range(40)]
     corpus = make_corpus(track("a", minutes, [10.0 * t for t in minutes], [-4.0 * t for t in minutes]), cut=EVALUATION)
-    anchors = find(corpus)
+    anchors = find_anchors(corpus)
     row, column = np.nonzero(anchors.target >= 0)
     here = (
         np.broadcast_to(degrees[anchors.row][:, None], anchors.target.shape) for degrees in (corpus.lat, corpus.lon)
@@ -232,11 +235,11 @@ def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(
     assert (thinned.every, len(thinned.corpus)) == (4, 10)
     report = judge_forecasts(thinned, None)
     assert (report["tracks_in_split"], report["entities"], report["entities_in_split"]) == (40, 10, 40)
-    show(report, "no model")
+    print_report(report, "no model")
     said = capsys.readouterr().out
     assert "10 of 40 entities, 10 tracks (one in 4 of 40)" in said
     assert "--max-anchors left 10 of 40 entities; on all of them, ratios may be others" in said
-    show(judge_forecasts(everything, None), "no model")
+    print_report(judge_forecasts(everything, None), "no model")
     said = capsys.readouterr().out
     assert "40 entities, 40 tracks," in said
     assert "--max-anchors" not in said
@@ -291,8 +294,8 @@ def test_crps_is_held_against_the_least_of_a_baseline_a_point_s_among_them() -> 
         return Cases(np.full(3, mean_m), None if crps_m is None else np.full(3, crps_m), None)
 
     judged = {MODEL: cases(6, 4), "kalman": cases(5, 8), IMM: cases(9, 5), "trees": cases(6, None)}
-    assert crps_versus_best(judged) == {"baseline": IMM, "ratio": 0.8}
-    assert crps_versus_best(judged | {"trees": cases(4.5, None)}) == {"baseline": "trees", "ratio": 4 / 4.5}
+    assert compare_crps(judged) == {"baseline": IMM, "ratio": 0.8}
+    assert compare_crps(judged | {"trees": cases(4.5, None)}) == {"baseline": "trees", "ratio": 4 / 4.5}
 
 
 def test_a_stratum_where_a_baseline_is_better_is_listed_unless_it_is_small() -> None:
@@ -308,7 +311,7 @@ def test_a_stratum_where_a_baseline_is_better_is_listed_unless_it_is_small() -> 
         "moving": scores(5_000, 4.0, 5.0),
         "stopped": scores(5_000, 6.0, 5.0) | {"trees": {"n": 5_000, "mean_m": 4.5}},
     }
-    worse = worse_strata({"60": {"strata": strata}})
+    worse = find_worse_strata({"60": {"strata": strata}})
     listed = [(one["horizon"], one["stratum"], one["baseline"]) for one in worse]
     assert listed == [("60", "cadence 0-10 s", "kalman"), ("60", "stopped", "trees")]
 

@@ -11,7 +11,15 @@ from train_worlds import MakeCorpus, MakeSample, fleet, lively, together, track,
 from model.api import Gap, ModelConfig, Predictor
 from train.data.cutting import EVALUATION
 from train.evaluation.atlas import BESIDE
-from train.evaluation.gap_fills import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
+from train.evaluation.gap_fills import (
+    HALF,
+    HERMITE_REPORTED,
+    answer_gaps,
+    hide_blocks,
+    hide_half,
+    judge_gap_fills,
+    take_evenly,
+)
 from train.evaluation.rollout import MODEL
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
@@ -92,7 +100,7 @@ def test_hermite_knows_positions_alone_and_another_what_is_reported(make_corpus:
     both = []
     for source, name in ((road, "mute.parquet"), (told, "told.parquet")):
         corpus = make_corpus(source, cut=EVALUATION, name=name)
-        both.append(answer(corpus, hide_blocks(corpus, 120.0), None))
+        both.append(answer_gaps(corpus, hide_blocks(corpus, 120.0), None))
     assert set(both[1]) - set(both[0]) == {HERMITE_REPORTED}
     for name in both[0]:
         np.testing.assert_array_equal(both[0][name].lon, both[1][name].lon)
@@ -116,7 +124,7 @@ def test_the_model_fills_from_all_that_it_remembers_of_the_track(make_corpus: Ma
         predictor.advance(slot, corpus.fixes(np.array([row])))
     sides = (corpus.fixes(np.arange(*ends)) for ends in ((before - 3, before + 1), (after, after + 3)))
     (fill,) = predictor.fill(slot, [Gap(*sides, np.asarray(corpus.ts_ms[before + 1 : after]))])
-    judged = answer(corpus, hidden, predictor)[MODEL]
+    judged = answer_gaps(corpus, hidden, predictor)[MODEL]
     np.testing.assert_allclose(judged.lat[-len(fill.lat) :], fill.lat, atol=3e-7)
     np.testing.assert_allclose(judged.lon[-len(fill.lon) :], fill.lon, atol=3e-7)
 
@@ -128,12 +136,12 @@ def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, h
     hidden = hide_half(corpus) if half else hide_blocks(corpus, 120.0)
     inside = [np.arange(b + 1, a) for b, a in zip(hidden.before, hidden.after, strict=True)]
     predictor = lively(SMALL)  # its fills do depend on the state
-    before = answer(corpus, hidden, predictor)
+    before = answer_gaps(corpus, hidden, predictor)
     # Of blocks, the others' pings are known, so only one block is moved; of halves, all that are hidden.
     moved = np.concatenate(inside) if half else inside[-1]
     lat = np.array(corpus.lat)
     lat[moved] += 0.01
-    after = answer(replace(corpus, lat=lat), hidden, predictor)
+    after = answer_gaps(replace(corpus, lat=lat), hidden, predictor)
     asked = slice(None) if half else slice(-len(moved), None)
     for name in (MODEL, "linear", "hermite", "rts"):
         np.testing.assert_array_equal(before[name].lat[asked], after[name].lat[asked])
@@ -143,7 +151,7 @@ def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, h
 
 def test_the_gaps_that_are_judged_are_of_all_vehicles_not_of_the_first_few(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(fleet(5, 80), cut=EVALUATION)
-    assert np.unique(evenly(hide_blocks(corpus, 120.0), 7).track).tolist() == [0, 1, 2, 3, 4]
+    assert np.unique(take_evenly(hide_blocks(corpus, 120.0), 7).track).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_two_tracks_of_one_vehicle_are_one_entity(make_sample: MakeSample) -> None:

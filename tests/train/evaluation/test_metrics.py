@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from train.evaluation.metrics import (
+    bootstrap_interval,
+    compare_pairs,
     energy_score,
-    interval_by_entity,
     mahalanobis2,
     measure,
-    off_by,
-    paired,
     reliability,
     score,
+    time_factor,
 )
 
 
@@ -81,18 +81,18 @@ def test_the_interval_is_by_entity_not_by_case() -> None:
     rng = np.random.default_rng(3)
     entity = np.repeat(np.arange(20), 200)
     alike = rng.exponential(100, 20)[entity]  # every case of an entity has the same error
-    low, high, entities = interval_by_entity(alike, entity)
+    low, high, entities = bootstrap_interval(alike, entity)
     assert entities == 20
     assert low < alike.mean() < high
-    as_cases = interval_by_entity(alike, np.arange(4_000))
+    as_cases = bootstrap_interval(alike, np.arange(4_000))
     assert high - low > 5 * (as_cases[1] - as_cases[0])
-    assert interval_by_entity(alike, np.zeros(4_000, int))[:2] == pytest.approx((alike.mean(),) * 2)
-    assert interval_by_entity(alike, entity) == (low, high, entities)
+    assert bootstrap_interval(alike, np.zeros(4_000, int))[:2] == pytest.approx((alike.mean(),) * 2)
+    assert bootstrap_interval(alike, entity) == (low, high, entities)
 
 
 def test_the_interval_holds_the_mean_of_ninety_five_of_a_hundred_draws() -> None:
     value = np.arange(100.0)
-    low, high, _ = interval_by_entity(value, np.arange(100), resamples=5_000)
+    low, high, _ = bootstrap_interval(value, np.arange(100), resamples=5_000)
     error = value.std() / np.sqrt(100)
     assert (low, high) == pytest.approx((value.mean() - 1.96 * error, value.mean() + 1.96 * error), abs=error / 8)
 
@@ -101,7 +101,7 @@ def test_the_interval_is_of_the_mean_that_is_reported_however_unlike_the_entitie
     """Half of the vehicles report nine times and err by 10 m, half of them once, by 110 m: 20 m on average, not 60."""
     entity = np.concatenate([np.repeat(np.arange(50), 9), np.arange(50, 100)])
     value = np.where(entity < 50, 10.0, 110.0)
-    low, high, _ = interval_by_entity(value, entity)
+    low, high, _ = bootstrap_interval(value, entity)
     assert low < value.mean() == 20.0 < high < 30.0
 
 
@@ -116,26 +116,26 @@ def test_what_cannot_be_scored_is_refused() -> None:
 
 def test_a_choice_of_cases_takes_every_column() -> None:
     cases = measure(np.array([[3.0, 4.0], [0.0, 1.0]]), np.tile([1.0, 0.0, 1.0], (2, 1)))
-    chosen = cases.chosen(np.array([False, True]))
+    chosen = cases.select(np.array([False, True]))
     assert chosen.distance_m.tolist() == [1.0]
     assert chosen.energy_m is not None
     assert chosen.surprise is not None
     assert chosen.surprise.tolist() == [1.0]
-    assert measure(np.zeros((2, 2))).chosen(np.array([0])).energy_m is None
+    assert measure(np.zeros((2, 2))).select(np.array([0])).energy_m is None
 
 
 def test_a_pair_is_compared_case_by_case() -> None:
     hard = np.array([1.0, 10.0, 100.0, 1_000.0])  # the same cases for both, one metre apart
-    result = paired(hard + 1, hard, np.arange(4))
+    result = compare_pairs(hard + 1, hard, np.arange(4))
     assert result.difference_m == pytest.approx(1.0)
     assert (result.low_m, result.high_m) == pytest.approx((1.0, 1.0))
     assert result.ratio == pytest.approx(1115 / 1111)
-    assert paired(hard, 0 * hard, np.arange(4)).ratio is None
+    assert compare_pairs(hard, 0 * hard, np.arange(4)).ratio is None
 
 
 def test_a_pair_s_interval_is_by_entity() -> None:
     """One is a metre better on one vehicle and a metre worse on the other: two opinions, not two hundred."""
-    result = paired(np.repeat([9.0, 11.0], 100), np.full(200, 10.0), np.repeat([1, 2], 100))
+    result = compare_pairs(np.repeat([9.0, 11.0], 100), np.full(200, 10.0), np.repeat([1, 2], 100))
     assert (result.difference_m, result.low_m, result.high_m) == (0.0, -1.0, 1.0)
 
 
@@ -146,10 +146,10 @@ def test_reliability_is_coverage_at_each_nominal_share() -> None:
 
 def test_a_time_is_off_by_the_same_factor_early_or_late() -> None:
     entity = np.array([0, 0, 1, 1])
-    found = off_by(np.array([20.0, 5.0, 40.0, 2.5]), np.full(4, 10.0), entity)
+    found = time_factor(np.array([20.0, 5.0, 40.0, 2.5]), np.full(4, 10.0), entity)
     assert (found.n, found.entities) == (4, 2)
     assert found.factor == pytest.approx(
         np.sqrt(2.0 * 4.0)
     )  # twice and half of one, four times and a quarter of the other
     assert (found.low, found.high) == pytest.approx((2.0, 4.0))  # of two entities, both draws of one occur
-    assert off_by(np.ones(1), np.ones(1), entity[:1]).factor == 1.0
+    assert time_factor(np.ones(1), np.ones(1), entity[:1]).factor == 1.0

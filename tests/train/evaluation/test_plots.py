@@ -9,10 +9,10 @@ import pytest
 from train_worlds import MakeCorpus, fleet
 
 from model.kinematics.geo import haversine_m
-from train.data.anchors import motion
+from train.data.anchors import motion_strata
 from train.data.cutting import EVALUATION
 from train.evaluation import plots
-from train.evaluation.forecasts import Judged, Sample, answers_of, report_of
+from train.evaluation.forecasts import JudgedForecasts, Sample, build_report, roll_out
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def sample(make_corpus: MakeCorpus) -> Sample:
 
 
 @pytest.fixture
-def judged(sample: Sample) -> Judged:
-    return answers_of(sample, None)
+def judged(sample: Sample) -> JudgedForecasts:
+    return roll_out(sample, None)
 
 
 def test_an_ellipse_holds_nine_tenths_and_lies_along_the_larger_variance() -> None:
@@ -33,10 +33,10 @@ def test_an_ellipse_holds_nine_tenths_and_lies_along_the_larger_variance() -> No
     assert angle % 180 == pytest.approx(45.0)
 
 
-def test_each_example_does_what_it_stands_for_and_is_a_typical_one(sample: Sample, judged: Judged) -> None:
-    examples = plots.examples(sample.corpus, judged, "kalman")
+def test_each_example_does_what_it_stands_for_and_is_a_typical_one(sample: Sample, judged: JudgedForecasts) -> None:
+    examples = plots.find_examples(sample.corpus, judged, "kalman")
     anchors, answer, corpus = judged.anchors, judged.answers["kalman"], sample.corpus
-    for doing, mask in motion(corpus, anchors).items():
+    for doing, mask in motion_strata(corpus, anchors).items():
         index = examples[doing]
         assert index is not None
         assert mask[index]
@@ -45,7 +45,7 @@ def test_each_example_does_what_it_stands_for_and_is_a_typical_one(sample: Sampl
         lat, lon = (column[anchors.target[:, 2]] for column in (corpus.lat, corpus.lon))
         error = haversine_m(lat, lon, answer.lat[:, 2], answer.lon[:, 2])
         assert 0.25 < (error[whole] < error[index]).mean() < 0.75
-    assert plots.examples(corpus, judged, "kalman") == examples
+    assert plots.find_examples(corpus, judged, "kalman") == examples
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,20 @@ def test_each_example_does_what_it_stands_for_and_is_a_typical_one(sample: Sampl
     ],
 )
 def test_no_two_files_share_a_picture(files: list[str], drawn: list[str]) -> None:
-    assert plots.places(Path("out/p.png"), files) == [Path("out", name) for name in drawn]
+    assert plots.picture_paths(Path("out/p.png"), files) == [Path("out", name) for name in drawn]
 
 
 @pytest.mark.parametrize(("name", "starts"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
 def test_a_picture_is_written_in_the_kind_that_its_name_asks_for(
-    sample: Sample, judged: Judged, tmp_path: Path, name: str, starts: bytes
+    sample: Sample, judged: JudgedForecasts, tmp_path: Path, name: str, starts: bytes
 ) -> None:
-    plots.draw(tmp_path / name, sample, report_of(sample, judged), judged, "no model")
+    plots.draw(tmp_path / name, sample, build_report(sample, judged), judged, "no model")
     assert (tmp_path / name).read_bytes().startswith(starts)
 
 
-def test_errors_of_zero_have_a_place_in_the_picture(sample: Sample, judged: Judged) -> None:
+def test_errors_of_zero_have_a_place_in_the_picture(sample: Sample, judged: JudgedForecasts) -> None:
     """Parked tracks: baselines without an error were in the legend and not on the logarithmic axis."""
-    horizons = report_of(sample, judged)["horizons"]
+    horizons = build_report(sample, judged)["horizons"]
     for mean_m, scale in ((0.1, "log"), (0.0, "linear")):
         horizons["60"]["stay"] |= {"mean_m": mean_m, "mean_low_m": mean_m}
         axis = plots._figure()[1][0]

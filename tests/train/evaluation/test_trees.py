@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, together, track
 
-from train.data.anchors import find
+from train.data.anchors import find_anchors
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
 from train.evaluation.baselines.trees import train_trees
@@ -24,7 +24,7 @@ def zigzag(entity: str, seed: int, *, lat: float = 37.75) -> dict[str, list[obje
 
 def miss_m(trained: Corpus, judged: Corpus) -> float:
     """Mean error at the next ping."""
-    anchors = find(judged, FAR_S)
+    anchors = find_anchors(judged, FAR_S)
     answers = train_trees(trained, FAR_S, rounds=40).answers(judged, anchors)
     assert answers.cov_m2 is None
     target, at = anchors.target[:, 0], judged.lat[anchors.row]
@@ -57,7 +57,7 @@ def test_trees_with_position_see_four_numbers_more(make_corpus: MakeCorpus) -> N
 
 def test_the_same_tracks_grow_the_same_trees_and_fewer_rows_other_ones(make_corpus: MakeCorpus) -> None:
     trained = make_corpus(together(*(zigzag(f"v{i}", i) for i in range(10))), cut=EVALUATION)
-    anchors = find(trained, FAR_S)
+    anchors = find_anchors(trained, FAR_S)
     one, same, other = (
         train_trees(trained, FAR_S, rounds=10, rows=rows).answers(trained, anchors).lat for rows in (400, 400, 120)
     )

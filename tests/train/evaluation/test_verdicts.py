@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from train.evaluation.report import _nearer
+from train.evaluation.report import _difference_text
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from train.evaluation.report import _nearer
 )
 def test_a_difference_is_told_with_its_interval(difference_m: float, low_m: float, high_m: float, said: str) -> None:
     found = {"baseline": "imm", "ratio": 1 + difference_m / 50, "difference_m": difference_m}
-    assert _nearer({**found, "low_m": low_m, "high_m": high_m}) == said
+    assert _difference_text({**found, "low_m": low_m, "high_m": high_m}) == said
 
 
 def test_a_baseline_without_any_error_has_no_share() -> None:
     found = {"baseline": "stay", "ratio": None, "difference_m": 0.2, "low_m": 0.1, "high_m": 0.3}
-    assert _nearer(found) == "0.2 m farther off than stay (0.1 to 0.3 farther)"
+    assert _difference_text(found) == "0.2 m farther off than stay (0.1 to 0.3 farther)"

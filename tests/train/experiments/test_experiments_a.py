@@ -21,8 +21,7 @@ from stream.adapters.sources import TABLE, Source, parse
 from train.data.corpus import load
 from train.evaluation.forecasts import judge_forecasts, open_samples
 from train.experiments import cli
-from train.experiments.lab import full_pass as ex
-from train.experiments.lab import inversion
+from train.experiments.lab import exams, inversion
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Table
 from train.experiments.questions import autoencoder, overfit, positions, targets
@@ -155,47 +154,49 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
         file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
     sample = open_samples([file], "test", cache_dir=lab.cache)[0]
     judged = judge_forecasts(sample, predictor)["horizons"]
-    marks = ex.sit(predictor.net, ex.ask(ex.judged_tracks(lab, file, None)))
+    marks = exams.sit(predictor.net, exams.pose(exams.judged_tracks(lab, file, None)))
     for column, name in enumerate(["next", "60", "300", "900"]):
         assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
 
 
 def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
     lucky = {"a": [100.0, 50.0], "b": [110.0, 55.0], "c": [120.0, 60.0]}
-    assert ex.noise(lucky) < 1e-9
-    assert ex.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
+    assert exams.noise(lucky) < 1e-9
+    assert exams.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
     with pytest.raises(ValueError, match="two seeds"):
-        ex.noise({"a": [1.0], "b": [2.0]})
+        exams.noise({"a": [1.0], "b": [2.0]})
 
 
 def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
     files = (Source(TABLE, Path("taxis.parquet")), Source(TABLE, Path("other.parquet")))
     lab = Lab(files, Path("scratch"))
-    assert lab.named({"taxis.parquet": "taxis, 60 s", "ships.parquet": "ships"}) == {"taxis.parquet": "taxis, 60 s"}
-    assert lab.named({"ships.parquet": "ships"}) == {"taxis.parquet": "taxis", "other.parquet": "other"}
+    assert lab.choose_named({"taxis.parquet": "taxis, 60 s", "ships.parquet": "ships"}) == {
+        "taxis.parquet": "taxis, 60 s"
+    }
+    assert lab.choose_named({"ships.parquet": "ships"}) == {"taxis.parquet": "taxis", "other.parquet": "other"}
     lab = Lab((Source("tdrive", Path("here/release")),), Path("scratch"))
-    assert lab.named({"taxis.parquet": "taxis, 60 s"}) == {"tdrive:release": "tdrive:release"}
+    assert lab.choose_named({"taxis.parquet": "taxis, 60 s"}) == {"tdrive:release": "tdrive:release"}
 
 
 def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:
     """One of two variants is off by d in one of two seeds: one degree of freedom, of whose t 12.71 is the point."""
     two = {"a": [1.0, 1.0], "b": [1.0, np.exp(0.01)]}
-    assert ex.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
+    assert exams.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
     three = two | {"c": [1.0, 1.0]}
-    assert ex.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
+    assert exams.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
 
 
 def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
     clear = {"a": [100.0, 101.0], "b": [150.0, 151.0], "c": [150.0, 150.0]}
-    assert ex.compare(clear, "a", "b") == "33.2 % better than b"
-    assert ex.compare(clear, "b", "a") == "49.8 % worse than a"
-    assert "within the seed noise" in ex.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
-    assert ex.best(clear) == "a"
+    assert exams.compare(clear, "a", "b") == "33.2 % better than b"
+    assert exams.compare(clear, "b", "a") == "49.8 % worse than a"
+    assert "within the seed noise" in exams.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
+    assert exams.best(clear) == "a"
 
 
 def test_the_features_of_a_ping_give_it_back(lab: Lab) -> None:
     """The columns that `inversion` reads are those that model.kinematics.features writes."""
-    parts = autoencoder.components(autoencoder.encode_paths(load(lab.data[:1], lab.cache)))
+    parts = autoencoder.invert_components(autoencoder.encode_paths(load(lab.data[:1], lab.cache)))
     units = {"m": 0.05, "s": 0.01, "deg": 0.01, "m/s": 0.01}
     assert {name: part.most < units[part.unit] for name, part in parts.items()} == dict.fromkeys(parts, True)
 
@@ -207,14 +208,14 @@ def test_the_autoencoder_s_intervals_are_those_that_it_decodes(lab: Lab, monkeyp
     monkeypatch.setattr(autoencoder, "LR", 0.0)
     corpus = load(lab.data[:1], lab.cache)
     paths = autoencoder.encode_paths(corpus)
-    off_s = autoencoder.step_errors(paths, autoencoder._learned(lab, corpus, paths))["interval, s"]
+    off_s = autoencoder.step_errors(paths, autoencoder._decode_paths(lab, corpus, paths))["interval, s"]
     assert np.median(off_s) > 1.0
 
 
 @pytest.mark.parametrize(("drift", "says"), [(0.1, "not the features loses"), (900.0, "no more than the features")])
 def test_autoencoder_blames_what_loses_the_coordinates(drift: float, says: str) -> None:
     path = {autoencoder.FORMULA: drift, autoencoder.BFLOAT16: 400.0, autoencoder.LEARNED: 1_000.0}
-    parts = {name: autoencoder.Part("m", 1e-4, 1e-3, 0.0) for name in ("displacement", "interval")}
+    parts = {name: autoencoder.Component("m", 1e-4, 1e-3, 0.0) for name in ("displacement", "interval")}
     learned = {autoencoder.OFF: np.array([10.0]), autoencoder.WAY: np.array([200.0])}
     words = autoencoder.conclude(parts, {name: np.full((2, 1_001), d) for name, d in path.items()}, learned)
     assert says in words

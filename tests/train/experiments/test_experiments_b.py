@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from train_worlds import LabOf, assert_it_becomes_a_report, fleet, lively
+from train_worlds import LabOf, assert_it_becomes_a_report, fleet
 
 from model.config import ModelConfig
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus, load
 from train.data.splits import split
-from train.evaluation.forecasts import judge_forecasts, open_samples
-from train.experiments.lab import cell_model, windows
+from train.experiments.lab import cell_model
 from train.experiments.lab.lab import Lab
 from train.experiments.questions import masking, patching, regions, transfer
 from train.experiments.questions.masking import ALL, NEXT, SHARE, PathScore
-from train.experiments.questions.transfer import Against, Compared
+from train.experiments.questions.transfer import Against, RegionComparison
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
@@ -46,12 +45,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PLACED", shrink(cell_model.PLACED))
     monkeypatch.setattr(patching, "BATCH", shrink(patching.BATCH))
     constants = {transfer: ("MOST_ANCHORS",), masking: ("MOST_GAPS", "MOST_PATHS")}
-    constants |= {regions: ("WINDOWS",), patching: ("WINDOWS",)}
+    constants |= {regions: ("MOST_ANCHORS",), patching: ("MOST_ANCHORS",)}
     for module, names in constants.items():
         for name in names:
             monkeypatch.setattr(module, name, 40)
-    for module in (regions, patching):
-        monkeypatch.setattr(module, "TOKENS", 24)
+    monkeypatch.setattr(patching, "TOKENS", 24)
     monkeypatch.setattr(regions, "RESOLUTIONS", (6, 7))
 
 
@@ -81,7 +79,7 @@ def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
     monkeypatch.setattr(Lab, "train", train)
     transfer.run(lab)
     files = {file.name for file in lab.data} | {"towns.parquet"}
-    assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
+    assert seen == [files - {left_out} for left_out in transfer.find_regions(lab) for _ in ("normalised", "absolute")]
 
 
 def test_no_experiment_reads_the_final_split(lab_of: LabOf) -> None:
@@ -106,27 +104,14 @@ def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:
     assert parts.train.fingerprint == whole.train.fingerprint  # one cache for all
 
 
-def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
-    """Models that are never served are judged as those that are: the same anchors, the same metres."""
-    predictor = lively(TINY)
-    sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
-    served = judge_forecasts(sample, predictor)["horizons"]
-    asked = windows.windows(sample.corpus, tokens=9, most=10_000)
-    mean_en, _ = windows.forecast(lively(TINY).net, asked)
-    error = windows.error_m(asked, mean_en)
-    assert np.isfinite(error[:, 0]).sum() == served["next"]["n"]
-    # A window of 9 pings starts the filter afresh, which it has not quite forgotten by then.
-    assert np.nanmean(error[:, 0]) == pytest.approx(served["next"]["model"]["mean_m"], rel=0.15)
-
-
-def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
+def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> RegionComparison:
     """Of a physics of 100 m; what lies halfway is a tenth nearer than the normalised model."""
 
     def against(share: float) -> Against:
         return Against(100.0 * share, 100.0 * share - 115.0, 100.0 * share - 85.0)
 
     models = {"normalised": against(share), "halfway": against(share - 0.1), "absolute": against(absolute)}
-    return Compared(region, horizon, 50, 300.0, "stay", 100.0, models, 0.9)
+    return RegionComparison(region, horizon, 50, 300.0, "stay", 100.0, models, 0.9)
 
 
 def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
@@ -167,14 +152,14 @@ def test_transfer_gives_no_verdict_on_coordinates_where_horizons_disagree() -> N
 
 def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:
     with pytest.raises(ValueError, match="transfer needs two files"):
-        transfer.regions(replace(lab, data=lab.data[:1]))
+        transfer.find_regions(replace(lab, data=lab.data[:1]))
     with pytest.raises(ValueError, match="transfer needs two files"):
-        transfer.regions(replace(lab, data=lab.data[2:]))
+        transfer.find_regions(replace(lab, data=lab.data[2:]))
 
 
-def masked(way: str, fill: float, path: float, ahead: float) -> masking.Row:
+def masked(way: str, fill: float, path: float, ahead: float) -> masking.MaskingScore:
     fills = {"120": {"model": {"mean_m": 100 * fill}, "hermite": {"mean_m": 100.0}}}
-    return masking.Row(way, "cars", fills, PathScore(3, 9, path, 1.0), {"60": ahead})
+    return masking.MaskingScore(way, "cars", fills, PathScore(3, 9, path, 1.0), {"60": ahead})
 
 
 def test_masking_names_the_best_training_and_its_price() -> None:
@@ -213,9 +198,9 @@ def test_masking_trains_with_each_mask_by_itself_and_with_all() -> None:
     assert "+0.0 % after 15 % of features" in text
 
 
-def region(name: str, metres: float, top: float, parameters: int) -> regions.Row:
+def region(name: str, metres: float, top: float, parameters: int) -> regions.ModelScore:
     four = (metres, 2 * metres, 3 * metres, 4 * metres)
-    return regions.Row(name, four, (top,) * 4, (0.9,) * 4, parameters)
+    return regions.ModelScore(name, four, (top,) * 4, (0.9,) * 4, parameters)
 
 
 def test_regions_say_who_is_nearer_at_which_horizon() -> None:
@@ -245,8 +230,8 @@ def test_a_horizon_that_no_track_reaches_is_not_compared() -> None:
     assert "nan" not in text
 
 
-def patched(patch: int, metres: float) -> patching.Row:
-    return patching.Row(patch, (metres,) * 3, 2.0 * patch, 80.0 / patch, 256 / patch, 1.0)
+def patched(patch: int, metres: float) -> patching.PatchScore:
+    return patching.PatchScore(patch, (metres,) * 3, 2.0 * patch, 80.0 / patch, 256 / patch, 1.0)
 
 
 def test_patching_says_what_is_free() -> None:

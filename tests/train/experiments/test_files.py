@@ -66,15 +66,15 @@ def test_masking_looks_for_gaps_and_trips_before_it_trains(lab_of: LabOf) -> Non
 
 def test_overfit_takes_a_track_that_goes_somewhere(make_corpus: MakeCorpus) -> None:
     with pytest.raises(ValueError, match="no training track has 10 pings"):
-        overfit.ordinary(make_corpus(SHORT))
+        overfit.choose_track(make_corpus(SHORT))
     still = [track(f"p{i}", [30.0 * t for t in range(60)], [100.0 * i] * 60) for i in range(3)]
     with pytest.raises(ValueError, match="half of the tracks of 60 pings stay at one place"):
-        overfit.ordinary(make_corpus(together(wander("a", 60, 1), *still)))
-    assert len(overfit.ordinary(make_corpus(together(fleet(3, 60), *still[:2])))) == 1
+        overfit.choose_track(make_corpus(together(wander("a", 60, 1), *still)))
+    assert len(overfit.choose_track(make_corpus(together(fleet(3, 60), *still[:2])))) == 1
 
 
 def test_a_part_that_is_lost_everywhere_has_no_error() -> None:
     """Of paths that never move twice in a row there is no turn, of which a median was taken."""
-    part = autoencoder._part("deg", np.zeros(3), np.ones(3, bool))
+    part = autoencoder._component("deg", np.zeros(3), np.ones(3, bool))
     assert part.lost == 1
     assert autoencoder._parts({"turn": part}).rows == [("turn", "deg", "", "", "100.00")]

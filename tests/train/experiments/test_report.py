@@ -13,7 +13,7 @@ import pytest
 
 import train.experiments
 from train.experiments import cli, questions
-from train.experiments.lab.report import Finding, Table, source, write
+from train.experiments.lab.report import Finding, Table, describe_code, write_report
 
 ROOM = Path(train.experiments.__file__).parent
 REPORTS = Path(__file__).parents[3] / "reports" / "experiments"
@@ -58,11 +58,11 @@ def checkout(tmp_path: Path) -> Path:
 def test_a_report_says_which_code_it_was_made_from(tmp_path: Path) -> None:
     """So that whoever reads it later sees how old it is."""
     finding = Finding("why?", "so", [Table("numbers", ("n",), [(1,)])], [], "It is.")
-    head = write(finding, "name", "command", tmp_path, cpu_s=1.0, cores=1, code="commit 1234567").read_text()
+    head = write_report(finding, "name", "command", tmp_path, cpu_s=1.0, cores=1, code="commit 1234567").read_text()
     assert "\n- Code: commit 1234567\n" in head
     assert '"code": "commit 1234567"' in (tmp_path / "name.json").read_text()
-    head = write(finding, "name", "command", tmp_path, cpu_s=1.0, cores=1).read_text()
-    assert f"\n- Code: {source()}\n" in head
+    head = write_report(finding, "name", "command", tmp_path, cpu_s=1.0, cores=1).read_text()
+    assert f"\n- Code: {describe_code()}\n" in head
 
 
 def test_a_number_that_is_none_becomes_no_report(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_number_that_is_none_becomes_no_report(tmp_path: Path) -> None:
     for wrong in (float("nan"), float("inf")):
         finding = Finding("why?", "so", [Table("numbers", ("n",), [(1.0,), (wrong,)])], [], "It is.")
         with pytest.raises(ValueError, match="not JSON compliant"):
-            write(finding, "name", "command", tmp_path / "out", cpu_s=1.0, cores=1)
+            write_report(finding, "name", "command", tmp_path / "out", cpu_s=1.0, cores=1)
         assert not (tmp_path / "out").exists()
 
 
@@ -78,12 +78,12 @@ def test_the_code_of_a_checkout_is_its_commit_and_what_was_changed_since(checkou
     code = checkout / "code" / "report.py"
     commit = f"commit {git(checkout, 'rev-parse', '--short=7', 'HEAD')}"
     (checkout / "report.md").write_text("run again")  # which changes no number
-    assert source(code) == commit
+    assert describe_code(code) == commit
     code.write_text("as it is now")
-    assert source(code) == f"{commit}, changed since"
+    assert describe_code(code) == f"{commit}, changed since"
     git(checkout, "checkout", "-q", "code")
     (checkout / "new.py").touch()
-    assert source(code) == f"{commit}, changed since"
+    assert describe_code(code) == f"{commit}, changed since"
 
 
 def test_the_code_of_an_installed_package_is_its_version(
@@ -93,7 +93,7 @@ def test_the_code_of_an_installed_package_is_its_version(
     (checkout / ".gitignore").write_text(".venv")
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / "report.py").touch()
-    assert source(checkout / ".venv" / "report.py") == INSTALLED
-    assert source(tmp_path_factory.mktemp("alone") / "report.py") == INSTALLED
+    assert describe_code(checkout / ".venv" / "report.py") == INSTALLED
+    assert describe_code(tmp_path_factory.mktemp("alone") / "report.py") == INSTALLED
     monkeypatch.setenv("PATH", "")
-    assert source(checkout / "code" / "report.py") == INSTALLED
+    assert describe_code(checkout / "code" / "report.py") == INSTALLED

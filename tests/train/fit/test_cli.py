@@ -22,7 +22,7 @@ from model.api import ModelConfig
 from model.network.checkpoint import from_pretrained, save_pretrained
 from model.network.network import Network, build
 from model.network.places import UNUSED
-from train.data.synth import write
+from train.data.synth import write_towns
 from train.evaluation.cli import evaluate as evaluate_command
 from train.fit.cli import train as train_command
 
@@ -374,7 +374,7 @@ def test_too_few_pings_to_train_on_are_told_as_that(tmp_path: Path, write_file: 
 
 
 def test_invented_tracks_train_and_are_neither_calibrated_on_nor_on_a_map(tmp_path: Path, data: Path) -> None:
-    write(tmp_path / "towns.parquet", entities=16, seed=2)
+    write_towns(tmp_path / "towns.parquet", entities=16, seed=2)
     without = trained(tmp_path, data, "--set", "places=3000", out="without").trunk.places
     result = train(tmp_path, data, "--set", "places=3000", "--invented", str(tmp_path / "towns.parquet"))
     assert result.exit_code == 0, result.output

@@ -56,7 +56,7 @@ def moved() -> Network:
 def test_micro_batches_have_the_gradient_of_one_batch_with_their_rows() -> None:
     drawn = Batches(circling(), TINY, BATCH, 0)
     parts = [drawn.draw(0), uneven(drawn.draw(1)), drawn.draw(2)]
-    counts = Counts(*(sum(n) for n in zip(*map(objective.count, parts), strict=True)))
+    counts = Counts(*(sum(n) for n in zip(*map(objective.count_answers, parts), strict=True)))
     network = moved()
     whole = objective.measure(network, joined(parts))
     whole.total.backward()
@@ -158,9 +158,12 @@ def test_a_mean_is_over_the_answers_that_patches_leave(tmp_path: Path) -> None:
     patched = replace(TINY, patch=2)
     batch = Batches(circling(), patched, BATCH, 0).draw(0)
     left = objective.whole_patches(batch, 2)
-    assert objective.count(left).ahead < 0.6 * objective.count(batch).ahead
+    assert objective.count_answers(left).ahead < 0.6 * objective.count_answers(batch).ahead
     network = build(patched, 0)
-    losses = [objective.measure(network, batch), objective.measure(network, batch, counts=objective.count(left))]
+    losses = [
+        objective.measure(network, batch),
+        objective.measure(network, batch, counts=objective.count_answers(left)),
+    ]
     report = fit(circling(), None, patched, options(tmp_path, steps=1, bfloat16=False))
     assert [float(loss.total.detach()) for loss in losses] == pytest.approx([report.losses[0]] * 2, rel=1e-6)
 

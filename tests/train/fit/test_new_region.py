@@ -19,7 +19,7 @@ from model.network.checkpoint import save_pretrained, to_parameters
 from model.network.places import UNUSED
 from train.batches.options import FitOptions
 from train.fit import run_state, trainer
-from train.fit.first_map import first_table, known_places
+from train.fit.first_map import build_first_table, find_known_cells
 from train.fit.trainer import fit
 from train.refresh import training
 
@@ -49,7 +49,7 @@ def asked(predictor: Predictor, lat_deg: float) -> F64:
 
 
 def test_before_the_first_step_forecasts_are_those_of_the_weights_it_goes_on_from(tmp_path: Path, weights: str) -> None:
-    run = run_state.begin(circling(), PLACED, more(tmp_path, weights), torch.device("cpu"))
+    run = run_state.begin_run(circling(), PLACED, more(tmp_path, weights), torch.device("cpu"))
     places = run.network.trunk.places
     assert places is not None
     assert (places.keys != UNUSED).sum() > 50  # there is a map, and it knows where the circles are
@@ -94,11 +94,13 @@ def test_weights_with_a_map_keep_it(tmp_path: Path, weights: str) -> None:
 def test_a_refresh_leaves_the_table_nearly_as_it_was_counted(tmp_path: Path, weights: str) -> None:
     """At the usual rate it learned by heart where each thing went that stood, and others that stand were told to go."""
     moved = []
-    for table_lr in (4.0, training.options(tmp_path, weights, {}, minutes=None, steps=1, seed=0).table_lr):
+    for table_lr in (4.0, training.training_options(tmp_path, weights, {}, minutes=None, steps=1, seed=0).table_lr):
         how = replace(more(tmp_path, weights, steps=12), out=tmp_path / str(table_lr), table_lr=table_lr)
         places = fit(circling(), None, PLACED, how).network.trunk.places
         assert places is not None
-        counted = torch.from_numpy(first_table(circling(), known_places(circling(), PLACED.places, how.visits)))
+        counted = torch.from_numpy(
+            build_first_table(circling(), find_known_cells(circling(), PLACED.places, how.visits))
+        )
         moved.append(float((places.table[: len(counted)] - counted).abs().max()))
     assert moved[1] < 0.05 * moved[0]
 
@@ -114,15 +116,15 @@ def test_a_new_map_knows_the_way_of_a_street(make_corpus: MakeCorpus) -> None:
     times = np.arange(0, 3_000, 30.0)
     tracks = [track(f"v{i}", times.tolist(), (10.0 * times).tolist()) for i in range(20)]
     corpus = make_corpus(together(*tracks))
-    keys = known_places(corpus, 500, 4)
-    table = first_table(corpus, keys)
+    keys = find_known_cells(corpus, 500, 4)
+    table = build_first_table(corpus, keys)
     busy = table[table[:, -1] > np.quantile(table[:, -1], 0.5)]
     assert ((busy[:, 0] > 0.7) & (busy[:, 0] < 0.98)).all()  # of ten pings and more, with a prior of three
     assert np.abs(busy[:, 1]).max() < 1e-3
     assert np.abs(busy[:, 5]).max() == 0.0
     assert busy[:, 6].max() == pytest.approx(600 / 300, rel=0.15)
-    assert 0 < known_places(corpus, 500, 50).size < keys.size  # only large cells are visited so often
-    assert first_table(corpus, keys[:0]).shape == (0, 16)
+    assert 0 < find_known_cells(corpus, 500, 50).size < keys.size  # only large cells are visited so often
+    assert build_first_table(corpus, keys[:0]).shape == (0, 16)
 
 
 def cpu_of(seconds_per_step: float) -> Callable[[], float]:

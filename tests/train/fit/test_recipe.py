@@ -11,7 +11,7 @@ import typer
 from model.config import SMALL
 from train.batches.options import BatchOptions, FitOptions
 from train.fit.cli import train as train_command
-from train.fit.recipe import recipe
+from train.fit.recipe import build_recipe
 
 CHANCES = ("forced", "thin", "bend", "turn", "rescale", "noise", "drop_reported", "drop_clock", "drop_place")
 
@@ -24,39 +24,39 @@ def test_a_size_that_is_no_config_is_told_as_that(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} is no config.json.*{says}"):
-            recipe(str(tmp_path / name), [])
+            build_recipe(str(tmp_path / name), [])
 
 
 def test_settings_reach_the_model_the_batches_and_the_run() -> None:
-    made = recipe("small", ["places=500", "positions=time-rope", "absolute=true", "thin=0.25", "ema=0.99"])
+    made = build_recipe("small", ["places=500", "positions=time-rope", "absolute=true", "thin=0.25", "ema=0.99"])
     assert (made.config.places, made.config.positions, made.config.absolute) == (500, "time-rope", True)
     assert made.batch.thin == 0.25
     assert made.run == {"ema": 0.99}
-    assert recipe("small", ["masks=point, segment"]).batch.masks == ("point", "segment")
-    assert recipe("small", ["bfloat16=false"]).run == {"bfloat16": False}
+    assert build_recipe("small", ["masks=point, segment"]).batch.masks == ("point", "segment")
+    assert build_recipe("small", ["bfloat16=false"]).run == {"bfloat16": False}
 
 
 @pytest.mark.parametrize("settings", [["heads=5", "d=130"], ["least_time=3", "most_time=4"], ["patch=3", "tokens=96"]])
 def test_settings_that_fit_together_may_come_in_any_order(settings: list[str]) -> None:
-    assert recipe("small", settings) == recipe("small", settings[::-1])
+    assert build_recipe("small", settings) == build_recipe("small", settings[::-1])
 
 
 @pytest.mark.parametrize(("old", "new"), [("told", "reported"), ("mistold", "misreported")])
 def test_an_old_name_leads_to_the_new_one(old: str, new: str) -> None:
     with pytest.raises(ValueError, match=f"^{old} is called {new} now: give {new}=0.2$"):
-        recipe("small", [f"{old}=0.2"])
-    assert getattr(recipe("small", [f"{new}=0.2"]).batch, new) == 0.2
+        build_recipe("small", [f"{old}=0.2"])
+    assert getattr(build_recipe("small", [f"{new}=0.2"]).batch, new) == 0.2
 
 
 def test_nothing_set_is_the_default() -> None:
-    assert recipe("small", []) == (SMALL, BatchOptions(), {})
+    assert build_recipe("small", []) == (SMALL, BatchOptions(), {})
 
 
 def test_a_size_may_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     larger = replace(SMALL, name="larger", d=384, blocks=6, heads=6)
     path.write_text(larger.dumps(), encoding="utf-8")
-    assert recipe(str(path), []).config == larger
+    assert build_recipe(str(path), []).config == larger
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_size_may_be_a_file(tmp_path: Path) -> None:
 )
 def test_what_does_not_exist_is_refused(size: str, setting: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        recipe(size, [setting])
+        build_recipe(size, [setting])
 
 
 @pytest.mark.parametrize("name", ["seed", "accumulate", "lr", "steps", "out", "optimizer", "threads"])
 def test_what_has_an_option_of_its_own_is_refused_and_the_option_named(name: str) -> None:
     """seed and accumulate reached FitOptions twice, a TypeError; lr moved one optimiser's rate, and --lr moves both."""
     with pytest.raises(ValueError, match=f"{name} has an option of its own: give --{name}"):
-        recipe("small", [f"{name}=2"])
+        build_recipe("small", [f"{name}=2"])
 
 
 def test_every_field_of_a_run_can_be_set_or_has_an_option_and_none_has_both() -> None:
@@ -88,7 +88,7 @@ def test_every_field_of_a_run_can_be_set_or_has_an_option_and_none_has_both() ->
     app.command()(train_command)
     options = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
     with pytest.raises(ValueError, match="known are") as caught:
-        recipe("small", ["nobody=1"])
+        build_recipe("small", ["nobody=1"])
     known = str(caught.value).partition("known are ")[2].split(", ")
     for field in fields(FitOptions):
         assert (field.name in known) + (f"--{field.name}" in options) == (field.name != "batch"), field.name
@@ -152,5 +152,5 @@ def test_the_least_that_makes_sense_is_taken(setting: str) -> None:
 
 def options_of(*settings: str) -> FitOptions:
     """As `pathcast train` makes it, before any data are read."""
-    batch, run = recipe("small", settings)[1:]
+    batch, run = build_recipe("small", settings)[1:]
     return FitOptions(out=Path("run"), steps=2, batch=batch, **run)

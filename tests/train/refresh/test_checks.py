@@ -17,19 +17,21 @@ from model.network.network import Network, build
 from model.parameters.reading import WEIGHTS_FILE, from_pretrained
 from stream.adapters.sources import parse
 from train.refresh import statement
-from train.refresh.parts import Hours, prepare
-from train.refresh.statement import Statement, Trained, find_faults
+from train.refresh.parts import JudgedHours, split_parts
+from train.refresh.statement import Statement, TrainedSpan, find_faults
 
 TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
-HOURS = [Hours("taxis.parquet", 2_000_000, 3_000_000)]
-BEFORE = Trained("taxis.parquet", 0, 1_999_999)
+HOURS = [JudgedHours("taxis.parquet", 2_000_000, 3_000_000)]
+BEFORE = TrainedSpan("taxis.parquet", 0, 1_999_999)
 
 
-def saved(at: Path, network: Network | None = None, *trained: Trained) -> Path:
+def saved(at: Path, network: Network | None = None, *trained: TrainedSpan) -> Path:
     """Writes weights with a statement that is theirs."""
     save_pretrained(network or build(TINY, 0), at, "a card")
     version = from_pretrained(at).fingerprint().hex()
-    statement.write(Statement(version, "", "pathcast train refresh", 0, 10, "0.1.0", trained or (BEFORE,)), at)
+    statement.write_statement(
+        Statement(version, "", "pathcast train refresh", 0, 10, "0.1.0", trained or (BEFORE,)), at
+    )
     return at
 
 
@@ -78,16 +80,16 @@ def test_a_missing_statement_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_the_statement_of_other_weights_is_a_fault(tmp_path: Path) -> None:
-    said = statement.read(saved(tmp_path / "good"))
+    said = statement.read_statement(saved(tmp_path / "good"))
     assert said is not None
     save_pretrained(build(TINY, 1), tmp_path / "other", "a card")
-    statement.write(said, tmp_path / "other")
+    statement.write_statement(said, tmp_path / "other")
     (fault,) = find_faults(TINY, tmp_path / "other", HOURS)
     assert "is of other weights" in fault
 
 
 def test_training_on_the_judged_hours_is_a_fault(tmp_path: Path) -> None:
-    (fault,) = find_faults(TINY, saved(tmp_path, None, Trained("taxis.parquet", 0, 2_000_000)), HOURS)
+    (fault,) = find_faults(TINY, saved(tmp_path, None, TrainedSpan("taxis.parquet", 0, 2_000_000)), HOURS)
     assert fault == (
         "trained on the judged hours: taxis.parquet until 1970-01-01 00:33 UTC, and taxis.parquet is judged from "
         "1970-01-01 00:33 UTC on"
@@ -95,14 +97,14 @@ def test_training_on_the_judged_hours_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_later_pings_of_the_same_file_are_a_fault_even_after_the_judged_hours(tmp_path: Path) -> None:
-    assert find_faults(TINY, saved(tmp_path, None, Trained("taxis.parquet", 4_000_000, 5_000_000)), HOURS)
+    assert find_faults(TINY, saved(tmp_path, None, TrainedSpan("taxis.parquet", 4_000_000, 5_000_000)), HOURS)
 
 
 @pytest.mark.parametrize(("span", "count"), [((0, 2_500_000), 1), ((0, 1_000_000), 0), ((4_000_000, 5_000_000), 0)])
 def test_another_file_may_hold_the_same_pings_under_another_name(
     tmp_path: Path, span: tuple[int, int], count: int
 ) -> None:
-    assert len(find_faults(TINY, saved(tmp_path, None, BEFORE, Trained("copy.parquet", *span)), HOURS)) == count
+    assert len(find_faults(TINY, saved(tmp_path, None, BEFORE, TrainedSpan("copy.parquet", *span)), HOURS)) == count
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"weights": 1}', '{"files": [{"file": "a"}]}'])
@@ -113,8 +115,8 @@ def test_a_damaged_statement_is_a_fault(tmp_path: Path, text: str) -> None:
 
 
 def test_a_statement_becomes_one_entry_per_file() -> None:
-    both = [Trained("b", 5, 6), Trained("a", 3, 4), Trained("b", 1, 2)]
-    assert statement.joined(both) == (Trained("a", 3, 4), Trained("b", 1, 6))
+    both = [TrainedSpan("b", 5, 6), TrainedSpan("a", 3, 4), TrainedSpan("b", 1, 2)]
+    assert statement.join_spans(both) == (TrainedSpan("a", 3, 4), TrainedSpan("b", 1, 6))
 
 
 def test_the_newest_hours_alone_are_judged_also_of_things_that_never_train(write_file: WriteFile) -> None:
@@ -125,7 +127,7 @@ def test_the_newest_hours_alone_are_judged_also_of_things_that_never_train(write
         for car in range(40)
         for trip in range(10)
     ]
-    parts = prepare([parse(write_file(together(*cars), "cars.parquet"))])
+    parts = split_parts([parse(write_file(together(*cars), "cars.parquet"))])
     (hours,), (sample,) = parts.hours, parts.judged
     judged_ms = sample.corpus.ts_ms[sample.corpus.tracks[:, 0]]
     assert len(judged_ms) >= 40

@@ -14,8 +14,8 @@ from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
 from train.evaluation.rollout import Answers
-from train.refresh.comparison import compared
-from train.refresh.decision import ALL, Compared, decide
+from train.refresh.comparison import compare_answers
+from train.refresh.decision import ALL, Comparison, decide
 
 TAXIS, BUSES = 24, 8
 
@@ -43,13 +43,13 @@ def off(corpus: Corpus, anchors: Anchors, metres: F64, sigma_m: float) -> Answer
     return Answers(lat, lon, np.array(cov))
 
 
-def judged(corpus: Corpus, taxis_m: float, buses_m: float, sigma_m: float = 100.0) -> list[Compared]:
+def judged(corpus: Corpus, taxis_m: float, buses_m: float, sigma_m: float = 100.0) -> list[Comparison]:
     """A challenger so far off for each, against a champion that is off by 120 m."""
-    anchors = anchoring.find(corpus)
+    anchors = anchoring.find_anchors(corpus)
     buses = is_bus(corpus, anchors)
     champion = off(corpus, anchors, np.full(len(buses), 120.0), 100.0)
     challenger = off(corpus, anchors, taxis_m + buses * (buses_m - taxis_m), sigma_m)
-    return list(compared("fleet.parquet", corpus, anchors, champion, challenger))
+    return list(compare_answers("fleet.parquet", corpus, anchors, champion, challenger))
 
 
 def test_nearer_for_all_is_promoted(fleet: Corpus) -> None:
@@ -93,7 +93,7 @@ def test_no_mode_beside_one_is_no_kind(fleet: Corpus) -> None:
     assert "taxi" not in names
 
 
-def compared_alone(corpus: Corpus) -> list[Compared]:
-    anchors = anchoring.find(corpus)
+def compared_alone(corpus: Corpus) -> list[Comparison]:
+    anchors = anchoring.find_anchors(corpus)
     answers = off(corpus, anchors, np.full(len(anchors.row), 120.0), 100.0)
-    return list(compared("fleet.parquet", corpus, anchors, answers, answers))
+    return list(compare_answers("fleet.parquet", corpus, anchors, answers, answers))

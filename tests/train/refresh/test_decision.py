@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from train.refresh.decision import ALL, Compared, Rules, decide
+from train.refresh.decision import ALL, Comparison, DecisionRules, decide
 
 CITY, TOWNS = "taxis.parquet", "golden.parquet"
 
 
-def one(stratum: str = ALL, horizon: str = "60", *, file: str = CITY, **changes: float) -> Compared:
+def one(stratum: str = ALL, horizon: str = "60", *, file: str = CITY, **changes: float) -> Comparison:
     """Of 1,000 forecasts of 50 taxis, at which the challenger is a tenth nearer."""
-    plain = Compared(file, stratum, horizon, 1000, 50, 200.0, 180.0, -24.0, -16.0, 150.0, 135.0, 0.5, 0.9, 0.52, 0.9)
+    plain = Comparison(file, stratum, horizon, 1000, 50, 200.0, 180.0, -24.0, -16.0, 150.0, 135.0, 0.5, 0.9, 0.52, 0.9)
     return plain._replace(**changes)
 
 
-def same(file: str = TOWNS, **changes: float) -> Compared:
+def same(file: str = TOWNS, **changes: float) -> Comparison:
     """Where nothing was changed."""
     return one(file=file, challenger_m=200.0, low_m=0.0, high_m=0.0)._replace(**changes)
 
@@ -25,7 +25,7 @@ def same(file: str = TOWNS, **changes: float) -> Compared:
 GOOD = [one(horizon=horizon) for horizon in ("next", "60", "300", "900")]
 
 
-def refused(judged: list[Compared], golden: list[Compared] | None = None) -> tuple[str, ...]:
+def refused(judged: list[Comparison], golden: list[Comparison] | None = None) -> tuple[str, ...]:
     decision = decide([], judged, [same()] if golden is None else golden)
     assert not decision.promote
     assert decision.sentence.startswith("Refused: ")
@@ -37,7 +37,7 @@ def test_what_is_nearer_everywhere_and_forgets_nothing_is_promoted() -> None:
     assert decision.promote
     assert decision.sentence.startswith("Promoted: 10.0% nearer at the next ping of taxis.parquet (200.0 to 180.0 m); ")
     assert [row["horizon"] for row in decision.numbers["judged"]] == ["next", "60", "300", "900"]
-    assert decision.numbers["rules"] == vars(Rules())
+    assert decision.numbers["rules"] == vars(DecisionRules())
 
 
 def test_a_fault_refuses_whatever_the_numbers_are() -> None:
@@ -124,10 +124,10 @@ def test_the_sentence_names_three_reasons_and_counts_the_rest() -> None:
     assert len(decision.reasons) == 5  # nothing is nearer, and four horizons are farther off
 
 
-def replace_horizon(horizon: str) -> Compared:
+def replace_horizon(horizon: str) -> Comparison:
     return one(horizon=horizon, challenger_m=210.0, low_m=2.0, high_m=18.0)
 
 
 def test_the_bounds_can_be_others() -> None:
-    strict = replace(Rules(), golden_share=0.0)
+    strict = replace(DecisionRules(), golden_share=0.0)
     assert not decide([], GOOD, [same(challenger_m=200.1)], strict).promote

@@ -23,12 +23,12 @@ from stream.registry.golden import LENGTH
 from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
-from train.refresh.live import deciding, rounds, service
-from train.refresh.live.champion import Live, put
-from train.refresh.live.cli import stopping
-from train.refresh.live.rounds import Ended, Round
+from train.refresh.live import outcome, rounds, service
+from train.refresh.live.champion import LiveRefresh, fetch_weights
+from train.refresh.live.cli import stop_on_signals
+from train.refresh.live.rounds import Round, RoundEnd
 from train.refresh.live.service import Away, Patience
-from train.refresh.run import Watch
+from train.refresh.run import RefreshWatch
 
 TOPIC = "pathcast.pings.v1"
 V1, V2 = "1" * 16, "2" * 16
@@ -44,22 +44,22 @@ def filled(round: Round) -> Round:
 
 
 def test_a_round_that_has_not_ended_goes_on_and_one_that_has_does_not(tmp_path: Path) -> None:
-    assert rounds.unfinished(tmp_path, TOPIC) is None
+    assert rounds.find_unfinished(tmp_path, TOPIC) is None
     assert rounds.last_started_ms(tmp_path) is None
-    begun = rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_123)
-    assert rounds.unfinished(tmp_path, TOPIC) == begun
+    begun = rounds.begin_round(tmp_path, TOPIC, V1, 1_790_000_000_123)
+    assert rounds.find_unfinished(tmp_path, TOPIC) == begun
     assert begun.folder.name == "20260921T141320.123Z"
-    begun.end(Ended("refuse", "because", V2))
-    assert rounds.unfinished(tmp_path, TOPIC) is None
+    begun.end(RoundEnd("refuse", "because", V2))
+    assert rounds.find_unfinished(tmp_path, TOPIC) is None
     assert rounds.last_started_ms(tmp_path) == 1_790_000_000_123
 
 
 def test_of_ended_rounds_the_newest_stay_without_what_is_large(tmp_path: Path) -> None:
     for number in range(8):
-        filled(rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_000 + number)).end(Ended("refuse", "", V2))
+        filled(rounds.begin_round(tmp_path, TOPIC, V1, 1_790_000_000_000 + number)).end(RoundEnd("refuse", "", V2))
     (tmp_path / "notes").mkdir()  # a person's own
-    left = filled(rounds.begin(tmp_path, TOPIC, V1, 1_790_000_001_000))
-    rounds.tidy(tmp_path)
+    left = filled(rounds.begin_round(tmp_path, TOPIC, V1, 1_790_000_001_000))
+    rounds.delete_old(tmp_path)
     folders = sorted(path for path in tmp_path.iterdir() if path.name.startswith("2"))
     assert len(folders) == rounds.KEPT + 1
     assert {path.name for path in folders[0].iterdir()} == {"round.json", "ended.json", "result"}
@@ -69,19 +69,19 @@ def test_of_ended_rounds_the_newest_stay_without_what_is_large(tmp_path: Path) -
 
 def test_a_folder_without_its_first_file_is_no_round_and_goes(tmp_path: Path) -> None:
     (tmp_path / "20260921T141320.000Z").mkdir()
-    begun = rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_123)
-    rounds.tidy(tmp_path)
+    begun = rounds.begin_round(tmp_path, TOPIC, V1, 1_790_000_000_123)
+    rounds.delete_old(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [begun.folder.name]
 
 
 def test_two_refreshes_do_not_share_a_directory(tmp_path: Path) -> None:
     with (
-        rounds.locked(tmp_path),
+        rounds.lock_directory(tmp_path),
         pytest.raises(ValueError, match="another refresh works there"),
-        rounds.locked(tmp_path),
+        rounds.lock_directory(tmp_path),
     ):
         pass
-    with rounds.locked(tmp_path):
+    with rounds.lock_directory(tmp_path):
         pass
 
 
@@ -98,14 +98,14 @@ def test_a_round_that_a_user_can_make_fail_is_one_line_and_a_bug_has_its_traceba
     """`pathcast up` on a topic that has only old pings showed a traceback each day."""
     patience = Patience(waits=True)
 
-    def failing(*given: object) -> Ended:
+    def failing(*given: object) -> RoundEnd:
         patience.stop.set()
         raise error
 
-    monkeypatch.setattr(service, "_round", failing)
-    live = cast(Live, SimpleNamespace(directory=tmp_path, topics=Topics.of("x")))
+    monkeypatch.setattr(service, "_run_round", failing)
+    live = cast(LiveRefresh, SimpleNamespace(directory=tmp_path, topics=Topics.of("x")))
     with caplog.at_level("INFO", "train"):
-        service.serve(live, 60.0, patience, cast(Watch, None))
+        service.serve(live, 60.0, patience, cast(RefreshWatch, None))
     (failed,) = [one for one in caplog.records if "this round failed" in one.getMessage()]
     assert (failed.exc_info is not None) == traced
     if not traced:
@@ -117,16 +117,16 @@ def decision(what: What, version: str, instead_of: str | None = None, ts: int = 
 
 
 def test_what_was_rolled_back_or_stopped_is_barred_and_nothing_else() -> None:
-    assert deciding.barred([decision("rollback", V1, V2)], V2) == f"{V2} was rolled back before: worse"
-    assert deciding.barred([decision("stop", V2)], V2) == f"{V2} was stopped before: worse"
+    assert outcome.find_bar([decision("rollback", V1, V2)], V2) == f"{V2} was rolled back before: worse"
+    assert outcome.find_bar([decision("stop", V2)], V2) == f"{V2} was stopped before: worse"
     harmless = [decision("rollback", V2, V1), decision("promote", V1, V2), decision("refuse", V2), decision("stop", V1)]
-    assert deciding.barred(harmless, V2) is None
+    assert outcome.find_bar(harmless, V2) is None
 
 
 def test_only_decisions_since_a_round_began_are_its_own() -> None:
     decisions = [decision("canary", V1, ts=4), decision("stop", V1, ts=6), decision("refuse", V2, ts=9)]
-    assert deciding.since(decisions, V1, 5) == decisions[1]
-    assert deciding.since(decisions, V1, 7) is None
+    assert outcome.find_decision(decisions, V1, 5) == decisions[1]
+    assert outcome.find_decision(decisions, V1, 7) is None
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ async def test_a_challenger_is_published_only_where_nothing_speaks_against_it(
     async def decider() -> AsyncIterator[Any]:
         yield SimpleNamespace(serving=SimpleNamespace(version=serving), canaries=[])
 
-    monkeypatch.setattr(deciding, "publish", publish)
+    monkeypatch.setattr(outcome, "publish_challenger", publish)
     decided: list[Decision] = []
     registry = SimpleNamespace(decisions=lambda: [] if earlier is None else [earlier], decide=decided.append)
     live: Any = SimpleNamespace(registry=registry, decider=decider, percent=None)
     found = {"promote": True, "sentence": "Promoted: 14 % nearer", "reasons": ["14 % nearer"]}
     started = SimpleNamespace(champion=V1, started_ms=5)
     round: Any = SimpleNamespace(decision=lambda: found, challenger=V2, started=started)
-    assert await deciding.decided(live, round) == Ended(what, reason, V2)
+    assert await outcome.decide_round(live, round) == RoundEnd(what, reason, V2)
     assert [one.what for one in decided] == noted
 
 
@@ -171,14 +171,14 @@ def test_weights_of_the_registry_appear_whole_in_a_folder(tmp_path: Path) -> Non
     live: Any = SimpleNamespace(registry=registry)
     folder = tmp_path / "round" / "champion"
     folder.parent.mkdir()
-    put(live, V1, folder)
+    fetch_weights(live, V1, folder)
     assert list(folder.parent.iterdir()) == [folder], "it was written under another name, and renamed"
     assert from_pretrained(folder).fingerprint() == from_pretrained("small").fingerprint()
 
 
 def test_golden_windows_are_the_newest_of_each_entity(make_corpus: MakeCorpus) -> None:
     long = [wander(f"car-{n}", LENGTH + n, seed=n, start_ms=1_700_000_000_000 + n * 10_000_000) for n in range(6)]
-    windows = deciding.newest_windows(make_corpus(together(*long, wander("short", LENGTH - 1, seed=9))), most=2)
+    windows = outcome.newest_windows(make_corpus(together(*long, wander("short", LENGTH - 1, seed=9))), most=2)
     assert [len(window) for window in windows] == [LENGTH, LENGTH]
     assert [int(window["ts_ms"][-1]) for window in windows] == [long[5]["t"][-1], long[4]["t"][-1]]
 
@@ -202,9 +202,9 @@ def test_what_is_away_is_waited_for_or_said() -> None:
 
 def test_a_signal_ends_what_is_watched_and_the_second_is_not_caught() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stopping() as stop:
+    with stop_on_signals() as stop:
         patience = Patience(stop, waits=True)
-        watch = patience.watching(Watch())
+        watch = patience.watching(RefreshWatch())
         watch.progress(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
         for told in (lambda: watch.progress(0.2), lambda: watch.reading("a", 0.1), lambda: patience.reach("x", list)):

@@ -19,9 +19,9 @@ from model.network.network import Network, build
 from model.parameters.reading import WeightsError
 from stream.adapters.sources import Source, parse
 from train.fit.trainer import Tick
-from train.refresh import elsewhere, run, statement
-from train.refresh.decision import Decision, Rules
-from train.refresh.run import Options, Watch, refresh
+from train.refresh import reference_tracks, run, statement
+from train.refresh.decision import DecisionRules
+from train.refresh.run import RefreshOptions, RefreshWatch, refresh
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ class Crash(Exception):
 
 @pytest.fixture(autouse=True)
 def small_golden_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "GOLDEN_ENTITIES", 4)
-    monkeypatch.setattr(elsewhere, "MOST_ANCHORS", 500)
+    monkeypatch.setattr(reference_tracks, "GOLDEN_ENTITIES", 4)
+    monkeypatch.setattr(reference_tracks, "MOST_ANCHORS", 500)
 
 
 @pytest.fixture
@@ -60,11 +60,11 @@ def champion(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def options(tmp_path: Path, champion: str) -> Options:
+def options(tmp_path: Path, champion: str) -> RefreshOptions:
     # The regions of so small a training are not what is asked about here.
-    rules = replace(Rules(), holds_50=(0.0, 1.0), holds_90=(0.5, 1.0), stratum_share=0.1)
+    rules = replace(DecisionRules(), holds_50=(0.0, 1.0), holds_90=(0.5, 1.0), stratum_share=0.1)
     out = tmp_path / "out"
-    return Options(out, champion, steps=200, places=500, towns=4, rows=8, cache=tmp_path / "cache", rules=rules)
+    return RefreshOptions(out, champion, steps=200, places=500, towns=4, rows=8, cache=tmp_path / "cache", rules=rules)
 
 
 def command(steps: int) -> str:
@@ -77,9 +77,9 @@ def changed(weights: Path, out: Path, change: Callable[[Network], None]) -> Path
     with torch.no_grad():
         change(network)
     save_pretrained(network, out, "a card")
-    said = statement.read(weights)
+    said = statement.read_statement(weights)
     assert said is not None
-    statement.write(replace(said, weights=Predictor.load(out).version), out)
+    statement.write_statement(replace(said, weights=Predictor.load(out).version), out)
     return out
 
 
@@ -88,20 +88,19 @@ def files(directory: Path) -> set[str]:
 
 
 def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
-    data: Source, options: Options, tmp_path: Path
+    data: Source, options: RefreshOptions, tmp_path: Path
 ) -> None:
-    published: list[tuple[Decision, set[str]]] = []
-    decision = refresh([data], options, command, publish=lambda decision, out: published.append((decision, files(out))))
+    decision = refresh([data], options, command)
     assert decision.promote, decision.sentence
     whole = {"model.safetensors", "config.json", "README.md", "trained_on.json", "decision.json"}
-    assert published == [(decision, whole)]
+    assert files(options.out) == whole
     assert not list(tmp_path.glob(".*"))  # no trace of the work
     kept = json.loads((options.out / "decision.json").read_text())
     assert kept["sentence"] == decision.sentence
     assert kept["champion"]["version"] == Predictor.load(options.champion).version
     assert kept["challenger"]["version"] == Predictor.load(options.out).version
     assert from_pretrained(options.out).config == replace(TINY, places=500)
-    said = statement.read(options.out)
+    said = statement.read_statement(options.out)
     assert said is not None
     assert [one.file for one in said.files] == ["block.parquet"]
     assert said.files[0].to_ms < kept["hours"][0]["from_ms"]
@@ -110,7 +109,7 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     # each sabotage of them is refused for its own reason
     def refused(name: str, change: Callable[[Network], None]) -> str:
         bad = changed(options.out, tmp_path / name, change)
-        judged = replace(options, out=tmp_path / f"{name}-judged", challenger=str(bad), rules=Rules())
+        judged = replace(options, out=tmp_path / f"{name}-judged", challenger=str(bad), rules=DecisionRules())
         decision = refresh([data], judged, command)
         assert not decision.promote
         assert files(judged.out) == {"decision.json", *(f"refused/{one}" for one in whole - {"decision.json"})}
@@ -123,7 +122,7 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
 
 
 def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
-    data: Source, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Source, options: RefreshOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in training, after it, and between each two things that are written at the end."""
     options = replace(options, steps=30)
@@ -135,7 +134,7 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(run.training, "CHECKPOINT_EVERY", 10)
     with pytest.raises(Crash):
-        refresh([data], options, command, Watch(tick=kill))
+        refresh([data], options, command, RefreshWatch(tick=kill))
     assert not options.out.exists()
     said: list[str] = []
     for place in ("calibrate", "save_pretrained", "compare", "write_whole"):
@@ -146,7 +145,7 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
 
             patch.setattr(run, place, crash)
             with pytest.raises(Crash):
-                refresh([data], options, command, Watch(say=said.append))
+                refresh([data], options, command, RefreshWatch(say=said.append))
         assert not options.out.exists()
     assert "going on from step 20 of 30" in said
     refresh([data], options, command)
@@ -156,7 +155,7 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
     assert not (tmp_path / ".out.unfinished").exists()
 
 
-def test_what_exists_is_not_replaced(data: Source, options: Options) -> None:
+def test_what_exists_is_not_replaced(data: Source, options: RefreshOptions) -> None:
     options.out.mkdir()
     with pytest.raises(ValueError, match="exists, and what it has stays"):
         refresh([data], options, command)

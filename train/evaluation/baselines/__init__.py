@@ -1,4 +1,4 @@
-"""What a model has to beat.
+"""The baselines that a model has to beat.
 
 dead_reckoning   goes on at the reported speed and course
 fitted_filters   Kalman filters, whose noise is fitted to the train split

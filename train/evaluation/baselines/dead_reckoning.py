@@ -22,7 +22,7 @@ from train.evaluation.rollout import Answers
 REPORTED: Final = "reported_velocity"
 
 
-def reckoned(corpus: Corpus, anchors: Anchors) -> dict[str, Answers]:
+def dead_reckon(corpus: Corpus, anchors: Anchors) -> dict[str, Answers]:
     """Returns point forecasts; nothing where no anchor has a speed and a course.
 
     An anchor without a speed continues with its last step's velocity, one without a course in its last step's

@@ -23,7 +23,7 @@ from model.kinematics.filters import FITTED, NEAREST, FittedKalman, Follower
 from model.kinematics.geo import F64
 from model.kinematics.imm import IMM_FITTED, STOPPED, Imm
 from train.data import anchors as anchoring
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation import gap_fills
 from train.evaluation.metrics import energy_score
 
@@ -43,7 +43,7 @@ LEAST_M: Final = 0.01  # floor of a mean: things that stand are forecast to the 
 Values = dict[str, float]
 
 
-class Fitted(NamedTuple):
+class FittedFilters(NamedTuple):
     followers: tuple[Follower, ...]
     report: dict[str, Any] | None  # the fitted numbers, for the head of a report
 
@@ -59,18 +59,18 @@ class Windows(NamedTuple):
     has_truth: NDArray[np.bool_]  # (A, H), only at horizons that are fitted to
 
 
-def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
+def fit_followers(train: Corpus, config: ModelConfig) -> FittedFilters:
     """Fits two Kalman filters and an IMM to these tracks. Raises ValueError where none is long enough."""
-    usable = anchoring.usable(train)
+    usable = anchoring.keep_long(train)
     windows, fewer = _windows(usable, ANCHORS), _windows(usable, IMM_ANCHORS)
     start = {name: getattr(config, name) for name in PHYSICS}
 
     def kalman(values: Values) -> FittedKalman:
-        return FittedKalman(_physics(config, values))
+        return FittedKalman(_with_values(config, values))
 
     def imm(values: Values) -> Imm:
         return Imm.around(
-            _physics(config, values),
+            _with_values(config, values),
             manoeuvre=values["manoeuvre"],
             memory_s=values["memory_s"],
             stopped=values["stopped_odds"] / (1 + values["stopped_odds"]),
@@ -82,11 +82,11 @@ def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
 
     nearest, _, tries = search(lambda values: _loss(kalman(values), windows, _error_m), start)
     # The mean error does not depend on the common scale of all noise: CRPS fits that scale.
-    spread, _, more = search(lambda one: crps(_spread(nearest, **one)), {"fix_sigma_m": nearest["fix_sigma_m"]})
-    nearest = _spread(nearest, **spread)
-    found, loss, found_tries = _least(crps, start, nearest)
+    spread, _, more = search(lambda one: crps(_rescale(nearest, **one)), {"fix_sigma_m": nearest["fix_sigma_m"]})
+    nearest = _rescale(nearest, **spread)
+    found, loss, found_tries = _search_all(crps, start, nearest)
     switching = {"manoeuvre": 10.0, "memory_s": 120.0, "stopped_odds": STOPPED / (1 - STOPPED)}
-    modes, imm_loss, imm_tries = _least(
+    modes, imm_loss, imm_tries = _search_all(
         lambda values: _loss(imm(values), fewer, energy_score), start | switching, found | switching
     )
     report = {
@@ -94,23 +94,23 @@ def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
         NEAREST: {**nearest, "tries": tries + more},
         IMM_FITTED: {**modes, "log_crps": imm_loss, "tries": imm_tries},
     }
-    return Fitted((kalman(found), FittedKalman(_physics(config, nearest), NEAREST), imm(modes)), report)
+    return FittedFilters((kalman(found), FittedKalman(_with_values(config, nearest), NEAREST), imm(modes)), report)
 
 
 def fit_smoother(train: Corpus, config: ModelConfig) -> tuple[ModelConfig, Values] | None:
     """Fits the noise of the smoother across gaps; returns None where the tracks have no block that could be hidden."""
-    blocks = [gap_fills.evenly(gap_fills.hide_blocks(train, block_s), GAPS) for block_s in gap_fills.BLOCKS_S]
-    counted = _enough(np.array([len(hidden.before) for hidden in blocks]))
+    blocks = [gap_fills.take_evenly(gap_fills.hide_blocks(train, block_s), GAPS) for block_s in gap_fills.BLOCKS_S]
+    counted = _has_enough(np.array([len(hidden.before) for hidden in blocks]))
     cases = [gap_fills.prepare(train, hidden) for hidden, has in zip(blocks, counted, strict=True) if has]
     if not cases:
         return None
 
     def loss(values: Values) -> float:
-        physics = _physics(config, values)
+        physics = _with_values(config, values)
         return float(np.mean([np.log(np.mean(gap_fills.smoother_crps(train, case, physics))) for case in cases]))
 
     found, least, tries = search(loss, {name: getattr(config, name) for name in PHYSICS})
-    return _physics(config, found), {**found, "log_crps": least, "tries": tries}
+    return _with_values(config, found), {**found, "log_crps": least, "tries": tries}
 
 
 def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple[Values, float, int]:
@@ -132,21 +132,21 @@ def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple
     return best, least, tries
 
 
-def _least(loss: Callable[[Values], float], *starts: Mapping[str, float]) -> tuple[Values, float, int]:
+def _search_all(loss: Callable[[Values], float], *starts: Mapping[str, float]) -> tuple[Values, float, int]:
     """Returns the best result of the searches from each of the starts, and the total number of tries."""
     found = [search(loss, start) for start in starts]
     values, least, _ = min(found, key=lambda one: one[1])
     return values, least, sum(tries for *_, tries in found)
 
 
-def _enough(count: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _has_enough(count: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Returns which horizons or lengths are fitted to, given the cases of each: those with FEW, or with as many as any
     has.
     """
     return np.asarray((count > 0) & (count >= min(FEW, count.max())))
 
 
-def _physics(config: ModelConfig, values: Values) -> ModelConfig:
+def _with_values(config: ModelConfig, values: Values) -> ModelConfig:
     return replace(
         config,
         damping_s=values["damping_s"],
@@ -178,7 +178,7 @@ def _error_m(error_en_m: F64, cov_m2: F64) -> F64:
     return np.asarray(np.hypot(error_en_m[:, 0], error_en_m[:, 1]))
 
 
-def _spread(values: Values, fix_sigma_m: float) -> Values:
+def _rescale(values: Values, fix_sigma_m: float) -> Values:
     """Returns the same physics with another noise of fixes, and noise of accelerations in proportion: its means are the
     same, once a few fixes are known.
     """
@@ -187,10 +187,10 @@ def _spread(values: Values, fix_sigma_m: float) -> Values:
 
 
 def _windows(corpus: Corpus, most: int) -> Windows:
-    anchors = anchoring.find(corpus)
+    anchors = anchoring.find_anchors(corpus)
     if not len(anchors.row):
         raise ValueError("no track of the train split is long enough to fit to")
-    few = np.unique(np.linspace(0, len(anchors.row) - 1, min(most, len(anchors.row))).round().astype(np.int64))
+    few = even_indices(len(anchors.row), most)
     row, track, target, asked_s = anchors.row[few], anchors.track[few], anchors.target[few], anchors.dt_s[few]
     rows = row[:, None] - np.arange(HISTORY, -1, -1)
     first = corpus.tracks[track, 0][:, None]
@@ -198,7 +198,7 @@ def _windows(corpus: Corpus, most: int) -> Windows:
     dt_s, d_en = steps_between(fixes[:, :-1], fixes[:, 1:])
     known = rows[:, :-1] >= first
     has = target >= 0
-    has &= _enough(has.sum(axis=0))
+    has &= _has_enough(has.sum(axis=0))
     at = np.broadcast_to(corpus.fixes(row)[:, None], target.shape)
     _, truth = steps_between(at, corpus.fixes(np.where(has, target, row[:, None])))
     return Windows(np.where(known, dt_s, 1.0), d_en, known, asked_s, truth, has)

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.kinematics.features import steps_between
 from model.kinematics.geo import F64, moved_deg
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation.rollout import Answers
 
 TREES: Final = "trees"
@@ -76,15 +75,16 @@ def train_trees(
     rounds: int = ROUNDS,
 ) -> Trees:
     """Trains the boosters. Raises ValueError where LightGBM is missing or no track is long enough."""
-    boost = require()
-    corpus = anchoring.usable(train)
-    anchors = anchoring.find(corpus, horizons_s)
+    boost = require_lightgbm()
+    corpus = anchoring.keep_long(train)
+    anchors = anchoring.find_anchors(corpus, horizons_s)
     if not len(anchors.row):
         raise ValueError("trees: no track of the train split is long enough to learn from")
     past, unit = _past(corpus, anchors, absolute)
     pairs: list[tuple[Any, Any] | None] = []
     for column in range(anchors.target.shape[1]):
-        asked = _evenly(np.flatnonzero(anchors.target[:, column] >= 0), rows)
+        asked = np.flatnonzero(anchors.target[:, column] >= 0)
+        asked = asked[even_indices(len(asked), rows)]
         if not len(asked):
             pairs.append(None)
             continue
@@ -95,7 +95,7 @@ def train_trees(
     return Trees(tuple(pairs), absolute)
 
 
-def require() -> Any:
+def require_lightgbm() -> Any:
     """Returns LightGBM. Raises ValueError that says what to install."""
     try:
         import lightgbm
@@ -141,7 +141,3 @@ def _to_frame(en: F64, unit: F64) -> F64:
 def _to_world(frame: F64, unit: F64) -> F64:
     along, across = frame[..., :1], frame[..., 1:]
     return np.asarray(along * unit + across * np.stack([-unit[..., 1], unit[..., 0]], axis=-1))
-
-
-def _evenly(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    return index[np.unique(np.linspace(0, max(0, len(index) - 1), min(most, len(index))).round().astype(np.int64))]

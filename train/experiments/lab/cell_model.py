@@ -30,10 +30,10 @@ from model.kinematics.geo import E7, F64, displacement_m, moved_deg, to_e7
 from model.network.network import Network
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
+from train.experiments.lab.exams import Exam, look
 from train.experiments.lab.inversion import CLOCK, FIRST, LOG_DT
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.windows import Windows, look
 from train.fit import run_state
 from train.fit.trainer import learning_rate
 
@@ -105,9 +105,9 @@ def learn(
     started = time.process_time()
     options = FitOptions(out=lab.scratch, steps=steps, seed=lab.seed, batch=PLACED)
     torch.set_num_threads(lab.threads)
-    batches = Batches(train, shows_place(config), PLACED, lab.seed)
+    batches = Batches(train, show_place(config), PLACED, lab.seed)
     network = build(config, len(vocabulary), lab.seed)
-    state = run_state.start(network, options, torch.device("cpu"))
+    state = run_state.start_run(network, options, torch.device("cpu"))
     for step in range(steps):
         loss = cell_loss(network, batches.draw(step), vocabulary, seed=step)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -127,7 +127,7 @@ def build(config: ModelConfig, cells: int, seed: int) -> CellNetwork:
         return CellNetwork(config, cells)
 
 
-def shows_place(config: ModelConfig) -> ModelConfig:
+def show_place(config: ModelConfig) -> ModelConfig:
     """Returns a config whose batches show where a ping is, and so do not rotate it."""
     return replace(config, absolute=True)
 
@@ -146,15 +146,15 @@ def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: i
 
 
 @torch.inference_mode()
-def shares(net: CellNetwork, asked: Windows, vocabulary: Vocabulary) -> Iterator[tuple[slice, F64]]:
-    """Yields distributions [n, H, R] over the cells, for some windows at a time: those of all would be gigabytes."""
-    for rows, hidden, kin in look(partial(_read, net, vocabulary), asked):
-        question = queries.forecast(kin, asked.dt_s[rows], net.config).features
-        yield rows, net.answer(hidden, question).double().softmax(-1).numpy()
+def forecast_cells(net: CellNetwork, exam: Exam, vocabulary: Vocabulary) -> Iterator[tuple[NDArray[np.int64], F64]]:
+    """Yields some anchors (n,), and the distributions [n, H, R] over the cells at their targets' times."""
+    for hidden in look(partial(_read, net, vocabulary), exam):
+        question = queries.forecast(hidden.kin, exam.anchors.dt_s[hidden.anchor], net.config).features
+        yield hidden.anchor, net.answer(hidden.vector, question).double().softmax(-1).numpy()
 
 
 def _read(net: CellNetwork, vocabulary: Vocabulary, fixes: NDArray[Any]) -> tuple[Tensor, F64]:
-    """`windows.Read` of a network of cells."""
+    """Reads whole sequences with a network of cells, as `exams.Read`."""
     kin = baselines.scan_fixes(fixes, net.config)
     x = features.encode(kin, features.context(fixes), net.config)
     return net.read(x, vocabulary.number(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)), kin
@@ -180,14 +180,13 @@ class Vocabulary:
     @classmethod
     def visited(cls, corpus: Corpus, resolution: int) -> Vocabulary:
         """Returns the cells that the tracks visit. Raises ValueError where there are none."""
-        rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_PINGS, len(rows))).astype(np.int64))]
+        rows = corpus.rows[even_indices(corpus.pings, MOST_PINGS)]
         seen = cell_ids(np.asarray(corpus.lat[rows]), np.asarray(corpus.lon[rows]), resolution)
         ids, visits = np.unique(seen, return_counts=True)
         ids = ids[visits >= MIN_VISITS]
         if not len(ids):
             raise ValueError(f"no cell of resolution {resolution} has {MIN_VISITS} pings")
-        centres = np.array([require().cell_to_latlng(int(each)) for each in ids])
+        centres = np.array([require_h3().cell_to_latlng(int(each)) for each in ids])
         return cls(resolution, ids, centres[:, 0], centres[:, 1])
 
     def number(self, lat: F64, lon: F64) -> NDArray[np.int64]:
@@ -205,24 +204,24 @@ class Vocabulary:
 
 def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:
     """Returns the H3 cells of positions (N,); 0, which is no cell, for NaN."""
-    h3 = require()
+    h3 = require_h3()
     pairs = zip(lat.tolist(), lon.tolist(), strict=True)
     ids = [h3.latlng_to_cell(a, b, resolution) if a == a and b == b else 0 for a, b in pairs]
     return np.array(ids, dtype=np.uint64)
 
 
-def expected(share_NHR: F64, centre_NR2: F64) -> F64:
+def mean_position(share_NHR: F64, centre_NR2: F64) -> F64:
     """Returns the mean position [N, H, 2], which minimises the squared distance; it is often in a cell that nobody
     visits.
     """
     return np.asarray(np.einsum("nhr,nrc->nhc", share_NHR, centre_NR2))
 
 
-def median(share_NHR: F64, centre_NR2: F64) -> F64:
+def median_position(share_NHR: F64, centre_NR2: F64) -> F64:
     """Returns the geometric median [N, H, 2], which minimises the mean distance: Weiszfeld's iteration from the mean
     position.
     """
-    at = expected(share_NHR, centre_NR2)
+    at = mean_position(share_NHR, centre_NR2)
     for _ in range(MEDIAN_STEPS):
         off = centre_NR2[:, None] - at[:, :, None]
         weight = share_NHR / np.maximum(np.hypot(off[..., 0], off[..., 1]), 1.0)
@@ -230,7 +229,7 @@ def median(share_NHR: F64, centre_NR2: F64) -> F64:
     return at
 
 
-def within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[np.bool_]:
+def is_within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[np.bool_]:
     """Returns whether the true cell is among the fewest cells that hold `mass`; false where it is not in the
     vocabulary.
     """
@@ -240,7 +239,7 @@ def within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[
     return np.asarray(known & (likelier < mass))
 
 
-def require() -> Any:
+def require_h3() -> Any:
     """Returns h3 with cells as integers. Raises ValueError that says what to install."""
     try:
         from h3.api import basic_int

@@ -17,8 +17,8 @@ from model.network.network import Network
 from stream.adapters.sources import Source
 from train.batches.options import BatchOptions, FitOptions
 from train.data.corpus import Corpus, load
-from train.data.splits import Splits, held_back, split
-from train.evaluation.forecasts import Part, Sample, judge_forecasts, open_samples
+from train.data.splits import Splits, is_held_back, split
+from train.evaluation.forecasts import Sample, SplitPart, judge_forecasts, open_samples
 from train.fit.trainer import Tick, fit
 
 Say = Callable[[str], None]
@@ -52,11 +52,11 @@ class Lab:
         names = ", ".join(file.name for file in self.data if file.name not in without)
         if not len(train):
             raise ValueError(f"{names}: there is no track to train on, which takes two pings without a long silence")
-        check_moves(train, names)
+        require_moving(train, names)
         unread = whole.final.select(np.zeros(len(whole.final), bool))  # no experiment reads the final split
         return Splits(train, val, test, whole.fingerprint, copies, unread)
 
-    def named(self, names: Mapping[str, str]) -> dict[str, str]:
+    def choose_named(self, names: Mapping[str, str]) -> dict[str, str]:
         """Returns the names of those files that `names` contains; if it contains none, all files with their own
         titles.
         """
@@ -91,7 +91,7 @@ class Lab:
         options: dict[str, Any] | None = None,
         seed: int | None = None,
         validations: int = 8,
-    ) -> Trained:
+    ) -> TrainedVariant:
         """Trains one variant from random weights for `steps` times the effort. The same seed gives the same batches for
         all variants.
         """
@@ -114,32 +114,32 @@ class Lab:
 
         report = fit(train, val, replace(config, name=name.replace("/", "-")), fit_options, resume=False, watch=watch)
         spent = time.process_time() - started
-        return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
+        return TrainedVariant(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
-    def sample(self, file: str, part: Part = "test", modes: Sequence[str] = ()) -> Sample:
+    def sample(self, file: str, part: SplitPart = "test", modes: Sequence[str] = ()) -> Sample:
         """Returns the tracks of one file to evaluate; "all" is all except the final split, because experiments lead to
         choices. Raises ValueError where there is nothing, or nothing that moves.
         """
         found, most = [self.file(file)], self.most_anchors
         (sample,) = open_samples(found, part, cache_dir=self.cache, most=most, modes=modes)
         if part == "all":
-            sample = replace(sample, corpus=sample.corpus.select(~held_back(sample.corpus)))
-        check_moves(sample.corpus, sample.file)
+            sample = replace(sample, corpus=sample.corpus.select(~is_held_back(sample.corpus)))
+        require_moving(sample.corpus, sample.file)
         return sample
 
-    def judge(self, trained: Trained, sample: Sample) -> dict[str, Any]:
+    def judge(self, trained: TrainedVariant, sample: Sample) -> dict[str, Any]:
         """`train.evaluation.forecasts.judge_forecasts` for weights that can be served."""
         return judge_forecasts(sample, Predictor(to_parameters(trained.network), name=trained.name))
 
 
-def check_moves(corpus: Corpus, what: str) -> None:
+def require_moving(corpus: Corpus, what: str) -> None:
     """Raises ValueError where no track moves: such tracks teach nothing, and every forecast of them has no error."""
     if all(np.ptp(column[first:last]) == 0 for first, last in corpus.tracks for column in (corpus.lat, corpus.lon)):
         raise ValueError(f"{what}: no track moves, each stays at one place: are coordinates rounded, or things parked?")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedVariant:
     """A variant after its training."""
 
     name: str

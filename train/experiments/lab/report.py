@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from train.evaluation.plots import require
+from train.evaluation.plots import require_matplotlib
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Finding:
     notes: list[str] = field(default_factory=list)
 
 
-def machine(cores: int) -> str:
+def describe_machine(cores: int) -> str:
     """Describes the machine, without names, and the number of cores that were requested."""
     cpu = "unknown CPU"
     info = Path("/proc/cpuinfo")
@@ -85,12 +85,12 @@ def machine(cores: int) -> str:
     )
 
 
-def cells(values: Iterable[float]) -> list[float | None]:
+def table_cells(values: Iterable[float]) -> list[float | None]:
     """Returns numbers as table cells: None for NaN."""
     return [None if math.isnan(value) else float(value) for value in values]
 
 
-def source(file: Path = Path(__file__)) -> str:
+def describe_code(file: Path = Path(__file__)) -> str:
     """Identifies the code: the commit that contains `file`, and whether any Python file has changed since; for an
     installed package its version.
     """
@@ -116,7 +116,7 @@ def _git(file: Path, *arguments: str) -> str | None:
     return ended.stdout.strip() if ended.returncode == 0 else None
 
 
-def write(
+def write_report(
     finding: Finding,
     name: str,
     command: str,
@@ -126,14 +126,14 @@ def write(
     cores: int,
     code: str | None = None,
 ) -> Path:
-    """Writes the report and returns the Markdown's path. `code` is the result of `source` when the run began; if None,
-    it is called.
+    """Writes the report and returns the Markdown's path. `code` is the result of `describe_code` when the run began; if
+    None, it is called.
 
     Raises ValueError, with nothing written, where a table contains NaN or infinity.
     """
-    date, code = datetime.now(UTC).date().isoformat(), code or source()
+    date, code = datetime.now(UTC).date().isoformat(), code or describe_code()
     tables = [asdict(table) for table in finding.tables]
-    # NaN is not valid JSON, and no conclusion follows from it: `cells` returns None for unknown numbers.
+    # NaN is not valid JSON, and no conclusion follows from it: `table_cells` returns None for unknown numbers.
     facts = json.dumps(
         {"name": name, "date": date, "command": command, "code": code, "tables": tables}, indent=1, allow_nan=False
     )
@@ -148,7 +148,7 @@ def write(
         "",
         f"- Run: {date}, `{command}`, {cpu_s / 60:.1f} CPU minutes, seeds {', '.join(map(str, finding.seeds))}",
         f"- Code: {code}",
-        f"- Machine: {machine(cores)}",
+        f"- Machine: {describe_machine(cores)}",
         *(f"- {note}" for note in finding.notes),
         "",
     ]
@@ -163,7 +163,7 @@ def write(
 
 def draw(picture: Picture, path: Path) -> Path:
     """Draws one SVG. Raises ValueError with the name of the extra where matplotlib is missing."""
-    figure_of = require()
+    figure_of = require_matplotlib()
     from matplotlib import rc_context
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 

@@ -18,11 +18,11 @@ from model.kinematics.geo import E7, F64, haversine_m
 from model.network.transformer import Trunk
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus, load
+from train.data.corpus import Corpus, even_indices, load
 from train.data.cutting import Cut
 from train.data.splits import split
 from train.experiments.lab import inversion as back
-from train.experiments.lab.lab import Lab, check_moves
+from train.experiments.lab.lab import Lab, require_moving
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
 CONFIG = ModelConfig()  # d=128, as the tutorial's hidden vector
@@ -64,14 +64,14 @@ def run(lab: Lab) -> Finding:
     file = lab.data[0]
     corpus = load([file], lab.cache, cut=SILENT)
     paths = encode_paths(corpus)
-    check_moves(corpus, file.name)
-    decoded = _learned(lab, split(corpus).train, paths)
+    require_moving(corpus, file.name)
+    decoded = _decode_paths(lab, split(corpus).train, paths)
     drift = {
         FORMULA: drift_m(paths, paths.x),
         BFLOAT16: drift_m(paths, torch.from_numpy(paths.x).bfloat16().double().numpy()),
         LEARNED: drift_m(paths, decoded),
     }
-    parts = components(paths)
+    parts = invert_components(paths)
     learned = step_errors(paths, decoded)
     return Finding(
         question=QUESTION,
@@ -89,21 +89,21 @@ def run(lab: Lab) -> Finding:
 
 def encode_paths(corpus: Corpus) -> Paths:
     """Returns the first pings of tracks that are long enough, as features of the model."""
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = min(LONG_PINGS, int(length.max(initial=0)))
     if pings < 3:
         raise ValueError(
             f"{', '.join(corpus.files)}: no path has 3 pings, two steps to invert, without a month between"
         )
     chosen = np.flatnonzero(length >= pings)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(PATHS, len(chosen))).round().astype(int)]
+    chosen = chosen[even_indices(len(chosen), PATHS)]
     fixes = corpus.fixes(corpus.tracks[chosen, :1] + np.arange(pings))
     kin = baselines.scan_fixes(fixes, CONFIG)
     x = features.encode(kin, features.context(fixes), replace(CONFIG, absolute=True))
     return Paths(fixes, kin, x.astype(np.float64))
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """One original value of the features: its error after inversion, and where it cannot be recovered."""
 
     unit: str
@@ -112,7 +112,7 @@ class Part(NamedTuple):
     lost: float  # share of pings where it cannot be recovered: clipped, or below the noise
 
 
-def components(paths: Paths) -> dict[str, Part]:
+def invert_components(paths: Paths) -> dict[str, Component]:
     """Returns every part by name; errors over all pings except the first two of a path, which have no previous step."""
     k, x = np.moveaxis(paths.kin[:, 2:], -1, 0), paths.x[:, 2:]
     moved = np.stack([k[motion.D_E], k[motion.D_N]], axis=-1)
@@ -128,12 +128,12 @@ def components(paths: Paths) -> dict[str, Part]:
         "displacement, from velocity and interval": ("m", _length(back.metres_by_velocity(x) - moved), none),
         "interval": ("s", back.seconds(x) - k[motion.DT], none),
         "running interval (clipped)": ("s", back.running_seconds(x) - np.exp(k[motion.LOG_DT]), clipped),
-        "turn from the step before": ("deg", np.degrees(_wrapped(turn, 2 * np.pi)), np.hypot(dot, cross) == 0),
+        "turn from the step before": ("deg", np.degrees(_wrap(turn, 2 * np.pi)), np.hypot(dot, cross) == 0),
         "speed of the step before": ("m/s", back.speed_before_mps(x) - speed1, none),
-        "time in the week (which week is lost)": ("s", _wrapped(week, back.WEEK_S), none),
-        "position (with absolute=True, modulo 16°)": ("m", _placed_m(paths)[:, 2:], none),
+        "time in the week (which week is lost)": ("s", _wrap(week, back.WEEK_S), none),
+        "position (with absolute=True, modulo 16°)": ("m", _position_errors_m(paths)[:, 2:], none),
     }
-    return {name: _part(*one) for name, one in off.items()}
+    return {name: _component(*one) for name, one in off.items()}
 
 
 def drift_m(paths: Paths, x: F64) -> F64:
@@ -156,8 +156,8 @@ def step_errors(paths: Paths, x: F64) -> dict[str, F64]:
     }
 
 
-def conclude(parts: Mapping[str, Part], drift: Mapping[str, F64], learned: Mapping[str, F64]) -> str:
-    """Two sentences: whether the formula recovers the coordinates, and what the learned bottleneck loses."""
+def conclude(parts: Mapping[str, Component], drift: Mapping[str, F64], learned: Mapping[str, F64]) -> str:
+    """Concludes whether the formula recovers the coordinates, and what the learned bottleneck loses."""
     move, interval = parts["displacement"], parts["interval"]
     end = {name: float(rows[:, -1].mean()) for name, rows in drift.items()}
     count = drift[FORMULA].shape[1] - 1
@@ -191,7 +191,7 @@ class Autoencoder(nn.Module):
         return y
 
 
-def _learned(lab: Lab, train: Corpus, paths: Paths) -> F64:
+def _decode_paths(lab: Lab, train: Corpus, paths: Paths) -> F64:
     """Returns the paths' features, with displacement and interval as decoded by the trained autoencoder."""
     model, steps = _train(lab, train), range(0, len(paths.x), 4)
     x = torch.from_numpy(paths.x[..., : features.width(CONFIG)]).float()
@@ -220,20 +220,20 @@ def _train(lab: Lab, train: Corpus) -> Autoencoder:
     return model
 
 
-def _part(unit: str, off: F64, lost: NDArray[np.bool_]) -> Part:
+def _component(unit: str, off: F64, lost: NDArray[np.bool_]) -> Component:
     kept = np.abs(off[~lost])
     found = (float(np.median(kept)), float(kept.max())) if len(kept) else (np.nan, np.nan)
-    return Part(unit, *found, float(lost.mean()))
+    return Component(unit, *found, float(lost.mean()))
 
 
-def _placed_m(paths: Paths) -> F64:
+def _position_errors_m(paths: Paths) -> F64:
     """Returns the error of the position in metres, given the multiple of 16 degrees that is missing."""
     real = np.stack([paths.fixes["lat_e7"], paths.fixes["lon_e7"]], axis=-1) / E7
-    found = real + _wrapped(back.degrees(paths.x) - real, back.SCALES_DEG[0])
+    found = real + _wrap(back.degrees(paths.x) - real, back.SCALES_DEG[0])
     return haversine_m(real[..., 0], real[..., 1], found[..., 0], found[..., 1])
 
 
-def _wrapped(value: F64, period: float) -> F64:
+def _wrap(value: F64, period: float) -> F64:
     return np.asarray((value + period / 2) % period - period / 2)
 
 
@@ -241,7 +241,7 @@ def _length(vector: F64) -> F64:
     return np.asarray(np.hypot(vector[..., 0], vector[..., 1]))
 
 
-def _parts(parts: Mapping[str, Part]) -> Table:
+def _parts(parts: Mapping[str, Component]) -> Table:
     rows = [
         (name, part.unit, *("" if np.isnan(v) else f"{v:.2g}" for v in part[1:3]), f"{100 * part.lost:.2f}")
         for name, part in parts.items()

@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.api import Gap, Predictor
-from model.kinematics.baselines import linear
-from model.kinematics.geo import F64, haversine_m, moved_deg
+from model.api import Predictor
+from model.kinematics.geo import haversine_m
 from model.network.checkpoint import to_parameters
-from model.serving.gaps import stack
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus
+from train.data.corpus import Corpus, even_indices
 from train.evaluation.forecasts import Sample, open_samples
-from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
-from train.experiments.lab.lab import Lab, Trained
+from train.evaluation.gap_fills import BLOCKS_S, HiddenGaps, answer_gaps, hide_blocks, judge_gap_fills
+from train.evaluation.rollout import MODEL
+from train.experiments.lab.lab import Lab, TrainedVariant
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
 STEPS: Final = 500
@@ -31,6 +29,11 @@ FILES: Final = {
 MOST_GAPS: Final = 400  # per file and block length
 MOST_PATHS: Final = 400  # per file
 MARGIN: Final = 0.01  # of a mean over the files, with one seed: trainings with a smaller difference are called equal
+
+LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
+TRIP_M: Final = 1_000.0  # from end to end: shorter ones are mostly waiting
+TRIP_PINGS: Final = 9
+POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
 
 NEXT, ALL = "next step only", "every mask"
 SHARE, POINT, FEATURE, KEY = "15 % in segments", "15 % of points", "15 % of features", "all but key points"
@@ -73,7 +76,7 @@ class Samples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class MaskingScore:
     """One training on one file."""
 
     way: str
@@ -84,7 +87,7 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    files = lab.named(FILES)
+    files = lab.choose_named(FILES)
     train = lab.splits(without=[file.name for file in lab.data if file.name not in files]).train
     judged = {data: _open(lab, file) for file, data in files.items()}
     rows = []
@@ -109,16 +112,16 @@ def _open(lab: Lab, file: str) -> Samples:
     if not any(len(hide_blocks(gaps.corpus, block_s).before) for block_s in BLOCKS_S):
         raise ValueError(f"{file}: no test track has room for a gap to fill: are its tracks short?")
     (whole,) = open_samples(source, "test", cache_dir=lab.cache)
-    trips = trips_of(whole.corpus)
+    trips = find_trips(whole.corpus)
     if not len(trips):
         raise ValueError(f"{file}: no test track ends {TRIP_M:g} m or more from where it began")
     return Samples(lab.sample(file), gaps, trips)
 
 
-def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) -> Row:
+def _judge(lab: Lab, trained: TrainedVariant, way: str, data: str, samples: Samples) -> MaskingScore:
     predictor = Predictor(to_parameters(trained.network), name=way)
     horizons = lab.judge(trained, samples.forecasts)["horizons"]
-    return Row(
+    return MaskingScore(
         way,
         data,
         judge_gap_fills(samples.gaps, predictor, most=MOST_GAPS)["blocks"],
@@ -127,8 +130,8 @@ def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) ->
     )
 
 
-def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: which training completes tracks best, and what that costs elsewhere."""
+def conclude(rows: Sequence[MaskingScore]) -> str:
+    """Concludes which training completes tracks best, and what that costs elsewhere."""
     ways = list(dict.fromkeys(row.way for row in rows))
     fill = {way: mean(over_hermite(row) for row in rows if row.way == way) for way in ways}
     paths = [(row.way, row.path.model_m / row.path.line_m) for row in rows if row.path is not None]
@@ -140,36 +143,36 @@ def conclude(rows: Sequence[Row]) -> str:
     }
     more = ", ".join(f"{100 * (ahead[way] - 1):+.1f} % after {way}" for way in ways[1:])
     return (
-        f"Hidden pings are found {_best(fill)} (of the Hermite curve's error on average {_each(fill)}), and "
-        f"{_inferred(path)}. Against {ways[0]}, the errors of forecasts change by {more}."
+        f"Hidden pings are found {_describe_best(fill)} (of the Hermite curve's error on average {_each(fill)}), and "
+        f"{_describe_paths(path)}. Against {ways[0]}, the errors of forecasts change by {more}."
     )
 
 
-def _best(errors: Mapping[str, float]) -> str:
-    """Says after which training an error is lowest, and which of the others are equal to it."""
+def _describe_best(errors: Mapping[str, float]) -> str:
+    """Names the training after which an error is lowest, and those that are equal to it."""
     best = min(errors, key=errors.__getitem__)
     like = [way for way in errors if way != best and errors[way] <= (1 + MARGIN) * errors[best]]
     if len(like) == len(errors) - 1:
         return "no better after any training than after another"
-    return f"best after {best}" + (f", and as well after {_listed(like)}" if like else "")
+    return f"best after {best}" + (f", and as well after {_join_names(like)}" if like else "")
 
 
-def _listed(ways: Sequence[str]) -> str:
+def _join_names(ways: Sequence[str]) -> str:
     return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])} and {ways[-1]}"
 
 
-def _inferred(path: Mapping[str, float]) -> str:
+def _describe_paths(path: Mapping[str, float]) -> str:
     """Describes the paths between two ends, by their error over the straight line's."""
     if min(path.values()) >= 1 - MARGIN:
         return f"no training infers paths from two ends better than a straight line (of its error {_each(path)})"
-    return f"paths from two ends are inferred {_best(path)} (of a straight line's error {_each(path)})"
+    return f"paths from two ends are inferred {_describe_best(path)} (of a straight line's error {_each(path)})"
 
 
 def _each(ratios: Mapping[str, float]) -> str:
     return ", ".join(f"{ratio:.3f} after {way}" for way, ratio in ratios.items())
 
 
-def over_hermite(row: Row) -> float:
+def over_hermite(row: MaskingScore) -> float:
     """Returns the error of the hidden pings over that of the Hermite curve, mean over the blocks."""
     return mean(block["model"]["mean_m"] / block["hermite"]["mean_m"] for block in row.fills.values())
 
@@ -179,7 +182,7 @@ def mean(values: Iterable[float]) -> float:
     return sum(found) / max(len(found), 1)
 
 
-def _completion(rows: Sequence[Row]) -> Table:
+def _completion(rows: Sequence[MaskingScore]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row.fills))
     columns = ("training", "data", *(name if name == "half" else f"{name} s" for name in names))
     body: list[tuple[Any, ...]] = [(r.way, r.data, *(_of(r.fills.get(n), "model") for n in names)) for r in rows]
@@ -193,19 +196,19 @@ def _of(block: dict[str, Any] | None, who: str) -> float | None:
     return None if block is None else float(block[who]["mean_m"])
 
 
-def _paths(rows: Sequence[Row]) -> Table:
+def _paths(rows: Sequence[MaskingScore]) -> Table:
     of = [(row.way, row.data, row.path) for row in rows if row.path is not None]
     body = [(way, data, path.paths, path.model_m, path.line_m) for way, data, path in of]
     return Table("The path between two ends", ("training", "data", "paths", "path m", "straight line m"), body)
 
 
-def _ahead(rows: Sequence[Row]) -> Table:
+def _ahead(rows: Sequence[MaskingScore]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row.ahead_m))
     columns = ("training", "data", *(name if name == "next" else f"{name} s" for name in names))
     return Table("Forecasts: mean metres", columns, [(r.way, r.data, *map(r.ahead_m.get, names)) for r in rows])
 
 
-def _pictures(rows: Sequence[Row]) -> list[Picture]:
+def _pictures(rows: Sequence[MaskingScore]) -> list[Picture]:
     """Draws completion over Hermite by block length, for the file with the most lengths."""
     data = max(rows, key=lambda row: len(row.fills)).data
     lines = []
@@ -217,13 +220,6 @@ def _pictures(rows: Sequence[Row]) -> list[Picture]:
     return [Picture("fills", title, "length of the hidden block, s", "mean error over Hermite's", lines, True, x)]
 
 
-LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
-TRIP_M: Final = 1_000.0  # from end to end: shorter ones are mostly waiting
-TRIP_PINGS: Final = 9
-POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
-BATCH: Final = 128
-
-
 class PathScore(NamedTuple):
     """The mean error in metres of the points between the ends."""
 
@@ -233,7 +229,7 @@ class PathScore(NamedTuple):
     line_m: float  # error of the straight line at constant speed
 
 
-def trips_of(corpus: Corpus) -> Corpus:
+def find_trips(corpus: Corpus) -> Corpus:
     """Returns the tracks of TRIP_PINGS or more that end TRIP_M or more from where they began."""
     first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
     far = haversine_m(corpus.lat[first], corpus.lon[first], corpus.lat[last], corpus.lon[last]) >= TRIP_M
@@ -241,51 +237,23 @@ def trips_of(corpus: Corpus) -> Corpus:
 
 
 def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | None:
-    """Scores at most `most` of the trips (`trips_of`), evenly spaced among those that take at most LONGEST_S; returns
+    """Scores at most `most` of the trips (`find_trips`), evenly spaced among those that take at most LONGEST_S; returns
     None where there is none.
     """
     seconds = (trips.ts_ms[trips.tracks[:, 1] - 1] - trips.ts_ms[trips.tracks[:, 0]]) / 1000.0
     brief = np.flatnonzero(seconds <= LONGEST_S)
     if not len(brief):
         return None
-    few = brief[np.unique(np.linspace(0, len(brief) - 1, min(most, len(brief))).astype(np.int64))]
-    hidden = [_between(first, last) for first, last in trips.tracks[few]]
-    gaps = [_gap(trips, rows, *ends) for rows, ends in zip(hidden, trips.tracks[few], strict=True)]
-    model, line = [], []
-    for begin in range(0, len(gaps), BATCH):
-        part = gaps[begin : begin + BATCH]
-        rows = np.concatenate(hidden[begin : begin + BATCH])
-        lat, lon = np.asarray(trips.lat[rows]), np.asarray(trips.lon[rows])
-        model.append(haversine_m(*_filled(predictor, part), lat, lon))
-        line.append(haversine_m(*_straight(part), lat, lon))
-    model_m, line_m = np.concatenate(model), np.concatenate(line)
-    return PathScore(len(gaps), len(model_m), float(model_m.mean()), float(line_m.mean()))
-
-
-def _gap(trips: Corpus, hidden: NDArray[np.int64], first: int, last: int) -> Gap:
-    return Gap(
-        trips.fixes(slice(first, first + 1)), trips.fixes(slice(last - 1, last)), np.asarray(trips.ts_ms[hidden])
-    )
-
-
-def _filled(predictor: Predictor, gaps: list[Gap]) -> tuple[F64, F64]:
-    """Returns the degrees of the points of all gaps, one gap after the other, from a model that knows only the ends."""
-    slots = predictor.acquire(len(gaps))
-    predictor.rebuild(slots, [np.concatenate([gap.before, gap.after]) for gap in gaps])
-    fills = predictor.fill(slots, gaps)
-    predictor.release(slots)
-    return np.concatenate([fill.lat for fill in fills]), np.concatenate([fill.lon for fill in fills])
-
-
-def _straight(gaps: list[Gap]) -> tuple[F64, F64]:
-    """Returns the same on the straight line between the ends."""
-    batch = stack(gaps)
-    ends, (t_s, asked) = batch.ends, batch.padded()
-    en_m = linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
-    lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
-    return lat[asked], lon[asked]
-
-
-def _between(first: int, last: int) -> NDArray[np.int64]:
-    inner = np.arange(first + 1, last - 1)
-    return inner[np.unique(np.linspace(0, len(inner) - 1, min(POINTS, len(inner))).astype(np.int64))]
+    trips = trips.select(brief[even_indices(len(brief), most)])
+    rows = [
+        first + np.array([0, *(1 + even_indices(last - first - 2, POINTS)), last - first - 1])
+        for first, last in trips.tracks
+    ]
+    paths = trips.keep(np.concatenate(rows))
+    first, last = paths.tracks[:, 0], paths.tracks[:, 1] - 1
+    known = np.zeros(len(paths.ts_ms), bool)
+    known[first] = known[last] = True
+    answers = answer_gaps(paths, HiddenGaps(np.arange(len(paths)), first, last, known), predictor)
+    lat, lon = paths.lat[~known], paths.lon[~known]
+    model_m, line_m = (haversine_m(lat, lon, *answers[name][:2]).mean() for name in (MODEL, "linear"))
+    return PathScore(len(paths), len(lat), float(model_m), float(line_m))

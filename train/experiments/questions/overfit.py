@@ -12,7 +12,8 @@ from model.config import ModelConfig
 from model.kinematics.geo import haversine_m
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus
-from train.experiments.lab.lab import SHORT, Lab, Trained
+from train.experiments.lab.exams import shorten
+from train.experiments.lab.lab import SHORT, Lab, TrainedVariant
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
 CONFIG = ModelConfig(d=64)
@@ -57,7 +58,7 @@ class Progress(NamedTuple):
 
 def run(lab: Lab) -> Finding:
     """Trains on one track and measures on the same."""
-    train = ordinary(lab.splits(without=[file.name for file in lab.data[1:]]).train)
+    train = choose_track(lab.splits(without=[file.name for file in lab.data[1:]]).train)
     step_m = mean_step_m(train)
     batch = replace(BATCH, tokens=min(BATCH.tokens, train.pings))
     trained = lab.train(
@@ -77,7 +78,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(progress: Progress, step_m: float) -> str:
-    """Two sentences: whether the next step is memorised, and the result at longer horizons."""
+    """Concludes whether the next step is memorised, and how far longer horizons are off."""
     best, last = min(progress.next_m), progress.next_m[-1]
     share = last / step_m
     first_m = progress.next_m[0]
@@ -106,23 +107,21 @@ def conclude(progress: Progress, step_m: float) -> str:
     return f"{first} {second}"
 
 
-def ordinary(corpus: Corpus) -> Corpus:
+def choose_track(corpus: Corpus) -> Corpus:
     """Returns one track of at most PINGS pings: among the sections of full length, the one with the median path length.
 
     Raises ValueError where none is long enough, or where that one does not move: there would be nothing to learn.
     """
-    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    length = corpus.lengths
     pings = min(PINGS, int(length.max(initial=0)))
     if pings < LEAST_PINGS:
         raise ValueError(
             f"{', '.join(corpus.files)}: no training track has {LEAST_PINGS} pings: is all of it in pieces?"
         )
     chosen = np.flatnonzero(length >= pings)
-    tracks = corpus.tracks[chosen].copy()
-    tracks[:, 1] = tracks[:, 0] + pings
-    stretches = replace(corpus.select(chosen), tracks=tracks)
+    stretches = shorten(corpus, chosen, pings)
     ways_m = _ways_m(stretches)
-    median = np.argsort(ways_m, kind="stable")[[len(tracks) // 2]]
+    median = np.argsort(ways_m, kind="stable")[[len(chosen) // 2]]
     if ways_m[median] == 0:
         raise ValueError(f"{', '.join(corpus.files)}: half of the tracks of {pings} pings stay at one place")
     return stretches.select(median)
@@ -140,7 +139,7 @@ def _ways_m(corpus: Corpus) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.asarray(haversine_m(lat[:, :-1], lon[:, :-1], lat[:, 1:], lon[:, 1:]).sum(1))
 
 
-def _progress(trained: Trained) -> Progress:
+def _progress(trained: TrainedVariant) -> Progress:
     steps = [step for step, _ in trained.validations]
     next_m, far_m = ([losses[name] for _, losses in trained.validations] for name in ("next_m", "far_m"))
     return Progress(steps, next_m, far_m)

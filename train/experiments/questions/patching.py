@@ -17,23 +17,21 @@ from model.kinematics.geo import F64
 from model.network.network import Network
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus, load
-from train.data.cutting import EVALUATION
-from train.data.splits import split
+from train.data.corpus import Corpus
+from train.experiments.lab.exams import Exam, judged_tracks, pose, sit
 from train.experiments.lab.inversion import MOVE
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.report import Finding, Line, Picture, Table, cells
-from train.experiments.lab.windows import Windows, error_m, forecast, windows
+from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 
 STEPS: Final = 500
 DECODER_STEPS: Final = 600
 DECODER_LR: Final = 2e-3
 PATCHES: Final = (1, 2, 4, 8)
 FILES: Final = ("geolife_labelled.parquet", "gotrack_aracaju.parquet")  # a ping every 2 and 6 s
-TOKENS: Final = 128  # pings of a window
+TOKENS: Final = 128  # pings of a row, and of a timed pass
 # nothing hidden, because the question is about the rate
 BATCH: Final = BatchOptions(thin=0.0, forced=0.0, tokens=TOKENS)
-WINDOWS: Final = 1_500  # per file
+MOST_ANCHORS: Final = 12_000  # per file, of which one in eight is asked
 EXAM: Final = 4  # batches for the evaluation of the decoder
 TIMED: Final = 50  # passes of each network, in turn; the median counts
 HORIZONS: Final = ("next", "60 s", "300 s")
@@ -46,15 +44,15 @@ QUESTION = (
 )
 METHOD = (
     "Four trainings on high-rate tracks, the same steps, with 1, 2, 4 and 8 pings per token. Asked at the same "
-    "anchors, whose past is 128 pings. Beside the forecasts, a small decoder (one hidden layer) learns to give back "
-    "the steps of a patch from its hidden vector while the trunk stays as it is; its error is how far the pings of "
-    "a patch then lie from where they were, counted from the patch's start. Latency is that of one pass over a "
+    "anchors, each the eighth ping of eight. Beside the forecasts, a small decoder (one hidden layer) learns to give "
+    "back the steps of a patch from its hidden vector while the trunk stays as it is; its error is how far the pings "
+    "of a patch then lie from where they were, counted from the patch's start. Latency is that of one pass over a "
     "window, a row at a time, in CPU time of one thread, the four in turn; memory is keys and values in float32."
 )
 
 
 @dataclass(frozen=True)
-class Row:
+class PatchScore:
     """One size of patch. Metres are means."""
 
     patch: int
@@ -68,11 +66,11 @@ class Row:
 def run(lab: Lab) -> Finding:
     names = [file.name for file in lab.data if file.name in FILES] or [file.name for file in lab.data]
     parts = lab.splits(without=[file.name for file in lab.data if file.name not in names])
-    asked = [_windows(lab, name) for name in names]
-    learned = [_row(lab, patch, parts.train, parts.val, asked) for patch in PATCHES]
+    exams = [_pose(lab, name) for name in names]
+    learned = [_score(lab, patch, parts.train, parts.val, exams) for patch in PATCHES]
     spent = microseconds([network for network, _ in learned])
     rows = [replace(row, us_per_ping=us) for (_, row), us in zip(learned, spent, strict=True)]
-    note = f"{', '.join(names)}; {sum(len(each.fixes) for each in asked):,} anchors of the test split"
+    note = f"{', '.join(names)}; {sum(len(exam.token) for exam in exams):,} anchors of the test split"
     return Finding(
         QUESTION,
         METHOD,
@@ -84,20 +82,25 @@ def run(lab: Lab) -> Finding:
     )
 
 
-def _windows(lab: Lab, name: str) -> Windows:
-    return windows(split(load([lab.file(name)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
+def _pose(lab: Lab, name: str) -> Exam:
+    """Returns the questions that patches of every size answer: at the last pings of the largest ones."""
+    exam = pose(judged_tracks(lab, lab.file(name), MOST_ANCHORS))
+    exam = exam.keep(exam.token % PATCHES[-1] == PATCHES[-1] - 1)
+    if not len(exam.token):
+        raise ValueError(f"{name}: no test track has {2 * PATCHES[-1]} pings and one more")
+    return exam
 
 
-def _row(lab: Lab, patch: int, train: Corpus, val: Corpus, asked: Sequence[Windows]) -> tuple[Network, Row]:
-    """Returns the trained network, and its row without the time that a pass takes."""
+def _score(lab: Lab, patch: int, train: Corpus, val: Corpus, exams: Sequence[Exam]) -> tuple[Network, PatchScore]:
+    """Returns the trained network, and its score without the time that a pass takes."""
     config = replace(lab.config, patch=patch)
     trained = lab.train(f"patching/{patch}", config, STEPS, train=train, batch=BATCH)
-    errors = np.concatenate([error_m(each, forecast(trained.network, each)[0]) for each in asked])
+    errors = np.concatenate([sit(trained.network, exam).error_m for exam in exams])
     decoder = learn_decoder(trained.network, Batches(train, config, BATCH, lab.seed), lab.steps(DECODER_STEPS))
-    exam = Batches(val if len(val) else train, config, replace(BATCH, noise=0.0), lab.seed + 1)
+    batches = Batches(val if len(val) else train, config, replace(BATCH, noise=0.0), lab.seed + 1)
     ahead_m = tuple(np.nanmean(errors[:, : len(HORIZONS)], axis=0).tolist())
-    inside = inside_m(trained.network, decoder, exam)
-    return trained.network, Row(patch, ahead_m, inside, np.nan, kv_bytes(config), trained.cpu_s)
+    inside = inside_m(trained.network, decoder, batches)
+    return trained.network, PatchScore(patch, ahead_m, inside, np.nan, kv_bytes(config), trained.cpu_s)
 
 
 def learn_decoder(net: Network, batches: Batches, steps: int) -> nn.Module:
@@ -168,8 +171,8 @@ def kv_bytes(config: ModelConfig) -> float:
     return config.blocks * 2 * config.head_dim * 4 / config.patch
 
 
-def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: what is saved, and what is lost."""
+def conclude(rows: Sequence[PatchScore]) -> str:
+    """Concludes what patches save, and what they lose."""
     one, most = rows[0], rows[-1]
     free = [row for row in rows[1:] if max(_loss(row, one).values()) <= 0.02]
     advice = (
@@ -186,18 +189,18 @@ def conclude(rows: Sequence[Row]) -> str:
     )
 
 
-def _loss(row: Row, one: Row) -> dict[str, float]:
+def _loss(row: PatchScore, one: PatchScore) -> dict[str, float]:
     return {h: a / b - 1 for h, a, b in zip(HORIZONS, row.ahead_m, one.ahead_m, strict=True) if not np.isnan(a)}
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[PatchScore]) -> Table:
     columns = ("pings per token", *(f"{h}: error m" for h in HORIZONS), "error inside a patch, m")
     more = ("latency, µs per ping", "keys and values, bytes per ping", "training, CPU s")
-    body = [(r.patch, *cells(r.ahead_m), r.inside_m, r.us_per_ping, r.kv_bytes_per_ping, r.cpu_s) for r in rows]
+    body = [(r.patch, *table_cells(r.ahead_m), r.inside_m, r.us_per_ping, r.kv_bytes_per_ping, r.cpu_s) for r in rows]
     return Table("Patches of pings at a high rate", (*columns, *more), body)
 
 
-def _pictures(rows: Sequence[Row]) -> list[Picture]:
+def _pictures(rows: Sequence[PatchScore]) -> list[Picture]:
     def over(values: Sequence[float]) -> F64:
         return np.asarray(values) / values[0]
 

@@ -14,22 +14,23 @@ from model.network.network import Network, build
 from train.batches.options import BatchOptions
 from train.data import anchors as anchoring
 from train.data.corpus import Corpus
-from train.experiments.lab import full_pass as ex
-from train.experiments.lab.full_pass import Exam, Marks, Scores
+from train.experiments.lab import exams
+from train.experiments.lab.exams import Exam, Marks, Scores
 from train.experiments.lab.lab import SHORT, Lab
-from train.experiments.lab.report import Finding, Line, Picture, Table, cells
+from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 
 CONFIG = ModelConfig(d=64, window=32)
 BATCH = BatchOptions(rows=16, tokens=64)  # so that no index above 63 is ever trained
 STEPS: Final = 300
 KINDS: Final = ("none", "learned", "sinusoidal", "rope", "time-rope")
-BINS: Final = (8, 32, 64, 128, 256, 384, 512, ex.LONGEST)
+BINS: Final = (8, 32, 64, 128, 256, 384, 512, exams.LONGEST)
 LONG_TRACKS: Final = 40
 MOST_ANCHORS: Final = 4_000  # per file and cadence
 # to train on: every n-th track, because drawing from millions takes longer than the training
 MOST_PINGS: Final = 1_000_000
 Bin = tuple[int, int]  # first index and the one after the last
-COLUMN: Final = 2  # index in ex.COLUMNS for the picture: 300 s
+COLUMN: Final = 2  # index in exams.COLUMNS for the picture
+AHEAD: Final = exams.COLUMNS[COLUMN]  # 300 s
 
 QUESTION = """Question: do displacements and intervals alone ("delta alone") tell a transformer where a ping stands in
 its track, or does it need positional encodings, and which of them hold on long and irregular tracks? Source:
@@ -42,13 +43,12 @@ to 640 pings, in full forward passes. "Irregular" keeps each ping of the test tr
 
 def run(lab: Lab) -> Finding:
     """Trains all kinds with two seeds, and evaluates them on whole, long and irregular tracks."""
-    train = ex.some(lab.splits().train, MOST_PINGS)
-    tests = {file.title: ex.judged_tracks(lab, file) for file in lab.data}
+    train = lab.splits().train
+    train = train.select(np.arange(0, len(train), -(-train.pings // MOST_PINGS)))
+    tests = {file.title: exams.judged_tracks(lab, file) for file in lab.data}
     papers, long = _papers(tests), _long(list(tests.values()))
     if not (long.anchors.target[:, COLUMN] >= 0).any():
-        raise ValueError(
-            f"{', '.join(long.corpus.files)}: no test track has a ping {ex.COLUMNS[COLUMN]} ahead: is each too short?"
-        )
+        raise ValueError(f"{', '.join(long.corpus.files)}: no test track has a ping {AHEAD} ahead: is each too short?")
     marks: dict[str, list[dict[str, Marks]]] = {kind: [] for kind in KINDS}
     for seed in lab.seeds:
         for kind in KINDS:
@@ -59,7 +59,7 @@ def run(lab: Lab) -> Finding:
     scores = {kind: [_overall(one) for one in marks[kind]] for kind in KINDS}
     bins = [pair for pair in pairwise(BINS) if not np.isnan(_in_bin(marks["none"][0][""], long, pair))]
     by_index = {kind: [[_in_bin(one[""], long, pair) for pair in bins] for one in marks[kind]] for kind in KINDS}
-    physics = {name: ex.sit(build(CONFIG, 0), paper).mean_m() for name, paper in papers.items()}
+    physics = {name: exams.sit(build(CONFIG, 0), paper).mean_m() for name, paper in papers.items()}
     return Finding(
         question=QUESTION,
         method=METHOD,
@@ -80,10 +80,10 @@ def relative(by_index: Mapping[str, list[list[float]]]) -> dict[str, list[float]
 
 
 def conclude(scores: Scores, ratio: Mapping[str, list[float]]) -> str:
-    """Two sentences: which encoding is best, and what happens at indices that were never trained."""
-    best = ex.best(scores)
+    """Concludes which encoding is best, and what happens at indices that were never trained."""
+    best = exams.best(scores)
     if best == "none":
-        second = min((kind for kind in scores if kind != "none"), key=lambda kind: ex.mean(scores[kind]))
+        second = min((kind for kind in scores if kind != "none"), key=lambda kind: exams.mean(scores[kind]))
         first = (
             f"No encoding beats displacements and intervals alone: the best, {second}, is {_against(scores, second)}."
         )
@@ -96,13 +96,13 @@ def conclude(scores: Scores, ratio: Mapping[str, list[float]]) -> str:
     end = f", and {', '.join(ends)} cannot answer from index {MAX_LEARNED} on" if ends else ""
     second_sentence = (
         f"Against having none, from the trained indices to the farthest ones {worst} loses most "
-        f"({_percent(lost[worst])}) and {least} least ({_percent(lost[least])}) at {ex.COLUMNS[COLUMN]}{end}."
+        f"({_percent(lost[worst])}) and {least} least ({_percent(lost[least])}) at {AHEAD}{end}."
     )
     return f"{first} {second_sentence}"
 
 
 def _against(scores: Scores, kind: str) -> str:
-    return ex.compare(scores, kind, "none")
+    return exams.compare(scores, kind, "none")
 
 
 def _percent(share: float) -> str:
@@ -115,7 +115,7 @@ def _last(row: list[float]) -> float:
 
 def _sit(network: Network, paper: Exam) -> Marks:
     learned = network.config.positions == "learned"
-    return ex.sit(network, paper, longest=MAX_LEARNED if learned else ex.LONGEST)
+    return exams.sit(network, paper, longest=MAX_LEARNED if learned else exams.LONGEST)
 
 
 def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
@@ -124,10 +124,11 @@ def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
     """
     papers = {}
     for name, corpus in tests.items():
-        corpus = corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] <= MAX_LEARNED)
-        corpus = anchoring.thin(corpus, MOST_ANCHORS)[0]
-        papers[name] = ex.ask(corpus)
-        papers[f"{name}, irregular"] = ex.ask(ex.irregular(corpus))
+        corpus = corpus.select(corpus.lengths <= MAX_LEARNED)
+        corpus = anchoring.take_every_nth(corpus, MOST_ANCHORS)[0]
+        papers[name] = exams.pose(corpus)
+        kept = np.flatnonzero(np.random.default_rng(0).random(len(corpus.ts_ms)) < 0.5)
+        papers[f"{name}, irregular"] = exams.pose(corpus.keep(kept))  # another cadence, with unequal intervals
     return papers
 
 
@@ -135,16 +136,14 @@ def _long(tests: Sequence[Corpus]) -> Exam:
     """Returns the longest tracks of the file that has the longest: nearly the same tracks in every bin of the index."""
     found = []
     for corpus in tests:
-        length = np.minimum(corpus.tracks[:, 1] - corpus.tracks[:, 0], ex.LONGEST)
+        length = np.minimum(corpus.lengths, exams.LONGEST)
         longest = np.sort(np.argsort(-length, kind="stable")[:LONG_TRACKS])
-        tracks = corpus.tracks[longest]
-        tracks[:, 1] = tracks[:, 0] + length[longest]
-        found.append((int(length[longest].sum()), replace(corpus.select(longest), tracks=tracks)))
-    return ex.ask(max(found, key=lambda one: one[0])[1])
+        found.append(exams.shorten(corpus, longest, length[longest]))
+    return exams.pose(max(found, key=lambda corpus: corpus.pings))
 
 
 def _overall(marks: Mapping[str, Marks]) -> float:
-    return ex.geometric_mean([error for name, one in marks.items() if name for error in one.mean_m()])
+    return exams.geometric_mean([error for name, one in marks.items() if name for error in one.mean_m()])
 
 
 def _in_bin(marks: Marks, long: Exam, pair: Bin) -> float:
@@ -157,20 +156,21 @@ def _errors(physics: Mapping[str, list[float]], marks: Mapping[str, list[dict[st
     rows: list[tuple[object, ...]] = [
         (name, column, physics[name][i], *(float(mean[name, kind][i]) for kind in KINDS))
         for name in names
-        for i, column in enumerate(ex.COLUMNS)
+        for i, column in enumerate(exams.COLUMNS)
         if not np.isnan(physics[name][i])
     ]
-    whole, repeats = ex.geometric_mean([error for errors in physics.values() for error in errors]), len(scores["none"])
+    whole, repeats = (
+        exams.geometric_mean([error for errors in physics.values() for error in errors]),
+        len(scores["none"]),
+    )
     rows += [("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)) for i in range(repeats)]
     return Table("Mean error in metres, mean of the seeds", ("test tracks", "horizon", "Kalman filter", *KINDS), rows)
 
 
 def _growth(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Table:
     columns = ("positions", *(f"{low}-{high - 1}" for low, high in bins))
-    rows = [(kind, *cells(np.mean(rows, axis=0).tolist())) for kind, rows in by_index.items()]
-    return Table(
-        f"Mean error in metres after {ex.COLUMNS[COLUMN]} by the ping's index in its track", columns, list(rows)
-    )
+    rows = [(kind, *table_cells(np.mean(rows, axis=0).tolist())) for kind, rows in by_index.items()]
+    return Table(f"Mean error in metres after {AHEAD} by the ping's index in its track", columns, list(rows))
 
 
 def _picture(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Picture:
@@ -182,5 +182,5 @@ def _picture(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> 
         there = ~np.isnan(ratio).any(0)
         some = [values[there].tolist() for values in (np.array(x), ratio.mean(0), ratio.min(0), ratio.max(0))]
         lines.append(Line(kind, *some))
-    title = f"Error after {ex.COLUMNS[COLUMN]} along long tracks (trained up to index 63)"
+    title = f"Error after {AHEAD} along long tracks (trained up to index 63)"
     return Picture("index", title, "index of the ping in its track", "error over that without positions", lines)

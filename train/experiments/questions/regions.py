@@ -9,28 +9,37 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from model.config import ModelConfig
 from model.kinematics import baselines
-from model.kinematics.geo import E7, F64, displacement_m, haversine_m
+from model.kinematics.geo import F64, haversine_m
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus, load
-from train.data.cutting import EVALUATION
-from train.data.splits import split
-from train.evaluation.metrics import mahalanobis2
-from train.experiments.lab.cell_model import PLACED, Vocabulary, expected, learn, median, require, shares, within
+from train.data.corpus import Corpus
+from train.evaluation.forecasts import errors_en_m
+from train.evaluation.metrics import is_inside, mahalanobis2
+from train.evaluation.rollout import Answers
+from train.experiments.lab.cell_model import (
+    PLACED,
+    Vocabulary,
+    forecast_cells,
+    is_within,
+    learn,
+    mean_position,
+    median_position,
+    require_h3,
+)
+from train.experiments.lab.exams import Exam, forecast, judged_tracks, look, pose
 from train.experiments.lab.lab import Lab
-from train.experiments.lab.report import Finding, Line, Picture, Table, cells
-from train.experiments.lab.windows import Windows, error_m, forecast, place, windows
+from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 
 STEPS: Final = 400
 FILE: Final = "cabspotting_sf.parquet"
 RESOLUTIONS: Final = (8, 9)  # edges of 530 and 200 m
 MOTION: Final = BatchOptions()
-WINDOWS: Final = 2_000
-TOKENS: Final = 64
+MOST_ANCHORS: Final = 2_000
 TICKS_S: Final = (60.0, 300.0, 900.0)
 HORIZONS: Final = ("next", "60 s", "300 s", "900 s")
 
@@ -49,7 +58,7 @@ METHOD = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelScore:
     """One model on the anchors of the test split; tuples are by horizon."""
 
     name: str
@@ -61,29 +70,29 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    require()  # before files are read, some of which are large
+    require_h3()  # before files are read, some of which are large
     file = lab.file_or_first(FILE).name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
-    asked = windows(split(load([lab.file(file)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
+    exam = pose(judged_tracks(lab, lab.file(file), MOST_ANCHORS))
     vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]
-    rows, floors = [_physics(asked, lab.config, vocabularies[0])], []
-    rows += [_continuous(lab, train, asked, vocabularies[0], absolute=absolute) for absolute in (False, True)]
+    rows, floors = [_physics(exam, lab.config, vocabularies[0])], []
+    rows += [_continuous(lab, train, exam, vocabularies[0], absolute=absolute) for absolute in (False, True)]
     for vocabulary in vocabularies:
-        rows += _discrete(lab, train, asked, vocabulary)
-        floors.append(_floor(asked, vocabulary))
+        rows += _discrete(lab, train, exam, vocabulary)
+        floors.append(_floor(exam, vocabulary))
     return Finding(
         QUESTION,
         METHOD,
         [_errors(rows), _facts(rows), _vocabularies(vocabularies, floors)],
-        [_picture(rows, asked)],
+        [_picture(rows, exam)],
         conclude(rows),
         (lab.seed,),
-        [f"{file}, {len(asked.fixes):,} anchors of the test split, {lab.steps(STEPS):,} steps, {TOKENS} pings of past"],
+        [f"{file}, {len(exam.token):,} anchors of the test split, {lab.steps(STEPS):,} steps"],
     )
 
 
-def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: which is nearer, and what a cell costs."""
+def conclude(rows: Sequence[ModelScore]) -> str:
+    """Concludes which is nearer, and what a cell costs."""
     discrete = [row for row in rows if row.name.startswith("H3")]
     metres = [row for row in rows if row.name.startswith("continuous")]
     known = [h for h in range(len(HORIZONS)) if not np.isnan(metres[0].mean_m[h])]
@@ -109,74 +118,74 @@ def conclude(rows: Sequence[Row]) -> str:
     )
 
 
-def _continuous(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary, *, absolute: bool) -> Row:
+def _continuous(lab: Lab, train: Corpus, exam: Exam, vocabulary: Vocabulary, *, absolute: bool) -> ModelScore:
     name = "continuous, with position" if absolute else "continuous"
     batch = PLACED if absolute else MOTION
     config = replace(lab.config, absolute=absolute)
     trained = lab.train(f"regions/{'absolute' if absolute else 'motion'}", config, STEPS, train=train, batch=batch)
-    mean, cov = forecast(trained.network, asked)
-    row = _row(name, asked, mean, vocabulary, covers=_ellipses(asked, mean, cov))
+    mean, cov = forecast(trained.network, exam)
+    row = _row(name, exam, mean, vocabulary, covers=_ellipses(exam, mean, cov))
     return replace(row, parameters=count(trained.network.trunk, trained.network.forecast), cpu_s=trained.cpu_s)
 
 
-def _discrete(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary) -> list[Row]:
+def _discrete(lab: Lab, train: Corpus, exam: Exam, vocabulary: Vocabulary) -> list[ModelScore]:
     """Returns the rows of the two positions from one model's distributions."""
     name = f"H3 resolution {vocabulary.resolution}"
     config = replace(lab.config, name=f"cells-{vocabulary.resolution}")
     net, cpu_s = learn(lab, config, train, vocabulary, lab.steps(STEPS))
-    shape = asked.dt_s.shape
+    shape = exam.anchors.dt_s.shape
     means, medians = np.empty((*shape, 2)), np.empty((*shape, 2))
     top, covers = np.zeros(shape, bool), np.zeros(shape, bool)
-    truth = vocabulary.number(asked.lat, asked.lon)
-    for rows, share in shares(net, asked, vocabulary):
-        centre = vocabulary.metres_from(asked.fixes[rows, -1])
-        means[rows], medians[rows] = expected(share, centre), median(share, centre)
-        top[rows], covers[rows] = share.argmax(-1) == truth[rows], within(share, truth[rows], 0.9)
+    truth = vocabulary.number(*exam.truth)
+    for rows, share in forecast_cells(net, exam, vocabulary):
+        centre = vocabulary.metres_from(exam.corpus.fixes(exam.anchors.row[rows]))
+        means[rows], medians[rows] = mean_position(share, centre), median_position(share, centre)
+        top[rows], covers[rows] = share.argmax(-1) == truth[rows], is_within(share, truth[rows], 0.9)
     facts: dict[str, Any] = {"parameters": count(net.trunk, net.cell_embed, net.cell), "cpu_s": cpu_s}
     both = ((f"{name}, mean", means), (f"{name}, median", medians))
-    rows_ = [_row(which, asked, en, vocabulary, covers=covers) for which, en in both]
-    return [replace(row, top_1=_shares(top, asked), **facts) for row in rows_]
+    rows_ = [_row(which, exam, en, vocabulary, covers=covers) for which, en in both]
+    return [replace(row, top_1=_shares(top, exam), **facts) for row in rows_]
 
 
-def _row(name: str, asked: Windows, mean_en: F64, vocabulary: Vocabulary, *, covers: NDArray[np.bool_]) -> Row:
-    error = error_m(asked, mean_en)
-    truth = vocabulary.number(asked.lat, asked.lon)
-    hit = (vocabulary.number(*place(asked, mean_en)) == truth) & (truth < len(vocabulary))
-    return Row(name, tuple(np.nanmean(error, axis=0).tolist()), _shares(hit, asked), _shares(covers, asked))
+def _row(name: str, exam: Exam, mean_en: F64, vocabulary: Vocabulary, *, covers: NDArray[np.bool_]) -> ModelScore:
+    error = exam.errors(mean_en).error_m
+    truth = vocabulary.number(*exam.truth)
+    hit = (vocabulary.number(*exam.places(mean_en)) == truth) & (truth < len(vocabulary))
+    return ModelScore(name, tuple(np.nanmean(error, axis=0).tolist()), _shares(hit, exam), _shares(covers, exam))
 
 
-def _physics(asked: Windows, config: ModelConfig, vocabulary: Vocabulary) -> Row:
-    kin = baselines.scan_fixes(asked.fixes, config)[:, -1]
-    law = baselines.damped_velocity(kin, asked.dt_s, config)
-    cov = np.stack([law.var_m2, np.zeros_like(law.var_m2), law.var_m2], axis=-1)
-    return _row("damped velocity", asked, law.mean_en, vocabulary, covers=_ellipses(asked, law.mean_en, cov))
+def _physics(exam: Exam, config: ModelConfig, vocabulary: Vocabulary) -> ModelScore:
+    mean, cov = np.empty((*exam.anchors.dt_s.shape, 2)), np.zeros((*exam.anchors.dt_s.shape, 3))
+    for some in look(lambda fixes: (torch.zeros(*fixes.shape, 1), baselines.scan_fixes(fixes, config)), exam):
+        law = baselines.damped_velocity(some.kin, exam.anchors.dt_s[some.anchor], config)
+        mean[some.anchor], cov[some.anchor, :, 0], cov[some.anchor, :, 2] = law.mean_en, law.var_m2, law.var_m2
+    return _row("damped velocity", exam, mean, vocabulary, covers=_ellipses(exam, mean, cov))
 
 
-def _ellipses(asked: Windows, mean_en: F64, cov_m2: F64) -> NDArray[np.bool_]:
-    """Returns whether the target is in the 90 % ellipse."""
-    last, (h, n) = asked.fixes[:, -1:], asked.dt_s.shape[::-1]
-    lat, lon = (np.nan_to_num(degrees) * E7 for degrees in (asked.lat, asked.lon))
-    true = displacement_m(last["lat_e7"], last["lon_e7"], np.rint(lat).astype(np.int64), np.rint(lon).astype(np.int64))
-    surprise = mahalanobis2((true - mean_en).reshape(n * h, 2), cov_m2.reshape(n * h, 3)).reshape(n, h)
-    return np.asarray(surprise <= -2 * np.log1p(-0.9))
+def _ellipses(exam: Exam, mean_en: F64, cov_m2: F64) -> NDArray[np.bool_]:
+    """Returns whether the target is in the 90 % ellipse; false where there is none."""
+    row, column = np.nonzero(exam.anchors.target >= 0)
+    error = errors_en_m(exam.corpus, exam.anchors, Answers(*exam.places(mean_en), None), row, column)
+    out = np.zeros(exam.anchors.target.shape, bool)
+    out[row, column] = is_inside(mahalanobis2(error, cov_m2[row, column]), 0.9)
+    return out
 
 
-def _shares(hit: NDArray[np.bool_], asked: Windows) -> tuple[float, ...]:
-    known = np.isfinite(asked.lat)
+def _shares(hit: NDArray[np.bool_], exam: Exam) -> tuple[float, ...]:
+    known = exam.anchors.target >= 0
     return tuple(((hit & known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).tolist())
 
 
-def _floor(asked: Windows, vocabulary: Vocabulary) -> tuple[float, float, float]:
+def _floor(exam: Exam, vocabulary: Vocabulary) -> tuple[float, float, float]:
     """Returns the mean metres from the targets to the centres of their cells, and the shares of pings and targets in no
     cell.
     """
-    known = np.isfinite(asked.lat)
-    truth = vocabulary.number(asked.lat, asked.lon)
+    known = exam.anchors.target >= 0
+    truth = vocabulary.number(*exam.truth)
     inside = known & (truth < len(vocabulary))
-    off = haversine_m(
-        asked.lat[inside], asked.lon[inside], vocabulary.lat[truth[inside]], vocabulary.lon[truth[inside]]
-    )
-    seen = vocabulary.number(asked.fixes["lat_e7"] / E7, asked.fixes["lon_e7"] / E7)
+    lat, lon = (degrees[inside] for degrees in exam.truth)
+    off = haversine_m(lat, lon, vocabulary.lat[truth[inside]], vocabulary.lon[truth[inside]])
+    seen = vocabulary.number(exam.corpus.lat[exam.anchors.row], exam.corpus.lon[exam.anchors.row])
     return float(off.mean()), float((seen == len(vocabulary)).mean()), float(1 - inside.sum() / known.sum())
 
 
@@ -185,11 +194,11 @@ def count(*parts: nn.Module) -> int:
     return sum(p.numel() for part in parts for p in part.parameters())
 
 
-def _errors(rows: Sequence[Row]) -> Table:
-    return Table("Mean error, m", ("way", *HORIZONS), [(row.name, *cells(row.mean_m)) for row in rows])
+def _errors(rows: Sequence[ModelScore]) -> Table:
+    return Table("Mean error, m", ("way", *HORIZONS), [(row.name, *table_cells(row.mean_m)) for row in rows])
 
 
-def _facts(rows: Sequence[Row]) -> Table:
+def _facts(rows: Sequence[ModelScore]) -> Table:
     columns = (*(f"right cell, % ({h})" for h in HORIZONS), *(f"90 % region holds, % ({h})" for h in HORIZONS))
     facts = [
         (
@@ -205,16 +214,16 @@ def _facts(rows: Sequence[Row]) -> Table:
 
 def _vocabularies(vocabularies: Sequence[Vocabulary], floors: Sequence[tuple[float, float, float]]) -> Table:
     rows = [
-        (f"H3 resolution {v.resolution}", f"{len(v):,}", *cells((off_m, 100 * pings, 100 * targets)))
+        (f"H3 resolution {v.resolution}", f"{len(v):,}", *table_cells((off_m, 100 * pings, 100 * targets)))
         for v, (off_m, pings, targets) in zip(vocabularies, floors, strict=True)
     ]
     columns = ("vocabulary", "cells", "m from a place to its cell's centre", "unknown pings, %", "unknown targets, %")
     return Table("What a cell loses before any model", columns, rows)
 
 
-def _picture(rows: Sequence[Row], asked: Windows) -> Picture:
-    known = np.isfinite(asked.lat)
-    dt_s = {h: float(np.median(asked.dt_s[known[:, h], h])) for h in range(len(HORIZONS)) if known[:, h].any()}
+def _picture(rows: Sequence[ModelScore], exam: Exam) -> Picture:
+    known = exam.anchors.target >= 0
+    dt_s = {h: float(np.median(exam.anchors.dt_s[known[:, h], h])) for h in range(len(HORIZONS)) if known[:, h].any()}
     order = sorted(dt_s, key=dt_s.__getitem__)
     x = [dt_s[i] for i in order]
     shown = [row for row in rows if not row.name.endswith(", mean")]

@@ -12,10 +12,10 @@ from model.config import ModelConfig
 from model.kinematics.geo import haversine_m
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus
-from train.experiments.lab import full_pass as ex
-from train.experiments.lab.full_pass import Exam
-from train.experiments.lab.lab import SHORT, Lab, Trained
-from train.experiments.lab.report import Finding, Line, Picture, Table, cells
+from train.experiments.lab import exams
+from train.experiments.lab.exams import Exam
+from train.experiments.lab.lab import SHORT, Lab, TrainedVariant
+from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 from train.fit.trainer import TrainingDiverged
 
 STEPS: Final = 300
@@ -52,14 +52,14 @@ class Outcome:
     far_m: list[float]
     unsteadiness: float  # standard deviation of the loss from one step to the next over its mean, second half
     clipped: float  # share of steps whose gradient was longer than 1
-    test_m: list[float]  # mean error per column of ex.COLUMNS
+    test_m: list[float]  # mean error per column of exams.COLUMNS
 
 
 def run(lab: Lab) -> Finding:
     """Trains all variants with two seeds on the first file, and evaluates them on its test split."""
     file = lab.data[0]
     splits = lab.splits(without=[other.name for other in lab.data[1:]])
-    exam = ex.ask(ex.judged_tracks(lab, file, MOST_ANCHORS))
+    exam = exams.pose(exams.judged_tracks(lab, file, MOST_ANCHORS))
     region = _region(splits.train)
     found: dict[str, list[Outcome | None]] = {name: [] for name in VARIANTS}
     for seed in lab.seeds:
@@ -87,27 +87,27 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> str:
-    """Two sentences: error and steadiness of absolute against delta targets, then convergence and the best variant."""
+    """Compares error, steadiness and convergence of absolute and delta targets, and names the best variant."""
     absolute, delta = FAIR
     if lost[absolute] or lost[delta]:
         safer = "neither" if lost[absolute] == lost[delta] else min(FAIR, key=lambda name: lost[name])
         gone = f"{lost[absolute]} with absolute and {lost[delta]} with delta targets diverged"
         return f"Of the trainings, {gone}. So {safer} is the steadier target, and errors are not compared."
-    scores = {name: [ex.geometric_mean(one.test_m) for one in runs] for name, runs in found.items() if runs}
+    scores = {name: [exams.geometric_mean(one.test_m) for one in runs] for name, runs in found.items() if runs}
     even = {name: values for name, values in scores.items() if len(values) == len(scores[delta])}
     shaky = [100 * _mean([one.unsteadiness for one in found[name]]) for name in FAIR]
     far = int(np.flatnonzero(~np.isnan(found[delta][0].test_m))[-1])  # the farthest that any track reaches
     far_m = [_mean([one.test_m[far] for one in found[name]]) for name in FAIR]
     reached = steps_to(found)
-    best = ex.best(even)
-    end = "none does better than delta" if best == delta else f"{best} is {ex.compare(even, best, delta)}"
+    best = exams.best(even)
+    end = "none does better than delta" if best == delta else f"{best} is {exams.compare(even, best, delta)}"
     first = (
-        f"With the same inputs, delta targets are {ex.compare(even, delta, absolute)} over the horizons, and the "
+        f"With the same inputs, delta targets are {exams.compare(even, delta, absolute)} over the horizons, and the "
         f"loss varies by {shaky[1]:.1f} % from step to step against {shaky[0]:.1f} % with absolute ones."
     )
     second = (
         f"To come within {100 * (NEAR - 1):.0f} % of the best validation error, delta takes {_steps(reached[delta])} "
-        f"and absolute {_steps(reached[absolute])}; at {ex.COLUMNS[far]} they err by {far_m[1]:,.0f} m and "
+        f"and absolute {_steps(reached[absolute])}; at {exams.COLUMNS[far]} they err by {far_m[1]:,.0f} m and "
         f"{far_m[0]:,.0f} m, and over all horizons {end}."
     )
     return f"{first} {second}"
@@ -135,8 +135,7 @@ def _first_below(one: Outcome, goal: float) -> int | None:
 
 def _region(train: Corpus) -> ModelConfig:
     """Returns CONFIG with the origin and the radius of the training pings."""
-    rows = np.concatenate([np.arange(first, last) for first, last in train.tracks])
-    lat, lon = train.lat[rows], train.lon[rows]
+    lat, lon = train.lat[train.rows], train.lon[train.rows]
     at = np.array([np.median(lat), np.median(lon)])
     radius_m = max(100.0, float(np.quantile(haversine_m(lat, lon, *at), 0.9)))
     return replace(CONFIG, origin_lat_deg=float(at[0]), origin_lon_deg=float(at[1]), region_m=radius_m)
@@ -151,10 +150,10 @@ def _train(
         )
     except TrainingDiverged:
         return None
-    return _outcome(trained, ex.sit(trained.network, exam).mean_m())
+    return _outcome(trained, exams.sit(trained.network, exam).mean_m())
 
 
-def _outcome(trained: Trained, test_m: list[float]) -> Outcome:
+def _outcome(trained: TrainedVariant, test_m: list[float]) -> Outcome:
     losses = trained.losses
     half = np.array(losses[min(len(losses) // 2, len(losses) - 2) :])  # in a trial of two steps, both
     # Half the variance of the differences removes the trend, whose share of a difference is small.
@@ -173,10 +172,10 @@ def _errors(found: Mapping[str, Sequence[Outcome]]) -> Table:
     rows: list[tuple[object, ...]] = []
     for name, runs in found.items():
         if runs:
-            mean_m = cells(np.mean([one.test_m for one in runs], axis=0))
-            own = " and ".join(f"{ex.geometric_mean(one.test_m):.1f}" for one in runs)
+            mean_m = table_cells(np.mean([one.test_m for one in runs], axis=0))
+            own = " and ".join(f"{exams.geometric_mean(one.test_m):.1f}" for one in runs)
             rows.append((name, *mean_m, own))
-    return Table("Mean error in metres on the test tracks", ("target", *ex.COLUMNS, "geometric mean by seed"), rows)
+    return Table("Mean error in metres on the test tracks", ("target", *exams.COLUMNS, "geometric mean by seed"), rows)
 
 
 def _table(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> Table:

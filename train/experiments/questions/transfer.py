@@ -12,7 +12,7 @@ from stream.adapters.sources import parse
 from train.batches.options import BatchOptions
 from train.calibration import shrinkage
 from train.data import synth
-from train.evaluation.forecasts import ROAD, best_baseline
+from train.evaluation.forecasts import ROAD, find_best_baseline
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
@@ -41,29 +41,9 @@ TITLES: Final = {
 }
 # Equal weights, because nothing else decides: this is not the best share in any of these regions.
 HALF: Final = 0.5
-# Bends (train.batches.bends), invented towns and stretched time decide the error at 900 s: whether a thing continues.
-# The table has the error against that of the best of stay, constant and damped velocity and Kalman there, % (1,500
-# steps, seed 0, every k-th of 40,000 anchors; 2026-11-27). "All that stop" are the earlier towns, of taxis, couriers,
-# walkers and few buses; "shown" leaves rows straight that are too short to show how often they bend:
-#
-#     towns               time stretched by    rows bent    San Francisco   Austin   Beijing
-#     600, all that stop  0.4 to 2, half       0.6          +4.2            -5.2     -2.5
-#     600, all that stop  0.15 to 3, most      0.6          +2.7            -3.9
-#     600, all that stop  0.15 to 3, most      0.8          +1.4            -4.3
-#     2,400               0.4 to 2, half       0.6          +3.0
-#     2,400               0.15 to 3, most      0.6          +2.8            -5.8
-#     2,400               0.15 to 3, most      0.9          +0.7            -4.4
-#     2,400               0.15 to 3, most      all          -0.8 (2,500 steps)       +2.3 (2,500 steps)
-#     2,400, 15 s or more 0.15 to 3, most      all, shown                            +5.6
-#     2,400               0.4 to 2, half       all, shown   -0.8                     -7.2
-#     2,400, of 8e91d36   0.4 to 2, half       all, shown   -0.6            -3.9     -7.6
-#     2,400, fast roads   0.4 to 2, half       all, shown   -0.8            -2.0     -4.6
-#     the same, drawn twice as often                        -0.7            +1.8     -5.7
-#
-# So rows must be long enough to show their bends, and time be stretched little (the experiment uses the last row but
-# one): a taxi's day at six times the speed teaches that things which report every few seconds stop within minutes. The
-# clock and the reported values are mostly hidden, because they distinguish the training's regions and say nothing about
-# another.
+# Bends (train.batches.bends), invented towns and stretched time decide the error at 900 s: whether a thing continues
+# (reports/notes/transfer.md). The clock and the reported values are mostly hidden, because they distinguish the
+# training's regions and say nothing about another.
 TRAVELLING: Final = BatchOptions(bend=1.0, drop_clock=0.6, drop_reported=0.6)
 SETTLED: Final = BatchOptions(drop_place=0.0)  # rows keep their place, so they are not rotated, stretched or bent
 
@@ -102,7 +82,7 @@ class Against(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Compared:
+class RegionComparison:
     """One region and horizon: the models against the physics that is best there. Metres are means."""
 
     region: str
@@ -125,17 +105,17 @@ class Compared:
 
 
 def run(lab: Lab) -> Finding:
-    left_out = regions(lab)
+    left_out = find_regions(lab)
     for file in left_out:  # what cannot be evaluated is reported before hours of training
         lab.sample(file, "all", MODES.get(file, ()))
     towns = lab.scratch / TOWNS
-    synth.write(towns, entities=lab.steps(INVENTED))
+    synth.write_towns(towns, entities=lab.steps(INVENTED))
     lab = replace(lab, data=(*lab.data, parse(towns)), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
     for file, region in left_out.items():
         plain, absolute = (_judge(lab, file, variant) for variant in (NORMALISED, ABSOLUTE))
-        compared += compare(region, plain | absolute)
-        strata += by_stratum(region, plain[NORMALISED])
+        compared += compare_models(region, plain | absolute)
+        strata += ratios_by_stratum(region, plain[NORMALISED])
     columns = ("region", "stratum", *(f"{horizon} s" for horizon in CRITERION))
     by = Table("Error of the normalised model over that of the best physics there, by stratum", columns, strata, 2)
     return Finding(
@@ -149,7 +129,7 @@ def run(lab: Lab) -> Finding:
     )
 
 
-def regions(lab: Lab) -> dict[str, str]:
+def find_regions(lab: Lab) -> dict[str, str]:
     """Returns the regions among the lab's files. Raises ValueError where nothing would be left to train on."""
     present = {file.name: REGIONS[file.name] for file in lab.data if file.name in REGIONS}
     if not present or len(lab.data) < 2:
@@ -175,14 +155,14 @@ def _judge(lab: Lab, file: str, variant: str) -> dict[str, dict[str, Any]]:
     return judged
 
 
-def compare(region: str, judged: dict[str, dict[str, Any]]) -> list[Compared]:
+def compare_models(region: str, judged: dict[str, dict[str, Any]]) -> list[RegionComparison]:
     """Returns one row per horizon from evaluations at the same anchors, by model."""
     rows = []
     for horizon, block in judged[NORMALISED]["horizons"].items():
         physics = block["model_vs_best"]["baseline"]
         assert all(one["horizons"][horizon]["model_vs_best"]["baseline"] == physics for one in judged.values())
         rows.append(
-            Compared(
+            RegionComparison(
                 region,
                 horizon,
                 block["n"],
@@ -200,7 +180,7 @@ def _against(block: dict[str, Any]) -> Against:
     return Against(block["model"]["mean_m"], block["model_vs_best"]["low_m"], block["model_vs_best"]["high_m"])
 
 
-def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
+def ratios_by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Returns the error over the best physics' in each stratum, by horizon; None where a stratum has no case."""
     blocks = [judged["horizons"].get(horizon, {"strata": {}})["strata"] for horizon in CRITERION]
     names = list(dict.fromkeys(name for block in blocks for name in block))
@@ -210,29 +190,30 @@ def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
 def _share(block: dict[str, Any] | None) -> float | None:
     if block is None:
         return None
-    return float(block["model"]["mean_m"] / block[best_baseline(block)]["mean_m"])
+    return float(block["model"]["mean_m"] / block[find_best_baseline(block)]["mean_m"])
 
 
-def conclude(compared: Sequence[Compared]) -> str:
-    """Says whether the normalised model transfers, as it is and shrunk, and whether coordinates do."""
+def conclude(compared: Sequence[RegionComparison]) -> str:
+    """Concludes whether the normalised model transfers, as it is and shrunk, and whether coordinates do."""
     judged = [row for row in compared if row.horizon in CRITERION]
     low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
     return (
-        f"At {', '.join(CRITERION[:-1])} and {CRITERION[-1]} s the normalised model {_travels(judged, NORMALISED)}, "
-        f"and its 90 % regions hold {100 * low:.0f} to {100 * high:.0f} %; shrunk halfway to damped velocity it "
-        f"{_travels(judged, HALFWAY)}. {_next(compared)} {_coordinates(judged)}"
+        f"At {', '.join(CRITERION[:-1])} and {CRITERION[-1]} s the normalised model "
+        f"{_describe_travel(judged, NORMALISED)}, and its 90 % regions hold {100 * low:.0f} to {100 * high:.0f} %; "
+        f"shrunk halfway to damped velocity it {_describe_travel(judged, HALFWAY)}. {_describe_next(compared)} "
+        f"{_describe_coordinates(judged)}"
     )
 
 
-def _next(compared: Sequence[Compared]) -> str:
-    """Says where the normalised model is significantly worse at the next ping, which is no criterion."""
+def _describe_next(compared: Sequence[RegionComparison]) -> str:
+    """Names the regions where the normalised model is significantly worse at the next ping, which is no criterion."""
     worse = [row for row in compared if row.horizon == "next" and row.models[NORMALISED].low_m > 0]
     where = ", ".join(f"in {row.region} ({100 * (row.ratio(NORMALISED) - 1):+.1f} %)" for row in worse)
     return f"At the next ping the normalised model is surely farther off than the best physics {where or 'nowhere'}."
 
 
-def _coordinates(judged: Sequence[Compared]) -> str:
-    """Says whether coordinates transfer better; in one word only where all horizons agree."""
+def _describe_coordinates(judged: Sequence[RegionComparison]) -> str:
+    """Concludes whether coordinates transfer better; in one word only where all horizons agree."""
     more, where = dict[str, float](), dict[str, list[str]]()  # by horizon; horizons by verdict
     for horizon in dict.fromkeys(row.horizon for row in judged):
         ratios = [row.ratio(ABSOLUTE) / row.ratio(NORMALISED) for row in judged if row.horizon == horizon]
@@ -254,8 +235,8 @@ def _coordinates(judged: Sequence[Compared]) -> str:
     )
 
 
-def _travels(judged: Sequence[Compared], model: str) -> str:
-    """Says where that model is better than the physics, and how certain that is."""
+def _describe_travel(judged: Sequence[RegionComparison], model: str) -> str:
+    """Names the regions where that model is better than the physics, and how certain that is."""
     missed = [row for row in judged if row.ratio(model) >= 1]
     sure = sum(row.models[model].high_m < 0 for row in judged)
     surely = f"surely nearer, by the 95 % interval of the difference, in {sure} of {len(judged)} cases"
@@ -270,7 +251,7 @@ def _travels(judged: Sequence[Compared], model: str) -> str:
     )
 
 
-def _tables(compared: Sequence[Compared]) -> list[Table]:
+def _tables(compared: Sequence[RegionComparison]) -> list[Table]:
     """Returns the tables in metres and in percent of the physics."""
     metres, percent = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
     for row in compared:
@@ -287,11 +268,11 @@ def _tables(compared: Sequence[Compared]) -> list[Table]:
     ]
 
 
-def _percent(row: Compared, model: str) -> tuple[float, str]:
+def _percent(row: RegionComparison, model: str) -> tuple[float, str]:
     return 100 * (row.ratio(model) - 1), " to ".join(f"{100 * (ratio - 1):.1f}" for ratio in row.between(model))
 
 
-def _picture(compared: Sequence[Compared], model: str) -> Picture:
+def _picture(compared: Sequence[RegionComparison], model: str) -> Picture:
     """Draws the errors over the physics', by time ahead."""
     lines = []
     for region in dict.fromkeys(row.region for row in compared):

@@ -1,5 +1,6 @@
-"""What serves now, and its folder. Where nothing serves, the weights that workers begin with are published, so that a
-rollback has where to go."""
+"""Finds the weights that serve now, and puts them into a folder. Where nothing serves, the weights that workers begin
+with are published, so that a rollback is possible.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +21,21 @@ from stream.registry.retention import Retention
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider
 from stream.wire import Topics, WeightsRecord
-from train.refresh.run import Options
+from train.refresh.run import RefreshOptions
 from train.refresh.statement import STATEMENT_FILE, Statement
 
 TRAINED_ON: Final = "trained_on"  # the statement, among the metrics of a manifest
 
 
 @dataclass(frozen=True)
-class Live:
-    """What a refresh beside a running fleet needs to know."""
+class LiveRefresh:
+    """The settings of a refresh beside a running fleet."""
 
     registry: Registry
     bootstrap: str
     directory: Path
     # `champion` is what is published where nothing serves; `out` and `cache` are those of each round.
-    options: Options
+    options: RefreshOptions
     topics: Topics = field(default_factory=Topics.of)
     security: KafkaSecurity = PLAIN_KAFKA
     since_ms: int = 7 * 86_400_000  # how far back pings are taken
@@ -51,12 +52,12 @@ class Live:
             yield Decider(self.registry, announcer)
 
 
-async def serving(live: Live) -> WeightsRecord | None:
+async def read_serving(live: LiveRefresh) -> WeightsRecord | None:
     async with live.decider() as decider:
         return decider.serving
 
 
-def published_init(live: Live) -> str:
+def publish_init(live: LiveRefresh) -> str:
     """Publishes the weights that workers begin with, if the registry has not got them, and returns their version.
 
     Raises WeightsError, RegistryError, OSError.
@@ -70,7 +71,7 @@ def published_init(live: Live) -> str:
         return live.registry.publish_weights(resolve(name), about, make_golden(name)).version
 
 
-def put(live: Live, version: str, folder: Path) -> None:
+def fetch_weights(live: LiveRefresh, version: str, folder: Path) -> None:
     """Puts weights of the registry, and the statement of what they were trained on, into a folder. It appears whole.
 
     Raises RegistryError, OSError.
@@ -88,11 +89,11 @@ def put(live: Live, version: str, folder: Path) -> None:
     scratch.rename(folder)
 
 
-def stated(statement: Statement | None) -> dict[str, Any]:
+def statement_metrics(statement: Statement | None) -> dict[str, Any]:
     """Returns what a manifest's metrics have of a statement."""
     return {} if statement is None else {TRAINED_ON: asdict(statement)}
 
 
-def refreshed(manifest: Manifest) -> bool:
+def is_refreshed(manifest: Manifest) -> bool:
     """Returns whether `pathcast train refresh` has published this version: what people published, it never deletes."""
     return TRAINED_ON in manifest.metrics

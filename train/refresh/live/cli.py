@@ -18,13 +18,13 @@ from stream.config.options import log_to_stderr
 from stream.config.times import seconds
 
 if TYPE_CHECKING:
-    from train.refresh.live.champion import Live
-    from train.refresh.run import Watch
+    from train.refresh.live.champion import LiveRefresh
+    from train.refresh.run import RefreshWatch
 
 REFUSED = 3  # exit code, as of files
 
 
-def run(live: Live, every: str | None, watch: Watch, *, metrics: str, as_json: bool) -> None:
+def run_live(live: LiveRefresh, every: str | None, watch: RefreshWatch, *, metrics: str, as_json: bool) -> None:
     """Makes one round, or goes on until it is told to stop. `metrics` is where its pages are served, if anywhere."""
     import msgspec
 
@@ -40,14 +40,14 @@ def run(live: Live, every: str | None, watch: Watch, *, metrics: str, as_json: b
     if door is not None:
         check_free(door)
     every_s = None if every is None else seconds(every, "--every")
-    rounds = service.notes(every_s)
-    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stopping() as stop:
+    rounds = service.build_notes(every_s)
+    with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stop_on_signals() as stop:
         patience = service.Patience(stop, waits=every_s is not None, rounds=rounds)
         if every_s is not None:
             service.serve(live, every_s, patience, watch)
             return
         try:
-            ended = service.once(live, patience, watch)
+            ended = service.run_once(live, patience, watch)
         except Interrupted as error:
             raise RuntimeError("stopped; the same command goes on from here") from error
     typer.echo(msgspec.json.encode(ended) if as_json else ended.line)
@@ -56,7 +56,7 @@ def run(live: Live, every: str | None, watch: Watch, *, metrics: str, as_json: b
 
 
 @contextmanager
-def stopping() -> Iterator[Event]:
+def stop_on_signals() -> Iterator[Event]:
     """Yields an event that SIGTERM and SIGINT set. The second signal is not waited for."""
     stop = Event()
     before: dict[int, Any] = {}

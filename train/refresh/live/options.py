@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from stream.config.options import option
+
 PANEL: Final = "Live, with --dir"  # of --help
 DEFAULT_SINCE: Final = "7d"
 DEFAULT_PERCENT: Final = 5.0
@@ -23,26 +25,24 @@ Directory = Annotated[
 ]
 LiveRegistry = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--registry",
-        envvar="PATHCAST_REGISTRY",
+        "REGISTRY",
+        "where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)",
         rich_help_panel=PANEL,
-        help="where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)",
     ),
 ]
 LiveRegistryCache = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--registry-cache",
-        envvar="PATHCAST_REGISTRY_CACHE",
+        "REGISTRY_CACHE",
+        "where versions of a remote registry are kept; default: in the user's cache",
         file_okay=False,
         rich_help_panel=PANEL,
-        help="where versions of a remote registry are kept; default: in the user's cache",
     ),
 ]
-LivePrefix = Annotated[
-    str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", rich_help_panel=PANEL, help="how every topic name begins")
-]
+LivePrefix = Annotated[str, option("--prefix", "PREFIX", "how every topic name begins", rich_help_panel=PANEL)]
 Since = Annotated[
     str | None,
     typer.Option(
@@ -58,7 +58,7 @@ LiveArchive = Annotated[
         "--archive",
         metavar="DIR_OR_URL",
         rich_help_panel=PANEL,
-        help="what pathcast archive has landed; the topic is read from where that ends",
+        help="what pathcast beside archive has landed; the topic is read from where that ends",
     ),
 ]
 Every = Annotated[
@@ -81,21 +81,21 @@ Promote = Annotated[
 ]
 LeadS = Annotated[
     float | None,
-    typer.Option(
+    option(
         "--lead-s",
-        envvar="PATHCAST_LEAD_S",
+        "LEAD_S",
+        "how far ahead it is announced, as of workers; 60 by default",
         min=0.1,
         rich_help_panel=PANEL,
-        help="how far ahead it is announced, as of workers; 60 by default",
     ),
 ]
 Metrics = Annotated[
     str,
-    typer.Option(
+    option(
         "--metrics",
-        envvar="PATHCAST_METRICS",
+        "METRICS",
+        "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
         rich_help_panel=PANEL,
-        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
     ),
 ]
 

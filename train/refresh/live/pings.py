@@ -1,4 +1,4 @@
-"""The fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
+"""Writes the fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
 
 The archive states up to which offset each partition has landed; the topic is read from there on, or from the first
 record of those days, so that no ping is in the file twice. The end of each partition is queried once, at the start.
@@ -29,7 +29,7 @@ from stream.kafka.reading import INPUT_ISOLATION, reader, reread
 from train.data.topic import COLUMNS, PingWriter
 
 
-class Where(NamedTuple):
+class PingTopic(NamedTuple):
     """A topic, and how to reach it."""
 
     topic: str
@@ -38,7 +38,7 @@ class Where(NamedTuple):
     map: str | None = None  # a preset or a file, as the workers have it
 
 
-class Stretch(NamedTuple):
+class OffsetRange(NamedTuple):
     """The offsets [begin, end) of a partition that are read."""
 
     partition: int
@@ -47,7 +47,7 @@ class Stretch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Archived:
+class ArchiveState:
     """The state of an archive that is read, all of it known before the first file is opened."""
 
     catalog: Catalog
@@ -65,7 +65,7 @@ class Archived:
         files = tuple(file for file in files_of(manifests) if file.to_ms >= since_ms)
         return cls(catalog, manifests, files, catalog.forgotten())
 
-    def landed(self, partition: int, log: Log) -> int:
+    def next_offset(self, partition: int, log: Log) -> int:
         """Returns the first offset of this log that is not in the archive."""
         manifest = self.manifests.get(partition)
         if manifest is None or manifest.next_offset is None:
@@ -77,8 +77,8 @@ class Archived:
         return bool(self.forgotten) and self.catalog.hash_of(entity_id) in self.forgotten
 
 
-def write(
-    where: Where,
+def write_pings(
+    where: PingTopic,
     path: Path,
     since_ms: int,
     *,
@@ -90,7 +90,7 @@ def write(
 
     Raises ValueError if there is none, or no such topic; Refused; KafkaError, OSError, TimeoutError.
     """
-    archived = None if archive is None else Archived.opened(archive, where.topic, since_ms)
+    archived = None if archive is None else ArchiveState.opened(archive, where.topic, since_ms)
     with writing_whole(path) as part:
         forgotten = (lambda entity_id: False) if archived is None else archived.has_forgotten
         with PingWriter(part, reader_of(where.map), forgotten) as writer:
@@ -105,9 +105,13 @@ def write(
 
 
 async def _write(
-    writer: PingWriter, where: Where, since_ms: int, archived: Archived | None, progress: Callable[[float], None]
+    writer: PingWriter,
+    where: PingTopic,
+    since_ms: int,
+    archived: ArchiveState | None,
+    progress: Callable[[float], None],
 ) -> None:
-    stretches = await _stretches(where, since_ms, archived)
+    stretches = await _find_ranges(where, since_ms, archived)
     files = () if archived is None else archived.files
     total = max(1, sum(file.rows for file in files) + sum(one.end - one.begin for one in stretches))
     done = 0
@@ -126,7 +130,7 @@ async def _write(
     progress(1.0)
 
 
-async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> list[Stretch]:
+async def _find_ranges(where: PingTopic, since_ms: int, archived: ArchiveState | None) -> list[OffsetRange]:
     with admin.connected(where.bootstrap, where.security) as client:
         count = admin.partitions_of(client, where.topic)
     tps = [TopicPartition(where.topic, number) for number in range(count)]
@@ -140,6 +144,6 @@ async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> 
         at = by_time.get(tp)
         begin = max(log.begin, 0 if at is None else at.offset)
         if archived is not None:
-            begin = max(begin, archived.landed(tp.partition, log))
-        found.append(Stretch(tp.partition, min(begin, log.end), log.end))
+            begin = max(begin, archived.next_offset(tp.partition, log))
+        found.append(OffsetRange(tp.partition, min(begin, log.end), log.end))
     return found

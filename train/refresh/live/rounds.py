@@ -1,4 +1,4 @@
-"""The folders of rounds, and what is left of a killed one. One process at a time works in a directory.
+"""Keeps a folder for each round, from which a killed one goes on. One process at a time works in a directory.
 
     <dir>/.lock
     <dir>/20261130T071500.000Z/          named by when it began
@@ -34,15 +34,15 @@ STARTED, ENDED, LOCK = "round.json", "ended.json", ".lock"
 _NAME: Final = "%Y%m%dT%H%M%S"
 
 
-class Started(msgspec.Struct, frozen=True):
-    """What a round began with."""
+class RoundStart(msgspec.Struct, frozen=True):
+    """The begin of a round."""
 
     champion: str  # the version that serves
     started_ms: int  # Unix time
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """How a round ended."""
+class RoundEnd(msgspec.Struct, frozen=True):
+    """The outcome of a round."""
 
     outcome: str  # canary, promote, refuse, failed, or outrun: another version serves meanwhile
     reason: str
@@ -58,7 +58,7 @@ class Round:
     """One round's folder."""
 
     folder: Path
-    started: Started
+    started: RoundStart
     topic: str
 
     @property
@@ -92,15 +92,15 @@ class Round:
         version = None if found is None else found["challenger"]["version"]
         return None if version is None else str(version)
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: RoundEnd) -> None:
         """Writes the outcome, and deletes what nobody needs any more."""
         write_whole(self.folder / ENDED, [msgspec.json.encode(ended) + b"\n"])
         _shrink(self.folder)
 
 
-def begin(directory: Path, topic: str, champion: str, now_ms: int) -> Round:
+def begin_round(directory: Path, topic: str, champion: str, now_ms: int) -> Round:
     """Makes the folder of a new round."""
-    started = Started(champion, now_ms)
+    started = RoundStart(champion, now_ms)
     while (folder := directory / _name(now_ms)).exists():
         now_ms += 1
     folder.mkdir(parents=True)
@@ -108,23 +108,23 @@ def begin(directory: Path, topic: str, champion: str, now_ms: int) -> Round:
     return Round(folder, started, topic)
 
 
-def unfinished(directory: Path, topic: str) -> Round | None:
+def find_unfinished(directory: Path, topic: str) -> Round | None:
     """Returns the newest round if it has not ended."""
     for folder in reversed(_folders(directory)):
         if (folder / ENDED).exists():
             return None
         if (folder / STARTED).exists():
-            return Round(folder, _started(folder), topic)
+            return Round(folder, _read_start(folder), topic)
     return None
 
 
 def last_started_ms(directory: Path) -> int | None:
     """Returns when the newest round began; None if there was none."""
-    began = [_started(folder).started_ms for folder in _folders(directory) if (folder / STARTED).exists()]
+    began = [_read_start(folder).started_ms for folder in _folders(directory) if (folder / STARTED).exists()]
     return began[-1] if began else None
 
 
-def tidy(directory: Path) -> None:
+def delete_old(directory: Path) -> None:
     """Deletes old rounds, and what killed ones left that nobody goes on with."""
     whole = []
     for folder in _folders(directory):
@@ -138,8 +138,8 @@ def tidy(directory: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Holds the directory, until this process ends however it ends. Raises ValueError if another one has it."""
+def lock_directory(directory: Path) -> Iterator[None]:
+    """Locks the directory, until this process ends however it ends. Raises ValueError if another one has it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("w") as file:
         try:
@@ -167,9 +167,9 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _started(folder: Path) -> Started:
+def _read_start(folder: Path) -> RoundStart:
     try:
-        return msgspec.json.decode((folder / STARTED).read_bytes(), type=Started)
+        return msgspec.json.decode((folder / STARTED).read_bytes(), type=RoundStart)
     except msgspec.MsgspecError as error:
         raise ValueError(f"{folder / STARTED} is damaged ({error}): delete the folder") from error
 

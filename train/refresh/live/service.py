@@ -1,4 +1,4 @@
-"""One round of a refresh beside a running fleet, and rounds one after the other until it is told to stop."""
+"""Runs one round of a refresh beside a running fleet, or rounds one after the other until it has to stop."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from stream.config import failpoints
 from stream.config.security import Refused
 from stream.http.rounds import Rounds
 from stream.registry.retention import expendable
-from train.fit.trainer import Interrupted, Tick
-from train.refresh.live import champion, deciding, pings, rounds
-from train.refresh.live.champion import Live
-from train.refresh.live.rounds import Ended, Round
-from train.refresh.run import Watch, refresh
+from train.fit.trainer import Interrupted
+from train.refresh.live import champion, outcome, pings, rounds
+from train.refresh.live.champion import LiveRefresh
+from train.refresh.live.rounds import Round, RoundEnd
+from train.refresh.run import RefreshWatch, refresh
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,7 +36,7 @@ DECISIONS: Final = ("canary", "promote", "refuse")
 HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
 
 
-def notes(every_s: float | None) -> Rounds:
+def build_notes(every_s: float | None) -> Rounds:
     """Returns where a refresh notes what its pages show."""
     return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
@@ -47,12 +47,12 @@ class Away(ConnectionError):
 
 @dataclass
 class Patience:
-    """How a round waits for what is away, how it is told to stop, and where it notes that it goes on."""
+    """Waits for servers that are away, notes that a round goes on, and interrupts it when it has to stop."""
 
     stop: Event = field(default_factory=Event)
     waits: bool = False  # until what is away answers; else Away is raised
     retry_s: float = RETRY_S
-    rounds: Rounds = field(default_factory=lambda: notes(None))
+    rounds: Rounds = field(default_factory=lambda: build_notes(None))
 
     def reach(self, what: str, action: Callable[[], T]) -> T:
         """Returns what the action returns. Raises Interrupted, Away, Refused, and what else it raises."""
@@ -77,32 +77,23 @@ class Patience:
         if self.stop.is_set():
             raise Interrupted
 
-    def watching(self, watch: Watch) -> Watch:
+    def watching(self, watch: RefreshWatch) -> RefreshWatch:
         """Returns the same watch, which also notes signs of life, and stops what it watches."""
 
-        def say(line: str) -> None:
-            watch.say(line)
-            self.check()
+        def checking(function: Callable[..., None]) -> Callable[..., None]:
+            def call(*given: object) -> None:
+                function(*given)
+                self.check()
 
-        def reading(source: str, share: float) -> None:
-            watch.reading(source, share)
-            self.check()
+            return call
 
-        def tick(tick: Tick) -> None:
-            watch.tick(tick)
-            self.check()
-
-        def progress(share: float) -> None:
-            watch.progress(share)
-            self.check()
-
-        return Watch(say=say, reading=reading, tick=tick, progress=progress)
+        return RefreshWatch(*(checking(each) for each in (watch.say, watch.reading, watch.tick, watch.progress)))
 
 
-def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
-    """Goes on until it is told to stop. A round that fails is logged. Raises Refused, and ValueError where another
+def serve(live: LiveRefresh, every_s: float, patience: Patience, watch: RefreshWatch) -> None:
+    """Runs rounds until it has to stop. A round that fails is logged. Raises Refused, and ValueError where another
     process works in the directory."""
-    with rounds.locked(live.directory):
+    with rounds.lock_directory(live.directory):
         log.info("a round every %g s, in %s", every_s, live.directory)
         while not patience.stop.is_set():
             wait_s = _wait_s(live, every_s, time.time())
@@ -112,7 +103,7 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
                 patience.stop.wait(wait_s)
                 continue
             try:
-                _round(live, patience, watch)
+                _run_round(live, patience, watch)
             except Interrupted:
                 break
             except Refused:
@@ -128,39 +119,38 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
         log.info("stopped; the next start goes on from here")
 
 
-def once(live: Live, patience: Patience, watch: Watch) -> Ended:
-    """Makes one round, or ends the one that was killed. Raises as `one_round`, and Away, with which the round has not
-    ended."""
-    with rounds.locked(live.directory):
-        return _round(live, patience, watch)
+def run_once(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -> RoundEnd:
+    """Makes one round, or ends the one that was killed. Raises as `complete_round`, and Away, with which the round has
+    not ended.
+    """
+    with rounds.lock_directory(live.directory):
+        return _run_round(live, patience, watch)
 
 
-def _round(live: Live, patience: Patience, watch: Watch) -> Ended:
+def _run_round(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -> RoundEnd:
     patience.rounds.begin()
-    rounds.tidy(live.directory)
-    ended = one_round(live, patience, watch)
-    rounds.tidy(live.directory)
-    patience.reach("the registry", lambda: clear(live))
+    rounds.delete_old(live.directory)
+    ended = complete_round(live, patience, watch)
+    rounds.delete_old(live.directory)
+    patience.reach("the registry", lambda: delete_old_versions(live))
     patience.rounds.done(*([ended.outcome] if ended.outcome in DECISIONS else []))
     return ended
 
 
-def one_round(live: Live, patience: Patience, watch: Watch) -> Ended:
+def complete_round(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -> RoundEnd:
     """Makes one round, or ends the one that was killed.
 
     Raises Interrupted; Refused; Away; ValueError and RuntimeError, with which the round has failed and ended.
     """
-    record = patience.reach("Kafka", lambda: asyncio.run(champion.serving(live)))
-    version = (
-        patience.reach("the registry", lambda: champion.published_init(live)) if record is None else record.version
-    )
-    round = _begun(live, version)
+    record = patience.reach("Kafka", lambda: asyncio.run(champion.read_serving(live)))
+    version = patience.reach("the registry", lambda: champion.publish_init(live)) if record is None else record.version
+    round = _begin_round(live, version)
     try:
-        ended = _made(live, round, patience, patience.watching(watch))
+        ended = _make_challenger(live, round, patience, patience.watching(watch))
     except (Interrupted, Away, Refused):
         raise
     except Exception as error:
-        round.end(Ended("failed", str(error) or type(error).__name__))
+        round.end(RoundEnd("failed", str(error) or type(error).__name__))
         raise
     failpoints.reach("after_decision")
     round.end(ended)
@@ -169,40 +159,42 @@ def one_round(live: Live, patience: Patience, watch: Watch) -> Ended:
     return ended
 
 
-def _begun(live: Live, version: str) -> Round:
+def _begin_round(live: LiveRefresh, version: str) -> Round:
     """Returns the round that was killed, if it still is about what serves, or a new one."""
-    left = rounds.unfinished(live.directory, live.topics.pings)
+    left = rounds.find_unfinished(live.directory, live.topics.pings)
     if left is not None:
         if version in (left.started.champion, left.challenger):
             log.info("going on with the round %s", left.folder.name)
             return left
-        left.end(Ended("outrun", f"{version} serves meanwhile, and it began with {left.started.champion}"))
+        left.end(RoundEnd("outrun", f"{version} serves meanwhile, and it began with {left.started.champion}"))
         log.info("the round %s is given up: %s serves meanwhile", left.folder.name, version)
-    made = rounds.begin(live.directory, live.topics.pings, version, time.time_ns() // 1_000_000)
+    made = rounds.begin_round(live.directory, live.topics.pings, version, time.time_ns() // 1_000_000)
     log.info("the round %s begins: %s serves", made.folder.name, version)
     return made
 
 
-def _made(live: Live, round: Round, patience: Patience, watch: Watch) -> Ended:
+def _make_challenger(live: LiveRefresh, round: Round, patience: Patience, watch: RefreshWatch) -> RoundEnd:
     if not round.result.exists():
-        patience.reach("the registry", lambda: champion.put(live, round.started.champion, round.champion))
+        patience.reach("the registry", lambda: champion.fetch_weights(live, round.started.champion, round.champion))
         if not round.pings.exists():
-            patience.reach("Kafka or the archive", lambda: _read(live, round, watch))
+            patience.reach("Kafka or the archive", lambda: _read_pings(live, round, watch))
             failpoints.reach("after_pings")
         options = replace(live.options, out=round.result, champion=str(round.champion), cache=round.cache)
-        refresh([parse(round.pings)], options, lambda steps: command(live, round, steps), watch)
+        refresh([parse(round.pings)], options, lambda steps: build_command(live, round, steps), watch)
         failpoints.reach("after_result")
-    return patience.reach("Kafka or the registry", lambda: asyncio.run(deciding.decided(live, round)))
+    return patience.reach("Kafka or the registry", lambda: asyncio.run(outcome.decide_round(live, round)))
 
 
-def _read(live: Live, round: Round, watch: Watch) -> None:
+def _read_pings(live: LiveRefresh, round: Round, watch: RefreshWatch) -> None:
     topic, since_ms = live.topics.pings, round.started.started_ms - live.since_ms
-    where = pings.Where(topic, live.bootstrap, live.security, live.map)
-    count = pings.write(where, round.pings, since_ms, archive=live.archive, progress=partial(watch.reading, topic))
+    where = pings.PingTopic(topic, live.bootstrap, live.security, live.map)
+    count = pings.write_pings(
+        where, round.pings, since_ms, archive=live.archive, progress=partial(watch.reading, topic)
+    )
     log.info("%s: %d pings", topic, count)
 
 
-def command(live: Live, round: Round, steps: int) -> str:
+def build_command(live: LiveRefresh, round: Round, steps: int) -> str:
     """Returns the command that makes the same weights of the same pings, of which the manifest has a hash."""
     options = live.options
     how = ["--init", round.started.champion, "--steps", str(steps), "--seed", str(options.seed)]
@@ -211,26 +203,26 @@ def command(live: Live, round: Round, steps: int) -> str:
     )
 
 
-def clear(live: Live) -> None:
+def delete_old_versions(live: LiveRefresh) -> None:
     """Deletes old versions that `pathcast train refresh` has published, and of which nothing recent says anything."""
-    mine = [one for one in live.registry.manifests("weights") if champion.refreshed(one)]
+    mine = [one for one in live.registry.manifests("weights") if champion.is_refreshed(one)]
     if len(mine) <= live.keep.newest:
         return
-    used = asyncio.run(_in_use(live))
+    used = asyncio.run(_versions_in_use(live))
     for one in expendable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
         live.registry.delete("weights", one.version, keep=used)
         log.info("deleted weights %s, which nothing has named for %g days", one.version, live.keep.days)
 
 
-async def _in_use(live: Live) -> set[str]:
+async def _versions_in_use(live: LiveRefresh) -> set[str]:
     async with live.decider() as decider:
         records = [decider.serving, *decider.canaries]
     return {one.version for one in records if one is not None}
 
 
-def _wait_s(live: Live, every_s: float, now_s: float) -> float:
+def _wait_s(live: LiveRefresh, every_s: float, now_s: float) -> float:
     """Returns how long until the next round; a killed one goes on at once."""
     last_ms = rounds.last_started_ms(live.directory)
-    if last_ms is None or rounds.unfinished(live.directory, live.topics.pings) is not None:
+    if last_ms is None or rounds.find_unfinished(live.directory, live.topics.pings) is not None:
         return 0.0
     return min(every_s, last_ms / 1000 + every_s - now_s)

@@ -25,7 +25,7 @@ from stream.adapters.live.json_messages import number
 from stream.adapters.live.parsed import FOOT_M, KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.adapters.live.snapshots import Sighting
 from stream.wire import MAX_TEXT_CHARS, Reject
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 SOURCE: Final = "adsb"
 ON_GROUND: Final = "ground"

@@ -29,7 +29,7 @@ from pyais.messages import AISSentence, NMEASentenceFactory
 
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Piece, Skip, ping_of, reject
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 _BY_TYPE: Final = {
     30: "fishing",

@@ -30,7 +30,7 @@ from typing import Any, Final
 from stream.adapters.live.json_messages import decode_object, is_plain, number, unless_zero
 from stream.adapters.live.parsed import KNOT_MPS, Parsed, Skip, ping_of, reject
 from stream.wire import MAX_ATTRS, Reject
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 NAME: Final = "traccar"
 OWN: Final = "pathcastForecast"  # the attribute of positions that are forecasts of ours (stream/ingest/traccar_back.py)

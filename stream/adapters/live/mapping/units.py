@@ -1,7 +1,7 @@
 """Converts values of a message to our units, from the units that a map states.
 
 A number may be written as a text, as many devices do. A value that cannot be converted stays as it is, so that the
-rules of the ping's field (`stream.wire.fields`) refuse it, or drop it.
+rules of the ping's field (`stream.wire.ping_rules`) refuse it, or drop it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from stream.adapters.live.parsed import FOOT_M, KMH_MPS, KNOT_MPS, MPH_MPS
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW
+from stream.wire.ping_rules import SECONDS_BELOW
 
 Convert = Callable[[Any], Any]
 
@@ -87,7 +87,7 @@ def _text(value: Any) -> Any:
 
 
 _TIME: Final[Mapping[str, Convert]] = {
-    "auto": lambda value: value,  # s or ms since 1970, or RFC 3339, as `stream.wire.fields` tells them apart
+    "auto": lambda value: value,  # s or ms since 1970, or RFC 3339, as `stream.wire.ping_rules` tells them apart
     **{unit: _convert_epoch(unit) for unit in _MS_OF},
     "rfc3339": _add_zone_colon,
     "utc": _assume_utc,

@@ -1,4 +1,4 @@
-"""What a map knows of a fleet. All of it is in memory and bounded; times are arguments.
+"""The fleet as the map knows it. All of it is in memory and bounded; times are arguments.
 
 fleet       all entities, and who has changed
 entity      one entity: its track, its former forecasts, and what became of them

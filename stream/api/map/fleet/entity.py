@@ -70,7 +70,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(Compared)
 
 
 class Entity:
-    """What is known of one entity."""
+    """The newest forecast, the track and the former forecasts of one entity."""
 
     __slots__ = ("_compared", "_formers", "_keep_ms", "_last", "_raw", "_track", "_waiting", "shown")
 
@@ -92,11 +92,11 @@ class Entity:
         if self._last is not None and anchor.ts < self._last.ts:
             self._go_back(anchor.ts)
         before = self._last if self._last is not None and self._last.ts < anchor.ts else None
-        found = [] if before is None else list(self._decided(before, anchor))
+        comparisons = [] if before is None else list(self._decided(before, anchor))
         self._raw, self._last, self.shown = packed(moment), anchor, None
         self._extend(anchor)
         self._keep(moment, before)
-        return found
+        return comparisons
 
     def _go_back(self, ts: int) -> None:
         """Forgets what was after this time: the receiver's clock was ahead."""
@@ -134,11 +134,11 @@ class Entity:
         """Yields the comparisons that this ping decides: of horizons that end between it and the one before."""
         for h_s, queue in self._waiting.items():
             while queue and queue[0].ts + 1000 * h_s <= anchor.ts:
-                found = compare(queue.popleft(), h_s, before, anchor)
-                if found is not None:
+                comparison = compare(queue.popleft(), h_s, before, anchor)
+                if comparison is not None:
                     kept = self._compared.setdefault(h_s, deque(maxlen=MOST_COMPARED))
-                    kept.append(_ENCODER.encode(found))
-                    yield found
+                    kept.append(_ENCODER.encode(comparison))
+                    yield comparison
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
@@ -172,8 +172,8 @@ class Entity:
 
     def compared(self) -> list[Compared]:
         """Returns what became of former forecasts, the oldest first."""
-        found = [_DECODER.decode(raw) for queue in self._compared.values() for raw in queue]
-        return sorted(found, key=lambda one: (one.true_ts, one.h_s))
+        comparisons = [_DECODER.decode(raw) for queue in self._compared.values() for raw in queue]
+        return sorted(comparisons, key=lambda one: (one.true_ts, one.h_s))
 
     def counts(self) -> dict[str, Any]:
         """Returns how much is kept, for tests of its bounds."""
@@ -194,11 +194,11 @@ def compare(former: Former, h_s: float, before: Anchor, after: Anchor) -> Compar
         return None
     target, ahead = pings[at], ahead_of(unpacked(former.raw))
     ahead_s = (target.ts - former.ts) / 1000
-    found = outcome(ahead, former.before, target, h_s)
-    assert found.error_m is not None, "there is a target"
+    result = outcome(ahead, former.before, target, h_s)
+    assert result.error_m is not None, "there is a target"
     lat, lon = position(ahead, ahead_s)
     return Compared(
         *(former.ts, h_s, round(lat, 7), round(lon, 7), covariance(ahead, ahead_s)),
-        *(target.ts, target.lat, target.lon, found.error_m, found.damped_error_m),
-        *(bool(found.inside50), bool(found.inside90)),
+        *(target.ts, target.lat, target.lon, result.error_m, result.damped_error_m),
+        *(bool(result.inside50), bool(result.inside90)),
     )

@@ -1,4 +1,4 @@
-"""What is told of the fleet once a second: rates, latencies, versions. Rates come from the ends of logs."""
+"""Figures of the fleet, which pages get once a second: rates, latencies, versions. Rates come from the ends of logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATE_MS: Final = 10_000  # over which rates are taken
 
 
 class Ends(NamedTuple):
-    """How many records there ever were in the logs of each topic, at one moment."""
+    """The numbers of records that there ever were in the logs of each topic, at one moment."""
 
     at_ms: int
     pings: int | None

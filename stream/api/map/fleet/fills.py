@@ -42,20 +42,20 @@ class Fills:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def update(self, found: GapFill) -> bool:
+    def update(self, fill: GapFill) -> bool:
         """Takes a record. Returns whether it says anything new: workers publish some again after a crash."""
-        known = self._by_id.setdefault(found.entity_id, deque(maxlen=MOST))
-        self._by_id.move_to_end(found.entity_id)
-        old = next((one for one in known if one.gap_id == found.gap_id), None)
-        if old is not None and old.revision >= found.revision:
+        known = self._by_id.setdefault(fill.entity_id, deque(maxlen=MOST))
+        self._by_id.move_to_end(fill.entity_id)
+        old = next((one for one in known if one.gap_id == fill.gap_id), None)
+        if old is not None and old.revision >= fill.revision:
             return False
         if old is not None:
             known.remove(old)
-        raw = _json(found)
-        if found.status != "retracted":
-            known.append(Fill(found.gap_id, found.revision, found.end.ts, raw))
+        raw = _json(fill)
+        if fill.status != "retracted":
+            known.append(Fill(fill.gap_id, fill.revision, fill.end.ts, raw))
         self.change += 1
-        self._news.append(News(self.change, found.entity_id, raw))
+        self._news.append(News(self.change, fill.entity_id, raw))
         while len(self._by_id) > self._most:
             self._by_id.popitem(last=False)
         return True
@@ -66,27 +66,27 @@ class Fills:
 
     def since(self, change: int) -> Sequence[News]:
         """Returns what came after this change, as far as it is still known."""
-        found: list[News] = []
+        news: list[News] = []
         for one in reversed(self._news):
             if one.change <= change:
                 break
-            found.append(one)
-        return found[::-1]
+            news.append(one)
+        return news[::-1]
 
     def forget(self, entity_id: str) -> None:
         self._by_id.pop(entity_id, None)
 
 
-def _json(found: GapFill) -> bytes:
+def _json(fill: GapFill) -> bytes:
     places: list[Anchor | GapPoint] = []
-    if found.points:
-        places = [found.start, *found.points[:MAX_POINTS], found.end]
+    if fill.points:
+        places = [fill.start, *fill.points[:MAX_POINTS], fill.end]
     fields = {
-        "id": found.entity_id,
-        "gap_id": found.gap_id,
-        "from_ts": found.start.ts,
-        "to_ts": found.end.ts,
-        "final": found.status != "provisional",
+        "id": fill.entity_id,
+        "gap_id": fill.gap_id,
+        "from_ts": fill.start.ts,
+        "to_ts": fill.end.ts,
+        "final": fill.status != "provisional",
         "points": [(one.ts, one.lat, one.lon) for one in places],
     }
     return _ENCODER.encode(fields)

@@ -27,7 +27,7 @@ MOST_FOUND: Final = 20  # of a search
 
 
 class Fleet:
-    """What is known."""
+    """The entities in memory, their figures and their errors."""
 
     def __init__(self, most_entities: int, *, keep_ms: int, stale_ms: int, expire_ms: int) -> None:
         """Takes how many entities it holds at most; how far back tracks, former forecasts and their errors go; after
@@ -95,13 +95,13 @@ class Fleet:
         self.newest.forget(entity_id)
         self._sweep()
 
-    def fill(self, found: GapFill) -> None:
-        self.fills.update(found)
+    def fill(self, fill: GapFill) -> None:
+        self.fills.update(fill)
 
-    def score(self, found: Score) -> None:
+    def score(self, score: Score) -> None:
         """Takes a score of the scores topic."""
-        for one in found.horizons:
-            self.scores.add(found.anchor_ts, one)
+        for one in score.horizons:
+            self.scores.add(score.anchor_ts, one)
 
     def tick(self, now_ms: int) -> None:
         """Ends who was not heard of for long, and notes who has become stale."""
@@ -151,23 +151,23 @@ class Fleet:
 
     def then(self, box: Box | None, at_ms: int, most: int) -> list[bytes]:
         """Returns the entities of a box as they were at a time, with their tracks up to then and the pings after it."""
-        found: list[bytes] = []
+        entities: list[bytes] = []
         for entity_id, entity in self._by_id.items():
             moment = entity.at(at_ms)
-            if moment is None or len(found) >= most:
+            if moment is None or len(entities) >= most:
                 continue
             track, ahead = entity.track(at_ms, SNAPSHOT_POINTS), entity.ahead(at_ms, AHEAD_POINTS)
             lat, lon = track[-1][1:] if track else (moment.lat, moment.lon)
-            if box is None or _contains(box, lat, lon):
+            if box is None or box.contains(lat, lon):
                 stale = self.is_stale(moment.ts, at_ms)
-                found.append(entity_json(entity_id, moment, stale=stale, track=track, ahead=ahead))
-        return found
+                entities.append(entity_json(entity_id, moment, stale=stale, track=track, ahead=ahead))
+        return entities
 
     def search(self, text: str) -> list[str]:
         """Returns ids that contain a text, those first that begin with it."""
         wanted = text.casefold()
-        found = [one for one in self.newest.ids if wanted in one.casefold()]
-        return sorted(found, key=lambda one: (not one.casefold().startswith(wanted), one))[:MOST_FOUND]
+        ids = [one for one in self.newest.ids if wanted in one.casefold()]
+        return sorted(ids, key=lambda one: (not one.casefold().startswith(wanted), one))[:MOST_FOUND]
 
     def summary(self, clock_ms: int) -> dict[str, Any]:
         """Returns the figures of the fleet."""
@@ -184,11 +184,3 @@ def _sound(raw: bytes) -> Forecast | None:
     except msgspec.DecodeError:
         return None
     return forecast if is_sound(forecast) else None
-
-
-def _contains(box: Box, lat: float, lon: float) -> bool:
-    if not box.south <= lat <= box.north:
-        return False
-    if box.west <= box.east:
-        return box.west <= lon <= box.east
-    return lon >= box.west or lon <= box.east

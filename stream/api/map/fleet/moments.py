@@ -54,7 +54,7 @@ _At = TypeVar("_At", Horizon, BranchPosition)
 
 @dataclass(frozen=True)
 class Ahead:
-    """What a forecast says of the time ahead, as `stream.wire.positions` reads it."""
+    """The positions of a forecast, as `stream.wire.positions` reads them."""
 
     anchor: Anchor
     next: NextStep

@@ -19,7 +19,7 @@ def entity_json(
     entity_id: str, moment: Moment, *, stale: bool, track: Points | None = None, ahead: Points | None = None
 ) -> bytes:
     """Returns an entity as JSON, with its track and the pings after it if these are given. What is unknown is null."""
-    found: dict[str, Any] = {
+    members: dict[str, Any] = {
         "id": entity_id,
         "ts": moment.ts,
         "lat": moment.lat,
@@ -38,11 +38,11 @@ def entity_json(
         "stale": stale,
     }
     if moment.passages:
-        found["passages"] = moment.passages
+        members["passages"] = moment.passages
     if moment.branches:
-        found["branches"] = [{"share": share, "positions": positions} for share, positions in moment.branches]
+        members["branches"] = [{"share": share, "positions": positions} for share, positions in moment.branches]
     if track is not None:
-        found["track"] = track
+        members["track"] = track
     if ahead is not None:
-        found["ahead"] = ahead
-    return _ENCODER.encode(found)
+        members["ahead"] = ahead
+    return _ENCODER.encode(members)

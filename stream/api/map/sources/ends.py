@@ -51,10 +51,10 @@ class EndsOfLogs:
             topic: [TopicPartition(topic, number) for number in sorted(partitions.get(topic, ()))]
             for topic in self._topics
         }
-        asked = [tp for tps in self._tps.values() for tp in tps]
-        if not asked:
+        every = [tp for tps in self._tps.values() for tp in tps]
+        if not every:
             return
-        ends: Mapping[TopicPartition, int] = await self._asker.end_offsets(asked)
+        ends: Mapping[TopicPartition, int] = await self._asker.end_offsets(every)
         counts = [sum(ends[tp] for tp in tps) if (tps := self._tps[topic]) else None for topic in self._topics]
         self._fleet.figures.ended(Ends(now_ms(), *counts))
         self._fleet.figures.behind = self._behind(ends)

@@ -93,13 +93,15 @@ class Streets:
         """Returns the most travelled ways that begin in a box."""
         if self.ways is None:
             return {"version": None, "flows": [], "max_count": 0}
-        found = self.ways
-        rows = np.flatnonzero(_inside(found, box))
+        streets = self.ways
+        rows = np.arange(len(streets.n)) if box is None else np.flatnonzero(box.contains(streets.lat, streets.lon))
         if len(rows) > most:
-            rows = rows[np.argpartition(-found.n[rows], most)[:most]]
-        rows = rows[np.argsort(-found.n[rows], kind="stable")]
-        columns = [np.round(one[rows], 6).tolist() for one in (found.lat, found.lon, found.to_lat, found.to_lon)]
-        counts = np.round(found.n[rows], 2).tolist()
+            rows = rows[np.argpartition(-streets.n[rows], most)[:most]]
+        rows = rows[np.argsort(-streets.n[rows], kind="stable")]
+        columns = [
+            np.round(one[rows], 6).tolist() for one in (streets.lat, streets.lon, streets.to_lat, streets.to_lon)
+        ]
+        counts = np.round(streets.n[rows], 2).tolist()
         flows = list(zip(*columns, counts, strict=True))
         return {"version": self.version, "flows": flows, "max_count": max(counts, default=0)}
 
@@ -107,12 +109,3 @@ class Streets:
 def _read(path: Path) -> tuple[Atlas, Ways]:
     atlas = read(path)
     return atlas, ways(atlas.passages)
-
-
-def _inside(found: Ways, box: Box | None) -> Any:
-    if box is None:
-        return np.ones(len(found.n), np.bool_)
-    inside = (found.lat >= box.south) & (found.lat <= box.north)
-    if box.west <= box.east:
-        return inside & (found.lon >= box.west) & (found.lon <= box.east)
-    return inside & ((found.lon >= box.west) | (found.lon <= box.east))

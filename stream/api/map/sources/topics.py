@@ -63,9 +63,9 @@ class Reading:
     def _scores(self, records: Records) -> None:
         for value in records.values.each():
             try:
-                found = loads_scored(value or b"")
+                score = loads_scored(value or b"")
             except msgspec.DecodeError:
                 self.unreadable += 1
                 continue
-            if isinstance(found, Score):
-                self._fleet.score(found)
+            if isinstance(score, Score):
+                self._fleet.score(score)

@@ -1,5 +1,5 @@
-"""What one page is told.
+"""Server-sent events of one map page.
 
-view      which entities it has, and what is new for it: no clock, no socket
+view      the entities that it has, and what is new for it: no clock, no socket
 sending   sends that as server-sent events
 """

@@ -1,4 +1,4 @@
-"""What one page has been told of the fleet, and what it is to be told next. It has no clock and no socket.
+"""Finds what is new of the fleet for one page. It has no clock and no socket.
 
 A page remembers up to which change it was told, as a client of `stream.api.live.watching` does: so nothing is kept for
 one that is slow, and it gets the newest of each entity when it can take it.

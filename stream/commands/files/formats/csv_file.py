@@ -18,7 +18,7 @@ from stream.adapters.column_names import ColumnMap
 from stream.adapters.csv_rows import ERRORS, Sheet, is_packed
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 _MARK: Final = "\ufeff".encode()  # what some programs put before UTF-8
 _DEGREES: Final = ".7f"  # a centimetre

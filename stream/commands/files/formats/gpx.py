@@ -24,7 +24,7 @@ from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats.gpx import points_of
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 OURS: Final = "urn:pathcast:gpx:1"
 

@@ -11,7 +11,7 @@ from stream.adapters.column_names import ColumnMap
 from stream.adapters.files import MARKS, LineMarks
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 _DIGITS: Final = 7  # of degrees: a centimetre
 

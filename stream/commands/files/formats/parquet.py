@@ -19,7 +19,7 @@ from pyarrow import parquet
 from stream.adapters.column_names import ColumnMap, find_columns
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
 from stream.commands.files.times import like
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 ROWS: Final = 65_536  # of a row group
 _CODECS: Final = {"UNCOMPRESSED": "NONE", "UNKNOWN": "SNAPPY"}  # others are written by the names that they are read by

@@ -13,7 +13,7 @@ from typing import Final
 
 from stream.wire import Anchor, Forecast, Outcome, Score
 from stream.wire.positions import Ahead, covariance, mahalanobis2, offset_en_m, position, radius2
-from stream.wire.scoring import TOLERANCE, damped_s, distance_m, gone_on
+from stream.wire.scoring import TOLERANCE, damped_s, distance_m, move_on
 
 INSIDE50: Final = radius2(0.5)
 INSIDE90: Final = radius2(0.9)
@@ -56,7 +56,7 @@ def outcome(forecast: Ahead, before: Anchor | None, target: Anchor | None, h_s: 
     lat, lon = position(forecast, ahead_s)
     error_en_m = offset_en_m(lat, lon, target.lat, target.lon, anchor.lat)
     surprise = mahalanobis2(error_en_m, covariance(forecast, ahead_s))
-    damped = None if before is None else gone_on(before, anchor, damped_s(ahead_s))
+    damped = None if before is None else move_on(before, anchor, damped_s(ahead_s))
     return Outcome(
         h_s=h_s,
         dt_s=ahead_s,

@@ -9,18 +9,18 @@ from typing import Any
 
 import aiohttp
 import pytest
-from api_rig import InMemory, asker_of, newest_of, running
+from api_rig import InMemory, newest_of, questions_of, running
 from engine_rig import CHECKPOINT, Rig, steady
 from map_rig import OPEN, T0, fleet_of, forecast
 from typer.testing import CliRunner
 
 from stream.api import handlers, process
-from stream.api.asking.tracks import Tracks
+from stream.api.answers.tracks import Tracks
 from stream.api.cli import serve
 from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.map import handlers as map_handlers
-from stream.api.map import metrics as map_metrics
+from stream.api.map import service as map_metrics
 from stream.api.map.access import MapAccess
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
@@ -44,7 +44,7 @@ async def both(
         return ["the topics are not read up to now"]
 
     newest, tracks = newest_of(rig.out), Tracks(predictor)
-    asker = asker_of(InMemory(rig.store), predictor, newest=newest)
+    asker = questions_of(InMemory(rig.store), predictor, newest=newest)
     server = Server(ServerOptions(Address("127.0.0.1", 0), OPEN, OPEN))
     gate = server.gate(access=Access(api_token), metrics=Metrics(server.registry), tickets=Tickets())
     server.add(handlers.Handlers(asker, tracks, newest, server, gate).pages, of_api)

@@ -22,7 +22,7 @@ from stream.kafka.records.record_columns import Records
 from stream.store.base import ClaimLost, Fenced
 from stream.store.days_store import DaysLost, DaysStore, Held
 from stream.wire import Ping, Record, dumps
-from stream.wire.forgetting import FORGET_HEADERS
+from stream.wire.record import FORGET_HEADERS
 
 TOPIC = "t.pings.v1"
 START_MS = 1_700_005_000_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stream.adapters.column_names import ColumnMap, cell, milliseconds
 from stream.commands.files.times import like, unit_ms
 from stream.wire import MAX_TS_MS, MIN_TS_MS
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 SECOND = 1_490_096_317_000
 

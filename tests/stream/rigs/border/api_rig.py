@@ -14,14 +14,12 @@ from engine_rig import SETTINGS, T0
 from prometheus_client import generate_latest
 
 from model.api import Predictor
-from stream.api.asking.asker import Asker
-from stream.api.asking.networks import Networks
-from stream.api.asking.states import States
-from stream.api.asking.tracks import Tracks
-from stream.api.events import Problem
+from stream.api.answers.networks import Networks
+from stream.api.answers.questions import Questions
+from stream.api.answers.states import States
+from stream.api.answers.tracks import Tracks
 from stream.api.handlers import Handlers
 from stream.api.http.application import Gate
-from stream.api.http.problems import PREFIX
 from stream.api.http.server import Server
 from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
@@ -29,6 +27,7 @@ from stream.api.metrics import Metrics
 from stream.api.options import ServerOptions
 from stream.config.http_access import Address
 from stream.http.access import Access
+from stream.http.problems import PREFIX, Problem
 from stream.store.base import Partition, Store
 from stream.wire import Outgoing
 
@@ -40,7 +39,7 @@ OPEN: Final = 1e9  # requests per second: no limit
 
 
 class InMemory:
-    """What `stream.api.asking.states` reads, from a store in memory."""
+    """What `stream.api.answers.states` reads, from a store in memory."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -79,7 +78,7 @@ def publish(newest: Newest, answers: Iterable[Outgoing], now_ms: int = NOW_MS) -
     )
 
 
-def asker_of(
+def questions_of(
     reader: InMemory,
     network: Predictor,
     *,
@@ -89,10 +88,10 @@ def asker_of(
     stale_ms: float = 3_600_000.0,
     now_ms: int = NOW_MS,
     partitions: int = 1,
-) -> Asker:
+) -> Questions:
     """An asker; `atlases` is an Atlases or what has its method `of`."""
     known = newest or newest_of()
-    return Asker(
+    return Questions(
         States(reader, PINGS, lambda: partitions, known.partition),
         networks or Networks(network, None),
         atlases,
@@ -103,7 +102,7 @@ def asker_of(
 
 
 @asynccontextmanager
-async def running(asker: Asker) -> AsyncIterator[Asker]:
+async def running(asker: Questions) -> AsyncIterator[Questions]:
     task = asyncio.create_task(asker.run())
     try:
         yield asker
@@ -118,10 +117,10 @@ class Served:
     """A server, and a client of it."""
 
     def __init__(
-        self, base: str, client: aiohttp.ClientSession, gate: Gate, server: Server, asker: Asker, newest: Newest
+        self, base: str, client: aiohttp.ClientSession, gate: Gate, server: Server, asker: Questions, newest: Newest
     ) -> None:
         self.base, self.client = base, client
-        self.gate, self.server, self.asker, self.newest = gate, server, asker, newest
+        self.gate, self.server, self.questions, self.newest = gate, server, asker, newest
 
     def metrics(self) -> bytes:
         return generate_latest(self.server.registry)
@@ -137,7 +136,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    asker: Asker,
+    asker: Questions,
     tracks: Predictor,
     newest: Newest,
     *,

@@ -19,7 +19,7 @@ from stream.api.live.newest import Published
 from stream.api.map.access import MapAccess
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.handlers import Handlers, Shown
-from stream.api.map.metrics import COUNTS, PREFIX, SIZES
+from stream.api.map.service import COUNTS, PREFIX, SIZES
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
 from stream.api.options import ServerOptions

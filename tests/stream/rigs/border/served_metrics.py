@@ -10,7 +10,7 @@ from types import ModuleType
 from prometheus_client.metrics_core import Metric
 
 from stream.api import metrics as api
-from stream.api.map import metrics as live_map
+from stream.api.map import service as live_map
 from stream.atlas.counting.pages import ROWS as OF_ATLAS
 from stream.http.rounds import RoundPages, Rounds
 from stream.ingest.pages import Pages as IngestPages

@@ -23,7 +23,7 @@ from stream.services.scores.scoring.scorer import Scorer
 from stream.services.scores.scoring.waiting import Rules
 from stream.wire import Outcome, Score
 from train.evaluation import published
-from train.evaluation.forecasts import answers_of, measure_column, open_samples
+from train.evaluation.forecasts import measure_column, open_samples, roll_out
 from train.evaluation.metrics import is_inside
 
 SAMPLE = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.csv.gz"
@@ -47,7 +47,7 @@ def scores() -> dict[tuple[str, int], Score]:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (sample,) = open_samples([SAMPLE], "all", cache_dir=tmp_path_factory.mktemp("corpora"))
-    return sample.corpus, answers_of(sample, Predictor.load("small"))
+    return sample.corpus, roll_out(sample, Predictor.load("small"))
 
 
 @pytest.mark.parametrize("column", range(len(COLUMNS)), ids=map(str, COLUMNS))
@@ -69,7 +69,7 @@ def test_every_case_of_the_evaluation_has_the_same_target_and_nearly_the_same_er
     assert [one.damped_error_m for one in outcomes] == pytest.approx(damped, abs=0.5, rel=1e-4)
 
     model = measure_column(corpus, anchors, answers["model"], column, asked)
-    expected = model.distance_m if column else published.off_m(corpus, anchors, recorded)
+    expected = model.distance_m if column else published.read_errors_m(corpus, anchors, recorded)
     found = np.array([one.error_m for one in outcomes])
     off = np.abs(found - expected)
     assert found.mean() == pytest.approx(expected.mean(), rel=0.006)

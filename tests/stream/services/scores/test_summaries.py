@@ -63,7 +63,7 @@ def test_intervals_are_those_of_the_evaluation() -> None:
     errors, entities = rng.gamma(2, 30, 500), rng.integers(0, 5, 500)
     some = [score(n, error_m=float(errors[n]), entity_id=f"e{entities[n]}") for n in range(500)]
     ((_, row),) = summaries(some).items()
-    low, high, count = metrics.interval_by_entity(errors, entities)
+    low, high, count = metrics.bootstrap_interval(errors, entities)
     assert row.entities == count
     assert (row.mean_m.low, row.mean_m.high) == pytest.approx((low, high))
 

@@ -22,6 +22,7 @@ from pathcast_process import COMMAND, environment
 from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
+from stream.commands.main import build
 from stream.config.security import PLAIN_KAFKA
 from stream.kafka import admin
 from stream.kafka.records.record_columns import Records
@@ -130,12 +131,11 @@ def test_a_bus_that_is_sent_somewhere_gets_estimates_and_arrives(
     assert sum(one.passages > 0 for one in estimates) > len(estimates) / 3, "earlier buses went there, too"
     assert all(one.chance_by_deadline is not None for one in estimates if one.entity_id == first.entity_id)
     last = max((one for one in estimates if one.entity_id == first.entity_id), key=lambda one: one.anchor_ts)
-    shown = CliRunner().invoke(
-        app, ["tail", "--entity", first.entity_id, "--from", "earliest", "--no-follow", *servers]
-    )
+    arrivals = ["tail", "arrivals", "--from", "earliest", "--no-follow", *servers]
+    shown = CliRunner().invoke(build(), [*arrivals, "--entity", first.entity_id])
     assert "nine times in ten" in shown.output
     assert "stop reached" in shown.output.splitlines()[-1]
-    as_json = CliRunner().invoke(app, ["tail", "--from", "earliest", "--no-follow", "--json", *servers])
+    as_json = CliRunner().invoke(build(), [*arrivals, "--json"])
     assert last.arrival_id in {json.loads(line)["arrival_id"] for line in as_json.output.splitlines()}
 
 

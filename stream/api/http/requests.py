@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 from aiohttp import web
 
-from stream.api.http.problems import Refusal
+from stream.api.live.newest import Box
+from stream.api.messages import OfEntity
+from stream.http.problems import Refusal
 from stream.wire.escape import shown
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -22,7 +24,33 @@ COMMA_SEPARATED: Final = frozenset({"bbox"})  # parameters that are one text wit
 _NUMBER: Final = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")  # as JSON has it, nearly
 
 
-def parameters(given: Mapping[str, list[str]], kind: type[T], *, where: str) -> T:
+def read_entity(request: web.Request) -> str:
+    """Returns the id of an entity that a path names. Raises Refusal."""
+    return read_parameters({"id": [request.match_info["id"]]}, OfEntity, where="path").id
+
+
+def read_query(request: web.Request, kind: type[T], besides: Collection[str] = ()) -> T:
+    """Returns the parameters of a query, without those (`besides`) that others have read. Raises Refusal."""
+    given: dict[str, list[str]] = {}
+    for name, value in request.query.items():
+        if name in besides:
+            continue
+        given.setdefault(name, []).append(value)
+    return read_parameters(given, kind, where="query")
+
+
+def read_box(bbox: Sequence[float] | None) -> Box | None:
+    """Returns the box of a request. Raises Refusal."""
+    if bbox is None:
+        return None
+    box = Box(*bbox)
+    if not (-180 <= box.west <= 180 and -180 <= box.east <= 180 and -90 <= box.south <= box.north <= 90):
+        expected = "west,south,east,north with -180..180, -90..90 and south <= north"
+        raise Refusal("bad_parameter", "the bbox is not on the globe", came=",".join(map(str, bbox)), expected=expected)
+    return box
+
+
+def read_parameters(given: Mapping[str, list[str]], kind: type[T], *, where: str) -> T:
     """Returns parameters, each with all its values, as a struct. Raises Refusal."""
     fields = _fields(kind)
     values: dict[str, Any] = {}
@@ -38,7 +66,9 @@ def parameters(given: Mapping[str, list[str]], kind: type[T], *, where: str) -> 
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         came = _came(error, given)
-        raise Refusal("bad_parameter", f"{where}: {_said(error)}", came=came, expected=_expected(error, kind)) from None
+        raise Refusal(
+            "bad_parameter", f"{where}: {_line_of(error)}", came=came, expected=_expected(error, kind)
+        ) from None
 
 
 def _value(name: str, texts: list[str], field: Any) -> Any:
@@ -71,14 +101,14 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: _plain(field.type) for field in info.fields}
 
 
-def _plain(found: Any) -> Any:
+def _plain(kind: Any) -> Any:
     """Returns the type without None and without what a Meta adds."""
-    if isinstance(found, msgspec.inspect.Metadata):
-        return _plain(found.type)
-    if isinstance(found, msgspec.inspect.UnionType):
-        (one,) = (part for part in found.types if not isinstance(part, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _plain(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        (one,) = (part for part in kind.types if not isinstance(part, msgspec.inspect.NoneType))
         return _plain(one)
-    return found
+    return kind
 
 
 def _is_list(field: Any) -> bool:
@@ -91,7 +121,7 @@ def _scalar_type(field: Any) -> type:
     return kinds.get(type(inner), str)
 
 
-async def body(request: web.Request, kind: type[T]) -> T:
+async def read_body(request: web.Request, kind: type[T]) -> T:
     """Returns the request's JSON body. Raises Refusal."""
     if (length := request.content_length) is not None and length > MAX_BODY_BYTES:
         raise _too_large(length)
@@ -105,17 +135,17 @@ async def body(request: web.Request, kind: type[T]) -> T:
         raise Refusal("slow_request", f"the body did not arrive within {BODY_S:g} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(length) from None
-    return decoded(raw, kind)
+    return decode(raw, kind)
 
 
-def decoded(raw: bytes | str, kind: type[T]) -> T:
+def decode(raw: bytes | str, kind: type[T]) -> T:
     """Returns a JSON text as a struct. Raises Refusal."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        raise Refusal("bad_body", _said(error), came=_member(raw, error), expected=_expected(error, kind)) from None
+        raise Refusal("bad_body", _line_of(error), came=_member(raw, error), expected=_expected(error, kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        detail = f"not JSON: {_said(error)}"
+        detail = f"not JSON: {_line_of(error)}"
         raise Refusal("bad_body", detail, came=raw[:60], expected="a JSON object") from None
     except RecursionError:
         raise Refusal("bad_body", "it nests too deeply", expected="a JSON object") from None
@@ -128,7 +158,7 @@ def _too_large(length: int | None) -> Refusal:
     )
 
 
-def _said(error: Exception) -> str:
+def _line_of(error: Exception) -> str:
     """Returns msgspec's text, which names the place; it quotes no more than names of members."""
     return shown_line(str(error))
 
@@ -147,27 +177,27 @@ def _expected(error: Exception, kind: type[msgspec.Struct]) -> str | None:
     if text.startswith("Invalid enum value") and (named := re.search(r"`\$\.([a-z_]+)", text)) is not None:
         field = _fields(kind).get(named[1])
         return " or ".join(map(repr, field.values)) if isinstance(field, msgspec.inspect.LiteralType) else None
-    found = re.match(r"Expected (.*?)(?:, got .*?)?(?: - at .*)?$", text)
-    return found[1] if found is not None else None
+    match = re.match(r"Expected (.*?)(?:, got .*?)?(?: - at .*)?$", text)
+    return match[1] if match is not None else None
 
 
 def _came(error: Exception, given: Mapping[str, list[str]]) -> object:
     """Returns the values of the parameter that msgspec complains of."""
-    found = re.search(r"`\$\.([a-z_]+)", str(error))
-    values = None if found is None else given.get(found[1])
+    match = re.search(r"`\$\.([a-z_]+)", str(error))
+    values = None if match is None else given.get(match[1])
     return None if values is None else (values[0] if len(values) == 1 else values)
 
 
 def _member(raw: bytes | str, error: Exception) -> object:
     """Returns what stands in the body at the place that msgspec complains of; None if that is not one value."""
-    found = re.search(r"- at `\$((?:\.[A-Za-z_]+|\[[0-9]+\])*)`", str(error))
-    if found is None:
+    match = re.search(r"- at `\$((?:\.[A-Za-z_]+|\[[0-9]+\])*)`", str(error))
+    if match is None:
         return None
     try:
         value: Any = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    for name, index in re.findall(r"\.([A-Za-z_]+)|\[([0-9]+)\]", found[1]):
+    for name, index in re.findall(r"\.([A-Za-z_]+)|\[([0-9]+)\]", match[1]):
         try:
             value = value[name] if name else value[int(index)]
         except (KeyError, IndexError, TypeError):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Atlas, Guide, Predictor, StateError, approaches_of
-from stream.api.asking.rendering import Rendered, rendered
+from stream.api.answers.rendering import RenderedForecast, render
 from stream.engine.entities.stored_entity import Stored
 from stream.engine.entities.table import windows
 from stream.wire import Cache, Window
@@ -22,7 +22,7 @@ from stream.wire import Cache, Window
 Slots = NDArray[np.int64]
 
 
-class Asking(NamedTuple):
+class StateQuestion(NamedTuple):
     """A question about one stored state: horizons in seconds, one at least."""
 
     stored: Stored
@@ -31,51 +31,59 @@ class Asking(NamedTuple):
     is_guided: bool = False  # an atlas is asked, although there may be none
 
 
-class Said(NamedTuple):
+class StateForecast(NamedTuple):
     window: Window
     cache: Cache
-    forecast: Rendered
+    forecast: RenderedForecast
     atlas_pings: int
 
 
-def answers(network: Predictor, asked: Sequence[Asking]) -> list[Said]:
+def forecast_states(network: Predictor, questions: Sequence[StateQuestion]) -> list[StateForecast]:
     """Answers all questions, in their order."""
-    with restored(network, [one.stored for one in asked]) as (slots, is_rebuilt):
-        found: dict[int, Said] = {}
+    with restore(network, [one.stored for one in questions]) as (slots, is_rebuilt):
+        forecasts: dict[int, StateForecast] = {}
         for guided in (False, True):
-            rows = [row for row, one in enumerate(asked) if one.is_guided is guided]
+            rows = [row for row, one in enumerate(questions) if one.is_guided is guided]
             if rows:
-                some = _forecasts(network, slots[rows], [asked[row] for row in rows], [is_rebuilt[row] for row in rows])
-                found.update(zip(rows, some, strict=True))
-    return [found[row] for row in range(len(asked))]
+                some = _forecasts(
+                    network, slots[rows], [questions[row] for row in rows], [is_rebuilt[row] for row in rows]
+                )
+                forecasts.update(zip(rows, some, strict=True))
+    return [forecasts[row] for row in range(len(questions))]
 
 
-def _forecasts(network: Predictor, slots: Slots, asked: Sequence[Asking], is_rebuilt: Sequence[bool]) -> list[Said]:
+def _forecasts(
+    network: Predictor, slots: Slots, questions: Sequence[StateQuestion], is_rebuilt: Sequence[bool]
+) -> list[StateForecast]:
     """Forecasts all at once. Those with fewer horizons than others get their last one again, and drop it."""
     last = network.last(slots)
-    most = max(len(one.horizons_s) for one in asked)
-    table = np.array([one.horizons_s + one.horizons_s[-1:] * (most - len(one.horizons_s)) for one in asked], np.float64)
-    seen = [windows(one.stored.track.window) for one in asked]
-    said = network.forecast(slots, table, _guide(asked, seen))
-    found = []
-    for row, (one, fixes) in enumerate(zip(asked, seen, strict=True)):
+    most = max(len(one.horizons_s) for one in questions)
+    table = np.array(
+        [one.horizons_s + one.horizons_s[-1:] * (most - len(one.horizons_s)) for one in questions], np.float64
+    )
+    seen = [windows(one.stored.track.window) for one in questions]
+    answers = network.forecast(slots, table, _guide(questions, seen))
+    forecasts = []
+    for row, (one, fixes) in enumerate(zip(questions, seen, strict=True)):
         window = Window(len(fixes), int(fixes["ts_ms"][0]), int(fixes["ts_ms"][-1]))
-        forecast = rendered(said, row, last[row], one.horizons_s, window.n)
-        found.append(Said(window, "rebuilt" if is_rebuilt[row] else "hit", forecast, int(said.atlas_pings[row])))
-    return found
+        forecast = render(answers, row, last[row], one.horizons_s, window.n)
+        forecasts.append(
+            StateForecast(window, "rebuilt" if is_rebuilt[row] else "hit", forecast, int(answers.atlas_pings[row]))
+        )
+    return forecasts
 
 
-def _guide(asked: Sequence[Asking], seen: Sequence[NDArray[Any]]) -> Guide | None:
-    if not asked[0].is_guided:
+def _guide(questions: Sequence[StateQuestion], seen: Sequence[NDArray[Any]]) -> Guide | None:
+    if not questions[0].is_guided:
         return None
-    atlases = list({id(one.atlas): one.atlas for one in asked if one.atlas is not None}.values())
+    atlases = list({id(one.atlas): one.atlas for one in questions if one.atlas is not None}.values())
     place = {id(one): at for at, one in enumerate(atlases)}
-    which = np.array([place.get(id(one.atlas), -1) for one in asked], np.int64)
+    which = np.array([place.get(id(one.atlas), -1) for one in questions], np.int64)
     return Guide(atlases, which, approaches_of(seen))
 
 
 @contextmanager
-def restored(network: Predictor, stored: Sequence[Stored]) -> Iterator[tuple[Slots, list[bool]]]:
+def restore(network: Predictor, stored: Sequence[Stored]) -> Iterator[tuple[Slots, list[bool]]]:
     """Yields slots with these states, up to the last fix of each window, and which of them were rebuilt."""
     slots = network.acquire(len(stored))
     try:

@@ -1,7 +1,7 @@
 """Rounds a forecast's numbers as workers publish them, so that the same state gives the same JSON.
 
 It is the counterpart of `stream.engine.answers.Writer`, which writes the bytes of many forecasts at once for the same
-horizons; tests/stream/api/asking/test_sameness.py holds this module to it.
+horizons; tests/stream/api/answers/test_sameness.py holds this module to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DEG, _M2, _M, _S, _SHARE = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, 
 _TURN = 360 * E7
 
 
-class Rendered(NamedTuple):
+class RenderedForecast(NamedTuple):
     anchor: Anchor
     next: NextStep
     horizons: tuple[Horizon, ...]
@@ -28,42 +28,47 @@ class Rendered(NamedTuple):
     status: Status
 
 
-def rendered(said: Forecasts, row: int, last: Any, horizons_s: Sequence[float], window_n: int) -> Rendered:
+def render(forecasts: Forecasts, row: int, last: Any, horizons_s: Sequence[float], window_n: int) -> RenderedForecast:
     """Returns one row of forecasts from the fix `last` (a FIX record). Raises ValueError for a number that is not
     finite."""
     lat_e7, lon_e7 = int(last["lat_e7"]), int(last["lon_e7"])
-    there_lat, there_lon = _whole(said.next_lat[row], _DEG), _whole(said.next_lon[row], _DEG)
+    there_lat, there_lon = _whole(forecasts.next_lat[row], _DEG), _whole(forecasts.next_lon[row], _DEG)
     d_lon = (there_lon - lon_e7 + _TURN // 2) % _TURN - _TURN // 2
     step = NextStep(
-        dt_s=_rounded(said.next_dt_s[row], _S),
-        d_east_m=_rounded(said.next_en_m[row, 0], _M),
-        d_north_m=_rounded(said.next_en_m[row, 1], _M),
+        dt_s=_rounded(forecasts.next_dt_s[row], _S),
+        d_east_m=_rounded(forecasts.next_en_m[row, 0], _M),
+        d_north_m=_rounded(forecasts.next_en_m[row, 1], _M),
         d_lat=(there_lat - lat_e7) / _DEG,
         d_lon=d_lon / _DEG,
-        cov_m2=_cov(said.next_cov_m2[row]),
-        dt_early_s=_rounded(said.next_early_s[row], _S),
-        dt_late_s=_rounded(said.next_late_s[row], _S),
+        cov_m2=_cov(forecasts.next_cov_m2[row]),
+        dt_early_s=_rounded(forecasts.next_early_s[row], _S),
+        dt_late_s=_rounded(forecasts.next_late_s[row], _S),
     )
     horizons = tuple(
         Horizon(
-            float(h_s), _rounded(said.lat[row, h], _DEG), _rounded(said.lon[row, h], _DEG), _cov(said.cov_m2[row, h])
+            float(h_s),
+            _rounded(forecasts.lat[row, h], _DEG),
+            _rounded(forecasts.lon[row, h], _DEG),
+            _cov(forecasts.cov_m2[row, h]),
         )
         for h, h_s in enumerate(horizons_s)
     )
-    status: Status = "fallback_cv" if said.fallback[row] else "warmup" if window_n < WARMUP_BELOW else "ok"
+    status: Status = "fallback_cv" if forecasts.fallback[row] else "warmup" if window_n < WARMUP_BELOW else "ok"
     anchor = Anchor(int(last["ts_ms"]), lat_e7 / E7, lon_e7 / E7)
-    return Rendered(anchor, step, horizons, _branches(said, row, horizons_s), status)
+    return RenderedForecast(anchor, step, horizons, _branches(forecasts, row, horizons_s), status)
 
 
-def _branches(said: Forecasts, row: int, horizons_s: Sequence[float]) -> tuple[Branch, ...] | None:
-    found = []
-    for share, lats, lons in zip(said.branch_share[row], said.branch_lat[row], said.branch_lon[row], strict=True):
+def _branches(forecasts: Forecasts, row: int, horizons_s: Sequence[float]) -> tuple[Branch, ...] | None:
+    branches = []
+    for share, lats, lons in zip(
+        forecasts.branch_share[row], forecasts.branch_lat[row], forecasts.branch_lon[row], strict=True
+    ):
         if share > 0:
             places = zip(map(float, horizons_s), lats, lons, strict=False)  # some may be repeated behind the last one
             known = (place for place in places if np.isfinite(place[1]))
             at = tuple(BranchPosition(h_s, _rounded(lat, _DEG), _rounded(lon, _DEG)) for h_s, lat, lon in known)
-            found.append(Branch(_rounded(share, _SHARE), at))
-    return tuple(found) or None
+            branches.append(Branch(_rounded(share, _SHARE), at))
+    return tuple(branches) or None
 
 
 def _whole(number: Any, scale: float) -> int:

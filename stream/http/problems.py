@@ -1,4 +1,4 @@
-"""Errors of the API as application/problem+json (RFC 9457): what came, what was expected, and what to do."""
+"""Errors as application/problem+json (RFC 9457): what came, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from typing import Final, NamedTuple
 import msgspec
 from aiohttp import web
 
-from stream.api.events import Problem, ProblemMessage
 from stream.wire.escape import shown
 
 CONTENT_TYPE: Final = "application/problem+json"
 PREFIX: Final = "urn:pathcast:problem:"  # of `type`: a name, and no address that anybody could look up
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error (RFC 9457). `came` is what was sent, `expected` what should have been."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    came: str | None = None
+    expected: str | None = None
 
 
 class Kind(NamedTuple):
@@ -43,6 +53,8 @@ KINDS: Final[dict[str, Kind]] = {
     "store_away": Kind(503, "The states cannot be read"),
     "not_ready": Kind(503, "The answer is not ready yet"),
 }
+# Of `ingest http` alone, which is not in the API's document.
+KINDS_OF_INGEST: Final[dict[str, Kind]] = {"kafka_away": Kind(503, "Kafka takes no records now")}
 
 
 class Refusal(Exception):
@@ -58,10 +70,10 @@ class Refusal(Exception):
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         super().__init__(detail)
-        status, title = KINDS[kind]
-        said = None if came is None else shown(came)
+        status, title = (KINDS | KINDS_OF_INGEST)[kind]
+        shown_came = None if came is None else shown(came)
         self.problem = Problem(
-            type=PREFIX + kind, title=title, status=status, detail=detail, came=said, expected=expected
+            type=PREFIX + kind, title=title, status=status, detail=detail, came=shown_came, expected=expected
         )
         self.headers = headers
 
@@ -72,7 +84,3 @@ class Refusal(Exception):
             content_type=CONTENT_TYPE,
             headers=self.headers,
         )
-
-    def message(self) -> bytes:
-        """Returns it as a message of a WebSocket."""
-        return msgspec.json.encode(ProblemMessage(problem=self.problem))

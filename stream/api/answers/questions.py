@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from model.api import FINGERPRINT_AT, Predictor
-from stream.api.asking.answering import Asking, Said, answers
-from stream.api.asking.atlases import Asked, Atlases
-from stream.api.asking.networks import Networks
-from stream.api.asking.states import Found, States
-from stream.api.asking.tracks import as_stored
-from stream.api.http.problems import Refusal
+from stream.api.answers.atlases import Atlases, RequestedAtlas
+from stream.api.answers.forecasts import StateForecast, StateQuestion, forecast_states
+from stream.api.answers.networks import Networks
+from stream.api.answers.states import States, StoredRecord
+from stream.api.answers.tracks import to_stored
 from stream.api.messages import MAX_HORIZON_S, Point
 from stream.engine.entities import quarantine, stored_entity
 from stream.engine.entities.stored_entity import RecordError, Stored
 from stream.engine.entities.table import windows
+from stream.http.problems import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    said: Said
+    state_forecast: StateForecast
     stored: Stored
     partition: int
     network: Predictor
-    atlas: Asked | None  # None: no atlas is asked here
+    atlas: RequestedAtlas | None  # None: no atlas is asked here
     now_ms: int
 
 
@@ -56,8 +56,11 @@ class _Waiting(NamedTuple):
     answer: asyncio.Future[Answer]
 
 
-class Asker:
-    """Answers questions. It belongs to one event loop."""
+_Ready = tuple[_Waiting, int, RequestedAtlas | None, StateQuestion]  # with the partition of the state
+
+
+class Questions:
+    """Answers the questions that wait. It belongs to one event loop."""
 
     def __init__(
         self,
@@ -109,17 +112,17 @@ class Asker:
         try:
             async with asyncio.timeout(ANSWER_S):
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self.thread, self._of_track, points, horizons_s)
+                return await loop.run_in_executor(self.thread, self._forecast_track, points, horizons_s)
         except TimeoutError:
             raise Refusal("not_ready", f"no answer within {ANSWER_S:g} s", headers={"Retry-After": "2"}) from None
         finally:
             self._tracks -= 1
 
-    def _of_track(self, points: Sequence[Point], horizons_s: tuple[float, ...]) -> Answer:
+    def _forecast_track(self, points: Sequence[Point], horizons_s: tuple[float, ...]) -> Answer:
         network, now_ms = self._networks.own, self._clock_ms()
-        stored = as_stored(points, network.history, now_ms)
-        (said,) = answers(network, [Asking(stored, horizons_s)])
-        return Answer(said, stored, -1, network, None, now_ms)
+        stored = to_stored(points, network.history, now_ms)
+        (state_forecast,) = forecast_states(network, [StateQuestion(stored, horizons_s)])
+        return Answer(state_forecast, stored, -1, network, None, now_ms)
 
     async def run(self) -> None:
         """Answers until it is cancelled."""
@@ -144,12 +147,12 @@ class Asker:
         self.batches += 1
         records = await self._states.read([one.question.entity_id for one in batch])
         now_ms = self._clock_ms()
-        by_network: defaultdict[Predictor, list[tuple[_Waiting, int, Asked | None, Asking]]] = defaultdict(list)
+        by_network: defaultdict[Predictor, list[_Ready]] = defaultdict(list)
         for one in batch:
             try:
-                found = records[one.question.entity_id]
-                partition, stored = self._usable(one.question.entity_id, found, now_ms)
-                asking = Asking(stored, self._horizons(one.question, stored, now_ms))
+                record = records[one.question.entity_id]
+                partition, stored = self._usable(one.question.entity_id, record, now_ms)
+                asking = StateQuestion(stored, self._horizons(one.question, stored, now_ms))
             except Refusal as refusal:
                 _fail([one], refusal)
                 continue
@@ -167,19 +170,19 @@ class Asker:
             by_network[network].append((one, partition, atlas, asking))
         for network, group in by_network.items():
             some = [asking for *_, asking in group]
-            said = await asyncio.get_running_loop().run_in_executor(self.thread, answers, network, some)
-            for (one, partition, atlas, asking), answer in zip(group, said, strict=True):
+            forecasts = await asyncio.get_running_loop().run_in_executor(self.thread, forecast_states, network, some)
+            for (one, partition, atlas, asking), answer in zip(group, forecasts, strict=True):
                 if not one.answer.done():
                     one.answer.set_result(Answer(answer, asking.stored, partition, network, atlas, now_ms))
 
-    def _usable(self, entity_id: str, found: Found | None, now_ms: int) -> tuple[int, Stored]:
+    def _usable(self, entity_id: str, record: StoredRecord | None, now_ms: int) -> tuple[int, Stored]:
         """Returns the partition and the parts of a stored record. Raises Refusal."""
-        if found is None:
+        if record is None:
             raise Refusal("unknown_entity", "no worker has a state of this entity", came=entity_id)
-        if quarantine.is_one(found.raw):
+        if quarantine.is_one(record.raw):
             raise Refusal("unusable_state", "its pings are in quarantine: see its dead letters", came=entity_id)
         try:
-            stored = stored_entity.loads(entity_id, found.raw)
+            stored = stored_entity.loads(entity_id, record.raw)
         except RecordError as error:
             raise Refusal("unusable_state", f"its stored record is refused: {error}", came=entity_id) from None
         age_ms = now_ms - int(windows(stored.track.window)["ts_ms"][-1])
@@ -190,7 +193,7 @@ class Asker:
                 came=entity_id,
                 expected=f"a ping within {self._stale_ms / 1000:.0f} s (--stale-after)",
             )
-        return found.partition, stored
+        return record.partition, stored
 
     def _horizons(self, question: Question, stored: Stored, now_ms: int) -> tuple[float, ...]:
         """Returns the horizons in seconds from the entity's last ping."""

@@ -1,7 +1,7 @@
 """Fits `model.kinematics.lateness`, the interval of the next ping's time. Run it on other files to get other
 coefficients:
 
-python -m train.calibration.lateness WEIGHTS FILE...
+python tests/train/fit_lateness.py WEIGHTS FILE...
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from model.quantile_regression import fit_line
 from train.calibration.calibrate import FULL_WEIGHT, MOST_ANCHORS
 from train.data import anchors as anchoring
 from train.evaluation.forecasts import Sample, open_samples
-from train.evaluation.rollout import walk
+from train.evaluation.rollout import roll_along
 
 SHARES: Final = (0.05, 0.95)
 
@@ -29,8 +29,8 @@ def fit(samples: Sequence[Sample], predictor: Predictor) -> tuple[F64, F64]:
     """Returns the coefficients (TERMS,) of both ends. Files with FULL_WEIGHT pings or more have the same weight."""
     terms, off, weight = [], [], []
     for sample in samples:
-        anchors = anchoring.find(sample.corpus)
-        walked = walk(sample.corpus, anchors, [], predictor)
+        anchors = anchoring.find_anchors(sample.corpus)
+        walked = roll_along(sample.corpus, anchors, [], predictor)
         assert walked.kin is not None  # a rollout with a model has them
         assert walked.next_s is not None
         terms.append(lateness.terms(walked.kin, walked.next_s))

@@ -16,8 +16,8 @@ from typing import Final
 
 from model.files import writing_whole
 from stream.adapters.sources import Source, parse
-from train.data.corpus import Reading, default_cache, silent
-from train.data.synth import write
+from train.data import synth
+from train.data.corpus import Reading, default_cache, ignore_progress
 from train.evaluation.forecasts import Sample, open_samples
 
 REHEARSAL: Final = Path(__file__).with_name("rehearsal")
@@ -37,7 +37,9 @@ def rehearsal_path(name: str) -> Path:
     return REHEARSAL / f"rehearsal_{name}.parquet"
 
 
-def golden_samples(own: Sequence[Source], cache: Path | None = None, *, reading: Reading = silent) -> list[Sample]:
+def golden_samples(
+    own: Sequence[Source], cache: Path | None = None, *, reading: Reading = ignore_progress
+) -> list[Sample]:
     """Returns all tracks of the golden sets and of one's own. Raises ValueError for one that cannot be read."""
     towns = write_towns(cache, "golden-towns", GOLDEN_ENTITIES, GOLDEN_SEED)
     return open_samples([golden_buses(), towns, *own], "all", cache_dir=cache, most=MOST_ANCHORS, reading=reading)
@@ -56,5 +58,5 @@ def write_towns(cache: Path | None, name: str, entities: int, seed: int) -> Sour
     path = (default_cache() if cache is None else cache) / f"{name}-{entities}-{seed}.parquet"
     if not path.exists():
         with writing_whole(path) as part:
-            write(part, entities=entities, seed=seed)
+            synth.write_towns(part, entities=entities, seed=seed)
     return parse(path)

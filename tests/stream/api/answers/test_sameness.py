@@ -10,17 +10,17 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 import pytest
-from api_rig import InMemory, asker_of, newest_of, publish, running
+from api_rig import InMemory, newest_of, publish, questions_of, running
 from atlas_rig import Stated, forked, version_of
 from engine_rig import CHECKPOINT, SETTINGS, T0, A, Rig, forecasts, ping, steady
 from yarl import URL
 
 from model.api import FIX, Atlas, Predictor
-from stream.api.asking.answering import Asking, answers
-from stream.api.asking.asker import Question
-from stream.api.asking.atlases import Asked
-from stream.api.asking.networks import Networks
-from stream.api.asking.rendering import rendered
+from stream.api.answers.atlases import RequestedAtlas
+from stream.api.answers.forecasts import StateQuestion, forecast_states
+from stream.api.answers.networks import Networks
+from stream.api.answers.questions import Question
+from stream.api.answers.rendering import render
 from stream.engine.asks import Choice
 from stream.engine.entities import stored_entity
 from stream.wire import ModelRef
@@ -76,11 +76,11 @@ async def test_who_else_is_asked_and_how_many_horizons_others_have_changes_no_bi
     for name in "abcdefgh":
         await rig.feed(*steady(name, int(rng.integers(1, 30))), CHECKPOINT)
     network = make_predictor()
-    asked = [Asking(await stored(rig, name), HORIZONS[: 1 + n % 3]) for n, name in enumerate("abcdefgh")]
-    together = answers(network, asked)
-    assert [answers(network, [one])[0] for one in asked] == together
-    assert answers(network, asked[::-1]) == together[::-1]
-    whole = answers(network, [one._replace(horizons_s=HORIZONS) for one in asked])
+    asked = [StateQuestion(await stored(rig, name), HORIZONS[: 1 + n % 3]) for n, name in enumerate("abcdefgh")]
+    together = forecast_states(network, asked)
+    assert [forecast_states(network, [one])[0] for one in asked] == together
+    assert forecast_states(network, asked[::-1]) == together[::-1]
+    whole = forecast_states(network, [one._replace(horizons_s=HORIZONS) for one in asked])
     for one, other in zip(together, whole, strict=True):
         assert one.forecast is not None
         assert other.forecast is not None
@@ -97,9 +97,9 @@ async def test_an_atlas_moves_an_answer_as_it_moved_what_was_published(rig: Rig,
     assert len(due.get("branches", [])) == (2 if version is FORKED else 0)
 
     class OneVersion:
-        def of(self, number: int, offset: int) -> tuple[Asked, bool]:
+        def of(self, number: int, offset: int) -> tuple[RequestedAtlas, bool]:
             assert (number, offset) == (0, 29), "the ping that the forecast answers"
-            return Asked(version.version, version), False
+            return RequestedAtlas(version.version, version), False
 
     async with serve(newest_of(rig.out), asks={"atlases": OneVersion()}) as api:
         _, said = await api.get("/v1/entities/bus-1/forecast")
@@ -122,7 +122,7 @@ async def test_a_state_of_weights_in_the_registry_is_answered_by_them(rig: Rig, 
 
     theirs = Rig(lambda: other, rig.store, ("pathcast.pings.v1", 1))
     await theirs.feed(*steady("new", 20), CHECKPOINT)
-    asker = asker_of(InMemory(rig.store), other, networks=Networks(make_predictor(2), load), partitions=2)
+    asker = questions_of(InMemory(rig.store), other, networks=Networks(make_predictor(2), load), partitions=2)
     async with running(asker):
         old = asyncio.create_task(asker.ask(Question("old", HORIZONS)))
         await started.wait()
@@ -130,21 +130,21 @@ async def test_a_state_of_weights_in_the_registry_is_answered_by_them(rig: Rig, 
         assert not old.done()
         go_on.set()
         found = await old
-    assert (new.network.version, new.said.cache) == (other.version, "hit")
-    assert (found.network.version, found.said.cache) == (rig.engine.model.version, "hit")
+    assert (new.network.version, new.state_forecast.cache) == (other.version, "hit")
+    assert (found.network.version, found.state_forecast.cache) == (rig.engine.model.version, "hit")
 
 
 async def test_a_state_of_weights_that_cannot_be_had_is_rebuilt_from_its_window(rig: Rig, make_predictor: Any) -> None:
     await rig.feed(*steady("bus-1", 20), CHECKPOINT)
     ours = make_predictor(2)
-    asker = asker_of(InMemory(rig.store), ours)
+    asker = questions_of(InMemory(rig.store), ours)
     async with running(asker):
         found = await asker.ask(Question("bus-1", HORIZONS))
     twin = Rig(lambda: make_predictor(2))
     due = forecasts(await twin.feed(*steady("bus-1", 20)))[-1]
-    assert (found.said.cache, found.network.version) == ("rebuilt", ours.version)
-    assert found.said.forecast is not None
-    assert json.loads(msgspec.json.encode(found.said.forecast.horizons)) == due["horizons"]
+    assert (found.state_forecast.cache, found.network.version) == ("rebuilt", ours.version)
+    assert found.state_forecast.forecast is not None
+    assert json.loads(msgspec.json.encode(found.state_forecast.forecast.horizons)) == due["horizons"]
     assert ModelRef(ours.name, ours.version) == ModelRef(**due["model"])
 
 
@@ -162,11 +162,11 @@ async def test_a_damaged_state_is_rebuilt_and_a_damaged_record_is_refused(rig: R
 
 async def test_seconds_from_now_count_from_the_last_ping_what_has_passed_since(rig: Rig, make_predictor: Any) -> None:
     await rig.feed(*steady("bus-1", 20), CHECKPOINT)
-    asker = asker_of(InMemory(rig.store), make_predictor(), now_ms=T0 + 190_000 + 45_500)
+    asker = questions_of(InMemory(rig.store), make_predictor(), now_ms=T0 + 190_000 + 45_500)
     async with running(asker):
         now = await asker.ask(Question("bus-1", (60.0,), since_now=True))
         plain = await asker.ask(Question("bus-1", (105.5,)))
-    assert now.said == plain.said
+    assert now.state_forecast == plain.state_forecast
 
 
 def test_a_number_that_is_not_finite_is_an_error(make_predictor: Any) -> None:
@@ -176,4 +176,4 @@ def test_a_number_that_is_not_finite_is_an_error(make_predictor: Any) -> None:
     said = network.forecast(slots, (60.0,))
     broken = said._replace(lat=said.lat * np.nan)
     with pytest.raises(ValueError, match="NaN"):
-        rendered(broken, 0, network.last(slots)[0], (60.0,), 1)
+        render(broken, 0, network.last(slots)[0], (60.0,), 1)

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from model.api import Predictor
-from stream.api.http.problems import Refusal
 from stream.api.messages import FilledGap, FilledPoint, FilledTrack, LeftOut, Point
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
 from stream.engine.entities.stored_entity import Stored
+from stream.http.problems import Refusal
 from stream.store.base import MemoryStore, Partition
 from stream.tracks.fix import pack
 from stream.tracks.track import Policy, Track, observe
@@ -36,7 +36,7 @@ from stream.wire import (
     loads_gapfill,
     ping_rules,
 )
-from stream.wire.fields import event_time_ms
+from stream.wire.ping_rules import event_time_ms
 
 MOST_WAITING: Final = 8  # tracks; each may take 0.2 s
 ANSWER_S: Final = 10.0
@@ -53,18 +53,18 @@ class Placed(NamedTuple):
     left_out: list[LeftOut]
 
 
-def placed(points: Sequence[Point], now_ms: int) -> Placed:
+def place_points(points: Sequence[Point], now_ms: int) -> Placed:
     """Returns the points as pings. A point that is no ping, and one whose time another has, is left out."""
     pings: dict[int, tuple[int, Ping]] = {}
     left_out = []
     for index, point in enumerate(points):
-        found = _ping(point, now_ms)
-        if isinstance(found, Reject):
-            left_out.append(LeftOut(index=index, code=found.code, message=found.message))
-        elif found.ts in pings:
-            left_out.append(LeftOut(index=index, code="duplicate", message=f"point {pings[found.ts][0]} has its time"))
+        ping = _ping(point, now_ms)
+        if isinstance(ping, Reject):
+            left_out.append(LeftOut(index=index, code=ping.code, message=ping.message))
+        elif ping.ts in pings:
+            left_out.append(LeftOut(index=index, code="duplicate", message=f"point {pings[ping.ts][0]} has its time"))
         else:
-            pings[found.ts] = index, found
+            pings[ping.ts] = index, ping
     return Placed([pings[ts] for ts in sorted(pings)], left_out)
 
 
@@ -80,18 +80,18 @@ def _ping(point: Point, now_ms: int) -> Ping | Reject:
         speed_mps=point.speed_mps,
         heading_deg=point.heading_deg,
     )
-    return ping_rules.checked(ping, now_ms)
+    return ping_rules.check_ping(ping, now_ms)
 
 
-def as_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored:
+def to_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored:
     """Returns a track in the form of a stored one, without a state. Raises Refusal if no point is of use."""
     track: Track | None = None
     policy = Policy(window_fixes=window_fixes)
-    found = placed(points, now_ms)
-    for offset, (_, ping) in enumerate(found.pings):
+    sorted_track = place_points(points, now_ms)
+    for offset, (_, ping) in enumerate(sorted_track.pings):
         track, _ = observe(track, pack(ping), offset, policy, now_ms)
     if track is None:
-        raise _nothing(found.left_out)
+        raise _nothing(sorted_track.left_out)
     return Stored(track, b"")
 
 
@@ -116,7 +116,7 @@ class Tracks:
         self._thread = ThreadPoolExecutor(1, "tracks")
         self.waiting = 0
 
-    async def filled(self, points: Sequence[Point]) -> FilledTrack:
+    async def fill(self, points: Sequence[Point]) -> FilledTrack:
         """Returns the track with its gaps filled. Raises Refusal."""
         if self.waiting >= MOST_WAITING:
             raise Refusal("busy", f"{MOST_WAITING} tracks wait already", headers={"Retry-After": "2"})
@@ -136,26 +136,26 @@ class Tracks:
     # -- on its thread
 
     def _fill(self, points: Sequence[Point], now_ms: int) -> FilledTrack:
-        found = placed(points, now_ms)
-        if not found.pings:
-            raise _nothing(found.left_out)
+        sorted_track = place_points(points, now_ms)
+        if not sorted_track.pings:
+            raise _nothing(sorted_track.left_out)
         records = [
             Record(*PARTITION, offset, now_ms, ENTITY.encode(), dumps(ping))
-            for offset, (_, ping) in enumerate(found.pings)
+            for offset, (_, ping) in enumerate(sorted_track.pings)
         ]
         try:
             answers = list(asyncio.run(self._engine.process(records, started_ms=0.0, fetched_ms=0.0)))
         finally:
             self._engine.drop(PARTITION)
-        return _filled_track(found, answers, ModelRef(self._network.name, self._network.version))
+        return _filled_track(sorted_track, answers, ModelRef(self._network.name, self._network.version))
 
 
-def _filled_track(found: Placed, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
+def _filled_track(sorted_track: Placed, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
     """Returns what the engine's answers make of a track."""
     fills: dict[str, GapFill] = {}
-    accepted, left_out = [], list(found.left_out)
+    accepted, left_out = [], list(sorted_track.left_out)
     for one in answers:
-        index, ping = found.pings[one.src.offset]
+        index, ping = sorted_track.pings[one.src.offset]
         if one.topic == TOPICS.gapfills and one.value is not None:
             fill = loads_gapfill(one.value)
             fills[fill.gap_id] = fill

@@ -43,9 +43,9 @@ class Networks:
         """Returns the weights of this version, or our own if they cannot be had; None: `load` must find out."""
         if version == self.own.version or self._load is None:
             return self.own
-        if (found := self._loaded.get(version)) is not None:
+        if (network := self._loaded.get(version)) is not None:
             self._loaded.move_to_end(version)
-            return found
+            return network
         failed_s = self._failed_s.get(version)
         return self.own if failed_s is not None and self._now_s() - failed_s < AGAIN_S else None
 
@@ -62,7 +62,7 @@ class Networks:
 
     async def _loaded_now(self, version: str, load: Callable[[str], Predictor]) -> None:
         try:
-            found = await asyncio.to_thread(load, version)
+            network = await asyncio.to_thread(load, version)
         except (OSError, ValueError) as error:
             self._failed_s[version] = self._now_s()
             while len(self._failed_s) > MOST_FAILED:
@@ -76,6 +76,6 @@ class Networks:
         finally:
             del self._loading[version]
         log.info("weights %s are loaded", version)
-        self._loaded[version] = found
+        self._loaded[version] = network
         while len(self._loaded) > MOST:
             self._loaded.popitem(last=False)

@@ -1,4 +1,4 @@
-"""The atlas that a state's last ping asked. The models topic says which version answers which offset."""
+"""Finds the atlas that answers a state's last ping, as the models topic says for its offset."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AGAIN_S: Final = 10.0  # until a file that could not be read is tried again
 MOST: Final = 3  # versions in memory: the newest, and two before it
 
 
-class Asked(NamedTuple):
+class RequestedAtlas(NamedTuple):
     """The version of the atlas that a ping asks, None where none serves; and the atlas, None where it is not loaded."""
 
     version: str | None
     atlas: Atlas | None
 
 
-NONE: Final = Asked(None, None)
+NONE: Final = RequestedAtlas(None, None)
 
 
 class Atlases:
@@ -54,7 +54,7 @@ class Atlases:
                 await self.load(record.version)
             await asyncio.sleep(EVERY_S)
 
-    def of(self, number: int, offset: int) -> tuple[Asked, bool]:
+    def of(self, number: int, offset: int) -> tuple[RequestedAtlas, bool]:
         """Returns what the ping at this offset of the partition of this number asks; and whether `load` may find its
         atlas."""
         version = self._announcements.ledger.version_at(number, offset)
@@ -64,7 +64,9 @@ class Atlases:
         if atlas is not None:
             self._loaded.move_to_end(version)
         failed_s = self._failed_s.get(version)
-        return Asked(version, atlas), atlas is None and (failed_s is None or self._now_s() - failed_s >= AGAIN_S)
+        return RequestedAtlas(version, atlas), atlas is None and (
+            failed_s is None or self._now_s() - failed_s >= AGAIN_S
+        )
 
     async def load(self, version: str) -> None:
         """Loads a version, unless that is done or under way, and returns when that has succeeded or failed."""
@@ -76,9 +78,9 @@ class Atlases:
 
     async def _load(self, version: str) -> None:
         try:
-            found = await asyncio.to_thread(Atlas.load, path_of(self._folder, version))
-            if found.version != version:
-                raise AtlasError(f"it is version {found.version}")
+            atlas = await asyncio.to_thread(Atlas.load, path_of(self._folder, version))
+            if atlas.version != version:
+                raise AtlasError(f"it is version {atlas.version}")
         except (OSError, AtlasError) as error:
             if version not in self._failed_s:
                 log.warning("atlas %s cannot be loaded, and is tried again when it is asked: %s", version, error)
@@ -87,7 +89,7 @@ class Atlases:
         finally:
             del self._loading[version]
         self._failed_s.pop(version, None)
-        self._loaded[version] = found
+        self._loaded[version] = atlas
         while len(self._loaded) > MOST:
             self._loaded.popitem(last=False)
 

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple, Protocol
 
 from redis.exceptions import RedisError
 
-from stream.api.http.problems import Refusal
 from stream.config.security import Refused
+from stream.http.problems import Refusal
 from stream.kafka.partitioner import partition_of
 from stream.store.base import Partition
 
@@ -36,7 +36,7 @@ class Reader(Protocol):
     async def homes(self, partitions: Sequence[Partition], entity_ids: Sequence[str]) -> list[Partition | None]: ...
 
 
-class Found(NamedTuple):
+class StoredRecord(NamedTuple):
     """A stored record, not yet read."""
 
     partition: int
@@ -59,36 +59,36 @@ class States:
         self._absent: OrderedDict[str, float] = OrderedDict()  # when it was not found
         self.failures = 0
 
-    async def read(self, entity_ids: Sequence[str]) -> dict[str, Found | None]:
+    async def read(self, entity_ids: Sequence[str]) -> dict[str, StoredRecord | None]:
         """Returns the records of these entities, None where there is none. Raises Refusal if Redis does not answer."""
-        found: dict[str, Found | None] = dict.fromkeys(entity_ids)
+        records: dict[str, StoredRecord | None] = dict.fromkeys(entity_ids)
         try:
             async with asyncio.timeout(CALL_S), self._calls:
                 now_s = time.monotonic()
-                wanted = [one for one in found if now_s - self._absent.get(one, -ABSENT_S) >= ABSENT_S]
-                await self._read({one: self._home(one) for one in wanted}, found)
-                missing = [one for one in wanted if found[one] is None]
+                wanted = [one for one in records if now_s - self._absent.get(one, -ABSENT_S) >= ABSENT_S]
+                await self._read({one: self._home(one) for one in wanted}, records)
+                missing = [one for one in wanted if records[one] is None]
                 if missing and 1 < self._partitions() <= MOST_SEARCHED:
                     partitions = [(self._topic, number) for number in range(self._partitions())]
                     homes = await self._store.homes(partitions, missing)
                     elsewhere = {one: home[1] for one, home in zip(missing, homes, strict=True) if home is not None}
-                    await self._read(elsewhere, found)
+                    await self._read(elsewhere, records)
         except (RedisError, OSError, TimeoutError, Refused) as error:
             self.failures += 1
             raise Refusal(
                 "store_away", "Redis, where the states are, does not answer", headers={"Retry-After": "2"}
             ) from error
         for one in missing:
-            if found[one] is None:
+            if records[one] is None:
                 self._absent[one] = now_s
                 self._absent.move_to_end(one)
             else:
                 self._absent.pop(one, None)
         while len(self._absent) > MOST_ABSENT:
             self._absent.popitem(last=False)
-        return found
+        return records
 
-    async def _read(self, homes: dict[str, int], into: dict[str, Found | None]) -> None:
+    async def _read(self, homes: dict[str, int], into: dict[str, StoredRecord | None]) -> None:
         by_partition: defaultdict[int, list[str]] = defaultdict(list)
         for one, number in homes.items():
             by_partition[number].append(one)
@@ -96,7 +96,7 @@ class States:
             raws = await self._store.get_many((self._topic, number), ids)
             for one, raw in zip(ids, raws, strict=True):
                 if raw is not None:
-                    into[one] = Found(number, raw)
+                    into[one] = StoredRecord(number, raw)
 
     def _home(self, entity_id: str) -> int:
         known = self._known(entity_id)

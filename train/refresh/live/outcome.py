@@ -28,53 +28,53 @@ from train.data.corpus import Corpus, load
 from train.data.cutting import EVALUATION
 from train.refresh import statement
 from train.refresh.decision import ALL
-from train.refresh.live.champion import Live, stated
-from train.refresh.live.rounds import Ended, Round
+from train.refresh.live.champion import LiveRefresh, statement_metrics
+from train.refresh.live.rounds import Round, RoundEnd
 
 BY: Final = "pathcast refresh"  # as registries have it since 0.2.0
 REAL_WINDOWS: Final = 4  # of the newest tracks, beside the invented ones
 
 
-async def decided(live: Live, round: Round) -> Ended:
+async def decide_round(live: LiveRefresh, round: Round) -> RoundEnd:
     """Lets the challenger of a round serve, or notes why not. Returns how the round ended.
 
     Raises RegistryError, OSError, KafkaError, and as `Announcer.announce`.
     """
     found = round.decision()
     assert found is not None
-    version, reason = round.challenger, _reason(found["sentence"])
+    version, reason = round.challenger, _strip_verdict(found["sentence"])
     if version is None or version == round.started.champion:
-        return Ended("refuse", reason, version)
+        return RoundEnd("refuse", reason, version)
     decisions = live.registry.decisions()
-    if (noted := since(decisions, version, round.started.started_ms)) is not None:
-        return Ended(noted.what, noted.reason, version)
+    if (noted := find_decision(decisions, version, round.started.started_ms)) is not None:
+        return RoundEnd(noted.what, noted.reason, version)
     if not found["promote"]:
-        return _refused(live, round, version, reason, found)
+        return _refuse(live, round, version, reason, found)
     async with live.decider() as decider:
-        if (role := _announced(decider, version)) is not None:
+        if (role := _find_role(decider, version)) is not None:
             if role == "promote":  # the former canary may not have been ended
                 for one in decider.canaries:
                     await decider.stop(one.version, Why(f"{version} serves", BY))
-            return _noted(live, decision(role, version, reason, round, found))
-        against = barred(decisions, version) or _outrun(decider, round)
+            return _note(live, build_decision(role, version, reason, round, found))
+        against = find_bar(decisions, version) or _find_other_serving(decider, round)
         if against is not None:
-            return _refused(live, round, version, against, found)
-        publish(live, round, found)
+            return _refuse(live, round, version, against, found)
+        publish_challenger(live, round, found)
         failpoints.reach("after_challenger")
-        why = Why(reason, BY, numbers(found))
+        why = Why(reason, BY, summarise_numbers(found))
         made = (
             await decider.promote(version, why)
             if live.percent is None
             else await decider.canary(version, live.percent, why)
         )
-    return Ended(made.what, made.reason, version)
+    return RoundEnd(made.what, made.reason, version)
 
 
-def publish(live: Live, round: Round, found: Mapping[str, Any]) -> None:
+def publish_challenger(live: LiveRefresh, round: Round, found: Mapping[str, Any]) -> None:
     """Publishes the challenger with what is known of it. Raises RegistryError, WeightsError, OSError."""
     corpus = load([parse(round.pings)], round.cache, cut=EVALUATION)
-    said = statement.read(round.result)
-    _without_paths(round)
+    said = statement.read_statement(round.result)
+    _remove_paths(round)
     times = corpus.ts_ms
     about = About(
         parent=round.started.champion,
@@ -88,7 +88,7 @@ def publish(live: Live, round: Round, found: Mapping[str, Any]) -> None:
             pings=len(times),
             entities=len(corpus.names),
         ),
-        metrics={"sentence": found["sentence"], **_judged(found), **stated(said)},
+        metrics={"sentence": found["sentence"], **_judged_numbers(found), **statement_metrics(said)},
     )
     live.registry.publish_weights(round.result, about, make_golden(round.result, newest_windows(corpus)))
 
@@ -106,12 +106,12 @@ def newest_windows(corpus: Corpus, most: int = REAL_WINDOWS) -> list[NDArray[Any
     return list(found.values())
 
 
-def since(decisions: Iterable[Decision], version: str, from_ms: int) -> Decision | None:
+def find_decision(decisions: Iterable[Decision], version: str, from_ms: int) -> Decision | None:
     """Returns the first decision about this version since then."""
     return next((one for one in decisions if one.version == version and one.ts >= from_ms), None)
 
 
-def barred(decisions: Iterable[Decision], version: str) -> str | None:
+def find_bar(decisions: Iterable[Decision], version: str) -> str | None:
     """Returns why a version may not serve again by itself: it was rolled back, or stopped as a canary."""
     for one in decisions:
         if one.what == "rollback" and one.instead_of == version:
@@ -121,7 +121,7 @@ def barred(decisions: Iterable[Decision], version: str) -> str | None:
     return None
 
 
-def decision(what: What, version: str, reason: str, round: Round, found: Mapping[str, Any]) -> Decision:
+def build_decision(what: What, version: str, reason: str, round: Round, found: Mapping[str, Any]) -> Decision:
     """Returns the record of a decision, for the registry."""
     return Decision(
         what=what,
@@ -130,49 +130,49 @@ def decision(what: What, version: str, reason: str, round: Round, found: Mapping
         instead_of=round.started.champion,
         ts=time.time_ns() // 1_000_000,
         by=BY,
-        numbers=numbers(found),
+        numbers=summarise_numbers(found),
         reason=reason[:2_000],
     )
 
 
-def numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+def summarise_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the numbers of a decision without strata, which the manifest or the round's folder has: decisions are
     kept for ever, and some 10 KB each."""
     few = {name: [one for one in found.get(name, ()) if one["stratum"] == ALL] for name in ("judged", "golden")}
     return {**few, "reasons": found["reasons"][:20], "hours": found.get("hours", [])}
 
 
-def _judged(found: Mapping[str, Any]) -> dict[str, Any]:
+def _judged_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found.get(name, []) for name in ("judged", "golden", "hours")}
 
 
-def _reason(sentence: str) -> str:
+def _strip_verdict(sentence: str) -> str:
     return sentence.partition(": ")[2] or sentence
 
 
-def _announced(decider: Decider, version: str) -> What | None:
+def _find_role(decider: Decider, version: str) -> What | None:
     if decider.serving is not None and decider.serving.version == version:
         return "promote"
     return "canary" if any(one.version == version for one in decider.canaries) else None
 
 
-def _outrun(decider: Decider, round: Round) -> str | None:
+def _find_other_serving(decider: Decider, round: Round) -> str | None:
     before, now = round.started.champion, decider.serving
     if now is None or now.version == before:
         return None
     return f"{now.version} serves meanwhile, and it was compared with {before}"
 
 
-def _refused(live: Live, round: Round, version: str, reason: str, found: Mapping[str, Any]) -> Ended:
-    return _noted(live, decision("refuse", version, reason, round, found))
+def _refuse(live: LiveRefresh, round: Round, version: str, reason: str, found: Mapping[str, Any]) -> RoundEnd:
+    return _note(live, build_decision("refuse", version, reason, round, found))
 
 
-def _noted(live: Live, made: Decision) -> Ended:
+def _note(live: LiveRefresh, made: Decision) -> RoundEnd:
     live.registry.decide(made)
-    return Ended(made.what, made.reason, made.version)
+    return RoundEnd(made.what, made.reason, made.version)
 
 
-def _without_paths(round: Round) -> None:
+def _remove_paths(round: Round) -> None:
     """Names what training began with by its version: the path of the round's folder is nobody else's concern."""
     card: Path = round.result / CARD_FILE
     text = card.read_text(encoding="utf-8")
