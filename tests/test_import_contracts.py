@@ -83,7 +83,7 @@ VIOLATIONS = {
         ("stream/ingest/publishing/sink.py", "import stream.worker.monitor.health"),
         ("stream/ingest/publishing/sink.py", "import stream.services.archive.landing"),
         ("stream/services/member.py", "import stream.delivery.ownership.takeover"),
-        ("stream/services/member.py", "import stream.worker.monitor.health"),
+        ("stream/members/running.py", "import stream.worker.monitor.health"),
         ("stream/members/group_member.py", "import stream.services.plan"),
         ("stream/members/storing_member.py", "import stream.versions.ledger"),
         ("stream/contracts/files.py", "import stream.kafka.admin"),

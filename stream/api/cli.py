@@ -15,28 +15,8 @@ from stream.api.options import ApiOptions, ServeOptions, ServerOptions
 from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
 from stream.config.options import SERVERS, RegistryCache, RegistryUrl, Servers, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
-from stream.config.settings import Settings
+from stream.config.settings import NO_TRACES, Settings, Traces
 from stream.config.times import seconds
-from stream.config.traces import NO_TRACES, Traces
-
-HELP = """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
-where; and send what happens as server-sent events or through a WebSocket.
-
-Runs beside the workers, and reads the states that they store in Redis and the forecasts that they publish. It writes
-nothing and takes no partitions. Its process yields to others of the machine (--nice). With --map it also shows the
-fleet in a browser, as `pathcast map` does, at the same address; without a token of its own the map takes this one.
-
-Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SERVE_TOKEN_FILE names, as
-`Authorization: Bearer TOKEN`. It is plain HTTP: put a proxy with TLS before a port that others reach.
-
-[bold]Examples[/]
-
-  pathcast serve
-  pathcast serve --bootstrap kafka:9092 --redis redis://redis:6379/0 --listen 0.0.0.0:9480
-  pathcast serve --map
-  pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
-  pathcast serve --openapi > openapi.json
-"""
 
 
 @with_common
@@ -86,6 +66,25 @@ def serve(
     openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
     traces: Traces = NO_TRACES,
 ) -> None:
+    """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
+    where; and send what happens as server-sent events or through a WebSocket.
+
+    Runs beside the workers, and reads the states that they store in Redis and the forecasts that they publish. It
+    writes nothing and takes no partitions. Its process yields to others of the machine (--nice). With --map it also
+    shows the fleet in a browser, as `pathcast map` does, at the same address; without a token of its own the map takes
+    this one.
+
+    Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SERVE_TOKEN_FILE names, as
+    `Authorization: Bearer TOKEN`. It is plain HTTP: put a proxy with TLS before a port that others reach.
+
+    [bold]Examples[/]
+
+      pathcast serve
+      pathcast serve --bootstrap kafka:9092 --redis redis://redis:6379/0 --listen 0.0.0.0:9480
+      pathcast serve --map
+      pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
+      pathcast serve --openapi > openapi.json
+    """
     if openapi:
         from stream.api.openapi import as_json
 
@@ -96,7 +95,7 @@ def serve(
     keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
     log_to_stderr()
     from stream.api import process
-    from stream.api.map.cli import options_of_environment
+    from stream.api.map.cli import MapSettings
 
     secret = token(os.environ, SERVE_TOKEN)
     check_free(address, "serve the API")
@@ -110,9 +109,6 @@ def serve(
         traces=traces,
     )
     server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
-    how = ServeOptions(settings, server, api, options_of_environment(secret) if with_map else None)
+    how = ServeOptions(settings, server, api, MapSettings.of_environment().parse(secret) if with_map else None)
     yield_cores(nice)
     asyncio.run(process.serve(how, (signal.SIGTERM, signal.SIGINT)))
-
-
-serve.__doc__ = HELP

@@ -17,14 +17,14 @@ from stream.api.answers.questions import Answer, Question, Questions
 from stream.api.answers.tracks import Tracks
 from stream.api.http.application import TICKET, Gate, Handler, Pages
 from stream.api.http.requests import decode, read_body, read_box, read_entity, read_query
-from stream.api.http.server import Server
+from stream.api.http.server import JSON, Server, event_stream, json_response
 from stream.api.http.tickets import VALID_S
 from stream.api.live import sending
 from stream.api.live.newest import Newest
 from stream.api.live.topics import now_ms
 from stream.api.live.watching import Watch
 from stream.api.openapi import as_json
-from stream.api.operations import GEO_JSON, JSON, OPERATIONS
+from stream.api.operations import GEO_JSON, OPERATIONS
 from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.http.problems import Refusal
 from stream.services.arrivals.estimate import estimate
@@ -35,7 +35,6 @@ from stream.wire.scoring import distance_m
 
 STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
 _CURSOR: Final = re.compile(r"[0-9a-f]{1,8}")
-_ENCODER: Final = msgspec.json.Encoder()
 
 
 class Handlers:
@@ -81,7 +80,7 @@ class Handlers:
         if answer.atlas is not None:
             version = None if answer.atlas.atlas is None else answer.atlas.version
             atlas = AtlasRef(version, state_forecast.atlas_pings, version != answer.atlas.version)
-        return _json(
+        return json_response(
             m.EntityForecast(
                 forecast_id=forecast_id(entity_id, state_forecast.forecast.anchor.ts, network.version, version),
                 entity_id=entity_id,
@@ -128,16 +127,16 @@ class Handlers:
             m.Position(entity_id=i, ts=ts, lat=lat, lon=lon) for i, ts, lat, lon in map(self._newest.position, page)
         ]
         more = len(rows) > len(page)
-        return _json(m.Entities(entities=positions, next=f"{page[-1] + 1:x}" if more else None))
+        return json_response(m.Entities(entities=positions, next=f"{page[-1] + 1:x}" if more else None))
 
     # -- tracks ------------------------------------------------------------------------------------------------------
 
     async def fill(self, request: web.Request) -> web.Response:
         if _content_type(request, JSON, GEO_JSON) == JSON:
             track = await read_body(request, m.Track)
-            return _json(await self._tracks.fill(track.points))
+            return json_response(await self._tracks.fill(track.points))
         feature = await read_body(request, m.TrackFeature)
-        return _json(_as_feature(await self._tracks.fill(_points(feature))), GEO_JSON)
+        return json_response(_as_feature(await self._tracks.fill(_points(feature))), GEO_JSON)
 
     async def arrival(self, request: web.Request) -> web.Response:
         _content_type(request, JSON)
@@ -156,7 +155,7 @@ class Handlers:
             round(seconds, 3) for seconds in (estimation.in_s, *estimation.interval_s(m.ETA_SHARE))
         )
         anchor = answer.state_forecast.forecast.anchor
-        return _json(
+        return json_response(
             m.Eta(
                 anchor=anchor,
                 destination=place,
@@ -179,7 +178,7 @@ class Handlers:
         query = read_query(request, m.StreamQuery, besides=(TICKET,))
         last_id = request.headers.get("Last-Event-ID") or query.last_event_id
         watch = Watch(self._newest, self._server.id, read_box(query.bbox), query.entity, last_id)
-        response = web.StreamResponse()
+        response = event_stream()
         await self._streaming(request, sending.events(request, self._newest, watch, response, self._gate.metrics.sent))
         return response
 
@@ -211,7 +210,7 @@ class Handlers:
     async def ticket(self, request: web.Request) -> web.Response:
         read_query(request, m.Nothing)
         assert self._gate.tickets is not None, "the gate takes them"
-        return _json(m.Ticket(ticket=self._gate.tickets.give(time.monotonic()), valid_s=VALID_S))
+        return json_response(m.Ticket(ticket=self._gate.tickets.give(time.monotonic()), valid_s=VALID_S))
 
     async def _streaming(self, request: web.Request, stream: Coroutine[Any, Any, None]) -> None:
         await self._server.streams.run(request, self._gate, STREAMS[request.match_info.route.name or ""], stream)
@@ -247,7 +246,3 @@ def _as_feature(track: m.FilledTrack) -> m.FilledFeature:
             model=track.model,
         ),
     )
-
-
-def _json(answer: msgspec.Struct, content_type: str = JSON) -> web.Response:
-    return web.Response(body=_ENCODER.encode(answer), content_type=content_type)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from stream.config.http_access import Address
-from stream.config.settings import Settings
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.settings import NO_TRACES, Settings, Traces
 
 PAGE: Final = Path(__file__).parent / "map" / "page"
 Kind = Literal["latest", "forecasts"]

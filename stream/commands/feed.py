@@ -22,26 +22,6 @@ if TYPE_CHECKING:
     from stream.adapters.recorded import Recording
     from stream.commands.feeder import FeedCounts
 
-HELP = """Publish recorded tracks as pings.
-
-FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
-train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
-
-Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
-Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic
-with the reason. Rows of archives in another format that are no valid pings are left out and counted. A file without any
-valid ping is an error, and nothing of it is sent; standard input is sent as it comes.
-
-[bold]Examples[/]
-
-  pathcast feed buses.parquet
-  pathcast feed buses.parquet --speedup 60
-  pathcast feed history.csv --speedup 0 --limit 10000 --json
-  pathcast feed fleet.csv --columns t:s=timestamp,lat=y,lon=x,entity_id=vehicle
-  pathcast feed ais:AIS_2024_01_01.zip --speedup 60
-  gpspipe | jq -c ... | pathcast feed -
-"""
-
 
 @with_common
 def feed(
@@ -54,6 +34,25 @@ def feed(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Publish recorded tracks as pings.
+
+    FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what
+    pathcast train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
+
+    Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
+    Kafka key. A row of a table that is no valid ping is sent as it is; the worker puts it on the dead letter topic with
+    the reason. Rows of archives in another format that are no valid pings are left out and counted. A file without any
+    valid ping is an error, and nothing of it is sent; standard input is sent as it comes.
+
+    [bold]Examples[/]
+
+      pathcast feed buses.parquet
+      pathcast feed buses.parquet --speedup 60
+      pathcast feed history.csv --speedup 0 --limit 10000 --json
+      pathcast feed fleet.csv --columns t:s=timestamp,lat=y,lon=x,entity_id=vehicle
+      pathcast feed ais:AIS_2024_01_01.zip --speedup 60
+      gpspipe | jq -c ... | pathcast feed -
+    """
     recording = recording_of(file, columns)
     from stream.commands.feeder import pace, publisher, replay
 
@@ -69,9 +68,6 @@ def feed(
             replay(pace(_show_progress(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
         out.flush()
         _summary(out.fed, topic, time.monotonic() - began, json=json)
-
-
-feed.__doc__ = HELP
 
 
 class Interrupt:

@@ -19,7 +19,6 @@ from stream.wire.escape import escaped
 
 GROUP: Final = "pathcast.commands"  # of entry points
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
-LOOK_AT_OTHERS: Final = ("up",)  # commands that read what options the others have
 INTERRUPTED: Final = 130  # the exit code after Ctrl-C, as shells have it: 128 and the signal's number
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
@@ -119,7 +118,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand != LOGS_ITSELF:
+    if context.invoked_subcommand != LOGS_ITSELF and not context.obj:
         for line in unknown_variables(context):
             ERRORS.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
 
@@ -137,17 +136,23 @@ def _only_command(arguments: Sequence[str]) -> tuple[str, ...]:
     completion and mistyped names want all of them."""
     first = arguments[0] if arguments else ""
     known = {point.name.partition(".")[0] for point in entry_points(group=GROUP)}
-    return (first,) if first in known and first not in LOOK_AT_OTHERS else ()
+    return (first,) if first in known else ()
 
 
-def main() -> NoReturn:
-    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
+def main(*, is_part: bool = False) -> NoReturn:
+    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug.
+
+    A part has the environment of all parts of its parent, which has looked for unknown variables itself: to do so again
+    takes 50 MB, as all commands are imported.
+    """
     shown = sys.excepthook
     sys.excepthook = presses = _Presses(shown)
     try:
         # Not the application itself: called, it puts Typer's excepthook in the place of ours.
         sys.argv[1:] = renamed(sys.argv[1:])
-        typer.main.get_command(build(*_only_command(sys.argv[1:])))(prog_name="pathcast", standalone_mode=True)
+        typer.main.get_command(build(*_only_command(sys.argv[1:])))(
+            prog_name="pathcast", standalone_mode=True, obj=is_part
+        )
     except (OSError, ValueError, RuntimeError) as error:
         line = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)

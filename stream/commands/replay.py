@@ -33,27 +33,6 @@ if TYPE_CHECKING:  # importing numba takes a second, for which --help and a wron
 BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
-HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.
-
-FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
-train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the columns entity_id,
-ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of a ping are used if they
-are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in the order of their times.
-OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
-
-With --atlas 1h, forecasts also use an atlas: where the file's vehicles went earlier that came the same way. At each
-full hour of the pings' own times a new version begins, made of the pings before that hour. Each forecast names its
-version.
-
-[bold]Examples[/]
-
-  pathcast replay buses.parquet --out forecasts.ndjson
-  pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
-  pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
-  pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
-  pathcast replay buses.parquet --out forecasts.ndjson --atlas 1h
-"""
-
 
 def replay(
     file: Annotated[
@@ -74,6 +53,26 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
+    """Forecast every ping of a recorded file, with the worker's own engine and no broker.
+
+    FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what
+    pathcast train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the
+    columns entity_id, ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of
+    a ping are used if they are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in
+    the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
+
+    With --atlas 1h, forecasts also use an atlas: where the file's vehicles went earlier that came the same way. At each
+    full hour of the pings' own times a new version begins, made of the pings before that hour. Each forecast names its
+    version.
+
+    [bold]Examples[/]
+
+      pathcast replay buses.parquet --out forecasts.ndjson
+      pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
+      pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
+      pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
+      pathcast replay buses.parquet --out forecasts.ndjson --atlas 1h
+    """
     settings = settings_of(weights, horizons)
     every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
     if min_entities is not None and every_ms is None:
@@ -96,9 +95,6 @@ def replay(
         print_json(summary, out)
     else:
         _print_summary(summary, console)
-
-
-replay.__doc__ = HELP
 
 
 def settings_of(weights: str, horizons: str) -> Settings:

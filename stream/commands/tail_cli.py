@@ -17,17 +17,6 @@ from stream.wire import Forecast, GapFill, Record, context_of, loads_forecast, l
 from stream.wire.escape import escaped, escaped_json
 from stream.wire.positions import rms_sigma_m
 
-HELP = """Show forecasts, gap fills, arrivals or dead letters as they come.
-
-[bold]Examples[/]
-
-  pathcast tail forecasts
-  pathcast tail forecasts --entity 5007 --limit 10
-  pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
-  pathcast tail arrivals --entity 12
-  pathcast tail dead-letters --from earliest
-"""
-
 
 class Output(StrEnum):
     FORECASTS = "forecasts"
@@ -46,6 +35,16 @@ def tail(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show forecasts, gap fills, arrivals or dead letters as they come.
+
+    [bold]Examples[/]
+
+      pathcast tail forecasts
+      pathcast tail forecasts --entity 5007 --limit 10
+      pathcast tail gapfills --from earliest --no-follow --json > gapfills.ndjson
+      pathcast tail arrivals --entity 12
+      pathcast tail dead-letters --from earliest
+    """
     from stream.kafka.following import show
     from stream.kafka.reading import INPUT_ISOLATION
 
@@ -76,9 +75,6 @@ def tail(
         stop_at_end=not wait,
         isolation=INPUT_ISOLATION if what is Output.ARRIVALS else "read_uncommitted",
     )
-
-
-tail.__doc__ = HELP
 
 
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")

@@ -13,17 +13,6 @@ from stream.config.times import seconds
 if TYPE_CHECKING:
     from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import, too long for --help
 
-HELP = """Show the topics and their partitions; with --create, make those that are absent.
-
-Those of versions and destinations have one partition, whatever --partitions says; those of newest forecasts and of
-arrivals as many as the forecasts have.
-
-[bold]Examples[/]
-
-  pathcast dev topics
-  pathcast dev topics --create --partitions 32 --replication 3 --retention 7d
-"""
-
 
 @with_common
 def topics(
@@ -43,6 +32,16 @@ def topics(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show the topics and their partitions; with --create, make those that are absent.
+
+    Those of versions and destinations have one partition, whatever --partitions says; those of newest forecasts and of
+    arrivals as many as the forecasts have.
+
+    [bold]Examples[/]
+
+      pathcast dev topics
+      pathcast dev topics --create --partitions 32 --replication 3 --retention 7d
+    """
     retention_ms = None if retention is None else 1000 * seconds(retention, "--retention")
     from stream.kafka import admin
 
@@ -60,9 +59,6 @@ def topics(
         typer.echo(msgspec.json.encode(rows))
     else:
         _show(infos, made)
-
-
-topics.__doc__ = HELP
 
 
 def _show(infos: list[TopicInfo], created: list[str]) -> None:

@@ -27,8 +27,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol, RedisSecurity, secret
-from stream.config.settings import DEFAULT_HORIZONS_S, Settings
-from stream.config.traces import Traces
+from stream.config.settings import DEFAULT_HORIZONS_S, Settings, Traces
 from stream.wire import NO_TIME_MS, Topics
 
 PANEL: Final = "Secured servers"  # of --help

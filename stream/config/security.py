@@ -1,4 +1,4 @@
-"""How to connect to Kafka and Redis: protocols, certificates, users, passwords, and what refusals mean.
+"""Secures connections to Kafka and Redis: protocols, certificates, users, passwords, and what refusals mean.
 
 What is not secret has options (`stream.config.options`). Secrets come from the environment, or from a file that it
 names, never from an option, because `ps` shows that.

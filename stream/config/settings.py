@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.wire import Topics
@@ -32,6 +33,16 @@ class Compression(StrEnum):
     NONE = "none"
     SNAPPY = "snappy"
     ZSTD = "zstd"
+
+
+class Traces(NamedTuple):
+    """States which entities a process traces, and how spans name them. OpenTelemetry's variables say where spans go."""
+
+    share: float = 0.0  # of the entities; 0: nothing is
+    entity_ids: bool = False  # in spans; else a keyed hash stands for the entity
+
+
+NO_TRACES: Final = Traces()
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 SPEEDUP = 120.0  # two minutes a second: in 60 s each bus reports some 80 times, and 15-minute forecasts can be scored
 EXIT_INTERRUPTED = 130  # a shell's status for Ctrl-C
 
-HELP = """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
-
-The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left behind.
-
-[bold]Examples[/]
-
-  pathcast demo --seconds 60
-  pathcast demo --seconds 20 --vehicles 5
-  pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
-  pathcast demo --seconds 60 --json
-  pathcast demo --speedup 10 --seconds 600 --stay
-"""
 COLUMNS = {
     "constant_velocity": "constant velocity",
     "damped_velocity": "damped velocity",
@@ -57,6 +45,19 @@ def demo(
     stays: Annotated[bool, typer.Option("--stay", help="keep the map after the replay, until Ctrl-C")] = False,
     json: Json = False,
 ) -> None:
+    """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
+
+    The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left
+    behind.
+
+    [bold]Examples[/]
+
+      pathcast demo --seconds 60
+      pathcast demo --seconds 20 --vehicles 5
+      pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
+      pathcast demo --seconds 60 --json
+      pathcast demo --speedup 10 --seconds 600 --stay
+    """
     tracks = None if data is None else recording_of(data, columns)
     if columns is not None and tracks is None:
         raise typer.BadParameter("--columns is for the tracks of --data")
@@ -65,7 +66,7 @@ def demo(
     from rich.console import Console
 
     from stream.demo.board import Board
-    from stream.demo.parts import Failed
+    from stream.demo.parts import PartFailed
     from stream.demo.run import DemoOptions, run
 
     board, interrupted = Board(), False
@@ -77,14 +78,11 @@ def demo(
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
-        except Failed as failure:
+        except PartFailed as failure:
             typer.echo(failure.lines, err=True)
             raise
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-demo.__doc__ = HELP
 
 
 class _Screen:

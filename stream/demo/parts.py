@@ -17,7 +17,7 @@ MAP_READY_S: Final = 120.0  # it compiles how records are read, in a fresh clone
 LOOK_S: Final = 0.1
 
 
-class Failed(RuntimeError):
+class PartFailed(RuntimeError):
     """A part ended, or did not answer; `lines` are the last of its log."""
 
     def __init__(self, message: str, lines: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ class Failed(RuntimeError):
         super().__init__(f"{message}; its last words: {lines[-1].strip() if lines else 'it wrote nothing'}")
 
 
-class Running:
+class RunningPart:
     """A part that runs, and its last lines."""
 
     def __init__(self, part: Part, env: Mapping[str, str]) -> None:
@@ -37,16 +37,16 @@ class Running:
     def stop(self) -> int:
         return self._child.stop()
 
-    def failed(self, message: str) -> Failed:
-        return Failed(f"the {self._name} {message}", list(self.lines))
+    def failed(self, message: str) -> PartFailed:
+        return PartFailed(f"the {self._name} {message}", list(self.lines))
 
     def check(self) -> None:
-        """Raises Failed if it has ended."""
+        """Raises PartFailed if it has ended."""
         if self._child.wait(0) is not None:
             raise self.failed(f"ended with {how(self.stop())}")
 
     def wait_until_ready(self, show: Callable[[str], None], timeout_s: float) -> None:
-        """Raises Failed if it ends, or goes no step on for so long."""
+        """Raises PartFailed if it ends, or goes no step on for so long."""
         doing, deadline = "", 0.0
         while not self._child.is_ready:
             self.check()

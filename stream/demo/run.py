@@ -22,7 +22,7 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
 from stream.demo import atlas
 from stream.demo.board import Board
-from stream.demo.parts import MAP_READY_S, READY_S, Failed, Running
+from stream.demo.parts import MAP_READY_S, READY_S, PartFailed, RunningPart
 from stream.kafka import admin
 from stream.up import embedded
 from stream.up.parts import environment, map_part, worker_part
@@ -70,7 +70,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
     """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
     when it returns.
 
-    Raises Failed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
+    Raises PartFailed if the worker ends, never gets ready or answers nothing; RuntimeError if a server does not
     start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
@@ -86,7 +86,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
         env = environment(plain, bootstrap, redis_url, PREFIX, PLAIN_KAFKA, PLAIN_REDIS)
         given = ["--weights", options.weights, "--partitions", str(PARTITIONS)]
         given += ["--atlases", str(folder)] if before else []
-        worker = Running(worker_part("worker", *given), env)
+        worker = RunningPart(worker_part("worker", *given), env)
         stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
         board.atlas = None if growth is None else growth.written()  # while the worker starts
@@ -111,7 +111,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
             feeder.join(0.25)
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
-            raise Failed("no forecast came", list(worker.lines))
+            raise PartFailed("no forecast came", list(worker.lines))
         if stays := options.stays and map_url is not None:
             _compare(options, board, show)
             _stay(worker)
@@ -124,9 +124,9 @@ def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Scr
     end. The topics must exist."""
     address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
     part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
-    live_map = Running(part, env)
+    live_map = RunningPart(part, env)
     stack.callback(live_map.stop)
-    with suppress(Failed):
+    with suppress(PartFailed):
         live_map.wait_until_ready(show, MAP_READY_S)
         return f"http://{address}"
     return None
@@ -138,7 +138,7 @@ def _compare(options: DemoOptions, board: Board, show: Screen) -> None:
     show.done()
 
 
-def _stay(worker: Running) -> None:
+def _stay(worker: RunningPart) -> None:
     """Returns at Ctrl-C, which is the end that was asked for."""
     with suppress(KeyboardInterrupt):
         while True:
@@ -182,7 +182,7 @@ def busiest(times: Sequence[int], span: int) -> int:
     return best if most > 2 * first else 0
 
 
-def _check(worker: Running, failures: list[BaseException]) -> None:
+def _check(worker: RunningPart, failures: list[BaseException]) -> None:
     if failures:
         raise failures[0]
     worker.check()

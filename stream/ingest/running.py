@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stream.config import failpoints
 from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.options import COMMON, Common, Metrics, log_to_stderr
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.settings import NO_TRACES, Traces
 
 if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
     from stream.ingest.publishing.sink import Sink

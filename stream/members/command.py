@@ -20,7 +20,7 @@ from typer.models import OptionInfo
 from stream.config import failpoints
 from stream.config.options import COMMON, Bootstrap, Metrics, Prefix, log_to_stderr, with_common
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.members.running import Service, door_of, serve
+from stream.members.running import Service, door_of, name_lines, serve
 
 Once = Annotated[bool, typer.Option("--once", help="up to the present end, and stop")]
 
@@ -81,6 +81,8 @@ def _run(offers: Mapping[str, Offer], given: Mapping[str, Any]) -> None:
     common = ServiceOptions(given["bootstrap"], given["prefix"], given["once"], given["security"])
     services = [offer(common, **{one.name: given[one.name] for one in _own(offer)}) for offer in offers.values()]
     log_to_stderr()
+    if len(services) > 1:
+        name_lines()
     asyncio.run(serve(services, door_of(given["metrics"])))
 
 

@@ -30,7 +30,7 @@ class AnotherLog(RuntimeError):
 
 @dataclass
 class Holding:
-    """A number that is ours. Subclasses add what they keep of it."""
+    """Holds a number that is ours. Subclasses add what they keep of it."""
 
     starts: Mapping[str, Start]  # where it went on when it was taken over, by topic
     folded: dict[str, int] = field(init=False)  # the next offset, by topic
@@ -59,8 +59,8 @@ async def check_follows(consumer: AIOKafkaConsumer, tp: TopicPartition, held: Ho
         return
     try:
         async with asyncio.timeout(ASK_S):
-            found = await log_facts.ask(consumer, tp, known)
+            log = await log_facts.ask(consumer, tp, known)
     except (KafkaError, TimeoutError) as error:
         raise AnotherLog(f"{name}: cannot ask whether its log is the one that was read: {in_words(error)}") from error
-    if cut_at(seen.read, seen.history, found) is not None:
+    if cut_at(seen.read, seen.history, log) is not None:
         raise AnotherLog(f"{name} lacks records that were read up to {seen.read}")

@@ -22,7 +22,7 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -38,12 +38,14 @@ from stream.kafka.pacing import BESIDE_EVERY_S, Pace
 from stream.kafka.reading import SESSION_S, bounds_by, group_consumer
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import AnotherLog, Holding, check_follows
+from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
 REPORT_S: Final = 10.0
 RETRY_S: Final = 2.0
+AT_ONCE: Final = 200  # records that are folded without letting others run: arrivals take some 2 ms each
 STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the partitions
 # Servers or disks that are away or full: nothing is lost, and it is tried again.
 AWAY: Final = (KafkaError, OSError, TimeoutError)
@@ -74,6 +76,37 @@ class Inputs:
         return next(iter(numbers.values()))
 
 
+async def in_slices(records: Records) -> AsyncIterator[Records]:
+    """Yields records some at a time, and lets others run after each: heartbeats of this member, and other members that
+    share the event loop."""
+    for begin in range(0, len(records), AT_ONCE):
+        yield records[begin : begin + AT_ONCE]
+        await asyncio.sleep(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberSettings:
+    """Holds the settings that all members have. Subclasses add `inputs`, the topics that they read."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: str = "pathcast"
+    group: str = ""
+    once: bool = False
+    kafka: KafkaSecurity = PLAIN_KAFKA
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.prefix)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def reads(self) -> Inputs:
+        return Inputs(self.inputs, self.bootstrap, self.kafka, self.once, self.group)
+
+
 H = TypeVar("H", bound=Holding)
 
 
@@ -91,9 +124,9 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         self.failures = 0  # takeovers and writes that are tried again
         self.shortened = 0  # logs that lacked records that were read
         self.joined = False  # we are of the group, with partitions or none
-        self._inputs = inputs
+        self.inputs = inputs
         self._consumer = consumer
-        self._held: dict[int, H] = {}
+        self._holdings: dict[int, H] = {}
         self._not_before: dict[int, float] = {}  # when a number may be taken over again
         self._until: Mapping[TopicPartition, int] | None = None  # the end that there was, with `once`
         self._generation = -1  # of the present assignment
@@ -122,7 +155,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         and not folded is for the next owner."""
 
     @abstractmethod
-    def _said(self) -> str:
+    def _describe(self) -> str:
         """Returns a part of the report's line: what became of the records."""
 
     async def _drop(self, number: int, held: H) -> None:
@@ -133,10 +166,13 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         return held.folded
 
     async def _poll(self) -> Mapping[TopicPartition, Records]:
-        found: Mapping[TopicPartition, Records] = await self._consumer.getmany(
-            timeout_ms=int(1000 * POLL_S), max_records=self.MOST_POLLED
+        return await self._get_many(int(1000 * POLL_S))
+
+    async def _get_many(self, timeout_ms: int) -> Mapping[TopicPartition, Records]:
+        polled: Mapping[TopicPartition, Records] = await self._consumer.getmany(
+            timeout_ms=timeout_ms, max_records=self.MOST_POLLED
         )
-        return found
+        return polled
 
     # -- its life
 
@@ -144,23 +180,27 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         """Lets `run` end, once all that was folded is written."""
         self._stopping.set()
 
+    async def close(self) -> None:
+        """Closes what a member has that has never run, too."""
+        await self._consumer.stop()
+
     async def run(self) -> None:
         """Works until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
         Pace(self._consumer._fetcher, BESIDE_EVERY_S)  # the embedded broker answers at once where there is nothing
         report = asyncio.create_task(self._report())
         try:
-            self._consumer.subscribe(list(self._inputs.topics), listener=self)
+            self._consumer.subscribe(list(self.inputs.topics), listener=self)
             await self._work()
         finally:
             report.cancel()
             try:
-                await self._give_away(set(self._held))
+                await self._give_away(set(self._holdings))
             finally:
                 await self._consumer.stop()
 
     async def _work(self) -> None:
-        if self._inputs.once:
+        if self.inputs.once:
             self._until = await self._ends()
         while not self._stopping.is_set() and not await self._has_reached(self._until):
             await self._step()
@@ -168,12 +208,12 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     async def _step(self) -> None:
         """Takes over what is new, folds what has come, and writes it when it is time."""
         await self._take_over()
-        before = dict(self._held)
+        before = dict(self._holdings)
         polled = await self._poll()
         async with self._lock:
             for tp, records in polled.items():
                 held = before.get(tp.partition)
-                if held is not None and self._held.get(tp.partition) is held:  # else given away, or taken over anew
+                if held is not None and self._holdings.get(tp.partition) is held:  # else given away, or taken over anew
                     await self._fold_one(tp, held, records)
         await self._after()
 
@@ -193,7 +233,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     async def _move(self) -> None:
         """Notes up to where all is folded, between two polls: beyond the last record there may be markers."""
-        for number, held in list(self._held.items()):
+        for number, held in list(self._holdings.items()):
             for tp in self._tps(number):
                 with suppress(IllegalStateError, KafkaError):  # it is not ours any more
                     held.folded[tp.topic] = max(int(await self._consumer.position(tp)), held.folded[tp.topic])
@@ -201,7 +241,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     # -- takeovers
 
     def _tps(self, number: int) -> list[TopicPartition]:
-        return [TopicPartition(topic, number) for topic in self._inputs.topics]
+        return [TopicPartition(topic, number) for topic in self.inputs.topics]
 
     def _assigned(self) -> set[int]:
         """Returns the numbers whose partitions of all inputs are ours."""
@@ -209,7 +249,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         return {tp.partition for tp in ours if all(one in ours for one in self._tps(tp.partition))}
 
     async def _take_over(self) -> None:
-        for number in sorted(self._assigned() - self._held.keys()):
+        for number in sorted(self._assigned() - self._holdings.keys()):
             if time.monotonic() < self._not_before.get(number, 0.0) or self._stopping.is_set():
                 continue
             try:
@@ -233,11 +273,17 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
                 self._check_assigned(number)
                 for tp in self._tps(number):
                     self._consumer.seek(tp, held.folded[tp.topic])
-                self._held[number] = held
+                self._holdings[number] = held
         except BaseException:
             await self._drop(number, held)
             raise
         self._tell(number, held)
+
+    async def _committed(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        """Returns what the group has committed of these partitions, if anything: the next offset, and the metadata. It
+        asks the coordinator, because aiokafka's `committed` leaves the metadata out. Raises KafkaError."""
+        marks = await self._consumer._coordinator.fetch_committed_offsets(tps)
+        return {tp: (mark.offset, mark.metadata or "") for tp, mark in marks.items() if mark.offset >= 0}
 
     async def _start(self, tp: TopicPartition, stored: int | None, seen: Seen) -> Start:
         """Asks brokers where a log goes on of which all below `stored` was read. The owner before us must not be able
@@ -263,7 +309,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     async def _lose(self, number: int, error: Exception, pause_s: float) -> None:
         """Lets go of a number, to take it over again. Raises Refused if the brokers will say the same again."""
-        if (refusal := kafka_refusal(self._inputs.bootstrap, self._inputs.kafka, error)) is not None:
+        if (refusal := kafka_refusal(self.inputs.bootstrap, self.inputs.kafka, error)) is not None:
             raise refusal from error
         log.warning("partition %d: %s; it is taken over again in %g s", number, in_words(error), pause_s)
         self.failures += 1
@@ -271,7 +317,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         await self._let_go(number)
 
     async def _let_go(self, number: int) -> None:
-        if (held := self._held.pop(number, None)) is not None:
+        if (held := self._holdings.pop(number, None)) is not None:
             await self._drop(number, held)
 
     # -- the group
@@ -287,7 +333,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     async def _give_away(self, numbers: Collection[int]) -> None:
         async with self._lock:
             try:
-                await self._last(self._held.keys() & set(numbers))
+                await self._last(self._holdings.keys() & set(numbers))
             finally:
                 for number in numbers:
                     await self._let_go(number)
@@ -300,29 +346,29 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     def lags(self) -> dict[int, int | None]:
         """Returns how many records each of our numbers is behind the ends of its logs; None: unknown."""
-        found: dict[int, int | None] = {}
+        lags: dict[int, int | None] = {}
         ours = self._consumer.assignment()
-        for number, held in sorted(self._held.items()):
+        for number, held in sorted(self._holdings.items()):
             ends = [(tp.topic, self._consumer.highwater(tp)) for tp in self._tps(number) if tp in ours]
             behind = [None if end is None else max(0, end - held.folded[topic]) for topic, end in ends]
-            found[number] = None if None in behind else sum(one or 0 for one in behind)
-        return found
+            lags[number] = None if None in behind else sum(one or 0 for one in behind)
+        return lags
 
     async def _ends(self) -> dict[TopicPartition, int]:
-        numbers = range(await asyncio.to_thread(self._inputs.partitions))
-        found = await bounds_by(self._consumer, [tp for number in numbers for tp in self._tps(number)])
-        return {TopicPartition(*partition): one.end for partition, one in found.items()}
+        numbers = range(await asyncio.to_thread(self.inputs.partitions))
+        bounds = await bounds_by(self._consumer, [tp for number in numbers for tp in self._tps(number)])
+        return {TopicPartition(*partition): one.end for partition, one in bounds.items()}
 
     async def _has_reached(self, ends: Mapping[TopicPartition, int] | None) -> bool:
         """Returns whether all numbers that are ours are done up to these ends."""
         if ends is None:
             return False
         await self._move()
-        if not self.joined or self._assigned() != self._held.keys():
+        if not self.joined or self._assigned() != self._holdings.keys():
             return False
         return all(
             self._done(held)[tp.topic] >= ends.get(tp, 0)
-            for number, held in self._held.items()
+            for number, held in self._holdings.items()
             for tp in self._tps(number)
         )
 
@@ -330,16 +376,16 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         before, silent = 0, False
         while True:
             await asyncio.sleep(REPORT_S)
-            read, held = self.read, dict(self._held)
+            read, held = self.read, dict(self._holdings)
             try:
                 async with asyncio.timeout(REPORT_S):
                     ends = await self._consumer.end_offsets([tp for number in held for tp in self._tps(number)])
             except (*self.AWAY, IllegalStateError) as error:
-                log.warning("Kafka at %s does not answer: %s", self._inputs.bootstrap, in_words(error))
+                log.warning("Kafka at %s does not answer: %s", self.inputs.bootstrap, in_words(error))
                 silent = True
                 continue
             if read > before or silent:
                 behind = sum(max(0, end - held[tp.partition].folded[tp.topic]) for tp, end in ends.items())
-                what: tuple[Any, ...] = (read, self.FOLDS, (read - before) / REPORT_S, self._said(), len(held), behind)
-                log.info("%d records %s, %.0f/s; %s; %d partitions, %d behind", *what)
+                so_far = read, self.FOLDS, (read - before) / REPORT_S, self._describe()
+                log.info("%d records %s, %.0f/s; %s; %d partitions, %d behind", *so_far, len(held), behind)
             before, silent = read, False

@@ -10,17 +10,20 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from typing import Final, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError
 from prometheus_client.metrics_core import Metric
 
 from stream.config.http_access import Address, address_of, check_free, token
-from stream.config.security import KafkaSecurity, in_words, kafka_refusal
+from stream.config.security import in_words, kafka_refusal
 from stream.http.pages import serving
 from stream.http.probes import ProbePages
+from stream.members.group_member import GroupMember
+from stream.members.pages import MemberPages, Row
 
 log: Final = logging.getLogger(__name__)
 
@@ -68,13 +71,32 @@ def door_of(metrics: str) -> Door | None:
     return Door(address, token(os.environ))
 
 
+_NAME: Final[ContextVar[str]] = ContextVar("service")  # of which the code is that runs
+
+
+def name_lines() -> None:
+    """Lets each line of the log begin with the name of its service, for a process that runs several."""
+
+    def name(record: logging.LogRecord) -> bool:
+        if service := _NAME.get(""):
+            record.msg = f"{service}: {record.msg}"
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(name)
+
+
 async def serve(services: Sequence[Service], door: Door | None = None, stopped_by: Sequence[int] = SIGNALS) -> None:
     """Begins all services, and runs them as `live` does. None of them works before all have begun.
 
     Raises what hinders one of them, and as `live`.
     """
     async with AsyncExitStack() as stack:
-        parts = {one.name: await stack.enter_async_context(one.begin()) for one in services}
+        parts: dict[str, Running] = {}
+        for one in services:
+            before = _NAME.set(one.name)
+            parts[one.name] = await stack.enter_async_context(one.begin())
+            _NAME.reset(before)
         await live(parts, door, stopped_by)
 
 
@@ -94,7 +116,7 @@ async def live(parts: Mapping[str, Running], door: Door | None, stopped_by: Sequ
         if door is not None:
             pages = ProcessPages({name: part.pages for name, part in parts.items()}).pages()
             await stack.enter_async_context(serving(door.address, door.secret, pages))
-        tasks = [asyncio.create_task(part.work.run(), name=name) for name, part in parts.items()]
+        tasks = [asyncio.create_task(_run(name, part.work), name=name) for name, part in parts.items()]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             failed = [task for task in tasks if task.done() and task.exception() is not None]
@@ -112,6 +134,11 @@ async def live(parts: Mapping[str, Running], door: Door | None, stopped_by: Sequ
     for error in [*(task.exception() for task in failed), *ends]:
         if isinstance(error, BaseException):
             raise error
+
+
+async def _run(name: str, work: Work) -> None:
+    _NAME.set(name)  # of this task, and of the tasks and threads that it starts
+    await work.run()
 
 
 class ProcessPages(ProbePages):
@@ -136,11 +163,17 @@ class ProcessPages(ProbePages):
             yield from pages.collect()
 
 
-@contextmanager
-def kafka_named(bootstrap: str, security: KafkaSecurity) -> Iterator[None]:
-    """Raises Refused for what Kafka will say again, and ConnectionError for every other error of its client."""
+@asynccontextmanager
+async def running_member(name: str, member: GroupMember[Any], rows: Sequence[Row] = ()) -> AsyncIterator[Running]:
+    """Yields a member of a group with its pages, and closes it in the end, also if it has never run.
+
+    Raises Refused for what Kafka will say again, and ConnectionError for every other error of its client.
+    """
+    inputs = member.inputs
     try:
-        yield
+        yield Running(member, MemberPages(name, member, rows))
     except KafkaError as error:
-        refusal = kafka_refusal(bootstrap, security, error)
-        raise refusal or ConnectionError(f"Kafka at {bootstrap} failed: {in_words(error)}") from error
+        refusal = kafka_refusal(inputs.bootstrap, inputs.kafka, error)
+        raise refusal or ConnectionError(f"Kafka at {inputs.bootstrap} failed: {in_words(error)}") from error
+    finally:
+        await member.close()

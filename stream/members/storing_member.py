@@ -60,9 +60,9 @@ class StoringMember(GroupMember[StoredHolding[O]]):
         """Writes what waits, between two polls."""
         async with self._lock:
             await self._move()
-            for held in self._held.values():
+            for held in self._holdings.values():
                 held.owned.next_offset = held.folded[self._topic]
-            await self._write_some(list(self._held))
+            await self._write_some(list(self._holdings))
 
     async def _write_until_done(self) -> None:
         """Does the same, however long that takes."""
@@ -74,7 +74,7 @@ class StoringMember(GroupMember[StoredHolding[O]]):
     async def _write_some(self, numbers: Collection[int]) -> None:
         self._failed, began_s = False, time.monotonic()
         for number in sorted(numbers):
-            held = self._held.get(number)
+            held = self._holdings.get(number)
             if held is None:
                 continue
             held.owned.seen = held.seen[self._topic]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from model.files import writing_whole
-from stream.registry.content import written
+from stream.registry.content import write_file
 from stream.registry.manifest import MAX_BYTES, MAX_MANIFEST_BYTES, Damaged, Manifest, RegistryError, dumps_manifest
 from stream.registry.store import MANIFEST
 from stream.storage import PIECE_BYTES
@@ -67,7 +67,7 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> 
         raise Damaged(f"{member.name} in it is no regular file")
     target = folder / member.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    written(_pieces(source), target, most)
+    write_file(_pieces(source), target, most)
 
 
 def _pieces(source: IO[bytes]) -> Iterator[bytes]:

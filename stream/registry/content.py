@@ -1,4 +1,4 @@
-"""The files of a version: copied with their hashes, checked against a manifest, and checked for what they are.
+"""Writes the files of a version with their hashes, and checks them against a manifest and for what they are.
 
 Weights and atlases name themselves: their version is a hash of what is in them. `model.api` is imported only when
 one is checked, as it takes a second.
@@ -17,13 +17,13 @@ from stream.storage import pieces
 
 
 class Identity(NamedTuple):
-    """What the files of a version say of themselves."""
+    """The version and the name that files state of themselves."""
 
     version: str
     name: str
 
 
-def written(parts: Iterable[bytes], out: Path, most: int) -> File:
+def write_file(parts: Iterable[bytes], out: Path, most: int) -> File:
     """Writes a new file, flushed to the disk, and returns its length and hash. Raises RegistryError beyond `most`
     bytes, before more are written.
     """

@@ -1,15 +1,18 @@
-"""What was decided of versions: records that are only ever added, and what follows from them."""
+"""Decisions about versions, which are only ever added, and what follows from them: the standing of each version, and
+which versions may be deleted. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from stream.registry.manifest import Kind, RegistryError, Version
+from stream.registry.manifest import Kind, Manifest, RegistryError, Version
 
 MAX_DECISION_BYTES: Final = 256 * 1024
+DAY_MS: Final = 86_400_000
 What = Literal["promote", "canary", "rollback", "refuse", "stop"]
 Key = tuple[Kind, str]  # kind and version
 
@@ -29,6 +32,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: Annotated[str, msgspec.Meta(max_length=2_000)]  # one sentence
 
 
+_BECOMES: Final = {"canary": "canary", "refuse": "refused", "stop": "stopped"}
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _DECODER: Final = msgspec.json.Decoder(Decision)
 
@@ -54,17 +58,53 @@ def standings(decisions: Iterable[Decision]) -> dict[Key, str]:
     """Returns what each version is by these decisions, oldest first: serving, replaced, rolled back, canary, refused
     or stopped. A version of which nothing was decided is not in it. At most one of a kind is serving.
     """
-    found: dict[Key, str] = {}
+    standing: dict[Key, str] = {}
     for one in decisions:
         key = (one.kind, one.version)
         if one.what in ("promote", "rollback"):
             before = "replaced" if one.what == "promote" else "rolled back"
-            serving = [other for other, it_is in found.items() if other[0] == one.kind and it_is == "serving"]
-            found |= {other: before for other in serving if other != key}
-            found[key] = "serving"
+            serving = [other for other, it_is in standing.items() if other[0] == one.kind and it_is == "serving"]
+            standing |= {other: before for other in serving if other != key}
+            standing[key] = "serving"
         else:
-            found[key] = _BECOMES[one.what]
-    return found
+            standing[key] = _BECOMES[one.what]
+    return standing
 
 
-_BECOMES: Final = {"canary": "canary", "refuse": "refused", "stop": "stopped"}
+@dataclass(frozen=True)
+class Retention:
+    """How much a registry keeps."""
+
+    newest: int = 20  # versions
+    days: float = 30.0  # whatever a decision of these days names
+
+
+def find_deletable(
+    manifests: Sequence[Manifest],
+    decisions: Sequence[Decision],
+    in_use: Collection[str],
+    now_ms: int,
+    keep: Retention | None = None,
+) -> list[Manifest]:
+    """Returns the versions, all of one kind, that may be deleted, oldest first: neither among the newest, nor named by
+    a new decision, nor what is in use or a rollback from that would need (`find_formers`).
+    """
+    keep = keep or Retention()
+    in_order = sorted(manifests, key=lambda one: (one.created_ts, one.version))
+    needed = {one.version for one in in_order[max(0, len(in_order) - keep.newest) :]}
+    needed |= set(in_use) | find_formers(manifests, decisions, in_use)
+    for decision in decisions:
+        if decision.ts >= now_ms - keep.days * DAY_MS:
+            needed |= _named(decision)
+    return [one for one in in_order if one.version not in needed]
+
+
+def find_formers(manifests: Iterable[Manifest], decisions: Iterable[Decision], versions: Collection[str]) -> set[str]:
+    """Returns what served before these versions, by the decisions and by what they were refreshed from."""
+    versions_before = {one.parent for one in manifests if one.version in versions}
+    versions_before |= {one.instead_of for one in decisions if one.version in versions}
+    return {version for version in versions_before if version is not None}
+
+
+def _named(decision: Decision) -> set[str]:
+    return {decision.version} | ({decision.instead_of} if decision.instead_of is not None else set())

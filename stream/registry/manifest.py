@@ -1,4 +1,4 @@
-"""What the registry states of a version: its manifest, as JSON, and the bounds that a stranger's manifest is held to.
+"""Reads and writes manifests of versions, as JSON, within the bounds that a stranger's manifest is held to.
 
 A manifest names every file of the version with its length and SHA-256, and `content` is the SHA-256 of all of that. So
 whoever has a manifest can tell whether the files are the ones that were published. Nothing proves who wrote it.
@@ -67,7 +67,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """What a version was made from. Unknown fields are None."""
+    """The data that a version was made from. Unknown fields are None."""
 
     fingerprint: _Short | None = None  # a hash of the pings
     sources: tuple[_Short, ...] = ()
@@ -78,7 +78,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What a publisher states of a version."""
+    """The statements of a publisher about a version."""
 
     name: _Short = ""  # empty: the name in the config of weights; "atlas" of an atlas
     parent: Version | None = None  # what it was refreshed from

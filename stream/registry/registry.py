@@ -1,4 +1,4 @@
-"""One place for versions of weights and of atlases, and for what was decided of them."""
+"""Keeps versions of weights and of atlases in one place, and decisions about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stream.registry.content import (
     check_files,
     check_identity,
     weights_identity,
-    written,
+    write_file,
 )
 from stream.registry.decisions import Decision, dumps_decision, loads_decision
 from stream.registry.manifest import (
@@ -221,7 +221,7 @@ class Registry:
             if self._kept is self._store:
                 failpoints.reach("before_file")
             parts = [source] if isinstance(source, bytes) else pieces(source)
-            files[name] = written(parts, folder / name, MAX_BYTES[kind])
+            files[name] = write_file(parts, folder / name, MAX_BYTES[kind])
         return files
 
     def _stated(self, kind: Kind, identity: Identity, files: dict[str, File], about: About) -> Manifest:
@@ -295,7 +295,8 @@ class Registry:
             (stage / content).mkdir()
             for name, said in manifest.files.items():
                 try:
-                    found = written(self._store.read(kind, version, content, name), stage / content / name, said.bytes)
+                    parts = self._store.read(kind, version, content, name)
+                    found = write_file(parts, stage / content / name, said.bytes)
                 except FileNotFoundError as error:
                     raise Damaged(f"{kind} {version} in {self._url} has no {name}") from error
                 except RegistryError as error:

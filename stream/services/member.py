@@ -6,7 +6,7 @@ every input, as Kafka's range assignor gives topics that have as many partitions
 the offsets up to which the records are folded:
 
     ask the group whether our assignment holds -> fence the owner before us -> read the committed offsets
-        -> `begin`: the unit, as it was at these offsets -> fold ... -> a transaction: what was made, and the offsets
+        -> `begin`: the unit, as it was at these offsets -> fold ... -> a transaction: its records, and the offsets
 
 The transactional id is that of the number, so whoever takes it over ends the transaction of the owner before, and that
 one can publish nothing any more (`stream.delivery.guarantees` says why there is one id for each partition). After any
@@ -29,17 +29,19 @@ from aiokafka.errors import IllegalOperation, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.config import failpoints
-from stream.kafka.log import Seen
+from stream.config.security import KafkaSecurity
+from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.kafka.reading import SESSION_S
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.continuity import Holding
-from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember
-from stream.members.pages import MemberPages, counter
-from stream.members.running import Running, Service, kafka_named
+from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember, in_slices
+from stream.members.pages import counter
+from stream.members.running import Running, Service, running_member
 from stream.services.plan import Begin, Plan, Taken, Unit, committed_text, parts_of
+from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ AWAY: Final = (*group_member.AWAY, IllegalOperation, AssertionError)
 
 
 @dataclass
-class _Held(Holding):
+class _Published(Holding):
     """A number that is ours."""
 
     unit: Unit
@@ -60,7 +62,7 @@ class _Held(Holding):
     committed: dict[str, int]
 
 
-class Member(GroupMember[_Held]):
+class Member(GroupMember[_Published]):
     """One member of the group."""
 
     AWAY: ClassVar[tuple[type[Exception], ...]] = AWAY
@@ -76,35 +78,33 @@ class Member(GroupMember[_Held]):
 
     async def _poll(self) -> Mapping[TopicPartition, Records]:
         due_s = self._flushed_s + self._plan.every_s - time.monotonic()
-        if sum(one.unit.waiting for one in self._held.values()) >= MOST_WAITING:
+        if sum(one.unit.waiting for one in self._holdings.values()) >= MOST_WAITING:
             await asyncio.sleep(max(due_s, 0.0))
             return {}
         timeout_ms = 1000 * (min(POLL_S, max(due_s, 0.0)) if self._plan.every_s else POLL_S)
-        found: Mapping[TopicPartition, Records] = await self._consumer.getmany(
-            timeout_ms=int(timeout_ms), max_records=self.MOST_POLLED
-        )
-        return found
+        return await self._get_many(int(timeout_ms))
 
-    async def _fold(self, number: int, held: _Held, records: Records) -> None:
-        held.unit.fold(records)
+    async def _fold(self, number: int, held: _Published, records: Records) -> None:
+        async for some in in_slices(records):
+            held.unit.fold(some)
 
     async def _after(self) -> None:
         if time.monotonic() >= self._flushed_s + self._plan.every_s:
             async with self._lock:
                 await self._move()
-                await self._last(set(self._held))
+                await self._last(set(self._holdings))
 
     # -- transactions
 
     async def _last(self, numbers: Collection[int]) -> None:
-        await asyncio.gather(*(self._transact(number, self._held[number]) for number in numbers))
+        await asyncio.gather(*(self._transact(number, self._holdings[number]) for number in numbers))
         self._flushed_s = time.monotonic()
 
-    async def _transact(self, number: int, held: _Held) -> None:
-        made = held.unit.made(self._quiet_ms(number, held))
+    async def _transact(self, number: int, held: _Published) -> None:
+        outgoing = held.unit.take_outgoing(self._quiet_ms(number, held))
         needed, folded = held.unit.needed, dict(held.folded)
         offsets = {topic: min(at, needed.get(topic, at)) for topic, at in folded.items()}
-        if not made and offsets == held.committed:
+        if not outgoing and offsets == held.committed:
             held.done = folded
             return
         metadata = {self._plan.inputs[0]: held.unit.metadata()}
@@ -113,8 +113,8 @@ class Member(GroupMember[_Held]):
             for topic, at in offsets.items()
         }
         try:
-            answers = Answers(others=list(enumerate(made)))
-            await bounded(held.publisher.transact_all(answers, marks, self._plan.group))
+            answers = Answers(others=list(enumerate(outgoing)))
+            await wait_briefly(held.publisher.transact_all(answers, marks, self._plan.group))
             failpoints.reach("after_commit")
         except ProducerFenced as error:
             await self._lose(number, error, SESSION_S)
@@ -122,9 +122,9 @@ class Member(GroupMember[_Held]):
             await self._lose(number, error, RETRY_S)
         else:
             held.committed, held.done = offsets, folded
-            self.published += len(made)
+            self.published += len(outgoing)
 
-    def _quiet_ms(self, number: int, held: _Held) -> int | None:
+    def _quiet_ms(self, number: int, held: _Published) -> int | None:
         """Returns a time when no input had more than what is folded, as far as the brokers have said."""
         times = []
         for tp in self._tps(number):
@@ -136,40 +136,34 @@ class Member(GroupMember[_Held]):
             times.append(int(asked_ms))
         return min(times)
 
-    async def _drop(self, number: int, held: _Held) -> None:
-        await closed(held.publisher)
+    async def _drop(self, number: int, held: _Published) -> None:
+        await close_quietly(held.publisher)
 
     # -- takeovers
 
-    async def _begin(self, number: int) -> _Held:
+    async def _begin(self, number: int) -> _Published:
         name = f"{self._plan.group}|{self._plan.inputs[0]}|{number}"
-        publisher = Publisher(self._plan.bootstrap, name, security=self._plan.kafka)
+        # This fences the owner before us: from here on the committed offsets are fixed.
+        publisher = await start_publisher(self._plan.bootstrap, name, self._plan.kafka)
         try:
-            # This fences the owner before us: from here on the committed offsets are fixed.
-            await bounded(publisher.start())
             taken = await self._taken(number)
             unit, starts = await self._unit_of(taken), taken.starts
         except BaseException:
-            await closed(publisher)
+            await close_quietly(publisher)
             raise
         offsets = {topic: one.offset for topic, one in starts.items()}
         # After a cut the offsets are committed at once, so that no successor finds it again.
         committed = {} if any(one.is_cut for one in starts.values()) else offsets
-        return _Held(starts, unit, publisher, dict(offsets), committed)
+        return _Published(starts, unit, publisher, dict(offsets), committed)
 
     async def _taken(self, number: int) -> Taken:
         tps = self._tps(number)
-        # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
-        found = await self._consumer._coordinator.fetch_committed_offsets(tps)
-        starts, metadata = {}, None
+        committed, starts, metadata = await self._committed(tps), {}, None
         for tp in tps:
-            mark = found.get(tp)
-            if mark is None or mark.offset < 0:
-                starts[tp.topic] = await self._start(tp, None, Seen())
-                continue
-            text, seen = parts_of(mark.metadata or "")
-            starts[tp.topic] = await self._start(tp, mark.offset, seen)
-            if tp.topic == self._plan.inputs[0]:
+            offset, committed_metadata = committed.get(tp, (None, ""))
+            text, seen = parts_of(committed_metadata)
+            starts[tp.topic] = await self._start(tp, offset, seen)
+            if tp.topic == self._plan.inputs[0] and offset is not None:
                 metadata = text
         return Taken(number, starts, metadata)
 
@@ -177,13 +171,13 @@ class Member(GroupMember[_Held]):
 
     def outcomes(self) -> dict[tuple[int, str], int]:
         """Returns what became of the records of each of our numbers."""
-        counts = {number: held.unit.counts for number, held in sorted(self._held.items())}
+        counts = {number: held.unit.counts for number, held in sorted(self._holdings.items())}
         return {(number, outcome): count for number, of in counts.items() for outcome, count in of.items()}
 
-    def _done(self, held: _Held) -> Mapping[str, int]:
+    def _done(self, held: _Published) -> Mapping[str, int]:
         return held.done
 
-    def _said(self) -> str:
+    def _describe(self) -> str:
         return f"{self.published} published"
 
 
@@ -191,6 +185,19 @@ ROWS: Final = (
     counter("records_published", "Records that were published.", lambda one: one.published),
     counter("records", "Records, by what became of them.", lambda one: one.outcomes(), "partition", "outcome"),
 )
+
+
+def creating(plan: Plan, topics: Topics, *names: str) -> Callable[[int], None]:
+    """Returns what creates these topics, if they are absent, and raises ValueError if one has another number of
+    partitions than the inputs."""
+
+    def provide(partitions: int) -> None:
+        with admin.connected(plan.bootstrap, plan.kafka) as client:
+            for name in names:
+                admin.create_other(client, topics, name, partitions=partitions)
+                admin.check_partitions(client, name, partitions)
+
+    return provide
 
 
 def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service:
@@ -203,14 +210,24 @@ def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service
         different numbers of partitions, Refused."""
         partitions = await asyncio.to_thread(plan.reads.partitions)
         await asyncio.to_thread(provide, partitions)
-        with kafka_named(plan.bootstrap, plan.kafka):
-            member = Member(plan, begin)
-            yield Running(member, MemberPages(plan.name, member, ROWS))
+        async with running_member(plan.name, Member(plan, begin), ROWS) as running:
+            yield running
 
     return Service(plan.name, begun)
 
 
-async def bounded(work: Coroutine[Any, Any, None]) -> None:
+async def start_publisher(bootstrap: str, name: str | None, security: KafkaSecurity) -> Publisher:
+    """Returns a publisher that is started; with a name, one that fences whoever had it. Raises as `wait_briefly`."""
+    publisher = Publisher(bootstrap, name, security=security)
+    try:
+        await wait_briefly(publisher.start())
+    except BaseException:
+        await close_quietly(publisher)
+        raise
+    return publisher
+
+
+async def wait_briefly(work: Coroutine[Any, Any, None]) -> None:
     """Awaits the work for STOP_S at most. A send that no broker answers cannot be cancelled sooner than it gives up,
     so that it is left to itself. Raises TimeoutError."""
     task = asyncio.ensure_future(work)
@@ -222,7 +239,7 @@ async def bounded(work: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-async def closed(publisher: Publisher) -> None:
+async def close_quietly(publisher: Publisher) -> None:
     """Closes a publisher. One that failed may raise, which is ignored: it is not used again."""
     with suppress(*AWAY):
         async with asyncio.timeout(CLOSE_S):

@@ -1,4 +1,4 @@
-"""What a service is to its member: what it reads, and the unit of state that it keeps for each partition number."""
+"""Describes a service to its member: what it reads, and the unit of state that it keeps for each partition number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
 
 
 class Taken(NamedTuple):
-    """What is known of a partition number that is about to be ours. The owner before us cannot change it any more."""
+    """Holds what is known of a number that is about to be ours. The owner before us cannot change it any more."""
 
     number: int
     starts: Mapping[str, Start]  # where the records go on that nobody has folded, by topic
@@ -22,26 +22,26 @@ class Taken(NamedTuple):
 
 
 class Unit(Protocol):
-    """What a service keeps for one partition number, in memory. It is dropped after a failure, and made anew."""
+    """Keeps the state of a service for one number, in memory. It is dropped after a failure, and made anew."""
 
     @property
     def waiting(self) -> int:
-        """About how many records `made` would return now."""
+        """Returns about how many records `take_outgoing` would return now."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What became of the records, for the metrics."""
+        """Returns what became of the records, for the metrics."""
 
     @property
     def needed(self) -> Mapping[str, int]:
-        """The offsets, by topic, from which on a successor has to fold records again, although they are folded here;
-        absent where it need not. They are committed in place of the later ones."""
+        """Returns the offsets, by topic, from which on a successor has to fold records again, although they are folded
+        here; absent where it need not. They are committed in place of the later ones."""
 
     def fold(self, records: Records) -> None:
         """Takes the next records of one input, in the order of their offsets. It raises for no record, whatever is in
         it."""
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
         """Returns what is to be published of all that was folded, and has not been returned before.
 
         `quiet_ms` is a time, in ms UTC by this machine's clock, when no input had a record beyond those that were
@@ -57,7 +57,7 @@ Begin = Callable[[Taken], Awaitable[Unit]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a service reads, and as which group."""
+    """States what a service reads, and as which group."""
 
     name: str  # of the service, one word: in metrics and log lines
     inputs: tuple[str, ...]  # topics with as many partitions as each other

@@ -153,7 +153,7 @@ class MemoryStore:
             elif len(records.get(entity_id, b"")) < item.least:
                 missing.append(entity_id)
             else:
-                records[entity_id] = _patched(records[entity_id], item)
+                records[entity_id] = _apply_patch(records[entity_id], item)
         self._index.setdefault(partition, set()).update(items.keys() - set(missing))
         if next_offset is not None and not missing:
             self._claims[partition] = Claim(epoch, next_offset)
@@ -200,7 +200,7 @@ class MemoryStore:
         refuse_unless_current(partition, epoch, self._claims.get(partition, Claim(0, None)).epoch)
 
 
-def _patched(record: bytes, patch: Patch) -> bytes:
+def _apply_patch(record: bytes, patch: Patch) -> bytes:
     changed = bytearray(record)
     for offset, part in patch.ranges:
         changed[offset : offset + len(part)] = part

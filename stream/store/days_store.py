@@ -1,4 +1,4 @@
-"""Stores in Redis or Valkey what an atlas grows from, by partition: the passages of days, and what the next pings need.
+"""Stores the growth of an atlas in Redis or Valkey, by partition: the passages of days, and what the next pings need.
 
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
@@ -108,7 +108,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Held:
-    """What Redis holds of one partition."""
+    """The parts that Redis holds of one partition."""
 
     epoch: int
     next_offset: int | None  # None: nothing is counted

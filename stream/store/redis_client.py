@@ -1,16 +1,23 @@
-"""The client of redis-py, which distinguishes a server that refuses from one that cannot be reached."""
+"""Makes clients of Redis, which distinguish a server that refuses from one that cannot be reached, and warns of a Redis
+that would delete states when its memory is full."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from stream.config.security import RedisSecurity, redis_refusal, shown
+
+log = logging.getLogger(__name__)
+
+KEEPS: Final = "noeviction"
 
 
 class Client(Redis):
@@ -66,3 +73,20 @@ async def wait_for_answer(made: Client) -> None:
         raise redis_refusal(made.url, error) or ConnectionError(
             f"no Redis answers at {shown(made.url)} ({error}): is it running, and is --redis right?"
         ) from error
+
+
+def warn_of_eviction(client: redis.Redis, url: str) -> None:
+    """Logs a warning of one line if this Redis would evict states. Logs none if we may not ask (`+info`)."""
+    try:
+        memory: Any = client.info("memory")
+    except RedisError as error:
+        log.debug("whether Redis would evict states is unknown (%s)", error)
+        return
+    limit, policy = memory.get("maxmemory", 0), memory.get("maxmemory_policy", KEEPS)
+    if limit and policy != KEEPS:
+        log.warning(
+            "Redis at %s evicts states when %.0f MB are full (maxmemory-policy %s): set maxmemory-policy noeviction",
+            shown(url),
+            limit / 1e6,
+            policy,
+        )

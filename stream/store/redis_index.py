@@ -1,4 +1,4 @@
-"""The index of a partition: which entities have records in Redis that have not expired.
+"""Reads the index of a partition: the entities that have records in Redis which have not expired.
 
 A record that is absent was never written, has expired, or was evicted, and Redis does not say which. The index does. It
 is a sorted set without a TTL, so that no `volatile-*` policy evicts it:

@@ -132,7 +132,7 @@ return stored
 """
 
 
-def packed(patch: Patch) -> bytes:
+def pack_patch(patch: Patch) -> bytes:
     """Packs a patch as PUT reads it."""
     parts = [_LEAST.pack(patch.least)]
     for offset, part in patch.ranges:

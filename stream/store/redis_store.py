@@ -39,7 +39,7 @@ from stream.store.redis_scripts import (
     REMOVE,
     SIZES,
     UNLIST,
-    packed,
+    pack_patch,
 )
 
 KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
@@ -123,7 +123,7 @@ class RedisStore:
         least = self._claimed[partition][1] if partition in self._claimed else 0
         for number, chunk in enumerate(chunks, 1):
             whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
-            partly = {entity_id: packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
+            partly = {entity_id: pack_patch(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
             order = [*whole, *partly]
             keys = [*self._own_keys(partition), *(prefix + entity_id for entity_id in order)]
             offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset

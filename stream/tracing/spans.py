@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from stream.config.security import secret, shown
-from stream.config.traces import Traces
+from stream.config.settings import Traces
 from stream.tracing import TRACEPARENT
 
 log = logging.getLogger(__name__)

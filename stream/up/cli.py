@@ -13,33 +13,14 @@ import typer
 from stream.config.options import COMMON, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
-from stream.up.parts import KINDS, choose, history_of, table
+from stream.up.parts import KINDS, choose, history_of, join_services, table
 from stream.wire import Topics
 
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
-HELP = """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
-
-Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A part
-that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same command
-then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
-
-Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-serve, arrivals, ingest, refresh and map, which has no process of its own but is in that of serve. Their settings come
-from their environment variables, such as PATHCAST_WEIGHTS.
-
-[bold]Examples[/]
-
-  pathcast up
-  pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
-  pathcast up --workers 4 --without archive,refresh
-  pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
-"""
-
 
 @with_common
 def up(
-    context: typer.Context,
     directory: Annotated[
         Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
     ] = Path("pathcast-data"),
@@ -58,8 +39,8 @@ def up(
         typer.Option(
             "--metrics",
             envvar="PATHCAST_METRICS",
-            help="where the first worker serves its pages, HOST:PORT or a loopback PORT; the others and scores use "
-            "the ports that follow; nothing is served if it is empty",
+            help="where the first worker serves its pages, HOST:PORT or a loopback PORT; the other workers and the "
+            "services beside them use the ports that follow; nothing is served if it is empty",
         ),
     ] = "9464",
     serve: Annotated[
@@ -94,6 +75,23 @@ def up(
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
+    """Run everything on this machine: workers, atlas, archive, scores, arrivals, HTTP API, map, ingest and refresh.
+
+    Without --bootstrap and --redis it starts its own broker and store, for trying out; their data stays in --dir. A
+    part that dies is started again. Ctrl-C or SIGTERM stops all parts in order, and leaves no process behind; the same
+    command then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
+
+    Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
+    serve, arrivals, ingest, refresh and map. One process, `beside`, runs six of them: atlas, archive, scores, guard,
+    latest and arrivals; serve shows the map. Their settings come from environment variables, such as PATHCAST_WEIGHTS.
+
+    [bold]Examples[/]
+
+      pathcast up
+      pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
+      pathcast up --workers 4 --without archive,refresh
+      pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
+    """
     if bootstrap is None and security != PLAIN_KAFKA:
         raise typer.BadParameter("--kafka-... are for a Kafka of your own: give --bootstrap")
     if redis is None and redis_security != PLAIN_REDIS:
@@ -113,7 +111,8 @@ def up(
         ports.check_senders(at.ingest, maps.values())
     history = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
     every = table(home, count, at, maps=maps, history=history, finds_drift=_installed("river"))
-    chosen, lines = choose(every, left_out, context.find_root().command, _installed)
+    chosen, lines = choose(every, left_out, _installed)
+    chosen = join_services(chosen, at.metrics, count)
     if not chosen:
         raise typer.BadParameter("nothing is left to run", param_hint="--without")
     home.make(pings)
@@ -125,9 +124,6 @@ def up(
             run(UpOptions(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
         )
         screen.say("", "stopped; nothing is left running")
-
-
-up.__doc__ = HELP
 
 
 def _kinds(text: str) -> frozenset[str]:

@@ -49,7 +49,7 @@ FIRST_PORT, PORT_BLOCKS, BLOCK_PORTS = 10_240, 200, 100  # Linux gives ports fro
 _turn = count()  # of this process's ports
 
 
-class Served(NamedTuple):
+class OwnServer(NamedTuple):
     """A server that answers."""
 
     address: str
@@ -65,7 +65,7 @@ def broker() -> Iterator[str]:
 
 
 @contextmanager
-def broker_process() -> Iterator[Served]:
+def broker_process() -> Iterator[OwnServer]:
     """Does the same and yields the broker's process id and folder, too."""
     binary = _noida_binary()
     with _serving(lambda port, home: _noida_command(binary, port, home), kafka_answers) as served:
@@ -151,14 +151,14 @@ def kafka_answers(port: int) -> bool:
 
 
 @contextmanager
-def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[Served]:
+def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[OwnServer]:
     for attempt in range(1, ATTEMPTS + 1):
         home = Path(tempfile.mkdtemp(prefix="pathcast-"))
         port = free_port()
         server = Supervised(command(port, home), log=home / "server.log", remove=home)
         try:
             if _comes_up(server, port, answers):
-                yield Served(f"{HOST}:{port}", server.pid, home)
+                yield OwnServer(f"{HOST}:{port}", server.pid, home)
                 return
             reason = server.log_tail() or "it wrote nothing"
         finally:

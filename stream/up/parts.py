@@ -1,4 +1,5 @@
-"""Lists the parts that `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`.
+"""Lists the parts that `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`. The
+services beside the workers are rows of their own, of which `join_services` makes one process.
 
 Options here are only what makes the parts one whole: directories, ports. Servers, users and secrets are in the
 environment of the children (`environment`), because `ps` shows options to everybody. Other settings come from the
@@ -20,9 +21,12 @@ from stream.worker.cli import MEMBER, READY
 # Of several processes, each would have the same.
 _NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
 
+BESIDE: Final = "beside"  # the command of services, and the name of the process of all of them
+
 
 class Addresses(NamedTuple):
-    """The addresses of the parts: `metrics` is that of the first worker; others and scores have the ports after it."""
+    """The addresses of the parts: `metrics` is that of the first worker; the other workers, and the services beside
+    them, have the ports after it."""
 
     metrics: Address | None
     serve: Address
@@ -69,23 +73,19 @@ def table(
     """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
     earlier tracks."""
     registry = ("--registry", str(home.registry))
-    doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers + 1)]
+    doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers)]
     every = ("--every", "24h", "--since", "7d")
     shown = ("--map",) if at.map is None else ()
     return [
         *(
             worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door))
-            for number, door in enumerate(doors[:-1], 1)
+            for number, door in enumerate(doors, 1)
         ),
-        Part("atlas", "atlas", ("beside", "atlas", "--atlases", str(home.atlases))),
-        Part("archive", "archive", ("beside", "archive", "--archive", str(home.archive)), {"pyarrow": "readers"}),
-        Part(
-            "scores",
-            "scores",
-            ("beside", "scores", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
-        ),
-        Part("guard", "guard", ("beside", "guard", *registry), wants=("scores",)),
-        Part("latest", "latest", ("beside", "latest")),
+        Part("atlas", "atlas", (BESIDE, "atlas", "--atlases", str(home.atlases))),
+        Part("archive", "archive", (BESIDE, "archive", "--archive", str(home.archive)), {"pyarrow": "readers"}),
+        Part("scores", "scores", (BESIDE, "scores", *([] if finds_drift else ["--no-drift"]))),
+        Part("guard", "guard", (BESIDE, "guard", *registry), wants=("scores",)),
+        Part("latest", "latest", (BESIDE, "latest")),
         Part(
             name="serve",
             kind="serve",
@@ -93,7 +93,7 @@ def table(
             listens=at.serve,
             paths=("/openapi.json", *(["/ (the live map)"] if shown else [])),
         ),
-        Part("arrivals", "arrivals", ("beside", "arrivals", "--history", history)),
+        Part("arrivals", "arrivals", (BESIDE, "arrivals", "--history", history)),
         Part(
             name="ingest",
             kind="ingest",
@@ -123,6 +123,19 @@ def map_part(address: Address, atlases: Path, *options: str) -> Part:
     return Part("map", "map", command, listens=address, paths=("/",), ready=f"listening at http://{address}")
 
 
+def join_services(parts: list[Part], metrics: Address | None, workers: int) -> list[Part]:
+    """Returns the parts with one process in the place of all services beside the workers."""
+    beside = [part for part in parts if part.command[0] == BESIDE]
+    if not beside:
+        return parts
+    names = ",".join(part.kind for part in beside)
+    options = [word for part in beside for word in part.command[2:]]
+    door = addresses_from(metrics, workers + 1)[-1]
+    one = Part(BESIDE, BESIDE, (BESIDE, names, *options, *_served(None if door is None else str(door))))
+    place = parts.index(beside[0])
+    return [*parts[:place], one, *(part for part in parts[place:] if part not in beside)]
+
+
 def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
     """Returns where arrivals find earlier tracks: in the archive of the pings topic, or else in what that still has."""
     return f"archive:{home.archive_of(topic)}?since=7d" if reads_archive else "topic"
@@ -142,46 +155,28 @@ def _served(door: str | None) -> tuple[str, ...]:
 
 
 def choose(
-    parts: list[Part], without: frozenset[str], root: Any, installed: Callable[[str], bool]
+    parts: list[Part], without: frozenset[str], installed: Callable[[str], bool]
 ) -> tuple[list[Part], list[str]]:
-    """Returns the parts that can run here, and a line for each that is left out although nobody asked for that.
-
-    `root` is the root command, as Typer has it: a part whose command or option this version does not have is left out.
-    """
+    """Returns the parts that can run here, and a line for each that is left out although nobody asked for that."""
     chosen: list[Part] = []
     lines: list[str] = []
     for part in parts:
         if part.kind in without:
             continue
-        if (reason := _hindrance(part, {one.kind for one in chosen}, root, installed)) is None:
+        if (reason := _hindrance(part, {one.kind for one in chosen}, installed)) is None:
             chosen.append(part)
         else:
             lines.append(f"without {part.name}: {reason}")
     return chosen, lines
 
 
-def _hindrance(part: Part, chosen: set[str], root: Any, installed: Callable[[str], bool]) -> str | None:
-    if (missing := _unknown(part.command, root)) is not None:
-        return f"this version of pathcast has no {missing}"
+def _hindrance(part: Part, chosen: set[str], installed: Callable[[str], bool]) -> str | None:
     extras = list(dict.fromkeys(extra for module, extra in part.needs.items() if not installed(module)))
     if extras:
         return f"it needs pip install 'pathcast[{','.join(extras)}]'"
     if absent := [kind for kind in part.wants if kind not in chosen]:
         return f"it needs {absent[0]}, which does not run"
     return None
-
-
-def _unknown(command: tuple[str, ...], root: Any) -> str | None:
-    """Returns the first word of a command that names no command or option; None if all are known."""
-    at, words = root, list(command)
-    while getattr(at, "commands", None):
-        word = words.pop(0)
-        if word not in at.commands:
-            return f"pathcast {' '.join(command[: len(command) - len(words)])}"
-        at = at.commands[word]
-    known = {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    options = (word.partition("=")[0] for word in words if word.startswith("--"))
-    return next((option for option in options if option not in known), None)
 
 
 def start(part: Part, env: Mapping[str, str], on_line: Callable[[str], None], **more: Any) -> Child:

@@ -25,7 +25,7 @@ from stream.up import ports, servers
 from stream.up.home import Home
 from stream.up.parts import Part, environment, start
 from stream.up.screen import Screen, is_shown
-from stream.up.servers import Embedded
+from stream.up.servers import EmbeddedServer
 from stream.worker import startup
 
 START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
@@ -160,7 +160,7 @@ class Supervisor:
         log = self._options.home.log(part.name)
         return start(part, env, show, log=log, held=[self._lock])
 
-    async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
+    async def _serve(self, server: EmbeddedServer, usual_port: int) -> EmbeddedServer:
         """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""
         keeper = self._keeper(server.name, server.starter(self._options.home, self._lock))
         self._servers.append(keeper)

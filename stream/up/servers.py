@@ -21,7 +21,7 @@ RETENTION_MS: Final = 3_600_000
 PARTITIONS: Final = 4  # of new topics: workers of one machine share them
 
 
-class Embedded(NamedTuple):
+class EmbeddedServer(NamedTuple):
     """A server that we start ourselves."""
 
     name: str
@@ -40,12 +40,12 @@ class Embedded(NamedTuple):
         return partial(Supervised, self.command(self.port, folder), log=home.log(self.name), held=[lock])
 
 
-def kafka() -> Embedded:
-    return Embedded("kafka", embedded.usual_port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
+def kafka() -> EmbeddedServer:
+    return EmbeddedServer("kafka", embedded.usual_port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
 
 
-def redis() -> Embedded:
-    return Embedded("redis", embedded.usual_port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
+def redis() -> EmbeddedServer:
+    return EmbeddedServer("redis", embedded.usual_port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
 
 
 def forget_soon(client: Any, topics: Sequence[str]) -> None:

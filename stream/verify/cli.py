@@ -37,25 +37,6 @@ if TYPE_CHECKING:  # importing numba and Kafka clients takes a second, for which
 
     from stream.verify.report import Example, Report, Tally
 
-HELP = """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
-
-Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers may
-run meanwhile: answers to records that the group has not committed yet may be missing. Nothing is published, committed
-or claimed. With --redis, each partition's checkpoint is compared with the replayed states, too. The exit code is 1 if
-anything is wrong.
-
-Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal to
-the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
---tolerance-m and 10 % of sigma.
-
-[bold]Examples[/]
-
-  pathcast verify
-  pathcast verify --redis redis://127.0.0.1:6379/0 --json
-  pathcast verify --delivery exactly_once --from 2026-11-25T08:00:00Z
-  pathcast verify --from 0:120000,1:118500 --warmup 64000
-"""
-
 
 class Numbers(StrEnum):
     EXACT = "exact"
@@ -112,6 +93,24 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
+    """Compare every output with a replay of the input, and report what is lost, duplicated, different or unexpected.
+
+    Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers
+    may run meanwhile: answers to records that the group has not committed yet may be missing. Nothing is published,
+    committed or claimed. With --redis, each partition's checkpoint is compared with the replayed states, too. The exit
+    code is 1 if anything is wrong.
+
+    Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal
+    to the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then
+    within --tolerance-m and 10 % of sigma.
+
+    [bold]Examples[/]
+
+      pathcast verify
+      pathcast verify --redis redis://127.0.0.1:6379/0 --json
+      pathcast verify --delivery exactly_once --from 2026-11-25T08:00:00Z
+      pathcast verify --from 0:120000,1:118500 --warmup 64000
+    """
     servers = Servers(common, redis or Settings.redis_url, group, redis_security)
     try:
         settings = servers.settings(
@@ -145,9 +144,6 @@ def verify(
             show(report)
     if not report.ok:
         raise typer.Exit(1)
-
-
-verify.__doc__ = HELP
 
 
 @contextmanager

@@ -53,8 +53,11 @@ class WireStruct(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def means(text: str, low: float | None = None, high: float | None = None, **unchecked: Any) -> msgspec.Meta:
-    """Says what a field means, with its unit, and its limits, both included. Its schemas have it all
-    (`stream.contracts`), with the `unchecked` words of JSON Schema, which decoding leaves to others."""
+    """Says what a field means, with its unit, and its limits, both ends included, which decoding checks.
+
+    The schemas (`stream.contracts`) have all of it, and the `unchecked` words of JSON Schema, which decoding leaves to
+    others. The first paragraph of a struct's docstring is in them, too.
+    """
     return msgspec.Meta(description=text, ge=low, le=high, extra_json_schema=unchecked or None)
 
 

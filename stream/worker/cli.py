@@ -30,8 +30,7 @@ from stream.config.options import (
     option,
     with_common,
 )
-from stream.config.settings import Compression, DeliveryGuarantee, Settings
-from stream.config.traces import NO_TRACES, Traces
+from stream.config.settings import NO_TRACES, Compression, DeliveryGuarantee, Settings, Traces
 from stream.worker import process_pool
 from stream.worker.log_format import LogFormat, formatter, relayed
 
@@ -52,30 +51,8 @@ MEMBER = (
     "-P",
     "-c",
     "from stream.commands.main import main; from stream.processes.child import end_with_parent; "
-    "end_with_parent(); main()",
+    "end_with_parent(); main(is_part=True)",
 )
-
-HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
-
-Start as many workers as you like: those of one group share the partitions, and take over from each other when one
-stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing either.
-
---workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
-begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
-
-The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm does
-that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no file can be
-written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need others.
-
-[bold]Examples[/]
-
-  pathcast worker
-  pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast worker --workers 4
-  pathcast worker --weights ./my-weights --horizons 30,60,120
-  PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
-  NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
-"""
 
 
 @with_common
@@ -163,6 +140,29 @@ def worker(
     as_json: Annotated[bool, typer.Option("--json", help="print what --warm did as JSON")] = False,
     member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
 ) -> None:
+    """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
+
+    Start as many workers as you like: those of one group share the partitions, and take over from each other when one
+    stops or dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and ends; kill -9 loses nothing
+    either.
+
+    --workers N starts N workers here, one process per core, and starts one again when it dies. Each line of their logs
+    begins with the worker's name, such as "worker 2 |". If there are more workers than partitions, some are idle.
+
+    The first worker on a machine compiles its kernels, which takes half a minute or more; later ones load them. --warm
+    does that alone: in an init container, or when a machine is set up. They are kept beside the package, or where no
+    file can be written there, in the user's cache or in NUMBA_CACHE_DIR; other processors, and other releases, need
+    others.
+
+    [bold]Examples[/]
+
+      pathcast worker
+      pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+      pathcast worker --workers 4
+      pathcast worker --weights ./my-weights --horizons 30,60,120
+      PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+      NUMBA_CACHE_DIR=/var/cache/pathcast pathcast worker --warm --weights ./my-weights
+    """
     if warms:
         from stream.worker.warmup import warm_machine
 
@@ -192,7 +192,7 @@ def worker(
     _log_to_stderr(log_level, log_format, member)
     with _failures_in(log_format):
         if member is None:  # else the parent process has logged it
-            for line in unknown_variables(context):
+            for line in () if context.obj else unknown_variables(context):
                 log.warning("%s", line)
         for door in filter(None, doors):
             check_free(door)
@@ -225,9 +225,6 @@ def _run_many(
         for number, door in enumerate(doors, 1)
     ]
     process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
-
-
-worker.__doc__ = HELP
 
 
 def _doors(metrics: str, workers: int) -> list[Address | None]:

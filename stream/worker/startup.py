@@ -154,7 +154,7 @@ def check_redis(url: str, security: RedisSecurity) -> None:
     """Raises ConnectionError if no Redis answers within CHECK_S, Refused if one answers and denies access."""
     from redis import Redis, RedisError
 
-    from stream.store.redis_memory import warn_of_eviction
+    from stream.store.redis_client import warn_of_eviction
 
     access = security.arguments(url)
     try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stream.config.settings import DeliveryGuarantee, Settings
-from stream.config.traces import Traces
+from stream.config.settings import DeliveryGuarantee, Settings, Traces
 
 if TYPE_CHECKING:
     from stream.tracing.tracer import Tracer

@@ -220,11 +220,11 @@ class Batches:
         """Draws bends between each row's first token and its latest answer, in rows that are `free` to be rotated."""
         last = np.where(valid, place, 0).max(axis=1)
         until_ms = self._line.ms[last] + int(1000 * MAX_ANSWER_S)
-        moment = bends.times_ms(rng, self._line.ms[place[:, 0]], self._line.ms[last], until_ms)
+        moment = bends.draw_times_ms(rng, self._line.ms[place[:, 0]], self._line.ms[last], until_ms)
         stop = self._line.stop[self._line.track_of(place[:, 0])]
         at = np.minimum(np.searchsorted(self._line.ms, moment), stop[:, None] - 1)
         bent = free & (rng.random(len(place)) < self.options.bend)
-        return bends.bend(rng, at, self._line.fixes(at), self._line.fixes(place[:, 0]), bent)
+        return bends.draw_bends(rng, at, self._line.fixes(at), self._line.fixes(place[:, 0]), bent)
 
     def _step(self, before: Rows, after: Rows, bent: Bends | None) -> tuple[F64, F64]:
         """Returns the seconds, and the metres [B, ..., 2], from places to places [B, ...] of the track after

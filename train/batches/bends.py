@@ -55,7 +55,7 @@ class Bends(NamedTuple):
         return np.asarray(np.searchsorted(line, place + _ROW * row, side="right") - row * self.place.shape[1])
 
 
-def times_ms(rng: Generator, first_ms: Rows, shown_ms: Rows, last_ms: Rows) -> Rows:
+def draw_times_ms(rng: Generator, first_ms: Rows, shown_ms: Rows, last_ms: Rows) -> Rows:
     """Returns the times of each row's bends [B, S], from its first ping to its last answer. The mean time between bends
     is log-uniform, so few bends are as likely as many.
 
@@ -71,7 +71,7 @@ def times_ms(rng: Generator, first_ms: Rows, shown_ms: Rows, last_ms: Rows) -> R
     return np.asarray(np.where(too_short[:, None], last_ms[:, None] + 1, moments), np.int64)
 
 
-def bend(rng: Generator, place: Rows, at: NDArray[Any], origin: NDArray[Any], bent: NDArray[np.bool_]) -> Bends:
+def draw_bends(rng: Generator, place: Rows, at: NDArray[Any], origin: NDArray[Any], bent: NDArray[np.bool_]) -> Bends:
     """Returns the bends at places [B, S] with the fixes `at`; rows that are not `bent` [B] stay as they are."""
     angle = np.where(bent[:, None], rng.uniform(-np.pi, np.pi, (len(place), BENDS + 1)), 0.0)
     angle[:, 0] = 0.0

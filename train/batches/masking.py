@@ -36,7 +36,7 @@ class Tracks(NamedTuple):
     stop: Rows
 
 
-def shares(rng: Generator, rows: int, tokens: int, gaps: int) -> Rows:
+def draw_shares(rng: Generator, rows: int, tokens: int, gaps: int) -> Rows:
     """Returns the number of pings that each gap hides [B, G]; together they are MASKED_SHARE of the tokens and the
     hidden pings.
     """
@@ -44,16 +44,16 @@ def shares(rng: Generator, rows: int, tokens: int, gaps: int) -> Rows:
     return np.asarray(rng.multinomial(hidden, np.full(gaps, 1 / gaps), size=rows), np.int64)
 
 
-def points(rng: Generator, place: Rows, gaps: int) -> tuple[Rows, Rows]:
+def draw_points(rng: Generator, place: Rows, gaps: int) -> tuple[Rows, Rows]:
     """Returns the rows' places [B, T] with single pings hidden in between, and tokens [B, G] before which some are
     hidden.
     """
     extra = rng.geometric(1 - MASKED_SHARE, place.shape) - 1
     extra[:, 0] = 0
-    return place + np.cumsum(extra, axis=1), _some(rng, extra > 0, gaps)
+    return place + np.cumsum(extra, axis=1), _choose_tokens(rng, extra > 0, gaps)
 
 
-def key_points(rng: Generator, place: Rows, tracks: Tracks, keys: Rows, gaps: int) -> tuple[Rows, Rows]:
+def draw_key_points(rng: Generator, place: Rows, tracks: Tracks, keys: Rows, gaps: int) -> tuple[Rows, Rows]:
     """Returns the key places from each row's first token on [B, T] (its track's stop after the last), and tokens as
     above.
     """
@@ -61,10 +61,10 @@ def key_points(rng: Generator, place: Rows, tracks: Tracks, keys: Rows, gaps: in
     stop = tracks.stop[:, None]
     chosen = np.minimum(np.where(index < len(keys), keys[np.minimum(index, len(keys) - 1)], stop), stop)
     hides = np.diff(chosen, axis=1, prepend=chosen[:, :1]) > 1
-    return chosen, _some(rng, hides & (chosen < stop), gaps)
+    return chosen, _choose_tokens(rng, hides & (chosen < stop), gaps)
 
 
-def features(rng: Generator, rows: int, tokens: int) -> NDArray[np.bool_]:
+def draw_features(rng: Generator, rows: int, tokens: int) -> NDArray[np.bool_]:
     """Returns which of speed, heading and clock are hidden for each token [B, T, 3]."""
     return rng.random((rows, tokens, 3)) < MASKED_SHARE
 
@@ -79,7 +79,7 @@ def is_key(en_m: F64, dt_s: F64) -> NDArray[np.bool_]:
     return np.concatenate([[True], inner, [True]])
 
 
-def _some(rng: Generator, wanted: NDArray[np.bool_], gaps: int) -> Rows:
+def _choose_tokens(rng: Generator, wanted: NDArray[np.bool_], gaps: int) -> Rows:
     """Returns tokens [B, G] from 2 to T - 2: those in `wanted` [B, T] where there are enough, else also others."""
     inner = wanted[:, 2:-1] + rng.random((len(wanted), wanted.shape[1] - 3))
     return np.asarray(2 + np.argsort(-inner, axis=1)[:, :gaps], np.int64)

@@ -60,8 +60,8 @@ class Tokens:
         track = line.track_of(anchor)
         start, stop = line.start[track], line.stop[track]
         span_s = (line.ms[stop - 1] - line.ms[start]) / 1000.0
-        every = _every(rng, o, stop - start, span_s)
-        steps = _strides(rng, every)
+        every = _draw_factors(rng, o, stop - start, span_s)
+        steps = _draw_strides(rng, every)
         span = steps.sum(axis=1)
         # The chosen ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
@@ -95,13 +95,18 @@ class Tokens:
         o = self.options
         mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
         if "point" in o.masks:
-            drawn, chosen = masking.points(rng, place, o.gaps), (mask == "point")[:, None]
+            drawn, chosen = masking.draw_points(rng, place, o.gaps), (mask == "point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
         if "key-point" in o.masks:
-            drawn, chosen = masking.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
+            drawn, chosen = (
+                masking.draw_key_points(rng, place, tracks, self._keys, o.gaps),
+                (mask == "key-point")[:, None],
+            )
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
-        share = np.where((mask == "share")[:, None], masking.shares(rng, len(place), o.tokens, o.gaps), 0)
-        hidden = masking.features(rng, *place.shape) if "feature" in o.masks else np.zeros((*place.shape, 3), np.bool_)
+        share = np.where((mask == "share")[:, None], masking.draw_shares(rng, len(place), o.tokens, o.gaps), 0)
+        hidden = (
+            masking.draw_features(rng, *place.shape) if "feature" in o.masks else np.zeros((*place.shape, 3), np.bool_)
+        )
         hides = hidden & (mask == "feature")[:, None, None]
         return place, jumps, forced & (mask == "segment")[:, None], share, hides
 
@@ -112,7 +117,7 @@ class Tokens:
         return np.flatnonzero(np.concatenate([masking.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
 
-def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
+def _draw_factors(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
     """Returns k [B, T]: each token is the k-th ping after the one before. It is 1 in rows that keep their cadence."""
     n = len(length)
     thinned = rng.random(n) < o.thin
@@ -123,11 +128,11 @@ def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
     every = np.broadcast_to(every, (n, o.tokens))
     if o.repace:
         several = thinned & (rng.random(n) < o.repace)
-        every = np.where(several[:, None], _stretches(rng, most, o.tokens), every)
+        every = np.where(several[:, None], _draw_stretches(rng, most, o.tokens), every)
     return every
 
 
-def _strides(rng: Generator, every: F64) -> Rows:
+def _draw_strides(rng: Generator, every: F64) -> Rows:
     """Returns the number of pings from one token to the next [B, T]: constant at k (1 keeps all), or random with mean
     k.
     """
@@ -138,7 +143,7 @@ def _strides(rng: Generator, every: F64) -> Rows:
     return steps
 
 
-def _stretches(rng: Generator, most: F64, tokens: int) -> F64:
+def _draw_stretches(rng: Generator, most: F64, tokens: int) -> F64:
     """Returns k [B, T] for rows that change their cadence at random tokens; in half of the stretches k is 1."""
     starts = rng.random((len(most), tokens)) < 1.0 / STRETCH_TOKENS
     drawn = np.exp(rng.random(starts.shape) * np.log(most)[:, None])

@@ -19,37 +19,6 @@ if TYPE_CHECKING:
 
 FEW = 10  # entities: with so few, the coverage for others will be higher or lower
 
-HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
-
-Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
-regions have to be there: the new weights answer with the same positions, and with other covariances.
-
-With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
-velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0; with
---left-out it is what the regions left out ask for.
-
-The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
-of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
-`pathcast evaluate`; all leaves it nothing.
-
-Pings that report a speed and a course have terms of their own. Where a file reports none and is dense, its thinned
-pings get them from the file, and these terms are fitted to those; they stay as they were where there are too few.
-
-What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be fitted
-again every now and then to the tracks of late.
-
-For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: FILE's
-train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
-
-[bold]Examples[/]
-
-  pathcast train calibrate --weights small --data taxis.parquet --split train --out runs/taxis
-  pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast train calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
-  pathcast train calibrate --weights small --from-topic pathcast.pings.v1 --split all --out runs/now
-  pathcast train calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out ab
-"""
-
 
 class Split(StrEnum):
     val = "val"
@@ -75,6 +44,36 @@ def calibrate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
+    """Fit how wide 90 % regions are to tracks of your own, without training.
+
+    Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider
+    the regions have to be there: the new weights answer with the same positions, and with other covariances.
+
+    With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
+    velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0;
+    with --left-out it is what the regions left out ask for.
+
+    The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves
+    out of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split
+    to `pathcast evaluate`; all leaves it nothing.
+
+    Pings that report a speed and a course have terms of their own. Where a file reports none and is dense, its thinned
+    pings get them from the file, and these terms are fitted to those; they stay as they were where there are too few.
+
+    What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be
+    fitted again every now and then to the tracks of late.
+
+    For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it:
+    FILE's train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
+
+    [bold]Examples[/]
+
+      pathcast train calibrate --weights small --data taxis.parquet --split train --out runs/taxis
+      pathcast evaluate --weights runs/taxis --data taxis.parquet
+      pathcast train calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
+      pathcast train calibrate --weights small --from-topic pathcast.pings.v1 --split all --out runs/now
+      pathcast train calibrate --weights ab --data a.csv b.csv --left-out a.csv=no-a --left-out b.csv=no-b --out far
+    """
     sources = tracks.sources()
     others = [_file_and_weights(one, tracks.columns) for one in left_out or []]
     from model.network.checkpoint import save_pretrained
@@ -133,9 +132,6 @@ def calibrate(
             say(f"{file}: so few entities ({entities}) say little of others")
     if split is Split.all:
         say("--split all: these files have no track left that could tell how the regions do")
-
-
-calibrate.__doc__ = HELP
 
 
 def _servable(weights: str) -> Network:

@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
     atlas: Atlas
 
 
-def snapshots(
+def grow_versions(
     fleet: Corpus,
     ts_ms: I64,
     *,
@@ -110,13 +110,13 @@ class _Remembered:
         return Forecast(*(part[np.searchsorted(self._draws, draws)] for part in self._known))
 
 
-def history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:
+def count_history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:
     """Returns how many hours with pings of the fleet the version knows that answers at each of these times (A,)."""
     hours = np.unique(fleet.ts_ms[fleet.rows] // HOUR_MS)
     return np.searchsorted(hours, ts_ms // every_ms * every_ms // HOUR_MS)
 
 
-def approaches_at(corpus: Corpus, row: I64, track: I64) -> Approach:
+def find_approaches(corpus: Corpus, row: I64, track: I64) -> Approach:
     """Returns by which ways the pings at rows (A,) of tracks (A,) came, as far as a worker would remember it."""
     fixes = corpus.fixes(slice(None))
     size = np.minimum(row - corpus.tracks[track, 0] + 1, HISTORY)

@@ -106,7 +106,7 @@ def judge_arrivals(
         "history_pings": len(history),
         "predictors": scores.pop("all"),
         "bands": scores,
-        "geofences": reliability(corpus, anchors, walked),
+        "geofences": judge_circles(corpus, anchors, walked),
     }
 
 
@@ -149,7 +149,7 @@ def gather_known(
     corpus: Corpus, anchors: Anchors, walked: Rollout, asked: Questions, history: Passages
 ) -> KnownAtAnchor:
     """Returns what the forecasts, and the fleet up to the last midnight, say of each question."""
-    knots_s, path_m = paths(corpus, anchors, walked, asked.anchor)
+    knots_s, path_m = forecast_paths(corpus, anchors, walked, asked.anchor)
     away = np.linalg.norm(path_m - asked.place_m[:, None], axis=-1) - RADIUS_M
     like = []
     for number, (row, lat, lon) in enumerate(zip(anchors.row[asked.anchor], asked.lat, asked.lon, strict=True)):
@@ -160,7 +160,7 @@ def gather_known(
     return KnownAtAnchor(times.path_s(knots_s, away), like)
 
 
-def paths(corpus: Corpus, anchors: Anchors, walked: Rollout, which: I64) -> tuple[F64, F64]:
+def forecast_paths(corpus: Corpus, anchors: Anchors, walked: Rollout, which: I64) -> tuple[F64, F64]:
     """Returns the knots of the forecasts' paths: their seconds (K,), and their places (N, K, 2) in metres from the
     anchors."""
     recorded = walked.recorded
@@ -172,7 +172,7 @@ def paths(corpus: Corpus, anchors: Anchors, walked: Rollout, which: I64) -> tupl
     return knots_s, np.concatenate([np.zeros((len(rows), 1, 2)), place], axis=1)
 
 
-def reliability(corpus: Corpus, anchors: Anchors, walked: Rollout) -> dict[str, list[dict[str, float]]]:
+def judge_circles(corpus: Corpus, anchors: Anchors, walked: Rollout) -> dict[str, list[dict[str, float]]]:
     """Returns for each horizon, by steps of the chance of being inside a circle: how many circles there were, their
     mean chance, and the share of them in which the entity was."""
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, displacement_m, ha
 from model.serving.passages.asking_compiled import move
 from train.data.anchors import HORIZONS_S, Anchors
 from train.data.corpus import Corpus
-from train.data.snapshots import HOUR_MS, Snapshot, approaches_at, history_h, snapshots
+from train.data.snapshots import HOUR_MS, Snapshot, count_history_h, find_approaches, grow_versions
 from train.evaluation.rollout import Answers
 
 ATLAS: Final = "atlas"
@@ -53,27 +53,27 @@ def forecast_with_atlas(
     Args:
         given: the answers that it moves, with covariances: of damped velocity, or another.
         model: those of a model, which are moved, too.
-        how: as of `snapshots`.
+        how: as of `grow_versions`.
     """
     ts_ms = corpus.ts_ms[anchors.row]
-    approach = approaches_at(corpus, anchors.row, anchors.track)
+    approach = find_approaches(corpus, anchors.row, anchors.track)
     moved = [_MovedForecasts(corpus, anchors, approach, one) for one in (given, model) if one is not None]
-    for now in snapshots(fleet, ts_ms, **how):
+    for now in grow_versions(fleet, ts_ms, **how):
         for one in moved:
             one.by(now)
     answers, *beside = (one.answers() for one in moved)
-    known_h = history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
+    known_h = count_history_h(fleet, ts_ms, how.get("every_ms", HOUR_MS))
     return AtlasForecasts(answers, beside[0] if beside else None, known_h, moved[-1].parted)
 
 
 def fill_with_atlas(fleet: Corpus, gaps: Sequence[Gap], moment: Moment, predictor: Predictor, **how: Any) -> list[Fill]:
     """Returns how the predictor fills gaps (G,) at moments (G,) of its states, along passages of an atlas of `fleet`. A
     gap asks the version of the last ping before it, since a later one may know the hidden pings. `how` is as of
-    `snapshots`.
+    `grow_versions`.
     """
     ts_ms = np.array([gap.before["ts_ms"][-1] for gap in gaps], np.int64)
     found: dict[int, Fill] = {}
-    for now in snapshots(fleet, ts_ms, **how):
+    for now in grow_versions(fleet, ts_ms, **how):
         rows = now.rows.tolist()
         guide = Guide([now.atlas], np.zeros(len(rows), np.int64), Approach.none(0))
         fills = predictor.fill_at(moment.at(now.rows), [gaps[row] for row in rows], guide)

@@ -18,26 +18,6 @@ from train.data.options import NO_TRACKS, CacheOption, TrackOptions, progress_ba
 PICTURES = (".png", ".svg", ".pdf")
 MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
 
-HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
-
-Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where there
-are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
-are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
-covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
---split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
-
-[bold]Examples[/]
-
-  pathcast evaluate --data austin.parquet
-  pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
-  pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
-  pathcast evaluate --data austin.parquet --task gapfill
-  pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
-  pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
-  pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
-  pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
-"""
-
 
 class Task(StrEnum):
     forecast = "forecast"
@@ -146,6 +126,25 @@ def evaluate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
+    """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
+
+    Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where
+    there are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 %
+    and 90 % are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian
+    of mean and covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is
+    judged: with --split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
+
+    [bold]Examples[/]
+
+      pathcast evaluate --data austin.parquet
+      pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
+      pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
+      pathcast evaluate --data austin.parquet --task gapfill
+      pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
+      pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
+      pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
+      pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
+    """
     for option, given, fits, where in (
         ("--baseline", baseline, task is Task.forecast, "--task forecast"),
         ("--picture", picture, task is Task.forecast, "--task forecast"),
@@ -203,6 +202,3 @@ def evaluate(
 
     for report in reports:
         print_report(report, run.model_label(predictor))
-
-
-evaluate.__doc__ = HELP

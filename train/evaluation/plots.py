@@ -45,7 +45,7 @@ CURVES: Final = ("#000000", "#0072B2", "#56B4E9", "#009E73")  # colours of the l
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first
 
 
-def draw(path: Path, sample: Sample, report: dict[str, Any], judged: JudgedForecasts, model: str) -> None:
+def draw_report(path: Path, sample: Sample, report: dict[str, Any], judged: JudgedForecasts, model: str) -> None:
     """Writes the picture; the suffix of `path` (.png, .svg, .pdf) chooses its format.
 
     Raises ValueError where matplotlib is missing.
@@ -219,15 +219,15 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
     row, targets = int(anchors.row[index]), anchors.target[index]
     first = max(int(corpus.tracks[anchors.track[index], 0]), row - PAST)
     past, future = (
-        _metres(corpus, row, np.arange(first, row + 1)),
-        _metres(corpus, row, np.arange(row, targets.max() + 1)),
+        _to_metres(corpus, row, np.arange(first, row + 1)),
+        _to_metres(corpus, row, np.arange(row, targets.max() + 1)),
     )
     axis.plot(*past.T, color="#999999", linewidth=1.4, marker="o", markersize=3, label="past pings")
     axis.plot(*future.T, color="#000000", linewidth=1.2, label="what happened")
     for colour, column in zip(NOTES, range(1, len(targets)), strict=False):
         there = to_e7(answer.lat[index, column]), to_e7(answer.lon[index, column])
         mean = displacement_m(to_e7(corpus.lat[row]), to_e7(corpus.lon[row]), *there)
-        truth = _metres(corpus, row, targets[column : column + 1])[0]
+        truth = _to_metres(corpus, row, targets[column : column + 1])[0]
         label = f"forecast in {anchors.dt_s[index, column]:,.0f} s"
         # nearer horizons lie above farther ones
         near = {"color": colour, "markeredgewidth": 2, "linestyle": "none", "zorder": 4 - column / 10}
@@ -256,6 +256,6 @@ def ellipse(cov_m2: F64) -> tuple[float, float, float]:
     return float(width), float(height), float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
 
 
-def _metres(corpus: Corpus, anchor: int, rows: Any) -> F64:
+def _to_metres(corpus: Corpus, anchor: int, rows: Any) -> F64:
     at = np.broadcast_to(corpus.fixes(np.array([anchor])), len(rows))
     return steps_between(at, corpus.fixes(rows))[1]

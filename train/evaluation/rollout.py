@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.api import Forecasts, Predictor
 from model.kinematics import motion
 from model.kinematics.features import steps_between
-from model.kinematics.filters import Follower, Gaussians
+from model.kinematics.filters import Follower
 from model.kinematics.geo import E7, F64, moved_deg
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
@@ -144,9 +144,10 @@ def _walk_batch(
         if len(asked) == 0:
             continue
         index = index[asked]
+        lat_deg, lon_deg = (fix[name][asked, None] / E7 for name in ("lat_e7", "lon_e7"))
         for follower, state in zip(followers, states, strict=True):
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
-                _write_answers(out.answers[name], index, *_to_degrees(fix[asked], found), found.cov_m2)
+                _write_answers(out.answers[name], index, *moved_deg(lat_deg, lon_deg, found.mean_en), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = _ask(predictor, slots[asked], anchors.dt_s[index], index, out.recorded)
             asked_for = slice(0, anchors.dt_s.shape[1])
@@ -180,10 +181,6 @@ def _ask(
     recorded.lon[index] = np.column_stack([said.next_lon, said.lon[:, asked:]])
     recorded.early_s[index], recorded.late_s[index] = said.next_early_s, said.next_late_s
     return said
-
-
-def _to_degrees(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:
-    return moved_deg(fix["lat_e7"][:, None] / E7, fix["lon_e7"][:, None] / E7, found.mean_en)
 
 
 def _write_answers(out: Answers, index: NDArray[np.int64], lat: F64, lon: F64, cov_m2: F64) -> None:

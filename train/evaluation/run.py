@@ -110,7 +110,7 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: EvaluateOpt
         more = [trees.TREES] if options.trees else []
         report["fitted_on"] = _describe_fit(sample, [*(found.report or {}), *more])
     if options.picture is not None:
-        picture.draw(options.picture, sample, report, judged, model_label(predictor))
+        picture.draw_report(options.picture, sample, report, judged, model_label(predictor))
     return report
 
 

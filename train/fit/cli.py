@@ -25,36 +25,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MINUTES = 30.0  # about what `small` needs on two cores to be better than every baseline
 
-HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
-that no worker can serve, such as patches of pings, are named before training begins.
-
-A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
-speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
-porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files needs none. --from-topic reads a topic of
-pings up to where it ends now, and says where it keeps them, for --data.
-
-A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays, and another tenth of the vehicles: half of it to validate and calibrate with,
-half for a last judgement.
-
-A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
-Finished weights are replaced with --no-resume only.
-
-On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
-
-[bold]Examples[/]
-
-  pathcast train --data austin.parquet --out runs/austin --minutes 20
-  pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
-  pathcast train --data austin.parquet --out runs/austin --no-resume
-  pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
-  pathcast train --data taxis.csv --out runs/fills --init runs/city --only gap --steps 3000
-  torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
-  pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
-  pathcast train --data geolife:Data porto:train.csv --out runs/mixed
-  pathcast train --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out runs/live
-"""
-
 
 class Optimizer(StrEnum):
     adamw = "adamw"
@@ -130,6 +100,36 @@ def train(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="the outcome as one JSON object")] = False,
 ) -> None:
+    """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
+    that no worker can serve, such as patches of pings, are named before training begins.
+
+    A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
+    speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
+    porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files needs none. --from-topic reads a topic
+    of pings up to where it ends now, and says where it keeps them, for --data.
+
+    A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the
+    vehicles and the day that `pathcast demo` replays, and another tenth of the vehicles: half of it to validate and
+    calibrate with, half for a last judgement.
+
+    A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
+    Finished weights are replaced with --no-resume only.
+
+    On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every
+    rank.
+
+    [bold]Examples[/]
+
+      pathcast train --data austin.parquet --out runs/austin --minutes 20
+      pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
+      pathcast train --data austin.parquet --out runs/austin --no-resume
+      pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
+      pathcast train --data taxis.csv --out runs/fills --init runs/city --only gap --steps 3000
+      torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
+      pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
+      pathcast train --data geolife:Data porto:train.csv --out runs/mixed
+      pathcast train --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out runs/live
+    """
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
     if size is not None and init is not None:
@@ -209,9 +209,6 @@ def train(
         # A finished rank exits at once: threads of gloo that outlive Python's own end have been seen to abort it, and
         # torchrun takes that for a failure of all.
         os._exit(0)
-
-
-train.__doc__ = HELP
 
 
 def _invented_names(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:

@@ -31,11 +31,11 @@ def write_card(
         f"# pathcast {config.name}",
         "",
         "Forecasts where a moving thing will be, and fills gaps in its track. Made by `pathcast train`;",
-        _use(config),
+        _describe_use(config),
         "",
         f"- Size: d={config.d}, {config.blocks} blocks, {config.heads} heads, one key and value, a band of",
         f"  {config.window} pings.",
-        *_origin(options),
+        *_describe_origin(options),
         f"- Data: {', '.join(train.files)}: {train.pings:,} pings in {len(train):,} tracks",
         f"  (corpus {train.fingerprint}).",
         f"- Training: {steps:,} steps of {drawn}{options.batch.rows} × {options.batch.tokens} pings, seed",
@@ -53,19 +53,19 @@ def write_card(
         ]
         lines += [
             f"| {step} | {v['total']:.3f} | {v['next_m']:.0f} | {v['far_m']:.0f} | {v['gap_m']:.0f} |"
-            for step, v in _some(validations)
+            for step, v in _choose_validations(validations)
         ]
         lines.append("")
     return "\n".join(lines)
 
 
-def _use(config: ModelConfig) -> str:
+def _describe_use(config: ModelConfig) -> str:
     if (reason := config.not_servable()) is not None:
         return f"no worker serves it: {reason}."
     return "used by name or directory: `pathcast worker --weights DIR`."
 
 
-def _origin(options: FitOptions) -> list[str]:
+def _describe_origin(options: FitOptions) -> list[str]:
     """Names the initial weights: these are based on their data too, and bound by their licence."""
     if options.init is None:
         return []
@@ -74,6 +74,8 @@ def _origin(options: FitOptions) -> list[str]:
     return [f"- Begun from: `{options.init}`, whose card and licence hold too. {trained}"]
 
 
-def _some(validations: list[tuple[int, dict[str, float]]], most: int = 12) -> list[tuple[int, dict[str, float]]]:
+def _choose_validations(
+    validations: list[tuple[int, dict[str, float]]], most: int = 12
+) -> list[tuple[int, dict[str, float]]]:
     every = -(-len(validations) // most)
     return [v for i, v in enumerate(validations) if i % every == 0 or i == len(validations) - 1]

@@ -52,7 +52,7 @@ def compare_answers(
     file: str, corpus: Corpus, anchors: Anchors, champion: Answers, challenger: Answers
 ) -> Iterator[Comparison]:
     """Yields the comparisons of two predictors' answers at the anchors (A,) of a file."""
-    masks = strata(corpus, anchors)
+    masks = build_strata(corpus, anchors)
     for column, horizon in enumerate(HORIZONS):
         asked = np.flatnonzero(anchors.target[:, column] >= 0)
         if len(asked) == 0:
@@ -65,7 +65,7 @@ def compare_answers(
                 yield _compare_stratum(file, stratum, horizon, old, new, entity[chosen])
 
 
-def strata(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
+def build_strata(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     """Returns the masks (A,) of all anchors, of kinds of travel where there are several, of cadences and of motion."""
     mode = corpus.mode[anchors.track]
     kinds = [code for code in np.unique(mode) if code != NO_MODE]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+DECISION_FILE: Final = "decision.json"  # with all its numbers
 ALL: Final = "all"  # the stratum of all forecasts
 MOTIONS: Final = ("moving", "turning", "stopped")  # strata of train.data.anchors.motion_strata
 

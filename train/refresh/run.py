@@ -33,11 +33,10 @@ from train.data.corpus import Reading, ignore_progress
 from train.fit.trainer import Tick, fit
 from train.refresh import reference_tracks, statement, training
 from train.refresh.comparison import Progress, compare
-from train.refresh.decision import Comparison, Decision, DecisionRules, decide
+from train.refresh.decision import DECISION_FILE, Comparison, Decision, DecisionRules, decide
 from train.refresh.parts import LATE_MS, MOST_ANCHORS, RefreshParts, format_utc, spans_ms, split_parts
 from train.refresh.statement import Statement, TrainedSpan
 
-DECISION_FILE: Final = "decision.json"
 REFUSED: Final = "refused"
 TOWNS_ENTITIES: Final = 200  # invented things that train beside the fleet, so that other ways of moving stay known
 WEIGHTS: Final = ("model.safetensors", "config.json", CARD_FILE, statement.STATEMENT_FILE)

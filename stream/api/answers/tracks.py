@@ -46,14 +46,14 @@ PARTITION: Final[Partition] = (TOPICS.pings, 0)
 NOT_A_TIME: Final = "bad_timestamp"
 
 
-class Placed(NamedTuple):
+class SortedTrack(NamedTuple):
     """The points of a track that are pings, in the order of their times, and their places in the request."""
 
     pings: list[tuple[int, Ping]]
     left_out: list[LeftOut]
 
 
-def place_points(points: Sequence[Point], now_ms: int) -> Placed:
+def sort_points(points: Sequence[Point], now_ms: int) -> SortedTrack:
     """Returns the points as pings. A point that is no ping, and one whose time another has, is left out."""
     pings: dict[int, tuple[int, Ping]] = {}
     left_out = []
@@ -65,7 +65,7 @@ def place_points(points: Sequence[Point], now_ms: int) -> Placed:
             left_out.append(LeftOut(index=index, code="duplicate", message=f"point {pings[ping.ts][0]} has its time"))
         else:
             pings[ping.ts] = index, ping
-    return Placed([pings[ts] for ts in sorted(pings)], left_out)
+    return SortedTrack([pings[ts] for ts in sorted(pings)], left_out)
 
 
 def _ping(point: Point, now_ms: int) -> Ping | Reject:
@@ -87,7 +87,7 @@ def to_stored(points: Sequence[Point], window_fixes: int, now_ms: int) -> Stored
     """Returns a track in the form of a stored one, without a state. Raises Refusal if no point is of use."""
     track: Track | None = None
     policy = Policy(window_fixes=window_fixes)
-    sorted_track = place_points(points, now_ms)
+    sorted_track = sort_points(points, now_ms)
     for offset, (_, ping) in enumerate(sorted_track.pings):
         track, _ = observe(track, pack(ping), offset, policy, now_ms)
     if track is None:
@@ -136,7 +136,7 @@ class Tracks:
     # -- on its thread
 
     def _fill(self, points: Sequence[Point], now_ms: int) -> FilledTrack:
-        sorted_track = place_points(points, now_ms)
+        sorted_track = sort_points(points, now_ms)
         if not sorted_track.pings:
             raise _nothing(sorted_track.left_out)
         records = [
@@ -150,7 +150,7 @@ class Tracks:
         return _filled_track(sorted_track, answers, ModelRef(self._network.name, self._network.version))
 
 
-def _filled_track(sorted_track: Placed, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
+def _filled_track(sorted_track: SortedTrack, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
     """Returns what the engine's answers make of a track."""
     fills: dict[str, GapFill] = {}
     accepted, left_out = [], list(sorted_track.left_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs, web
@@ -21,6 +21,7 @@ from stream.http.limits import Buckets, Connections
 from stream.http.server import HttpServer
 
 JSON: Final = "application/json"
+_ENCODER: Final = msgspec.json.Encoder()
 Reasons = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -88,5 +89,19 @@ class Server:
 
 
 def _health(reasons: list[str]) -> web.Response:
-    body = msgspec.json.encode(Health(ok=not reasons, reasons=reasons))
-    return web.Response(status=503 if reasons else 200, body=body, content_type=JSON)
+    response = json_response(Health(ok=not reasons, reasons=reasons))
+    response.set_status(503 if reasons else 200)
+    return response
+
+
+def json_response(answer: Any, content_type: str = JSON) -> web.Response:
+    return web.Response(body=_ENCODER.encode(answer), content_type=content_type)
+
+
+def event_stream() -> web.StreamResponse:
+    """Returns a response for server-sent events, which has not begun."""
+    response = web.StreamResponse()
+    response.content_type = "text/event-stream"
+    response.charset = "utf-8"
+    response.headers["X-Accel-Buffering"] = "no"  # of proxies that would hold events back
+    return response

@@ -54,7 +54,7 @@ class Published(NamedTuple):
     timestamp_ms: int  # below 0: it has none
 
 
-class Gone(NamedTuple):
+class Departure(NamedTuple):
     change: int
     row: int
     entity_id: str
@@ -96,7 +96,7 @@ class Newest:
         self._lat, self._lon = np.zeros(0), np.zeros(0)
         self._ts_ms, self._published_ms = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._change, self._partition = np.zeros(0, np.int64), np.zeros(0, np.int32)
-        self._gone: deque[Gone] = deque()
+        self._gone: deque[Departure] = deque()
         self.forgotten = 0  # the changes up to this one are not all in `gone` any more
         self.change = 0  # the number of the last change
         self.refused = 0  # records that are no forecasts
@@ -195,7 +195,7 @@ class Newest:
             self.change += 1
             entity_id = self._ids[row]
             del self._rows[entity_id]
-            self._gone.append(Gone(self.change, row, entity_id))
+            self._gone.append(Departure(self.change, row, entity_id))
             if len(self._gone) > MAX_GONE:
                 self.forgotten = self._gone.popleft().change
             self._ids[row], self._raw[row], self._change[row] = "", b"", 0
@@ -251,9 +251,9 @@ class Newest:
         taken: NDArray[np.bool_] = self._change > 0
         return taken if box is None else taken & box.contains(self._lat, self._lon)
 
-    def gone_since(self, change: int) -> list[Gone]:
+    def gone_since(self, change: int) -> list[Departure]:
         """Returns the entities that left the table after this change, which must not be below `forgotten`."""
-        gone: list[Gone] = []
+        gone: list[Departure] = []
         for one in reversed(self._gone):
             if one.change <= change:
                 break

@@ -80,9 +80,6 @@ async def events(
     request: web.Request, newest: Newest, watch: Watch, response: web.StreamResponse, count: Count
 ) -> None:
     """Sends events until the client goes. Raises Slow."""
-    response.content_type = "text/event-stream"
-    response.charset = "utf-8"
-    response.headers["X-Accel-Buffering"] = "no"  # of proxies that would hold events back
 
     async def send(messages: list[Message]) -> None:
         await response.write(b"".join(map(as_event, messages)))

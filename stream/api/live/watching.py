@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from stream.api.live.newest import Box, Gone, Newest
+from stream.api.live.newest import Box, Departure, Newest
 
 PAGE: Final = 64  # messages, some 60 KB: what one client may have in the server's memory and the kernel's at a time
 # That are found by one look through the table, which takes 2 ms for 100,000 entities; 0.2 MB while they wait.
@@ -138,7 +138,7 @@ class Watch:
             if self._inside[one.row] and (not self._entities or one.entity_id in self._entities)
         ]
 
-    def _gone(self) -> list[Gone]:
+    def _gone(self) -> list[Departure]:
         return self._newest.gone_since(max(self._sent_change, self._begun))
 
     def _arrivals(self) -> tuple[list[_News], int]:

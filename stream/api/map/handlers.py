@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
 
 from stream.api.http.application import Gate, Handler, Pages
 from stream.api.http.requests import read_box, read_entity, read_query
-from stream.api.http.server import JSON, Server
+from stream.api.http.server import JSON, Server, event_stream, json_response
 from stream.api.live.topics import now_ms
 from stream.api.map.access import MapAccess
 from stream.api.map.files import INDEX, Files, takes_gzip
@@ -40,7 +40,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageSettings:
     """The settings that the page gets at its start, and the folder of its files."""
 
     title: str
@@ -56,7 +56,7 @@ class Handlers:
 
     def __init__(
         self,
-        shown: Shown,
+        shown: PageSettings,
         fleet: Fleet,
         streets: Streets,
         server: Server,
@@ -146,7 +146,7 @@ class Handlers:
     async def config(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
         shown = self._shown
-        return _json(
+        return json_response(
             {
                 "title": shown.title,
                 "source": shown.source,
@@ -163,10 +163,7 @@ class Handlers:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         query = read_query(request, StreamQuery)
         view = View(self._fleet, read_box(query.bbox), query.entity)
-        response = web.StreamResponse()
-        response.content_type = "text/event-stream"
-        response.charset = "utf-8"
-        response.headers["X-Accel-Buffering"] = "no"  # of proxies that would hold events back
+        response = event_stream()
         await self._server.streams.run(request, self._gate, STREAM, self._sent(request, response, view))
         return response
 
@@ -202,8 +199,8 @@ class Handlers:
         _, entity = self._find_entity(request)
         moment = entity.moment
         if moment.atlas is None or not moment.passages:
-            return _json({"version": None, "passages": []})
-        return _json(await self._streets.compare(moment.atlas, entity.track()))
+            return json_response({"version": None, "passages": []})
+        return json_response(await self._streets.compare(moment.atlas, entity.track()))
 
     def _is_stale(self, entity: Entity) -> bool:
         return self._fleet.is_stale(entity.moment.ts, self._now_ms())
@@ -216,7 +213,7 @@ class Handlers:
         return _ENCODER.encode({"former": former, "errors": rows(one.outcome for one in compared)})
 
     async def search(self, request: web.Request) -> web.Response:
-        return _json({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
+        return json_response({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
 
     async def history(self, request: web.Request) -> web.Response:
         query = read_query(request, HistoryQuery)
@@ -230,19 +227,15 @@ class Handlers:
 
     async def atlas(self, request: web.Request) -> web.Response:
         query = read_query(request, AtlasQuery)
-        return _json(self._streets.flows(read_box(query.bbox), query.cells))
+        return json_response(self._streets.flows(read_box(query.bbox), query.cells))
 
     async def learning(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
         kept = self._fleet.scores if len(self._fleet.scores) else self._fleet.errors
-        return _json({"points": kept.points()})
+        return json_response({"points": kept.points()})
 
     def _now_ms(self) -> int:
         return self._fleet.now_ms(self._clock_ms())
 
 
 FORMER: Final = ("at", "h_s", "lat", "lon", "cov_m2", "true_ts", "true_lat", "true_lon", "error_m", "damped_m")
-
-
-def _json(said: Any) -> web.Response:
-    return web.Response(body=_ENCODER.encode(said), content_type=JSON)

@@ -11,10 +11,10 @@ from stream.api.http.server import Server
 from stream.api.live.topics import TopicFollower
 from stream.api.map.access import MapAccess
 from stream.api.map.fleet.fleet import Fleet
-from stream.api.map.handlers import Handlers, Shown
+from stream.api.map.handlers import Handlers, PageSettings
 from stream.api.map.sources.ends import EndsOfLogs
 from stream.api.map.sources.streets import Streets
-from stream.api.map.sources.topics import Reading
+from stream.api.map.sources.topics import FleetReader
 from stream.api.metrics import Metrics
 from stream.api.options import Kind, MapOptions
 from stream.config.settings import Settings
@@ -60,14 +60,14 @@ class LiveMap:
         expire_ms = FOREVER_MS if kind == "latest" else int(how.expire_s * 1000)
         self._following = following
         self.fleet = Fleet(how.most_entities, keep_ms=keep_ms, stale_ms=int(how.stale_s * 1000), expire_ms=expire_ms)
-        reading = Reading(self.fleet)
-        sources = reading.sources(topics, kind, int(how.expire_s * 1000), keep_ms)
+        fleet_reader = FleetReader(self.fleet)
+        sources = fleet_reader.sources(topics, kind, int(how.expire_s * 1000), keep_ms)
         following.add(sources, self.fleet.tick)
         self.ends = EndsOfLogs(asker, topics, self.fleet, lambda: following.partitions)
         self.streets = Streets(announcements, settings.atlases, lambda: topics.models in following.partitions)
         metrics, access = Metrics(server.registry, PREFIX, SIZES, COUNTS), MapAccess(how.token)
         gate = server.gate(access=access, metrics=metrics)
-        shown = Shown(how.title, kind, how.keep_s, how.stale_s, how.folder.resolve(), how.basemap)
+        shown = PageSettings(how.title, kind, how.keep_s, how.stale_s, how.folder.resolve(), how.basemap)
         server.add(Handlers(shown, self.fleet, self.streets, server, gate, access).pages, self.reasons)
         metrics.watch(
             {
@@ -77,7 +77,7 @@ class LiveMap:
                 "caught_up": lambda: following.caught_up,
                 "connections": lambda: server.open_connections,
                 "records": lambda: following.records(sources),
-                "records_refused": lambda: self.fleet.refused + self.fleet.newest.refused + reading.unreadable,
+                "records_refused": lambda: self.fleet.refused + self.fleet.newest.refused + fleet_reader.unreadable,
                 "kafka_failures": lambda: following.failures,
                 "entities_crowded_out": lambda: self.fleet.newest.crowded_out,
                 "connections_closed": lambda: server.connections.closed,

@@ -4,5 +4,5 @@ settings  what a member is told
 member    one of the group that shares the partitions: counts, and writes to Redis
 owned     a partition that is ours
 making    makes a version of what Redis holds of all partitions, and announces it
-cli       the command
+cli       the options
 """

@@ -97,20 +97,17 @@ def offer(
     from stream.atlas.counting.settings import RunSettings
 
     settings = RunSettings(
-        atlases=atlases,
-        bootstrap=common.bootstrap,
+        atlases,
+        **common._asdict(),
         redis_url=redis,
-        prefix=common.prefix,
         group=atlas_group or f"{common.prefix}-atlas",
         every_s=every_s,
-        once=common.once,
         retention_days=days,
         rules=Rules(half_life_days, min_entities, passages_per_cell),
         weights=weights,
         without=frozenset(without or ()),
         map=map_,
         anew=anew,
-        kafka=common.kafka,
         redis=redis_security,
     )
     return service(settings)

@@ -27,8 +27,7 @@ from stream.config.security import in_words, shown
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.group_member import RETRY_S
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
+from stream.members.running import Running, Service, running_member
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.store.base import Fenced
 from stream.store.days_store import DaysLost, DaysStore
@@ -106,7 +105,7 @@ class Runner(StoringMember[Owned]):
         await held.owned.add(records)
 
     async def _after(self) -> None:
-        passages = sum(held.owned.fresh_passages for held in self._held.values())
+        passages = sum(held.owned.fresh_passages for held in self._holdings.values())
         pause_s = max(WRITE_S, self._took_s / WRITING_SHARE)
         if passages >= MOST_PASSAGES or time.monotonic() - self._written_s >= pause_s:
             await self._write_until_done()
@@ -144,7 +143,7 @@ class Runner(StoringMember[Owned]):
 
     @property
     def _makes_versions(self) -> bool:
-        return 0 in self._held
+        return 0 in self._holdings
 
     async def _version(self) -> bool:
         """Makes a version, and announces it. Returns whether that was possible."""
@@ -179,9 +178,9 @@ class Runner(StoringMember[Owned]):
 
     def waiting(self) -> dict[int, int]:
         """Returns how many passages of each of our partitions are not written yet."""
-        return {number: held.owned.fresh_passages for number, held in sorted(self._held.items())}
+        return {number: held.owned.fresh_passages for number, held in sorted(self._holdings.items())}
 
-    def _said(self) -> str:
+    def _describe(self) -> str:
         return f"{sum(self.waiting().values())} passages wait"
 
 
@@ -196,10 +195,9 @@ def service(settings: RunSettings) -> Service:
         await asyncio.to_thread(settings.reads.partitions)
         store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
         try:
-            with kafka_named(settings.bootstrap, settings.kafka):
-                await reach(store, settings)
-                runner = Runner(settings, store, settings.reads.consumer())
-                yield Running(runner, MemberPages("atlas", runner, ROWS))
+            await reach(store, settings)
+            async with running_member("atlas", Runner(settings, store, settings.reads.consumer()), ROWS) as running:
+                yield running
         finally:
             await store.close()
 

@@ -16,20 +16,6 @@ from stream.config.options import COMMON, Common, Json, quiet, with_common
 from stream.config.wording import counted
 
 STDOUT = "-"
-HELP = """Write tracks, forecasts and gap fills for maps and notebooks.
-
-FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
-.gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end. A
-track is made of pings, or of the anchors of forecasts. What is read lies in a temporary file ($TMPDIR), so that memory
-does not grow with it.
-
-[bold]Examples[/]
-
-  pathcast export geojson --since 1h --out fleet.geojson
-  pathcast export geojson forecasts.ndjson --out forecasts.geojson
-  pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
-  pathcast export csv --forecasts all --out - | head
-"""
 
 
 class Format(StrEnum):
@@ -64,6 +50,20 @@ def export(
     common: Common = COMMON,
     as_json: Json = False,
 ) -> None:
+    """Write tracks, forecasts and gap fills for maps and notebooks.
+
+    FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
+    .gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end.
+    A track is made of pings, or of the anchors of forecasts. What is read lies in a temporary file ($TMPDIR), so that
+    memory does not grow with it.
+
+    [bold]Examples[/]
+
+      pathcast export geojson --since 1h --out fleet.geojson
+      pathcast export geojson forecasts.ndjson --out forecasts.geojson
+      pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
+      pathcast export csv --forecasts all --out - | head
+    """
     from stream.client.exporting import formats
     from stream.client.exporting.collecting import ExportSpool, from_lines, from_topics, open_lines, span_of
     from stream.client.filter import RecordFilter
@@ -98,6 +98,3 @@ def export(
     else:
         named = ((name.replace("_", " ").removesuffix("s"), number) for name, number in numbers.items())
         typer.echo(", ".join(counted(number, name) for name, number in named), err=True)
-
-
-export.__doc__ = HELP

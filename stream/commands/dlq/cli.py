@@ -32,40 +32,6 @@ app = typer.Typer(help="Dead letters: count them, look at one, put them back aft
 
 Codes = Annotated[list[str] | None, typer.Option("--code", help="only this code; may be given several times")]
 
-LIST = """Count the dead letters by code, source topic and age, and show the newest.
-
-[bold]Examples[/]
-
-  pathcast dlq list
-  pathcast dlq list --code lat_out_of_range --limit 50
-  pathcast dlq list --json
-"""
-SHOW = """Show one dead letter, at PARTITION:OFFSET of the dead letter topic: key, value and all headers.
-
-A value that is UTF-8 is shown as text, any other as hex (its first 256 bytes), or base64 with --json.
-
-[bold]Examples[/]
-
-  pathcast dlq show 0:17
-  pathcast dlq show 0:17 --json
-"""
-REPLAY = """Put dead letters back into the topic and partition that they came from, as they came.
-
-For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often, in
-Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad becomes
-a new dead letter.
-
-Messages that `pathcast ingest` took were in no topic. With --map those of that map or preset are read again with it, as
-it is now, and their pings go to the pings topic; without it they are left out.
-
-[bold]Examples[/]
-
-  pathcast dlq replay --code ts_in_future --dry-run
-  pathcast dlq replay --code ts_in_future --code ts_too_old
-  pathcast dlq replay --yes --json
-  pathcast dlq replay --map ./mine.toml --code missing_field
-"""
-
 
 class Counted(NamedTuple):
     """The counts of all letters, and the newest letters."""
@@ -75,7 +41,7 @@ class Counted(NamedTuple):
     done: dict[str, dict[int, int]]  # by mark and partition, the offset below which letters were put back
 
 
-@app.command("list", help=LIST)
+@app.command("list")
 @with_common
 def list_(
     code: Codes = None,
@@ -83,6 +49,14 @@ def list_(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Count the dead letters by code, source topic and age, and show the newest.
+
+    [bold]Examples[/]
+
+      pathcast dlq list
+      pathcast dlq list --code lat_out_of_range --limit 50
+      pathcast dlq list --json
+    """
     with quiet():
         with _known():
             counted = asyncio.run(_counted(_box(common), code or [], limit))
@@ -95,13 +69,22 @@ def list_(
             typer.echo(f"{common.topics.dead_letters} at {common.bootstrap} has no dead letters{of}", err=True)
 
 
-@app.command(help=SHOW)
+@app.command()
 @with_common
 def show(
     where: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="of the dead letter topic")],
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Show one dead letter, at PARTITION:OFFSET of the dead letter topic: key, value and all headers.
+
+    A value that is UTF-8 is shown as text, any other as hex (its first 256 bytes), or base64 with --json.
+
+    [bold]Examples[/]
+
+      pathcast dlq show 0:17
+      pathcast dlq show 0:17 --json
+    """
     number, _, offset = where.partition(":")
     if not (number.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f"not PARTITION:OFFSET: {where!r}", param_hint="PARTITION:OFFSET")
@@ -113,7 +96,7 @@ def show(
             _show_record(record)
 
 
-@app.command(help=REPLAY)
+@app.command()
 @with_common
 def replay(
     code: Codes = None,
@@ -126,6 +109,22 @@ def replay(
     common: Common = COMMON,
     json: Json = False,
 ) -> None:
+    """Put dead letters back into the topic and partition that they came from, as they came.
+
+    For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often,
+    in Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad
+    becomes a new dead letter.
+
+    Messages that `pathcast ingest` took were in no topic. With --map those of that map or preset are read again with
+    it, as it is now, and their pings go to the pings topic; without it they are left out.
+
+    [bold]Examples[/]
+
+      pathcast dlq replay --code ts_in_future --dry-run
+      pathcast dlq replay --code ts_in_future --code ts_too_old
+      pathcast dlq replay --yes --json
+      pathcast dlq replay --map ./mine.toml --code missing_field
+    """
     if map_ is not None:
         known, topics = message_options.known(map_), common.topics
         with quiet(), _known():

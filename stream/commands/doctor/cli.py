@@ -18,23 +18,6 @@ from stream.config.settings import DeliveryGuarantee, Settings
 
 PARTS = ("kafka", "redis", "weights", "atlases", "registry", "machine")  # as stream.commands.doctor.examining has them
 
-HELP = """Check everything that a worker needs, and say what to do where something is wrong.
-
-Give the same options or variables as to the worker. One line is printed for each thing: ok; warning: it works, but
-should be changed; problem: it does not work, or will lose data; unknown: our user may not ask. Checked are Kafka
-(topics and their settings, rights, groups and their lag), Redis (version, maxmemory-policy, persistence, memory,
-speed), weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, and this machine. Nothing is
-written anywhere, so it cannot be known whether a transactional id may be written.
-
-The exit code is 1 if there is a problem, else 0.
-
-[bold]Examples[/]
-
-  pathcast doctor --bootstrap kafka:9092 --redis redis://redis:6379/0
-  pathcast doctor --atlases /srv/atlases --registry /srv/pathcast --json
-  pathcast doctor --without redis,weights
-"""
-
 
 @with_common
 def doctor(
@@ -51,6 +34,22 @@ def doctor(
     ] = 10.0,
     json: Json = False,
 ) -> None:
+    """Check everything that a worker needs, and say what to do where something is wrong.
+
+    Give the same options or variables as to the worker. One line is printed for each thing: ok; warning: it works, but
+    should be changed; problem: it does not work, or will lose data; unknown: our user may not ask. Checked are Kafka
+    (topics and their settings, rights, groups and their lag), Redis (version, maxmemory-policy, persistence, memory,
+    speed), weights and their golden forecasts, compiled kernels, atlases, a registry, clocks, and this machine. Nothing
+    is written anywhere, so it cannot be known whether a transactional id may be written.
+
+    The exit code is 1 if there is a problem, else 0.
+
+    [bold]Examples[/]
+
+      pathcast doctor --bootstrap kafka:9092 --redis redis://redis:6379/0
+      pathcast doctor --atlases /srv/atlases --registry /srv/pathcast --json
+      pathcast doctor --without redis,weights
+    """
     left_out = frozenset(part.strip() for part in without.split(",") if part.strip())
     if odd := sorted(left_out - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(odd)}: expected some of {', '.join(PARTS)}", param_hint="--without")
@@ -65,9 +64,6 @@ def doctor(
             show(findings, Console())
     if failed(findings):
         raise typer.Exit(1)
-
-
-doctor.__doc__ = HELP
 
 
 STYLES: Final = {

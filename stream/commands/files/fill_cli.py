@@ -19,27 +19,6 @@ from stream.config.settings import Settings
 from stream.config.times import seconds
 from stream.config.wording import counted
 
-HELP = """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
-
-FILE is CSV (also .csv.gz), NDJSON (.ndjson, .jsonl), GPX or Parquet, or - for standard input. Columns, their order,
-types and values stay as they are. Rows that are no valid pings stay, too; they are counted, and shown with their
-numbers. Two columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in metres.
-A filled row has only id, time, latitude and longitude besides; its other columns are empty.
-
-Only gaps between two rows of an entity are filled, by the rule of a worker: silences that are longer than a minute and
-than three cadences (usual intervals) of the entity, and at most an hour long. Filling rows are one cadence apart, or
---every, at most 240 in a gap (3,600 with --every).
-
-OUT is the name of FILE with .filled before its suffix, unless --out names another file. It appears when it is complete.
-
-[bold]Examples[/]
-
-  pathcast fill fleet.csv --columns t:s=timestamp,entity_id=vehicle
-  pathcast fill ride.gpx --out ride-filled.gpx --every 5s
-  pathcast fill week.parquet --atlas fleet.atlas --force
-  pathcast fill - --format csv --columns t:s=timestamp,entity_id=vehicle < fleet.csv > filled.csv
-"""
-
 
 def fill(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="recorded pings; - is standard input")],
@@ -57,6 +36,27 @@ def fill(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
+    """Fill the gaps of a recorded file: write a copy with added rows where reports went missing.
+
+    FILE is CSV (also .csv.gz), NDJSON (.ndjson, .jsonl), GPX or Parquet, or - for standard input. Columns, their order,
+    types and values stay as they are. Rows that are no valid pings stay, too; they are counted, and shown with their
+    numbers. Two columns are added: filled, which is true for a filled row, and sigma_m, one standard deviation in
+    metres. A filled row has only id, time, latitude and longitude besides; its other columns are empty.
+
+    Only gaps between two rows of an entity are filled, by the rule of a worker: silences that are longer than a minute
+    and than three cadences (usual intervals) of the entity, and at most an hour long. Filled rows are one cadence
+    apart, or --every, at most 240 in a gap (3,600 with --every).
+
+    OUT is the name of FILE with .filled before its suffix, unless --out names another file. It appears when it is
+    complete.
+
+    [bold]Examples[/]
+
+      pathcast fill fleet.csv --columns t:s=timestamp,entity_id=vehicle
+      pathcast fill ride.gpx --out ride-filled.gpx --every 5s
+      pathcast fill week.parquet --atlas fleet.atlas --force
+      pathcast fill - --format csv --columns t:s=timestamp,entity_id=vehicle < fleet.csv > filled.csv
+    """
     step_ms = 0 if every is None else 1000 * seconds(every, "--every")
     place = _output_of(file, out)
     check_out(place, parquet=kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet"), force=force)
@@ -93,9 +93,6 @@ def fill(
         print_json(summary, place)
     else:
         _print_summary(summary, list_rejects(found.rejects.first, found.rejects.codes, cursor.lines, where), console)
-
-
-fill.__doc__ = HELP
 
 
 def _output_of(file: str, out: str | None) -> str:

@@ -25,23 +25,6 @@ if TYPE_CHECKING:
     from stream.commands.files.plan import RejectedRows
     from stream.wire import Forecast
 
-HELP = """Forecast where the entities of a recorded file will be.
-
-FILE is what pathcast replay takes: CSV, NDJSON, GPX, Parquet, a folder, FORMAT:PATH, or - for NDJSON on standard input.
-OUT gets a row for each horizon: entity_id, ts (of the row that it starts from, ms UTC), h_s, forecast_ts, lat, lon,
-sigma_m (one standard deviation), its covariance, status and model. By default there is one forecast for each entity,
-from its last row; --each makes one from each row.
-
-The suffix of OUT says the format: .csv, .ndjson (or .jsonl), .parquet, or .gpx, where each forecast is a track.
-Standard output gets NDJSON, or what --format says.
-
-[bold]Examples[/]
-
-  pathcast forecast fleet.csv --columns t:s=timestamp,entity_id=vehicle --format csv
-  pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
-  pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
-"""
-
 
 def forecast(
     file: Annotated[
@@ -58,6 +41,22 @@ def forecast(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
+    """Forecast where the entities of a recorded file will be.
+
+    FILE is what pathcast replay takes: CSV, NDJSON, GPX, Parquet, a folder, FORMAT:PATH, or - for NDJSON on standard
+    input. OUT gets a row for each horizon: entity_id, ts (of the row that it starts from, ms UTC), h_s, forecast_ts,
+    lat, lon, sigma_m (one standard deviation), its covariance, status and model. By default there is one forecast for
+    each entity, from its last row; --each makes one from each row.
+
+    The suffix of OUT says the format: .csv, .ndjson (or .jsonl), .parquet, or .gpx, where each forecast is a track.
+    Standard output gets NDJSON, or what --format says.
+
+    [bold]Examples[/]
+
+      pathcast forecast fleet.csv --columns t:s=timestamp,entity_id=vehicle --format csv
+      pathcast forecast week.parquet --each --out forecasts.parquet --horizons 60,600
+      pathcast forecast ride.gpx --out ahead.gpx --atlas fleet.atlas
+    """
     settings, format = settings_of(weights, horizons), _kind_of(out, kind)
     check_out(out, parquet=format is Kind.PARQUET, force=force)
     console, began_s = Console(stderr=True), time.monotonic()
@@ -84,9 +83,6 @@ def forecast(
         print_json(summary, out)
     else:
         _print_summary(summary, rejects, console)
-
-
-forecast.__doc__ = HELP
 
 
 def _kind_of(out: str, given: Kind | None) -> Kind:

@@ -16,20 +16,6 @@ from stream.wire import MAX_ENTITY_ID_CHARS
 if TYPE_CHECKING:
     from stream.commands.forget.findings import Finding
 
-HELP = """Forget an entity: its states, its newest forecast, and its pings in the archive.
-
-Workers that run hear of it by a record in the pings topic, and remove what they have in memory and in Redis; this
-command waits for them, and for `beside latest`, which might write it again. If the entity still sends, it is a new one
-from then on. What Kafka holds stays until its retention deletes it, and what was counted or learnt of all stays: the
-table says what, and for how long. Give the command again if a place was not reached, or waits: it exits with 1 then.
-
-[bold]Examples[/]
-
-  pathcast forget bus-7 --dry-run
-  pathcast forget bus-7 --archive /srv/pings --archive-only
-  pathcast forget bus-7 --archive /srv/pings --bootstrap kafka:9092 --redis redis://redis:6379/0
-"""
-
 
 @with_common
 def forget(
@@ -46,6 +32,20 @@ def forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only look")] = False,
     json: Json = False,
 ) -> None:
+    """Forget an entity: its states, its newest forecast, and its pings in the archive.
+
+    Workers that run hear of it by a record in the pings topic, and remove what they have in memory and in Redis; this
+    command waits for them, and for `beside latest`, which might write it again. If the entity still sends, it is a new
+    one from then on. What Kafka holds stays until its retention deletes it, and what was counted or learnt of all
+    stays: the table says what, and for how long. Give the command again if a place was not reached, or waits: it exits
+    with 1 then.
+
+    [bold]Examples[/]
+
+      pathcast forget bus-7 --dry-run
+      pathcast forget bus-7 --archive /srv/pings --archive-only
+      pathcast forget bus-7 --archive /srv/pings --bootstrap kafka:9092 --redis redis://redis:6379/0
+    """
     from stream.commands.forget import run
 
     if not entity or len(entity) > MAX_ENTITY_ID_CHARS:
@@ -62,9 +62,6 @@ def forget(
         _show(rows)
     if not all(one.is_good for one in rows):
         raise typer.Exit(1)
-
-
-forget.__doc__ = HELP
 
 
 def _show(rows: list[Finding]) -> None:

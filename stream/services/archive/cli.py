@@ -47,9 +47,8 @@ def offer(
     if retention_s is not None and retention_s < DAY_S:
         raise typer.BadParameter(f"{archive_retention!r} is less than a day", param_hint="--archive-retention")
     settings = ArchiveSettings(
-        archive=archive,
-        bootstrap=common.bootstrap,
-        prefix=common.prefix,
+        archive,
+        **common._asdict(),
         group=archive_group or f"{common.prefix}-archive",
         every_s=seconds(archive_every, "--archive-every"),
         rows=rows,
@@ -58,8 +57,6 @@ def offer(
             retention_days=None if retention_s is None else retention_s // DAY_S,
             map=map_,
         ),
-        once=common.once,
-        kafka=common.kafka,
     )
     return service(settings)
 

@@ -20,8 +20,7 @@ from stream.adapters.archived.catalog import Catalog, of_topic
 from stream.kafka.reading import SESSION_S
 from stream.kafka.records.record_columns import Records
 from stream.members.group_member import RETRY_S
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
+from stream.members.running import Running, Service, running_member
 from stream.members.storing_member import StoredHolding, StoringMember
 from stream.services.archive.changes import Outrun
 from stream.services.archive.landing import Fenced, Owned, read_seen
@@ -79,7 +78,7 @@ class Runner(StoringMember[Owned]):
             await self._tidy()
 
     def _is_due(self) -> bool:
-        parts = [held.owned for held in self._held.values()]
+        parts = [held.owned for held in self._holdings.values()]
         late = time.monotonic() - self._written_s >= self._settings.every_s
         return late or sum(one.rows for one in parts) >= self._settings.rows or any(one.is_due for one in parts)
 
@@ -94,7 +93,7 @@ class Runner(StoringMember[Owned]):
     async def _tidy(self) -> bool:
         """Does one step for one partition, so that records do not wait for long. Returns whether there was any."""
         async with self._lock:
-            for number, held in list(self._held.items()):
+            for number, held in list(self._holdings.items()):
                 try:
                     if await asyncio.to_thread(held.owned.tidy, _now_ms()):
                         return True
@@ -108,10 +107,10 @@ class Runner(StoringMember[Owned]):
 
     def standings(self) -> Mapping[int, Owned]:
         """Returns our partitions."""
-        return {number: held.owned for number, held in sorted(self._held.items())}
+        return {number: held.owned for number, held in sorted(self._holdings.items())}
 
-    def _said(self) -> str:
-        waiting = sum(held.owned.rows for held in self._held.values())
+    def _describe(self) -> str:
+        waiting = sum(held.owned.rows for held in self._holdings.values())
         return f"{waiting} pings wait, {self.landed} landed"
 
 
@@ -126,9 +125,8 @@ def service(settings: ArchiveSettings) -> Service:
     async def begun() -> AsyncIterator[Running]:
         await asyncio.to_thread(settings.reads.partitions)
         catalog = await asyncio.to_thread(of_topic, settings.archive, settings.topics.pings)
-        with kafka_named(settings.bootstrap, settings.kafka):
-            runner = Runner(settings, catalog, settings.reads.consumer())
-            yield Running(runner, MemberPages("archive", runner, ROWS))
+        async with running_member("archive", Runner(settings, catalog, settings.reads.consumer()), ROWS) as running:
+            yield running
 
     return Service("archive", begun)
 

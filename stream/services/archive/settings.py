@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stream.adapters.archived.manifest import DAY_MS
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
-from stream.members.group_member import Inputs
-from stream.wire import Topics
+from stream.members.group_member import MemberSettings
 
 
 @dataclass(frozen=True)
@@ -26,23 +24,14 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class ArchiveSettings:
+class ArchiveSettings(MemberSettings):
     """The settings of one member."""
 
     archive: str  # a path or a URL of fsspec
-    bootstrap: str = "127.0.0.1:9092"
-    prefix: str = "pathcast"
-    group: str = "pathcast-archive"
     every_s: float = 600.0  # between two landings
     rows: int = 500_000  # pings in memory, which land at once then: some 100 bytes each
     rules: Rules = Rules()
-    once: bool = False
-    kafka: KafkaSecurity = PLAIN_KAFKA
 
     @property
-    def reads(self) -> Inputs:
-        return Inputs((self.topics.pings,), self.bootstrap, self.kafka, self.once, self.group)
-
-    @property
-    def topics(self) -> Topics:
-        return Topics.of(self.prefix)
+    def inputs(self) -> tuple[str, ...]:
+        return (self.topics.pings,)

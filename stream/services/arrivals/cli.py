@@ -90,25 +90,21 @@ def offer(
     from stream.services.arrivals.history.topic import Live
     from stream.services.arrivals.running import ArrivalSettings, service
 
-    topics = Topics.of(common.prefix)
     earlier = None
     if history is not None:
         try:
-            live = Live(common.bootstrap, topics.pings, common.kafka, map_)
+            live = Live(common.bootstrap, Topics.of(common.prefix).pings, common.kafka, map_)
             earlier = history_of(history, live, columns, history_pings)
         except (ValueError, FileNotFoundError) as error:
             raise typer.BadParameter(str(error), param_hint="--history") from error
     settings = ArrivalSettings(
-        bootstrap=common.bootstrap,
-        topics=topics,
+        **common._asdict(),
         group=arrivals_group or f"{common.prefix}-arrivals",
         history=earlier,
         history_every_s=seconds(history_every, "--history-every"),
         geofences=geofences,
         every_s=arrivals_every,
         most=max_asked,
-        once=common.once,
-        kafka=common.kafka,
     )
     return service(settings)
 

@@ -12,8 +12,8 @@ from typing import Final
 from weakref import WeakSet
 
 from model.arrivals.believing import Fleet
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka import admin
+from stream.members.group_member import MemberSettings
 from stream.members.running import Running, Service
 from stream.services.arrivals.destinations import InForce
 from stream.services.arrivals.geojson import geofences_of
@@ -22,26 +22,24 @@ from stream.services.arrivals.table import Table
 from stream.services.arrivals.unit import ArrivalUnit
 from stream.services.member import service as service_of
 from stream.services.plan import Plan, Taken
-from stream.wire import Topics
 from stream.wire.arrivals import geofence_key
 
 log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ArrivalSettings:
+class ArrivalSettings(MemberSettings):
     """The settings of one member."""
 
-    bootstrap: str
-    topics: Topics
-    group: str
     history: History | None
     history_every_s: float
     geofences: Path | None
     every_s: float
     most: int  # destinations and geofences
-    once: bool
-    kafka: KafkaSecurity = PLAIN_KAFKA
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.topics.forecasts,)
 
 
 class Arrivals:
@@ -96,8 +94,9 @@ def service(settings: ArrivalSettings) -> Service:
     @asynccontextmanager
     async def begun() -> AsyncIterator[Running]:
         arrivals = await asyncio.to_thread(Arrivals, settings)
-        inputs = (settings.topics.forecasts,)
-        plan = Plan("arrivals", inputs, settings.group, settings.bootstrap, once=settings.once, kafka=settings.kafka)
+        plan = Plan(
+            "arrivals", settings.inputs, settings.group, settings.bootstrap, once=settings.once, kafka=settings.kafka
+        )
         async with service_of(plan, arrivals.begin, arrivals.provide).begin() as running:
             yield running
 

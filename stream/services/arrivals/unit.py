@@ -47,11 +47,11 @@ class ArrivalUnit:
         self._every_ms = 1000 * every_s
         self._spoken_ms: OrderedDict[str, int] = OrderedDict()  # by entity
         self._reached: OrderedDict[Place, int] = OrderedDict()  # what is said already, and the topic may not have yet
-        self._made: list[Outgoing] = []
+        self._outgoing: list[Outgoing] = []
 
     @property
     def waiting(self) -> int:
-        return len(self._made)
+        return len(self._outgoing)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -74,9 +74,9 @@ class ArrivalUnit:
             else:
                 self._tell(forecast, at_ms)
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
-        made, self._made = self._made, []
-        return made
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
 
     def metadata(self) -> str:
         return ""
@@ -92,7 +92,7 @@ class ArrivalUnit:
             record, reached = arrived(forecast, one)
             self._publish(record)
             key = reached_key(entity, one.destination_id)
-            self._made.append(answer(self._topics.destinations, self._number, key, dumps_arrivals(reached)))
+            self._outgoing.append(answer(self._topics.destinations, self._number, key, dumps_arrivals(reached)))
             self._reached[entity, one.destination_id] = one.set_ts
             if len(self._reached) > MOST_ENTITIES:  # the topic has told the oldest long ago
                 self._reached.popitem(last=False)
@@ -121,7 +121,7 @@ class ArrivalUnit:
         self._counts[kind] += 1
         headers = event_headers(kind, self._topics.forecasts, self._number)
         event = (EVENT_ID, record.arrival_id.encode())
-        self._made.append(
+        self._outgoing.append(
             answer(self._topics.arrivals, self._number, record.entity_id, dumps_arrivals(record), (*headers, event))
         )
 

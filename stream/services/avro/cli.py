@@ -42,10 +42,9 @@ def offer(
     ] = None,
 ) -> Service:
     """Turns forecasts and gap fills into Avro, each exactly once."""
-    from stream.kafka import admin
     from stream.services.avro.registry import SchemaRegistry
     from stream.services.avro.unit import AvroUnit
-    from stream.services.member import service
+    from stream.services.member import creating, service
     from stream.services.plan import Plan, Taken
     from stream.wire import Topics
 
@@ -63,16 +62,10 @@ def offer(
     )
     encodings = {topic: _encoding(registry, topic, name, register=register) for topic, name in records.items()}
 
-    def provide(partitions: int) -> None:
-        with admin.connected(plan.bootstrap, plan.kafka) as client:
-            for one in encodings.values():
-                admin.create_other(client, topics, one.topic, partitions=partitions)
-                admin.check_partitions(client, one.topic, partitions)
-
     async def begin(taken: Taken) -> AvroUnit:
         return AvroUnit(taken.number, encodings)
 
-    return service(plan, begin, provide)
+    return service(plan, begin, creating(plan, topics, *(one.topic for one in encodings.values())))
 
 
 def _encoding(registry: SchemaRegistry, topic: str, name: str, *, register: bool) -> Encoding:

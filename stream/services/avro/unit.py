@@ -54,12 +54,12 @@ class AvroUnit:
         """Takes an encoding for each input topic."""
         self._number = number
         self._encodings = encodings
-        self._made: list[Outgoing] = []
+        self._outgoing: list[Outgoing] = []
         self._counts: Counter[str] = Counter({"encoded": 0, "unreadable": 0})
 
     @property
     def waiting(self) -> int:
-        return len(self._made)
+        return len(self._outgoing)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -80,12 +80,12 @@ class AvroUnit:
                 log.warning("%s/%d:%d is no record of ours, and left out: %r", *record[:3], error)
                 continue
             src = Record("", self._number, record.offset, NO_TIME_MS, None, None)
-            self._made.append(Outgoing(encoding.topic, record.key, value, _headers(record.headers), src))
+            self._outgoing.append(Outgoing(encoding.topic, record.key, value, _headers(record.headers), src))
             self._counts["encoded"] += 1
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
-        found, self._made = self._made, []
-        return found
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
 
     def metadata(self) -> str:
         return ""

@@ -29,10 +29,9 @@ def offer(
     ] = None,
 ) -> Service:
     """Keeps the newest forecast of each entity, with its last gap fill and what else a map draws."""
-    from stream.kafka import admin
     from stream.services.latest.taking_over import taken_over
     from stream.services.latest.unit import Rules
-    from stream.services.member import service
+    from stream.services.member import creating, service
     from stream.services.plan import Plan
     from stream.wire import Topics
 
@@ -48,10 +47,5 @@ def offer(
         kafka=common.kafka,
     )
 
-    def provide(partitions: int) -> None:
-        with admin.connected(plan.bootstrap, plan.kafka) as client:
-            admin.create_other(client, topics, topics.latest, partitions=partitions)
-            admin.check_partitions(client, topics.latest, partitions)
-
     rules = Rules(expire_ms=int(expire_s * 1000), max_entities=latest_max_entities)
-    return service(plan, partial(taken_over, plan, topics, rules), provide)
+    return service(plan, partial(taken_over, plan, topics, rules), creating(plan, topics, topics.latest))

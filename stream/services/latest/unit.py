@@ -148,7 +148,7 @@ class LatestUnit:
         self._orphans.pop(entity_id, None)
         self._counts[why] += 1
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
         """Returns an update for each entity that has changed, and a tombstone for each that has been silent for
         long."""
         self._expire(self.time.at(quiet_ms) // self._rules.tick_ms * self._rules.tick_ms)

@@ -39,14 +39,11 @@ def offer(
     if drift:
         check_installed()
     settings = ScoreSettings(
-        bootstrap=common.bootstrap,
-        prefix=common.prefix,
+        **common._asdict(),
         group=scores_group or f"{common.prefix}-scores",
         rules=Rules(float(longest_s)),
         max_entities=scores_max_entities,
         drift=drift,
-        once=common.once,
-        kafka=common.kafka,
     )
     return service(settings)
 

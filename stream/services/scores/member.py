@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,10 +26,9 @@ from stream.kafka.producer import Publisher
 from stream.kafka.records.encoded_batches import Answers
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import Holding
-from stream.members.group_member import AWAY, RETRY_S, GroupMember
-from stream.members.pages import MemberPages
-from stream.members.running import Running, Service, kafka_named
-from stream.services.member import bounded, closed
+from stream.members.group_member import AWAY, RETRY_S, GroupMember, in_slices
+from stream.members.running import Running, Service, running_member
+from stream.services.member import close_quietly, start_publisher
 from stream.services.scores.owned import Decided, Owned, read_seen
 from stream.services.scores.pages import ROWS, Place
 from stream.services.scores.settings import ScoreSettings
@@ -44,7 +43,7 @@ MOST_UNSENT: Final = 20_000  # scores, of 600 bytes
 
 
 @dataclass
-class _Held(Holding):
+class _Scored(Holding):
     """A partition that is ours."""
 
     owned: Owned
@@ -52,7 +51,7 @@ class _Held(Holding):
     unsent: list[Decided] = field(default_factory=list)
 
 
-class Runner(GroupMember[_Held]):
+class Runner(GroupMember[_Scored]):
     """One member of the group."""
 
     def __init__(self, settings: ScoreSettings, consumer: AIOKafkaConsumer) -> None:
@@ -70,19 +69,11 @@ class Runner(GroupMember[_Held]):
             await self._move()
             await self._flush()
 
-    async def _begin(self, number: int) -> _Held:
+    async def _begin(self, number: int) -> _Scored:
         if self._publisher is None:
-            publisher = Publisher(self._settings.bootstrap, security=self._settings.kafka)
-            try:
-                await bounded(publisher.start())
-            except BaseException:
-                await closed(publisher)
-                raise
-            self._publisher = publisher
+            self._publisher = await start_publisher(self._settings.bootstrap, None, self._settings.kafka)
         tp = TopicPartition(self._topic, number)
-        # This asks the coordinator, because aiokafka's `committed` leaves the metadata out.
-        found = (await self._consumer._coordinator.fetch_committed_offsets([tp])).get(tp)
-        committed = None if found is None or found.offset < 0 else (found.offset, found.metadata or "")
+        committed = (await self._committed([tp])).get(tp)
         stored, seen = (None, Seen()) if committed is None else (committed[0], read_seen(committed[1]))
         start = await self._start(tp, stored, seen)
         owned = Owned.taken_over((self._topic, number), self._settings, committed, start)
@@ -90,13 +81,14 @@ class Runner(GroupMember[_Held]):
         if owned.answered is not None:
             log.info("partition %d is scored up to %d", number, owned.answered)
         # After a cut the offset is committed at once, so that no successor finds it again.
-        return _Held({self._topic: start._replace(offset=begin)}, owned, None if start.is_cut else owned.answered)
+        return _Scored({self._topic: start._replace(offset=begin)}, owned, None if start.is_cut else owned.answered)
 
-    async def _fold(self, number: int, held: _Held, records: Records) -> None:
-        held.unsent += held.owned.fold(records)
+    async def _fold(self, number: int, held: _Scored, records: Records) -> None:
+        async for some in in_slices(records):
+            held.unsent += held.owned.fold(some)
 
     async def _after(self) -> None:
-        unsent = sum(len(held.unsent) for held in self._held.values())
+        unsent = sum(len(held.unsent) for held in self._holdings.values())
         if unsent >= MOST_UNSENT or time.monotonic() - self._flushed_s >= COMMIT_S:
             async with self._lock:
                 await self._move()
@@ -105,7 +97,7 @@ class Runner(GroupMember[_Held]):
     async def _last(self, numbers: Collection[int]) -> None:
         await self._flush()
 
-    def _done(self, held: _Held) -> Mapping[str, int]:
+    def _done(self, held: _Scored) -> Mapping[str, int]:
         """Returns up to where all is done. That is nowhere while scores are unpublished: if Kafka does not acknowledge
         them, they are decided again.
         """
@@ -113,7 +105,7 @@ class Runner(GroupMember[_Held]):
 
     async def _flush(self) -> None:
         """Publishes what is decided, and commits the offsets up to which all is folded."""
-        held = dict(self._held)
+        held = dict(self._holdings)
         decided = [(number, one) for number, part in held.items() for one in part.unsent]
         if decided:
             failpoints.reach("before_publish")
@@ -137,17 +129,20 @@ class Runner(GroupMember[_Held]):
 
     async def _lose_all(self, error: Exception) -> None:
         """Takes all over again: nobody knows what of the last scores was published, nor what the producer can do."""
-        await self.close()
-        for number in list(self._held):
+        await self._close_publisher()
+        for number in list(self._holdings):
             await self._lose(number, error, RETRY_S)
 
     async def close(self) -> None:
-        """Closes what publishes."""
+        await super().close()
+        await self._close_publisher()
+
+    async def _close_publisher(self) -> None:
         if (publisher := self._publisher) is not None:
             self._publisher = None
-            await closed(publisher)
+            await close_quietly(publisher)
 
-    async def _commit(self, held: Mapping[int, _Held]) -> None:
+    async def _commit(self, held: Mapping[int, _Scored]) -> None:
         offsets = {}
         for number, part in held.items():
             offset = part.owned.next_offset = part.folded[self._topic]
@@ -176,18 +171,18 @@ class Runner(GroupMember[_Held]):
     # -- where it stands
 
     def hindrances(self) -> list[str]:
-        rereading = [number for number, held in sorted(self._held.items()) if not held.owned.is_ready]
+        rereading = [number for number, held in sorted(self._holdings.items()) if not held.owned.is_ready]
         return super().hindrances() or [f"partition {number} is read again" for number in rereading]
 
     def places(self) -> dict[int, Place]:
         """Returns where each of our partitions stands, by number."""
         return {
             number: Place(one.owned.is_ready, *one.owned.scorer.standing(), one.owned.scorer.counts)
-            for number, one in sorted(self._held.items())
+            for number, one in sorted(self._holdings.items())
         }
 
-    def _said(self) -> str:
-        waiting = sum(held.owned.scorer.standing()[1] for held in self._held.values())
+    def _describe(self) -> str:
+        waiting = sum(held.owned.scorer.standing()[1] for held in self._holdings.values())
         return f"{self._scored} scores published, {waiting} forecasts wait"
 
 
@@ -215,10 +210,7 @@ def service(settings: ScoreSettings) -> Service:
     @asynccontextmanager
     async def begun() -> AsyncIterator[Running]:
         await asyncio.to_thread(provide, settings)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(kafka_named(settings.bootstrap, settings.kafka))
-            runner = Runner(settings, settings.reads.consumer())
-            stack.push_async_callback(runner.close)
-            yield Running(runner, MemberPages("scores", runner, ROWS))
+        async with running_member("scores", Runner(settings, settings.reads.consumer()), ROWS) as running:
+            yield running
 
     return Service("scores", begun)

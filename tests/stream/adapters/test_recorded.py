@@ -212,7 +212,7 @@ def test_every_format_is_told_where_people_look_for_it(format: str) -> None:
     page = (Path(__file__).parents[3] / "train" / "README.md").read_text()
     assert f"| `{format}:" in page, "the table of sources"
     assert f"{format}:" in str(_DATA.help)
-    for told in (feed.HELP, replay.HELP):
+    for told in (str(feed.feed.__doc__), str(replay.replay.__doc__)):
         assert re.search(rf"FORMAT:PATH with [^.]*\b{format}\b", told), told
 
 

@@ -48,7 +48,7 @@ def test_no_more_is_written_than_a_file_may_have(tmp_path: Path) -> None:
     """Of an archive that unpacks to more than it says."""
     parts = iter([b"x" * 10] * 1_000)
     with pytest.raises(RegistryError, match="more than 25 bytes"):
-        content.written(parts, tmp_path / "file", 25)
+        content.write_file(parts, tmp_path / "file", 25)
     assert (tmp_path / "file").stat().st_size <= 25
     assert len(list(parts)) == 997, "the rest was not read"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.registry import Data, Decision, Manifest
-from stream.registry.decisions import What
-from stream.registry.retention import DAY_MS, Retention, expendable
+from stream.registry.decisions import DAY_MS, Retention, What, find_deletable
 
 NOW = 100 * DAY_MS
 
@@ -32,7 +31,7 @@ def decision(number: int, day: int, what: What = "promote", instead_of: int | No
 
 def gone(manifests: list[Manifest], decisions: list[Decision], in_use: set[int], keep: Retention) -> list[int]:
     used = {version(number) for number in in_use}
-    return [int(one.version, 16) for one in expendable(manifests, decisions, used, NOW, keep)]
+    return [int(one.version, 16) for one in find_deletable(manifests, decisions, used, NOW, keep)]
 
 
 def test_the_newest_stay_and_the_oldest_go_first() -> None:

@@ -130,17 +130,17 @@ class Noting(GroupMember[Holding]):
 
     async def _after(self) -> None:
         await self._move()
-        await self._last(set(self._held))
+        await self._last(set(self._holdings))
 
     async def _last(self, numbers: Collection[int]) -> None:
         for number in numbers:
-            held = self._held[number]
+            held = self._holdings[number]
             self.stored[:] = [held.folded[TOPIC], held.seen[TOPIC].text, list(self.noted)]
 
     async def _drop(self, number: int, held: Holding) -> None:
         self.let_go += 1
 
-    def _said(self) -> str:
+    def _describe(self) -> str:
         return "noted"
 
     async def until_read(self) -> None:
@@ -150,7 +150,7 @@ class Noting(GroupMember[Holding]):
             while idle < 3:
                 read = self.read
                 await self._step()
-                idle = idle + 1 if self._held and self.read == read else 0
+                idle = idle + 1 if self._holdings and self.read == read else 0
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ async def test_nobody_is_fenced_for_a_number_that_went_to_another_member_while_t
     monkeypatch.setattr(one, "_assigned", lambda: set(numbers))
     monkeypatch.setattr(one, "_begin", slow)
     await one._take_over()
-    assert (begun, one.failures, list(one._held)) == ([0], 0, [0])
+    assert (begun, one.failures, list(one._holdings)) == ([0], 0, [0])
 
 
 async def test_who_is_of_no_group_any_more_fences_nobody(kafka: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ async def test_who_is_of_no_group_any_more_fences_nobody(kafka: Brokers, monkeyp
     one = Noting(kafka, [])
     monkeypatch.setattr(membership, "confirm", over)
     await one._take_over()
-    assert (kafka.asked, one.failures, one._held) == (0, 0, {})
+    assert (kafka.asked, one.failures, one._holdings) == (0, 0, {})
 
 
 class Chain:
@@ -330,7 +330,7 @@ class Chain:
     def __init__(self) -> None:
         self.needed = {"fills": 20}
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
         return []
 
     def metadata(self) -> str:
@@ -351,7 +351,7 @@ async def test_a_transaction_commits_what_a_successor_has_to_fold_again_and_what
     one = Member(Plan("latest", ("forecasts", "fills"), "g-latest"), begin=lambda taken: pytest.fail("not asked"))
     starts = {topic: start_of(40, Seen(40, History(topic, 2)), Log(0, 40, topic)) for topic in ("forecasts", "fills")}
     publisher = Committing()
-    held = member._Held(starts, cast(Any, Chain()), cast(Any, publisher), {}, {})
+    held = member._Published(starts, cast(Any, Chain()), cast(Any, publisher), {}, {})
     await one._transact(3, held)
     assert publisher.marks == [
         {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,9 +16,20 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
 from stream.up.cli import up
 from stream.up.home import Home
-from stream.up.parts import KINDS, Addresses, Part, addresses_from, choose, environment, history_of, table
+from stream.up.parts import (
+    KINDS,
+    Addresses,
+    Part,
+    addresses_from,
+    choose,
+    environment,
+    history_of,
+    join_services,
+    table,
+)
 
-ROOT = typer.main.get_command(build())
+ROOT: Any = typer.main.get_command(build())
+FIRST = Address("127.0.0.1", 9464)  # of the metrics
 HOME = Home(Path("/srv/pathcast"))
 
 
@@ -31,7 +43,7 @@ def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[P
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    found, lines = choose(parts(), frozenset(without), ROOT, lambda module: module not in missing)
+    found, lines = choose(parts(), frozenset(without), lambda module: module not in missing)
     return [part.name for part in found], lines
 
 
@@ -41,26 +53,13 @@ def test_every_part_is_one_that_can_be_left_out() -> None:
 
 
 def test_this_version_has_every_command_and_option() -> None:
-    """Else a part would be left out on every machine, and nobody would notice."""
-    names, lines = chosen()
-    assert set(names) | {"refresh"} == {part.name for part in parts()}
-    assert lines in ([], ["without refresh: this version of pathcast has no --every"])  # until it can run for ever
-
-
-def test_a_command_or_option_that_this_version_lacks_leaves_the_part_out() -> None:
-    odd = [
-        Part("a", "worker", ("no-such",)),
-        Part("b", "atlas", ("arrivals", "jump")),
-        Part("c", "scores", ("worker", "--never=1")),
-        Part("d", "guard", ("worker", "--workers=1", "--no-create")),
-    ]
-    found, lines = choose(odd, frozenset(), ROOT, lambda _: True)
-    assert [part.name for part in found] == ["d"]
-    assert lines == [
-        "without a: this version of pathcast has no pathcast no-such",
-        "without b: this version of pathcast has no pathcast arrivals jump",
-        "without c: this version of pathcast has no --never",
-    ]
+    """Else a part would end at each start."""
+    for part in join_services(parts(metrics=FIRST), FIRST, 2):
+        command, words = ROOT, list(part.command)
+        while getattr(command, "commands", None):
+            command = command.commands[words.pop(0)]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, part.name
 
 
 def test_a_part_whose_extra_is_not_installed_is_left_out_and_one_line_says_how_to_get_it() -> None:
@@ -77,6 +76,25 @@ def test_a_part_that_would_have_nothing_to_do_is_left_out() -> None:
     assert "worker-1" not in chosen(without={"worker"})[0]
 
 
+def test_all_services_are_one_process_with_the_options_of_those_that_run() -> None:
+    def beside(*without: str) -> tuple[str, ...]:
+        found, _ = choose(parts(), frozenset(without), lambda _: True)
+        names = [part.name for part in join_services(found, FIRST, 2)]
+        assert names.count("beside") == 1
+        assert not {"archive", "scores", "guard", "latest", "arrivals", "atlas"} & {*names}
+        return next(part.command for part in join_services(found, FIRST, 2) if part.name == "beside")
+
+    assert beside() == (
+        *("beside", "atlas,archive,scores,guard,latest,arrivals", "--atlases", "/srv/pathcast/atlases"),
+        *("--archive", "/srv/pathcast/archive", "--registry", "/srv/pathcast/registry", "--history", "topic"),
+        *("--metrics", "127.0.0.1:9466"),
+    )
+    assert beside("atlas", "archive", "guard")[1:4] == ("scores,latest,arrivals", "--history", "topic")
+    without = frozenset({"atlas", "archive", "scores", "latest", "arrivals"})
+    found, _ = choose(parts(), without, lambda _: True)
+    assert join_services(found, None, 2) == found, "nothing is left of them"
+
+
 def test_scores_run_without_river() -> None:
     def options(*, finds_drift: bool) -> tuple[str, ...]:
         return next(part.command for part in parts(finds_drift=finds_drift) if part.name == "scores")
@@ -86,11 +104,11 @@ def test_scores_run_without_river() -> None:
 
 
 def test_each_process_has_a_port_of_its_own() -> None:
-    commands = {part.name: part.command for part in parts(metrics=Address("127.0.0.1", 9464))}
+    commands = {part.name: part.command for part in join_services(parts(metrics=FIRST), FIRST, 2)}
     served = {
         name: command[command.index("--metrics") + 1] for name, command in commands.items() if "--metrics" in command
     }
-    assert served == {"worker-1": "127.0.0.1:9464", "worker-2": "127.0.0.1:9465", "scores": "127.0.0.1:9466"}
+    assert served == {"worker-1": "127.0.0.1:9464", "worker-2": "127.0.0.1:9465", "beside": "127.0.0.1:9466"}
     assert not any("--metrics" in part.command for part in parts())
     assert [address and address.port for address in addresses_from(Address("::1", 0), 2)] == [0, 0]
     with pytest.raises(ValueError, match="no 3 ports from 65534 on"):

@@ -16,14 +16,16 @@ from stream.config.http_access import Address
 from stream.up import ports
 from stream.up.embedded import free_port
 from stream.up.home import Home
-from stream.up.parts import Part, table
+from stream.up.parts import Part, join_services, table
 from stream.up.run import Supervisor, UpOptions
 from stream.up.screen import Screen
 
 
 def parts(metrics: str = "", serve: str = "0", ingest: str = "0", workers: int = 2) -> list[Part]:
     at = ports.requested_addresses(metrics, serve, ingest, "0", workers)
-    return table(Home(Path("/srv")), workers, at, maps=ports.find_maps(["flespi"]), history="topic", finds_drift=True)
+    maps = ports.find_maps(["flespi"])
+    every = table(Home(Path("/srv")), workers, at, maps=maps, history="topic", finds_drift=True)
+    return join_services(every, at.metrics, workers)
 
 
 def test_all_is_on_loopback_unless_it_is_told_otherwise() -> None:
@@ -50,7 +52,7 @@ def test_the_map_is_at_the_address_of_the_api_unless_it_has_one_of_its_own_or_th
 
 @pytest.mark.parametrize(("workers", "port"), [(15, 9480), (16, 9481), (31, 9496)])
 def test_the_metrics_of_many_workers_do_not_take_the_port_of_the_api(workers: int, port: int) -> None:
-    """9464 is that of the first of them, and scores has one, too: on 32 cores they reach beyond 9480."""
+    """9464 is that of the first of them, and `beside` has one, too: on 32 cores they reach beyond 9480."""
     at = ports.requested_addresses("9464", None, "8080", "8765", workers)
     assert at.serve.port == port
     assert ports.requested_addresses("", None, "8080", "8765", workers).serve.port == 9480

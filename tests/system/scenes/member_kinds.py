@@ -212,7 +212,7 @@ class LinkUnit:
             for link in self._links[one.topic].add(one.offset, one.value or b""):
                 self._made.append(answer(self._kind.topics.scores, self._number, one.topic, link.encode()))
 
-    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+    def take_outgoing(self, quiet_ms: int | None) -> list[Outgoing]:
         made, self._made = self._made, []
         return made
 
@@ -306,7 +306,7 @@ class SumMember(StoringMember[OwnedSum]):
         await super()._commit(number, offset)
         failpoints.reach("after_commit")
 
-    def _said(self) -> str:
+    def _describe(self) -> str:
         return "summed"
 
 

@@ -20,7 +20,7 @@ from model.network.network import build
 from model.parameters.reading import from_pretrained
 from stream.config import failpoints
 from stream.registry import Registry
-from stream.registry.retention import Retention
+from stream.registry.decisions import Retention
 from stream.wire import Ping, Topics, dumps
 from train.fit.trainer import Tick
 from train.refresh import reference_tracks, statement, training

@@ -70,7 +70,8 @@ class Fleet:
         return ["beside", "archive", "--archive", str(self.archive), *self.servers, *map(str, more)]
 
     def settings(self, **more: Any) -> ArchiveSettings:
-        return ArchiveSettings(str(self.archive), self.kafka, self.prefix, f"{self.prefix}-archive", **more)
+        where = {"bootstrap": self.kafka, "prefix": self.prefix, "group": f"{self.prefix}-archive"}
+        return ArchiveSettings(str(self.archive), **where, **more)
 
     def once(self, **more: Any) -> None:
         """In this process: one that is to die has its own, see `killed`."""
@@ -208,7 +209,7 @@ async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_n
     catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
     zombie = member.Runner(settings, catalog, settings.reads.consumer())
     running = asyncio.create_task(zombie.run())
-    assert await asyncio.to_thread(eventually, lambda: sum(one.owned.rows for one in zombie._held.values()) == 600)
+    assert await asyncio.to_thread(eventually, lambda: sum(one.owned.rows for one in zombie._holdings.values()) == 600)
     other = replace(fleet.settings(once=True), group=f"{fleet.prefix}-other")
     await archive(other)  # of another group, as if Kafka had given it the partitions
     assert await asyncio.to_thread(fleet.landed) == sorted(fleet.sent)

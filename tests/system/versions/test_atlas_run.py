@@ -63,7 +63,8 @@ class Fleet:
     def settings(self, **more: Any) -> RunSettings:
         """Of a member in this process."""
         self.atlases.mkdir(exist_ok=True)
-        return RunSettings(self.atlases, self.kafka, self.redis_url, self.prefix, f"{self.prefix}-atlas", **more)
+        where = {"bootstrap": self.kafka, "prefix": self.prefix, "group": f"{self.prefix}-atlas"}
+        return RunSettings(self.atlases, redis_url=self.redis_url, **where, **more)
 
     def options(self, *more: object) -> list[str]:
         given = ("--atlases", self.atlases, "--redis", self.redis_url, *self.servers, *more)

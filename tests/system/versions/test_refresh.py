@@ -24,7 +24,8 @@ from stream.versions.announcement_reader import AnnouncementReader
 from stream.versions.deciding import Why
 from stream.wire import WeightsRecord
 from train.refresh.decision import DecisionRules
-from train.refresh.live import champion, pings, rounds, service
+from train.refresh.live import champion, pings, rounds, service, serving
+from train.refresh.live.champion import LiveRefresh
 from train.refresh.live.outcome import REAL_WINDOWS
 from train.refresh.run import RefreshWatch
 
@@ -188,6 +189,12 @@ def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_pat
     assert not (tmp_path / "none.parquet").exists()
 
 
+def serve(live: LiveRefresh, patience: service.Patience) -> None:
+    """Rounds in this process."""
+    given = live.directory, live.topics.pings, 3_600.0, patience.stop, patience.rounds
+    serving.serve(*given, lambda held: service.attempt(live, patience, RefreshWatch()))
+
+
 def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +202,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     caplog.set_level("INFO")
     patience = service.Patience(waits=True, retry_s=0.2)
     live = replace(rig.live(tmp_path / "no such weights"), bootstrap="127.0.0.1:1")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, RefreshWatch()), daemon=True)
+    running = threading.Thread(target=serve, args=(live, patience), daemon=True)
     running.start()
     assert eventually(lambda: "Kafka cannot be reached, and is waited for" in caplog.text)
     assert not list((tmp_path / "rounds").glob("2*")), "no round has begun"
@@ -203,10 +210,10 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     running.join(PATIENCE_S)
     assert not running.is_alive()
 
-    monkeypatch.setattr(service, "PAUSE_S", 0.1)
+    monkeypatch.setattr(serving, "PAUSE_S", 0.1)
     patience = service.Patience(waits=True)
     live = rig.live(tmp_path / "no such weights")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, RefreshWatch()), daemon=True)
+    running = threading.Thread(target=serve, args=(live, patience), daemon=True)
     running.start()
     assert eventually(lambda: "this round failed" in caplog.text and "the next round begins in" in caplog.text)
     patience.stop.set()

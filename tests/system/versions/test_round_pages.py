@@ -26,10 +26,10 @@ guarding.HANG_S = 0.5
 guarding.pending = lambda *given: time.sleep(10_000)
 """,
     "refresh": """
-import time
-from train.refresh.live import champion, service
-service.HANG_S = 0.5
-champion.published_init = lambda *given: time.sleep(10_000)
+from train.refresh.live import serving
+serving.HANG_S = 0.5
+HANGS = "import time; champion.published_init = lambda *given: time.sleep(10_000); "
+serving._PROGRAM = f"from train.refresh.live import champion; {HANGS}{serving._PROGRAM}"
 """,
 }
 MAIN = "from stream.commands.main import main\nmain()\n"

@@ -23,7 +23,9 @@ def one_row(angle: float) -> tuple[Bends, np.ndarray, np.ndarray]:
     corpus, place = circling(tracks=1, pings=100), np.arange(100)[None]
     fixes = corpus.fixes(place)
     at = np.concatenate([[50], np.full(bends.BENDS - 1, 1000)])[None]
-    drawn = bends.bend(np.random.default_rng(0), at, corpus.fixes(np.minimum(at, 99)), fixes[:, 0], np.array([True]))
+    drawn = bends.draw_bends(
+        np.random.default_rng(0), at, corpus.fixes(np.minimum(at, 99)), fixes[:, 0], np.array([True])
+    )
     turned = np.zeros_like(drawn.angle)
     turned[:, 1:] = angle
     corner = steps_between(np.broadcast_to(fixes[:, 0], (1,)), fixes[:, 50])[1]
@@ -48,7 +50,7 @@ def test_a_bend_begins_with_the_ping_that_it_is_at() -> None:
 
 def test_things_bend_to_the_left_as_often_as_to_the_right() -> None:
     corpus, place = circling(tracks=8, pings=400), 400 * np.arange(8)[:, None] + np.arange(1, 1 + bends.BENDS)
-    bent = bends.bend(
+    bent = bends.draw_bends(
         np.random.default_rng(5), place, corpus.fixes(place), corpus.fixes(place[:, 0] - 1), np.ones(8, bool)
     )
     assert (bent.angle[:, 1:] > 0).mean() == pytest.approx(0.5, abs=0.05)  # of 1024: three standard deviations
@@ -60,7 +62,7 @@ def test_drawn_bends_leave_every_step_as_long_as_it_was() -> None:
     corpus, place = circling(tracks=3, pings=400), np.arange(400)[None] + 400 * np.arange(3)[:, None]
     fixes, rng = corpus.fixes(place), np.random.default_rng(1)
     at = np.sort(place[:, 0, None] + rng.integers(1, 400, (3, bends.BENDS)), axis=1)
-    bent = bends.bend(rng, at, corpus.fixes(at), fixes[:, 0], np.array([True, True, False]))
+    bent = bends.draw_bends(rng, at, corpus.fixes(at), fixes[:, 0], np.array([True, True, False]))
     origin = np.broadcast_to(fixes[:, :1], fixes.shape)
     straight, crooked = steps_between(origin, fixes)[1], bent.where(place, fixes)
     length = [np.hypot(*np.moveaxis(np.diff(en, axis=1), -1, 0)) for en in (straight, crooked)]
@@ -72,7 +74,7 @@ def test_drawn_bends_leave_every_step_as_long_as_it_was() -> None:
 
 def test_a_row_bends_from_its_first_ping_to_its_last() -> None:
     first, last = np.zeros(500, np.int64), np.full(500, 20 * 3_600_000)
-    moments = bends.times_ms(np.random.default_rng(2), first, last, last)
+    moments = bends.draw_times_ms(np.random.default_rng(2), first, last, last)
     assert (np.diff(moments, axis=1) >= 0).all()
     # 40 bends of 1.5 times the pace that they need: hardly a row runs out of them early.
     assert (moments[:, -1] > last).mean() > 0.9
@@ -81,7 +83,7 @@ def test_a_row_bends_from_its_first_ping_to_its_last() -> None:
 def test_a_row_that_is_too_short_to_show_its_pace_does_not_bend() -> None:
     """Ten minutes of pings tell paces of up to five, and the answers of a straight row are straight to the last."""
     first, last = np.zeros(4000, np.int64), np.full(4000, 3_000_000)
-    moments = bends.times_ms(np.random.default_rng(3), first, np.full(4000, 600_000), last)
+    moments = bends.draw_times_ms(np.random.default_rng(3), first, np.full(4000, 600_000), last)
     straight = moments[:, 0] > last
     paces = np.log(300 / bends.SHORTEST_S) / np.log(bends.LONGEST_S / bends.SHORTEST_S)
     assert (~straight).mean() == pytest.approx(paces, abs=0.04)

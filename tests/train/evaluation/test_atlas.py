@@ -16,7 +16,7 @@ from model.kinematics.filters import Kinematic
 from stream.commands.main import build
 from train.data.anchors import find_anchors
 from train.data.corpus import Corpus
-from train.data.snapshots import snapshots
+from train.data.snapshots import grow_versions
 from train.evaluation import atlas
 from train.evaluation.rollout import MODEL, Answers, roll_along
 
@@ -124,7 +124,7 @@ def test_a_fleet_finds_out_how_far_its_passages_are_believed_beside_the_model(bu
     anchors, predictor = find_anchors(buses), Predictor.untrained(SMALL)
     model = roll_along(buses, anchors, [], predictor).answers[MODEL]
     ts_ms = buses.ts_ms[anchors.row]
-    *_, last = snapshots(buses, ts_ms, predictor=predictor)
+    *_, last = grow_versions(buses, ts_ms, predictor=predictor)
     horizons = last.atlas.contains["report"]["horizons"]
     assert [one["after_s"] for one in horizons] == [60, 300, 900]
     assert all(one["of_model"] < 0.6 for one in horizons), "they go the same way again and again"

@@ -65,7 +65,7 @@ def test_no_two_files_share_a_picture(files: list[str], drawn: list[str]) -> Non
 def test_a_picture_is_written_in_the_kind_that_its_name_asks_for(
     sample: Sample, judged: JudgedForecasts, tmp_path: Path, name: str, starts: bytes
 ) -> None:
-    plots.draw(tmp_path / name, sample, build_report(sample, judged), judged, "no model")
+    plots.draw_report(tmp_path / name, sample, build_report(sample, judged), judged, "no model")
     assert (tmp_path / name).read_bytes().startswith(starts)
 
 

@@ -154,7 +154,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
         file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
     sample = open_samples([file], "test", cache_dir=lab.cache)[0]
     judged = judge_forecasts(sample, predictor)["horizons"]
-    marks = exams.sit(predictor.net, exams.pose(exams.judged_tracks(lab, file, None)))
+    marks = exams.examine(predictor.net, exams.pose_questions(exams.judged_tracks(lab, file, None)))
     for column, name in enumerate(["next", "60", "300", "900"]):
         assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
 

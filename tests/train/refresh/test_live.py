@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +24,7 @@ from stream.registry.golden import LENGTH
 from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
-from train.refresh.live import outcome, rounds, service
+from train.refresh.live import outcome, rounds, service, serving
 from train.refresh.live.champion import LiveRefresh, fetch_weights
 from train.refresh.live.cli import stop_on_signals
 from train.refresh.live.rounds import Round, RoundEnd
@@ -105,7 +106,8 @@ def test_a_round_that_a_user_can_make_fail_is_one_line_and_a_bug_has_its_traceba
     monkeypatch.setattr(service, "_run_round", failing)
     live = cast(LiveRefresh, SimpleNamespace(directory=tmp_path, topics=Topics.of("x")))
     with caplog.at_level("INFO", "train"):
-        service.serve(live, 60.0, patience, cast(RefreshWatch, None))
+        attempt = partial(service.attempt, live, patience, cast(RefreshWatch, None))
+        serving.serve(live.directory, live.topics.pings, 60.0, patience.stop, patience.rounds, lambda held: attempt())
     (failed,) = [one for one in caplog.records if "this round failed" in one.getMessage()]
     assert (failed.exc_info is not None) == traced
     if not traced:

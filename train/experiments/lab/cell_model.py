@@ -31,7 +31,7 @@ from model.network.network import Network
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
 from train.data.corpus import Corpus, even_indices
-from train.experiments.lab.exams import Exam, look
+from train.experiments.lab.exams import Exam, read_anchors
 from train.experiments.lab.inversion import CLOCK, FIRST, LOG_DT
 from train.experiments.lab.lab import Lab
 from train.fit import run_state
@@ -105,7 +105,8 @@ def learn(
     started = time.process_time()
     options = FitOptions(out=lab.scratch, steps=steps, seed=lab.seed, batch=PLACED)
     torch.set_num_threads(lab.threads)
-    batches = Batches(train, show_place(config), PLACED, lab.seed)
+    # Batches of absolute positions show where a ping is, and so do not rotate it.
+    batches = Batches(train, replace(config, absolute=True), PLACED, lab.seed)
     network = build(config, len(vocabulary), lab.seed)
     state = run_state.start_run(network, options, torch.device("cpu"))
     for step in range(steps):
@@ -127,11 +128,6 @@ def build(config: ModelConfig, cells: int, seed: int) -> CellNetwork:
         return CellNetwork(config, cells)
 
 
-def show_place(config: ModelConfig) -> ModelConfig:
-    """Returns a config whose batches show where a ping is, and so do not rotate it."""
-    return replace(config, absolute=True)
-
-
 def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: int) -> Tensor:
     """Returns the cross entropy of the true cells, for at most ANSWERS answers that have one."""
     lat, lon = moved_deg(batch.lat_deg[..., None], batch.lon_deg[..., None], batch.ahead_en)
@@ -148,7 +144,7 @@ def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: i
 @torch.inference_mode()
 def forecast_cells(net: CellNetwork, exam: Exam, vocabulary: Vocabulary) -> Iterator[tuple[NDArray[np.int64], F64]]:
     """Yields some anchors (n,), and the distributions [n, H, R] over the cells at their targets' times."""
-    for hidden in look(partial(_read, net, vocabulary), exam):
+    for hidden in read_anchors(partial(_read, net, vocabulary), exam):
         question = queries.forecast(hidden.kin, exam.anchors.dt_s[hidden.anchor], net.config).features
         yield hidden.anchor, net.answer(hidden.vector, question).double().softmax(-1).numpy()
 

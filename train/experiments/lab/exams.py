@@ -105,7 +105,7 @@ def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
     return anchoring.take_every_nth(corpus, most)[0]
 
 
-def pose(corpus: Corpus) -> Exam:
+def pose_questions(corpus: Corpus) -> Exam:
     """Returns every question of the protocol about these tracks, cut to the length of one pass."""
     starts = [np.arange(first, last, LONGEST) for first, last in corpus.tracks]
     of = np.repeat(np.arange(len(corpus)), [len(start) for start in starts])
@@ -115,7 +115,7 @@ def pose(corpus: Corpus) -> Exam:
     return Exam(corpus, anchoring.find_anchors(corpus))
 
 
-def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
+def examine(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
     """Returns the errors of these weights; tokens from index `longest` on are not processed and have NaN."""
     return exam.errors(forecast(network, exam, longest=longest)[0])
 
@@ -125,14 +125,14 @@ def forecast(network: Network, exam: Exam, *, longest: int = LONGEST) -> tuple[F
     """Returns means (A, H, 2) in metres from the anchors, and covariances (A, H, 3); NaN where there is no answer."""
     shape = exam.anchors.dt_s.shape
     mean, cov = np.full((*shape, 2), np.nan), np.full((*shape, 3), np.nan)
-    for hidden in look(partial(read, network), exam, patch=network.config.patch, longest=longest):
-        spread = answer(network, hidden, exam.anchors.dt_s[hidden.anchor])
+    for hidden in read_anchors(partial(read, network), exam, patch=network.config.patch, longest=longest):
+        spread = forecast_anchors(network, hidden, exam.anchors.dt_s[hidden.anchor])
         mean[hidden.anchor], cov[hidden.anchor] = spread.mean_en.numpy(), spread.cov_m2.numpy()
     return mean, cov
 
 
 @torch.inference_mode()
-def look(read: Read, exam: Exam, *, patch: int = 1, longest: int = LONGEST) -> Iterator[Hidden]:
+def read_anchors(read: Read, exam: Exam, *, patch: int = 1, longest: int = LONGEST) -> Iterator[Hidden]:
     """Yields the hidden vectors of the anchors, some at a time. Where a token is a patch of pings, only anchors that
     are the last ping of one have a vector.
     """
@@ -163,7 +163,7 @@ def read(network: Network, fixes: NDArray[Any]) -> tuple[Tensor, F64]:
     return network.trunk(x, network.locate(fixes), time_ms)[0], kin
 
 
-def answer(network: Network, hidden: Hidden, dt_s: F64) -> Spread:
+def forecast_anchors(network: Network, hidden: Hidden, dt_s: F64) -> Spread:
     """Forecasts dt_s (n, H) seconds after anchors."""
     at_en = queries.from_origin(hidden.fixes, network.config)
     context = features.context(hidden.fixes)

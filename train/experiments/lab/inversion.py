@@ -20,24 +20,24 @@ WEEK_S, HOUR_S = 604_800.0, 3_600.0
 SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))
 
 
-def metres(x: F64) -> F64:
+def invert_metres(x: F64) -> F64:
     """Returns the displacement [..., 2]."""
     return _unsigned_log(x[..., MOVE], 10.0)
 
 
-def seconds(x: F64) -> F64:
+def invert_seconds(x: F64) -> F64:
     """Returns the interval [...]."""
     return np.asarray(np.exp(3.0 * x[..., LOG_DT]))
 
 
 def metres_by_velocity(x: F64) -> F64:
     """Returns the displacement [..., 2] from the velocity and the interval."""
-    return _unsigned_log(x[..., VELOCITY], 1.0) * seconds(x)[..., None]
+    return _unsigned_log(x[..., VELOCITY], 1.0) * invert_seconds(x)[..., None]
 
 
 def running_seconds(x: F64) -> F64:
     """Returns the running interval [...]; it is wrong where the ratio was clipped."""
-    return seconds(x) * np.exp(-x[..., LOG_RATIO])
+    return invert_seconds(x) * np.exp(-x[..., LOG_RATIO])
 
 
 def turn_rad(x: F64) -> F64:
@@ -59,7 +59,7 @@ def week_s(x: F64) -> F64:
     return np.asarray(_nearest(fine * HOUR_S, HOUR_S, coarse * WEEK_S) % WEEK_S)
 
 
-def degrees(x: F64) -> F64:
+def invert_degrees(x: F64) -> F64:
     """Returns latitude and longitude [..., 2] modulo 16 degrees; each finer wave refines the one before."""
     waves = x[..., ABSOLUTE].reshape(*x.shape[:-1], len(SCALES_DEG), 2, 2)
     turns = _turns(waves[..., 0], waves[..., 1])  # ..., scale, lat or lon

@@ -124,9 +124,9 @@ def invert_components(paths: Paths) -> dict[str, Component]:
     clipped = np.abs(x[..., back.LOG_RATIO]) >= back.MAX_LOG_RATIO
     none = np.zeros(turn.shape, dtype=np.bool_)
     off = {
-        "displacement": ("m", _length(back.metres(x) - moved), none),
+        "displacement": ("m", _length(back.invert_metres(x) - moved), none),
         "displacement, from velocity and interval": ("m", _length(back.metres_by_velocity(x) - moved), none),
-        "interval": ("s", back.seconds(x) - k[motion.DT], none),
+        "interval": ("s", back.invert_seconds(x) - k[motion.DT], none),
         "running interval (clipped)": ("s", back.running_seconds(x) - np.exp(k[motion.LOG_DT]), clipped),
         "turn from the step before": ("deg", np.degrees(_wrap(turn, 2 * np.pi)), np.hypot(dot, cross) == 0),
         "speed of the step before": ("m/s", back.speed_before_mps(x) - speed1, none),
@@ -141,7 +141,7 @@ def drift_m(paths: Paths, x: F64) -> F64:
     ping.
     """
     lat, lon = paths.fixes["lat_e7"] / E7, paths.fixes["lon_e7"] / E7
-    path = back.path_deg(lat[:, 0], lon[:, 0], back.metres(x[:, 1:]))
+    path = back.path_deg(lat[:, 0], lon[:, 0], back.invert_metres(x[:, 1:]))
     return haversine_m(path[..., 0], path[..., 1], lat, lon)
 
 
@@ -150,8 +150,8 @@ def step_errors(paths: Paths, x: F64) -> dict[str, F64]:
     k = np.moveaxis(paths.kin[:, 1:], -1, 0)
     moved = np.stack([k[motion.D_E], k[motion.D_N]], axis=-1)
     return {
-        OFF: _length(back.metres(x[:, 1:]) - moved).ravel(),
-        "interval, s": np.abs(back.seconds(x[:, 1:]) - k[motion.DT]).ravel(),
+        OFF: _length(back.invert_metres(x[:, 1:]) - moved).ravel(),
+        "interval, s": np.abs(back.invert_seconds(x[:, 1:]) - k[motion.DT]).ravel(),
         WAY: _length(moved).ravel(),
     }
 
@@ -229,7 +229,7 @@ def _component(unit: str, off: F64, lost: NDArray[np.bool_]) -> Component:
 def _position_errors_m(paths: Paths) -> F64:
     """Returns the error of the position in metres, given the multiple of 16 degrees that is missing."""
     real = np.stack([paths.fixes["lat_e7"], paths.fixes["lon_e7"]], axis=-1) / E7
-    found = real + _wrap(back.degrees(paths.x) - real, back.SCALES_DEG[0])
+    found = real + _wrap(back.invert_degrees(paths.x) - real, back.SCALES_DEG[0])
     return haversine_m(real[..., 0], real[..., 1], found[..., 0], found[..., 1])
 
 

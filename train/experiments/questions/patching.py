@@ -18,7 +18,7 @@ from model.network.network import Network
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
 from train.data.corpus import Corpus
-from train.experiments.lab.exams import Exam, judged_tracks, pose, sit
+from train.experiments.lab.exams import Exam, examine, judged_tracks, pose_questions
 from train.experiments.lab.inversion import MOVE
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
@@ -66,7 +66,7 @@ class PatchScore:
 def run(lab: Lab) -> Finding:
     names = [file.name for file in lab.data if file.name in FILES] or [file.name for file in lab.data]
     parts = lab.splits(without=[file.name for file in lab.data if file.name not in names])
-    exams = [_pose(lab, name) for name in names]
+    exams = [_pose_questions(lab, name) for name in names]
     learned = [_score(lab, patch, parts.train, parts.val, exams) for patch in PATCHES]
     spent = microseconds([network for network, _ in learned])
     rows = [replace(row, us_per_ping=us) for (_, row), us in zip(learned, spent, strict=True)]
@@ -82,9 +82,9 @@ def run(lab: Lab) -> Finding:
     )
 
 
-def _pose(lab: Lab, name: str) -> Exam:
+def _pose_questions(lab: Lab, name: str) -> Exam:
     """Returns the questions that patches of every size answer: at the last pings of the largest ones."""
-    exam = pose(judged_tracks(lab, lab.file(name), MOST_ANCHORS))
+    exam = pose_questions(judged_tracks(lab, lab.file(name), MOST_ANCHORS))
     exam = exam.keep(exam.token % PATCHES[-1] == PATCHES[-1] - 1)
     if not len(exam.token):
         raise ValueError(f"{name}: no test track has {2 * PATCHES[-1]} pings and one more")
@@ -95,7 +95,7 @@ def _score(lab: Lab, patch: int, train: Corpus, val: Corpus, exams: Sequence[Exa
     """Returns the trained network, and its score without the time that a pass takes."""
     config = replace(lab.config, patch=patch)
     trained = lab.train(f"patching/{patch}", config, STEPS, train=train, batch=BATCH)
-    errors = np.concatenate([sit(trained.network, exam).error_m for exam in exams])
+    errors = np.concatenate([examine(trained.network, exam).error_m for exam in exams])
     decoder = learn_decoder(trained.network, Batches(train, config, BATCH, lab.seed), lab.steps(DECODER_STEPS))
     batches = Batches(val if len(val) else train, config, replace(BATCH, noise=0.0), lab.seed + 1)
     ahead_m = tuple(np.nanmean(errors[:, : len(HORIZONS)], axis=0).tolist())

@@ -46,7 +46,7 @@ def run(lab: Lab) -> Finding:
     train = lab.splits().train
     train = train.select(np.arange(0, len(train), -(-train.pings // MOST_PINGS)))
     tests = {file.title: exams.judged_tracks(lab, file) for file in lab.data}
-    papers, long = _papers(tests), _long(list(tests.values()))
+    papers, long = _pose_questions(tests), _choose_long_tracks(list(tests.values()))
     if not (long.anchors.target[:, COLUMN] >= 0).any():
         raise ValueError(f"{', '.join(long.corpus.files)}: no test track has a ping {AHEAD} ahead: is each too short?")
     marks: dict[str, list[dict[str, Marks]]] = {kind: [] for kind in KINDS}
@@ -54,12 +54,12 @@ def run(lab: Lab) -> Finding:
         for kind in KINDS:
             config = replace(CONFIG, positions=kind)
             trained = lab.train(f"{kind}-{seed}", config, STEPS, train=train, batch=BATCH, options=SHORT, seed=seed)
-            marks[kind].append({name: _sit(trained.network, paper) for name, paper in {**papers, "": long}.items()})
+            marks[kind].append({name: _examine(trained.network, paper) for name, paper in {**papers, "": long}.items()})
             lab.say(f"{kind}, seed {seed}: {marks[kind][-1][''].mean_m()}")
     scores = {kind: [_overall(one) for one in marks[kind]] for kind in KINDS}
     bins = [pair for pair in pairwise(BINS) if not np.isnan(_in_bin(marks["none"][0][""], long, pair))]
     by_index = {kind: [[_in_bin(one[""], long, pair) for pair in bins] for one in marks[kind]] for kind in KINDS}
-    physics = {name: exams.sit(build(CONFIG, 0), paper).mean_m() for name, paper in papers.items()}
+    physics = {name: exams.examine(build(CONFIG, 0), paper).mean_m() for name, paper in papers.items()}
     return Finding(
         question=QUESTION,
         method=METHOD,
@@ -113,12 +113,12 @@ def _last(row: list[float]) -> float:
     return [value for value in row if not np.isnan(value)][-1]
 
 
-def _sit(network: Network, paper: Exam) -> Marks:
+def _examine(network: Network, paper: Exam) -> Marks:
     learned = network.config.positions == "learned"
-    return exams.sit(network, paper, longest=MAX_LEARNED if learned else exams.LONGEST)
+    return exams.examine(network, paper, longest=MAX_LEARNED if learned else exams.LONGEST)
 
 
-def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
+def _pose_questions(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
     """Returns per file the tracks as recorded, and made irregular; of at most 512 pings, so that all kinds answer the
     same questions.
     """
@@ -126,20 +126,22 @@ def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
     for name, corpus in tests.items():
         corpus = corpus.select(corpus.lengths <= MAX_LEARNED)
         corpus = anchoring.take_every_nth(corpus, MOST_ANCHORS)[0]
-        papers[name] = exams.pose(corpus)
+        papers[name] = exams.pose_questions(corpus)
         kept = np.flatnonzero(np.random.default_rng(0).random(len(corpus.ts_ms)) < 0.5)
-        papers[f"{name}, irregular"] = exams.pose(corpus.keep(kept))  # another cadence, with unequal intervals
+        papers[f"{name}, irregular"] = exams.pose_questions(
+            corpus.keep(kept)
+        )  # another cadence, with unequal intervals
     return papers
 
 
-def _long(tests: Sequence[Corpus]) -> Exam:
+def _choose_long_tracks(tests: Sequence[Corpus]) -> Exam:
     """Returns the longest tracks of the file that has the longest: nearly the same tracks in every bin of the index."""
     found = []
     for corpus in tests:
         length = np.minimum(corpus.lengths, exams.LONGEST)
         longest = np.sort(np.argsort(-length, kind="stable")[:LONG_TRACKS])
         found.append(exams.shorten(corpus, longest, length[longest]))
-    return exams.pose(max(found, key=lambda corpus: corpus.pings))
+    return exams.pose_questions(max(found, key=lambda corpus: corpus.pings))
 
 
 def _overall(marks: Mapping[str, Marks]) -> float:

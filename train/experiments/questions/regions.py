@@ -31,7 +31,7 @@ from train.experiments.lab.cell_model import (
     median_position,
     require_h3,
 )
-from train.experiments.lab.exams import Exam, forecast, judged_tracks, look, pose
+from train.experiments.lab.exams import Exam, forecast, judged_tracks, pose_questions, read_anchors
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, table_cells
 
@@ -73,7 +73,7 @@ def run(lab: Lab) -> Finding:
     require_h3()  # before files are read, some of which are large
     file = lab.file_or_first(FILE).name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
-    exam = pose(judged_tracks(lab, lab.file(file), MOST_ANCHORS))
+    exam = pose_questions(judged_tracks(lab, lab.file(file), MOST_ANCHORS))
     vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]
     rows, floors = [_physics(exam, lab.config, vocabularies[0])], []
     rows += [_continuous(lab, train, exam, vocabularies[0], absolute=absolute) for absolute in (False, True)]
@@ -156,7 +156,7 @@ def _row(name: str, exam: Exam, mean_en: F64, vocabulary: Vocabulary, *, covers:
 
 def _physics(exam: Exam, config: ModelConfig, vocabulary: Vocabulary) -> ModelScore:
     mean, cov = np.empty((*exam.anchors.dt_s.shape, 2)), np.zeros((*exam.anchors.dt_s.shape, 3))
-    for some in look(lambda fixes: (torch.zeros(*fixes.shape, 1), baselines.scan_fixes(fixes, config)), exam):
+    for some in read_anchors(lambda fixes: (torch.zeros(*fixes.shape, 1), baselines.scan_fixes(fixes, config)), exam):
         law = baselines.damped_velocity(some.kin, exam.anchors.dt_s[some.anchor], config)
         mean[some.anchor], cov[some.anchor, :, 0], cov[some.anchor, :, 2] = law.mean_en, law.var_m2, law.var_m2
     return _row("damped velocity", exam, mean, vocabulary, covers=_ellipses(exam, mean, cov))

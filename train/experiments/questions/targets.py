@@ -59,7 +59,7 @@ def run(lab: Lab) -> Finding:
     """Trains all variants with two seeds on the first file, and evaluates them on its test split."""
     file = lab.data[0]
     splits = lab.splits(without=[other.name for other in lab.data[1:]])
-    exam = exams.pose(exams.judged_tracks(lab, file, MOST_ANCHORS))
+    exam = exams.pose_questions(exams.judged_tracks(lab, file, MOST_ANCHORS))
     region = _region(splits.train)
     found: dict[str, list[Outcome | None]] = {name: [] for name in VARIANTS}
     for seed in lab.seeds:
@@ -150,7 +150,7 @@ def _train(
         )
     except TrainingDiverged:
         return None
-    return _outcome(trained, exams.sit(trained.network, exam).mean_m())
+    return _outcome(trained, exams.examine(trained.network, exam).mean_m())
 
 
 def _outcome(trained: TrainedVariant, test_m: list[float]) -> Outcome:

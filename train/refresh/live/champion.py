@@ -15,9 +15,9 @@ from typing import Any, Final
 from model.parameters.reading import from_pretrained, resolve
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.registry import About, Manifest, NotFound, Registry
+from stream.registry.decisions import Retention
 from stream.registry.golden import make_golden
 from stream.registry.manifest import WEIGHTS_FILES
-from stream.registry.retention import Retention
 from stream.versions.announcing import Announcer
 from stream.versions.deciding import Decider
 from stream.wire import Topics, WeightsRecord

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,30 @@ from stream.config.times import seconds
 
 if TYPE_CHECKING:
     from train.refresh.live.champion import LiveRefresh
-    from train.refresh.run import RefreshWatch
 
 REFUSED = 3  # exit code, as of files
 
 
-def run_live(live: LiveRefresh, every: str | None, watch: RefreshWatch, *, metrics: str, as_json: bool) -> None:
+def open_live(
+    url: str, cache: Path | None, bootstrap: str, directory: Path, options: dict[str, Any], **more: Any
+) -> LiveRefresh:
+    """Returns what a refresh needs to know. It imports what training needs."""
+    from stream.registry import Registry
+    from train.refresh.live.champion import LiveRefresh
+    from train.refresh.run import RefreshOptions
+
+    return LiveRefresh(Registry.opened(url, cache), bootstrap, directory, RefreshOptions(**options), **more)
+
+
+def run_live(
+    live: Callable[[], LiveRefresh], directory: Path, topic: str, every: str | None, *, metrics: str, as_json: bool
+) -> None:
     """Makes one round, or goes on until it is told to stop. `metrics` is where its pages are served, if anywhere."""
     import msgspec
 
     from stream.http.beside import serving_beside
     from stream.http.rounds import RoundPages
-    from train.fit.trainer import Interrupted
-    from train.refresh.live import service
+    from train.refresh.live import serving
 
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
@@ -40,14 +53,18 @@ def run_live(live: LiveRefresh, every: str | None, watch: RefreshWatch, *, metri
     if door is not None:
         check_free(door)
     every_s = None if every is None else seconds(every, "--every")
-    rounds = service.build_notes(every_s)
+    rounds = serving.build_notes(every_s)
     with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stop_on_signals() as stop:
-        patience = service.Patience(stop, waits=every_s is not None, rounds=rounds)
         if every_s is not None:
-            service.serve(live, every_s, patience, watch)
+            serving.serve(directory, topic, every_s, stop, rounds, partial(serving.make_apart, live, stop, rounds))
             return
+        from train.fit.trainer import Interrupted
+        from train.refresh.cli import show_progress
+        from train.refresh.live import service
+
         try:
-            ended = service.run_once(live, patience, watch)
+            with show_progress() as watch:
+                ended = service.run_once(live(), service.Patience(stop, rounds=rounds), watch)
         except Interrupted as error:
             raise RuntimeError("stopped; the same command goes on from here") from error
     typer.echo(msgspec.json.encode(ended) if as_json else ended.line)

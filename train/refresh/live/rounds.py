@@ -27,7 +27,7 @@ from typing import Any, Final
 import msgspec
 
 from model.files import write_whole
-from train.refresh.run import DECISION_FILE
+from train.refresh.decision import DECISION_FILE
 
 KEPT: Final = 5
 STARTED, ENDED, LOCK = "round.json", "ended.json", ".lock"
@@ -138,15 +138,16 @@ def delete_old(directory: Path) -> None:
 
 
 @contextmanager
-def lock_directory(directory: Path) -> Iterator[None]:
-    """Locks the directory, until this process ends however it ends. Raises ValueError if another one has it."""
+def lock_directory(directory: Path) -> Iterator[int]:
+    """Holds the directory, until this process ends however it ends, and whoever else has got the open file that is
+    yielded. Raises ValueError if another one has it."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"{directory}: another refresh works there: name another --dir") from error
-        yield
+        yield file.fileno()
 
 
 def _name(now_ms: int) -> str:

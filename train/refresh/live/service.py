@@ -1,4 +1,4 @@
-"""Runs one round of a refresh beside a running fleet, or rounds one after the other until it has to stop."""
+"""Runs one round of a refresh beside a running fleet."""
 
 from __future__ import annotations
 
@@ -19,26 +19,19 @@ from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.config.security import Refused
 from stream.http.rounds import Rounds
-from stream.registry.retention import expendable
+from stream.registry.decisions import find_deletable
 from train.fit.trainer import Interrupted
 from train.refresh.live import champion, outcome, pings, rounds
 from train.refresh.live.champion import LiveRefresh
 from train.refresh.live.rounds import Round, RoundEnd
+from train.refresh.live.serving import DECISIONS, build_notes
 from train.refresh.run import RefreshWatch, refresh
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_S: Final = 10.0
-PAUSE_S: Final = 60.0
 AWAY: Final = (KafkaError, AdminError, OSError, TimeoutError)
-DECISIONS: Final = ("canary", "promote", "refuse")
-HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
-
-
-def build_notes(every_s: float | None) -> Rounds:
-    """Returns where a refresh notes what its pages show."""
-    return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
 
 class Away(ConnectionError):
@@ -90,33 +83,24 @@ class Patience:
         return RefreshWatch(*(checking(each) for each in (watch.say, watch.reading, watch.tick, watch.progress)))
 
 
-def serve(live: LiveRefresh, every_s: float, patience: Patience, watch: RefreshWatch) -> None:
-    """Runs rounds until it has to stop. A round that fails is logged. Raises Refused, and ValueError where another
-    process works in the directory."""
-    with rounds.lock_directory(live.directory):
-        log.info("a round every %g s, in %s", every_s, live.directory)
-        while not patience.stop.is_set():
-            wait_s = _wait_s(live, every_s, time.time())
-            if wait_s > 0:
-                log.info("the next round begins in %.0f s", wait_s)
-                patience.rounds.wait(wait_s)
-                patience.stop.wait(wait_s)
-                continue
-            try:
-                _run_round(live, patience, watch)
-            except Interrupted:
-                break
-            except Refused:
-                raise
-            except Exception as error:  # a service outlives what one round meets
-                # As of any command: what a user can cause is a line, such as that no ping is new enough.
-                trace = None if isinstance(error, (OSError, ValueError, RuntimeError)) else error
-                said = " ".join(str(error).split()) or type(error).__name__
-                log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
-                log.debug("where it failed", exc_info=error)
-                patience.rounds.failed()
-                patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
-        log.info("stopped; the next start goes on from here")
+def attempt(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -> bool:
+    """Makes one of many rounds: what makes it fail is logged, and noted. Returns whether it has not failed. Raises
+    Refused."""
+    try:
+        _run_round(live, patience, watch)
+    except Interrupted:
+        return True
+    except Refused:
+        raise
+    except Exception as error:  # a service outlives what one round meets
+        # As of any command: what a user can cause is a line, such as that no ping is new enough.
+        trace = None if isinstance(error, (OSError, ValueError, RuntimeError)) else error
+        said = " ".join(str(error).split()) or type(error).__name__
+        log.warning("this round failed, and the next one comes in its time: %s", said, exc_info=trace)
+        log.debug("where it failed", exc_info=error)
+        patience.rounds.failed()
+        return False
+    return True
 
 
 def run_once(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -> RoundEnd:
@@ -209,7 +193,7 @@ def delete_old_versions(live: LiveRefresh) -> None:
     if len(mine) <= live.keep.newest:
         return
     used = asyncio.run(_versions_in_use(live))
-    for one in expendable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
+    for one in find_deletable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
         live.registry.delete("weights", one.version, keep=used)
         log.info("deleted weights %s, which nothing has named for %g days", one.version, live.keep.days)
 
@@ -218,11 +202,3 @@ async def _versions_in_use(live: LiveRefresh) -> set[str]:
     async with live.decider() as decider:
         records = [decider.serving, *decider.canaries]
     return {one.version for one in records if one is not None}
-
-
-def _wait_s(live: LiveRefresh, every_s: float, now_s: float) -> float:
-    """Returns how long until the next round; a killed one goes on at once."""
-    last_ms = rounds.last_started_ms(live.directory)
-    if last_ms is None or rounds.find_unfinished(live.directory, live.topics.pings) is not None:
-        return 0.0
-    return min(every_s, last_ms / 1000 + every_s - now_s)

@@ -17,7 +17,7 @@ from stream.wire.latest import forecast_of
 SCORES_MS: Final = 6 * 3_600_000  # how far back the learning curve goes
 
 
-class Reading:
+class FleetReader:
     """Takes the records of each topic."""
 
     def __init__(self, fleet: Fleet) -> None:

@@ -51,7 +51,7 @@ async def both(
     access = MapAccess(map_token)
     names = (map_metrics.PREFIX, map_metrics.SIZES, map_metrics.COUNTS)
     gate = server.gate(access=access, metrics=Metrics(server.registry, *names))
-    shown = map_handlers.Shown("a fleet", "forecasts", 600.0, 300.0, folder)
+    shown = map_handlers.PageSettings("a fleet", "forecasts", 600.0, 300.0, folder)
     fleet = fleet_of(forecast("a", T0))
     server.add(map_handlers.Handlers(shown, fleet, Streets(None, None), server, gate, access).pages, of_map)
     address = await server.start()

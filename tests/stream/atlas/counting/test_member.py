@@ -23,7 +23,7 @@ from stream.store.days_store import DaysStore
 from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps
 
-SETTINGS = RunSettings(Path("unused"))
+SETTINGS = RunSettings(Path("unused"), group="pathcast-atlas")
 TP = TopicPartition(SETTINGS.topics.pings, 0)
 PARTITION = (TP.topic, TP.partition)
 
@@ -47,12 +47,12 @@ async def described(stored: int | None, seen: Seen) -> Start:
 
 async def hold(runner: Runner, store: DaysStore) -> None:
     owned, start = await Owned.taken_over(store, PARTITION, described)
-    runner._held[0] = StoredHolding({TP.topic: start}, owned)
+    runner._holdings[0] = StoredHolding({TP.topic: start}, owned)
 
 
 async def add(runner: Runner, records: list[Record]) -> None:
     """Lets it count records as if it had polled them."""
-    await runner._fold_one(TP, runner._held[0], Records.of(records))
+    await runner._fold_one(TP, runner._holdings[0], Records.of(records))
 
 
 async def owning(store: DaysStore) -> Runner:
@@ -78,7 +78,7 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
     assert not await other._version()
     await add(runner, drive(10, 20))
     await runner._write_some([0])
-    assert not runner._held
+    assert not runner._holdings
     assert (await Owned.taken_over(store, PARTITION, described))[0].next_offset is None
 
 

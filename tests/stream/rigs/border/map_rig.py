@@ -18,7 +18,7 @@ from stream.api.http.server import Server
 from stream.api.live.newest import Published
 from stream.api.map.access import MapAccess
 from stream.api.map.fleet.fleet import Fleet
-from stream.api.map.handlers import Handlers, Shown
+from stream.api.map.handlers import Handlers, PageSettings
 from stream.api.map.service import COUNTS, PREFIX, SIZES
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
@@ -154,7 +154,7 @@ async def served(
     server.id = SERVER_ID
     access = MapAccess(token)
     gate = server.gate(access=access, metrics=Metrics(server.registry, PREFIX, SIZES, COUNTS))
-    shown = Shown("a fleet", "forecasts", 600.0, 300.0, folder, basemap)
+    shown = PageSettings("a fleet", "forecasts", 600.0, 300.0, folder, basemap)
     handlers = Handlers(shown, fleet, streets or Streets(None, None), server, gate, access, lambda: T0)
     server.add(handlers.pages, reasons)
     address = await server.start()

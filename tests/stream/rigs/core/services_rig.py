@@ -129,7 +129,7 @@ class Latest:
 
     def flush(self, quiet_ms: int | None = None) -> list[Outgoing]:
         """A transaction: values and offsets."""
-        made = self.unit.made(quiet_ms)
+        made = self.unit.take_outgoing(quiet_ms)
         for one in made:
             key = (one.key or b"").decode()
             if one.value is None:

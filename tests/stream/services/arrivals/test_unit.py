@@ -49,7 +49,7 @@ def unit(known: InForce, every_s: float = 15.0) -> ArrivalUnit:
 
 def told(of: ArrivalUnit, *forecasts: Forecast, published_ms: int = NOON_MS) -> list[ArrivalRecord]:
     of.fold(Records.of([record(one, n, published_ms=published_ms) for n, one in enumerate(forecasts)]))
-    return [loads_arrival(one.value or b"") for one in of.made(None) if one.topic == TOPICS.arrivals]
+    return [loads_arrival(one.value or b"") for one in of.take_outgoing(None) if one.topic == TOPICS.arrivals]
 
 
 def test_what_is_no_forecast_or_no_destination_is_left_out() -> None:
@@ -78,7 +78,7 @@ def test_numbers_that_no_worker_writes_are_left_out(old: bytes, new: bytes) -> N
     good, of = record(forecast(), 0, published_ms=NOON_MS), unit(in_force())
     assert old in (good.value or b"")
     of.fold(Records.of([good._replace(value=(good.value or b"").replace(old, new))]))
-    assert (of.counts["unread"], of.made(None)) == (1, [])
+    assert (of.counts["unread"], of.take_outgoing(None)) == (1, [])
 
 
 def test_an_entity_on_its_way_gets_an_estimate() -> None:
@@ -102,12 +102,12 @@ def test_a_ping_inside_is_an_arrival_and_once() -> None:
     of = unit(in_force(deadline_ts=NOON_MS + 100_000))
     near, there = forecast(at_m=2_900, ts_ms=NOON_MS + 200_000), forecast(at_m=3_000, ts_ms=NOON_MS + 230_000)
     of.fold(Records.of([record(one, n) for n, one in enumerate([forecast(), near, there])]))
-    made = of.made(None)
+    made = of.take_outgoing(None)
     assert [one.topic for one in made] == [TOPICS.arrivals, TOPICS.arrivals, TOPICS.destinations]
     arrived = loads_arrival(made[1].value or b"")
     assert isinstance(arrived, Arrived)
     assert (arrived.ts, arrived.late_s) == (NOON_MS + 200_000, 100.0)
-    assert of.made(None) == []
+    assert of.take_outgoing(None) == []
 
 
 def test_a_successor_that_has_read_the_note_says_nothing_again() -> None:
@@ -115,7 +115,7 @@ def test_a_successor_that_has_read_the_note_says_nothing_again() -> None:
     there = forecast(at_m=3_000)
     first = unit(known)
     first.fold(Records.of([record(there, 0)]))
-    _, note = first.made(None)
+    _, note = first.take_outgoing(None)
     assert len(told(unit(known), there)) == 1, "without the note it would"
     known.put(note.key, note.value)
     assert told(unit(known), there) == []
@@ -154,14 +154,14 @@ def test_fences_are_told_at_each_horizon() -> None:
 def test_a_record_that_is_no_forecast_is_counted() -> None:
     of = unit(in_force())
     of.fold(Records.of([Record("f", 0, 0, NOON_MS, b"12", b"no JSON"), Record("f", 0, 1, NOON_MS, b"12", None)]))
-    assert of.made(None) == []
+    assert of.take_outgoing(None) == []
     assert (of.counts["unread"], of.counts["unasked"]) == (1, 1)
 
 
 def test_records_say_what_they_are() -> None:
     of = unit(in_force())
     of.fold(Records.of([record(forecast(), 0, number=3)]))
-    (one,) = of.made(None)
+    (one,) = of.take_outgoing(None)
     headers = dict(one.headers)
     assert headers["ce_type"] == b"pathcast.arrival.v1"
     assert headers["ce_id"] == loads_arrival(one.value or b"").arrival_id.encode()
@@ -193,7 +193,7 @@ def _run(pings: list[Forecast], crash: int | None) -> list[Outgoing]:
             of.fold(Records.of([record(one, number)]))  # it is folded, and lost
             of = unit(known)
         of.fold(Records.of([record(one, number)]))
-        made = of.made(None)
+        made = of.take_outgoing(None)
         for out in made:
             if out.topic == TOPICS.destinations:
                 known.put(out.key, out.value)

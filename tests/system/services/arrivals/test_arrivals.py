@@ -190,7 +190,9 @@ class Feed:
                 known.put(asked.encode(), value)
             unit = ArrivalUnit(number, self.topics, known, None, 0.0)
             unit.fold(Records.of([Record("f", number, n, arrivals_rig.NOON_MS, *pair) for n, pair in enumerate(log)]))
-            found += [loads_arrival(one.value or b"") for one in unit.made(None) if one.topic == self.topics.arrivals]
+            found += [
+                loads_arrival(one.value or b"") for one in unit.take_outgoing(None) if one.topic == self.topics.arrivals
+            ]
         return found
 
 

@@ -1,0 +1,147 @@
+"""Rounds one after the other, until it is told to stop. Each has a process of its own, which ends with it, as what
+training imports takes 400 MB that nothing needs while the next round is waited for.
+
+The process gets what to do as a pickle on its stdin. Once that is closed, it stops, and the next one goes on with the
+round: so it also ends with us, however we end. What it notes of itself comes back through a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from stream.config import failpoints
+from stream.config.options import log_to_stderr
+from stream.config.security import Refused
+from stream.http.rounds import Rounds
+from train.refresh.live import rounds
+
+if TYPE_CHECKING:
+    from train.refresh.live.champion import LiveRefresh
+
+log: Final = logging.getLogger(__name__)
+
+PAUSE_S: Final = 60.0
+LOOK_S: Final = 0.5  # between two looks whether it is told to stop
+DECISIONS: Final = ("canary", "promote", "refuse")
+HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
+_PROGRAM: Final = "from train.refresh.live.serving import make_round; make_round()"
+
+
+def build_notes(every_s: float | None) -> Rounds:
+    """Returns where a refresh notes what its pages show."""
+    return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
+
+
+def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Rounds, make: Callable[[int], bool]) -> None:
+    """Goes on until it is told to stop. `make` makes a round, and returns whether it has not failed; it gets the open
+    file that holds the directory. Raises Refused, and ValueError where another process works in the directory."""
+    with rounds.lock_directory(directory) as held:
+        log.info("a round every %g s, in %s", every_s, directory)
+        while not stop.is_set():
+            wait_s = _wait_s(directory, topic, every_s, time.time())
+            if wait_s > 0:
+                log.info("the next round begins in %.0f s", wait_s)
+                noted.wait(wait_s)
+                stop.wait(wait_s)
+            elif not make(held):
+                stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
+        log.info("stopped; the next start goes on from here")
+
+
+def make_apart(live_of: Callable[[], LiveRefresh], stop: Event, noted: Rounds, held: int) -> bool:
+    """Makes a round in a process of its own, which holds `held`, too. Returns whether it has not failed. Raises
+    Refused."""
+    theirs, told = os.pipe()
+    program = [sys.executable, "-P", "-c", _PROGRAM, str(told)]
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, pass_fds=(told, held))
+    os.close(told)
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended already, as is seen below
+        pickle.dump(live_of, process.stdin)
+        process.stdin.flush()
+    ended: dict[str, Any] = {}
+    with os.fdopen(theirs, "rb", buffering=0) as pipe:
+        left = b""
+        while True:
+            if stop.is_set() and not process.stdin.closed:
+                process.stdin.close()
+            if not select.select([pipe], [], [], LOOK_S)[0]:
+                continue
+            if not (some := pipe.read(65_536)):
+                break
+            *lines, left = (left + some).split(b"\n")
+            for name, *given in map(json.loads, lines):
+                ended[name] = given
+                if name != "refused":
+                    getattr(noted, name)(*given)
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    status = process.wait()
+    if "refused" in ended:
+        raise Refused(*ended["refused"])
+    if "failed" in ended or "done" in ended or stop.is_set():
+        return "failed" not in ended
+    log.warning("this round ended with status %d, and is gone on with", status)
+    noted.failed()
+    return False
+
+
+class _Told:
+    """Passes on what a round notes of itself, by the names of `Rounds`."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def tell(*given: str | None) -> None:
+            with suppress(BrokenPipeError):  # nobody listens any more, and stdin says so, too
+                os.write(self._pipe, json.dumps((name, *given)).encode() + b"\n")
+
+        return tell
+
+
+def make_round() -> None:
+    """Makes the round that stdin has, and notes of it what the parent is to hear. The process does only this."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # who asks us to stop closes stdin
+        signal.signal(number, signal.SIG_IGN)
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    log_to_stderr()
+    logging.getLogger("train").setLevel(logging.INFO)
+    told: Any = _Told(int(sys.argv[1]))
+    stop = Event()
+    live_of = pickle.load(sys.stdin.buffer)  # noqa: S301  # of our own parent
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing comes before its end
+        stop.set()
+
+    Thread(target=watch, daemon=True).start()
+    from train.refresh.cli import show_progress
+    from train.refresh.live import service
+
+    with show_progress() as seen:
+        try:
+            service.attempt(live_of(), service.Patience(stop, waits=True, rounds=told), seen)
+        except Refused as error:
+            told.refused(str(error))
+
+
+def _wait_s(directory: Path, topic: str, every_s: float, now_s: float) -> float:
+    """Returns how long until the next round; a killed one goes on at once."""
+    last_ms = rounds.last_started_ms(directory)
+    if last_ms is None or rounds.find_unfinished(directory, topic) is not None:
+        return 0.0
+    return min(every_s, last_ms / 1000 + every_s - now_s)
