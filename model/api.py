@@ -28,7 +28,7 @@ from model.kinematics.geo import F64
 from model.parameters.reading import Parameters, WeightsError, from_pretrained, resolve
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
-from model.serving.answers import Forecasts, Guide, Moment, checked_horizons
+from model.serving.answers import Forecasts, Guide, Moment, check_horizons
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
 from model.serving.passages.asking_compiled import answer_questions
@@ -134,7 +134,7 @@ class Predictor:
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self.precision = precision
         self._pool = StatePool(self.config, capacity, precision)
-        self._layers = layers.chosen(weights, precision)
+        self._layers = layers.choose_layers(weights, precision)
         self._warm()
 
     @classmethod
@@ -239,7 +239,7 @@ class Predictor:
 
         The results are bit for bit those of single calls of `advance` and `forecast`. Horizons are H, or M, H.
         """
-        slots, horizons = self._several(slots, fixes, counts), checked_horizons(horizons_s, len(fixes))
+        slots, horizons = self._several(slots, fixes, counts), check_horizons(horizons_s, len(fixes))
         moment = folding.fold_several(self._pool, self._layers, slots, fixes, counts, each=True)
         return answers.forecast(self._layers, moment, np.array(fixes), horizons, guide), moment
 
@@ -249,7 +249,7 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        horizons = checked_horizons(horizons_s, len(slots))
+        horizons = check_horizons(horizons_s, len(slots))
         return answers.forecast(self._layers, self.moment(slots), self._pool.last[slots], horizons, guide)
 
     def warm_atlas(self) -> None:
@@ -272,11 +272,11 @@ class Predictor:
 
     def last(self, slots: Slots) -> NDArray[Any]:
         """Returns the last fix [N], FIX, that each slot has folded."""
-        return np.asarray(self._pool.last[self._pool.filled(slots)])
+        return np.asarray(self._pool.last[self._pool.check_filled(slots)])
 
     def moment(self, slots: Slots) -> Moment:
         """Returns what `fill_at` needs of these slots in their present state."""
-        slots = self._pool.filled(slots)
+        slots = self._pool.check_filled(slots)
         return Moment(self._pool.kin[slots], self._pool.hidden[slots])
 
     def fill_at(self, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
@@ -289,7 +289,7 @@ class Predictor:
 
     def dumps(self, slots: Slots) -> list[bytes]:
         """Returns the states as bytes. Slots that `loads` them continue exactly as these slots would."""
-        return self._pool.dumps(self._pool.filled(slots), self.fingerprint)
+        return self._pool.dumps(self._pool.check_filled(slots), self.fingerprint)
 
     def loads(self, slots: Slots, blobs: Sequence[bytes]) -> None:
         """Puts states into slots: all of them or, when one raises StateCorrupt or StateMismatch, none."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model.atlas.buckets import OCTANT_BITS, Keys, tiles
 from model.atlas.passages import Ids, Passages, firsts, mix, ranks
 from model.atlas.ways import I64, IN_M, IN_S, ON_M, ON_S, as_integers
-from model.kinematics.geo import E7, moved_deg, to_e7
+from model.kinematics.geo import E7, move_deg, to_e7
 
 MIN_VEHICLES: Final = 3
 MOST: Final = 128
@@ -193,7 +193,7 @@ def _shorten(rows: NDArray[Any], min_vehicles: int) -> NDArray[Any]:
     near = _PLACES_S <= NEAR_S
     ways_m = np.concatenate([rows["in_m"] * IN_M, rows["on"] * ON_M], axis=1)
     reach = np.concatenate([np.ones((len(rows), _I), np.bool_), _first(rows["known"], len(ON_S))], axis=1)
-    lat, lon = moved_deg(rows["lat_e7"][:, None] / E7, rows["lon_e7"][:, None] / E7, ways_m)
+    lat, lon = move_deg(rows["lat_e7"][:, None] / E7, rows["lon_e7"][:, None] / E7, ways_m)
     column, row = tiles(to_e7(lat), to_e7(lon), NEAR_ZOOM)
     up = NEAR_ZOOM - FAR_ZOOM
     squares = column << NEAR_ZOOM | row, column >> up << FAR_ZOOM | row >> up

@@ -268,10 +268,10 @@ def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
         for p in range(_PLACES):
             weight[i, p] = weight[i, p] * unit * width[0, i, p] if np.int32(p) < left else -np.inf
         for p in range(_PLACES):
-            sort[p] = _sorted(np.float32(weight[i, p]).view(np.int32))
+            sort[p] = _sortable_bits(np.float32(weight[i, p]).view(np.int32))
         for p in range(len(sort)):
             most = max(most, sort[p])
-    top = np.int32(_sorted(most)).view(np.float32)
+    top = np.int32(_sortable_bits(most)).view(np.float32)
     total = np.float32(0)
     # An exponential of our own (Cephes' expf): the C library's is a call per number, this is one lane of sixteen.
     for i in range(len(weight)):
@@ -295,7 +295,7 @@ def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sorted(bits):  # type: ignore[no-untyped-def]
+def _sortable_bits(bits):  # type: ignore[no-untyped-def]
     """Maps a float32's bits to an integer that sorts as the float does, with NaN above all; the same function maps it
     back.
     """

@@ -9,7 +9,7 @@ BF16 = NDArray[np.uint16]
 F32 = NDArray[np.float32]
 
 
-def narrowed(numbers: F32) -> BF16:
+def narrow(numbers: F32) -> BF16:
     """Returns the nearest bfloat16 numbers, ties to even; infinity and NaN stay so."""
     bits = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
     halves = ((bits + ((bits >> 16) & 1) + 0x7FFF) >> 16).astype(np.uint16)
@@ -17,6 +17,6 @@ def narrowed(numbers: F32) -> BF16:
     return np.where(np.isnan(numbers), np.uint16(0x7FC0), halves)
 
 
-def widened(halves: BF16) -> F32:
+def widen(halves: BF16) -> F32:
     """Returns the float32 numbers that they represent."""
     return (halves.astype(np.uint32) << 16).view(np.float32)

@@ -55,12 +55,12 @@ def norm_into(x, gain, shift, out):  # type: ignore[no-untyped-def]
             square += (x[i, j] - mean) * (x[i, j] - mean)
         unit = 1.0 / math.sqrt(square / x.shape[1] + _EPS)
         for j in range(x.shape[1]):
-            out[i, j] = normed(x[i, j], mean, unit, gain[j], shift[j])
+            out[i, j] = normalize(x[i, j], mean, unit, gain[j], shift[j])
 
 
 # Rounded as it is written. Which of two versions of a loop runs depends on how far apart its arrays lie, and where LLVM
 # may choose the order of products, it chose another one in each version.
 @partial(compiled, maths=())
-def normed(x, mean, unit, gain, shift):  # type: ignore[no-untyped-def]
+def normalize(x, mean, unit, gain, shift):  # type: ignore[no-untyped-def]
     """Returns one number of a LayerNorm, whose row has this mean and is divided by 1 / unit."""
     return (x - mean) * unit * gain + shift

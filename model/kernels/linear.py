@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.jit import compiled
 from model.kernels import tiles
-from model.kernels.bfloat16 import BF16, F32, narrowed
+from model.kernels.bfloat16 import BF16, F32, narrow
 from model.kernels.products import (
     NARROW_ROWS,
     OUTPUTS,
@@ -41,18 +41,18 @@ CHUNK: Final = 96
 _ALL: Final = 1 << 40  # number of rows that share a bias: all
 
 
-def packed(weight: F32, *, halves: bool) -> BF16 | F32:
+def pack_tiles(weight: F32, *, halves: bool) -> BF16 | F32:
     """Returns the weights [M, K] of a layer in tiles; outputs and inputs are padded with zeros to whole tiles."""
     m, k = weight.shape
     if not halves:
-        whole = _filled(weight, tiles.SINGLE[1] * tiles.LANES, 1)
-        return _aligned(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
+        whole = _pad(weight, tiles.SINGLE[1] * tiles.LANES, 1)
+        return _align(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
     outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else OUTPUTS
-    pairs = narrowed(_filled(weight, outputs, 2))  # rounds as `rounded`
-    return _aligned(pairs.reshape(-1, outputs, -(-k // 2), 2).swapaxes(1, 2))
+    pairs = narrow(_pad(weight, outputs, 2))  # rounds as `rounded`
+    return _align(pairs.reshape(-1, outputs, -(-k // 2), 2).swapaxes(1, 2))
 
 
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+def _align(array: NDArray[Any]) -> NDArray[Any]:
     """Returns a copy whose memory begins at a multiple of 64 bytes, as loads into registers like it."""
     room = np.empty(array.nbytes + 64, np.uint8)
     first = -room.ctypes.data % 64
@@ -61,7 +61,7 @@ def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _filled(weight: F32, outputs: int, inputs: int) -> F32:
+def _pad(weight: F32, outputs: int, inputs: int) -> F32:
     """Returns the weights padded with zeros to multiples of `outputs` and `inputs`."""
     m, k = weight.shape
     return np.pad(weight, ((0, -m % outputs), (0, -k % inputs)))

@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from model.jit import compiled
 from model.kernels import tiles
-from model.kernels.exact import normed
+from model.kernels.exact import normalize
 
 WIDE_ROWS, NARROW_ROWS, SINGLE_ROWS = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows per tile
 EPS: Final = np.float32(1e-5)  # the eps of torch.nn.LayerNorm
@@ -118,7 +118,7 @@ def norm_into(x, gain, shift, out):  # type: ignore[no-untyped-def]
         square += (x[d] - mean) * (x[d] - mean)
     unit = np.float32(1) / np.sqrt(square / np.float32(len(x)) + EPS)
     for d in range(len(x)):
-        out[d] = as_stored(normed(x[d], mean, unit, gain[d], shift[d]), out)
+        out[d] = as_stored(normalize(x[d], mean, unit, gain[d], shift[d]), out)
 
 
 @compiled
@@ -126,8 +126,8 @@ def in_halves(x, out):  # type: ignore[no-untyped-def]
     """Writes x [K] in bfloat16, followed by the rounding error of each number."""
     k = len(x)
     for d in range(k):
-        out[d] = rounded(x[d])
-        out[k + d] = rounded(x[d] - widened(out[d]))
+        out[d] = round_bfloat16(x[d])
+        out[k + d] = round_bfloat16(x[d] - widened(out[d]))
 
 
 @compiled
@@ -137,7 +137,7 @@ def in_singles(x, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def rounded(x):  # type: ignore[no-untyped-def]
+def round_bfloat16(x):  # type: ignore[no-untyped-def]
     """Returns the nearest bfloat16 of a float32, ties to even; infinity and NaN stay so."""
     bits = np.float32(x).view(np.uint32)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
@@ -167,7 +167,7 @@ def _tiled(like: Any, row: int, stride: int, of: int, step: int, steps: int, sum
 
 @overload(as_stored, inline="always")
 def _held_in(x, like):  # type: ignore[no-untyped-def]
-    return (lambda x, like: rounded(x)) if like.dtype == types.uint16 else (lambda x, like: np.float32(x))
+    return (lambda x, like: round_bfloat16(x)) if like.dtype == types.uint16 else (lambda x, like: np.float32(x))
 
 
 @overload(as_input)

@@ -34,7 +34,7 @@ def displacement_m(lat0_e7: NDArray[Any], lon0_e7: NDArray[Any], lat1_e7: NDArra
     return np.stack([dlon * (scale * cos_lat(lat0_e7 / E7)), dlat * scale], axis=-1)
 
 
-def moved_deg(lat_deg: F64, lon_deg: F64, en_m: F64) -> tuple[F64, F64]:
+def move_deg(lat_deg: F64, lon_deg: F64, en_m: F64) -> tuple[F64, F64]:
     """Returns latitude and longitude after a move of east and north metres [..., 2]; longitude is in [-180, 180)."""
     lat = np.clip(lat_deg + en_m[..., 1] / M_PER_DEG, -90.0, 90.0)
     lon = lon_deg + en_m[..., 0] / (M_PER_DEG * cos_lat(lat_deg))

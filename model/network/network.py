@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics import features, queries
-from model.kinematics.geo import E7, F64, moved_deg
+from model.kinematics.geo import E7, F64, move_deg
 from model.kinematics.queries import Question
 from model.network.calibration import Calibration
 from model.network.heads import ForecastHead, GapHead, IntervalHead, QuestionTensors, Spread, combine
@@ -70,7 +70,7 @@ class Network(nn.Module):
         """Returns the numbers [..., Q, O] from which `fill` builds its distributions."""
 
         def look(en: Tensor) -> Tensor:
-            at = moved_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
+            at = move_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
             vector = self.place(*at)
             assert vector is not None  # a head without a map never calls this
             return vector

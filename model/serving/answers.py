@@ -18,7 +18,7 @@ from model.atlas.atlas import Atlas
 from model.atlas.branching import Branches
 from model.atlas.ways import Approach
 from model.kinematics import baselines, lateness, motion
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, move_deg
 from model.serving import forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
@@ -58,7 +58,7 @@ class Moment(NamedTuple):
         return Moment(self.kin[rows], self.hidden[rows])
 
     @classmethod
-    def joined(cls, moments: Sequence[Moment]) -> Moment:
+    def join(cls, moments: Sequence[Moment]) -> Moment:
         """Concatenates one or more moments; a single one is not copied."""
         if len(moments) == 1:
             return moments[0]
@@ -84,7 +84,7 @@ def forecast(
     mean, cov = forecast_compiled.combined(layers.forecast(hidden, question.features), question)
     forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, layers.calibration["forecast"])
     if not sound.all():
-        mean, cov = _replaced(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
+        mean, cov = _replace_rows(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
     if guide is None:
         pings, parted = np.zeros(len(kin), np.int64), Branches.none(len(kin), dt.shape[1] - 1)
     else:
@@ -105,13 +105,13 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
     mean, cov = forecast_compiled.combined(raw, question)
     sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, layers.calibration["gap"])
     if not sound.all():
-        mean, cov = _replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
+        mean, cov = _replace_rows(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
     pings = np.zeros(len(asked), np.int64)
     if guide is not None:
         start_fix = batch.before[batch.before_stop - 1]
         asks = of, batch.t_s, guide.atlases, guide.which
         pings = move_fills(mean, cov, sound, start_fix, batch.ends, *asks)
-    lat, lon = moved_deg(*start, mean[:, 0])
+    lat, lon = move_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [
         Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite", seen)
@@ -119,7 +119,7 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
     ]
 
 
-def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
+def check_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
     """Returns the horizons as an array. Raises ValueError unless they are positive, finite and of shape H or N, H."""
     horizons = np.asarray(horizons_s, dtype=np.float64)
     if horizons.shape[:-1] not in ((), (rows,)):
@@ -138,7 +138,7 @@ def places_of_branches(last: NDArray[Any], branch_m: F64) -> tuple[F64, F64]:
     return lat, lon
 
 
-def _replaced(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
+def _replace_rows(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
     """Returns mean and cov with the given rows taken from the physics."""
     if not rows.any():
         return mean, cov

@@ -58,4 +58,4 @@ def fold_several(
         pool.put(some, hidden[newest] if each else hidden, kin[newest], part[newest], begun + count)
         made.append(Moment(kin if each else kin[newest], hidden))
         at = upto
-    return Moment.joined(made or [Moment(pool.kin[:0], pool.hidden[:0])])
+    return Moment.join(made or [Moment(pool.kin[:0], pool.hidden[:0])])

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     before: NDArray[Any]  # FIX: the fixes before all gaps
     before_stop: NDArray[np.int64]  # N: those of each gap end before this row
 
-    def padded(self) -> tuple[F64, NDArray[np.bool_]]:
+    def pad(self) -> tuple[F64, NDArray[np.bool_]]:
         """Returns t_s by gap, [N, M] as wide as the gap with the most times, and which of these were asked for; the
         others are 0.
         """

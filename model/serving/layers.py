@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.kernels import linear, tiles
-from model.kernels.bfloat16 import F32, narrowed, widened
+from model.kernels.bfloat16 import F32, narrow, widen
 from model.kinematics import rotation
 from model.kinematics.features import REPORTED
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, move_deg
 from model.kinematics.map_cells import CELL_DIM
 from model.kinematics.queries import Question
 from model.parameters.reading import Parameters
@@ -67,7 +67,7 @@ class Layers(ABC):
 
         def look(en: F64) -> F32:
             assert map_ is not None, "a head without a map never calls this"
-            return map_.at(*moved_deg(lat_deg[..., None], lon_deg[..., None], en))
+            return map_.at(*move_deg(lat_deg[..., None], lon_deg[..., None], en))
 
         ends_en = np.stack([np.zeros_like(chord_en), chord_en], axis=-2)
         return self._gap.numbers(
@@ -152,7 +152,7 @@ class Compiled(Layers):
         bias = weights["trunk.embed.bias"]
         if self._map is not None:
             embed, bias = [*embed, weights["trunk.places.out.weight"]], bias + weights["trunk.places.out.bias"]
-        self._embed = self._packed(np.concatenate(embed, axis=1)), bias[None]
+        self._embed = self._pack(np.concatenate(embed, axis=1)), bias[None]
         self._blocks = [self._block(f"trunk.blocks.{block}") for block in range(c.blocks)]
         self._norm = weights["trunk.norm.weight"], weights["trunk.norm.bias"]
         interval = (weights[f"interval.{name}"] for name in ("recent.weight", "last.weight", "last.bias"))
@@ -164,9 +164,9 @@ class Compiled(Layers):
         bias = weights["forecast.last.bias"]
         self._forecast = (
             *self._layer("forecast.from_hidden"),
-            self._packed(np.concatenate([asked] * seen, axis=1)),
+            self._pack(np.concatenate([asked] * seen, axis=1)),
             *self._layer("forecast.middle"),
-            self._packed(weights["forecast.last.weight"]),
+            self._pack(weights["forecast.last.weight"]),
             np.pad(bias, (0, self._outputs - len(bias)))[None],
             *self._layer(f"{beside}.from_hidden"),
             np.ascontiguousarray(weights[f"{beside}.from_question.weight"].T),
@@ -198,35 +198,35 @@ class Compiled(Layers):
 
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         out = np.empty((len(hidden), len(self._interval[-1])), np.float32)
-        linear.interval(self._multiplied(hidden), asked, *self._interval, out)
+        linear.interval(self._multiply(hidden), asked, *self._interval, out)
         return out
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         out = np.empty((*asked.shape[:2], self._outputs), np.float32)
-        linear.answer(self._multiplied(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
+        linear.answer(self._multiply(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
         return out
 
-    def _multiplied(self, hidden: Hidden) -> Hidden:
+    def _multiply(self, hidden: Hidden) -> Hidden:
         """Returns the hidden vectors in the dtype of the heads' products."""
         if self._halves:
-            return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
-        return hidden if hidden.dtype == np.float32 else widened(hidden)
+            return hidden if hidden.dtype == np.uint16 else narrow(hidden)
+        return hidden if hidden.dtype == np.float32 else widen(hidden)
 
     def _block(self, name: str) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
         """Returns the weights of a block as arguments of `linear.project` and `linear.mix`."""
         w = self._weights
         norms = [(w[f"{name}.{norm}.weight"], w[f"{name}.{norm}.bias"]) for norm in ("norm_attention", "norm_mlp")]
-        qkv, out = (self._packed(w[f"{name}.{layer}.weight"]) for layer in ("qkv", "out"))
+        qkv, out = (self._pack(w[f"{name}.{layer}.weight"]) for layer in ("qkv", "out"))
         return (*norms[0], qkv), (out, *norms[1], *self._layer(f"{name}.up"), *self._layer(f"{name}.down"))
 
     def _layer(self, name: str) -> tuple[NDArray[Any], F32]:
-        return self._packed(self._weights[f"{name}.weight"]), self._weights[f"{name}.bias"][None]
+        return self._pack(self._weights[f"{name}.weight"]), self._weights[f"{name}.bias"][None]
 
-    def _packed(self, weight: F32) -> NDArray[Any]:
-        return linear.packed(weight, halves=self._halves)
+    def _pack(self, weight: F32) -> NDArray[Any]:
+        return linear.pack_tiles(weight, halves=self._halves)
 
 
-def chosen(weights: Parameters, precision: str) -> Layers:
+def choose_layers(weights: Parameters, precision: str) -> Layers:
     """Returns the exact layers for "float32", else the fastest that this CPU supports."""
     if precision == "float32" or not tiles.fuses():
         return Exact(weights)
@@ -235,4 +235,4 @@ def chosen(weights: Parameters, precision: str) -> Layers:
 
 def _exact(hidden: Hidden) -> F32:
     """Returns hidden vectors in float32."""
-    return widened(hidden) if hidden.dtype == np.uint16 else hidden
+    return widen(hidden) if hidden.dtype == np.uint16 else hidden

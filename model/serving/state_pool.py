@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.kernels import attention
-from model.kernels.bfloat16 import narrowed, widened
+from model.kernels.bfloat16 import narrow, widen
 from model.kinematics import motion
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64
@@ -103,7 +103,7 @@ class StatePool:
             raise ValueError("slots must be distinct: each once per call")
         return slots
 
-    def filled(self, slots: Slots) -> Slots:
+    def check_filled(self, slots: Slots) -> Slots:
         """`check`, and that each slot has folded a fix."""
         slots = self.check(slots)
         if len(slots) and self.age[slots].min() < 1:
@@ -114,7 +114,7 @@ class StatePool:
         """Converts hidden vectors [N, C], in float32 or bfloat16, to the dtype of this pool."""
         if hidden.dtype == self.hidden.dtype:
             return hidden
-        return widened(hidden) if hidden.dtype == np.uint16 else narrowed(hidden)
+        return widen(hidden) if hidden.dtype == np.uint16 else narrow(hidden)
 
     def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
         """Stores the results of the newest fixes `last` [N]; hidden vectors [N, C] are in float32 or bfloat16."""
@@ -159,16 +159,16 @@ class StatePool:
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
         self.rings.grow(extra)
-        self.hidden = _extended(self.hidden, extra)
-        self._seen = _extended(self._seen, extra)
-        self.kin = _extended(self.kin, extra)
-        self.last = _extended(self.last, extra)
-        self.age = _extended(self.age, extra)
+        self.hidden = _extend(self.hidden, extra)
+        self._seen = _extend(self._seen, extra)
+        self.kin = _extend(self.kin, extra)
+        self.last = _extend(self.last, extra)
+        self.age = _extend(self.age, extra)
         self.age[self.capacity :] = -1
         fresh = np.arange(capacity - 1, self.capacity - 1, -1, dtype=np.int32)
         self._free, self._left = np.concatenate([fresh, self._free]), self._left + extra
         self.capacity = capacity
 
 
-def _extended(array: NDArray[Any], extra: int) -> NDArray[Any]:
+def _extend(array: NDArray[Any], extra: int) -> NDArray[Any]:
     return longer(array, extra, 0)

@@ -63,7 +63,7 @@ def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str,
     """Returns the columns of `place`, and the number of rows that were left out, by reason."""
     if _is_parquet(path):
         table = pa.parquet.read_table(path, columns=columns_of(place))
-        return table, _dropped_before(table)
+        return table, _count_dropped_before(table)
     dropped: Counter[str] = Counter()
     table = _open_typed(path, place, clock)
     if table is None:
@@ -143,7 +143,7 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def _dropped_before(table: Any) -> dict[str, int]:
+def _count_dropped_before(table: Any) -> dict[str, int]:
     raw = (table.schema.metadata or {}).get(DROPPED)
     return {} if raw is None else {str(reason): int(rows) for reason, rows in json.loads(raw).items()}
 

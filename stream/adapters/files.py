@@ -108,7 +108,7 @@ def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Ma
     A row without a time stays after its predecessor (in Parquet: it comes last). Raises the errors of `read`.
     """
     if Path(path).suffix.lower() == ".parquet" and Path(path).exists():
-        sorted_table = _sorted_parquet(Path(path), columns)
+        sorted_table = _sort_parquet(Path(path), columns)
         if sorted_table is not None:
             return sorted_table
     latest = 0
@@ -181,7 +181,7 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[RecordedRow]:
     return rows()
 
 
-def _sorted_parquet(path: Path, columns: ColumnMap | None) -> RecordedRows | None:
+def _sort_parquet(path: Path, columns: ColumnMap | None) -> RecordedRows | None:
     """Sorts by Arrow, in a tenth of the memory that rows would need. Returns None if the times are neither integers nor
     timestamps."""
     import pyarrow as pa

@@ -112,7 +112,7 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     if not path.exists() and colon and prefix.isalpha() and len(prefix) > 1:
         raise ValueError(f"{given}: unknown format {prefix!r}, expected one of {', '.join((*FORMATS, ARCHIVE))}")
     _existing(Source(TABLE, path))
-    format = _shown_by_folder(path) if path.is_dir() else _shown_by_name(path)
+    format = _show_by_folder(path) if path.is_dir() else _show_by_name(path)
     return Source(format, path, columns or _AS_OURS) if format == TABLE else Source(format, path)
 
 
@@ -122,7 +122,7 @@ def _existing(source: Source) -> Source:
     return source
 
 
-def _shown_by_folder(folder: Path) -> str:
+def _show_by_folder(folder: Path) -> str:
     shown = [name for name, format in FORMATS.items() if format.shows and _files_of(folder, format.names)]
     if len(shown) != 1:
         what = " and ".join(shown) or "nothing that shows its format"
@@ -130,7 +130,7 @@ def _shown_by_folder(folder: Path) -> str:
     return shown[0]
 
 
-def _shown_by_name(path: Path) -> str:
+def _show_by_name(path: Path) -> str:
     for name, format in FORMATS.items():
         if format.shows and _is_named(path, format.names):
             return name

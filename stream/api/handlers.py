@@ -179,7 +179,9 @@ class Handlers:
         last_id = request.headers.get("Last-Event-ID") or query.last_event_id
         watch = Watch(self._newest, self._server.id, read_box(query.bbox), query.entity, last_id)
         response = event_stream()
-        await self._streaming(request, sending.events(request, self._newest, watch, response, self._gate.metrics.sent))
+        await self._streaming(
+            request, sending.events(request, self._newest, watch, response, self._gate.metrics.count_sent)
+        )
         return response
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
@@ -203,7 +205,7 @@ class Handlers:
             return Watch(self._newest, self._server.id, read_box(wanted.bbox), wanted.entity)
 
         await self._streaming(
-            request, sending.socket(request, self._newest, watch, response, rewatch, self._gate.metrics.sent)
+            request, sending.socket(request, self._newest, watch, response, rewatch, self._gate.metrics.count_sent)
         )
         return response
 

@@ -75,21 +75,21 @@ class Metrics:
             readings = {self._prefix + name: (text, values[name]) for name, text in names.items() if name in values}
             self._registry.register(_Read(family, readings))
 
-    def answered(self, operation: str, status: int, seconds: float | None) -> None:
+    def count_answer(self, operation: str, status: int, seconds: float | None) -> None:
         """Counts an answer. `seconds` is None for a stream."""
         self._requests.labels(operation, str(status)).inc()
         if seconds is not None:
             self._seconds.labels(operation).observe(seconds)
 
-    def opened(self, kind: str) -> None:
+    def count_opened(self, kind: str) -> None:
         self._streams.labels(kind).inc()
 
-    def closed(self, kind: str, *, dropped: bool) -> None:
+    def count_closed(self, kind: str, *, dropped: bool) -> None:
         self._streams.labels(kind).dec()
         if dropped:
             self._dropped.labels(kind).inc()
 
-    def sent(self, kind: str, messages: int) -> None:
+    def count_sent(self, kind: str, messages: int) -> None:
         self._messages.labels(kind).inc(messages)
 
 

@@ -73,7 +73,7 @@ async def load(stack: AsyncExitStack, settings: Settings, how: ApiOptions) -> Lo
     stack.push_async_callback(store.close)
     await _reach(store, settings)
     inputs = await asyncio.to_thread(_partitions, settings)
-    return Loaded(store, await asyncio.to_thread(_loaded, settings.weights), inputs, tracer)
+    return Loaded(store, await asyncio.to_thread(_load, settings.weights), inputs, tracer)
 
 
 class Api:
@@ -104,7 +104,7 @@ class Api:
         )
         load = None
         if settings.registry is not None:
-            load = partial(_fetched, settings.registry, how.registry_cache)
+            load = partial(_fetch, settings.registry, how.registry_cache)
         networks = Networks(loaded.networks[0], load)
         self._atlases = None
         if announcements is not None and settings.atlases is not None:
@@ -197,7 +197,7 @@ def _partitions(settings: Settings) -> int:
         return admin.partitions_of(client, settings.topics.pings)
 
 
-def _loaded(weights: str) -> tuple[Predictor, Predictor]:
+def _load(weights: str) -> tuple[Predictor, Predictor]:
     """Loads the weights twice, and compiles all that answers need, so that the first question waits for nothing."""
     log.info("loading weights %s", weights)
     with compiling(lambda progress: log.info("%s", progress)):
@@ -206,5 +206,5 @@ def _loaded(weights: str) -> tuple[Predictor, Predictor]:
     return first, second
 
 
-def _fetched(registry: str, cache: Path | None, version: str) -> Predictor:
+def _fetch(registry: str, cache: Path | None, version: str) -> Predictor:
     return fetch_weights(registry, version, CAPACITY, cache)

@@ -72,7 +72,7 @@ class Growth:
         places = enumerate(rows, self._builder.records)
         self._builder.add(Records.of([Record("", 0, place, -1, row.key, row.value) for place, row in places]))
 
-    def written(self) -> Atlas:
+    def write(self) -> Atlas:
         """Makes a version, and writes its file into the folder."""
         from model.api import Atlas
         from stream.atlas.replaying import bytes_of
@@ -128,7 +128,7 @@ def grow(
                     continue
                 done += len(new)
                 growth.add(new)
-                atlas = growth.written()
+                atlas = growth.write()
                 await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
 
     try:

@@ -54,7 +54,7 @@ class Board:
         self._sums = Errors(0.0, 0.0, 0.0, 0.0)
         self._pairs = 0
 
-    def sent(self, row: RecordedRow, clock_s: float) -> None:
+    def note_sent(self, row: RecordedRow, clock_s: float) -> None:
         with self._lock:
             self._pings += 1
             self.rows.append(row)
@@ -122,7 +122,7 @@ class Board:
         """Returns the errors of all pairs of a forecast and a real ping so far, by target. The real pings are the
         anchors of the forecasts: each accepted ping has one forecast, and the vehicle was not at a rejected one."""
         with self._lock:
-            return self._scored(self._forecasts)
+            return self._score(self._forecasts)
 
     def without_atlas(self) -> dict[str, float | None]:
         """Returns the mean errors of the model without the atlas over the same pairs, by target; empty if it was not
@@ -131,10 +131,10 @@ class Board:
             alone = [self._alone.get((one.entity_id, one.anchor.ts)) for one in self._forecasts]
             if not self._alone or None in alone:
                 return {}
-            pairs = self._scored([one for one in alone if one is not None])
+            pairs = self._score([one for one in alone if one is not None])
         return {name: mean_errors(pairs[name])["model"] for name in TARGETS}
 
-    def _scored(self, forecasts: Sequence[Forecast]) -> dict[str, list[Errors]]:
+    def _score(self, forecasts: Sequence[Forecast]) -> dict[str, list[Errors]]:
         tracks: dict[str, dict[int, Anchor]] = {}
         for forecast in self._forecasts:
             tracks.setdefault(forecast.entity_id, {})[forecast.anchor.ts] = forecast.anchor
@@ -152,7 +152,7 @@ class Board:
             "forecasts_out": live.forecasts_out,
             "gapfills_out": live.gapfills_out,
             "rejects": live.rejects,
-            "latency_ms": {"p50": _rounded(live.p50_ms), "p99": _rounded(live.p99_ms)},
+            "latency_ms": {"p50": _round(live.p50_ms), "p99": _round(live.p99_ms)},
             "error_m": {name: mean_errors(pairs[name]) | more.get(name, {}) for name in TARGETS},
             "atlas": self.atlas
             and {
@@ -195,5 +195,5 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return sorted(values)[max(int(rank), 1) - 1]
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 2)

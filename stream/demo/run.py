@@ -89,7 +89,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
         worker = RunningPart(worker_part("worker", *given), env)
         stack.callback(worker.stop)
         growth = atlas.of_history(before, folder, options.weights, bundled=options.data is None) if before else None
-        board.atlas = None if growth is None else growth.written()  # while the worker starts
+        board.atlas = None if growth is None else growth.write()  # while the worker starts
         worker.wait_until_ready(show, READY_S)
         if board.atlas is not None:
             show("announcing the atlas")
@@ -210,7 +210,7 @@ def _feed(
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
         def send(row: RecordedRow) -> None:
-            board.sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
+            board.note_sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
             out.send(row)
 
         replay(due, send, stop=stop.is_set)

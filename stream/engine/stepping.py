@@ -292,7 +292,7 @@ class Stepper:
         places, models = np.concatenate(batch.fillers), self._predictors.refs
         asks = None if batch.asks is None else batch.asks.at(np.array([one.outcome.index for one in batch.fills]))
         guide = None if asks is None else asks.guide(NOT_ASKED)
-        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps, guide)
+        fills = self._predictors.fill_at(Moment.join(batch.moments), places, gaps, guide)
         atlases = [None] * len(fills) if asks is None else asks.refs([fill.atlas_pings for fill in fills])
         for (outcome, gap, status), fill, at, atlas in zip(batch.fills, fills, places.tolist(), atlases, strict=True):
             self._render.gap_fill(batch, outcome, gap, status, fill, models[at], atlas)

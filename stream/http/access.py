@@ -51,7 +51,7 @@ class Access:
         return (
             request.method == hdrs.METH_OPTIONS
             and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
-            and self._allowed(request) is not None
+            and self._allows(request) is not None
         )
 
     def sign(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
@@ -59,11 +59,11 @@ class Access:
         headers.update(self._headers)
         if not self._origins:
             return
-        if (origin := self._allowed(request)) is not None:
+        if (origin := self._allows(request)) is not None:
             headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         headers[hdrs.VARY] = "Origin"
 
-    def _allowed(self, request: web.BaseRequest) -> str | None:
+    def _allows(self, request: web.BaseRequest) -> str | None:
         if ANY_ORIGIN in self._origins:
             return ANY_ORIGIN
         origin = request.headers.get(hdrs.ORIGIN)

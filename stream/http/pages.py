@@ -69,12 +69,12 @@ class _RequestHandler:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self._connections.begin(request)
-        response = await self._answered(request)
+        response = await self._answer(request)
         self._access.sign(request, response.headers)
         response.force_close()
         return response
 
-    async def _answered(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         page = self._pages.get(request.path)
         if page is None:
             return _refusal(404, f"only {', '.join(self._pages)}")

@@ -73,13 +73,13 @@ class Rounds:
         for what in decided:
             self.decisions[what] = self.decisions.get(what, 0) + 1
         self.last_done_s = self._wall()
-        self._ended("done")
+        self._end("done")
 
     def failed(self) -> None:
         """Notes that a round has failed."""
-        self._ended("failed")
+        self._end("failed")
 
-    def _ended(self, outcome: str) -> None:
+    def _end(self, outcome: str) -> None:
         self.outcomes[outcome] += 1
         self.last_ok = outcome == "done"
         self.last_took_s = self._clock() - self._begun_s

@@ -41,7 +41,7 @@ def several(offers: Mapping[str, Offer]) -> Callable[..., None]:
     """Returns the command that runs the services that are named, in one process."""
 
     def beside(context: typer.Context, names: str, **given: Any) -> None:
-        chosen = _chosen(names, offers)
+        chosen = _choose(names, offers)
         for name in dict.fromkeys(one.name for offer in offers.values() for one in _own(offer)):
             owners = [owner for owner, offer in offers.items() if name in signature(offer).parameters]
             if _is_given(context, name) and not {*owners} & {*chosen}:
@@ -86,7 +86,7 @@ def _run(offers: Mapping[str, Offer], given: Mapping[str, Any]) -> None:
     asyncio.run(serve(services, door_of(given["metrics"])))
 
 
-def _chosen(names: str, offers: Mapping[str, Offer]) -> list[str]:
+def _choose(names: str, offers: Mapping[str, Offer]) -> list[str]:
     chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if unknown := [name for name in chosen if name not in offers]:
         raise typer.BadParameter(f"no such service: {unknown[0]} (there are {', '.join(offers)})", param_hint="NAME")
@@ -116,7 +116,7 @@ def _info(parameter: Parameter) -> OptionInfo | None:
     return next((one for one in get_args(parameter.annotation) if isinstance(one, OptionInfo)), None)
 
 
-def _changed(parameter: Parameter, flags: Sequence[str], **attributes: Any) -> Parameter:
+def _change(parameter: Parameter, flags: Sequence[str], **attributes: Any) -> Parameter:
     """Returns a parameter whose option has these names, and these attributes."""
     if (before := _info(parameter)) is None:
         return parameter.replace(kind=Parameter.KEYWORD_ONLY)
@@ -132,7 +132,7 @@ def _optional(parameter: Parameter, panel: str | None) -> Parameter:
     """Returns a parameter with a panel of the help, that may be absent, as it is if its service is not named."""
     info, is_needed = _info(parameter), parameter.default is Parameter.empty
     text = "" if info is None else info.help
-    changed = _changed(
+    changed = _change(
         parameter, _flags(parameter), rich_help_panel=panel, help=f"{text}; required" if is_needed else text
     )
     return changed.replace(default=None) if is_needed else changed

@@ -161,7 +161,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     async def _drop(self, number: int, held: H) -> None:
         """Closes what belongs to a number that is not ours any more."""
 
-    def _done(self, held: H) -> Mapping[str, int]:
+    def _offsets_done(self, held: H) -> Mapping[str, int]:
         """Returns up to which offsets all is done that `once` waits for."""
         return held.folded
 
@@ -243,13 +243,13 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     def _tps(self, number: int) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic in self.inputs.topics]
 
-    def _assigned(self) -> set[int]:
+    def _assigned_numbers(self) -> set[int]:
         """Returns the numbers whose partitions of all inputs are ours."""
         ours = self._consumer.assignment()
         return {tp.partition for tp in ours if all(one in ours for one in self._tps(tp.partition))}
 
     async def _take_over(self) -> None:
-        for number in sorted(self._assigned() - self._holdings.keys()):
+        for number in sorted(self._assigned_numbers() - self._holdings.keys()):
             if time.monotonic() < self._not_before.get(number, 0.0) or self._stopping.is_set():
                 continue
             try:
@@ -279,7 +279,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
             raise
         self._tell(number, held)
 
-    async def _committed(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+    async def _read_committed(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         """Returns what the group has committed of these partitions, if anything: the next offset, and the metadata. It
         asks the coordinator, because aiokafka's `committed` leaves the metadata out. Raises KafkaError."""
         marks = await self._consumer._coordinator.fetch_committed_offsets(tps)
@@ -304,7 +304,7 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
 
     def _check_assigned(self, number: int) -> None:
         """Raises Rebalanced if a number is not ours any more."""
-        if number not in self._assigned():
+        if number not in self._assigned_numbers():
             raise Rebalanced("it was given to another member meanwhile")
 
     async def _lose(self, number: int, error: Exception, pause_s: float) -> None:
@@ -364,10 +364,10 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         if ends is None:
             return False
         await self._move()
-        if not self.joined or self._assigned() != self._holdings.keys():
+        if not self.joined or self._assigned_numbers() != self._holdings.keys():
             return False
         return all(
-            self._done(held)[tp.topic] >= ends.get(tp, 0)
+            self._offsets_done(held)[tp.topic] >= ends.get(tp, 0)
             for number, held in self._holdings.items()
             for tp in self._tps(number)
         )

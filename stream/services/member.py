@@ -40,7 +40,7 @@ from stream.members.continuity import Holding
 from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember, in_slices
 from stream.members.pages import counter
 from stream.members.running import Running, Service, running_member
-from stream.services.plan import Begin, Plan, Taken, Unit, committed_text, parts_of
+from stream.services.plan import Begin, Plan, Taken, Unit, dump_metadata, parts_of
 from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class Member(GroupMember[_Published]):
             return
         metadata = {self._plan.inputs[0]: held.unit.metadata()}
         marks = {
-            (topic, number): OffsetAndMetadata(at, committed_text(metadata.get(topic, ""), held.seen[topic]))
+            (topic, number): OffsetAndMetadata(at, dump_metadata(metadata.get(topic, ""), held.seen[topic]))
             for topic, at in offsets.items()
         }
         try:
@@ -146,7 +146,7 @@ class Member(GroupMember[_Published]):
         # This fences the owner before us: from here on the committed offsets are fixed.
         publisher = await start_publisher(self._plan.bootstrap, name, self._plan.kafka)
         try:
-            taken = await self._taken(number)
+            taken = await self._read_taken(number)
             unit, starts = await self._unit_of(taken), taken.starts
         except BaseException:
             await close_quietly(publisher)
@@ -156,9 +156,9 @@ class Member(GroupMember[_Published]):
         committed = {} if any(one.is_cut for one in starts.values()) else offsets
         return _Published(starts, unit, publisher, dict(offsets), committed)
 
-    async def _taken(self, number: int) -> Taken:
+    async def _read_taken(self, number: int) -> Taken:
         tps = self._tps(number)
-        committed, starts, metadata = await self._committed(tps), {}, None
+        committed, starts, metadata = await self._read_committed(tps), {}, None
         for tp in tps:
             offset, committed_metadata = committed.get(tp, (None, ""))
             text, seen = parts_of(committed_metadata)
@@ -174,7 +174,7 @@ class Member(GroupMember[_Published]):
         counts = {number: held.unit.counts for number, held in sorted(self._holdings.items())}
         return {(number, outcome): count for number, of in counts.items() for outcome, count in of.items()}
 
-    def _done(self, held: _Published) -> Mapping[str, int]:
+    def _offsets_done(self, held: _Published) -> Mapping[str, int]:
         return held.done
 
     def _describe(self) -> str:

@@ -72,7 +72,7 @@ class Plan:
         return Inputs(self.inputs, self.bootstrap, self.kafka, self.once, self.group)
 
 
-def committed_text(metadata: str, seen: Seen) -> str:
+def dump_metadata(metadata: str, seen: Seen) -> str:
     """Returns the metadata of a commit: the unit's, for its first input, and what is known of the log. A broker takes
     4,096 bytes."""
     return f"{metadata}\n{seen.text}"

@@ -40,7 +40,7 @@ class LocalFolder:
         """Returns a file's bytes. Raises FileNotFoundError."""
         return (self.root / name).read_bytes()
 
-    def opened(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         """Opens a file for reading anywhere in it. Raises FileNotFoundError."""
         return (self.root / name).open("rb")
 

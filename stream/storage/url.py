@@ -22,7 +22,7 @@ _WRITTEN: Final = ("LastModified", "last_modified", "updated", "mtime", "created
 _PLAIN: Final = (FileNotFoundError, FileExistsError, NotADirectoryError)
 
 
-class Found(NamedTuple):
+class ListedObject(NamedTuple):
     """Holds what a listing says of an object."""
 
     size: int
@@ -64,7 +64,7 @@ class UrlFolder:
         # A store may have an entry for the folder itself.
         return sorted((name.rpartition("/")[2], kind) for name, kind in paths if name != path)
 
-    def find(self, folder: str) -> dict[str, Found]:
+    def find(self, folder: str) -> dict[str, ListedObject]:
         """Returns every object below a folder, by its name from there."""
         self._fs.invalidate_cache()
         try:
@@ -73,13 +73,15 @@ class UrlFolder:
         except FileNotFoundError:
             return {}
         start = len(self._path(folder)) + 1
-        return {name[start:]: Found(int(info.get("size") or 0), _written_s(info)) for name, info in found.items()}
+        return {
+            name[start:]: ListedObject(int(info.get("size") or 0), _written_s(info)) for name, info in found.items()
+        }
 
     def read(self, name: str) -> bytes:
         with self._errors_explained():
             return cast(bytes, self._fs.cat_file(self._path(name)))
 
-    def opened(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         with self._errors_explained():
             return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 

@@ -12,7 +12,7 @@ import typer
 
 from stream.config.options import COMMON, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.up.home import Home, locked
+from stream.up.home import Home, lock_home
 from stream.up.parts import KINDS, choose, history_of, join_services, table
 from stream.wire import Topics
 
@@ -116,7 +116,7 @@ def up(
     if not chosen:
         raise typer.BadParameter("nothing is left to run", param_hint="--without")
     home.make(pings)
-    with locked(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
+    with lock_home(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
         ports.check(chosen)
         for line in lines:
             screen.say("", line)

@@ -78,7 +78,7 @@ def table(
     shown = ("--map",) if at.map is None else ()
     return [
         *(
-            worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door))
+            worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_metrics(door))
             for number, door in enumerate(doors, 1)
         ),
         Part("atlas", "atlas", (BESIDE, "atlas", "--atlases", str(home.atlases))),
@@ -131,7 +131,7 @@ def join_services(parts: list[Part], metrics: Address | None, workers: int) -> l
     names = ",".join(part.kind for part in beside)
     options = [word for part in beside for word in part.command[2:]]
     door = addresses_from(metrics, workers + 1)[-1]
-    one = Part(BESIDE, BESIDE, (BESIDE, names, *options, *_served(None if door is None else str(door))))
+    one = Part(BESIDE, BESIDE, (BESIDE, names, *options, *_metrics(None if door is None else str(door))))
     place = parts.index(beside[0])
     return [*parts[:place], one, *(part for part in parts[place:] if part not in beside)]
 
@@ -150,7 +150,7 @@ def addresses_from(first: Address | None, count: int) -> list[Address | None]:
     return [first._replace(port=first.port and first.port + number) for number in range(count)]
 
 
-def _served(door: str | None) -> tuple[str, ...]:
+def _metrics(door: str | None) -> tuple[str, ...]:
     return ("--metrics", door) if door else ()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.api import ABSENT, FIX, Forecasts, Gap, Predictor
 from model.config import ModelConfig
 from model.kinematics import baselines
-from model.kinematics.geo import haversine_m, moved_deg
+from model.kinematics.geo import haversine_m, move_deg
 from model.network.checkpoint import to_parameters
 from model.network.network import Network
 
@@ -48,7 +48,7 @@ def test_untrained_forecasts_are_the_kalman_filter(tracks: Tracks) -> None:
     got = predictor.forecast(slots, HORIZONS)
     kin = baselines.kinematics(list(fixes), predictor.config)
     law = baselines.kalman(kin, np.broadcast_to(np.array(HORIZONS), (5, 3)), predictor.config)
-    lat, lon = moved_deg(fixes["lat_e7"][:, -1:] / 1e7, fixes["lon_e7"][:, -1:] / 1e7, law.mean_en)
+    lat, lon = move_deg(fixes["lat_e7"][:, -1:] / 1e7, fixes["lon_e7"][:, -1:] / 1e7, law.mean_en)
     np.testing.assert_allclose(got.lat, lat, rtol=0, atol=1e-12)
     np.testing.assert_allclose(got.lon, lon, rtol=0, atol=1e-12)
     np.testing.assert_allclose(got.cov_m2[..., 0], law.var_m2)
@@ -66,7 +66,7 @@ def test_untrained_fills_are_the_hermite_curve(tracks: Tracks) -> None:
     (dt0, d0), (gap_s, chord), (dt2, d2) = steps
     t_s = (gap_of(fixes, 9).times_ms - fixes["ts_ms"][9])[None] / 1000
     want = baselines.hermite(chord, gap_s, d0 / dt0[:, None], d2 / dt2[:, None], t_s)
-    lat, lon = moved_deg(fixes["lat_e7"][9] / 1e7, fixes["lon_e7"][9] / 1e7, want)
+    lat, lon = move_deg(fixes["lat_e7"][9] / 1e7, fixes["lon_e7"][9] / 1e7, want)
     np.testing.assert_allclose(fill.lat, lat[0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(fill.lon, lon[0], rtol=0, atol=1e-12)
     assert fill.method == "model"
@@ -150,7 +150,7 @@ def test_weights_that_overflow_fall_back_to_damped_velocity(unsettled: Callable[
     assert got.fallback.all()
     kin = baselines.kinematics(list(fixes), config)
     law = baselines.damped_velocity(kin, np.broadcast_to(np.array(HORIZONS), (3, 3)), config)
-    lat, _ = moved_deg(fixes["lat_e7"][:, -1:] / 1e7, fixes["lon_e7"][:, -1:] / 1e7, law.mean_en)
+    lat, _ = move_deg(fixes["lat_e7"][:, -1:] / 1e7, fixes["lon_e7"][:, -1:] / 1e7, law.mean_en)
     np.testing.assert_allclose(got.lat, lat, rtol=0, atol=1e-12)
     assert all_are_finite(got)
     (fill,) = predictor.fill(slots[:1], [gap_of(fixes[0], 18)])

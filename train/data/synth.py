@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, move_deg
 from train.data.towns import (
     BUS,
     FIRST_MS,
@@ -122,7 +122,7 @@ def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F6
     en = np.stack([np.interp(seconds, at_s, x), np.interp(seconds, at_s, y)], axis=-1)
     cos, sin = np.cos(town.turn_rad), np.sin(town.turn_rad)
     en = en @ np.array([[cos, sin], [-sin, cos]]) + _noise_m(rng, seconds)
-    lat, lon = moved_deg(np.full(len(en), town.lat_deg), np.full(len(en), town.lon_deg), en)
+    lat, lon = move_deg(np.full(len(en), town.lat_deg), np.full(len(en), town.lon_deg), en)
     first_ms = FIRST_MS + int(rng.integers(0, 28 * 86_400)) * 1000
     if fleet is not None:
         first_ms = fleet.first_ms + int(rng.integers(0, 7_200)) * 1000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.api import Approach, Fill, Gap, Guide, Moment, Predictor
 from model.atlas.branching import Branches
-from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, displacement_m, haversine_m, moved_deg
+from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, displacement_m, haversine_m, move_deg
 from model.serving.passages.asking_compiled import move
 from train.data.anchors import HORIZONS_S, Anchors
 from train.data.corpus import Corpus
@@ -100,7 +100,7 @@ class _MovedForecasts:
         self._mean[rows], self._cov[rows] = mean, cov
 
     def answers(self) -> Answers:
-        lat, lon = moved_deg(self._last["lat_e7"][:, None] / E7, self._last["lon_e7"][:, None] / E7, self._mean)
+        lat, lon = move_deg(self._last["lat_e7"][:, None] / E7, self._last["lon_e7"][:, None] / E7, self._mean)
         moved, given = (self._rests_on > 0)[:, None], self._given  # the others keep their last bit
         return Answers(np.where(moved, lat, given.lat), np.where(moved, lon, given.lon), self._cov)
 

@@ -22,7 +22,7 @@ from model.api import ABSENT, Fill, Gap, Moment, Predictor
 from model.atlas.published import MIN_VEHICLES
 from model.config import ModelConfig
 from model.kinematics.baselines import BRIDGES, hermite, kinematics
-from model.kinematics.geo import F64, haversine_m, moved_deg
+from model.kinematics.geo import F64, haversine_m, move_deg
 from model.kinematics.smoother import rts
 from model.serving.gaps import stack
 from train.data.anchors import EARLIER_PINGS
@@ -190,7 +190,7 @@ def fill_with_versions(
 ) -> dict[str, GapPositions]:
     """Returns the model's fills of each case as an atlas of `fleet` bends them; `how` is as in `fill_with_atlas`."""
     gaps = {name: prepare(corpus, hidden).gaps for name, hidden in cases.items()}
-    moment = Moment.joined([_rebuild_states(corpus, cases[name], some, predictor) for name, some in gaps.items()])
+    moment = Moment.join([_rebuild_states(corpus, cases[name], some, predictor) for name, some in gaps.items()])
     each = [gap for some in gaps.values() for gap in some]
     fills = fill_with_atlas(fleet, each, moment, predictor, **how)
     stops = np.cumsum([len(some) for some in gaps.values()]).tolist()
@@ -279,7 +279,7 @@ def _rebuild_states(corpus: Corpus, hidden: HiddenGaps, gaps: list[Gap], predict
         predictor.rebuild(slots[: len(batch)], windows)
         found.append(predictor.moment(slots[: len(batch)]))
     predictor.release(slots)
-    return Moment.joined(found)
+    return Moment.join(found)
 
 
 def _join_fills(fills: Sequence[Fill]) -> GapPositions:
@@ -292,14 +292,14 @@ def _bridge(gaps: list[Gap]) -> dict[str, GapPositions]:
     speed and course, also Hermite from these.
     """
     reported, batch = stack(gaps).ends, stack([_without_reports(gap) for gap in gaps])
-    t_s, asked = batch.padded()
+    t_s, asked = batch.pad()
     ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
     if (reported.reported_before + reported.reported_after).any():
         ways[HERMITE_REPORTED] = (hermite, reported)
     out = {}
     for name, (bridge, ends) in ways.items():
         en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
-        lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
+        lat, lon = move_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
         out[name] = GapPositions(lat[asked], lon[asked], None)
     return out
 
@@ -315,9 +315,9 @@ def _without_reports(gap: Gap) -> Gap:
 def _smooth(case: PreparedGaps, physics: ModelConfig) -> GapPositions:
     """Returns the smoother's fills, from the filter over the fixes before and all known fixes after."""
     batch = stack(case.gaps)
-    t_s, asked = batch.padded()
+    t_s, asked = batch.pad()
     before = np.array([past[-1] for past in case.past])
     law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], t_s, physics)
-    lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
+    lat, lon = move_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
     var = law.var_m2[asked]
     return GapPositions(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))

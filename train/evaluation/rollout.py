@@ -20,7 +20,7 @@ from model.api import Forecasts, Predictor
 from model.kinematics import motion
 from model.kinematics.features import steps_between
 from model.kinematics.filters import Follower
-from model.kinematics.geo import E7, F64, moved_deg
+from model.kinematics.geo import E7, F64, move_deg
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 
@@ -147,7 +147,7 @@ def _walk_batch(
         lat_deg, lon_deg = (fix[name][asked, None] / E7 for name in ("lat_e7", "lon_e7"))
         for follower, state in zip(followers, states, strict=True):
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
-                _write_answers(out.answers[name], index, *moved_deg(lat_deg, lon_deg, found.mean_en), found.cov_m2)
+                _write_answers(out.answers[name], index, *move_deg(lat_deg, lon_deg, found.mean_en), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = _ask(predictor, slots[asked], anchors.dt_s[index], index, out.recorded)
             asked_for = slice(0, anchors.dt_s.shape[1])

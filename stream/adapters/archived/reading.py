@@ -153,7 +153,7 @@ def read_batches(storage: Storage, file: File, columns: Sequence[str] = SCHEMA.n
     its manifest was read, OSError."""
     where, rows = f"{storage.url}/{file.name}", 0
     try:
-        with storage.opened(file.name) as raw:
+        with storage.open(file.name) as raw:
             if raw.seek(0, 2) != file.bytes:
                 raise ArchiveDamaged(f"{where} has {raw.tell()} bytes, and {file.bytes} were written")
             parquet = pq.ParquetFile(raw, page_checksum_verification=True)

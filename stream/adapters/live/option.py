@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _checked(given: str | None) -> str | None:
+def _check(given: str | None) -> str | None:
     """Reads the map once, so that what is wrong with it is said before anything else."""
     from stream.adapters.live.on_topic import reader_of
 
@@ -24,7 +24,7 @@ MapOption = Annotated[
         "--map",
         metavar="NAME|FILE",
         envvar="PATHCAST_MAP",
-        callback=_checked,
+        callback=_check,
         help="a preset (`pathcast ingest presets`) or a file with a map, for records that are no pings of ours",
     ),
 ]

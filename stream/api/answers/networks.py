@@ -54,13 +54,13 @@ class Networks:
         if self._load is None:
             return
         if version not in self._loading:
-            self._loading[version] = asyncio.create_task(self._loaded_now(version, self._load))
+            self._loading[version] = asyncio.create_task(self._load_now(version, self._load))
         await asyncio.shield(self._loading[version])
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _loaded_now(self, version: str, load: Callable[[str], Predictor]) -> None:
+    async def _load_now(self, version: str, load: Callable[[str], Predictor]) -> None:
         try:
             network = await asyncio.to_thread(load, version)
         except (OSError, ValueError) as error:

@@ -35,20 +35,20 @@ def render(forecasts: Forecasts, row: int, last: Any, horizons_s: Sequence[float
     there_lat, there_lon = _whole(forecasts.next_lat[row], _DEG), _whole(forecasts.next_lon[row], _DEG)
     d_lon = (there_lon - lon_e7 + _TURN // 2) % _TURN - _TURN // 2
     step = NextStep(
-        dt_s=_rounded(forecasts.next_dt_s[row], _S),
-        d_east_m=_rounded(forecasts.next_en_m[row, 0], _M),
-        d_north_m=_rounded(forecasts.next_en_m[row, 1], _M),
+        dt_s=_round(forecasts.next_dt_s[row], _S),
+        d_east_m=_round(forecasts.next_en_m[row, 0], _M),
+        d_north_m=_round(forecasts.next_en_m[row, 1], _M),
         d_lat=(there_lat - lat_e7) / _DEG,
         d_lon=d_lon / _DEG,
         cov_m2=_cov(forecasts.next_cov_m2[row]),
-        dt_early_s=_rounded(forecasts.next_early_s[row], _S),
-        dt_late_s=_rounded(forecasts.next_late_s[row], _S),
+        dt_early_s=_round(forecasts.next_early_s[row], _S),
+        dt_late_s=_round(forecasts.next_late_s[row], _S),
     )
     horizons = tuple(
         Horizon(
             float(h_s),
-            _rounded(forecasts.lat[row, h], _DEG),
-            _rounded(forecasts.lon[row, h], _DEG),
+            _round(forecasts.lat[row, h], _DEG),
+            _round(forecasts.lon[row, h], _DEG),
             _cov(forecasts.cov_m2[row, h]),
         )
         for h, h_s in enumerate(horizons_s)
@@ -66,8 +66,8 @@ def _branches(forecasts: Forecasts, row: int, horizons_s: Sequence[float]) -> tu
         if share > 0:
             places = zip(map(float, horizons_s), lats, lons, strict=False)  # some may be repeated behind the last one
             known = (place for place in places if np.isfinite(place[1]))
-            at = tuple(BranchPosition(h_s, _rounded(lat, _DEG), _rounded(lon, _DEG)) for h_s, lat, lon in known)
-            branches.append(Branch(_rounded(share, _SHARE), at))
+            at = tuple(BranchPosition(h_s, _round(lat, _DEG), _round(lon, _DEG)) for h_s, lat, lon in known)
+            branches.append(Branch(_round(share, _SHARE), at))
     return tuple(branches) or None
 
 
@@ -75,11 +75,11 @@ def _whole(number: Any, scale: float) -> int:
     return int(np.rint(number * scale))
 
 
-def _rounded(number: Any, scale: float) -> float:
+def _round(number: Any, scale: float) -> float:
     """Returns the float that is nearest to the rounded decimal, which is what a reader of the JSON gets."""
     return _whole(number, scale) / scale
 
 
 def _cov(cov: Any) -> tuple[float, float, float]:
     ee, en, nn = cov
-    return _rounded(ee, _M2), _rounded(en, _M2), _rounded(nn, _M2)
+    return _round(ee, _M2), _round(en, _M2), _round(nn, _M2)

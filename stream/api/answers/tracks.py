@@ -147,10 +147,10 @@ class Tracks:
             answers = list(asyncio.run(self._engine.process(records, started_ms=0.0, fetched_ms=0.0)))
         finally:
             self._engine.drop(PARTITION)
-        return _filled_track(sorted_track, answers, ModelRef(self._network.name, self._network.version))
+        return _fill_track(sorted_track, answers, ModelRef(self._network.name, self._network.version))
 
 
-def _filled_track(sorted_track: SortedTrack, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
+def _fill_track(sorted_track: SortedTrack, answers: Sequence[Outgoing], model: ModelRef) -> FilledTrack:
     """Returns what the engine's answers make of a track."""
     fills: dict[str, GapFill] = {}
     accepted, left_out = [], list(sorted_track.left_out)

@@ -117,7 +117,7 @@ def application(parts: Sequence[Pages]) -> web.Application:
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         find(request)[0].gate.access.sign(request, response.headers)
 
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(find)])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guard(find)])
     for pages, one in by_name.values():
         path = one.path.replace("{id}", "{id:[^/]+}")  # aiohttp's own pattern leaves out braces, which ids may have
         app.router.add_route(one.method, path, pages.handlers[one.name], name=one.name)
@@ -125,7 +125,7 @@ def application(parts: Sequence[Pages]) -> web.Application:
     return app
 
 
-def _guarded(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any:  # aiohttp does not export the type
+def _guard(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any:  # aiohttp does not export the type
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         pages, operation = find(request)
@@ -137,13 +137,13 @@ def _guarded(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any: 
         gate.connections.begin(request)
         status = 0
         try:
-            response = await _answered(pages, operation, request, handler)
+            response = await _answer(pages, operation, request, handler)
             status = response.status
         finally:
             gate.connections.end(request)
             name = UNKNOWN if operation is None else operation.name
             seconds = None if name in pages.streams else time.perf_counter() - began_s
-            gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
+            gate.metrics.count_answer(name, status, seconds)  # status 0: the client has gone
             if gate.tracer is not None and traced is not None:
                 path = None if operation is None else operation.path
                 gate.tracer.end(traced, request.method, path, status, request.match_info.get("id", ""))
@@ -152,9 +152,7 @@ def _guarded(find: Callable[[web.Request], tuple[Pages, Route | None]]) -> Any: 
     return guarded
 
 
-async def _answered(
-    pages: Pages, operation: Route | None, request: web.Request, handler: Handler
-) -> web.StreamResponse:
+async def _answer(pages: Pages, operation: Route | None, request: web.Request, handler: Handler) -> web.StreamResponse:
     gate = pages.gate
     if gate.access.is_preflight(request):
         return web.Response(status=204, headers=PREFLIGHT)
@@ -166,17 +164,17 @@ async def _answered(
         async with asyncio.timeout(ANSWER_S):
             return await handler(request)
     except Refusal as refusal:
-        return _refused(request, refusal)
+        return _refuse(request, refusal)
     except web.HTTPException as error:
-        return _refused(request, _as_refusal(request, error, pages.hint))
+        return _refuse(request, _as_refusal(request, error, pages.hint))
     except TimeoutError:
-        return _refused(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
+        return _refuse(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
     except Exception:
         log.exception("a request failed: %s %s", request.method, request.match_info.route.name)
-        return _refused(request, Refusal("broken", "the log of the server says more"))
+        return _refuse(request, Refusal("broken", "the log of the server says more"))
 
 
-def _refused(request: web.Request, refusal: Refusal) -> web.Response:
+def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     response = refusal.response()
     if request.body_exists and not request.content.at_eof():
         response.force_close()  # rather than read a body that nobody wants

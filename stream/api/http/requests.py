@@ -67,7 +67,7 @@ def read_parameters(given: Mapping[str, list[str]], kind: type[T], *, where: str
     except msgspec.ValidationError as error:
         came = _came(error, given)
         raise Refusal(
-            "bad_parameter", f"{where}: {_line_of(error)}", came=came, expected=_expected(error, kind)
+            "bad_parameter", f"{where}: {_line_of(error)}", came=came, expected=_expectation(error, kind)
         ) from None
 
 
@@ -143,7 +143,9 @@ def decode(raw: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        raise Refusal("bad_body", _line_of(error), came=_member(raw, error), expected=_expected(error, kind)) from None
+        raise Refusal(
+            "bad_body", _line_of(error), came=_member(raw, error), expected=_expectation(error, kind)
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail = f"not JSON: {_line_of(error)}"
         raise Refusal("bad_body", detail, came=raw[:60], expected="a JSON object") from None
@@ -167,7 +169,7 @@ def shown_line(text: str, most: int = 300) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
-def _expected(error: Exception, kind: type[msgspec.Struct]) -> str | None:
+def _expectation(error: Exception, kind: type[msgspec.Struct]) -> str | None:
     """Returns what msgspec expected, as far as its text says that."""
     text = shown_line(str(error))
     if text.startswith("Object contains unknown field") and " - at " not in text:

@@ -251,7 +251,7 @@ class Newest:
         taken: NDArray[np.bool_] = self._change > 0
         return taken if box is None else taken & box.contains(self._lat, self._lon)
 
-    def gone_since(self, change: int) -> list[Departure]:
+    def list_gone_since(self, change: int) -> list[Departure]:
         """Returns the entities that left the table after this change, which must not be below `forgotten`."""
         gone: list[Departure] = []
         for one in reversed(self._gone):
@@ -260,7 +260,7 @@ class Newest:
             gone.append(one)
         return gone[::-1]
 
-    async def changed(self, since: int) -> None:
+    async def wait_for_change(self, since: int) -> None:
         """Returns when there is a change after this one."""
         while self.change <= since:
             await self._news.wait()

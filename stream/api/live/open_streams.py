@@ -38,7 +38,7 @@ class OpenStreams:
         task = asyncio.ensure_future(stream)
         self._tasks.add(task)
         self._of_client[client] += 1
-        gate.metrics.opened(kind)
+        gate.metrics.count_opened(kind)
         dropped = False
         try:
             await task
@@ -51,7 +51,7 @@ class OpenStreams:
             self._tasks.discard(task)
             self._of_client[client] -= 1
             self._of_client += Counter()  # forgets those that have none
-            gate.metrics.closed(kind, dropped=dropped)
+            gate.metrics.count_closed(kind, dropped=dropped)
 
     async def close(self) -> None:
         """Ends all streams: their clients connect again, elsewhere."""

@@ -46,7 +46,7 @@ async def follow(newest: Newest, watch: Watch, send: Send, beat: Callable[[], Aw
             await in_time(send(messages))
         try:
             async with asyncio.timeout(HEARTBEAT_S):
-                await newest.changed(watch.sent_change)
+                await newest.wait_for_change(watch.sent_change)
         except TimeoutError:
             await in_time(beat())
 

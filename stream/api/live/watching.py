@@ -67,7 +67,7 @@ class Watch:
         self._is_live = False
         self._ahead: deque[_News] = deque()  # found by the last look, and not sent yet
         self._looked = 0  # up to which change that look found everything
-        sent = resumed(server, last_id)
+        sent = parse_change(server, last_id)
         self.is_resumed = sent is not None and newest.forgotten <= sent <= newest.change
         if self.is_resumed and sent is not None:
             self._sent_change = self._begun = sent
@@ -102,7 +102,7 @@ class Watch:
         while len(page) < PAGE and self._sent_change < self._newest.change:
             if not self._ahead:
                 self._look()
-            page += self._taken(PAGE - len(page))
+            page += self._take(PAGE - len(page))
         return [self._message(one) for one in page]
 
     def _look(self) -> None:
@@ -116,7 +116,7 @@ class Watch:
             self._looked = news[LOOK - 1].change
         self._ahead.extend(news[:LOOK])
 
-    def _taken(self, most: int) -> list[_News]:
+    def _take(self, most: int) -> list[_News]:
         """Takes the next news out of `_ahead`, as far as they still are any: who has changed since is found again."""
         page: list[_News] = []
         while self._ahead and len(page) < most:
@@ -134,12 +134,12 @@ class Watch:
         """Returns who left the table."""
         return [
             _News(one.change, one.row, False, one.entity_id)
-            for one in self._gone()
+            for one in self._list_gone()
             if self._inside[one.row] and (not self._entities or one.entity_id in self._entities)
         ]
 
-    def _gone(self) -> list[Departure]:
-        return self._newest.gone_since(max(self._sent_change, self._begun))
+    def _list_gone(self) -> list[Departure]:
+        return self._newest.list_gone_since(max(self._sent_change, self._begun))
 
     def _arrivals(self) -> tuple[list[_News], int]:
         """Returns the first LOOK of those that changed and are to be told of, or have left the box; and up to which
@@ -152,7 +152,7 @@ class Watch:
             rows = np.flatnonzero(newest.changes > self._sent_change)
         matches = newest.inside(self._box)[rows]
         had = self._inside[rows]
-        if freed := {one.row for one in self._gone()}:
+        if freed := {one.row for one in self._list_gone()}:
             had &= np.array(
                 [row not in freed for row in rows.tolist()], np.bool_
             )  # the client had the entity that was there before
@@ -179,7 +179,7 @@ class Watch:
         return f"{self._server}-{change}"
 
 
-def resumed(server: str, last_id: str | None) -> int | None:
+def parse_change(server: str, last_id: str | None) -> int | None:
     """Returns the number of the change that this id names; None if it is none of this server's."""
     match = None if last_id is None else _ID.fullmatch(last_id)
     return int(match[2]) if match is not None and match[1] == server else None

@@ -164,12 +164,12 @@ class Handlers:
         query = read_query(request, StreamQuery)
         view = View(self._fleet, read_box(query.bbox), query.entity)
         response = event_stream()
-        await self._server.streams.run(request, self._gate, STREAM, self._sent(request, response, view))
+        await self._server.streams.run(request, self._gate, STREAM, self._send(request, response, view))
         return response
 
-    async def _sent(self, request: web.Request, response: web.StreamResponse, view: View) -> None:
+    async def _send(self, request: web.Request, response: web.StreamResponse, view: View) -> None:
         await response.prepare(request)
-        page = sending.Page(response, lambda count: self._gate.metrics.sent(STREAM, count))
+        page = sending.Page(response, lambda count: self._gate.metrics.count_sent(STREAM, count))
         await sending.events(view, page, self._now_ms, self._summary_json)
 
     def _summary_json(self) -> bytes:
@@ -206,7 +206,7 @@ class Handlers:
         return self._fleet.is_stale(entity.moment.ts, self._now_ms())
 
     def _about(self, entity: Entity) -> bytes:
-        compared = entity.compared()
+        compared = entity.comparisons()
         former = [
             {name: getattr(one, name) for name in FORMER} for one in sorted(compared, key=lambda one: one.at)[-FORMERS:]
         ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.atlas.buckets import OCTANT_BITS, STILL, Keys
 from model.atlas.published import Published
 from model.atlas.ways import I64, ON_M, ON_S
-from model.kinematics.geo import E7, F64, displacement_m, moved_deg
+from model.kinematics.geo import E7, F64, displacement_m, move_deg
 
 DIGITS: Final = 6  # of degrees: 0.1 m
 
@@ -50,7 +50,7 @@ def arrows(passages: Published, horizon_s: float, least: int) -> Arrows:
     east_m, north_m = (own_m + passages.on[rows, place] * ON_M).T
     to_m = np.stack([_medians(east_m, arrow), _medians(north_m, arrow)], axis=-1)
     here = lat_e7 / E7, lon_e7 / E7
-    return Arrows(passages.bucket[bucket], *here, *moved_deg(*here, to_m), n)
+    return Arrows(passages.bucket[bucket], *here, *move_deg(*here, to_m), n)
 
 
 def features(passages: Published, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:

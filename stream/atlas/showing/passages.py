@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.atlas import asking
 from model.atlas.published import Published
 from model.atlas.ways import IN_M, IN_S, MAX_APART_MS, ON_M, ON_S, velocities, ways_in
-from model.kinematics.geo import E7, F64, displacement_m, moved_deg, to_e7
+from model.kinematics.geo import E7, F64, displacement_m, move_deg, to_e7
 
 LAST_S: Final = 900.0  # of a line: until the last horizon that is forecast
 _AT_S: Final = np.array([*(-s for s in IN_S[::-1]), 0.0, *ON_S])  # of the places of a whole way
@@ -68,5 +68,5 @@ def _places(way_m: F64, at_s: F64, lat: F64, lon: F64) -> list[tuple[float, floa
     """Returns the places of a way [W, 2], which it was at at_s [W], up to LAST_S, and where it was beside the ping."""
     seconds = np.unique(np.round([*at_s[at_s < LAST_S], 0.0, min(LAST_S, at_s[-1])], 1))
     en_m = np.stack([np.interp(seconds, at_s, way_m[:, axis]) for axis in range(2)], axis=-1)
-    columns = (seconds, *(np.round(one, 6) for one in moved_deg(lat, lon, en_m)))
+    columns = (seconds, *(np.round(one, 6) for one in move_deg(lat, lon, en_m)))
     return list(zip(*(one.tolist() for one in columns), strict=True))

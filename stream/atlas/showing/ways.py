@@ -17,7 +17,7 @@ import numpy as np
 from model.atlas.buckets import tiles
 from model.atlas.published import Published
 from model.atlas.ways import ON_M, ON_S
-from model.kinematics.geo import E7, F64, moved_deg, to_e7
+from model.kinematics.geo import E7, F64, move_deg, to_e7
 
 ZOOM: Final = 19  # tiles of 66 m in Austin: in larger ones, two streets that are side by side become one between them
 UNTIL_S: Final = 60.0  # of a passage's way; of what comes later, other passages know that are nearer
@@ -47,12 +47,12 @@ def ways(passages: Published) -> Ways:
     row, number = np.nonzero(drawn)
     east_m, north_m = step_m[row, number].T
     lat_e7, lon_e7 = passages.places()
-    lat, lon = moved_deg(lat_e7[row] / E7, lon_e7[row] / E7, at_m[row, number])
+    lat, lon = move_deg(lat_e7[row] / E7, lon_e7[row] / E7, at_m[row, number])
     column, line = tiles(to_e7(lat), to_e7(lon), ZOOM)
     octant = np.rint(np.arctan2(east_m, north_m) * (4 / np.pi)).astype(np.int64) % 8
     _, way, n = np.unique((column << ZOOM | line) << 3 | octant, return_inverse=True, return_counts=True)
     most = np.sort(np.argsort(-n, kind="stable")[:MOST])
     lat, lon, east_m, north_m = ((np.bincount(way, of) / n)[most] for of in (lat, lon, east_m, north_m))
     longer = np.maximum(REACH_M / np.hypot(east_m, north_m), 1.0)[:, None]
-    to = moved_deg(lat, lon, np.stack([east_m, north_m], axis=-1) * longer)
+    to = move_deg(lat, lon, np.stack([east_m, north_m], axis=-1) * longer)
     return Ways(lat, lon, *to, n[most].astype(np.float64))

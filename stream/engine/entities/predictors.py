@@ -159,7 +159,7 @@ class Predictors:
                 return found
             parts.append((at, *found))
         order = _order([at for at, _, _ in parts])
-        return _join([said for _, said, _ in parts], order), Moment.joined([one for *_, one in parts]).at(order)
+        return _join([said for _, said, _ in parts], order), Moment.join([one for *_, one in parts]).at(order)
 
     def forecast(self, slots: Slots, horizons_s: Sequence[float], guide: Guide | None = None) -> Forecasts:
         parts = []
@@ -171,7 +171,7 @@ class Predictors:
         return _join([said for _, said in parts], _order([rows for rows, _ in parts]))
 
     def moment(self, slots: Slots) -> Moment:
-        return self._each(slots, lambda network, some: network.moment(some), Moment.joined, Moment.at)
+        return self._each(slots, lambda network, some: network.moment(some), Moment.join, Moment.at)
 
     def last(self, slots: Slots) -> NDArray[Any]:
         return self._each(slots, lambda network, some: network.last(some), np.concatenate, lambda one, at: one[at])

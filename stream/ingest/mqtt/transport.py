@@ -42,7 +42,7 @@ async def run(settings: MqttSettings, sink: Sink, source: Source) -> None:
                 log.warning(
                     "%d messages of QoS 0 were dropped: too many waited for Kafka", connection.dropped - dropped
                 )
-                sink.taken_of().skips[DROPPED] += connection.dropped - dropped
+                sink.counts_of().skips[DROPPED] += connection.dropped - dropped
                 dropped = connection.dropped
     finally:
         await connection.close()

@@ -130,7 +130,7 @@ class Sink:
         """Returns the counts of all adapters together."""
         return sum(self.by_adapter.values(), TakenCounts())
 
-    def taken_of(self, adapter: str | None = None) -> TakenCounts:
+    def counts_of(self, adapter: str | None = None) -> TakenCounts:
         """Returns the counts of one adapter, the sink's own if none is named; a transport may add to its skips."""
         return self.by_adapter.setdefault(self._adapter if adapter is None else adapter, TakenCounts())
 
@@ -160,7 +160,7 @@ class Sink:
         Raises Unavailable, at once while Kafka is known to be away, and Refused if a broker denies access.
         """
         adapter = self._adapter if adapter is None else adapter
-        taken = self.taken_of(adapter)
+        taken = self.counts_of(adapter)
         items = [self._make_item(one, raw, origin, adapter) for one in merge_rejects(parsed)]
         publishing = None
         if self.tracer is not None:

@@ -41,7 +41,7 @@ def offer(
 ) -> Service:
     """Lands a topic's pings as Parquet files by day."""
     from stream.services.archive.member import service
-    from stream.services.archive.settings import ArchiveSettings, Rules
+    from stream.services.archive.settings import ArchiveRules, ArchiveSettings
 
     retention_s, late_s = _span(archive_retention, "--archive-retention"), _span(late, "--late")
     if retention_s is not None and retention_s < DAY_S:
@@ -52,7 +52,7 @@ def offer(
         group=archive_group or f"{common.prefix}-archive",
         every_s=seconds(archive_every, "--archive-every"),
         rows=rows,
-        rules=Rules(
+        rules=ArchiveRules(
             late_ms=None if late_s is None else late_s * 1000,
             retention_days=None if retention_s is None else retention_s // DAY_S,
             map=map_,

@@ -25,7 +25,7 @@ from stream.kafka.records.record_columns import Records
 from stream.services.archive import tidying
 from stream.services.archive.changes import Change, Outrun, delete, leftovers
 from stream.services.archive.forgetting import remove_rows, settle
-from stream.services.archive.settings import Rules
+from stream.services.archive.settings import ArchiveRules
 from stream.tracks.clean import Foreign, parse
 from stream.wire import NO_TIME_MS, Record, Reject
 
@@ -65,7 +65,7 @@ class Fenced(RuntimeError):
 class Owned:
     """One partition that is ours, with the pings that wait to land."""
 
-    def __init__(self, catalog: Catalog, manifest: Manifest, rules: Rules) -> None:
+    def __init__(self, catalog: Catalog, manifest: Manifest, rules: ArchiveRules) -> None:
         """Takes the manifest by which the partition was taken over."""
         self.manifest = manifest
         self._catalog = catalog
@@ -82,14 +82,14 @@ class Owned:
         self.rows = 0  # pings that wait
 
     @classmethod
-    def take_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: Rules) -> Owned:
+    def take_over(cls, catalog: Catalog, base: Manifest, start: Start, rules: ArchiveRules) -> Owned:
         """Takes a partition over whose valid manifest is `base`, and whose log goes on so (`read_seen` says what is
         known of it). Deletes what an earlier owner left half done.
 
         Raises Outrun if the manifest is not valid any more, ArchiveDamaged, OSError.
         """
         left = leftovers(catalog, base)
-        made = Change(catalog, base).commit(epoch=base.epoch + 1, **_continued(base, start))
+        made = Change(catalog, base).commit(epoch=base.epoch + 1, **_continue(base, start))
         delete(catalog, left)
         return cls(catalog, made, rules)
 
@@ -187,7 +187,7 @@ def read_seen(manifest: Manifest) -> Seen:
     return seen._replace(history=seen.history._replace(topic_id=topic_id))
 
 
-def _continued(base: Manifest, start: Start) -> dict[str, Any]:
+def _continue(base: Manifest, start: Start) -> dict[str, Any]:
     """Returns what a takeover changes. Rows of records that the log lacks stay, and new ones are of another log."""
     known = {"topic_id": start.seen.history.topic_id, "seen": start.seen.text}
     if base.next_offset is None:

@@ -9,7 +9,7 @@ from stream.members.group_member import MemberSettings
 
 
 @dataclass(frozen=True)
-class Rules:
+class ArchiveRules:
     """Says which pings are stored, and for how long. None: any, for ever."""
 
     # How much older than its record's timestamp a ping may be: a receiver with a wrong clock would open a file for each
@@ -30,7 +30,7 @@ class ArchiveSettings(MemberSettings):
     archive: str  # a path or a URL of fsspec
     every_s: float = 600.0  # between two landings
     rows: int = 500_000  # pings in memory, which land at once then: some 100 bytes each
-    rules: Rules = Rules()
+    rules: ArchiveRules = ArchiveRules()
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def show(
         _show_days(catalog, as_json=as_json)
         return
     partitions = [_describe(one) for one in catalog.manifests().values()]
-    forgotten, damaged = len(catalog.forgotten()), _damaged(catalog) if check else []
+    forgotten, damaged = len(catalog.forgotten()), _list_damaged(catalog) if check else []
     if as_json:
         text = {"topic": catalog.head.topic, "partitions": partitions, "forgotten_entities": forgotten}
         typer.echo(json.dumps({**text, "damaged": damaged} if check else text))
@@ -101,7 +101,7 @@ def _describe(one: Manifest) -> dict[str, Any]:
     }
 
 
-def _damaged(catalog: Catalog) -> list[str]:
+def _list_damaged(catalog: Catalog) -> list[str]:
     from stream.adapters.archived.catalog import files_of
     from stream.adapters.archived.manifest import digest_of
 

@@ -14,7 +14,7 @@ from stream.adapters.archived.catalog import Catalog
 from stream.adapters.archived.manifest import DAY_MS, File, Manifest, Replaced
 from stream.config import failpoints
 from stream.services.archive.changes import Change, delete, read
-from stream.services.archive.settings import Rules
+from stream.services.archive.settings import ArchiveRules
 
 HOUR_MS: Final = 3_600_000
 MERGED_ROWS: Final = 2_000_000  # of a merged file at most: what a merge has in memory, some 400 MB with its copies
@@ -23,7 +23,7 @@ MANY_FILES: Final = 32  # while the day lasts
 SPARE_FILES: Final = 4  # when it is over: not one, so that pings that come late do not have it rewritten one by one
 
 
-def tidy(catalog: Catalog, manifest: Manifest, now_ms: int, rules: Rules) -> Manifest | None:
+def tidy(catalog: Catalog, manifest: Manifest, now_ms: int, rules: ArchiveRules) -> Manifest | None:
     """Does what is most urgent. Returns the manifest afterwards; None if there is nothing to do, for which nothing is
     read.
 

@@ -136,7 +136,7 @@ def set_(
 
     value = {"entity_id": entity, "destination_id": id_, "lat": lat, "lon": lon, "radius_m": radius}
     value |= {"kind": "destination", "set_ts": time.time_ns() // 1_000_000}
-    record = _checked(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
+    record = _check(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
     with quiet():
         put(common.bootstrap, common.topics, common.security, {destination_key(entity, id_): dumps_arrivals(record)})
     if json:
@@ -199,7 +199,7 @@ def fence(
     typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
 
 
-def _checked(value: dict[str, object]) -> DestinationRecord:
+def _check(value: dict[str, object]) -> DestinationRecord:
     try:
         return destination_of(value)
     except msgspec.ValidationError as error:

@@ -28,7 +28,7 @@ def is_there(forecast: Forecast, destination: Destination) -> bool:
     return math.hypot(*off) <= destination.radius_m
 
 
-def arrived(forecast: Forecast, destination: Destination) -> tuple[Arrived, Reached]:
+def arrival_records(forecast: Forecast, destination: Destination) -> tuple[Arrived, Reached]:
     """Returns the records of an arrival, once the ping is there."""
     entity, name, set_ts = destination.entity_id, destination.destination_id, destination.set_ts
     anchor, deadline = forecast.anchor, destination.deadline_ts

@@ -77,13 +77,13 @@ class Arrivals:
         assert self._table is not None  # `provide` comes first
         await self._table.settle()
         if self._renewing is None:  # it ends with the event loop
-            self._renewing = asyncio.create_task(self._known.run(self._renewed))
+            self._renewing = asyncio.create_task(self._known.run(self._renew))
         settings = self._settings
         unit = ArrivalUnit(taken.number, settings.topics, self._in_force, self._known.fleet, settings.every_s)
         self._units.add(unit)
         return unit
 
-    def _renewed(self, fleet: Fleet) -> None:
+    def _renew(self, fleet: Fleet) -> None:
         for unit in self._units:
             unit.fleet = fleet
 

@@ -16,7 +16,7 @@ import msgspec
 from model.arrivals.believing import Fleet
 from stream.kafka.records.record_columns import Records
 from stream.services.arrivals.destinations import InForce, Place
-from stream.services.arrivals.published import arrival, arrived, inside, is_there
+from stream.services.arrivals.published import arrival, arrival_records, inside, is_there
 from stream.services.plan import answer
 from stream.wire import Forecast, Outgoing, Topics, loads_forecast
 from stream.wire.arrivals import Arrival, ArrivalRecord, Arrived, Inside, dumps_arrivals, reached_key
@@ -89,7 +89,7 @@ class ArrivalUnit:
             if self._reached.get((entity, one.destination_id)) != one.set_ts
         ]
         for one in [one for one in going if is_there(forecast, one)]:
-            record, reached = arrived(forecast, one)
+            record, reached = arrival_records(forecast, one)
             self._publish(record)
             key = reached_key(entity, one.destination_id)
             self._outgoing.append(answer(self._topics.destinations, self._number, key, dumps_arrivals(reached)))

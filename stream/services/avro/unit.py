@@ -39,7 +39,7 @@ class Encoding(NamedTuple):
     def of(cls, topic: str, schema_id: int, schema: Schema) -> Encoding:
         return cls(topic, schema_id, parse_schema(schema))
 
-    def encoded(self, raw: bytes) -> bytes:
+    def encode(self, raw: bytes) -> bytes:
         """Returns a JSON record as Avro. Raises one of `_OURS` if it is not of the schema."""
         out = BytesIO()
         out.write(HEAD.pack(MAGIC, self.schema_id))
@@ -74,7 +74,7 @@ class AvroUnit:
         encoding = self._encodings[topic]
         for record in records:
             try:
-                value = None if record.value is None else encoding.encoded(record.value)
+                value = None if record.value is None else encoding.encode(record.value)
             except _OURS as error:
                 self._counts["unreadable"] += 1
                 log.warning("%s/%d:%d is no record of ours, and left out: %r", *record[:3], error)

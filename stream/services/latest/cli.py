@@ -29,8 +29,8 @@ def offer(
     ] = None,
 ) -> Service:
     """Keeps the newest forecast of each entity, with its last gap fill and what else a map draws."""
-    from stream.services.latest.taking_over import taken_over
-    from stream.services.latest.unit import Rules
+    from stream.services.latest.taking_over import take_over
+    from stream.services.latest.unit import LatestRules
     from stream.services.member import creating, service
     from stream.services.plan import Plan
     from stream.wire import Topics
@@ -47,5 +47,5 @@ def offer(
         kafka=common.kafka,
     )
 
-    rules = Rules(expire_ms=int(expire_s * 1000), max_entities=latest_max_entities)
-    return service(plan, partial(taken_over, plan, topics, rules), creating(plan, topics, topics.latest))
+    rules = LatestRules(expire_ms=int(expire_s * 1000), max_entities=latest_max_entities)
+    return service(plan, partial(take_over, plan, topics, rules), creating(plan, topics, topics.latest))

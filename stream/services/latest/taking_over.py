@@ -14,7 +14,7 @@ from typing import Final
 from stream.kafka.reading import bounds, reread
 from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.stream_time import StreamTime
-from stream.services.latest.unit import LatestUnit, Rules, time_of
+from stream.services.latest.unit import LatestRules, LatestUnit, time_of
 from stream.services.plan import Plan, Taken
 from stream.wire import Record, Topics
 from stream.wire.latest import forecast_of, loads_latest
@@ -22,7 +22,7 @@ from stream.wire.latest import forecast_of, loads_latest
 log: Final = logging.getLogger(__name__)
 
 
-async def taken_over(plan: Plan, topics: Topics, rules: Rules, taken: Taken) -> LatestUnit:
+async def take_over(plan: Plan, topics: Topics, rules: LatestRules, taken: Taken) -> LatestUnit:
     """Reads the topic, and returns the unit as it was at the offsets of `taken`. Raises KafkaError."""
     servers, access = plan.bootstrap.split(","), plan.kafka.arguments()
     partition = topics.latest, taken.number
@@ -34,7 +34,7 @@ async def taken_over(plan: Plan, topics: Topics, rules: Rules, taken: Taken) -> 
     return rebuilt(topics, rules, taken, held)
 
 
-def rebuilt(topics: Topics, rules: Rules, taken: Taken, held: dict[str, Entity]) -> LatestUnit:
+def rebuilt(topics: Topics, rules: LatestRules, taken: Taken, held: dict[str, Entity]) -> LatestUnit:
     """Returns the unit of the entities that the topic holds."""
     for topic, offset_of, forget in (
         (topics.forecasts, _forecast_offset, _forget_forecast),

@@ -37,7 +37,7 @@ VERSION: Final = 1  # of the metadata
 
 
 @dataclass(frozen=True)
-class Rules:
+class LatestRules:
     """What the topic keeps."""
 
     expire_ms: int = 3_600_000  # a silence as long as this ends an entity
@@ -52,7 +52,7 @@ class Rules:
 class LatestUnit:
     """One partition number."""
 
-    def __init__(self, topics: Topics, number: int, rules: Rules, time: StreamTime, entities: Entities) -> None:
+    def __init__(self, topics: Topics, number: int, rules: LatestRules, time: StreamTime, entities: Entities) -> None:
         self.time = time
         self.entities = entities
         self._topics = topics
@@ -127,7 +127,7 @@ class LatestUnit:
             return "gap_copy"
         entity.gap_offset = offset
         if found.status != "retracted":
-            entity.silence = Silence.of(_drawn(found, offset))
+            entity.silence = Silence.of(_draw(found, offset))
         elif entity.silence is not None and entity.silence.gap_id == found.gap_id:
             entity.silence = None
         if entity.newest is None:
@@ -211,7 +211,7 @@ def _repeats(entity: Entity, found: GapFill) -> bool:
     return known is not None and known.gap_id == found.gap_id and found.revision < known.revision
 
 
-def _drawn(found: GapFill, offset: int) -> Gap:
+def _draw(found: GapFill, offset: int) -> Gap:
     places: tuple[Anchor | GapPoint, ...] = (found.start, *found.points, found.end)
     path = tuple((one.ts, one.lat, one.lon) for one in places)
     return Gap(found.gap_id, found.revision, "final" if found.status == "final" else "provisional", path, offset)
@@ -221,6 +221,6 @@ def _event_id(entity: Entity) -> str:
     """Returns an id that is another for another value: the same forecast is published again with a gap fill, or after a
     late ping."""
     assert entity.newest is not None
-    silence = entity.shown()
+    silence = entity.shown_silence()
     parts = [entity.newest.offset, entity.heard_ms, *([] if silence is None else [silence.offset])]
     return ".".join(map(str, parts))

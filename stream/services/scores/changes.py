@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from stream.services.scores.scoring.drift import log_skill
-from stream.services.scores.summaries import Interval, judged, mean_of_entities, outcomes
+from stream.services.scores.summaries import Interval, first_scores, mean_of_entities, outcomes
 from stream.wire import Score
 
 FEWEST: Final = 3  # forecasts of an entity under each version: fewer say little of it
@@ -46,7 +46,7 @@ def changes(newer: Iterable[Score], older: Iterable[Score]) -> list[Change]:
 def _by_entity(scores: Iterable[Score]) -> Mapping[str, Mapping[str, list[float]]]:
     """Returns the log skills by horizon and entity."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for score in judged(scores):
+    for score in first_scores(scores):
         for horizon, one in outcomes(score):
             if one.error_m is not None and one.damped_error_m is not None:
                 found[horizon][score.entity_id].append(log_skill(one.error_m, one.damped_error_m))

@@ -33,7 +33,7 @@ def offer(
     longest_s = seconds(longest, "--longest")
     from stream.services.scores.member import service
     from stream.services.scores.scoring.drift import check_installed
-    from stream.services.scores.scoring.waiting import Rules
+    from stream.services.scores.scoring.waiting import ScoringRules
     from stream.services.scores.settings import ScoreSettings
 
     if drift:
@@ -41,7 +41,7 @@ def offer(
     settings = ScoreSettings(
         **common._asdict(),
         group=scores_group or f"{common.prefix}-scores",
-        rules=Rules(float(longest_s)),
+        rules=ScoringRules(float(longest_s)),
         max_entities=scores_max_entities,
         drift=drift,
     )
@@ -73,10 +73,10 @@ def show(
       pathcast models scores --compare 3fa1c09b7d52 88c0e1f2a3b4
     """
     from stream.services.scores.reading import read
-    from stream.services.scores.showing import printed
+    from stream.services.scores.showing import print_scores
 
     span_s = None if since is None else seconds(since, "--since")
     since_ms = None if span_s is None else int((time.time() - span_s) * 1000)
     with quiet():
         records = read(common.bootstrap, common.prefix, common.security, since_ms)
-        printed(records, last, compare, as_json=json)
+        print_scores(records, last, compare, as_json=json)

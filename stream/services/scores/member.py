@@ -73,10 +73,10 @@ class Runner(GroupMember[_Scored]):
         if self._publisher is None:
             self._publisher = await start_publisher(self._settings.bootstrap, None, self._settings.kafka)
         tp = TopicPartition(self._topic, number)
-        committed = (await self._committed([tp])).get(tp)
+        committed = (await self._read_committed([tp])).get(tp)
         stored, seen = (None, Seen()) if committed is None else (committed[0], read_seen(committed[1]))
         start = await self._start(tp, stored, seen)
-        owned = Owned.taken_over((self._topic, number), self._settings, committed, start)
+        owned = Owned.take_over((self._topic, number), self._settings, committed, start)
         begin = start.log.begin if owned.begin is None else max(owned.begin, start.log.begin)
         if owned.answered is not None:
             log.info("partition %d is scored up to %d", number, owned.answered)
@@ -97,7 +97,7 @@ class Runner(GroupMember[_Scored]):
     async def _last(self, numbers: Collection[int]) -> None:
         await self._flush()
 
-    def _done(self, held: _Scored) -> Mapping[str, int]:
+    def _offsets_done(self, held: _Scored) -> Mapping[str, int]:
         """Returns up to where all is done. That is nowhere while scores are unpublished: if Kafka does not acknowledge
         them, they are decided again.
         """

@@ -66,7 +66,7 @@ class Owned:
         self.next_offset = self.begin
 
     @classmethod
-    def taken_over(
+    def take_over(
         cls, partition: Partition, settings: ScoreSettings, committed: tuple[int, str] | None, start: Start
     ) -> Owned:
         """Takes a partition over from where its group has committed, offset and metadata, in a log that goes on so.
@@ -76,7 +76,7 @@ class Owned:
         name = f"{partition[0]}/{partition[1]}"
         if committed is None or (start.is_cut and start.offset == start.log.begin):
             return cls(partition, settings, None, None)
-        offset, metadata_before = start.offset, _decoded(committed[1], settings)
+        offset, metadata_before = start.offset, _decode(committed[1], settings)
         if metadata_before is None:
             log.warning("%s: the commit does not say what waited, so forecasts before %d get no score", name, offset)
         elif metadata_before.since.offset > offset:
@@ -116,18 +116,18 @@ class Owned:
 
 def read_seen(metadata: str) -> Seen:
     """Returns what the metadata of a commit says of the log."""
-    parsed = _parsed(metadata)
+    parsed = _parse(metadata)
     return Seen() if parsed is None else Seen.of(parsed.seen)
 
 
-def _decoded(metadata: str, settings: ScoreSettings) -> CommitMetadata | None:
+def _decode(metadata: str, settings: ScoreSettings) -> CommitMetadata | None:
     """Returns what a commit says of what waited. None if other rules were in force."""
-    parsed = _parsed(metadata)
+    parsed = _parse(metadata)
     ours = (VERSION, settings.rules.longest_s)
     return parsed if parsed is not None and (parsed.version, parsed.longest_s) == ours else None
 
 
-def _parsed(metadata: str) -> CommitMetadata | None:
+def _parse(metadata: str) -> CommitMetadata | None:
     """Parses the metadata. None if it is not ours: an operator has moved the group."""
     try:
         return msgspec.json.decode(metadata.encode(), type=CommitMetadata)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from stream.members.group_member import MemberSettings
 from stream.services.scores.scoring.scorer import MAX_ENTITIES
-from stream.services.scores.scoring.waiting import DEFAULT_RULES, Rules
+from stream.services.scores.scoring.waiting import DEFAULT_RULES, ScoringRules
 
 
 @dataclass(frozen=True)
 class ScoreSettings(MemberSettings):
     """The settings of one member."""
 
-    rules: Rules = DEFAULT_RULES
+    rules: ScoringRules = DEFAULT_RULES
     max_entities: int = MAX_ENTITIES
     drift: bool = True
 

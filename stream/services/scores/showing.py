@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stream.config.options import utc
-from stream.services.scores.summaries import Interval, Paired, Row, judged, paired, summaries
+from stream.services.scores.summaries import Interval, Paired, Row, compare_paired, first_scores, summaries
 from stream.services.scores.sums import Labels
 from stream.wire import Drift, Score
 from stream.wire.escape import escaped
 
 
-def printed(
+def print_scores(
     records: Sequence[Score | Drift], last: int | None, compare: tuple[str, str] | None, *, as_json: bool
 ) -> None:
     """Prints what the records say. Raises ValueError if there are no scores."""
@@ -27,7 +27,7 @@ def printed(
         raise ValueError(
             "no forecast was scored in that time: is `beside scores` at work? Scores come 23 minutes after a ping"
         )
-    against = None if compare is None else paired(scores, *compare)
+    against = None if compare is None else compare_paired(scores, *compare)
     if compare is not None and against is None:
         raise ValueError(f"no ping was answered by both versions, {compare[0]} and {compare[1]}")
     if as_json:
@@ -48,7 +48,7 @@ def _newest(scores: list[Score], last: int | None) -> list[Score]:
     if last is None:
         return scores
     by_version: dict[str, list[Score]] = {}
-    for one in sorted(judged(scores), key=lambda score: (score.anchor_ts, score.forecast_id)):
+    for one in sorted(first_scores(scores), key=lambda score: (score.anchor_ts, score.forecast_id)):
         by_version.setdefault(one.model.version, []).append(one)
     return [one for part in by_version.values() for one in part[-last:]]
 

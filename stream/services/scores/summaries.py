@@ -73,7 +73,7 @@ class Paired(NamedTuple):
         return self.log_ratio.low is not None and self.log_ratio.low > 0
 
 
-def judged(scores: Iterable[Score]) -> list[Score]:
+def first_scores(scores: Iterable[Score]) -> list[Score]:
     """Returns the first score of each forecast id, of forecasts that claimed to be good ones."""
     seen: set[str] = set()
     found = []
@@ -101,7 +101,7 @@ def summaries(scores: Iterable[Score]) -> dict[Labels, Row]:
     """Returns a row for each model version, whether an atlas was asked, and horizon that has a score. Scores that occur
     twice count once; those of forecasts with another status than JUDGED do not.
     """
-    parts = _grouped(judged(scores), lambda one: (model_version(one), atlas_asked(one)))
+    parts = _group(first_scores(scores), lambda one: (model_version(one), atlas_asked(one)))
     return {
         Labels(model, atlas, name): row
         for (model, atlas), part in sorted(parts.items())
@@ -114,7 +114,7 @@ def by_version(
 ) -> dict[str, Summary]:
     """Returns a summary for each version, of its newest `last_n` forecasts by their anchors, or of all."""
     found = {}
-    for version, part in sorted(_grouped(judged(scores), of).items()):
+    for version, part in sorted(_group(first_scores(scores), of).items()):
         part.sort(key=lambda one: (one.anchor_ts, one.forecast_id))
         some = part if last_n is None else part[max(0, len(part) - last_n) :]
         if some:
@@ -123,7 +123,7 @@ def by_version(
     return found
 
 
-def paired(
+def compare_paired(
     scores: Iterable[Score],
     one: str,
     other: str,
@@ -138,7 +138,7 @@ def paired(
     """
     ours: dict[tuple[str, int, str], tuple[float, float]] = {}
     theirs: dict[tuple[str, int, str], tuple[float, float]] = {}
-    for score in judged(scores):
+    for score in first_scores(scores):
         into = ours if of(score) == one else theirs if of(score) == other else None
         if into is None:
             continue
@@ -154,7 +154,7 @@ def paired(
     return Paired(len(both), len(set(entities)), _mean(logs, entities, seed))
 
 
-def _grouped(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:
+def _group(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:
     found: dict[K, list[Score]] = defaultdict(list)
     for score in scores:
         found[key(score)].append(score)

@@ -19,7 +19,7 @@ from model.atlas.growth import Growth
 from model.atlas.passages import MOST_OF_ONE, MOST_VEHICLES, Passages, entity_ids
 from model.atlas.published import MIN_VEHICLES, Published, marks_of, publish, publishable
 from model.atlas.ways import IN_S, ON_M, ON_S, Approach
-from model.kinematics.geo import E7, moved_deg, to_e7
+from model.kinematics.geo import E7, move_deg, to_e7
 from model.serving.passages import asking_compiled, ways_compiled
 
 M_E7 = 90  # about one metre north
@@ -191,7 +191,7 @@ def squares_of(row: Any, near: int = publishing.NEAR_ZOOM, far: int = publishing
     """Returns through which squares of two zooms a passage's way comes, together with the one of its own place."""
     lat_e7, lon_e7 = row["lat_e7"][None], row["lon_e7"][None]
     way_m = np.concatenate([row["in_m"] * ways.IN_M, row["on"][: row["known"]] * ON_M])
-    lat, lon = moved_deg(lat_e7 / E7, lon_e7 / E7, way_m)
+    lat, lon = move_deg(lat_e7 / E7, lon_e7 / E7, way_m)
     here, found = tuple(one[0] for one in tiles(lat_e7, lon_e7, publishing.NEAR_ZOOM)), []
     for place, seconds in enumerate((*IN_S, *ON_S)[: len(way_m)]):
         zoom = near if seconds <= publishing.NEAR_S else far

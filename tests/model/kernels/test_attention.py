@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.api import Predictor, StateCorrupt
 from model.config import SMALL, ModelConfig
 from model.kernels import attention, linear
-from model.kernels.bfloat16 import widened
+from model.kernels.bfloat16 import widen
 from model.kinematics import rotation
 from model.kinematics.geo import haversine_m
 from model.network import network
@@ -41,7 +41,7 @@ def held(r: kv_cache.KvCache, slot: int) -> tuple[Any, Any]:
     filled = kv_cache.Filled(*(array[0] for array in r.first(np.array([slot]), r.config.window)))
     if not r.rounded:
         return filled.keys, filled.values
-    scale, values = widened(filled.scale)[..., None], unpacked(filled.values)[:, : r.config.window]
+    scale, values = widen(filled.scale)[..., None], unpacked(filled.values)[:, : r.config.window]
     return filled.keys * scale[:, 0], (values.astype(np.float32) - 32) * scale[:, 1]
 
 
@@ -94,7 +94,7 @@ def rounded(vectors: NDArray[np.float32], levels: int) -> tuple[NDArray[np.int8]
     sound = np.where(odd[..., None], np.float32(0), vectors)
     bits = (np.abs(sound).max(-1) * np.float32(1 / levels)).view(np.uint32)
     scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)  # rounded up, so that the largest number stays within its levels
-    wide = widened(scale)
+    wide = widen(scale)
     inverse = np.float32(1) / np.where(wide > 0, wide, np.float32(np.inf))
     return np.rint(sound * inverse[..., None]).astype(np.int8), np.where(odd, np.uint16(0x7FC0), scale)
 
@@ -123,7 +123,7 @@ def test_rounding_loses_at_most_half_a_step_of_each_number() -> None:
     vectors = np.random.default_rng(4).normal(size=(1000, 32)).astype(np.float32)
     for levels in (attention.KEY_LEVELS, attention.VALUE_LEVELS):
         numbers, scale = rounded(vectors, levels)
-        step = widened(scale)[:, None]
+        step = widen(scale)[:, None]
         assert (np.abs(numbers * step - vectors) <= 0.5001 * step).all()
         assert (step[:, 0] <= np.abs(vectors).max(1) / levels * 1.008).all()  # a bfloat16 has eight bits
         assert np.abs(numbers).max() == levels
@@ -256,7 +256,7 @@ def test_a_key_that_is_not_finite_is_seen_and_forgotten_with_its_slot(unsettled:
     sound, slots = predictor._layers, predictor.acquire(1)
     with torch.no_grad():
         net.trunk.embed.bias[0] = float("inf")
-    predictor._layers = layers.chosen(to_parameters(net), "int8")
+    predictor._layers = layers.choose_layers(to_parameters(net), "int8")
     predictor.advance(slots, tracks(1, 1)[:, 0])
     assert predictor.forecast(slots, HORIZONS).fallback.all()
     with torch.no_grad():

@@ -116,7 +116,7 @@ def test_moving_and_measuring_are_inverse(lat_e7: int, lon_e7: int, east: float,
     if abs(lat_e7) > 890_000_000:  # at the poles the clamp of the latitude may cut the move short
         return
     lat, lon = np.array(lat_e7 / 1e7), np.array(lon_e7 / 1e7)
-    lat1, lon1 = geo.moved_deg(lat, lon, np.array([east, north]))
+    lat1, lon1 = geo.move_deg(lat, lon, np.array([east, north]))
     there = (np.rint(lat1 * 1e7).astype(np.int64), np.rint(lon1 * 1e7).astype(np.int64))
     back = geo.displacement_m(np.array(lat_e7), np.array(lon_e7), *there)
     np.testing.assert_allclose(back, [east, north], atol=0.02)
@@ -124,5 +124,5 @@ def test_moving_and_measuring_are_inverse(lat_e7: int, lon_e7: int, east: float,
 
 @pytest.mark.parametrize("lat", [0.0, 30.27, -60.0, 70.0])
 def test_local_metres_are_true_metres_near_by(lat: float) -> None:
-    moved = geo.moved_deg(np.array(lat), np.array(179.99), np.array([3000.0, -4000.0]))
+    moved = geo.move_deg(np.array(lat), np.array(179.99), np.array([3000.0, -4000.0]))
     assert geo.haversine_m(np.array(lat), np.array(179.99), *moved) == pytest.approx(5000, rel=2e-3)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.api import FIX, PRECISIONS, Predictor
-from model.kernels.bfloat16 import widened
+from model.kernels.bfloat16 import widen
 from model.kinematics import features, motion, queries
 from model.kinematics.baselines import scan_fixes
 from model.network.checkpoint import to_parameters
@@ -38,7 +38,7 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
 
 def hidden_of(predictor: Predictor, slots: NDArray[np.int64]) -> Tensor:
     hidden = predictor._pool.hidden[slots]
-    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
+    return torch.from_numpy(widen(hidden) if hidden.dtype == np.uint16 else hidden)
 
 
 def test_streaming_equals_the_full_forward(any_predictor: Predictor, tracks: Tracks) -> None:

@@ -16,7 +16,7 @@ from model.kinematics import baselines, features, queries
 from model.kinematics import motion as m
 from model.kinematics.answer_bounds import OUT
 from model.kinematics.calibration_terms import FORECAST_TERMS
-from model.kinematics.geo import E7, moved_deg
+from model.kinematics.geo import E7, move_deg
 from model.network import network
 from model.network.calibration import Calibration
 from model.network.heads import combine, next_log
@@ -136,6 +136,6 @@ def test_metres_become_the_degrees_of_geo(tracks: Tracks) -> None:
     last["lat_e7"][:4] = 900_000_000, -900_000_000, 899_999_999, 0
     last["lon_e7"][:4] = 1_799_999_999, -1_800_000_000, 0, 1
     en_m = np.random.default_rng(11).normal(0, 1, (20, 5, 2)) * 10.0 ** np.arange(5)[:, None] * 100
-    want = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, en_m)
+    want = move_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, en_m)
     for got, degrees in zip(forecast_compiled.moved(last, en_m), want, strict=True):
         np.testing.assert_allclose(got, degrees, rtol=0, atol=1e-12)

@@ -127,8 +127,8 @@ def test_times_padded_by_gap_are_those_that_were_asked_one_after_the_other() -> 
     fixes["ts_ms"] = [0, 10_000, 60_000, 70_000]
     asked = ([20_000, 30_000, 45_000], [], [50_000])
     batch = stack([Gap(fixes[:2], fixes[2:], np.array(times, np.int64)) for times in asked])
-    t_s, which = batch.padded()
+    t_s, which = batch.pad()
     assert t_s.tolist() == [[10.0, 20.0, 35.0], [0.0, 0.0, 0.0], [40.0, 0.0, 0.0]]
     assert which.tolist() == [[True, True, True], [False, False, False], [True, False, False]]
     assert t_s[which].tolist() == batch.t_s.tolist()
-    assert stack([Gap(fixes[:2], fixes[2:], np.array([], np.int64))]).padded()[0].shape == (1, 0)
+    assert stack([Gap(fixes[:2], fixes[2:], np.array([], np.int64))]).pad()[0].shape == (1, 0)

@@ -156,11 +156,11 @@ def test_tiles_multiply_every_input_with_every_output(outputs: int, inputs: int,
     weight = rng.integers(-9, 10, (outputs, inputs)).astype(np.float32)
     x = np.zeros((linear.CHUNK, inputs + inputs % 2 * halves), np.float32)
     x[:, :inputs] = rng.integers(-9, 10, (linear.CHUNK, inputs))
-    seen = bfloat16.narrowed(x) if halves else x
+    seen = bfloat16.narrow(x) if halves else x
     bias, out = rng.integers(-9, 10, (9, outputs)).astype(np.float32), np.ones((50, outputs), np.float32)
     for add in (False, True):
         want = x[:50, :inputs] @ weight.T + bias[np.arange(50) // 7] + (out if add else 0)
-        products.linear_into(seen, 50, linear.packed(weight, halves=halves), bias, 7, add, out)
+        products.linear_into(seen, 50, linear.pack_tiles(weight, halves=halves), bias, 7, add, out)
         np.testing.assert_array_equal(out, want)
 
 
@@ -180,10 +180,10 @@ def test_gelu_is_within_two_hundred_thousandths() -> None:
 
 def test_what_is_not_finite_stays_so_through_gelu_and_rounding() -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)
-    assert not np.isfinite(bfloat16.widened(bfloat16.narrowed(x))[:3]).any()
+    assert not np.isfinite(bfloat16.widen(bfloat16.narrow(x))[:3]).any()
     out = np.zeros(8, np.uint16)
     products.in_halves(x, out)
-    assert not np.isfinite(bfloat16.widened(out[:3])).any()
+    assert not np.isfinite(bfloat16.widen(out[:3])).any()
     assert not np.isfinite(gelu(x)[:2]).any()  # of -inf torch makes NaN, too, or 0: it is -inf · 0
 
 
@@ -194,13 +194,13 @@ def test_rounding_is_the_same_in_kernels_as_in_torch() -> None:
     x = x[np.isfinite(x) & (np.abs(x) < 1e38) & (np.abs(x) > 1e-30)]
     out = np.empty(2 * len(x), np.uint16)
     products.in_halves(x, out)
-    np.testing.assert_array_equal(out[: len(x)], bfloat16.narrowed(x))
-    np.testing.assert_allclose(bfloat16.widened(out[: len(x)]) + bfloat16.widened(out[len(x) :]), x, rtol=2**-16)
+    np.testing.assert_array_equal(out[: len(x)], bfloat16.narrow(x))
+    np.testing.assert_allclose(bfloat16.widen(out[: len(x)]) + bfloat16.widen(out[len(x) :]), x, rtol=2**-16)
 
 
 def test_float32_is_exact_wherever_it_runs(unsettled: Unsettled) -> None:
     weights = to_parameters(unsettled(SMALL))
-    assert isinstance(layers.chosen(weights, "float32"), Exact)
-    assert layers.chosen(weights, "int8").name == (
+    assert isinstance(layers.choose_layers(weights, "float32"), Exact)
+    assert layers.choose_layers(weights, "int8").name == (
         "bfloat16" if tiles.multiplies_halves() else "float32, compiled" if tiles.fuses() else "float32"
     )

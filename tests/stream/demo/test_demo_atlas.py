@@ -58,25 +58,25 @@ def test_the_bundled_history_is_the_fleets_day_and_then_the_hours_before_the_rep
     before = choose(DemoOptions(60.0, None, None, 120.0, "small"))[1]
     day = list(recording(atlas.DAY).rows())
     assert max(row.ts_ms or 0 for row in day) < min(row.ts_ms or 0 for row in before)
-    contains = atlas.of_history(before, tmp_path, weights, bundled=True).written().contains
+    contains = atlas.of_history(before, tmp_path, weights, bundled=True).write().contains
     assert contains["from_ms"] == day[0].ts_ms
     assert contains["to_ms"] == before[-1].ts_ms
     assert contains["pings"] > len(day)
     assert contains["min_entities"] == 1
     assert [one["after_s"] for one in contains["report"]["horizons"]] == [60, 300, 900], "the model has examined it"
-    own = atlas.of_history(before, tmp_path, weights, bundled=False).written().contains
+    own = atlas.of_history(before, tmp_path, weights, bundled=False).write().contains
     assert (own["from_ms"], own["min_entities"]) == (before[0].ts_ms, 3), "nothing is added to tracks of somebody's own"
 
 
 def test_a_grown_version_is_what_all_its_pings_make_at_once(tmp_path: Path, weights: str) -> None:
     rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     grown = atlas.of_history(before, tmp_path, weights, bundled=False)
-    first = grown.written().version
+    first = grown.write().version
     grown.add(rows[:400])
     grown.add(rows[400:900])
-    found = grown.written()
+    found = grown.write()
     assert found.version != first
-    assert found.version == atlas.of_history([*before, *rows[:900]], tmp_path, weights, bundled=False).written().version
+    assert found.version == atlas.of_history([*before, *rows[:900]], tmp_path, weights, bundled=False).write().version
     assert {path.stem for path in tmp_path.iterdir()} == {first, found.version}
 
 
@@ -84,10 +84,10 @@ def test_the_model_alone_is_scored_on_the_same_pairs(tmp_path: Path, weights: st
     rows, before = choose(DemoOptions(20.0, 12, None, 120.0, weights))
     rows = rows[:300]
     board = Board()
-    board.atlas = atlas.of_history(before, tmp_path, weights, bundled=False).written()
+    board.atlas = atlas.of_history(before, tmp_path, weights, bundled=False).write()
     assert Atlas.load(tmp_path / f"{board.atlas.version}.atlas").version == board.atlas.version
     for row in rows:
-        board.sent(row, 0.0)
+        board.note_sent(row, 0.0)
     answered = atlas.alone(weights, rows, lambda: None)
     for one in answered:
         board.forecast(dumps(one), 0.0)

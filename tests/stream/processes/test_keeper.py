@@ -18,7 +18,7 @@ from pathcast_process import PATIENCE_S, eventually, processes_of
 from stream.processes import keeper
 from stream.processes.child import Process
 from stream.processes.keeper import STEADY_S, TROUBLED, Past
-from stream.up.home import Home, locked
+from stream.up.home import Home, lock_home
 
 # Arguments: a directory, seconds until SIGKILL, and then the program of each part. The last is stopped first.
 PARENT = """
@@ -241,16 +241,16 @@ def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_endi
     fleet.wait_until_serving("slow")
     with (
         pytest.raises(RuntimeError, match=f"another pathcast up, process {fleet.process.pid}, works in"),
-        locked(fleet.home),
+        lock_home(fleet.home),
     ):
         pass
     fleet.process.kill()
     fleet.status()
-    with pytest.raises(RuntimeError, match="an earlier pathcast up are still ending"), locked(fleet.home):
+    with pytest.raises(RuntimeError, match="an earlier pathcast up are still ending"), lock_home(fleet.home):
         pass
     os.kill(fleet.pids("slow")[0], signal.SIGKILL)
     assert fleet.nobody_is_left()
-    with locked(fleet.home):
+    with lock_home(fleet.home):
         pass
 
 

@@ -54,7 +54,7 @@ def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Stor
     with storage.writing("folder/name") as path:
         path.write_bytes(b"whole")
     assert (storage.files("folder"), storage.folders()) == (["name"], ["folder"])
-    with storage.opened("folder/name") as file:
+    with storage.open("folder/name") as file:
         assert file.read() == b"whole"
     storage.delete("folder/name")
     storage.delete("folder/name")
@@ -62,7 +62,7 @@ def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Stor
     with pytest.raises(FileNotFoundError):
         storage.read("folder/name")
     with pytest.raises(FileNotFoundError):
-        storage.opened("folder/name")
+        storage.open("folder/name")
 
 
 @pytest.mark.parametrize(("words", "said"), [(["no credentials"], "no credentials"), ([], "RuntimeError")])
@@ -82,7 +82,7 @@ def test_an_error_of_a_stores_own_client_is_one_that_the_commands_tell_in_a_line
         lambda: storage.files(""),
         lambda: storage.folders(),
         lambda: storage.read("name"),
-        lambda: storage.opened("name"),
+        lambda: storage.open("name"),
         lambda: next(storage.pieces("name")),
         lambda: storage.read_each("folder", re.compile("name"), "", 1),
         lambda: storage.create("name", b""),

@@ -181,9 +181,9 @@ def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory
     folder, topics = tmp_path_factory.mktemp("streets"), Topics.of(f"streets{uuid4().hex[:8]}")
     rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     growth = atlas.of_history(before, folder, "small", bundled=True)
-    first = growth.written()
+    first = growth.write()
     growth.add(rows)
-    second = growth.written()
+    second = growth.write()
     bus_feed.create_topics(kafka, topics, partitions=2)
     log = Path(tmp_path_factory.mktemp("log"))
     with MapServer(log, kafka, topics.prefix, source="forecasts", atlases=folder) as server:

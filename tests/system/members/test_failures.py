@@ -187,7 +187,7 @@ async def test_a_number_that_goes_to_another_member_while_it_is_taken_over_is_no
 
     async def slow(number: int) -> Any:
         held = await begin(number)
-        while number == 0 and number in first._assigned():
+        while number == 0 and number in first._assigned_numbers():
             begun.set()
             await asyncio.sleep(0.01)
         return held

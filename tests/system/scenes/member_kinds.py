@@ -379,7 +379,7 @@ class Scores(Kind):
         seen = Seen(self.sent, History(leader_epoch=0))
         committed = self.sent, self._owned[number].metadata(self.sent, seen)
         start = start_of(self.sent, seen, Log(0, end, kept=end))
-        again = self._owned[number] = OwnedScores.taken_over((topic, number), self.settings, committed, start)
+        again = self._owned[number] = OwnedScores.take_over((topic, number), self.settings, committed, start)
         rest = [Record(topic, number, n, 0, None, self.value(number, n)) for n in range(again.begin or 0, end)]
         if rest:
             assert again.fold(Records.of(rest)) == []

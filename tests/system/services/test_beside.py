@@ -24,7 +24,7 @@ from stream.http.probes import ProbePages
 from stream.kafka import admin
 from stream.kafka.records.record_columns import Records
 from stream.members.running import Running, Service, serve
-from stream.services.latest.unit import Rules
+from stream.services.latest.unit import LatestRules
 from stream.services.scores import member as scores_member
 from stream.services.scores.owned import Owned
 from stream.services.scores.settings import ScoreSettings
@@ -110,7 +110,7 @@ def test_whoever_takes_over_from_a_killed_process_leaves_of_both_services_what_n
             assert process.wait() == (-signal.SIGKILL if point else 0), process.log()
         fleet.bury()
     assert fleet.scores() == fleet.expected_scores()
-    rules = Rules(expire_ms=EXPIRE_M * 60_000)
+    rules = LatestRules(expire_ms=EXPIRE_M * 60_000)
     assert fleet.latest() == {number: services_rig.undisturbed(log, rules) for number, log in fleet.logs.items()}
 
 

@@ -19,7 +19,7 @@ from services_rig import forecast, undisturbed
 from worker_process import Worker
 
 from stream.kafka import admin
-from stream.services.latest.unit import Rules
+from stream.services.latest.unit import LatestRules
 from stream.up.embedded import free_port
 from stream.wire import Record, Topics
 from stream.wire.latest import loads_latest
@@ -140,7 +140,7 @@ def test_once_goes_up_to_the_present_end_and_again_goes_on_from_there_also_after
         with feed.member(f"from{low}to{high}", "--once", PATHCAST_KILL_POINT=point) as member:
             assert member.wait() == (-signal.SIGKILL if point else 0), member.log()
         bury(feed.kafka, f"{feed.prefix}-latest")
-    expected = {number: undisturbed(log, Rules(expire_ms=EXPIRE_M * 60_000)) for number, log in logs.items()}
+    expected = {number: undisturbed(log, LatestRules(expire_ms=EXPIRE_M * 60_000)) for number, log in logs.items()}
     assert min(map(len, expected.values())) > 5
     assert differences(feed.values(), expected) == []
     consumer = KafkaConsumer(bootstrap_servers=feed.kafka, group_id=f"{feed.prefix}-latest", enable_auto_commit=False)

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from model.kinematics.geo import moved_deg
+from model.kinematics.geo import move_deg
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
@@ -42,5 +42,5 @@ def dead_reckon(corpus: Corpus, anchors: Anchors) -> dict[str, Answers]:
     )
     velocity_mps = np.where(np.isfinite(speed_mps)[:, None], unit * speed_mps[:, None], stepped_mps)
     at = corpus.lat[anchors.row][:, None], corpus.lon[anchors.row][:, None]
-    lat, lon = moved_deg(*at, velocity_mps[:, None] * anchors.dt_s[..., None])
+    lat, lon = move_deg(*at, velocity_mps[:, None] * anchors.dt_s[..., None])
     return {REPORTED: Answers(lat, lon, None)}

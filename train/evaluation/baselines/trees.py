@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from model.kinematics.features import steps_between
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, move_deg
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus, even_indices
@@ -62,7 +62,7 @@ class Trees:
                 frame = np.stack([booster.predict(inputs) for booster in pair], axis=-1)
             elif (anchors.target[:, column] >= 0).any():
                 raise ValueError(f"trees: no training track reaches horizon {column}")
-            lat[:, column], lon[:, column] = moved_deg(*at, _to_world(frame, unit))
+            lat[:, column], lon[:, column] = move_deg(*at, _to_world(frame, unit))
         return Answers(lat, lon, None)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics import baselines, features, queries
-from model.kinematics.geo import E7, F64, displacement_m, moved_deg, to_e7
+from model.kinematics.geo import E7, F64, displacement_m, move_deg, to_e7
 from model.network.network import Network
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
@@ -130,7 +130,7 @@ def build(config: ModelConfig, cells: int, seed: int) -> CellNetwork:
 
 def cell_loss(net: CellNetwork, batch: Batch, vocabulary: Vocabulary, *, seed: int) -> Tensor:
     """Returns the cross entropy of the true cells, for at most ANSWERS answers that have one."""
-    lat, lon = moved_deg(batch.lat_deg[..., None], batch.lon_deg[..., None], batch.ahead_en)
+    lat, lon = move_deg(batch.lat_deg[..., None], batch.lon_deg[..., None], batch.ahead_en)
     known = np.flatnonzero(batch.ahead_mask)
     few = default_rng(seed).choice(known, min(ANSWERS, len(known)), replace=False)
     truth = vocabulary.number(lat.ravel()[few], lon.ravel()[few])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.kinematics import baselines, features, queries
-from model.kinematics.geo import F64, haversine_m, moved_deg
+from model.kinematics.geo import F64, haversine_m, move_deg
 from model.network.heads import Spread, combine
 from model.network.network import Network, to_tensors
 from stream.adapters.sources import Source
@@ -70,7 +70,7 @@ class Exam(NamedTuple):
     def places(self, en_m: F64) -> tuple[F64, F64]:
         """Returns the degrees (A, H) of positions (A, H, 2) in metres from the anchors."""
         row = self.anchors.row[:, None]
-        return moved_deg(self.corpus.lat[row], self.corpus.lon[row], en_m)
+        return move_deg(self.corpus.lat[row], self.corpus.lon[row], en_m)
 
     def errors(self, mean_en: F64) -> Marks:
         """Returns the great-circle distances of positions (A, H, 2), in metres from the anchors, to the targets."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, move_deg
 
 # Columns of model.kinematics.features.encode. A test compares them with the encoder.
 MOVE, VELOCITY = slice(9, 11), slice(11, 13)  # signed logs, in units of 10 m and 1 m/s
@@ -73,7 +73,7 @@ def path_deg(lat: F64, lon: F64, moves: F64) -> F64:
     """Returns the positions that displacements [B, T, 2] lead to from starts [B], [B, T + 1, 2] degrees."""
     path = [np.stack([lat, lon], axis=-1)]
     for t in range(moves.shape[1]):
-        path.append(np.stack(moved_deg(path[-1][:, 0], path[-1][:, 1], moves[:, t]), axis=-1))
+        path.append(np.stack(move_deg(path[-1][:, 0], path[-1][:, 1], moves[:, t]), axis=-1))
     return np.stack(path, axis=1)
 
 

@@ -127,12 +127,12 @@ class Receiver:
             return Piece(reject("bad_message", "the checksum of the sentence is wrong"), line)
         tags = _tags(sentence)
         if sentence.frag_cnt == 1:
-            return Piece(self._message(sentence, _received_ms(tags, came_ms)), line)
+            return Piece(self._message(sentence, _reception_ms(tags, came_ms)), line)
         key = (via, tags.get("s"), sentence.seq_id, sentence.channel, sentence.frag_cnt)
         parts = self._parts.pop(key, None)
         if parts is None or came_ms - parts.came_ms > PART_MS or sentence.frag_num in parts.sentences:
             parts = _Parts(came_ms)
-        parts.add(sentence, line, _received_ms(tags, came_ms))
+        parts.add(sentence, line, _reception_ms(tags, came_ms))
         if len(parts.sentences) < sentence.frag_cnt:
             self._parts[key] = parts
             if len(self._parts) > MAX_PARTS:
@@ -226,7 +226,7 @@ def _tags(sentence: AISSentence) -> dict[str, str | None]:
     return {"s": block.source_station, "c": block.receiver_timestamp} if block.is_valid else {}
 
 
-def _received_ms(tags: dict[str, str | None], came_ms: int) -> int:
+def _reception_ms(tags: dict[str, str | None], came_ms: int) -> int:
     """Returns when a station received the message: seconds, or milliseconds in some feeds; else when it came to us."""
     text = tags.get("c") or ""
     if not text.isascii() or not text.isdigit() or len(text) > MAX_TIME_DIGITS:

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stream.api.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, of_past, packed, unpacked
+from stream.api.map.fleet.moments import MAX_HORIZONS, Moment, ahead_of, of_past, pack, unpack
 from stream.services.scores.scoring.comparing import nearest, outcome
 from stream.wire import Anchor, Outcome
 from stream.wire.positions import Cov, covariance, position
@@ -92,8 +92,8 @@ class Entity:
         if self._last is not None and anchor.ts < self._last.ts:
             self._go_back(anchor.ts)
         before = self._last if self._last is not None and self._last.ts < anchor.ts else None
-        comparisons = [] if before is None else list(self._decided(before, anchor))
-        self._raw, self._last, self.shown = packed(moment), anchor, None
+        comparisons = [] if before is None else list(self._compare(before, anchor))
+        self._raw, self._last, self.shown = pack(moment), anchor, None
         self._extend(anchor)
         self._keep(moment, before)
         return comparisons
@@ -122,7 +122,7 @@ class Entity:
     def _keep(self, moment: Moment, before: Anchor | None) -> None:
         formers = self._formers
         if not formers or moment.ts // SLOT_MS != formers[-1].ts // SLOT_MS:
-            former = Former(moment.ts, packed(of_past(moment)), before)
+            former = Former(moment.ts, pack(of_past(moment)), before)
             formers.append(former)
             for h_s, *_ in moment.horizons:
                 if h_s <= LONGEST_S and (h_s in self._waiting or len(self._waiting) < MAX_HORIZONS):
@@ -130,7 +130,7 @@ class Entity:
         while len(formers) > MOST_FORMERS or formers[0].ts < moment.ts - self._keep_ms - SLOT_MS:
             formers.popleft()
 
-    def _decided(self, before: Anchor, anchor: Anchor) -> Iterator[Compared]:
+    def _compare(self, before: Anchor, anchor: Anchor) -> Iterator[Compared]:
         """Yields the comparisons that this ping decides: of horizons that end between it and the one before."""
         for h_s, queue in self._waiting.items():
             while queue and queue[0].ts + 1000 * h_s <= anchor.ts:
@@ -144,7 +144,7 @@ class Entity:
 
     @property
     def moment(self) -> Moment:
-        return unpacked(self._raw)
+        return unpack(self._raw)
 
     def track(self, until_ms: float | None = None, points: int = POINTS + 1) -> list[tuple[int, float, float]]:
         """Returns time, latitude and longitude of the last so many points, the oldest first."""
@@ -168,9 +168,9 @@ class Entity:
         """Returns the last forecast that is kept from before this time, as one of the past."""
         if self._last is not None and self._last.ts <= ms:
             return of_past(self.moment)
-        return next((unpacked(one.raw) for one in reversed(self._formers) if one.ts <= ms), None)
+        return next((unpack(one.raw) for one in reversed(self._formers) if one.ts <= ms), None)
 
-    def compared(self) -> list[Compared]:
+    def comparisons(self) -> list[Compared]:
         """Returns what became of former forecasts, the oldest first."""
         comparisons = [_DECODER.decode(raw) for queue in self._compared.values() for raw in queue]
         return sorted(comparisons, key=lambda one: (one.true_ts, one.h_s))
@@ -192,7 +192,7 @@ def compare(former: Former, h_s: float, before: Anchor, after: Anchor) -> Compar
     at = nearest([one.ts for one in pings], former.ts, h_s, 0)
     if at is None:
         return None
-    target, ahead = pings[at], ahead_of(unpacked(former.raw))
+    target, ahead = pings[at], ahead_of(unpack(former.raw))
     ahead_s = (target.ts - former.ts) / 1000
     result = outcome(ahead, former.before, target, h_s)
     assert result.error_m is not None, "there is a target"

@@ -32,7 +32,7 @@ class Sum:
         is_compared = one.damped_error_m is not None
         return cls(is_compared, 1, one.error_m, one.damped_error_m or 0.0, bool(one.inside50), bool(one.inside90))
 
-    def joined(self, other: Sum) -> Sum:
+    def join(self, other: Sum) -> Sum:
         if self.is_compared != other.is_compared:
             return self if self.is_compared else other
         summed = (getattr(self, name) + getattr(other, name) for name in ("n", "error_m", "damped_m", "in50", "in90"))
@@ -62,7 +62,7 @@ def rows(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
 
 def _join(sums: dict[float, Sum], h_s: float, more: Sum) -> None:
     before = sums.get(h_s)
-    sums[h_s] = more if before is None else before.joined(more)
+    sums[h_s] = more if before is None else before.join(more)
 
 
 def _rows(sums: Mapping[float, Sum]) -> list[dict[str, Any]]:

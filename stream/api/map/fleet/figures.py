@@ -38,7 +38,7 @@ class Figures:
         self.atlas: Counter[str] = Counter()
         self.behind: int | None = None  # pings that have no answer yet
 
-    def answered(self, at_ms: int, latency_ms: float | None, cache: str) -> None:
+    def count_answers(self, at_ms: int, latency_ms: float | None, cache: str) -> None:
         self._answers.append(_Answer(at_ms, latency_ms, cache == "rebuilt"))
 
     def count(self, versions: tuple[str, str | None], change: int) -> None:
@@ -49,7 +49,7 @@ class Figures:
                 if not counts[version]:
                     del counts[version]
 
-    def ended(self, ends: Ends) -> None:
+    def note_ends(self, ends: Ends) -> None:
         """Takes where the logs end now."""
         self._ends.append(ends)
         while len(self._ends) > 1 and self._ends[0].at_ms < ends.at_ms - RATE_MS:

@@ -65,7 +65,7 @@ class Fleet:
         newest = set(self.newest.update(sound, now_ms))
         for place, (record, forecast) in enumerate(zip(sound, forecasts, strict=True)):
             moment = moment_of(forecast)
-            self.figures.answered(now_ms, moment.latency_ms, moment.cache)
+            self.figures.count_answers(now_ms, moment.latency_ms, moment.cache)
             if 0 <= (number := forecast.src.partition) < MAX_PARTITIONS:
                 self.answered[number] = max(forecast.src.offset, self.answered.get(number, -1))
             if place in newest:
@@ -122,7 +122,7 @@ class Fleet:
         if self._swept < self.newest.forgotten:
             gone: Iterable[str] = self._by_id.keys() - set(self.newest.ids)
         else:
-            gone = [one.entity_id for one in self.newest.gone_since(self._swept)]
+            gone = [one.entity_id for one in self.newest.list_gone_since(self._swept)]
         for entity_id in gone:
             if self.newest.row(entity_id) is None and self._by_id.pop(entity_id, None) is not None:
                 self._count(entity_id, None)
@@ -138,7 +138,7 @@ class Fleet:
     def get(self, entity_id: str) -> Entity | None:
         return self._by_id.get(entity_id)
 
-    def shown(self, row: int, now_ms: int) -> bytes:
+    def render(self, row: int, now_ms: int) -> bytes:
         """Returns the entity of a row as it is told in an update."""
         entity_id = self.newest.name(row)
         entity = self._by_id[entity_id]

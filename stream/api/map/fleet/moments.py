@@ -99,11 +99,11 @@ def of_past(moment: Moment) -> Moment:
     return structs.replace(moment, passages=0, branches=())
 
 
-def packed(moment: Moment) -> bytes:
+def pack(moment: Moment) -> bytes:
     return _ENCODER.encode(moment)
 
 
-def unpacked(raw: bytes) -> Moment:
+def unpack(raw: bytes) -> Moment:
     return _DECODER.decode(raw)
 
 

@@ -56,7 +56,7 @@ class EndsOfLogs:
             return
         ends: Mapping[TopicPartition, int] = await self._asker.end_offsets(every)
         counts = [sum(ends[tp] for tp in tps) if (tps := self._tps[topic]) else None for topic in self._topics]
-        self._fleet.figures.ended(Ends(now_ms(), *counts))
+        self._fleet.figures.note_ends(Ends(now_ms(), *counts))
         self._fleet.figures.behind = self._behind(ends)
 
     def _behind(self, ends: Mapping[TopicPartition, int]) -> int | None:

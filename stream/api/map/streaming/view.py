@@ -52,14 +52,12 @@ class View:
         self._rows, self._sent_change, self._filled = set(chosen), newest.change, self._fleet.fills.change
         self._more = max(0, len(rows) - self._most)
         yield b'{"now_ms":%d,"more":%d,"entities":[' % (now_ms, self._more)
-        yield from _pieces(_joined(self._whole(row, name, now_ms) for row, name in self._named(chosen)))
+        yield from _pieces(_join(self._whole(row, name, now_ms) for row, name in self._name(chosen)))
         yield b'],"fills":['
-        yield from _pieces(
-            _joined(raw for _, name in self._named(chosen) for raw in self._fleet.fills.of(name, now_ms))
-        )
+        yield from _pieces(_join(raw for _, name in self._name(chosen) for raw in self._fleet.fills.of(name, now_ms)))
         yield b"]}"
 
-    def _named(self, rows: Iterable[int]) -> list[tuple[int, str]]:
+    def _name(self, rows: Iterable[int]) -> list[tuple[int, str]]:
         return [(row, self._fleet.newest.name(row)) for row in rows]
 
     def _whole(self, row: int, entity_id: str, now_ms: int) -> bytes | None:
@@ -75,26 +73,26 @@ class View:
         """Yields what is new as JSON, in pieces; nothing if nothing is."""
         newest = self._fleet.newest
         gone: set[str] = set()
-        for one in newest.gone_since(
+        for one in newest.list_gone_since(
             self._sent_change
         ):  # a row may have been left several times: the page had the first
             if one.row in self._rows:
                 self._rows.discard(one.row)
                 gone.add(one.entity_id)
-        updates, left = self._moved()
+        updates, left = self._list_moved()
         fills = [one.json for one in self._fleet.fills.since(self._filled) if self._has(one.entity_id)]
         self._sent_change, self._filled = newest.change, self._fleet.fills.change
-        names = self._named(updates)
+        names = self._name(updates)
         out = (gone | left) - {name for _, name in names}
         if not (names or fills or out):
             return
         yield b'{"now_ms":%d,"more":%d,"updates":[' % (now_ms, self._more)
-        yield from _pieces(_joined(self._update(row, name, now_ms) for row, name in names))
+        yield from _pieces(_join(self._update(row, name, now_ms) for row, name in names))
         yield b'],"fills":['
-        yield from _pieces(_joined(fills))
+        yield from _pieces(_join(fills))
         yield b'],"gone":%s}' % _ENCODER.encode(sorted(out))
 
-    def _moved(self) -> tuple[list[int], set[str]]:
+    def _list_moved(self) -> tuple[list[int], set[str]]:
         """Returns the rows of those that the page has or gets now, and has to be told of; and who has left the box."""
         newest = self._fleet.newest
         rows = np.flatnonzero(newest.changes > self._sent_change)
@@ -114,13 +112,13 @@ class View:
         return updates, left
 
     def _update(self, row: int, entity_id: str, now_ms: int) -> bytes | None:
-        return self._fleet.shown(row, now_ms) if self._fleet.newest.row(entity_id) == row else None
+        return self._fleet.render(row, now_ms) if self._fleet.newest.row(entity_id) == row else None
 
     def _has(self, entity_id: str) -> bool:
         return self._fleet.newest.row(entity_id) in self._rows
 
 
-def _joined(parts: Iterable[bytes | None]) -> Iterator[bytes]:
+def _join(parts: Iterable[bytes | None]) -> Iterator[bytes]:
     first = True
     for part in parts:
         if part is not None:

@@ -94,7 +94,7 @@ class Watch:
         mean, deviation = state.usual
         before, state.seen = state.seen, (state.seen[0] + 1, state.seen[1] + average)
         if state.found is not None:
-            return self._measured(*state.found)
+            return self._measure(*state.found)
         test.update(min(MOST, max(-MOST, (average - mean) / deviation)))
         if test._sum_increase <= test._min_increase:
             state.low = state.seen
@@ -106,7 +106,7 @@ class Watch:
             state.found = (state.low if rises else state.high), before
         return None
 
-    def _measured(self, usual: tuple[int, float], shown: tuple[int, float]) -> Change | None:
+    def _measure(self, usual: tuple[int, float], shown: tuple[int, float]) -> Change | None:
         """Returns the change, once there are averages enough to say how large it is, and begins anew."""
         count, total = self.state.seen[0] - shown[0], self.state.seen[1] - shown[1]
         if count < AFTER:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.services.scores.scoring.clock import NEVER_MS, Clock, Mark
-from stream.services.scores.scoring.waiting import Entity, Rules
+from stream.services.scores.scoring.waiting import Entity, ScoringRules
 from stream.wire import Score, loads_forecast
 from stream.wire.positions import is_possible
 
@@ -31,7 +31,7 @@ class Standing(NamedTuple):
 class Scorer:
     """One partition's forecasts that wait, and the scores that come of them."""
 
-    def __init__(self, rules: Rules, *, start: Mark | None = None, max_entities: int = MAX_ENTITIES) -> None:
+    def __init__(self, rules: ScoringRules, *, start: Mark | None = None, max_entities: int = MAX_ENTITIES) -> None:
         """`start` is where the records begin, and the event time there, if these are not the first."""
         self._rules = rules
         self._clock = Clock() if start is None else Clock.of(start)

@@ -26,7 +26,7 @@ STEP_MS: Final = 100  # ten pings a second: then some 14,000 of them, 2 MB
 PRUNE_EVERY: Final = 16  # forecasts: it costs a look at all that wait
 
 
-class Rules(NamedTuple):
+class ScoringRules(NamedTuple):
     longest_s: float = 900.0  # horizons beyond it are not scored
 
     @property
@@ -36,7 +36,7 @@ class Rules(NamedTuple):
         return round(1000 * self.longest_s * (1 + TOLERANCE)) + LATENESS_MS
 
 
-DEFAULT_RULES: Final = Rules()
+DEFAULT_RULES: Final = ScoringRules()
 
 
 class Waits(NamedTuple):
@@ -56,7 +56,7 @@ class Entity:
 
     __slots__ = ("_arrived", "_folded", "_ids", "_pings", "_rules", "_times", "_waiting", "heard_ms", "source")
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: ScoringRules) -> None:
         self._rules = rules
         self._pings: list[Anchor] = []
         self._times: list[int] = []
@@ -106,7 +106,7 @@ class Entity:
         """Takes the forecasts whose time has come, and returns their scores."""
         found = []
         while self._waiting and self._waiting[0].ts + self._rules.span_ms <= self._times[-1]:
-            found.append(self._scored(self._waiting.pop(0)))
+            found.append(self._score(self._waiting.pop(0)))
         self._folded += 1
         if self._folded % PRUNE_EVERY == 0:
             self._prune()
@@ -114,11 +114,11 @@ class Entity:
 
     def give_up(self) -> list[Score]:
         """Takes all forecasts that wait, and returns their scores by what is known."""
-        found = [self._scored(one) for one in self._waiting]
+        found = [self._score(one) for one in self._waiting]
         self._waiting.clear()
         return found
 
-    def _scored(self, one: Waits) -> Score:
+    def _score(self, one: Waits) -> Score:
         del self._ids[one.key]
         return score(loads_forecast(one.raw), one.before, self._pings, self._times, self._rules.longest_s)
 

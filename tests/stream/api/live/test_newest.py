@@ -66,7 +66,7 @@ def test_who_is_silent_leaves_and_who_is_not_stays() -> None:
     newest.update([Published(raw("a"), 500), Published(raw("b"), 1_500), Published(raw("c"), -1)], 2_000)
     assert newest.expire(2_000) == 1
     assert ids(newest) == ["b", "c"]
-    assert [one.entity_id for one in newest.gone_since(0)] == ["a"]
+    assert [one.entity_id for one in newest.list_gone_since(0)] == ["a"]
     newest.update([Published(raw("d"), 2_000)], 2_000)
     assert ids(newest) == ["b", "c", "d"]
 

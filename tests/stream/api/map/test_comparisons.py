@@ -31,9 +31,9 @@ def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_d
     publish(fleet, at(FIRST_S + 30, 500.0), at(FIRST_S + 55, 750.0))
     entity = fleet.get("e")
     assert entity is not None
-    assert [one for one in entity.compared() if one.at == T0 + FIRST_S * 1000] == [], "its end has not come"
+    assert [one for one in entity.comparisons() if one.at == T0 + FIRST_S * 1000] == [], "its end has not come"
     publish(fleet, at(FIRST_S + 62, 820.0))
-    (found,) = [one for one in entity.compared() if one.at == T0 + FIRST_S * 1000]
+    (found,) = [one for one in entity.comparisons() if one.at == T0 + FIRST_S * 1000]
     assert (found.h_s, found.true_ts) == (60.0, T0 + (FIRST_S + 62) * 1000), "2 s after its end, and not 5 s before"
     # It goes from 11.1 m beyond the anchor at 20 s (d_lat) to 830 m at 60 s, and on at that speed.
     step_m = 200.0 + 1e-4 * M_PER_DEG
@@ -49,7 +49,7 @@ def test_a_forecast_is_compared_with_the_ping_nearest_to_its_end_as_the_scorer_d
 
 def test_a_region_holds_what_is_within_it() -> None:
     fleet = fleet_of(at(FIRST_S, 0.0, to_m=600.0, cov_m2=100.0, dt_s=1.0), at(FIRST_S + 60, 610.0))
-    (found,) = fleet.get("e").compared()  # type: ignore[union-attr]
+    (found,) = fleet.get("e").comparisons()  # type: ignore[union-attr]
     # Student's t with 4 degrees of freedom: half is within 4 (sqrt 2 - 1) / 1.878 = 0.88, nine tenths within 4.6.
     assert found.error_m == pytest.approx(10.0, abs=0.01)
     assert (found.in50, found.in90) == (False, True), "10 m is one standard deviation, 1 in squares"
@@ -58,7 +58,7 @@ def test_a_region_holds_what_is_within_it() -> None:
 
 def test_no_ping_near_the_end_is_no_comparison() -> None:
     fleet = fleet_of(at(FIRST_S, 0.0, to_m=600.0), at(FIRST_S + 40, 400.0), at(FIRST_S + 80, 800.0))
-    assert fleet.get("e").compared() == [], "20 s off is more than 20 % of 60 s"  # type: ignore[union-attr]
+    assert fleet.get("e").comparisons() == [], "20 s off is more than 20 % of 60 s"  # type: ignore[union-attr]
 
 
 def test_the_fleet_sums_up_what_its_entities_were_off_by() -> None:

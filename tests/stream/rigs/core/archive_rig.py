@@ -13,12 +13,12 @@ from stream.adapters.archived.reading import read_batches
 from stream.kafka.log import Log, start_of
 from stream.kafka.records.record_columns import Records
 from stream.services.archive.landing import Owned, read_seen
-from stream.services.archive.settings import Rules
+from stream.services.archive.settings import ArchiveRules
 from stream.storage import Storage
 from stream.wire import Ping, Record, dumps
 
 TOPIC: Final = "t.pings.v1"
-RULES: Final = Rules()
+RULES: Final = ArchiveRules()
 T0: Final = 20_000 * DAY_MS  # 2024-10-04T00:00Z
 
 
@@ -44,7 +44,7 @@ class Mortal:
         return self._storage.read(name)
 
     def opened(self, name: str) -> BinaryIO:
-        return self._storage.opened(name)
+        return self._storage.open(name)
 
     def create(self, name: str, raw: bytes) -> None:
         with self._changing():
@@ -84,7 +84,7 @@ def day_of_buses(day: int, first: int, pings: int, buses: int = 5) -> list[Recor
     return [record(first + n, T0 + day * DAY_MS + n * step, f"bus-{n % buses}") for n in range(pings)]
 
 
-def owned(catalog: Catalog, log_end: int, rules: Rules = RULES, partition: int = 0, **log: Any) -> Owned:
+def owned(catalog: Catalog, log_end: int, rules: ArchiveRules = RULES, partition: int = 0, **log: Any) -> Owned:
     """Takes a partition over, as the member does."""
     base = catalog.manifest(partition)
     start = start_of(base.next_offset, read_seen(base), Log(log.pop("begin", 0), log_end, **log))

@@ -19,7 +19,7 @@ from scipy import stats
 
 from stream.kafka.records.record_columns import Records
 from stream.services.scores.scoring.scorer import Scorer
-from stream.services.scores.scoring.waiting import LATENESS_MS, Rules
+from stream.services.scores.scoring.waiting import LATENESS_MS, ScoringRules
 from stream.wire import (
     Anchor,
     AtlasRef,
@@ -40,7 +40,7 @@ from stream.wire.scoring import errors
 
 T0: Final = 1_700_000_000_000
 HORIZONS_S: Final = (60.0, 300.0, 900.0)
-RULES: Final = Rules()
+RULES: Final = ScoringRules()
 PARTITION: Final = ("pathcast.forecasts.v1", 3)
 M_PER_DEG: Final = 111_195.0
 

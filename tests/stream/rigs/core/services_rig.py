@@ -15,8 +15,8 @@ from stream.kafka.log import History, Log, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.services.latest.entities import Entity
 from stream.services.latest.taking_over import rebuilt, take
-from stream.services.latest.unit import LatestUnit, Rules
-from stream.services.plan import Taken, committed_text, parts_of
+from stream.services.latest.unit import LatestRules, LatestUnit
+from stream.services.plan import Taken, dump_metadata, parts_of
 from stream.wire import Anchor, Forecast, GapFill, GapPoint, ModelRef, Outgoing, Record, Topics, dumps, loads_forecast
 from stream.wire.ids import gap_id
 
@@ -95,7 +95,7 @@ def logs(seed: int, entities: int = 12, minutes: float = 240) -> list[Record]:
 class Latest:
     """A latest topic, as its compaction leaves it, and members that work on it one after the other."""
 
-    def __init__(self, rules: Rules = Rules()) -> None:  # noqa: B008  # it is frozen
+    def __init__(self, rules: LatestRules = LatestRules()) -> None:  # noqa: B008  # it is frozen
         self.values: dict[str, bytes] = {}
         self.committed: dict[str, tuple[int, str]] = {}
         self.records: list[Outgoing] = []
@@ -141,7 +141,7 @@ class Latest:
         metadata = {TOPICS.forecasts: self.unit.metadata()}
         seen = {topic: Seen(at, self.history) for topic, at in self.folded.items()}
         self.committed = {
-            topic: (at, committed_text(metadata.get(topic, ""), seen[topic])) for topic, at in marks.items()
+            topic: (at, dump_metadata(metadata.get(topic, ""), seen[topic])) for topic, at in marks.items()
         }
         self.records += made
         return made
@@ -156,7 +156,7 @@ def newest(values: Mapping[str, bytes]) -> dict[str, Forecast]:
     return {key: loads_forecast(value) for key, value in values.items()}
 
 
-def undisturbed(records: Sequence[Record], rules: Rules) -> dict[str, bytes]:
+def undisturbed(records: Sequence[Record], rules: LatestRules) -> dict[str, bytes]:
     """The values that a member leaves that nothing ever happens to, and that publishes once, at the end."""
     latest = Latest(rules)
     latest.take(records)

@@ -30,7 +30,7 @@ from stream.kafka.log import History, Seen
 from stream.services.archive import forgetting, tidying
 from stream.services.archive.changes import Change, Outrun
 from stream.services.archive.landing import MOST_DAYS, Fenced, read_seen
-from stream.services.archive.settings import Rules
+from stream.services.archive.settings import ArchiveRules
 from stream.wire import Record
 
 NOW = T0 + 5 * DAY_MS
@@ -86,7 +86,7 @@ def test_a_death_at_any_write_loses_nothing_and_lands_nothing_twice(
     """Takeover, landings of three days, merges, an expired day and an entity that is forgotten: each write in turn is
     the last of its process, and the next owner goes on."""
     log = [one for day in range(3) for one in day_of_buses(day, day * 60, 60)]
-    rules = Rules(retention_days=2)
+    rules = ArchiveRules(retention_days=2)
     monkeypatch.setattr(tidying, "SPARE_FILES", 1)
     monkeypatch.setattr(os, "fsync", lambda number: None)  # 130 lives; no disk fails here
 
@@ -113,7 +113,7 @@ def test_a_death_at_any_write_loses_nothing_and_lands_nothing_twice(
         life(f"{near_root}/{dies_at}", dies_at)
 
 
-def _live(catalog: object, log: list[Record], rules: Rules) -> None:
+def _live(catalog: object, log: list[Record], rules: ArchiveRules) -> None:
     one = owned(catalog, 180, rules)  # type: ignore[arg-type]
     while (one.next_offset or 0) < 180:
         follow(one, log, 30)
@@ -220,14 +220,14 @@ def test_a_commit_whose_answer_was_lost_lands_nothing_twice(root: str) -> None:
 def test_days_before_the_retention_are_counted_and_not_stored(root: str) -> None:
     catalog = begun(root)
     log = [record(n, T0 + n * DAY_MS) for n in range(6)]
-    one = owned(catalog, 6, Rules(late_ms=None, retention_days=2))
+    one = owned(catalog, 6, ArchiveRules(late_ms=None, retention_days=2))
     follow(one, log)
     assert one.land(T0 + 5 * DAY_MS) == 3
     assert catalog.manifest(0).counts == {"pings": 3, "too_old": 3}
 
 
 def test_wrong_clocks_land_early_so_that_open_days_are_bounded(root: str) -> None:
-    one = owned(begun(root), 100, Rules(late_ms=None, retention_days=None))
+    one = owned(begun(root), 100, ArchiveRules(late_ms=None, retention_days=None))
     for n in range(MOST_DAYS + 1):
         assert not one.is_due
         follow(one, [record(n, T0 - n * 3 * DAY_MS, published_ms=T0)])

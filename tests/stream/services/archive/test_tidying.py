@@ -13,7 +13,7 @@ from archive_rig import T0, all_files, begun, day_of_buses, expected, files, fol
 from stream.adapters.archived.manifest import DAY_MS, File
 from stream.adapters.archived.reading import read_batches
 from stream.services.archive import tidying
-from stream.services.archive.settings import Rules
+from stream.services.archive.settings import ArchiveRules
 from stream.services.archive.tidying import HOUR_MS, MANY_FILES, SPARE_FILES, group_to_merge
 
 LATER = T0 + DAY_MS + HOUR_MS
@@ -66,7 +66,7 @@ def test_merged_files_have_the_same_pings_in_order_and_the_others_stay_an_hour(r
 def test_days_before_the_retention_go(root: str) -> None:
     catalog = begun(root)
     log = [one for day in range(4) for one in day_of_buses(day, day * 10, 10)]
-    one = owned(catalog, 40, Rules(retention_days=2))
+    one = owned(catalog, 40, ArchiveRules(retention_days=2))
     follow(one, log)
     one.land(T0 + 2 * DAY_MS)
     now = T0 + 4 * DAY_MS
@@ -90,7 +90,7 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
     print(f"seed {seed}")
     rng = random.Random(seed)
     days, every, pings = 30, 8, 40
-    rules = Rules(retention_days=21)
+    rules = ArchiveRules(retention_days=21)
     catalog = begun(tmp_path)
     logs = {partition: [] for partition in range(2)}  # type: ignore[var-annotated]
     most_files, most_waiting, died = 0, 0, 0

@@ -11,7 +11,7 @@ from services_rig import LAG_MS, NUMBER, TOPICS, Latest, forecast, gap, logs, ne
 
 from stream.kafka.log import History, Log
 from stream.services.latest.map_view import ellipse
-from stream.services.latest.unit import Rules
+from stream.services.latest.unit import LatestRules
 from stream.wire import Window, loads_forecast
 from stream.wire.ids import gap_id
 from stream.wire.latest import Gap, loads_latest
@@ -76,7 +76,7 @@ def _drawn(latest: Latest) -> Gap | None:
 
 
 def test_an_entity_expires_when_the_fleet_has_gone_on_without_it() -> None:
-    latest = Latest(Rules(expire_ms=HOUR))
+    latest = Latest(LatestRules(expire_ms=HOUR))
     at = iter(range(1000))
     latest.take([record(FORECASTS, next(at), forecast(name, T0, 0)) for name in "abc"])
     for minute in range(1, 61):
@@ -93,7 +93,7 @@ def test_an_entity_expires_when_the_fleet_has_gone_on_without_it() -> None:
 
 def test_clocks_that_are_ahead_end_nobody() -> None:
     """A ping may be a day ahead. Even several of them do not count for later than they were published."""
-    latest = Latest(Rules(expire_ms=HOUR))
+    latest = Latest(LatestRules(expire_ms=HOUR))
     day = 24 * HOUR - 1
     latest.take(
         record(FORECASTS, n, forecast(name, T0 + (day if name in "xyz" else 0), n), published_ms=T0 + LAG_MS)
@@ -109,14 +109,14 @@ def test_clocks_that_are_ahead_end_nobody() -> None:
 
 def test_one_clock_of_a_recording_that_is_ahead_ends_nobody() -> None:
     """It is published years later, so that only the others can tell that one of them is ahead."""
-    latest = Latest(Rules(expire_ms=HOUR))
+    latest = Latest(LatestRules(expire_ms=HOUR))
     for n, (name, ts) in enumerate([("a", T0), ("b", T0), ("x", T0 + 5 * HOUR), ("x", T0 + 6 * HOUR), ("a", T0 + 1)]):
         latest.take([record(FORECASTS, n, forecast(name, ts, n), published_ms=T0 + 9_999 * HOUR)])
     assert set(latest.values) == {"a", "b", "x"}
 
 
 def test_a_recording_that_is_fed_twice_expires_nobody() -> None:
-    latest = Latest(Rules(expire_ms=HOUR))
+    latest = Latest(LatestRules(expire_ms=HOUR))
     at = iter(range(10_000))
     for again in range(2):
         for minute in range(180):
@@ -132,7 +132,7 @@ def test_a_recording_that_is_fed_twice_expires_nobody() -> None:
 @pytest.mark.parametrize("names", ["a", "abc"])
 def test_a_fleet_that_falls_silent_together_expires_by_the_clock(names: str) -> None:
     """No record tells the time any more, so that it goes on as the clock does, but only while nothing is unread."""
-    latest = Latest(Rules(expire_ms=HOUR))
+    latest = Latest(LatestRules(expire_ms=HOUR))
     latest.take(record(FORECASTS, n, forecast(name, T0, n)) for n, name in enumerate(names))
     published = T0 + LAG_MS
     for quiet_ms in (None, published - HOUR, published + HOUR):
@@ -146,7 +146,7 @@ def test_a_fleet_that_falls_silent_together_expires_by_the_clock(names: str) -> 
 
 
 def test_no_more_entities_are_kept_than_allowed() -> None:
-    latest = Latest(Rules(max_entities=10))
+    latest = Latest(LatestRules(max_entities=10))
     latest.take(record(FORECASTS, n, forecast(f"e{n}", T0 + n * 1000, n)) for n in range(25))
     assert set(latest.values) == {f"e{n}" for n in range(15, 25)}
     assert latest.unit.counts["evicted"] == 15
@@ -189,7 +189,7 @@ def test_a_gap_fill_that_comes_before_its_forecast_is_read_again_by_a_successor(
 def test_a_gap_fill_outlives_the_end_of_its_entity_if_its_forecast_comes_later() -> None:
     """A member that catches up has read all gap fills before it reads that the entity was silent, ended, and came
     again."""
-    latest = Latest(Rules(expire_ms=10 * MINUTE))
+    latest = Latest(LatestRules(expire_ms=10 * MINUTE))
     latest.take([record(FORECASTS, 0, forecast("a", T0, 0)), record(GAPFILLS, 0, gap("a", T0, T0 + 30 * MINUTE))])
     made = latest.take([record(FORECASTS, n, forecast(name, T0 + 29 * MINUTE, n)) for n, name in ((1, "b"), (2, "c"))])
     assert [one.key for one in made if one.value is None] == [b"a"]
@@ -201,7 +201,7 @@ def test_a_gap_fill_outlives_the_end_of_its_entity_if_its_forecast_comes_later()
 
 @pytest.mark.parametrize("seed", range(12))
 def test_how_far_ahead_one_topic_is_read_does_not_matter(seed: int) -> None:
-    rules = Rules(expire_ms=10 * MINUTE, max_entities=1_000)
+    rules = LatestRules(expire_ms=10 * MINUTE, max_entities=1_000)
     records = logs(seed)
     by_topic = [[one for one in records if one.topic == topic] for topic in (FORECASTS, GAPFILLS)]
     rng, latest = random.Random(seed), Latest(rules)
@@ -219,7 +219,7 @@ def test_how_far_ahead_one_topic_is_read_does_not_matter(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_wherever_it_is_restarted_the_values_are_those_of_an_undisturbed_run(seed: int) -> None:
     """Also what was folded and not committed is lost at each restart."""
-    rules = Rules(expire_ms=30 * MINUTE, max_entities=1_000)
+    rules = LatestRules(expire_ms=30 * MINUTE, max_entities=1_000)
     records = logs(seed)
     rng, latest = random.Random(seed), Latest(rules)
     at, restarts = 0, 0

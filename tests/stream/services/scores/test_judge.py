@@ -20,7 +20,7 @@ from stream.adapters.options import recording_of
 from stream.commands.replay import engine_of, records_of
 from stream.config.settings import UNLIMITED, Settings
 from stream.services.scores.scoring.scorer import Scorer
-from stream.services.scores.scoring.waiting import Rules
+from stream.services.scores.scoring.waiting import ScoringRules
 from stream.wire import Outcome, Score
 from train.evaluation import published
 from train.evaluation.forecasts import measure_column, open_samples, roll_out
@@ -36,7 +36,7 @@ def scores() -> dict[tuple[str, int], Score]:
     rows = list(recording_of(str(SAMPLE), None).in_order())
     records = records_of(rows, 0, settings.topics.pings, 1_700_000_000_000)
     answers = asyncio.run(engine_of(settings).process(records, started_ms=0.0, fetched_ms=0.0))
-    scorer, found = Scorer(Rules()), []
+    scorer, found = Scorer(ScoringRules()), []
     for offset, answer in enumerate(one for one in answers if one.topic == settings.topics.forecasts):
         found += scorer.fold(offset, answer.value)
     for name in list(scorer._entities):  # the recording ends: nothing comes any more

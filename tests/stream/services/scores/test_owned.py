@@ -14,7 +14,7 @@ from stream.kafka.log import History, Log, Seen, Start, start_of
 from stream.services.scores.owned import CommitMetadata, Decided, Owned, read_seen
 from stream.services.scores.scoring.clock import Mark
 from stream.services.scores.scoring.drift import REFERENCE, State
-from stream.services.scores.scoring.waiting import Rules
+from stream.services.scores.scoring.waiting import ScoringRules
 from stream.services.scores.settings import ScoreSettings
 from stream.services.scores.sums import MOST_HORIZONS, MOST_MODELS, OTHER, Sums
 from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, Outcome, Score, loads_forecast
@@ -41,7 +41,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too(
     found: list[Decided] = []
     clock = whole.scorer.clock
     for low, high in pairwise(cuts):
-        owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log))))
+        owned = Owned.take_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log))))
         assert owned.is_ready == (low in (0, owned.begin))
         begin = owned.begin or 0
         if begin < low:
@@ -74,7 +74,7 @@ def test_metadata_that_is_not_ours_is_told_and_nothing_published_again(
     metadata: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        owned = Owned.taken_over(PARTITION, SETTINGS, (500, metadata), start((500, metadata), Log(0, 1_000)))
+        owned = Owned.take_over(PARTITION, SETTINGS, (500, metadata), start((500, metadata), Log(0, 1_000)))
     assert (owned.begin, owned.answered) == (500, 500)
     assert "does not say what waited" in caplog.text
 
@@ -85,18 +85,18 @@ def test_other_rules_begin_without_what_waited() -> None:
     owned.fold(rows(log, 0, len(log)))
     committed = len(log), owned.metadata(len(log), Seen(len(log)))
     on = start(committed, Log(0, len(log)))
-    assert (Owned.taken_over(PARTITION, SETTINGS, committed, on).begin or 0) < len(log)
-    longer = ScoreSettings(rules=Rules(1_800.0))
-    assert Owned.taken_over(PARTITION, longer, committed, on).begin == len(log)
+    assert (Owned.take_over(PARTITION, SETTINGS, committed, on).begin or 0) < len(log)
+    longer = ScoreSettings(rules=ScoringRules(1_800.0))
+    assert Owned.take_over(PARTITION, longer, committed, on).begin == len(log)
 
 
 def test_another_log_is_scored_anew() -> None:
-    owned = Owned.taken_over(PARTITION, SETTINGS, (500, ""), start((500, ""), Log(0, 100)))
+    owned = Owned.take_over(PARTITION, SETTINGS, (500, ""), start((500, ""), Log(0, 100)))
     assert (owned.begin, owned.answered) == (None, None)
     history = History("first", 2)
     made_anew = Log(0, 1_000, "second", kept=1_000)
     committed = 500, Owned(PARTITION, SETTINGS, None, None).metadata(500, Seen(500, history))
-    owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, made_anew))
+    owned = Owned.take_over(PARTITION, SETTINGS, committed, start(committed, made_anew))
     assert (owned.begin, owned.answered) == (None, None)
 
 
@@ -109,7 +109,7 @@ def test_after_a_cut_new_records_are_scored_with_what_is_left_of_what_waited(los
     before = Owned(PARTITION, SETTINGS, None, None)
     before.fold(rows(log, 0, stored))
     committed = stored, before.metadata(stored, Seen(stored, History("t", 1)))
-    owned = Owned.taken_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log), "t", cut, 1, 2)))
+    owned = Owned.take_over(PARTITION, SETTINGS, committed, start(committed, Log(0, len(log), "t", cut, 1, 2)))
     since = msgspec.json.decode(committed[1], type=CommitMetadata).since.offset
     assert (since > cut) == (lost > 0.5)
     assert (owned.begin, owned.answered) == (min(since, cut), cut)

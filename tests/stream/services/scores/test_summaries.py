@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scores_rig import records, score, scored
 
-from stream.services.scores.summaries import atlas_version, by_version, paired, summaries
+from stream.services.scores.summaries import atlas_version, by_version, compare_paired, summaries
 from stream.services.scores.sums import Labels
 from stream.wire import AtlasRef, Outcome, Score
 from train.evaluation import metrics
@@ -86,7 +86,7 @@ def pair(seed: int, ratio: float, entities: int = 12) -> list[Score]:
 
 def test_paired_versions_differ_where_means_cannot_tell() -> None:
     some = pair(1, 0.95)
-    found = paired(some, "a", "b")
+    found = compare_paired(some, "a", "b")
     assert found is not None
     assert (found.n, found.entities) == (600, 12)
     assert found.log_ratio.value == pytest.approx(math.log(0.95), abs=0.01)
@@ -96,23 +96,23 @@ def test_paired_versions_differ_where_means_cannot_tell() -> None:
     assert a.low is not None
     assert b.high is not None
     assert a.low < b.value < b.high, "their intervals overlap"
-    back = paired(some, "b", "a")
+    back = compare_paired(some, "b", "a")
     assert back is not None
     assert back.is_worse
 
 
 def test_versions_of_one_quality_are_not_told_apart() -> None:
-    told = [paired(pair(seed, 1.0), "a", "b") for seed in range(20)]
+    told = [compare_paired(pair(seed, 1.0), "a", "b") for seed in range(20)]
     assert sum(one is not None and (one.is_better or one.is_worse) for one in told) <= 4  # 5 % of 20, and chance
 
 
 def test_only_pings_that_both_answered_are_compared() -> None:
     some = [score(n, "a") for n in range(10)] + [score(n, "b") for n in range(5, 15)]
-    found = paired(some, "a", "b")
+    found = compare_paired(some, "a", "b")
     assert found is not None
     assert found.n == 5
-    assert paired(some, "a", "c") is None
-    assert paired(some, "a", "b", horizon="60") is None
+    assert compare_paired(some, "a", "c") is None
+    assert compare_paired(some, "a", "b", horizon="60") is None
 
 
 def test_scores_of_a_made_up_fleet_are_summarised_by_version_atlas_and_horizon() -> None:
