@@ -61,4 +61,4 @@ class MapServer:
             return json.load(said)
 
     def entity(self, entity_id: str) -> Any:
-        return self.ask(f"/v1/entities/{urllib.parse.quote(entity_id, safe='')}")
+        return self.ask(f"/map/entities/{urllib.parse.quote(entity_id, safe='')}")
