@@ -10,7 +10,7 @@ import pytest
 import raw_client
 from api_rig import SECRET, Served
 
-from stream.http import connections
+from stream.http import limits
 
 
 async def test_the_token_guards_all_but_the_document_and_the_probes(serve: Any) -> None:
@@ -80,7 +80,7 @@ async def test_a_client_that_asks_too_much_is_told_when_to_come_back(serve: Any)
 
 
 async def test_connections_that_say_nothing_are_closed(own_api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "QUIET_S", 0.0)
+    monkeypatch.setattr(limits, "QUIET_S", 0.0)
     reader, writer = await raw_client.connect(own_api.base)
     writer.write(b"GET /v1/ent")
     async with asyncio.timeout(20):

@@ -13,7 +13,7 @@ from api_rig import Served, kind
 from engine_rig import T0, Rig, gap_fills, steady
 
 from stream.api import messages as m
-from stream.api.http import reading
+from stream.api.http import requests
 from stream.wire import Ping
 from stream.wire.scoring import distance_m
 
@@ -118,17 +118,17 @@ async def test_bodies_of_other_types_and_sizes_are_refused(api: Served, monkeypa
     for bad in (b"", b"{", b'{"points":"\xff"}', b"[" * 100_000):
         async with api.client.post(f"{api.base}/v1/gapfill", data=bad, headers=json_) as said:
             assert (said.status, kind(await said.json(content_type=None))) == (400, "bad_body")
-    large = b'{"points":[' + b" " * reading.MAX_BODY_BYTES + b"]}"
+    large = b'{"points":[' + b" " * requests.MAX_BODY_BYTES + b"]}"
     async with api.client.post(f"{api.base}/v1/gapfill", data=large, headers=json_) as said:
         assert said.status == 413
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(40):
-            yield b" " * (reading.MAX_BODY_BYTES // 20)
+            yield b" " * (requests.MAX_BODY_BYTES // 20)
 
     async with api.client.post(f"{api.base}/v1/gapfill", data=chunks(), headers=json_) as said:
         assert said.status == 413
-    monkeypatch.setattr(reading, "BODY_S", 0.05)
+    monkeypatch.setattr(requests, "BODY_S", 0.05)
     reader, writer = await raw_client.connect(api.base)
     writer.write(
         b"POST /v1/gapfill HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
