@@ -169,7 +169,7 @@ def test_evaluate_prints_the_curve_draws_it_and_judges_the_atlas_beside_the_rest
     for wrong in ("1", "0h", "1w", "-1h", "soon"):
         refused = CliRunner().invoke(build(), [*options[:-1], wrong])
         assert refused.exit_code == 2
-        assert "is no time like 1h" in refused.output
+        assert "is no time like 14d" in refused.output
 
 
 def test_evaluate_asks_an_atlas_of_other_pings_than_those_it_judges(write_file: WriteFile, tmp_path: Path) -> None:
