@@ -204,7 +204,9 @@ def test_nothing_gives_an_empty_atlas() -> None:
 
 def run(*arguments: object) -> Any:
     wide = {"COLUMNS": "1000"}  # no error is cut into lines, however long the paths are
-    return CliRunner(env=wide).invoke(commands(), ["atlas", *map(str, arguments)])
+    first, *others = map(str, arguments)
+    command = {"build": ["train", "atlas"], "export": ["export", "atlas"]}.get(first, ["models", "atlas"])
+    return CliRunner(env=wide).invoke(commands(), [*command, *others])
 
 
 @pytest.fixture(scope="module")

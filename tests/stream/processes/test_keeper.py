@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from stream.processes import child, keeper
-from stream.up.home import Home, locked
+from stream.up.home import Home, lock_home
 from stream.up.screen import is_shown
 
 keeper.FIRST_DELAY_S, child.STOP_S = 0.05, float(sys.argv[2])
@@ -60,7 +60,7 @@ def main(lock):
         one.stop()
     return not any(one.fault for one in keepers)
 
-with locked(home) as lock:
+with lock_home(home) as lock:
     sys.exit(0 if main(lock) else 1)
 """
 MEMBER = """

@@ -98,7 +98,7 @@ def test_what_a_killed_publication_left_is_deleted_after_a_day(shared_url: str, 
 
 
 def test_a_deletion_that_is_killed_shows_nothing(shared_url: str, weights: str, tmp_path: Path) -> None:
-    script = PUBLISH.replace("print(", "v = (") + "\nRegistry.opened(sys.argv[1]).delete('weights', v)"
+    script = PUBLISH.replace("print(", "v = (") + "\nRegistry.open(sys.argv[1]).delete('weights', v)"
     code, said = ended(run(script, shared_url, weights, "first", kill_point="within_deletion"))
     assert code == KILLED, said
     assert len(names(shared_url)) >= FILES

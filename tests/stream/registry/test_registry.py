@@ -279,7 +279,7 @@ def test_a_local_registry_needs_neither_fsspec_nor_arrow_nor_torch(weights: str,
     version = Registry.open(str(url)).publish_weights(Path(weights), About()).version
     script = (
         "import sys; from stream.registry import Registry; "
-        f"before = 'model.api' in sys.modules; Registry.opened({str(url)!r}).fetch('weights', {version!r}); "
+        f"before = 'model.api' in sys.modules; Registry.open({str(url)!r}).fetch('weights', {version!r}); "
         "print(before, *[name for name in ('fsspec', 's3fs', 'pyarrow', 'torch') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)

@@ -53,7 +53,7 @@ async def test_a_coordinator_that_never_answers_holds_up_no_other_partition(monk
     monkeypatch.setattr(member, "Publisher", Silent)
     monkeypatch.setattr(membership, "confirm", confirm)
     one = Member(Plan("latest", ("forecasts",), "g-latest"), begin=lambda taken: pytest.fail("nothing was taken over"))
-    monkeypatch.setattr(one, "_assigned", lambda: {0, 1})
+    monkeypatch.setattr(one, "_assigned_numbers", lambda: {0, 1})
     Silent.closed.clear()
     async with asyncio.timeout(60):
         await one._take_over()
@@ -306,7 +306,7 @@ async def test_nobody_is_fenced_for_a_number_that_went_to_another_member_while_t
         numbers.discard(1)
         return Holding({TOPIC: await one._start(TP, None, Seen())})
 
-    monkeypatch.setattr(one, "_assigned", lambda: set(numbers))
+    monkeypatch.setattr(one, "_assigned_numbers", lambda: set(numbers))
     monkeypatch.setattr(one, "_begin", slow)
     await one._take_over()
     assert (begun, one.failures, list(one._holdings)) == ([0], 0, [0])

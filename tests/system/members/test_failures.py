@@ -154,6 +154,12 @@ class Torn:
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
 
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, some: slice) -> Torn:
+        return Torn(self._records[some])
+
     def __iter__(self) -> Iterator[Record]:
         yield from self._records[: len(self._records) // 2]
         raise MemoryError

@@ -28,8 +28,8 @@ guarding.pending = lambda *given: time.sleep(10_000)
     "refresh": """
 from train.refresh.live import serving
 serving.HANG_S = 0.5
-HANGS = "import time; champion.published_init = lambda *given: time.sleep(10_000); "
-serving._PROGRAM = f"from train.refresh.live import champion; {HANGS}{serving._PROGRAM}"
+HANGS = "import time; champion.publish_init = lambda *given: time.sleep(10_000); "
+serving.PROGRAM = f"from train.refresh.live import champion; {HANGS}{serving.PROGRAM}"
 """,
 }
 MAIN = "from stream.commands.main import main\nmain()\n"

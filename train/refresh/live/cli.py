@@ -49,6 +49,9 @@ def run_live(
     failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
+    if (pipe := os.environ.get(serving.ROUND)) is not None:
+        serving.make_round(live, int(pipe))
+        return
     door = address_of(metrics, "--metrics") if metrics else None
     if door is not None:
         check_free(door)
@@ -56,7 +59,7 @@ def run_live(
     rounds = serving.build_notes(every_s)
     with serving_beside(door, token(os.environ), RoundPages(rounds).pages()), stop_on_signals() as stop:
         if every_s is not None:
-            serving.serve(directory, topic, every_s, stop, rounds, partial(serving.make_apart, live, stop, rounds))
+            serving.serve(directory, topic, every_s, stop, rounds, partial(serving.make_apart, stop, rounds))
             return
         from train.fit.trainer import Interrupted
         from train.refresh.cli import show_progress

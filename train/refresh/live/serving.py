@@ -1,8 +1,9 @@
 """Rounds one after the other, until it is told to stop. Each has a process of its own, which ends with it, as what
 training imports takes 400 MB that nothing needs while the next round is waited for.
 
-The process gets what to do as a pickle on its stdin. Once that is closed, it stops, and the next one goes on with the
-round: so it also ends with us, however we end. What it notes of itself comes back through a pipe.
+The process is given our own command line, and a variable that says it is to make one round. Once its stdin is closed,
+it stops, and the next one goes on with the round: so it also ends with us, however we end. What it notes of itself
+comes back through a pipe.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import select
 import signal
 import subprocess
@@ -22,8 +22,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from stream.config import failpoints
-from stream.config.options import log_to_stderr
 from stream.config.security import Refused
 from stream.http.rounds import Rounds
 from train.refresh.live import rounds
@@ -37,7 +35,8 @@ PAUSE_S: Final = 60.0
 LOOK_S: Final = 0.5  # between two looks whether it is told to stop
 DECISIONS: Final = ("canary", "promote", "refuse")
 HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
-_PROGRAM: Final = "from train.refresh.live.serving import make_round; make_round()"
+ROUND: Final = "_PATHCAST_REFRESH_ROUND"  # the variable of a process that makes one round: its end of the pipe
+PROGRAM: Final = "from stream.commands.main import main; main(is_part=True)"
 
 
 def build_notes(every_s: float | None) -> Rounds:
@@ -61,17 +60,15 @@ def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Round
         log.info("stopped; the next start goes on from here")
 
 
-def make_apart(live_of: Callable[[], LiveRefresh], stop: Event, noted: Rounds, held: int) -> bool:
+def make_apart(stop: Event, notes: Rounds, held: int) -> bool:
     """Makes a round in a process of its own, which holds `held`, too. Returns whether it has not failed. Raises
     Refused."""
-    theirs, told = os.pipe()
-    program = [sys.executable, "-P", "-c", _PROGRAM, str(told)]
-    process = subprocess.Popen(program, stdin=subprocess.PIPE, pass_fds=(told, held))
-    os.close(told)
+    theirs, ours = os.pipe()
+    command = [sys.executable, "-P", "-c", PROGRAM, *sys.argv[1:]]
+    env = {**os.environ, ROUND: str(ours)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(ours, held), env=env)
+    os.close(ours)
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended already, as is seen below
-        pickle.dump(live_of, process.stdin)
-        process.stdin.flush()
     ended: dict[str, Any] = {}
     with os.fdopen(theirs, "rb", buffering=0) as pipe:
         left = b""
@@ -86,7 +83,7 @@ def make_apart(live_of: Callable[[], LiveRefresh], stop: Event, noted: Rounds, h
             for name, *given in map(json.loads, lines):
                 ended[name] = given
                 if name != "refused":
-                    getattr(noted, name)(*given)
+                    getattr(notes, name)(*given)
     with suppress(BrokenPipeError):
         process.stdin.close()
     status = process.wait()
@@ -95,34 +92,30 @@ def make_apart(live_of: Callable[[], LiveRefresh], stop: Event, noted: Rounds, h
     if "failed" in ended or "done" in ended or stop.is_set():
         return "failed" not in ended
     log.warning("this round ended with status %d, and is gone on with", status)
-    noted.failed()
+    notes.failed()
     return False
 
 
-class _Told:
+class _NotesOfRound:
     """Passes on what a round notes of itself, by the names of `Rounds`."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        def tell(*given: str | None) -> None:
+        def write(*given: str | None) -> None:
             with suppress(BrokenPipeError):  # nobody listens any more, and stdin says so, too
                 os.write(self._pipe, json.dumps((name, *given)).encode() + b"\n")
 
-        return tell
+        return write
 
 
-def make_round() -> None:
-    """Makes the round that stdin has, and notes of it what the parent is to hear. The process does only this."""
+def make_round(open_live: Callable[[], LiveRefresh], pipe: int) -> None:
+    """Makes one round in this process, and writes what it notes to this pipe, until stdin is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):  # who asks us to stop closes stdin
         signal.signal(number, signal.SIG_IGN)
-    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    log_to_stderr()
-    logging.getLogger("train").setLevel(logging.INFO)
-    told: Any = _Told(int(sys.argv[1]))
+    notes: Any = _NotesOfRound(pipe)
     stop = Event()
-    live_of = pickle.load(sys.stdin.buffer)  # noqa: S301  # of our own parent
 
     def watch() -> None:
         os.read(0, 1)  # nothing comes before its end
@@ -132,11 +125,11 @@ def make_round() -> None:
     from train.refresh.cli import show_progress
     from train.refresh.live import service
 
-    with show_progress() as seen:
+    with show_progress() as shown:
         try:
-            service.attempt(live_of(), service.Patience(stop, waits=True, rounds=told), seen)
+            service.attempt(open_live(), service.Patience(stop, waits=True, rounds=notes), shown)
         except Refused as error:
-            told.refused(str(error))
+            notes.refused(str(error))
 
 
 def _wait_s(directory: Path, topic: str, every_s: float, now_s: float) -> float:

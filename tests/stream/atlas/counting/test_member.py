@@ -97,7 +97,7 @@ async def test_of_a_version_that_was_not_announced_no_file_stays(
         made.extend(files(tmp_path))
         raise NotAnnounced
 
-    monkeypatch.setattr(maker, "_announced", too_fast)
+    monkeypatch.setattr(maker, "_announce", too_fast)
     with pytest.raises(NotAnnounced):
         await maker.version(1)
     assert len(made) == 1
@@ -115,7 +115,7 @@ async def test_a_version_is_announced_once_until_more_is_counted(
         announced.append(made.version)
         return {}
 
-    monkeypatch.setattr(maker, "_announced", announce)
+    monkeypatch.setattr(maker, "_announce", announce)
     await maker.version(1)
     await maker.version(1)
     assert len(announced) == 1, "nothing was counted between the two"

@@ -43,7 +43,7 @@ class Mortal:
     def read(self, name: str) -> bytes:
         return self._storage.read(name)
 
-    def opened(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BinaryIO:
         return self._storage.open(name)
 
     def create(self, name: str, raw: bytes) -> None:

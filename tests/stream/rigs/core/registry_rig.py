@@ -29,7 +29,7 @@ from pathlib import Path
 from stream.config import failpoints
 from stream.registry import About, Registry
 failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-print(Registry.opened(sys.argv[1]).publish_weights(Path(sys.argv[2]), About(note=sys.argv[3])).version)
+print(Registry.open(sys.argv[1]).publish_weights(Path(sys.argv[2]), About(note=sys.argv[3])).version)
 """
 FETCH = """
 import os, sys
@@ -37,7 +37,7 @@ from pathlib import Path
 from stream.config import failpoints
 from stream.registry import Registry
 failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-print(Registry.opened(sys.argv[1], Path(sys.argv[2])).fetch("weights", sys.argv[3]))
+print(Registry.open(sys.argv[1], Path(sys.argv[2])).fetch("weights", sys.argv[3]))
 """
 
 

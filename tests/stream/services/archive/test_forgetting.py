@@ -171,6 +171,6 @@ def _bytes(catalog: object) -> bytes:
 
     found = set()
     for name in all_files(catalog):  # type: ignore[arg-type]
-        with catalog.storage.opened(name) as raw:  # type: ignore[attr-defined]
+        with catalog.storage.open(name) as raw:  # type: ignore[attr-defined]
             found |= set(pq.read_table(raw).column("entity_id").to_pylist())
     return " ".join(sorted(found)).encode()
