@@ -23,13 +23,13 @@ UNFRAMED = "Records.unframed (stream/kafka/records/record_columns.py)"
 
 # What the worker imports and no ping goes through, by folder: its start and end, and what is asked of it from outside.
 ASIDE_BY_FOLDER: Final = {
-    "commands": "main",
+    "commands": "main names",
     "config": "environment failpoints http_access options security settings wording",
     "delivery": "outages ownership partitions",
     "delivery/ownership": "takeover takeover_plan",
     "engine": "counts entities",
     "engine/entities": "quarantine",
-    "http": "access pages server",
+    "http": "access limits pages server",
     "kafka": "admin log log_facts membership partitioner patches records",
     "kafka/records": "columns record_columns",  # they count for whoever calls them
     "processes": "child guard keeper logs",

@@ -21,8 +21,8 @@ T0 = 1_700_000_000_000
 WATCHED = {
     "stream.engine.entities.stored_entity": "loads fronts odd_of _possible _track",
     "stream.engine.entities.quarantine": "loads _texts",
-    "stream.engine.entities.restore": "Restorer.admit Restorer._taken_singly Restorer._load Restorer._caught_up",
-    "stream.tracks.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
+    "stream.engine.entities.restore": "Restorer.admit Restorer._load_singly Restorer._load Restorer._caught_up",
+    "stream.tracks.track": "observe _close_gap _aged _describe_gaps _gap _restart _handle_jump _out_of_order",
     "model.serving.state_codec": "loads whole _sane _finite",
     "model.kinematics.motion": "possible",
 }
