@@ -2,7 +2,7 @@
 `model.serving.step_compiled`.
 
 It is the fast version of `queries.forecast`, `queries.interval`, `heads.combine`, `heads.next_log`,
-`calibration_terms.forecast_terms` and `geo.moved_deg`. Training uses those, and
+`calibration_terms.forecast_terms` and `geo.move_deg`. Training uses those, and
 tests/model/serving/test_forecast_compiled.py holds this module to them: a change there needs a change here. Targets
 other than "kalman", which few configs use, run the definition.
 
@@ -103,7 +103,7 @@ def calibrate(
 
 
 def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
-    """`geo.moved_deg` from FIX records [N] by metres [N, Q, 2]: returns degrees [N, Q]."""
+    """`geo.move_deg` from FIX records [N] by metres [N, Q, 2]: returns degrees [N, Q]."""
     lat, lon = np.empty(en_m.shape[:2]), np.empty(en_m.shape[:2])
     _moved(last, en_m, lat, lon)
     return lat, lon

@@ -191,7 +191,7 @@ async def _reach(store: RedisStore, settings: Settings) -> None:
 
 
 def _partitions(settings: Settings) -> int:
-    """Returns how many partitions the pings topic has. Raises as `admin.connected` and `admin.partitions_of`."""
+    """Returns how many partitions the pings topic has. Raises as `admin.connect` and `admin.partitions_of`."""
     with admin.connect(settings.bootstrap, settings.kafka) as client:
         admin.partitions_of(client, settings.topics.forecasts)
         return admin.partitions_of(client, settings.topics.pings)

@@ -6,7 +6,7 @@ from typing import Final
 
 from stream.atlas.counting import cli as atlas
 from stream.commands.models import guarding as guard
-from stream.members.command import Offer, several
+from stream.members.command import Offer, build_command
 from stream.services.archive import cli as archive
 from stream.services.arrivals import cli as arrivals
 from stream.services.avro import cli as avro
@@ -22,7 +22,7 @@ OFFERS: Final[dict[str, Offer]] = {
     "guard": guard.offer,
     "atlas": atlas.offer,
 }
-beside = several(OFFERS)
+beside = build_command(OFFERS)
 beside.__doc__ = """Run services beside the workers, one or several in one process, until it is stopped.
 
 [bold]Services[/]

@@ -95,7 +95,7 @@ def of_history(before: Sequence[RecordedRow], folder: Path, weights: str, *, bun
 
 def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
     """Brings the version into service, as the one that all later pings ask but the first few. Raises as
-    `Announcer.opened` and `Announcer.announce`."""
+    `Announcer.open` and `Announcer.announce`."""
     from stream.versions.announcing import Announcer
 
     async def work() -> None:

@@ -37,7 +37,7 @@ class ServiceOptions(NamedTuple):
 Offer = Callable[..., Service]
 
 
-def several(offers: Mapping[str, Offer]) -> Callable[..., None]:
+def build_command(offers: Mapping[str, Offer]) -> Callable[..., None]:
     """Returns the command that runs the services that are named, in one process."""
 
     def beside(context: typer.Context, names: str, **given: Any) -> None:
@@ -107,9 +107,8 @@ def _parameter(name: str, annotation: Any, default: Any = Parameter.empty) -> Pa
 def _flags(parameter: Parameter) -> list[str]:
     """Returns the names of a parameter's option; none, if `with_common` has options in its place."""
     info = _info(parameter)
-    return (
-        [] if info is None else [str(info.default), *(info.param_decls or ())]
-    )  # typer.Option takes the first for a default
+    # typer.Option takes the first name for a default.
+    return [] if info is None else [str(info.default), *(info.param_decls or ())]
 
 
 def _info(parameter: Parameter) -> OptionInfo | None:

@@ -24,21 +24,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, in_words, kafka_refusal
-from stream.kafka import admin, log_facts, membership
+from stream.config.security import in_words, kafka_refusal
+from stream.kafka import log_facts, membership
 from stream.kafka.log import Rebalanced, Seen, Start, start_of
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
-from stream.kafka.reading import SESSION_S, bounds_by, group_consumer
+from stream.kafka.reading import SESSION_S, bounds_by
 from stream.kafka.records.record_columns import Records
 from stream.members.continuity import AnotherLog, Holding, check_follows
-from stream.wire import Topics
+from stream.members.inputs import Inputs
 
 log: Final = logging.getLogger(__name__)
 
@@ -51,60 +50,12 @@ STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the
 AWAY: Final = (KafkaError, OSError, TimeoutError)
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """States which topics a member reads, and from which brokers."""
-
-    topics: tuple[str, ...]  # with as many partitions as each other
-    bootstrap: str
-    kafka: KafkaSecurity = PLAIN_KAFKA
-    once: bool = False  # up to the present end
-    group: str = ""
-
-    def consumer(self, **more: Any) -> AIOKafkaConsumer:
-        """Returns the group's consumer, which is not started. `more` are further options of aiokafka."""
-        return group_consumer(self.bootstrap, self.kafka, self.group, **more)
-
-    def partitions(self) -> int:
-        """Returns how many partitions each topic has. Raises ValueError if they differ, and as `admin.connected` and
-        `admin.partitions_of`."""
-        with admin.connect(self.bootstrap, self.kafka) as client:
-            numbers = {topic: admin.partitions_of(client, topic) for topic in self.topics}
-        if len(set(numbers.values())) > 1:
-            said = ", ".join(f"{topic} has {number}" for topic, number in numbers.items())
-            raise ValueError(f"{said} partitions: this needs topics with as many partitions as each other")
-        return next(iter(numbers.values()))
-
-
 async def in_slices(records: Records) -> AsyncIterator[Records]:
     """Yields records some at a time, and lets others run after each: heartbeats of this member, and other members that
     share the event loop."""
     for begin in range(0, len(records), AT_ONCE):
         yield records[begin : begin + AT_ONCE]
         await asyncio.sleep(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemberSettings:
-    """Holds the settings that all members have. Subclasses add `inputs`, the topics that they read."""
-
-    bootstrap: str = "127.0.0.1:9092"
-    prefix: str = "pathcast"
-    group: str = ""
-    once: bool = False
-    kafka: KafkaSecurity = PLAIN_KAFKA
-
-    @property
-    def topics(self) -> Topics:
-        return Topics.of(self.prefix)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        raise NotImplementedError
-
-    @property
-    def reads(self) -> Inputs:
-        return Inputs(self.inputs, self.bootstrap, self.kafka, self.once, self.group)
 
 
 H = TypeVar("H", bound=Holding)

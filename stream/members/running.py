@@ -31,7 +31,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Work(Protocol):
-    """What a service does until it is told to stop, such as a member of a group."""
+    """Does the work of a service, such as a member of a group, until it is told to stop."""
 
     async def run(self) -> None: ...
 

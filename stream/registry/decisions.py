@@ -73,7 +73,7 @@ def standings(decisions: Iterable[Decision]) -> dict[Key, str]:
 
 @dataclass(frozen=True)
 class Retention:
-    """How much a registry keeps."""
+    """States which versions a registry keeps."""
 
     newest: int = 20  # versions
     days: float = 30.0  # whatever a decision of these days names

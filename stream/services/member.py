@@ -205,7 +205,7 @@ def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service
     and creates what the service writes."""
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         """Raises ConnectionError if Kafka does not answer, ValueError if an input is missing or the inputs have
         different numbers of partitions, Refused."""
         partitions = await asyncio.to_thread(plan.reads.partitions)
@@ -213,7 +213,7 @@ def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service
         async with running_member(plan.name, Member(plan, begin), ROWS) as running:
             yield running
 
-    return Service(plan.name, begun)
+    return Service(plan.name, open_service)
 
 
 async def start_publisher(bootstrap: str, name: str | None, security: KafkaSecurity) -> Publisher:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import Seen, Start
 from stream.kafka.records.record_columns import Records
-from stream.members.group_member import Inputs
+from stream.members.inputs import Inputs
 from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
 
 

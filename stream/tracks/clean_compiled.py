@@ -143,7 +143,7 @@ def _read(  # type: ignore[no-untyped-def]
 
 @exactly
 def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
-    """Packs a fix as `stream.tracks.fix.packed` does."""
+    """Packs a fix as `stream.tracks.fix.pack_many` does."""
     fix.ts_ms, fix.lat_e7, fix.lon_e7 = ts, np.int64(np.rint(lat * E7)), np.int64(np.rint(lon * E7))
     fix.speed_cms = ABSENT if np.isnan(speed) else min(np.int64(np.rint(speed * 100)), ABSENT - 1)
     fix.heading_cdeg = ABSENT if np.isnan(heading) else np.int64(np.rint(heading * 100)) % 36_000

@@ -69,7 +69,7 @@ def lock_home(home: Home) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(_hold(home.root, path.read_text().strip())) from None
+            raise RuntimeError(_explain_refusal(home.root, path.read_text().strip())) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield descriptor
@@ -77,7 +77,7 @@ def lock_home(home: Home) -> Iterator[int]:
         os.close(descriptor)  # it does not unlock what a child still holds
 
 
-def _hold(root: Path, pid: str) -> str:
+def _explain_refusal(root: Path, pid: str) -> str:
     if pid.isdigit() and _lives(int(pid)):
         return f"another pathcast up, process {pid}, works in {root}: stop it, or give another --dir"
     return f"processes of an earlier pathcast up are still ending in {root}: try again in half a minute"

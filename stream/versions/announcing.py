@@ -61,7 +61,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class Announcer:
-    """Brings versions into service. `Announcer.opened` makes one; open another after an exception that is not
+    """Brings versions into service. `Announcer.open` makes one; open another after an exception that is not
     NotAnnounced."""
 
     _bootstrap: str
@@ -88,7 +88,7 @@ class Announcer:
         """Yields the announcer, once all others are fenced and what they began is ended. Creates the models topic if it
         is absent.
 
-        Raises Refused if a broker denies access, KafkaError, or as `admin.connected` and `admin.create_models` do.
+        Raises Refused if a broker denies access, KafkaError, or as `admin.connect` and `admin.create_models` do.
         """
         await asyncio.to_thread(_provide, bootstrap, topics, security)
         patch_aiokafka()
@@ -202,7 +202,7 @@ class Announcer:
 
     async def retire(self, versions: Iterable[str]) -> None:
         """Takes versions out of service for good. Pings that only they may answer have none then, so choose them by
-        `Ledger.superseded`. Raises as `announce`.
+        `Ledger.list_superseded`. Raises as `announce`.
         """
         gone: dict[bytes, bytes | None] = {f"{VERSION_KEY}{version}".encode(): None for version in versions}
         await self._publish(gone)

@@ -74,8 +74,8 @@ def _helps(command: Any) -> Iterator[str]:
 
 
 def wrong(quoted: str, *, of_its_day: bool = False) -> str | None:
-    """What there is not of a quoted command; None if all is there, or if it is no command of ours. A text of its day
-    may have old names."""
+    """Returns what is wrong with a quoted command; None if nothing is, or if it is no command of ours. A text of its
+    day may have old names."""
     try:
         words = shlex.split(quoted.removeprefix("$ "), comments=True)
     except ValueError:

@@ -94,7 +94,7 @@ class LiveMap:
 
 
 def find_kind(settings: Settings, how: MapOptions) -> Kind:
-    """Returns which topic is followed. Raises as `admin.connected` and `admin.partitions_of`."""
+    """Returns which topic is followed. Raises as `admin.connect` and `admin.partitions_of`."""
     topics = settings.topics
     with admin.connect(settings.bootstrap, settings.kafka) as client:
         latest, forecasts = admin.describe(client, [topics.latest, topics.forecasts])

@@ -117,7 +117,7 @@ class Maker:
     async def version(self, partitions: int) -> None:
         """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again.
 
-        Raises as `DaysStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
+        Raises as `DaysStore.snapshot`, `Announcer.open` and `Announcer.announce`.
         """
         settings = self._settings
         made, includes = await self._make_version(partitions)
@@ -144,7 +144,7 @@ class Maker:
         return await asyncio.to_thread(work), days.includes
 
     async def settle(self) -> None:
-        """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.opened`."""
+        """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.open`."""
         settings = self._settings
         async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka):
             pass

@@ -191,7 +191,7 @@ def service(settings: RunSettings) -> Service:
     """
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         await asyncio.to_thread(settings.reads.partitions)
         store = DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
         try:
@@ -201,7 +201,7 @@ def service(settings: RunSettings) -> Service:
         finally:
             await store.close()
 
-    return Service("atlas", begun)
+    return Service("atlas", open_service)
 
 
 def _next_due(now_s: float, every_s: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stream.atlas.building import DEFAULT_RULES, Rules
 from stream.config.security import PLAIN_REDIS, RedisSecurity
-from stream.members.group_member import MemberSettings
+from stream.members.inputs import MemberSettings
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class ExportSpool:
         rows = f"SELECT raw FROM forecasts WHERE place IN ({NEWEST}) ORDER BY entity"
         return SpooledForecasts(self, rows, "SELECT COUNT(DISTINCT entity) FROM forecasts")
 
-    def kept_fills(self) -> Iterator[GapFill]:
+    def read_fills(self) -> Iterator[GapFill]:
         """Yields the fills that were not retracted."""
         for (raw,) in self._file.execute("SELECT raw FROM fills WHERE kept ORDER BY place"):
             yield _FILL.decode(raw)

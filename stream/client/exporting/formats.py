@@ -131,7 +131,7 @@ def _paths(collected: ExportSpool, forecasts: Iterable[Forecast]) -> Iterator[Ex
         about: dict[str, Any] = {"entity_id": one.entity_id, "forecast_id": one.forecast_id, "status": one.status}
         about["model_version"] = one.model.version
         yield from _parts("forecast", one.forecast_id, about, _forecast_path(one))
-    for fill in collected.kept_fills():
+    for fill in collected.read_fills():
         about = {"entity_id": fill.entity_id, "gap_id": fill.gap_id, "revision": fill.revision}
         about |= {"status": fill.status, "reason": fill.reason, "method": fill.method}
         yield from _parts("gap_fill", fill.gap_id, about, _fill_path(fill))
@@ -192,7 +192,7 @@ def _csv_rows(collected: ExportSpool, forecasts: Iterable[Forecast]) -> Iterator
         ]
         for kind, h_s, ts, lat, lon, cov_m2 in ahead:
             yield kind, one.entity_id, one.forecast_id, ts, rfc3339(ts), lat, lon, h_s, *cov_m2, one.status
-    for fill in collected.kept_fills():
+    for fill in collected.read_fills():
         for point in fill.points:
             head = ("gap_fill", fill.entity_id, fill.gap_id, point.ts, rfc3339(point.ts), point.lat, point.lon, "")
             yield *head, *point.cov_m2, fill.status

@@ -155,11 +155,11 @@ def offer(
     rules = VerdictBounds(last=guard_last, fewest=fewest, margin=margin)
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         guard = Guard(Registry.open(registry, cache), rules, common, every_s, since_s, lead_s)
         yield Running(guard, RoundPages(guard.rounds))
 
-    return Service("guard", begun)
+    return Service("guard", open_service)
 
 
 class Guard:

@@ -3,7 +3,7 @@
 Most records do: they begin where the last ones ended, and have the same leader epoch. For all others a broker is asked,
 before the engine sees them:
 
-    they come from a new leader      its log may lack what we were given (`stream.kafka.log.cut_at`)
+    they come from a new leader      its log may lack what we were given (`stream.kafka.log.find_cut`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
 """

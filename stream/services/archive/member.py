@@ -122,13 +122,13 @@ def service(settings: ArchiveSettings) -> Service:
     """
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         await asyncio.to_thread(settings.reads.partitions)
         catalog = await asyncio.to_thread(of_topic, settings.archive, settings.topics.pings)
         async with running_member("archive", Runner(settings, catalog, settings.reads.consumer()), ROWS) as running:
             yield running
 
-    return Service("archive", begun)
+    return Service("archive", open_service)
 
 
 def _now_ms() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stream.adapters.archived.manifest import DAY_MS
-from stream.members.group_member import MemberSettings
+from stream.members.inputs import MemberSettings
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a member that tells arrivals needs beside its units: topics, destinations in force, and the fleet's history."""
+"""Prepares a member that predicts arrivals: its topics, the destinations in force, and the fleet's history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from model.arrivals.believing import Fleet
 from stream.kafka import admin
-from stream.members.group_member import MemberSettings
+from stream.members.inputs import MemberSettings
 from stream.members.running import Running, Service
 from stream.services.arrivals.destinations import InForce
 from stream.services.arrivals.geojson import geofences_of
@@ -43,7 +43,7 @@ class ArrivalSettings(MemberSettings):
 
 
 class Arrivals:
-    """What one member makes its units of. Its table begins with the first of them."""
+    """Makes the units of one member. Its table begins with the first of them."""
 
     def __init__(self, settings: ArrivalSettings) -> None:
         """Reads the history. Raises as `History.read`; ValueError or OSError for geofences that cannot be read."""
@@ -60,7 +60,7 @@ class Arrivals:
         self._renewing: asyncio.Task[None] | None = None
 
     def provide(self, partitions: int) -> None:
-        """Creates the topics that are absent. Raises as `admin.connected` and `admin.create`."""
+        """Creates the topics that are absent. Raises as `admin.connect` and `admin.create`."""
         bootstrap, topics, kafka = self._settings.bootstrap, self._settings.topics, self._settings.kafka
         with admin.connect(bootstrap, kafka) as client:
             made = admin.create_other(client, topics, topics.destinations, partitions=1)
@@ -92,7 +92,7 @@ def service(settings: ArrivalSettings) -> Service:
     """Returns one member. It raises as `Arrivals`, and as `stream.services.member.service`."""
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         arrivals = await asyncio.to_thread(Arrivals, settings)
         plan = Plan(
             "arrivals", settings.inputs, settings.group, settings.bootstrap, once=settings.once, kafka=settings.kafka
@@ -100,4 +100,4 @@ def service(settings: ArrivalSettings) -> Service:
         async with service_of(plan, arrivals.begin, arrivals.provide).begin() as running:
             yield running
 
-    return Service("arrivals", begun)
+    return Service("arrivals", open_service)

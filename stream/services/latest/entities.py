@@ -54,7 +54,7 @@ class Entity:
     silence: Silence | None = None
     gap_offset: int = -1  # of the last gap fill that was folded, also if that was retracted
 
-    def shown_silence(self) -> Silence | None:
+    def find_silence(self) -> Silence | None:
         """Returns the silence if a map draws it."""
         if self.silence is None or self.newest is None:
             return None

@@ -24,7 +24,7 @@ def record_of(entity: Entity) -> bytes:
     step = forecast.next
     way_m = math.hypot(step.d_east_m, step.d_north_m)
     course_deg = math.degrees(math.atan2(step.d_east_m, step.d_north_m)) % 360.0
-    silence = entity.shown_silence()
+    silence = entity.find_silence()
     view = MapView(
         speed_mps=round(way_m / step.dt_s, 2) if step.dt_s > 0 else 0.0,
         course_deg=round(course_deg, 1) if way_m >= MIN_WAY_M else None,

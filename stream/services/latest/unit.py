@@ -221,6 +221,6 @@ def _event_id(entity: Entity) -> str:
     """Returns an id that is another for another value: the same forecast is published again with a gap fill, or after a
     late ping."""
     assert entity.newest is not None
-    silence = entity.shown_silence()
+    silence = entity.find_silence()
     parts = [entity.newest.offset, entity.heard_ms, *([] if silence is None else [silence.offset])]
     return ".".join(map(str, parts))

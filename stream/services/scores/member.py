@@ -208,9 +208,9 @@ def service(settings: ScoreSettings) -> Service:
     """
 
     @asynccontextmanager
-    async def begun() -> AsyncIterator[Running]:
+    async def open_service() -> AsyncIterator[Running]:
         await asyncio.to_thread(provide, settings)
         async with running_member("scores", Runner(settings, settings.reads.consumer()), ROWS) as running:
             yield running
 
-    return Service("scores", begun)
+    return Service("scores", open_service)

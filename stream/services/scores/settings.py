@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream.members.group_member import MemberSettings
+from stream.members.inputs import MemberSettings
 from stream.services.scores.scoring.scorer import MAX_ENTITIES
 from stream.services.scores.scoring.waiting import DEFAULT_RULES, ScoringRules
 

@@ -19,7 +19,8 @@ from stream.kafka.log import History, Log, Rebalanced, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.continuity import Holding
-from stream.members.group_member import GroupMember, Inputs
+from stream.members.group_member import GroupMember
+from stream.members.inputs import Inputs
 from stream.services import member
 from stream.services.member import Member
 from stream.services.plan import Plan, parts_of

@@ -31,7 +31,8 @@ from stream.kafka import admin
 from stream.kafka.log import History, Log, Seen, start_of
 from stream.kafka.records.record_columns import Records
 from stream.members import storing_member
-from stream.members.group_member import GroupMember, Inputs
+from stream.members.group_member import GroupMember
+from stream.members.inputs import Inputs
 from stream.members.pages import MemberPages
 from stream.members.running import Running, live
 from stream.members.storing_member import StoredHolding, StoringMember

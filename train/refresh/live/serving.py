@@ -44,7 +44,7 @@ def build_notes(every_s: float | None) -> Rounds:
     return Rounds("refresh", every_s, DECISIONS, hang_s=HANG_S)
 
 
-def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Rounds, make: Callable[[int], bool]) -> None:
+def serve(directory: Path, topic: str, every_s: float, stop: Event, notes: Rounds, make: Callable[[int], bool]) -> None:
     """Goes on until it is told to stop. `make` makes a round, and returns whether it has not failed; it gets the open
     file that holds the directory. Raises Refused, and ValueError where another process works in the directory."""
     with rounds.lock_directory(directory) as held:
@@ -53,7 +53,7 @@ def serve(directory: Path, topic: str, every_s: float, stop: Event, noted: Round
             wait_s = _wait_s(directory, topic, every_s, time.time())
             if wait_s > 0:
                 log.info("the next round begins in %.0f s", wait_s)
-                noted.wait(wait_s)
+                notes.wait(wait_s)
                 stop.wait(wait_s)
             elif not make(held):
                 stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began

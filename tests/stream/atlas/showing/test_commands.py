@@ -1,4 +1,4 @@
-"""What the commands that show atlases say, and `pathcast train atlas` of a version that cannot be examined."""
+"""The commands that show atlases, and `pathcast train atlas` of a version that cannot be examined."""
 
 from __future__ import annotations
 

@@ -69,10 +69,10 @@ def test_the_latest_revision_of_a_fill_counts_and_a_retracted_one_does_not() -> 
     with ExportSpool() as found:
         for one in (gap_fill(revision=1), gap_fill(), gap_fill("b", 0), gap_fill("b", 2)):
             found.take(one, one.entity_id)
-        (kept,) = found.kept_fills()
+        (kept,) = found.read_fills()
         assert (kept.revision, found.fills) == (1, 1)
         found.forget_fills()
-        assert not list(found.kept_fills())
+        assert not list(found.read_fills())
 
 
 def peak_kib(what: str, lines: Path, out: Path, *more: str) -> int:
