@@ -129,7 +129,7 @@ def _added(b: Any, so_far: Any, x: Any, weight: Any, halves: bool) -> Any:
         kind = ir.FunctionType(_SUMS, [_SUMS, _HALVES, _HALVES])
         dot = b.module.declare_intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", (), kind)
         return b.call(dot, [so_far, b.bitcast(x, _HALVES), b.bitcast(weight, _HALVES)])
-    # Serving never uses this path (`model.serving.layers.choose_layers`); it lets the tests check the bfloat16 layers on every
+    # Serving never uses this path (`layers.choose_layers`); it lets the tests check the bfloat16 layers on every
     # CPU.
     first, second = ([_either(b, pair, upper) for pair in (x, weight)] for upper in (False, True))
     return _fused(b, _fused(b, so_far, *first), *second)
