@@ -98,6 +98,15 @@ def test_an_old_name_says_the_new_one_and_runs_it(old: str, new: str) -> None:
     assert all(option in shown.output for option in options)
 
 
+@pytest.mark.parametrize("old", [("archive", "run"), ("scores", "run"), ("models", "guard"), ("atlas", "run")])
+def test_an_option_that_a_service_had_alone_has_its_name_before_it(old: tuple[str, str]) -> None:
+    service = "guard" if "guard" in old else old[0]
+    given = {"archive": "--retention", "scores": "--max-entities", "guard": "--since", "atlas": "--every"}[service]
+    words = renamed([*old, f"{given}=30d", "--bootstrap", "b:1"])
+    assert words == ["beside", service, f"--{service}-{given[2:]}=30d", "--bootstrap", "b:1"]
+    assert words[2].partition("=")[0] in CliRunner(env={"COLUMNS": "200"}).invoke(build(), ["beside", "--help"]).stdout
+
+
 def test_an_old_name_is_printed_to_stderr_alone() -> None:
     told = run(*PATHCAST, "config", "show", "--json", "--workers", "4")
     assert (told.returncode, told.stderr) == (0, "pathcast config show is now pathcast dev config\n")
