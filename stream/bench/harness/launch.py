@@ -19,7 +19,8 @@ from stream.wire import Topics
 
 READY_S: Final = 180.0  # numba and Faust take seconds to import on an idle machine; benchmarks of many workers share it
 READY: Final = "ready: partitions"  # a worker logs it when it has taken over its assigned partitions
-PATHCAST: Final = (sys.executable, "-c", "from stream.commands.main import main; main()")
+# -P: modules of the current directory are not imported, as with the `pathcast` script.
+PATHCAST: Final = (sys.executable, "-P", "-c", "from stream.commands.main import main; main()")
 
 
 class Failed(RuntimeError):
@@ -113,4 +114,4 @@ def worker_command(options: Sequence[str]) -> list[str]:
 
 def module_command(module: str, *arguments: str) -> list[str]:
     """Returns the command that runs a module of this folder as a program."""
-    return [sys.executable, "-m", f"stream.bench.{module}", *arguments]
+    return [sys.executable, "-P", "-m", f"stream.bench.{module}", *arguments]
