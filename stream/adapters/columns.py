@@ -1,14 +1,4 @@
-"""Reads Parquet and CSV with one row per ping as columns.
-
-A column map states which of your columns is which of ours, and the form of your times:
-
-    t:s=timestamp,lat=y,lon=x,entity_id=vehicle        ours[:what]=yours
-
-    t or t:ms      milliseconds since 1970 UTC, or a column of Arrow's timestamp type, of any unit
-    t:us, t:ns     micro- and nanoseconds since 1970 UTC
-    t:s            seconds since 1970 UTC, whole or not
-    t:rfc3339      text with its zone: 2026-11-25T13:22:48Z, 2026-11-25 14:22:48.5+01:00
-"""
+"""Reads Parquet and CSV with one row per ping as columns. `column_names` says how a map names them."""
 
 from __future__ import annotations
 
@@ -25,7 +15,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of, find_columns
+from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap, columns_of, find_columns, parts_of
+from stream.adapters.local_times import LocalTimes
 from stream.adapters.table_builder import END_S
 from stream.adapters.tables import SourceRows, Table, clean, codes
 
@@ -44,11 +35,16 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     """
     columns = columns or ColumnMap()
     try:
-        place = find_columns(path, _all_columns(path), columns, (*NAMES, "ts", *NUMBERS), TIMES)
-        table, dropped = _open(path, place, columns.clock)
+        present = _all_columns(path)
+        place = find_columns(path, present, columns, (*NAMES, "ts", *NUMBERS), TIMES)
+        table, dropped = _open(path, place, columns, present)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}") from error
-    ts_ms, has_ts = _read_times(path, place["ts"], table[place["ts"]], columns.clock)
+    times = columns.local_times()
+    if times is None or getattr(table[place["ts"]].type, "tz", None) is not None:
+        ts_ms, has_ts = _read_times(path, place["ts"], table[place["ts"]], columns.clock)
+    else:
+        ts_ms, has_ts = _read_local_times(path, place, table, times)
     entity, names = codes(table[place["entity_id"]])
     trajectory, _ = _codes_if_any(table, place.get("traj_id"))
     mode, modes = _codes_if_any(table, place.get("mode"))
@@ -59,50 +55,64 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     return clean(rows, dropped)
 
 
-def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str, int]]:
-    """Returns the columns of `place`, and the number of rows that were left out, by reason."""
+def _open(path: Path, place: dict[str, str], columns: ColumnMap, present: list[str]) -> tuple[Any, dict[str, int]]:
+    """Returns the columns of `place`, and the number of rows that were left out, by reason. A time of two columns is
+    joined to one, which has the name that `place` gives."""
+    names, times = columns_of(place, present), parts_of(place["ts"], present)
     if _is_parquet(path):
-        table = pa.parquet.read_table(path, columns=columns_of(place))
-        return table, _count_dropped_before(table)
+        table = pa.parquet.read_table(path, columns=names)
+        return _join_times(table, place["ts"], times), _count_dropped_before(table)
     dropped: Counter[str] = Counter()
-    table = _open_typed(path, place, clock)
+    clock = columns.clock if columns.local_times() is None else "text"
+    table = _open_typed(path, place, clock, names)
     if table is None:
-        table = _convert_cells(path, place, clock, _open_text(path, place, dropped))
-    return table, +dropped
+        table = _convert_cells(path, place, clock, _open_text(path, names, dropped))
+    return _join_times(table, place["ts"], times), +dropped
 
 
-def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
+def _join_times(table: Any, name: str, parts: tuple[str, ...]) -> Any:
+    if len(parts) == 1:
+        return table
+    return table.append_column(
+        name, pc.binary_join_element_wise(*(table[part].cast(pa.string()) for part in parts), " ")
+    )
+
+
+def _open_typed(path: Path, place: dict[str, str], clock: str, names: list[str]) -> Any | None:
     """Reads typed columns. Returns None if a cell is not of its column's type, a row is too short or too long, or there
     is no row."""
     # typed by name: inference would read entity "007" as the number 7
-    types = {place[name]: pa.string() for name in NAMES if name in place}
+    types = dict.fromkeys(names, pa.string())
     types |= {place[name]: pa.float64() for name in NUMBERS if name in place}
-    if clock not in _WHOLE:
-        types[place["ts"]] = pa.float64() if clock == "s" else pa.string()
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=columns_of(place))
+    if clock in _WHOLE:
+        del types[place["ts"]]
+    elif clock == "s":
+        types[place["ts"]] = pa.float64()
+    convert = pa.csv.ConvertOptions(column_types=types, include_columns=names)
+    parsing = pa.csv.ParseOptions(delimiter=text.delimiter_of(path))
     try:
-        table = pa.csv.read_csv(path, convert_options=convert)
+        table = pa.csv.read_csv(path, parse_options=parsing, convert_options=convert)
     except pa.ArrowException:
         return None
-    kind = table[place["ts"]].type
-    is_time = clock not in _WHOLE or pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
+    kind = table[place["ts"]].type if clock in _WHOLE else pa.int64()
+    is_time = pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
     return table if is_time and table.num_rows else None
 
 
-def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
+def _open_text(path: Path, names: list[str], dropped: Counter[str]) -> Any:
     """Reads columns of text. This takes three times as long, but a wrong cell or row costs only itself."""
-    batches = list(text.sheets(path, columns_of(place), dropped, lambda share: None, named=True))
+    batches = list(text.sheets(path, names, dropped, lambda share: None, named=True))
     if not any(batch.num_rows for batch in batches):
-        names = ", ".join(text.header(path))
+        header = ", ".join(text.header(path))
         if dropped.total():
-            raise ValueError(f"{path}, line 2: expected {names}, and neither this nor any line is that")
-        raise ValueError(f"{path}: not one row below the header, {names}")
+            raise ValueError(f"{path}, line 2: expected {header}, and neither this nor any line is that")
+        raise ValueError(f"{path}: not one row below the header, {header}")
     return pa.Table.from_batches(batches)
 
 
 def _convert_cells(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
     """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
-    column = {name: cells[name] for name in columns_of(place)}
+    column = {name: cells[name] for name in cells.column_names}
     for ours, name in place.items():
         if ours in NUMBERS or (ours == "ts" and clock == "s"):
             numbers = text.numbers(cells[name])
@@ -213,6 +223,25 @@ def _times_from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int
             f"{path}: column {name} has {column[0].as_py()!r}, expected RFC 3339 with a zone: 2026-11-25T13:22:48Z"
         )
     return ts_ms, present
+
+
+def _read_local_times(
+    path: Path, place: dict[str, str], table: Any, times: LocalTimes
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Converts text, or times without a zone, to milliseconds. If no text is a time, the column is wrong."""
+    column, entities = table[place["ts"]], table[place["entity_id"]].to_pylist()
+    if pa.types.is_timestamp(column.type):
+        rows = zip(column.cast(pa.timestamp("ms"), safe=False).to_pylist(), entities, strict=True)
+        found = [None if at is None else times.local_ms(at, entity) for at, entity in rows]
+    else:
+        texts = column.cast(pa.string()).to_pylist()
+        found = [
+            None if cell is None else times.to_ms(cell, entity) for cell, entity in zip(texts, entities, strict=True)
+        ]
+        if found and all(ts_ms is None for ts_ms in found):
+            raise ValueError(f"{path}: column {place['ts']} has {texts[0]!r}, which is no time {times.describe()}")
+    whole = np.array([0 if ts_ms is None else ts_ms for ts_ms in found], np.int64)
+    return whole, np.array([ts_ms is not None for ts_ms in found], bool)
 
 
 def _read_numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from stream.adapters.column_names import ColumnMap, cell, find_columns, milliseconds
+from stream.adapters.column_names import ColumnMap, cell, find_columns, milliseconds, parts_of
+from stream.adapters.local_times import LocalTimes
 
 ENCODING: Final = "utf-8-sig"
 ERRORS: Final = "surrogateescape"  # other bytes come back as they were
@@ -27,14 +28,15 @@ class Sheet:
     header: str  # the first line, with its end
     delimiter: str
     names: list[str]
-    place: dict[str, int]  # where the column of each field of a ping is
+    place: dict[str, int]  # where the column of each field of a ping is; of the time, the first
+    time_places: tuple[int, ...]  # where the columns of the time are: one, or a date's and a time's
     columns: ColumnMap | None
+    times: LocalTimes | None  # what reads times that are text, in the order of the rows
 
     @classmethod
     def open(cls, path: Path, columns: ColumnMap | None) -> Self:
         """Raises OSError, and ValueError for a file that is damaged or lacks a column; its text names the file."""
-        unpack = gzip.open if is_packed(path) else open
-        return cls.of(path, unpack(path, "rt", encoding=ENCODING, errors=ERRORS, newline=""), columns)
+        return cls.of(path, open_text(path), columns)
 
     @classmethod
     def of_bytes(cls, path: Path, content: bytes, columns: ColumnMap | None) -> Self:
@@ -47,12 +49,14 @@ class Sheet:
     def of(cls, path: Path, file: Any, columns: ColumnMap | None) -> Self:
         """Returns the same of an open text file, which is closed on errors."""
         try:
-            with _unpacking(path):
+            with unpacking(path):
                 header = file.readline()
-            delimiter = max(",;\t", key=header.count)
-            names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            place = {field: names.index(column) for field, column in find_columns(path, names, columns).items()}
-            return cls(path, file, header, delimiter, names, place, columns)
+            delimiter, names = split_header(header)
+            column = find_columns(path, names, columns)
+            at = {field: tuple(map(names.index, parts_of(name, names))) for field, name in column.items()}
+            place = {field: places[0] for field, places in at.items()}
+            times = columns.local_times() if columns else None
+            return cls(path, file, header, delimiter, names, place, at["ts"], columns, times)
         except BaseException:
             file.close()
             raise
@@ -71,7 +75,7 @@ class Sheet:
         """
         lines = _Lines(self.file)
         reader = csv.reader(lines, delimiter=self.delimiter)
-        with _unpacking(self.path):
+        with unpacking(self.path):
             while True:
                 try:
                     cells = next(reader)
@@ -83,15 +87,31 @@ class Sheet:
 
     def text(self, field: str, cells: list[str]) -> str:
         """Returns the text of a field's cell; empty if the record has no such cell."""
-        at = self.place[field]
-        return cells[at] if at < len(cells) else ""
+        places = self.time_places if field == "ts" else (self.place[field],)
+        return " ".join(cells[at] for at in places if at < len(cells))
 
     def fields(self, cells: list[str]) -> dict[str, Any]:
         """Returns the fields of a ping that a record has, each as the type of its field if it can be converted."""
         found = {name: cell(name, cells[at]) for name, at in self.place.items() if at < len(cells) and cells[at]}
-        if "ts" in found:
+        if "ts" in found and self.times is not None:
+            text = self.text("ts", cells)
+            ts_ms = self.times.to_ms(text, found.get("entity_id"))
+            found["ts"] = text if ts_ms is None else ts_ms
+        elif "ts" in found:
             found["ts"] = milliseconds(found["ts"], self.columns)
         return found
+
+
+def split_header(line: str) -> tuple[str, list[str]]:
+    """Returns what separates the cells, and the names of the columns in the first line of a file."""
+    delimiter = max(",;\t|", key=line.count)
+    return delimiter, [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def open_text(path: Path) -> Any:
+    """Opens a file, packed by gzip or not, without the mark that some programs put before UTF-8."""
+    unpack = gzip.open if is_packed(path) else open
+    return unpack(path, "rt", encoding=ENCODING, errors=ERRORS, newline="")
 
 
 def is_packed(path: Path) -> bool:
@@ -120,7 +140,7 @@ class _Lines:
 
 
 @contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
+def unpacking(path: Path) -> Iterator[None]:
     """Turns errors of gzip into a ValueError, in one line that names the file."""
     try:
         yield

@@ -8,20 +8,31 @@ it is rejected, counted and shown like every other bad record.
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.column_names import ColumnMap, arrow_values, cell, columns_of, find_columns, milliseconds
-from stream.adapters.csv_rows import Sheet
+from stream.adapters.column_names import (
+    ColumnMap,
+    arrow_values,
+    cell,
+    columns_of,
+    find_columns,
+    milliseconds,
+    parts_of,
+)
+from stream.adapters.csv_rows import Sheet, open_text, split_header
 from stream.adapters.formats.gpx import points_of
+from stream.adapters.local_times import LocalTimes
 from stream.wire.ping_rules import event_time_ms
 
 STDIN: Final = "-"
@@ -34,9 +45,6 @@ class RecordedRow(NamedTuple):
     key: bytes | None
     value: bytes
     ts_ms: int | None
-
-
-Mapped = Callable[[Iterator[RecordedRow]], Iterator[RecordedRow]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,11 @@ def has_lines(path: Path) -> bool:
     return suffix_of(path) in (".ndjson", ".jsonl")
 
 
+def has_documents(path: Path) -> bool:
+    """Returns whether `read_documents` reads files of this name."""
+    return has_lines(path) or suffix_of(path) in (".csv", ".csv.gz")
+
+
 def suffix_of(path: Path) -> str:
     """Returns the suffix in lower case; both suffixes of a packed file, as other formats are packed by gzip, too."""
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
@@ -94,6 +107,24 @@ def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Recorde
     return _DOCUMENTS[suffix](path)
 
 
+def read_documents(path: str | Path) -> Iterator[RecordedRow]:
+    """Yields the lines of NDJSON as they are, and the rows of CSV as JSON objects with the names of the header, in
+    which what looks like a number is one. They are for a map, which says what they mean. Raises the errors of `read`.
+    """
+    if str(path) == STDIN or has_lines(Path(path)):
+        return read(path)
+    return _csv_objects(Path(path))
+
+
+def _csv_objects(path: Path) -> Iterator[RecordedRow]:
+    with open_text(path) as file:
+        delimiter, names = split_header(file.readline())
+        for cells in csv.reader(file, delimiter=delimiter):
+            if cells:
+                values = (cell("sats", text) for text in cells)
+                yield RecordedRow(None, _json(dict(zip(names, values, strict=False))), None)
+
+
 def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None = None) -> Iterator[RecordedRow]:
     """Yields the rows of some lines of a file: NDJSON, or CSV, whose first line is given, too, as `header`. The name
     of the file says which. Raises ValueError if a column is missing."""
@@ -102,8 +133,8 @@ def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None 
     return _csv_rows(Sheet.of_bytes(path, header + part, columns))
 
 
-def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Mapped | None = None) -> RecordedRows:
-    """Returns all rows by event time; rows of equal times keep the file's order. `mapped` changes them before.
+def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> RecordedRows:
+    """Returns all rows by event time; rows of equal times keep the file's order.
 
     A row without a time stays after its predecessor (in Parquet: it comes last). Raises the errors of `read`.
     """
@@ -111,10 +142,14 @@ def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Ma
         sorted_table = _sort_parquet(Path(path), columns)
         if sorted_table is not None:
             return sorted_table
+    return sort_rows(read(path, columns))
+
+
+def sort_rows(rows: Iterable[RecordedRow]) -> RecordedRows:
+    """Returns the rows by event time, as `read_in_order` does."""
     latest = 0
     keyed: list[tuple[int, RecordedRow]] = []
-    found = read(path, columns)
-    for row in found if mapped is None else mapped(found):
+    for row in rows:
         latest = latest if row.ts_ms is None else row.ts_ms
         keyed.append((latest, row))
     keyed.sort(key=lambda pair: pair[0])
@@ -171,12 +206,14 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[RecordedRow]:
 
     with _arrow_errors(path):
         file = parquet.ParquetFile(path)
-    place = find_columns(path, file.schema_arrow.names, columns)
+    present = file.schema_arrow.names
+    place = find_columns(path, present, columns)
 
     def rows() -> Iterator[RecordedRow]:
+        times = columns.local_times() if columns else None
         with _arrow_errors(path):
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns_of(place)):
-                yield from _batch_rows(batch, place, columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns_of(place, present)):
+                yield from _batch_rows(batch, place, columns, times)
 
     return rows()
 
@@ -188,24 +225,48 @@ def _sort_parquet(path: Path, columns: ColumnMap | None) -> RecordedRows | None:
     from pyarrow import parquet
 
     with _arrow_errors(path):
-        place = find_columns(path, parquet.read_schema(path).names, columns)
-        table = parquet.read_table(path, columns=columns_of(place))
+        present = parquet.read_schema(path).names
+        place = find_columns(path, present, columns)
+        if len(parts_of(place["ts"], present)) > 1 or (columns and columns.zone):
+            return None
+        table = parquet.read_table(path, columns=columns_of(place, present))
         kind = table.schema.field(place["ts"]).type
         if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
             return None
         table = table.sort_by(place["ts"])
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
     return RecordedRows(
-        table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns))
+        table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns, None))
     )
 
 
-def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[RecordedRow]:
-    values = {name: arrow_values(name, batch.column(source)) for name, source in place.items()}
-    if "timestamp" not in str(batch.column(place["ts"]).type):  # a timestamp column has its own unit
-        values["ts"] = [milliseconds(value, columns) for value in values["ts"]]
-    for items in zip(*values.values(), strict=True):
+def _batch_rows(
+    batch: Any, place: dict[str, str], columns: ColumnMap | None, times: LocalTimes | None
+) -> Iterator[RecordedRow]:
+    parts = parts_of(place["ts"], batch.schema.names)
+    values = {name: arrow_values(name, batch.column(source)) for name, source in place.items() if name != "ts"}
+    kind = batch.schema.field(parts[0]).type
+    if times is None or getattr(kind, "tz", None) is not None:
+        values["ts"] = arrow_values("ts", batch.column(place["ts"]))
+        if "timestamp" not in str(kind):  # a timestamp column has its own unit
+            values["ts"] = [milliseconds(value, columns) for value in values["ts"]]
+    else:
+        cells = zip(*(batch.column(part).to_pylist() for part in parts), strict=True)
+        values["ts"] = [_local_ms(cell, who, times) for cell, who in zip(cells, values["entity_id"], strict=True)]
+    for items in zip(*(values[name] for name in place), strict=True):
         yield row_of(dict(zip(place, items, strict=True)))
+
+
+def _local_ms(cell: tuple[Any, ...], entity: object, times: LocalTimes) -> Any:
+    """Returns a time of a file's own clock in milliseconds, or as it is if it is none."""
+    if len(cell) == 1 and isinstance(cell[0], datetime):
+        ts_ms = times.local_ms(cell[0], entity)
+        return str(cell[0]) if ts_ms is None else ts_ms
+    if len(cell) == 1 and not isinstance(cell[0], str):
+        return cell[0]
+    text = " ".join(map(str, cell))
+    ts_ms = times.to_ms(text, entity)
+    return text if ts_ms is None else ts_ms
 
 
 def _csv(path: Path, columns: ColumnMap | None) -> Iterator[RecordedRow]:

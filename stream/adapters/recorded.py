@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream.adapters import files
-from stream.adapters.column_names import FIELDS, ColumnMap
+from stream.adapters.column_names import ColumnMap, map_of
 from stream.adapters.files import STDIN, RecordedRow, RecordedRows
+from stream.adapters.guess import guess_columns
 from stream.adapters.live import presets
 from stream.adapters.live.parsed import Reader
 from stream.wire import NO_TIME_MS, Ping, Reject, dumps
@@ -32,7 +32,8 @@ class Recording:
     path: str | Path
     columns: ColumnMap | None = None
     archive: Source | None = None  # set for a format that `files` does not read
-    reader: Reader | None = None  # of lines that are no pings of ours, for NDJSON
+    reader: Reader | None = None  # of lines that are no pings of ours, for NDJSON, or of rows of CSV
+    guessed: bool = False  # not all of `columns` were given
 
     def rows(self) -> Iterator[RecordedRow]:
         """Yields the rows lazily in the order of the file; those of an archive in the order of their times.
@@ -41,8 +42,9 @@ class Recording:
         """
         if self.archive:
             return iter(self.in_order())
-        found = files.read(self.path, self.columns)
-        return found if self.reader is None else read_by_map(found, self.reader)
+        if self.reader is None:
+            return files.read(self.path, self.columns)
+        return read_by_map(files.read_documents(self.path), self.reader)
 
     def in_order(self) -> RecordedRows:
         """Returns all rows in the order of their times. Raises the errors of `rows`."""
@@ -50,8 +52,9 @@ class Recording:
             return self.archive.pings.rows()
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
-        changed = None if self.reader is None else partial(read_by_map, reader=self.reader)
-        return files.read_in_order(self.path, self.columns, changed)
+        if self.reader is None:
+            return files.read_in_order(self.path, self.columns)
+        return files.sort_rows(read_by_map(files.read_documents(self.path), self.reader))
 
     def pings_in_order(self) -> RecordedRows:
         """Returns all rows in the order of their times. Raises ValueError if all were left out, too."""
@@ -67,22 +70,34 @@ class Recording:
         return ValueError(f"{self.path}: none of {rows:,} rows is a ping; the first: {code}: {message}{hint}")
 
 
-def recording(given: str | Path, columns: str | None = None, map_: str | None = None) -> Recording:
+def recording(
+    given: str | Path, columns: str | None = None, map_: str | None = None, zone: str | None = None
+) -> Recording:
     """Returns the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map that `ColumnMap` parses,
-    `map_` a preset or a file with a map, for lines of NDJSON that are no pings of ours.
+    `zone` the time zone of times that have none; the columns of a table that neither they nor our names show are
+    guessed. `map_` is a preset or a file with a map, for lines of NDJSON or rows of CSV that are no pings of ours.
 
-    Raises ValueError for a wrong format or map, FileNotFoundError if the path does not exist.
+    Raises ValueError for a wrong format or map, or columns that are not plain; FileNotFoundError if there is no such
+    path.
     """
     found = Recording(given) if _is_of_files(given) else _archive(str(given))
+    is_table = not found.archive and files.has_columns(Path(found.path))
     if map_ is not None:
-        if str(given) != STDIN and (found.archive or not files.has_lines(Path(found.path))):
-            raise ValueError(f"--map is for NDJSON, and {given} is none")
-        found = replace(found, reader=presets.find_preset(map_).read)
-    if columns is None:
+        if str(given) != STDIN and (found.archive or not files.has_documents(Path(found.path))):
+            raise ValueError(f"--map is for NDJSON and CSV, and {given} is neither")
+        if columns is not None or zone is not None:
+            raise ValueError("--map says itself what columns and times are: leave --columns and --timezone out")
+        return replace(found, reader=presets.find_preset(map_).read)
+    if not is_table:
+        if columns is not None or zone is not None:
+            option = "--timezone" if columns is None else "--columns"
+            raise ValueError(f"{option} is for Parquet and CSV, and {given} is neither")
         return found
-    if found.archive or not files.has_columns(Path(found.path)):
-        raise ValueError(f"--columns is for Parquet and CSV, and {given} is neither")
-    return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
+    names = map_of(columns, zone)
+    guess = guess_columns(Path(found.path), names)
+    if guess == (names or ColumnMap()):
+        return replace(found, columns=names)
+    return replace(found, columns=guess, guessed=True)
 
 
 def read_by_map(rows: Iterator[RecordedRow], reader: Reader) -> Iterator[RecordedRow]:

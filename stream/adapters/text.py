@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from stream.adapters.csv_rows import split_header
 from stream.adapters.table_builder import Piece, Progress, TableBuilder
 
 NO_TIME: Final = int(np.iinfo(np.int64).min)
@@ -30,16 +31,33 @@ _PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 # A quote opens a cell only at the cell's start, as for Arrow: elsewhere it is a character, and two inside quotes are
 # one. The pattern captures the closing quote of each quoted cell, empty if there is none. It matches from left to
 # right, so that nothing inside quotes begins a cell.
-_QUOTED: Final = re.compile(rb'(?:^|,)"[^"]*(?:""[^"]*)*("?)')
+_QUOTED: Final = re.compile(rb'(?:^|[,;\t|])"[^"]*(?:""[^"]*)*("?)')
+_DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d*,\d+\s*")
 
 
 def header(path: Path) -> list[str]:
     """Returns the first line's cells. Raises ValueError for a file that is not delimited text."""
-    with _explain_errors(path), _open(path) as (stream, _):
-        lines = stream.read(HEADER_BYTES).splitlines(keepends=True)
+    with _explain_errors(path):
         # Only that line is parsed: an error in a later row must not occur here, but later, where it costs only its row.
-        first = next((line for line in lines if line.strip()), b"")
-        return list(pa.csv.read_csv(pa.BufferReader(first)).column_names)
+        first = _first_line(path)
+        return list(pa.csv.read_csv(pa.BufferReader(first), parse_options=_parsing(first)).column_names)
+
+
+def delimiter_of(path: Path) -> str:
+    """Returns what separates the cells of a file whose first line names the columns. Raises as `header`."""
+    with _explain_errors(path):
+        return str(_parsing(_first_line(path)).delimiter)
+
+
+def _first_line(path: Path) -> bytes:
+    with _open(path) as (stream, _):
+        lines = stream.read(HEADER_BYTES).splitlines(keepends=True)
+    return next((line for line in lines if line.strip()), b"")
+
+
+def _parsing(line: bytes, **more: Any) -> Any:
+    delimiter, _ = split_header(line.decode("utf-8", "replace"))
+    return pa.csv.ParseOptions(delimiter=delimiter, **more)
 
 
 def gather(
@@ -79,7 +97,9 @@ def sheets(
     reading = pa.csv.ReadOptions(
         use_threads=False, block_size=BLOCK_BYTES, skip_rows=skip, column_names=None if named else list(columns)
     )
-    parsing = pa.csv.ParseOptions(quote_char='"' if named else False, invalid_row_handler=skip_ragged)
+    with _explain_errors(path):
+        parsing = _parsing(_first_line(path) if named else b"", invalid_row_handler=skip_ragged)
+    parsing.quote_char = '"' if named else False
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
     size = max(1, path.stat().st_size)
     with _explain_errors(path), _open(path) as (stream, raw):
@@ -203,7 +223,7 @@ def _parse_number(cell: str | None) -> float:
     try:
         return float(cell or "nan")
     except ValueError:
-        return float("nan")
+        return float(cell.replace(",", ".")) if cell and _DECIMAL_COMMA.fullmatch(cell) else float("nan")
 
 
 def time_ms(cell: str | None, *, zoned: bool | None) -> int:

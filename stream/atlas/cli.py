@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.adapters.options import Columns, recording_of
+from stream.adapters.options import Columns, Timezone, recording_of
 from stream.atlas.counting.cli import HalfLife, MinEntities, PassagesPerCell, Weights, Without
 from stream.atlas.showing.cli import check_folder
 from stream.config.options import COMMON, Bootstrap, Json, quiet, with_common
@@ -30,6 +30,7 @@ def build(
         str | None, typer.Option("--data", metavar="[FORMAT:]FILE", help="recorded pings, as replay takes them")
     ] = None,
     columns: Columns = None,
+    timezone: Timezone = None,
     from_topic: Annotated[
         str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
     ] = None,
@@ -59,7 +60,7 @@ def build(
     if columns is not None and data is None:
         raise typer.BadParameter("--columns is for --data")
     check_folder(out)
-    recorded = None if data is None else recording_of(data, columns)
+    recorded = None if data is None else recording_of(data, columns, zone=timezone)
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
     days = seconds(half_life, "--half-life") / DAY_S

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import msgspec
 import typer
 
-from stream.adapters.options import Columns, recording_of
+from stream.adapters.options import Columns, Timezone, recording_of
 from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
 from stream.config.wording import counted
 from stream.wire import Record, Reject
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def feed(
     file: Annotated[str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="what to publish; - is standard input")],
     columns: Columns = None,
+    timezone: Timezone = None,
     speedup: Annotated[
         float, typer.Option(min=0, help="1 is real time, 60 is a minute per second, 0 is as fast as it goes")
     ] = 1.0,
@@ -53,10 +54,10 @@ def feed(
       pathcast feed ais:AIS_2024_01_01.zip --speedup 60
       gpspipe | jq -c ... | pathcast feed -
     """
-    recording = recording_of(file, columns)
+    recording = recording_of(file, columns, zone=timezone)
     from stream.commands.feeder import pace, publisher, replay
 
-    _refuse_without_pings(recording)
+    refuse_without_pings(recording)
     topic = common.topics.pings
     began = time.monotonic()
     with quiet(), publisher(common.bootstrap, topic, common.security, linger_ms=5 if speedup else 50) as out:
@@ -104,7 +105,7 @@ class Interrupt:
         return send_guarded
 
 
-def _refuse_without_pings(recording: Recording) -> None:
+def refuse_without_pings(recording: Recording) -> None:
     """Raises ValueError if a file has rows, and none is a ping. It reads up to the first ping, or to the end."""
     from stream.adapters.files import STDIN
     from stream.tracks.clean import parse

@@ -42,14 +42,15 @@ EXTRAS: Final = {
 }
 # The panels of `pathcast --help`, in this order. What is below a command is named by its entry point, as `train.synth`.
 PANELS: Final = {
-    "Run": "up demo worker serve beside",
+    "Run": "up try worker serve beside",
     "Bring in": "ingest feed arrivals",
     "Read": "tail forecast fill replay export",
     "Look and check": "doctor verify models dlq forget",
     "Learn": "train evaluate",
 }
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
-HIDDEN: Final = ("dev", "map")  # commands that need not be looked for: `serve --map` has the map
+# Commands that need not be looked for: `serve --map` has the map, and the page's last line names the demo.
+HIDDEN: Final = ("demo", "dev", "map")
 DEV: Final = "What operators and developers need now and then: topics, settings, the archive, schemas, and benchmarks."
 
 ERRORS = Console(stderr=True)
@@ -60,7 +61,7 @@ def build(only: str | None = None) -> typer.Typer:
     app = typer.Typer(
         name="pathcast",
         help="Forecasts where moving things will be: live GPS pings in, next-step forecasts and gap fills out.",
-        epilog="Try it: pathcast demo --seconds 60. For operators and developers: pathcast dev",
+        epilog="See it: pathcast demo. On your own tracks: pathcast try FILE. For operators and developers: pathcast dev",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,

@@ -55,12 +55,24 @@ OLD_OPTIONS: Final = {
 
 def renamed(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of `pathcast` with the present name of the command, and says on stderr if that is new."""
+    if arguments[:1] == ["demo"] and any(one.partition("=")[0] == "--data" for one in arguments):
+        typer.echo("pathcast demo --data is now pathcast try", err=True)
+        return ["try", *_data_first(arguments[1:])]
     for words in (2, 1):
         old = " ".join(arguments[:words])
         if (new := OLD_NAMES.get(old)) is not None:
             typer.echo(f"pathcast {old} is now pathcast {new}", err=True)
             return [*new.split(), *(_renamed_option(one, new) for one in arguments[words:])]
     return list(arguments)
+
+
+def _data_first(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of `demo` as `try` takes them: with the value of --data in front, without its name."""
+    joined = next((one for one in arguments if one.startswith("--data=")), None)
+    if joined is not None:
+        return [joined.partition("=")[2], *(one for one in arguments if one != joined)]
+    at = list(arguments).index("--data")
+    return [*arguments[at + 1 : at + 2], *arguments[:at], *arguments[at + 2 :]]
 
 
 def _renamed_option(argument: str, new: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.console import Console
 
-from stream.adapters.options import Columns, MapOfLines, recording_of
+from stream.adapters.options import Columns, MapOfLines, Timezone, recording_of
 from stream.commands.files.options import print_json
 from stream.commands.files.outputs import STD, to_stdout
 from stream.commands.files.showing import Steps
@@ -40,6 +40,7 @@ def replay(
     ],
     *,
     columns: Columns = None,
+    timezone: Timezone = None,
     map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
     weights: Weights = Settings.weights,
@@ -78,7 +79,7 @@ def replay(
     if min_entities is not None and every_ms is None:
         raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
     console = Console(stderr=True)
-    found = recording_of(file, columns, map_)
+    found = recording_of(file, columns, map_, timezone)
     rows = found.pings_in_order()
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)

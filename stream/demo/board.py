@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stream.adapters.files import RecordedRow
-from stream.wire import Anchor, Forecast, code_of, loads_forecast
+from stream.wire import Anchor, Forecast, GapFill, code_of, loads_forecast, loads_gapfill
 from stream.wire.scoring import TARGETS, Errors, errors, score
 
 if TYPE_CHECKING:
     from model.api import Atlas
+    from stream.demo.hidden_gaps import GapErrors
 
 SHOWN = 6  # vehicles on the screen
 
@@ -46,8 +47,10 @@ class Board:
         self._forecasts: list[Forecast] = []
         self._alone: dict[tuple[str, int], Forecast] = {}  # by entity and time: what the model answers without an atlas
         self.atlas: Atlas | None = None  # the first that the forecasts ask
+        self.gap_errors: GapErrors | None = None  # of stretches that were hidden; None: none were
         self.rows: list[RecordedRow] = []  # that were sent
         self._gapfills = 0
+        self._gaps: dict[str, GapFill] = {}  # by gap id: its last record, unless that retracts it
         self._rejects: Counter[str] = Counter()
         self._latencies_ms: list[float] = []
         self._last_two: dict[str, tuple[Forecast | None, Forecast]] = {}
@@ -77,9 +80,19 @@ class Board:
         with self._lock:
             self._alone = {(one.entity_id, one.anchor.ts): one for one in alone}
 
-    def gapfill(self) -> None:
+    def gapfill(self, raw: bytes) -> None:
+        fill = loads_gapfill(raw)
         with self._lock:
             self._gapfills += 1
+            if fill.status == "retracted":
+                self._gaps.pop(fill.gap_id, None)
+            else:
+                self._gaps[fill.gap_id] = fill
+
+    def gaps(self) -> tuple[int, int]:
+        """Returns how many gaps were filled, and with how many points."""
+        with self._lock:
+            return len(self._gaps), sum(len(fill.points) for fill in self._gaps.values())
 
     def reject(self, headers: Sequence[tuple[str, bytes]]) -> None:
         code = code_of(headers) or "unknown"
@@ -152,6 +165,7 @@ class Board:
             "forecasts_out": live.forecasts_out,
             "gapfills_out": live.gapfills_out,
             "rejects": live.rejects,
+            **({} if self.gap_errors is None else {"hidden_gaps": self.gap_errors._asdict()}),
             "latency_ms": {"p50": _round(live.p50_ms), "p99": _round(live.p99_ms)},
             "error_m": {name: mean_errors(pairs[name]) | more.get(name, {}) for name in TARGETS},
             "atlas": self.atlas

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from stream.adapters.options import Columns, recording_of
 from stream.config.options import Json, Weights, quiet
 from stream.config.settings import Settings
 from stream.wire.escape import escaped
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from stream.demo.board import Board, Live
+    from stream.demo.run import DemoOptions
+
+Verdict = Callable[["Board", dict[str, Any]], str]  # what is said at the end, from the board and its summary
 
 SPEEDUP = 120.0  # two minutes a second: in 60 s each bus reports some 80 times, and 15-minute forecasts can be scored
 EXIT_INTERRUPTED = 130  # a shell's status for Ctrl-C
@@ -33,10 +36,6 @@ NAMES = {"next": "next ping", "60": "1 minute ahead", "300": "5 minutes ahead", 
 def demo(
     seconds: Annotated[float, typer.Option(min=1, max=86_400, help="how long to replay")] = 60.0,
     vehicles: Annotated[int | None, typer.Option(min=1, help="the first so many; without it, all")] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="[FORMAT:]PATH", help="other tracks: whatever pathcast feed takes")
-    ] = None,
-    columns: Columns = None,
     speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
     weights: Weights = Settings.weights,
     has_map: Annotated[
@@ -48,33 +47,36 @@ def demo(
     """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
 
     The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left
-    behind.
+    behind. pathcast try FILE does the same with your own tracks.
 
     [bold]Examples[/]
 
       pathcast demo --seconds 60
       pathcast demo --seconds 20 --vehicles 5
-      pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
       pathcast demo --seconds 60 --json
       pathcast demo --speedup 10 --seconds 600 --stay
     """
-    tracks = None if data is None else recording_of(data, columns)
-    if columns is not None and tracks is None:
-        raise typer.BadParameter("--columns is for the tracks of --data")
-    if stays and not has_map:
+    from stream.demo.run import DemoOptions
+
+    run_demo(DemoOptions(seconds, vehicles, None, speedup, weights, has_map, stays), as_json=json)
+
+
+def run_demo(options: DemoOptions, verdict: Verdict | None = None, *, as_json: bool) -> None:
+    """Runs the demo with a live picture, and shows its summary, below which `verdict` is printed."""
+    if options.stays and not options.has_map:
         raise typer.BadParameter("--stay keeps the map, which --no-map leaves out")
     from rich.console import Console
 
     from stream.demo.board import Board
     from stream.demo.parts import PartFailed
-    from stream.demo.run import DemoOptions, run
+    from stream.demo.run import run
 
     board, interrupted = Board(), False
     with quiet():
-        screen = _Screen(Console(stderr=json), board, json=json, stays=stays)
+        screen = _Screen(Console(stderr=as_json), board, verdict, json=as_json, stays=options.stays)
         try:
             with screen:
-                run(DemoOptions(seconds, vehicles, tracks, speedup, weights, has_map, stays), board, screen)
+                run(options, board, screen)
         except KeyboardInterrupt:
             interrupted = True
             screen.done()
@@ -89,10 +91,11 @@ class _Screen:
     """Shows a live picture on a terminal; elsewhere (a log, a pipe), prints one line each time the activity changes.
     At the end, it prints a summary."""
 
-    def __init__(self, console: Console, board: Board, *, json: bool, stays: bool) -> None:
+    def __init__(self, console: Console, board: Board, verdict: Verdict | None, *, json: bool, stays: bool) -> None:
         from rich.live import Live as Screen
 
         self._console, self._board, self._json, self._stays = console, board, json, stays
+        self._verdict = verdict
         self._shown = ""
         self._map: str | None = None
         self._is_done = False
@@ -133,6 +136,8 @@ class _Screen:
             typer.echo(msgspec.json.encode(summary))
         else:
             _show_summary(self._console, self._board, summary)
+        if self._verdict is not None:
+            self._console.print(self._verdict(self._board, summary), highlight=False, markup=False, soft_wrap=True)
         if self._stays and self._map is not None:
             self._console.print(f"the map stays at {self._map} until Ctrl-C", highlight=False, soft_wrap=True)
 

@@ -22,15 +22,21 @@ from stream.config.http_access import Address
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS
 from stream.demo import atlas
 from stream.demo.board import Board
+from stream.demo.hidden_gaps import judge_fills
 from stream.demo.parts import MAP_READY_S, READY_S, PartFailed, RunningPart
 from stream.kafka import admin
 from stream.up import embedded
 from stream.up.parts import environment, map_part, worker_part
 from stream.up.ports import MAP_PORT
+from stream.versions.files import path_of
 from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
-MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
+MAX_ROWS = 500_000  # that are read of a large file: a demo of 10 min does not need more
+# Of somebody's own tracks: their last pings are replayed, and all before them are the history.
+REPLAY_SHARE = 0.4
+RATE = 500  # pings a second at most, which the servers take beside everything else on two cores
+LEAST_HISTORY = 2_000  # pings; less has no passage that came the same way
 DRAIN_S = 20.0  # for the last forecasts
 SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none
 PARTITIONS = 4
@@ -47,7 +53,7 @@ class DemoOptions:
     seconds: float  # how long to feed
     vehicles: int | None  # how many of the first vehicles; None: all
     data: Recording | None  # None: the bundled sample
-    speedup: float
+    speedup: float | None  # None: so fast that it takes `seconds`
     weights: str
     has_map: bool = True
     stays: bool = False  # the map, after the replay, until Ctrl-C
@@ -74,7 +80,7 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
     start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
-    rows, before = choose(options)
+    rows, before, speedup = choose(options)
     with ExitStack() as stack:
         show("starting the broker and the store")
         broker, redis_url = stack.enter_context(embedded.broker_process()), stack.enter_context(embedded.store())
@@ -100,9 +106,9 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
             show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
-        feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
+        feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options.seconds, speedup, board, stop))
         if growth is not None:
-            pause_s = max(atlas.LEAST_S, atlas.EVERY_MS / 1000 / options.speedup)
+            pause_s = max(atlas.LEAST_S, atlas.EVERY_MS / 1000 / speedup)
             _thread(stack, failures, partial(atlas.grow, bootstrap, TOPICS, growth, board.rows, pause_s, stop))
         stack.callback(stop.set)  # pushed after the threads' joins, so that it is called before them
         while feeder.is_alive():
@@ -112,6 +118,10 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
             raise PartFailed("no forecast came", list(worker.lines))
+        if options.data is not None:
+            path = None if board.atlas is None else path_of(folder, board.atlas.version)
+            waiting = partial(show, "hiding stretches, and filling them")
+            board.gap_errors = judge_fills(board.rows, options.weights, path, waiting)
         if stays := options.stays and map_url is not None:
             _compare(options, board, show)
             _stay(worker)
@@ -146,9 +156,13 @@ def _stay(worker: RunningPart) -> None:
             time.sleep(0.5)
 
 
-def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow]]:
-    """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
-    with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
+def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[RecordedRow], float]:
+    """Returns the rows to replay in the order of their times, the rows before them, and how many times real time the
+    replay goes.
+
+    They are the rows of the first `vehicles` in the file. With a speed, the replay begins at a time with many pings
+    (`busiest`), or else after some history; without one, with the last pings that fit into the time.
+    """
     chosen: set[bytes] = set()
     kept: list[RecordedRow] = []
     data = options.data or recording(SAMPLE)
@@ -164,9 +178,14 @@ def choose(options: DemoOptions) -> tuple[Sequence[RecordedRow], Sequence[Record
         raise ValueError(f"{data.path}: no row has both an entity id and a time")
     kept.sort(key=lambda row: row.ts_ms or 0)
     times = [row.ts_ms or 0 for row in kept]
+    if options.speedup is None:
+        begin = len(kept) - min(int(RATE * options.seconds), max(1, int(REPLAY_SHARE * len(kept))))
+        begin = begin if begin >= LEAST_HISTORY else max(0, len(kept) - int(RATE * options.seconds))
+        span_s = (times[-1] - times[begin]) / 1000
+        return kept[begin:], kept[:begin] if begin >= LEAST_HISTORY else [], max(1.0, span_s / options.seconds)
     span_ms = int(options.seconds * options.speedup * 1000)
     begin = busiest(times, span_ms) or atlas.after_history(times, span_ms)
-    return kept[begin:], atlas.history(kept, begin)
+    return kept[begin:], atlas.history(kept, begin), options.speedup
 
 
 def busiest(times: Sequence[int], span: int) -> int:
@@ -204,9 +223,14 @@ def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], 
 
 
 def _feed(
-    bootstrap: str, rows: Sequence[RecordedRow], options: DemoOptions, board: Board, stop: threading.Event
+    bootstrap: str,
+    rows: Sequence[RecordedRow],
+    seconds: float,
+    speedup: float,
+    board: Board,
+    stop: threading.Event,
 ) -> None:
-    due = takewhile(lambda pair: pair[0] <= options.seconds, pace(rows, options.speedup))
+    due = takewhile(lambda pair: pair[0] <= seconds, pace(rows, speedup))
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
         def send(row: RecordedRow) -> None:
@@ -230,7 +254,7 @@ def _subscribe(bootstrap: str, board: Board, stop: threading.Event) -> None:
                 if tp.topic == TOPICS.forecasts:
                     board.forecast(record.value, clock_s)
                 elif tp.topic == TOPICS.gapfills:
-                    board.gapfill()
+                    board.gapfill(record.value)
                 else:
                     board.reject(record.headers)
     consumer.close()

@@ -124,7 +124,7 @@ def calibrate(
         for one in held:
             typer.echo(one)
         if split is not Split.all:
-            mapped = [] if tracks.columns is None else ["--columns", tracks.columns]
+            mapped = tracks.table_options()
             judge = ["pathcast", "evaluate", "--weights", str(out), *mapped, "--data", *map(str, sources)]
             typer.echo(f"on tracks that it was not fitted to: {shlex.join(judge)}")
     for file, entities in {one.file: one.entities for one in held}.items():

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from stream.adapters.live.option import MapOption
-from stream.adapters.options import Columns
+from stream.adapters.options import Columns, Timezone, guess_line
 from stream.config.options import option
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.settings import Settings
@@ -46,6 +46,7 @@ class TrackOptions:
     data: Files = None
     more: MoreFiles = None
     columns: Columns = None
+    timezone: Timezone = None
     from_topic: Annotated[
         str | None,
         typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now"),
@@ -56,13 +57,18 @@ class TrackOptions:
     )
     security: KafkaSecurity = PLAIN_KAFKA
 
+    def table_options(self) -> list[str]:
+        """Returns the options about columns as words of a command line."""
+        columns = [] if self.columns is None else ["--columns", self.columns]
+        return [*columns, *([] if self.timezone is None else ["--timezone", self.timezone])]
+
     def sources(self) -> list[Source]:
         """Returns the named files; none are needed if a topic is given. An error in the names is a usage error."""
         return self.sources_and_others(None)[0]
 
     def sources_and_others(self, others: Sequence[str] | None) -> tuple[list[Source], list[Source]]:
         """Returns the same, and other files for another use, with the same columns."""
-        return sources_and_others(self.data, self.more, others, self.columns, self.from_topic)
+        return sources_and_others(self.data, self.more, others, self.columns, self.from_topic, self.timezone)
 
     def topic_snapshot(self, cache: Path | None, reading: Callable[[str, float], None]) -> list[Source]:
         """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
@@ -94,20 +100,21 @@ def sources_and_others(
     others: Sequence[str] | None,
     columns: str | None,
     from_topic: str | None = None,
+    zone: str | None = None,
 ) -> tuple[list[Source], list[Source]]:
     """Returns the same, and other files for another use, with the same columns; a file may be in both lists."""
-    from stream.adapters.column_names import ColumnMap
+    from stream.adapters.column_names import map_of
     from stream.adapters.sources import TABLE, parse
 
     given = [*(data or []), *(more or [])]
     if not given and from_topic is None:
         raise typer.BadParameter("give --data, --from-topic or both")
     try:
-        column_map = None if columns is None else ColumnMap.parse(columns)
-        found, besides = ([parse(name, column_map) for name in names] for names in (given, others or []))
+        column_map = map_of(columns, zone, besides=())
+        found, besides = ([_guess(parse(name, column_map)) for name in names] for names in (given, others or []))
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
-    if columns is not None and all(source.format != TABLE for source in (*found, *besides)):
+    if column_map is not None and all(source.format != TABLE for source in (*found, *besides)):
         raise typer.BadParameter("--columns is for Parquet and CSV, and no file is either")
     for sources in (found, besides):
         named: dict[Path, Source] = {}
@@ -115,6 +122,18 @@ def sources_and_others(
             if (first := named.setdefault(source.path.resolve(), source)) is not source:
                 raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
     return found, besides
+
+
+def _guess(source: Source) -> Source:
+    """Returns a table with the columns that its names and values show, and says on stderr what was guessed."""
+    from stream.adapters.guess import guess_columns
+    from stream.adapters.sources import TABLE
+
+    columns = guess_columns(source.path, source.columns) if source.format == TABLE else source.columns
+    if columns == source.columns:
+        return source
+    typer.echo(guess_line(source.path, columns), err=True)
+    return replace(source, columns=columns)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def refresh(
         tracks = replace(tracks, from_topic=topics.pings)
     sources: list[Source] = []
     sets: list[Source] = []
-    if directory is None or golden or tracks.columns:  # else nothing is parsed, and Arrow takes 60 MB
+    if directory is None or golden or tracks.table_options():  # else nothing is parsed, and Arrow takes 60 MB
         sources, sets = tracks.sources_and_others(golden)
     lower_priority()
     chosen: dict[str, Any] = {
@@ -151,7 +151,7 @@ def refresh(
     assert out is not None
     with show_progress() as watch:
         sources += tracks.topic_snapshot(cache, watch.reading)
-        given = ["--data", *map(str, sources), *([] if tracks.columns is None else ["--columns", tracks.columns])]
+        given = ["--data", *map(str, sources), *tracks.table_options()]
 
         def command(steps: int) -> str:
             extra = [word for one in sets for word in ("--golden", str(one))]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stream.adapters.options import Columns, recording_of
+from stream.adapters.options import Columns, Timezone, recording_of
 from stream.commands.files import outputs
 from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
@@ -27,6 +27,7 @@ def fill(
         str | None, typer.Option("--out", metavar="OUT|-", help="the file to write; default: FILE.filled.SUFFIX")
     ] = None,
     columns: Columns = None,
+    timezone: Timezone = None,
     weights: Weights = Settings.weights,
     atlas: AtlasFile = None,
     every: Annotated[
@@ -62,7 +63,7 @@ def fill(
     check_out(place, parquet=kind is Kind.PARQUET if file == STD else file.lower().endswith(".parquet"), force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, f".{kind}") as path:
-        recorded = recording_of(str(path), columns)
+        recorded = recording_of(str(path), columns, zone=timezone)
         if recorded.archive is not None:
             raise typer.BadParameter(f"{path}: a folder or an archive is not written again: give a file")
         from stream.commands.files.formats import format_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from stream.adapters.options import Columns, recording_of
+from stream.adapters.options import Columns, Timezone, recording_of
 from stream.commands.files import outputs
 from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
@@ -35,6 +35,7 @@ def forecast(
     kind: Annotated[Kind | None, typer.Option("--format", help="if not by the suffix of OUT")] = None,
     each: Annotated[bool, typer.Option("--each", help="from each row, not only from each entity's last")] = False,
     columns: Columns = None,
+    timezone: Timezone = None,
     weights: Weights = Settings.weights,
     horizons: Horizons = DEFAULT_HORIZONS,
     atlas: AtlasFile = None,
@@ -61,7 +62,7 @@ def forecast(
     check_out(out, parquet=format is Kind.PARQUET, force=force)
     console, began_s = Console(stderr=True), time.monotonic()
     with quiet(), outputs.as_file(file, ".ndjson") as path:
-        recorded = recording_of(file if file != STD else str(path), columns)
+        recorded = recording_of(file if file != STD else str(path), columns, zone=timezone)
         from stream.commands.files.answering import RowCounts
         from stream.commands.files.formats.forecasts import WRITERS
         from stream.commands.files.plan import RejectedRows

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any, Final
 
 from stream.adapters.column_names import PER_S, ColumnMap
+from stream.adapters.local_times import format_time
 from stream.wire.ping_rules import SECONDS_BELOW
 
 _NUMBER: Final = re.compile(r"-?\d+(?:\.(\d*))?")
-_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ])\d\d:\d\d:\d\d(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)")
+_TEXT: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ])\d\d:\d\d:\d\d(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)?")
 _MS_DIGITS: Final = 3  # of a second's fraction: a time has milliseconds
 
 
@@ -22,10 +23,12 @@ def like(sample: Any, ts_ms: int, columns: ColumnMap | None = None) -> Any:
     gives RFC 3339 text.
     """
     if isinstance(sample, str):
+        if columns is not None and columns.has_format:
+            return format_time(ts_ms, columns.clock, columns.zone)
         text = sample.strip()
         if (number := _NUMBER.fullmatch(text)) is not None:
             return _digits(ts_ms, _unit(float(text), columns), len(number[1] or ""), dotted="." in text)
-        return _text(ts_ms, _TEXT.fullmatch(text))
+        return _text(ts_ms, _TEXT.fullmatch(text), columns.zone if columns else "")
     per_s = PER_S[_unit(sample, columns)]
     if isinstance(sample, float):
         return ts_ms / 1000 * per_s if per_s < 1000 else float(ts_ms * (per_s // 1000))
@@ -35,6 +38,8 @@ def like(sample: Any, ts_ms: int, columns: ColumnMap | None = None) -> Any:
 def unit_ms(sample: Any, columns: ColumnMap | None = None) -> int:
     """Returns of how many milliseconds the times of this form are whole multiples, as far as that shows: 1000 for whole
     seconds, 1 where any millisecond can be written."""
+    if columns is not None and columns.has_format:
+        return 1 if "%f" in columns.clock else 1000 if re.search("%[STXcs]", columns.clock) else 60_000
     if isinstance(sample, str):
         text = sample.strip()
         if (number := _NUMBER.fullmatch(text)) is not None:
@@ -73,12 +78,12 @@ def _fraction(ms: int, decimals: int) -> str:
     return exact.ljust(decimals, "0")
 
 
-def _text(ts_ms: int, form: re.Match[str] | None) -> str:
-    separator, decimals, zone = (form[1], len(form[2] or ""), form[3]) if form else ("T", 0, "Z")
-    seconds, ms = divmod(ts_ms, 1000)
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    if zone not in ("Z", "z"):
-        ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
-        at = at.astimezone(timezone(-ahead if zone[0] == "-" else ahead))
-    fraction = _fraction(ms, decimals)
-    return f"{at:%Y-%m-%d}{separator}{at:%H:%M:%S}{'.' + fraction if fraction else ''}{zone}"
+def _text(ts_ms: int, form: re.Match[str] | None, local: str) -> str:
+    """Returns ISO 8601 text; of a form without a zone, the time of the zone `local` (UTC if it is empty)."""
+    separator, decimals, zone = (form[1], len(form[2] or ""), form[3] or "") if form else ("T", 0, "Z")
+    fraction = _fraction(ts_ms % 1000, decimals)
+    layout = f"%Y-%m-%d{separator}%H:%M:%S{'.' + fraction if fraction else ''}{zone}"
+    if not zone:
+        return format_time(ts_ms, layout, local)
+    ahead = timedelta() if zone in ("Z", "z") else timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
+    return format_time(ts_ms + (-ahead if zone[0] == "-" else ahead) // timedelta(milliseconds=1), layout, "")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from stream.adapters.options import Columns, MapOfLines, recording_of
+from stream.adapters.options import Columns, MapOfLines, Timezone, recording_of
 from stream.config.options import COMMON, Common, Metrics, with_common
 from stream.ingest.running import IngestOptions, run
 
@@ -21,6 +21,7 @@ def files(
         list[str], typer.Argument(metavar="FILE|FORMAT:PATH|-...", help="what to send, as for pathcast feed")
     ],
     columns: Columns = None,
+    timezone: Timezone = None,
     map_: MapOfLines = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="then wait for lines that are appended (NDJSON, CSV), until Ctrl-C")
@@ -48,9 +49,9 @@ def files(
         raise typer.BadParameter("it is for --follow", param_hint="--resume")
     options = IngestOptions(common, metrics)
     if follow:
-        _follow(options, [_growing(given) for given in paths], columns, map_, resume)
+        _follow(options, [_growing(given) for given in paths], columns, timezone, map_, resume)
         return
-    recordings = [(given, recording_of(given, columns, map_)) for given in paths]
+    recordings = [(given, recording_of(given, columns, map_, timezone)) for given in paths]
     from stream.ingest.feeds.files import send_all
 
     run(SOURCE, options, partial(send_all, recordings))
@@ -68,15 +69,20 @@ def _growing(given: str) -> Path:
 
 
 def _follow(
-    options: IngestOptions, paths: list[Path], columns: str | None, map_: str | None, resume: Path | None
+    options: IngestOptions,
+    paths: list[Path],
+    columns: str | None,
+    timezone: str | None,
+    map_: str | None,
+    resume: Path | None,
 ) -> None:
-    from stream.adapters.column_names import FIELDS, ColumnMap
+    from stream.adapters.column_names import map_of
     from stream.adapters.live import presets
     from stream.ingest.feeds.files import follow
     from stream.ingest.feeds.following import FilePositions
 
     try:
-        names = None if columns is None else ColumnMap.parse(columns, besides=FIELDS)
+        names = map_of(columns, timezone)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--columns") from None
     try:

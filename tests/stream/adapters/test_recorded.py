@@ -112,7 +112,7 @@ def test_a_row_that_is_no_ping_is_a_record_under_other_names_too(tmp_path: Path)
     ("given", "columns", "said"),
     [
         ("a.csv", "entity_id=car", r"a\.csv: no column car \(for entity_id\); it has id, t, lat, lon"),
-        ("a.csv", None, r"a\.csv: no column entity_id; it has id, t, lat, lon \(--columns maps names"),
+        ("b.csv", None, r"b\.csv: no column is plainly the vehicle's id \(entity_id\)\. It has the columns colour, t,"),
         ("a.csv", "colour=id", "'colour=id' is not ours=yours"),
         ("a.csv", "t:h=t", "only t may be marked, as one of ms, s"),
         ("a.ndjson", "entity_id=id", "--columns is for Parquet and CSV"),
@@ -128,6 +128,7 @@ def test_what_is_wrong_is_said_in_a_line(
     monkeypatch.chdir(tmp_path)
     for name in ("a.csv", "a.ndjson", "a.txt"):
         Path(name).write_text("id,t,lat,lon\n")
+    Path("b.csv").write_text("colour,t,lat,lon\nred,1,2,3\n")
     Path("cut.csv.gz").write_bytes(gzip.compress(b"entity_id,t,lat,lon\n" + b"7,1,2,3\n" * 99)[:-12])
     with pytest.raises(ValueError, match=said) as raised:
         list(recording(given, columns).rows())
@@ -270,7 +271,7 @@ def test_lines_of_another_system_are_read_by_a_map_and_put_in_order(tmp_path: Pa
     assert [one.code for one in found if isinstance(one, Reject)] == ["missing_field"]
     assert len(list(recording(file, map_="flespi").rows())) == len(found)
     assert {type(one) for one in map(judged, recording(file).rows())} == {Ping, Reject}, "without the map"
-    table = tmp_path / "buses.csv"
-    table.write_text("entity_id,ts,lat,lon\n")
-    with pytest.raises(ValueError, match="--map is for NDJSON"):
+    table = tmp_path / "buses.gpx"
+    table.write_text("<gpx/>")
+    with pytest.raises(ValueError, match="--map is for NDJSON and CSV"):
         recording(table, map_="flespi")

@@ -63,6 +63,8 @@ class _Layout:
         self._more = [name for name in (FILLED, SIGMA) if name not in sheet.names]
         self._at = {name: at for at, name in enumerate([*sheet.names, *self._more])}
         self._latest: dict[str, tuple[str, str]] = {}  # by entity: its id and its time, as the last row has them
+        self._words = [1]  # of each column of a time, in the last row
+        self._decimal = "."  # of a number, in the last row
         self._open = False  # the last line written has no end
 
     def header(self) -> bytes:
@@ -73,6 +75,8 @@ class _Layout:
         name = self._sheet.text("entity_id", cells)
         if name.strip() in cursor.entities:
             self._latest[name.strip()] = name, self._sheet.text("ts", cells)
+            self._words = [len(cells[at].split(" ")) for at in self._sheet.time_places]
+            self._decimal = "," if "," in self._sheet.text("lat", cells) else "."
 
     def copy_row(self, cells: list[str], text: str, *, bad: bool) -> bytes:
         body = text.rstrip("\r\n")
@@ -88,13 +92,22 @@ class _Layout:
         cells = [""] * len(self._at)
         place = self._sheet.place
         cells[place["entity_id"]] = name
-        cells[place["ts"]] = str(like(time, point.ts_ms, self._sheet.columns))
-        cells[place["lat"]], cells[place["lon"]] = format(point.lat, _DEGREES), format(point.lon, _DEGREES)
+        self._set_time(cells, like(time, point.ts_ms, self._sheet.columns))
+        for ours, degrees in (("lat", point.lat), ("lon", point.lon)):
+            cells[place[ours]] = format(degrees, _DEGREES).replace(".", self._decimal)
         cells[self._at[FILLED]], cells[self._at[SIGMA]] = "true", str(point.sigma_m)
         text = io.StringIO()
         csv.writer(text, delimiter=self._sheet.delimiter, lineterminator=self._end).writerow(cells)
         begin, self._open = self._end if self._open else "", False
         return _encode(begin + text.getvalue())
+
+    def _set_time(self, cells: list[str], time: Any) -> None:
+        """Writes a time into its column; into a date's and a time's, each as many words as the last row has there."""
+        *firsts, last = self._sheet.time_places
+        words = str(time).split(" ")
+        for at, count in zip(firsts, self._words, strict=False):
+            cells[at], words = " ".join(words[:count]), words[count:]
+        cells[last] = " ".join(words)
 
 
 def _encode(text: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from stream.adapters.column_names import ColumnMap, find_columns
 from stream.commands.files.plan import FILLED, SIGMA, Cursor, FilledPoint
@@ -34,9 +34,13 @@ def sample(path: Path, columns: ColumnMap | None) -> Any:
     kind = file.schema_arrow.field(name).type
     if pa.types.is_timestamp(kind):
         return 1 if kind.unit == "s" else 10**12  # a number of seconds, or of milliseconds
+    if name not in file.schema_arrow.names:
+        raise ValueError(f"{path}: filled rows of Parquet need a time in one column, and it is in {name}")
+    times = columns.local_times() if columns else None
     for batch in file.iter_batches(ROWS, columns=[name]):
         for value in batch.column(0).to_pylist():
-            if event_time_ms(value) is not None:
+            is_local = times is not None and isinstance(value, str) and times.to_ms(value, None) is not None
+            if is_local or event_time_ms(value) is not None:
                 return value
     return None
 
@@ -109,7 +113,10 @@ def _filled_rows(
         own[geometry] = [_POINT.pack(1, 1, point.lon, point.lat) for point in points]
     kind = schema.field(place["ts"]).type
     if pa.types.is_timestamp(kind):
-        times = pa.array([point.ts_ms for point in points], pa.int64()).cast(pa.timestamp("ms", kind.tz)).cast(kind)
+        times = pa.array([point.ts_ms for point in points], pa.int64()).cast(pa.timestamp("ms", "UTC"))
+        if kind.tz is None and columns is not None and columns.zone:
+            times = compute.local_timestamp(times.cast(pa.timestamp("ms", columns.zone)))
+        times = times.cast(pa.timestamp("ms", kind.tz)).cast(kind)
     else:
         times = _convert([like(form, point.ts_ms, columns) for point in points], kind)
     arrays = [
