@@ -88,6 +88,13 @@ def test_bad_usage_ends_a_process_with_2_and_a_mistyped_command_is_answered_with
     assert (mistyped.returncode, "'tail'" in mistyped.stderr) == (2, True), mistyped.stderr
 
 
+@pytest.mark.parametrize("given", [["--data", "a.csv"], ["--data=a.csv"]])
+def test_the_demo_of_other_tracks_is_try_now(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = renamed(["demo", "--seconds", "5", *given, "--json"])
+    assert words == ["try", "a.csv", "--seconds", "5", "--json"]
+    assert "pathcast demo --data is now pathcast try" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
 def test_an_old_name_says_the_new_one_and_runs_it(old: str, new: str) -> None:
     words = renamed([*old.split(), "--help"])

@@ -24,7 +24,6 @@ BAD_USAGE = [
     Refusal("feed shapefile:roads", 2, "unknown format 'shapefile', expected one of geolife"),
     Refusal("feed - --columns t=when", 2, "--columns is for Parquet and CSV, and - is neither"),
     Refusal("try /nowhere.csv", 2, "/nowhere.csv: no such file"),
-    Refusal("demo --data /nowhere.csv", 2, "/nowhere.csv: no such file"),  # as it was called before
     Refusal("demo --stay --no-map", 2, "--stay keeps the map, which --no-map leaves out"),
     Refusal("tail weather", 2, "'weather' is not one of 'forecasts', 'gapfills', 'arrivals', 'dead-letters'"),
     Refusal("dev topics --partitions 0", 2, "'--partitions' ... greater than or equal to 1"),

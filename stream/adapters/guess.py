@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from stream.adapters.column_names import ColumnMap, cell, parts_of
+from stream.adapters.column_names import PER_S, ColumnMap, cell, parts_of
 from stream.adapters.csv_rows import open_text, split_header, unpacking
 from stream.adapters.local_times import ISO, LocalTimes
 from stream.wire.ping_rules import event_time_ms
@@ -139,7 +139,8 @@ class _Guess:
         clock = self._given.clock
         if "t" not in found or clock == "ms":
             found, clock = self._time(found)
-        return ColumnMap(tuple(sorted(found.items())), clock).in_zone(self._given.zone or None)
+        zone = "" if clock in PER_S and clock != "ms" else self._given.zone  # numbers are in UTC anyway
+        return ColumnMap(tuple(sorted(found.items())), clock, zone)
 
     def _time(self, found: dict[str, str]) -> tuple[dict[str, str], str]:
         """Returns the map with the column of the time, and its form."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from stream.adapters import columns, text
 from stream.adapters.archived.reading import Archive, open_days
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
+from stream.adapters.guess import guess_columns
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
@@ -53,6 +54,7 @@ class Source:
     path: Path
     columns: ColumnMap = _AS_OURS
     pings: Archive | None = None  # of the format `archive`, whose `path` only says whether two are the same
+    guessed: bool = field(default=False, compare=False)  # not all of `columns` were given
 
     def __str__(self) -> str:
         return str(self.path) if self.format == TABLE else f"{self.format}:{self.path}"
@@ -97,10 +99,10 @@ class Source:
 
 def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
     """Parses `format:path`, or a path whose name shows its format; `archive:URL?since=7d` has a span of days, too.
-    `columns` is for tables.
+    `columns` is for tables; what neither it nor our names show is guessed.
 
-    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist; for an archive, also as
-    `open_days`.
+    Raises ValueError for an unknown format, or columns that are not plain, and FileNotFoundError if the path does not
+    exist; for an archive, also as `open_days`.
     """
     prefix, colon, rest = str(given).partition(":")
     if colon and prefix == ARCHIVE:
@@ -113,7 +115,10 @@ def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
         raise ValueError(f"{given}: unknown format {prefix!r}, expected one of {', '.join((*FORMATS, ARCHIVE))}")
     _existing(Source(TABLE, path))
     format = _show_by_folder(path) if path.is_dir() else _show_by_name(path)
-    return Source(format, path, columns or _AS_OURS) if format == TABLE else Source(format, path)
+    if format != TABLE:
+        return Source(format, path)
+    names = guess_columns(path, columns)
+    return Source(format, path, names, guessed=names != (columns or _AS_OURS))
 
 
 def _existing(source: Source) -> Source:

@@ -102,7 +102,8 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
             atlas.announce(bootstrap, TOPICS, board.atlas)
         map_url = None
         if options.has_map:
-            map_url = _show_map(stack, folder, env, show)
+            title = "pathcast demo" if options.data is None else f"pathcast try {Path(options.data.path).name}"
+            map_url = _show_map(stack, folder, title, env, show)
             show.address(map_url)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
@@ -129,11 +130,11 @@ def run(options: DemoOptions, board: Board, show: Screen) -> None:
         _compare(options, board, show)
 
 
-def _show_map(stack: ExitStack, atlases: Path, env: Mapping[str, str], show: Screen) -> str | None:
+def _show_map(stack: ExitStack, atlases: Path, title: str, env: Mapping[str, str], show: Screen) -> str | None:
     """Starts a map of the forecasts, and returns its address; None if it does not start, for which the demo need not
     end. The topics must exist."""
     address = Address(embedded.HOST, embedded.usual_port(MAP_PORT))
-    part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", "pathcast demo")
+    part = map_part(address, atlases, "--source", "forecasts", *TIMES, "--title", title)
     live_map = RunningPart(part, env)
     stack.callback(live_map.stop)
     with suppress(PartFailed):

@@ -70,7 +70,7 @@ def judge_tracks(file: str, tracks: Recording, map_: str | None, board: Board, s
         said = "The tracks are too short to say how good forecasts are"
     else:
         metres = summary["error_m"][target]
-        against = ", ".join(
+        against = " and ".join(
             f"{_compare(metres['model'], metres[name])} {name.replace('_', ' ')}"
             for name in ("constant_velocity", "damped_velocity")
         )

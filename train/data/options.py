@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -111,9 +111,12 @@ def sources_and_others(
         raise typer.BadParameter("give --data, --from-topic or both")
     try:
         column_map = map_of(columns, zone, besides=())
-        found, besides = ([_guess(parse(name, column_map)) for name in names] for names in (given, others or []))
+        found, besides = ([parse(name, column_map) for name in names] for names in (given, others or []))
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
+    for source in (*found, *besides):
+        if source.guessed:
+            typer.echo(guess_line(source.path, source.columns), err=True)
     if column_map is not None and all(source.format != TABLE for source in (*found, *besides)):
         raise typer.BadParameter("--columns is for Parquet and CSV, and no file is either")
     for sources in (found, besides):
@@ -122,18 +125,6 @@ def sources_and_others(
             if (first := named.setdefault(source.path.resolve(), source)) is not source:
                 raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
     return found, besides
-
-
-def _guess(source: Source) -> Source:
-    """Returns a table with the columns that its names and values show, and says on stderr what was guessed."""
-    from stream.adapters.guess import guess_columns
-    from stream.adapters.sources import TABLE
-
-    columns = guess_columns(source.path, source.columns) if source.format == TABLE else source.columns
-    if columns == source.columns:
-        return source
-    typer.echo(guess_line(source.path, columns), err=True)
-    return replace(source, columns=columns)
 
 
 @contextmanager

