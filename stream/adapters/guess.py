@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -24,43 +24,23 @@ SHOWN: Final = 3  # rows in an error
 MOST_SHARE: Final = 0.9  # of the values that must agree with a guess: files have bad rows
 _UNITS: Final = (("s", 10**8, 10**10), ("ms", 10**11, 10**13), ("us", 10**14, 10**16), ("ns", 10**17, 10**19))
 
-# Names, without signs and in lower case. The first that a table has is taken.
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "lat": (
-        *("lat", "latitude", "gpslat", "gpslatitude", "latdeg", "latitudedeg", "positionlat", "locationlat", "geolat"),
-        *("latwgs84", "locationlatitude", "positionlatitude", "breite", "breitengrad", "latitud", "latitudine", "y"),
-    ),
-    "lon": (
-        *("lon", "lng", "long", "longitude", "gpslon", "gpslng", "gpslong", "gpslongitude", "londeg", "longitudedeg"),
-        *("positionlon", "positionlng", "locationlon", "locationlng", "geolon", "geolng", "lonwgs84"),
-        *("locationlong", "locationlongitude", "positionlongitude", "laenge", "lange", "langengrad", "laengengrad"),
-        *("longitud", "longitudine", "x"),
-    ),
-    "entity_id": (
-        *("entityid", "vehicleid", "vehicle", "deviceid", "device", "trackerid", "tracker", "unitid", "unit"),
-        *("assetid", "asset", "busid", "bus", "taxiid", "taxi", "cabid", "cab", "truckid", "truck", "carid", "car"),
-        *("vesselid", "vessel", "mmsi", "shipid", "ship", "imei", "plate", "licenseplate", "registration", "driverid"),
-        *("driver", "userid", "user", "uid", "personid", "animalid", "individuallocalidentifier", "taglocalidentifier"),
-        *("fahrzeug", "fahrzeugid", "kennzeichen", "vehiculo", "vehicule", "objectid", "trackid", "id", "name"),
-    ),
-    "ts": (
-        *("t", "ts", "timestamp", "time", "datetime", "timestamputc", "timeutc", "utctime", "gpstime", "gpstimestamp"),
-        *(
-            "gpsdatetime",
-            "fixtime",
-            "devicetime",
-            "eventtime",
-            "positiontime",
-            "recordedat",
-            "recordedtime",
-            "createdat",
-        ),
-        *("reportedat", "locationtime", "basedatetime", "localtime", "timestampms", "timems", "unixtime", "epoch"),
-        *("zeit", "zeitpunkt", "zeitstempel", "datumzeit", "datumuhrzeit", "fecha", "fechahora", "horodatage"),
-        *("dataora", "dateheure", "dateandtime", "datetimeutc", "timestamplocal", "date", "datum"),
-    ),
-    "heading_deg": ("headingdeg", "heading", "course", "bearing", "azimuth", "cog", "direction"),
+# Words of columns' names, in lower case and without accents; Vehicle_Ref has two. The first of a field counts most.
+_WORDS: Final = {
+    "lat": "lat latitude breite breitengrad latitud latitudine gpslat y",
+    "lon": "lon lng long longitude laenge lange laengengrad langengrad longitud longitudine gpslon gpslng gpslong x",
+    "entity_id": "entity vehicle vehicleid veh bus busid car carid truck truckid van taxi taxiid cab tram train bike "
+    "scooter ship vessel boat aircraft icao icao24 mmsi imei device deviceid tracker unit unitid asset assetid vrm "
+    "plate registration kennzeichen fahrzeug fahrzeugid wagen vehicule vehiculo veicolo fleet driver courier rider "
+    "user userid uid person animal individual tag collar object track trackid id name",
+    "ts": "t ts timestamp datetime time fixtime gpstime basedatetime zeitstempel zeitpunkt zeit datumzeit datumuhrzeit "
+    "when recorded reported at date datum fecha hora horodatage heure dataora",
+    "heading_deg": "heading course bearing azimuth cog",
 }
+# Words of columns that are no such thing although they have a word of it: a vehicle's type, the time of an upload.
+_OTHERS: Final = (
+    "type model make class category status state speed lat lon latitude longitude version group color colour "
+    "server received inserted updated uploaded zone timezone offset diff delta duration elapsed prev previous next"
+)
 _DATES: Final = ("date", "datum", "fecha", "day", "gpsdate", "localdate")
 _CLOCKS: Final = ("time", "zeit", "uhrzeit", "hora", "heure", "clock", "timeofday", "gpstime", "localtime")
 
@@ -112,7 +92,20 @@ def _first_rows(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
         return names, list(zip(*columns, strict=True))
     with unpacking(path), open_text(path) as file:
         delimiter, names = split_header(next((line for line in file if line.strip()), ""))
-        return names, [row for row in islice(csv.reader(file, delimiter=delimiter), ROWS) if row]
+        return names, list(islice(_records(csv.reader(file, delimiter=delimiter)), ROWS))
+
+
+def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yields the records that have cells; one that cannot be read (a field of 128 KiB) is left out."""
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            continue
+        if row is None:
+            return
+        if row:
+            yield row
 
 
 class _Guess:
@@ -122,23 +115,23 @@ class _Guess:
         self, path: Path, names: Sequence[str], columns: Mapping[str, Sequence[Any]], given: ColumnMap
     ) -> None:
         self._path, self._names, self._columns, self._given = path, names, columns, given
-        self._plain = {name: _without_signs(name) for name in names}
         self._taken = {part for _, yours in given.yours for part in parts_of(yours, names)}
 
     def map(self) -> ColumnMap:
+        """Returns the whole map. Raises NotPlain."""
         found = dict(self._given.yours)
-        for ours in ("lat", "lon", "entity_id", "heading_deg"):
-            if ours in found or ours in self._names:
-                continue
-            column = self._find(_NAMES[ours], lambda values, ours=ours: _agrees(ours, values))
-            if column is not None:
+        for ours, people in _PEOPLES.items():
+            if ours not in found and ours not in self._names:
+                column = self._find(ours)
+                if column is None:
+                    raise self._not_plain(f"no column is plainly the {people} ({ours})")
                 found[ours] = column
-                self._taken.add(column)
-            elif ours == "entity_id" or ours in ("lat", "lon"):
-                raise self._not_plain(f"no column is plainly the {_PEOPLES[ours]} ({ours})")
         clock = self._given.clock
         if "t" not in found or clock == "ms":
             found, clock = self._time(found)
+        has_others = "heading_deg" in (*found, *self._names) or found == dict(self._given.yours)
+        if not has_others and (column := self._find("heading_deg")) is not None:
+            found["heading_deg"] = column
         zone = "" if clock in PER_S and clock != "ms" else self._given.zone  # numbers are in UTC anyway
         return ColumnMap(tuple(sorted(found.items())), clock, zone)
 
@@ -149,7 +142,7 @@ class _Guess:
         if named is not None and (not is_there or (named in self._columns and not _needs_form(self._columns[named]))):
             return found, "ms"
         if named is None:
-            named = self._date_and_clock() or self._find(_NAMES["ts"], lambda values: bool(_forms(values)))
+            named = self._date_and_clock() or self._find("ts")
         if named is None:
             raise self._not_plain("no column is plainly the time (t)")
         parts = parts_of(named, self._names)
@@ -167,7 +160,7 @@ class _Guess:
     def _date_and_clock(self) -> str | None:
         """Returns two columns, a date and a time of the day, if that is how the table has its times."""
         date, clock = (
-            next((name for name in self._names if self._plain[name] in known), None) for known in (_DATES, _CLOCKS)
+            next((name for name in self._names if "".join(_words(name)) in known), None) for known in (_DATES, _CLOCKS)
         )
         if (
             date is None
@@ -179,13 +172,19 @@ class _Guess:
             return None
         return f"{date}+{clock}"
 
-    def _find(self, known: Sequence[str], agrees: Callable[[Sequence[Any]], bool]) -> str | None:
-        """Returns the first column of a known name whose values agree."""
-        for wanted in known:
-            for name in self._names:
-                if self._plain[name] == wanted and name not in self._taken and agrees(self._columns[name]):
-                    return name
-        return None
+    def _find(self, ours: str) -> str | None:
+        """Returns the column whose name says most plainly that it is this field, if its values agree, and takes it;
+        where no name says it, the only column whose values do. None if there is none."""
+        agreeing = [name for name in self._names if name not in self._taken and _agrees(ours, self._columns[name])]
+        ranked = sorted((rank, name) for name in agreeing if (rank := _rank(ours, name)) is not None)
+        nameless = [name for name in agreeing if all(_rank(one, name) is None for one in _WORDS)]
+        by_values = [
+            name for name in nameless if ours == "ts" or (ours == "entity_id" and _repeats(self._columns[name]))
+        ]
+        column = ranked[0][1] if ranked else by_values[0] if len(by_values) == 1 else None
+        if column is not None:
+            self._taken.add(column)
+        return column
 
     def _not_plain(self, what: str) -> NotPlain:
         shown = [
@@ -205,6 +204,8 @@ _WITHIN: Final = {"lat": (-90.0, 90.0), "lon": (-180.0, 180.0), "heading_deg": (
 
 def _agrees(ours: str, values: Sequence[Any]) -> bool:
     """Returns whether values may be those of this field. Nothing speaks against a column without values."""
+    if ours == "ts":
+        return bool(_forms(values))
     some = [cell(ours, str(value)) for value in values if not _is_empty(value)]
     if ours not in _WITHIN:
         return (len(some) > len(values) / 2 or not values) and not _counts_rows(some)
@@ -274,6 +275,23 @@ def _is_empty(value: Any) -> bool:
     return value is None or str(value).strip().lower() in ("", "null", "none", "nan", "na", "n/a")
 
 
-def _without_signs(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    return re.sub("[^a-z0-9]", "", plain)
+def _rank(ours: str, name: str) -> tuple[bool, int, int] | None:
+    """Returns how plainly a name says that it is this field, less for more plainly; None if it does not."""
+    words, known = _words(name), _WORDS[ours].split()
+    places = [known.index(word) for word in words if word in known]
+    if not places:
+        return None
+    return not {*words}.isdisjoint({*_OTHERS.split()} - {*known}), min(places), len(words)
+
+
+def _words(name: str) -> list[str]:
+    """Returns the words of a name: of `VehicleRef`, `vehicle_ref` and `Vehicle ref` the same two."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub("(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", " ", plain).lower().split()
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    """Returns whether the values may be names: few of them, each often, and no measurements."""
+    some = [str(value) for value in values if not _is_empty(value)]
+    is_measured = any(isinstance(cell("lat", text), float) and not text.strip().isdigit() for text in some)
+    return len(some) > 2 and len(set(some)) * 3 <= len(some) and not is_measured
