@@ -291,7 +291,6 @@ def _words(name: str) -> list[str]:
 
 
 def _repeats(values: Sequence[Any]) -> bool:
-    """Returns whether the values may be names: few of them, each often, and no measurements."""
+    """Returns whether the values may be names: texts with letters, few of them, each often."""
     some = [str(value) for value in values if not _is_empty(value)]
-    is_measured = any(isinstance(cell("lat", text), float) and not text.strip().isdigit() for text in some)
-    return len(some) > 2 and len(set(some)) * 3 <= len(some) and not is_measured
+    return len(some) > 2 and len(set(some)) * 3 <= len(some) and all(re.search("[A-Za-z]", text) for text in some)

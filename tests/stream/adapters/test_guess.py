@@ -38,6 +38,8 @@ def write(path: Path, header: str, *rows: str) -> Path:
         ("id,name,when,date_time,y,x", "1,van,x,2017-03-21 11:36:45,30.1,-97.7", None),
         ("bus,Date,Time,lat,lon", "7,03/21/2017,11:36:45 AM,30.1,-97.7", None),
         ("device,datetime,lat,lon", "7,20170321113645,30.1,-97.7", None),
+        ("Vehicle Type,Wagon,Server Time,GPS Time,lat,lon", "bus,a1,2017-03-21 11:40,2017-03-21 11:36:45,1.5,13", None),
+        ("icao24,callsign,time_position,longitude,latitude", "ab1,DLH,1490096205,13.4,52.1", None),
         ("mmsi,BaseDateTime,LAT,LON,COG", "3669,2017-03-21T11:36:45,30.1,-97.7,511", None),
     ],
 )
@@ -86,6 +88,7 @@ def test_a_day_and_a_month_are_told_apart_by_later_rows_or_asked_for(tmp_path: P
         ),
         ("car,time,lat,lon", "7,soon,1.5,2.5", r"no column is plainly the time"),
         ("id,time,lat,lon", "1,1490096205,1.5,2.5", r"no column is plainly the vehicle's id"),
+        ("time,lat,lon,ele", "2026-01-26T15:55:12Z,1.5,2.5,3", r"no column is plainly the vehicle's id"),
         ("", "", r"no column is plainly"),
     ],
 )
