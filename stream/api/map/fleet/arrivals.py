@@ -58,8 +58,8 @@ class Arrivals:
         return min((one.eta_ts for one in self._due(entity_id, ping_ms)), default=None)
 
     def _due(self, entity_id: str, ping_ms: int) -> Iterator[Arrival]:
-        known = self._by_id.get(entity_id, {}).values()
-        return (one for one in known if one.anchor_ts >= ping_ms - OUTDATED_MS)
+        known = self._by_id.get(entity_id, OrderedDict())
+        return (one for one in known.values() if one.anchor_ts >= ping_ms - OUTDATED_MS)
 
 
 def _as_told(arrival: Arrival) -> dict[str, Any]:
