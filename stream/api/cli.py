@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,16 @@ import typer
 
 from stream.api.options import ApiOptions, ServeOptions, ServerOptions
 from stream.config.http_access import SERVE_TOKEN, address_of, check_free, token
-from stream.config.options import SERVERS, RegistryCache, RegistryUrl, Servers, log_to_stderr, option, with_common
+from stream.config.options import (
+    SERVERS,
+    BasemapText,
+    RegistryCache,
+    RegistryUrl,
+    Servers,
+    log_to_stderr,
+    option,
+    with_common,
+)
 from stream.config.priority import yield_cores
 from stream.config.settings import NO_TRACES, Settings, Traces
 from stream.config.times import seconds
@@ -61,8 +71,10 @@ def serve(
         int, option("--nice", "SERVE_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
     ] = 10,
     with_map: Annotated[
-        bool, typer.Option("--map", help="serve the live map, too, at /; its settings: pathcast map's PATHCAST_MAP_...")
+        bool,
+        typer.Option("--map", help="serve the live map, too, at /; other settings: pathcast map's PATHCAST_MAP_..."),
     ] = False,
+    basemap: BasemapText = None,
     openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
     traces: Traces = NO_TRACES,
 ) -> None:
@@ -98,6 +110,9 @@ def serve(
     from stream.api.map.cli import MapSettings
 
     secret = token(os.environ, SERVE_TOKEN)
+    if basemap and not with_map and basemap != os.environ.get("PATHCAST_MAP_BASEMAP"):
+        raise typer.BadParameter("it is for the map: give --map, too", param_hint="--basemap")
+    shown = replace(MapSettings.of_environment(), basemap=basemap).parse(secret) if with_map else None
     check_free(address, "serve the API")
     api = ApiOptions(
         token=secret,
@@ -109,6 +124,6 @@ def serve(
         traces=traces,
     )
     server = ServerOptions(address, rate, burst, behind_proxy, max_connections, max_streams)
-    how = ServeOptions(settings, server, api, MapSettings.of_environment().parse(secret) if with_map else None)
+    how = ServeOptions(settings, server, api, shown)
     yield_cores(nice)
     asyncio.run(process.serve(how, (signal.SIGTERM, signal.SIGINT)))

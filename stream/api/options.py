@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from stream.api.map.sources.basemap import Basemap
 from stream.config.http_access import Address
 from stream.config.settings import NO_TRACES, Settings, Traces
 
@@ -45,7 +46,7 @@ class MapOptions:
 
     token: str | None = None
     source: Kind | None = None  # None: the latest topic, if there is one
-    basemap: Path | None = None
+    basemap: Basemap | None = None
     title: str = "pathcast"
     folder: Path = PAGE
     most_entities: int = 20_000

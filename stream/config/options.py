@@ -211,6 +211,16 @@ RegistryCache = Annotated[
 Metrics = Annotated[
     str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
 ]
+BasemapText = Annotated[
+    str | None,
+    option(
+        "--basemap",
+        "MAP_BASEMAP",
+        "streets below the map's fleet: a PMTiles file, or the address of tiles, such as https://HOST/{z}/{x}/{y}.png, "
+        "whose host then sees which area is looked at; after a # whom to credit. Not a style's address",
+        metavar="FILE|ADDRESS",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import COMMON, Prefix, option, quiet, with_common
+from stream.api.map.cli import check_basemap
+from stream.config.options import COMMON, BasemapText, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, lock_home
 from stream.up.parts import KINDS, choose, history_of, join_services, table
 from stream.wire import Topics
 
+BASEMAP = "PATHCAST_MAP_BASEMAP"
 HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there stays
 
 
@@ -72,6 +74,7 @@ def up(
             help="what is taken there, as `pathcast ingest http --map` has it; may be repeated; default: all presets",
         ),
     ] = None,
+    basemap: BasemapText = None,
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
@@ -96,6 +99,8 @@ def up(
         raise typer.BadParameter("--kafka-... are for a Kafka of your own: give --bootstrap")
     if redis is None and redis_security != PLAIN_REDIS:
         raise typer.BadParameter("a password or --redis-ca are for a Redis of your own: give --redis")
+    if check_basemap(basemap) is not None:
+        os.environ[BASEMAP] = str(basemap)  # for serve and map; as an option, `ps` would show its key to everybody
     left_out = _kinds(without)
     home, count = Home(directory.absolute()), workers or _default_workers(bootstrap)
     pings = Topics.of(prefix).pings

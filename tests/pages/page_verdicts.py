@@ -170,7 +170,8 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "pathcast map": Run(
             before=lambda scene: (scene.folder / "srv" / "pathcast" / "atlases").mkdir(parents=True),
             ready={"pathcast map": "listening at http://"},
-        )
+        ),
+        "pmtiles extract": Not("needs a program and a host that are not ours"),
     },
     "stream/api/map/page/vendor/README.md": {
         "npm install": Run(before=operators.vendored, after=operators.same_coast, long=True),

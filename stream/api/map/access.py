@@ -17,6 +17,7 @@ COOKIE: Final = "pathcast_map"
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'self'",
+        "connect-src 'self'{tiles}",
         "worker-src 'self' blob:",
         "img-src 'self' blob: data:",
         "style-src 'self' 'unsafe-inline'",
@@ -26,14 +27,15 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-PAGE_HEADERS: Final = {**HEADERS, "Content-Security-Policy": CONTENT_SECURITY_POLICY}
 
 
 class MapAccess(Access):
     """The token, in the header or as a cookie."""
 
-    def __init__(self, token: str | None) -> None:
-        super().__init__(token, headers=PAGE_HEADERS)
+    def __init__(self, token: str | None, tiles: str = "") -> None:
+        """Takes the origin of the tiles that the page may ask another host for, if it may."""
+        policy = CONTENT_SECURITY_POLICY.format(tiles=f" {tiles}" if tiles else "")
+        super().__init__(token, headers={**HEADERS, "Content-Security-Policy": policy})
 
     def knows(self, request: web.BaseRequest) -> bool:
         return super().knows(request) or self.is_token(request.cookies.get(COOKIE, ""))

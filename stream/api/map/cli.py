@@ -7,20 +7,17 @@ import os
 import signal
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
+from stream.api.map.sources.basemap import Basemap, parse_basemap
 from stream.api.options import KINDS, MapOptions, ServeOptions, ServerOptions
 from stream.config.http_access import MAP_TOKEN, address_of, check_free, token
-from stream.config.options import COMMON, Common, log_to_stderr, option, with_common
+from stream.config.options import COMMON, BasemapText, Common, log_to_stderr, option, with_common
 from stream.config.priority import yield_cores
 from stream.config.settings import Settings
 from stream.config.times import seconds
-
-
-def _file(flag: str, env: str, text: str, **more: Any) -> Any:
-    return option(flag, env, text, exists=True, readable=True, **more)
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,7 @@ class MapSettings:
         str | None,
         option("--source", "MAP_SOURCE", "latest or forecasts: which topic is followed; default: latest, if it exists"),
     ] = None
-    basemap: Annotated[
-        Path | None, _file("--basemap", "MAP_BASEMAP", "a base map, one PMTiles file", dir_okay=False)
-    ] = None
+    basemap: BasemapText = None
     title: Annotated[str, option("--title", "MAP_TITLE", "of the page")] = "pathcast"
     keep: Annotated[
         str, option("--keep", "MAP_KEEP", "how far back tracks and former forecasts go", metavar="TIME")
@@ -67,13 +62,21 @@ class MapSettings:
         return MapOptions(
             token=token(os.environ, MAP_TOKEN) or secret,
             source=kind,
-            basemap=self.basemap,
+            basemap=check_basemap(self.basemap),
             title=self.title,
             most_entities=self.max_entities,
             keep_s=float(seconds(self.keep, "--keep")),
             stale_s=float(seconds(self.stale_after, "--stale-after")),
             expire_s=float(seconds(self.expire, "--expire")),
         )
+
+
+def check_basemap(text: str | None) -> Basemap | None:
+    """Returns what `--basemap` says, None if it says nothing. Raises BadParameter."""
+    try:
+        return parse_basemap(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--basemap") from None
 
 
 SETTINGS: Final = MapSettings()
@@ -88,7 +91,9 @@ def show_map(
     shown: MapSettings = SETTINGS,
     atlases: Annotated[
         Path | None,
-        _file("--atlases", "ATLASES", "of the workers: its newest atlas is drawn as streets", file_okay=False),
+        option(
+            "--atlases", "ATLASES", "of the workers: its newest atlas is drawn as streets", exists=True, file_okay=False
+        ),
     ] = None,
     rate: Annotated[float, option("--rate", "MAP_RATE", "requests per second of one client", min=0.01)] = 50.0,
     burst: Annotated[float, option("--burst", "MAP_BURST", "requests of one client at once", min=1)] = 100.0,
@@ -119,6 +124,7 @@ def show_map(
       pathcast map
       pathcast map --bootstrap kafka:9092 --listen 0.0.0.0:8765 --atlases /srv/pathcast/atlases
       pathcast map --source forecasts --basemap austin.pmtiles
+      pathcast map --basemap 'https://tile.openstreetmap.org/{z}/{x}/{y}.png'
     """
     address = address_of(listen, "--listen")
     log_to_stderr()

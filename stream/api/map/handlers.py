@@ -22,6 +22,7 @@ from stream.api.map.fleet.errors import rows
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.fleet.rendering import entity_json
 from stream.api.map.routes import ROUTES, AtlasQuery, HistoryQuery, SearchQuery, StreamQuery
+from stream.api.map.sources.basemap import Basemap
 from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
@@ -33,6 +34,7 @@ STREAMS: Final = {"stream": STREAM}  # by its route
 HINT: Final = "/ is the page; stream/api/map/routes.py has what else there is"
 REGIONS: Final = (0.5, 0.9)
 FORMERS: Final = 30  # that are told of an entity
+EXPECTED: Final = 500  # entities that are told of with their arrivals; nobody reads more of them
 FOR_GOOD: Final = "private, max-age=31536000, immutable"  # a year: the most that browsers understand
 IF_UNCHANGED: Final = "private, no-cache"  # a browser may keep it, and asks each time
 FIGURES_S: Final = 0.5  # for which the fleet's figures count: all pages get the same
@@ -48,7 +50,7 @@ class PageSettings:
     keep_s: float
     stale_s: float
     folder: Path  # of the page
-    basemap: Path | None = None
+    basemap: Basemap | None = None
 
 
 class Handlers:
@@ -92,6 +94,7 @@ class Handlers:
             "history": self.history,
             "atlas": self.atlas,
             "learning": self.learning,
+            "arrivals": self.arrivals,
             "basemap": self.basemap,
         }
 
@@ -134,9 +137,9 @@ class Handlers:
         return response
 
     async def basemap(self, request: web.Request) -> web.StreamResponse:
-        if self._shown.basemap is None:
-            raise Refusal("not_found", "there is no base map: start pathcast map with --basemap FILE")
-        response = web.FileResponse(self._shown.basemap)
+        if self._shown.basemap is None or self._shown.basemap.file is None:
+            raise Refusal("not_found", "there is no base map here: start pathcast map with --basemap FILE")
+        response = web.FileResponse(self._shown.basemap.file)
         response.content_type = "application/octet-stream"
         response.headers[hdrs.CACHE_CONTROL] = IF_UNCHANGED
         return response
@@ -145,7 +148,8 @@ class Handlers:
 
     async def config(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
-        shown = self._shown
+        shown, base = self._shown, self._shown.basemap
+        tiles = {"url": base.address, "host": base.host, "credit": base.credit} if base and base.address else None
         return json_response(
             {
                 "title": shown.title,
@@ -153,7 +157,8 @@ class Handlers:
                 "scrub_s": shown.keep_s,
                 "stale_s": shown.stale_s,
                 "max_updates_per_s": sending.UPDATES_PER_S,
-                "basemap": shown.basemap is not None,
+                "basemap": base is not None and base.file is not None,
+                "tiles": tiles,
                 "atlas": self._streets.is_there,
                 "regions": REGIONS,
                 "server_id": self._server.id,
@@ -183,7 +188,7 @@ class Handlers:
         read_query(request, Nothing)
         entity_id, entity = self._find_entity(request)
         fills = b",".join(self._fleet.fills.of(entity_id, self._now_ms()))
-        about = self._about(entity)
+        about = self._about(entity_id, entity)
         whole = entity_json(entity_id, entity.moment, stale=self._is_stale(entity), track=entity.track())
         return web.Response(body=b'{"entity":%s,"fills":[%s],%s' % (whole, fills, about[1:]), content_type=JSON)
 
@@ -205,12 +210,14 @@ class Handlers:
     def _is_stale(self, entity: Entity) -> bool:
         return self._fleet.is_stale(entity.moment.ts, self._now_ms())
 
-    def _about(self, entity: Entity) -> bytes:
+    def _about(self, entity_id: str, entity: Entity) -> bytes:
         compared = entity.comparisons()
         former = [
             {name: getattr(one, name) for name in FORMER} for one in sorted(compared, key=lambda one: one.at)[-FORMERS:]
         ]
-        return _ENCODER.encode({"former": former, "errors": rows(one.outcome for one in compared)})
+        errors = rows(one.outcome for one in compared)
+        arrivals = self._fleet.arrivals.of(entity_id, entity.moment.ts)
+        return _ENCODER.encode({"former": former, "errors": errors, "arrivals": arrivals})
 
     async def search(self, request: web.Request) -> web.Response:
         return json_response({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
@@ -233,6 +240,10 @@ class Handlers:
         read_query(request, Nothing)
         kept = self._fleet.scores if len(self._fleet.scores) else self._fleet.errors
         return json_response({"points": kept.points()})
+
+    async def arrivals(self, request: web.Request) -> web.Response:
+        read_query(request, Nothing)
+        return json_response(self._fleet.expect(self._now_ms(), EXPECTED))
 
     def _now_ms(self) -> int:
         return self._fleet.now_ms(self._clock_ms())

@@ -1,14 +1,15 @@
 """Routes of the map and their parameters.
 
     GET /, /static/DIGEST/...        the page and its files, which browsers keep for good: the digest is of all of them
-    GET /map/config                  title, source, times, whether there are a base map and an atlas, `server_id`
-                                     (another one after a restart)
+    GET /map/config                  title, source, times, whether there are a base map and an atlas, the address of
+                                     its `tiles`, `server_id` (another one after a restart)
     GET /map/stream?bbox=&entity=    server-sent events: `snapshot`, then `delta` up to five times a second, and `fleet`
                                      once a second. The entity is included wherever it is. A snapshot has tracks
                                      ([ts, lat, lon]); a delta `updates`, `fills` (a later one of a `gap_id` replaces
                                      the former, one without points retracts it) and `gone`; `more` are those beyond
                                      5,000
-    GET /map/entities/ID             one entity with its whole track, former forecasts, errors and gap fills
+    GET /map/entities/ID             one entity with its whole track, former forecasts, errors, gap fills and
+                                     arrivals
     GET /map/entities/ID/passages    the passages that its newest forecast was compared with, found anew for the track
                                      that the map keeps: [weight, [[seconds, lat, lon], ...]], the nearest first, and
                                      the `version` of the atlas that they are of (null: the forecast rests on none)
@@ -16,6 +17,8 @@
     GET /map/history?bbox=&at=MS     the fleet at that time: each `track` up to then, and in `ahead` the first 24 places
                                      after it, along which the page glides
     GET /map/atlas?bbox=&cells=N     the most travelled ways: [lat, lon, to_lat, to_lon, count]
+    GET /map/arrivals                when entities are expected at their destinations: of up to 500 entities, those
+                                     with the soonest arrival first, and how many `more` there are
     GET /map/learning                mean errors by minute and horizon, and of how many cases they are
     GET /basemap.pmtiles             parts of the base map, by `Range`
     GET /healthz, /readyz, /metrics  for those who watch it
@@ -55,6 +58,7 @@ ROUTES: Final = (
     MapRoute("history", "/map/history"),
     MapRoute("atlas", "/map/atlas"),
     MapRoute("learning", "/map/learning"),
+    MapRoute("arrivals", "/map/arrivals"),
     MapRoute("basemap", "/basemap.pmtiles"),
     MapRoute("health", "/healthz", is_open=True),
     MapRoute("ready", "/readyz", is_open=True),

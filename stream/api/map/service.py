@@ -28,6 +28,7 @@ PREFIX: Final = "pathcast_map_"
 SIZES: Final = {
     "entities": "Entities in memory.",
     "fills": "Entities whose gap fills are in memory.",
+    "arrivals": "Entities with arrivals in memory.",
     "lag_records": "Records in the logs that were not read yet.",
     "caught_up": "1: what was in the logs at the start is read.",
     "connections": "Open connections.",
@@ -65,7 +66,8 @@ class LiveMap:
         following.add(sources, self.fleet.tick)
         self.ends = EndsOfLogs(asker, topics, self.fleet, lambda: following.partitions)
         self.streets = Streets(announcements, settings.atlases, lambda: topics.models in following.partitions)
-        metrics, access = Metrics(server.registry, PREFIX, SIZES, COUNTS), MapAccess(how.token)
+        tiles = "" if how.basemap is None else how.basemap.origin
+        metrics, access = Metrics(server.registry, PREFIX, SIZES, COUNTS), MapAccess(how.token, tiles)
         gate = server.gate(access=access, metrics=metrics)
         shown = PageSettings(how.title, kind, how.keep_s, how.stale_s, how.folder.resolve(), how.basemap)
         server.add(Handlers(shown, self.fleet, self.streets, server, gate, access).pages, self.reasons)
@@ -73,6 +75,7 @@ class LiveMap:
             {
                 "entities": lambda: len(self.fleet),
                 "fills": lambda: len(self.fleet.fills),
+                "arrivals": lambda: len(self.fleet.arrivals),
                 "lag_records": lambda: following.lag(sources),
                 "caught_up": lambda: following.caught_up,
                 "connections": lambda: server.open_connections,

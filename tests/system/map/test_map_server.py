@@ -17,6 +17,7 @@ import aiohttp
 import bus_feed
 import pytest
 import redis_server
+import small_pmtiles
 from map_process import MAP, base_of, status_of
 from map_rig import Events
 from pathcast_process import COMMAND, environment, eventually
@@ -86,7 +87,7 @@ def base(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     scene.send("first", 0, 10, 20)
     bus_feed.wait_for_records(scene.kafka, scene.topics.latest, 1, scene.check)
     tiles = tmp_path_factory.mktemp("tiles") / "tiles.pmtiles"
-    tiles.write_bytes(bytes(range(256)))
+    tiles.write_bytes(small_pmtiles.world("earth"))
     with scene.map(basemap=tiles) as server:
         yield base_of(server)
         stop(server)
@@ -156,7 +157,7 @@ def test_a_token_is_needed_and_a_base_map_comes_in_parts(base: str) -> None:
         assert status_of(base + path) == 401, path
     asked = urllib.request.Request(f"{base}/basemap.pmtiles", headers={**AUTHORIZATION, "Range": "bytes=16-19"})
     with urllib.request.urlopen(asked) as said:
-        assert (said.status, said.read()) == (206, bytes([16, 17, 18, 19]))
+        assert (said.status, said.read()) == (206, small_pmtiles.world("earth")[16:20])
 
 
 async def test_a_tombstone_of_the_latest_topic_ends_an_entity_on_the_page(scene: Scene, base: str) -> None:

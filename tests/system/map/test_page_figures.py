@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 import pytest
 from map_browser import Opened
+from pathcast_process import COMMAND, environment, eventually, pathcast
+from worker_process import Worker
 
 FIGURES = (
     *("entities", "stale", "pings_s", "forecasts_s", "fills_s", "rejects_s", "lag", "p50_ms", "p99_ms"),
@@ -105,3 +109,51 @@ def test_the_learning_curve_is_drawn_from_the_servers_points(opened: Opened, sce
     options = opened.page.evaluate("[...document.querySelectorAll('#learning-horizon option')].map((one) => one.value)")
     assert set(options) <= horizons
     opened.until("document.querySelector('#learning svg').getAttribute('aria-label').includes('Mean error by time')")
+
+
+def test_no_word_of_ours_alone_is_on_the_page(opened: Opened) -> None:
+    """Once the panels said `damped`, `skill`, `in 50`, `states rebuilt` and `lag` to people who had read no manual."""
+    opened.page.keyboard.press("n")
+    opened.page.wait_for_selector("#entity-errors table")
+    opened.until("pathcast.state().fleet.errors.length > 0")
+    text = opened.page.evaluate("document.body.innerText")
+    assert "straight on" in text
+    assert re.findall(r"(?i)\bdamped\b|\bskill\b|\bin \d0\b|\brebuilt\b|\blag\b", text) == []
+
+
+def test_who_is_expected_where_is_listed_with_the_times_of_the_server(opened: Opened, scene: Any) -> None:
+    """`pathcast beside arrivals` computes them, and `pathcast arrivals set` asked for them."""
+    opened.page.keyboard.press("v")
+    opened.page.wait_for_selector("#arrivals-none")
+    assert "pathcast beside arrivals" in opened.page.inner_text("#arrivals-none")
+    servers = ("--bootstrap", scene.kafka, "--prefix", scene.prefix)
+    bus = max(opened.state()["drawn"], key=lambda one: one["track"])["id"]
+    place = ("--lat", "30.40", "--lon", "-97.72", "--id", "depot <9>", "--by", "2100-01-01T00:00")
+    told = pathcast("arrivals", "set", bus, *place, *servers)
+    assert told.returncode == 0, told.stderr
+    log = scene.folder / "arrivals.log"
+    with Worker(log, program=COMMAND, command=("beside", "arrivals", *servers), environment=environment()) as member:
+        assert eventually(partial(_expects, scene.server, bus)), member.log()
+        opened.until("document.querySelector('#arrivals-list .who') !== null")
+        assert opened.page.inner_text("#arrivals-list .who") == bus
+        assert not opened.page.is_visible("#arrivals-none")
+        opened.page.keyboard.press("Space")
+        (one,) = scene.server.ask("/map/arrivals")["entities"]
+        (due,) = one["arrivals"]
+        assert due["place"] == "depot <9>"
+        assert due["early_ts"] < due["eta_ts"] < due["late_ts"]
+        clock = """(at) => new Date(at).toLocaleTimeString("en-GB", { hour12: false })"""
+        opened.until(
+            "[...document.querySelectorAll('#arrivals-list td')].some((cell) => cell.textContent.startsWith(argument))",
+            opened.page.evaluate(clock, due["eta_ts"])[:5],
+        )
+        assert "depot <9>" in opened.page.inner_text("#arrivals-list")
+        opened.page.click("#arrivals-list .who")
+        opened.until("pathcast.state().chosen === argument", bus)
+        opened.page.wait_for_selector("#entity-arrivals table")
+        assert member.stop() == 0, member.log()
+    assert opened.said == []
+
+
+def _expects(server: Any, bus: str) -> bool:
+    return [one["id"] for one in server.ask("/map/arrivals")["entities"]] == [bus]

@@ -76,6 +76,23 @@ def test_single_key_shortcuts_can_be_switched_off(opened: Opened) -> None:
     assert opened.state()["theme"] == before
 
 
+def test_speeds_are_in_the_unit_that_was_chosen_and_times_have_their_zone(browser: Browser, scene: Any) -> None:
+    speed = "document.querySelector('#entity-now [data-field=speed]')?.textContent.endsWith(argument)"
+    with Opened(browser, scene.server.base, timezone_id="Asia/Kolkata") as opened:
+        opened.page.keyboard.press("n")
+        opened.until(speed, " km/h")
+        opened.page.select_option("#speed-unit", "knots")
+        opened.until(speed, " knots")
+        opened.page.reload()
+        opened.until("window.pathcast !== undefined && pathcast.state().drawn.length > 0")
+        opened.page.keyboard.press("n")
+        opened.until(speed, " knots")
+        opened.until("/^\\d\\d:\\d\\d:\\d\\d GMT[+]5:30$/.test(document.querySelector('#time-label').textContent)")
+        assert opened.page.get_attribute("#time-label", "title") in ("Asia/Kolkata", "Asia/Calcutta")
+        opened.page.keyboard.press("Space")
+        opened.until("document.querySelector('#past').textContent.includes('GMT+5:30')")
+
+
 def test_every_control_has_a_name(opened: Opened) -> None:
     opened.page.keyboard.press("n")
     opened.until("pathcast.state().chosen !== null")

@@ -1,10 +1,13 @@
-"""The page of the map when its server is away, wants a token, or has nothing to show."""
+"""The page of the map when its server is away, wants a token, has nothing to show, or a base map."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import bus_feed
@@ -81,6 +84,99 @@ def test_a_basemap_is_drawn_from_the_servers_own_file(browser: Browser, scene: A
         assert seen == LAND
         assert opened.other_hosts() == []
         assert opened.said == []
+
+
+class Tiles(NamedTuple):
+    """A server of tiles at a port of its own, and what it was asked for."""
+
+    host: str
+    asked: list[tuple[str, str | None, str | None]]  # path, Referer, Cookie
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}/{{z}}/{{x}}/{{y}}.png"
+
+
+@contextmanager
+def serving_tiles(*, cors: bool = True) -> Iterator[Tiles]:
+    """Each tile is green. Without CORS, browsers show none to a page of another address."""
+    picture = BytesIO()
+    Image.new("RGB", (256, 256), (40, 160, 60)).save(picture, "png")
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Referer"], self.headers["Cookie"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            if cors:
+                self.send_header("Access-Control-Allow-Origin", "*")
+            self.end_headers()
+            self.wfile.write(picture.getvalue())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Is silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield Tiles(f"127.0.0.1:{server.server_port}", asked)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_tiles_of_an_address_are_drawn_and_the_page_says_who_sees_where_one_looks(
+    browser: Browser, scene: Any, scheme: str
+) -> None:
+    with serving_tiles() as tiles, serving_tiles() as other:
+        basemap = f"{tiles.address}?key=k#© <b>Nobody</b> & us"
+        with MapServer(scene.folder, scene.kafka, scene.prefix, token=SECRET, basemap=basemap) as server:
+            path = f"/?token={SECRET}#map=2/0/-25"
+            with Opened(browser, server.base, wait=False, path=path, color_scheme=scheme) as opened:
+                opened.until("pathcast.state().link === 'live'")
+                for _ in range(600):
+                    red, green, blue = middle_of_the_map(opened)
+                    if green > max(red, blue) + 10:
+                        break
+                    opened.page.wait_for_timeout(200)
+                assert green > max(red, blue) + 10, f"{red, green, blue}: the tile is not drawn"
+                assert (green < 128) == (scheme == "dark"), f"{red, green, blue}"
+                line = f"Tiles come from {tiles.host}: it sees which area you look at."
+                assert opened.page.inner_text("#tiles") == line
+                assert "© <b>Nobody</b> & us" in opened.page.inner_text(".maplibregl-ctrl-attrib")
+                assert {url.partition("//")[2].partition("/")[0] for url in opened.other_hosts()} == {tiles.host}
+                assert tiles.asked
+                assert {path.partition("?")[2] for path, _, _ in tiles.asked} == {"key=k"}
+                assert {(referer, cookie) for _, referer, cookie in tiles.asked} == {(f"{server.base}/", None)}
+                assert opened.said == []
+                asks = "fetch(argument).then(() => 'answered', () => 'refused')"
+                for url, due in ((f"http://{tiles.host}/", "answered"), (f"http://{other.host}/", "refused")):
+                    assert opened.page.evaluate(f"(argument) => {asks}", url) == due
+                assert other.asked == [], "the policy lets no other host in"
+
+
+def test_tiles_that_do_not_come_are_told(browser: Browser, scene: Any) -> None:
+    with (
+        serving_tiles(cors=False) as tiles,
+        MapServer(scene.folder, scene.kafka, scene.prefix, basemap=tiles.address) as server,
+        Opened(browser, server.base) as opened,
+    ):
+        opened.until("document.querySelector('#tiles').textContent.startsWith('Tiles do not come from 127.')")
+
+
+def test_lakes_are_water(browser: Browser, scene: Any) -> None:
+    """The land of the world map had none: Lake Superior was as dry as Lake Victoria."""
+    for place, due in (("47.7/-87.7", SEA), ("-1/33", SEA), ("46.5/26", LAND), ("44/-86.9", SEA)):
+        path = f"/#map=5/{place}"
+        with Opened(browser, scene.server.base, wait=False, path=path, color_scheme="dark") as opened:
+            for _ in range(100):
+                if (seen := middle_of_the_map(opened)) == due:
+                    break
+                opened.page.wait_for_timeout(200)
+            assert seen == due, place
 
 
 def middle_of_the_map(opened: Opened) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ drawn as it was: who is silent, and what ten minutes are, is told by it. While n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.api.live.newest import MAX_PARTITIONS, Box, Newest, Published
+from stream.api.map.fleet.arrivals import Arrivals
 from stream.api.map.fleet.entity import AHEAD_POINTS, SNAPSHOT_POINTS, Entity
 from stream.api.map.fleet.errors import ByMinute
 from stream.api.map.fleet.figures import Figures
@@ -34,6 +36,7 @@ class Fleet:
         what silence an entity is stale; and after what silence it is gone."""
         self.newest = Newest(most_entities, expire_ms)
         self.fills = Fills(most_entities, keep_ms)
+        self.arrivals = Arrivals(most_entities)
         self.figures = Figures()
         self.errors = ByMinute()
         self.scores = ByMinute()  # from the scores topic, if there is one
@@ -127,6 +130,7 @@ class Fleet:
             if self.newest.row(entity_id) is None and self._by_id.pop(entity_id, None) is not None:
                 self._count(entity_id, None)
                 self.fills.forget(entity_id)
+                self.arrivals.forget(entity_id)
         self._swept = self.newest.change
 
     # -- what is known -----------------------------------------------------------------------------------------------
@@ -168,6 +172,21 @@ class Fleet:
         wanted = text.casefold()
         ids = [one for one in self.newest.ids if wanted in one.casefold()]
         return sorted(ids, key=lambda one: (not one.casefold().startswith(wanted), one))[:MOST_FOUND]
+
+    def expect(self, now_ms: int, most: int) -> dict[str, Any]:
+        """Returns who is expected where, those with the soonest arrival first, and how many more there are."""
+        due: list[tuple[bool, int, str]] = []
+        for entity_id in self.arrivals.ids():
+            if (entity := self._by_id.get(entity_id)) is None:
+                continue
+            ts = entity.moment.ts
+            if (eta_ts := self.arrivals.soonest(entity_id, ts)) is not None:
+                due.append((self.is_stale(ts, now_ms), eta_ts, entity_id))
+        entities = [
+            {"id": one, "stale": stale, "arrivals": self.arrivals.of(one, self._by_id[one].moment.ts)}
+            for stale, _, one in nsmallest(most, due)
+        ]
+        return {"now_ms": now_ms, "entities": entities, "more": len(due) - len(entities)}
 
     def summary(self, clock_ms: int) -> dict[str, Any]:
         """Returns the figures of the fleet."""

@@ -9,8 +9,9 @@ import { STEP_S, TimeBar } from "./controls/timebar.js";
 import { addProtocol } from "./vendor/maplibre-gl.mjs";
 import { coastFeatures } from "./drawing/basemap.js";
 import { Painter } from "./drawing/painter.js";
+import { ArrivalsPanel } from "./panels/arrivals.js";
 import { EntityPanel } from "./panels/entity.js";
-import { byId } from "./panels/dom.js";
+import { byId, element } from "./panels/dom.js";
 import { FleetPanel, more } from "./panels/fleet.js";
 import { Notices, shownAt } from "./panels/notices.js";
 import { Choice } from "./state/choice.js";
@@ -21,20 +22,25 @@ import { Streets } from "./state/streets.js";
 
 const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
 const LEARNING_EVERY_MS = 15_000;
+const ARRIVALS_EVERY_MS = 5_000; // while their panel is open
 const FIT_EVERY_MS = 2_000;
 const beside = (path) => new URL(path, import.meta.url).href; // a file of the page
-const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false };
+const DEFAULTS = { title: "pathcast", scrub_s: 600, regions: [0.5, 0.9], basemap: false, tiles: null };
+const VECTOR = 1; // kind of a PMTiles file's tiles
+const PICTURES = { tileSize: 256, maxzoom: 19 }; // as nearly all hosts have them
 
 async function start() {
   const still = window.matchMedia("(prefers-reduced-motion: reduce)");
   const config = await configured();
   const coast = coastFeatures(await (await fetch(beside("vendor/coast.json"))).json());
-  const basemap = config.basemap ? await withBasemap().catch(() => null) : null;
+  const basemap = await basemapOf(config);
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
   app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
+  sayHost(app.camera, basemap?.host);
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
+  app.arrivalsPanel = new ArrivalsPanel((id) => app.choice.choose(id));
   app.shown = new Shown(app.camera, still, () => {
     app.choice.heard();
     app.painter.hurry();
@@ -81,8 +87,26 @@ async function configured() {
   }
 }
 
-/** Makes MapLibre read PMTiles, whose reader is loaded for those alone who have a basemap. It is no module. */
-async function withBasemap() {
+/** What lies below the fleet, and where it comes from; null without a basemap. */
+async function basemapOf({ basemap, tiles }) {
+  if (tiles === null) return basemap ? await pmtiles().catch(() => null) : null;
+  const attribution = element("span", { text: tiles.credit }).innerHTML; // MapLibre takes it as HTML
+  return { host: tiles.host, layers: [], source: { type: "raster", tiles: [tiles.url], attribution, ...PICTURES } };
+}
+
+/** Says who sees which area is looked at, and that its tiles do not come, as long as none has. */
+function sayHost({ map }, host) {
+  if (!host) return;
+  const line = byId("tiles");
+  line.hidden = false;
+  const say = (failed) => { line.textContent = `Tiles ${failed ? "do not come" : "come"} from ${host}: it sees which area you look at.`; };
+  say(false);
+  map.on("error", ({ sourceId, error }) => (sourceId === "base" ? say(true) : console.error(error)));
+  map.on("data", ({ sourceId, tile }) => sourceId === "base" && tile?.state === "loaded" && say(false));
+}
+
+/** Makes MapLibre read PMTiles, whose reader is loaded for those alone who have such a basemap. It is no module. */
+async function pmtiles() {
   const script = document.createElement("script");
   script.src = beside("vendor/pmtiles.js");
   await new Promise((loaded, failed) => {
@@ -95,7 +119,9 @@ async function withBasemap() {
   protocol.add(archive);
   addProtocol("pmtiles", protocol.tile);
   const { attribution = "", vector_layers: layers = [] } = (await archive.getMetadata()) ?? {};
-  return { url, attribution, layers: layers.map((layer) => layer.id) };
+  const { tileType } = await archive.getHeader();
+  const source = tileType === VECTOR ? { type: "vector" } : { type: "raster", tileSize: PICTURES.tileSize };
+  return { source: { ...source, url: `pmtiles://${url}`, attribution }, layers: layers.map((layer) => layer.id) };
 }
 
 function configure(app, config) {
@@ -183,6 +209,7 @@ function connect(app) {
   const learn = () => ask("map/learning").then((said) => said && app.fleetPanel.showLearning(said.points), () => {});
   learn();
   setInterval(learn, LEARNING_EVERY_MS);
+  setInterval(() => askArrivals(app), ARRIVALS_EVERY_MS);
 }
 
 function timeChanged(app, { mode, atMs }) {
@@ -230,6 +257,7 @@ function shortcuts(app) {
     app.ids = event.target.checked;
   });
   byId("streets").addEventListener("change", (event) => app.streets.show(event.target.checked));
+  for (const part of ["figures", "arrivals"]) byId(`tab-${part}`).addEventListener("click", () => showPart(app, part));
   byId("fleet-toggle").addEventListener("click", () => togglePanel(app));
   byId("help-open").addEventListener("click", () => app.keys.help());
   byId("all").addEventListener("click", () => app.shown.showAll());
@@ -249,10 +277,27 @@ function shortcuts(app) {
     ["s", "s", "the fleet's streets, shown or hidden", () => toggled("streets")],
     ["0", "0", "show the whole fleet", () => app.shown.showAll()],
     ["g", "g", "the panel of the fleet, shown or hidden", () => togglePanel(app)],
+    ["v", "v", "vehicles and when they are expected where, or figures", () => showPart(app, byId("arrivals").offsetParent === null ? "arrivals" : "figures")],
     ["t", "t", "light or dark", () => app.theme.toggle()],
     ["?", "?", "these shortcuts", () => app.keys.help()],
     ["Escape", "esc", "close the chosen entity", () => app.choice.clear()],
   ];
+}
+
+async function askArrivals(app) {
+  if (byId("arrivals").offsetParent === null) return; // nobody sees them
+  const said = await ask("map/arrivals").catch(() => null); // the connection's own line says why
+  if (said !== null) app.arrivalsPanel.show(said);
+}
+
+/** Shows this part of the fleet's panel, figures or arrivals, and opens that. */
+function showPart(app, part) {
+  if (byId("fleet").offsetParent === null) togglePanel(app);
+  for (const one of ["figures", "arrivals"]) {
+    byId(one).hidden = one !== part;
+    byId(`tab-${one}`).setAttribute("aria-pressed", String(one === part));
+  }
+  askArrivals(app);
 }
 
 function togglePanel(app) {

@@ -12,6 +12,7 @@ from stream.api.map.fleet.fleet import Fleet
 from stream.api.options import Kind
 from stream.kafka.records.record_columns import Records
 from stream.wire import Score, Topics, loads_gapfill, loads_scored
+from stream.wire.arrivals import loads_arrival
 from stream.wire.latest import forecast_of
 
 SCORES_MS: Final = 6 * 3_600_000  # how far back the learning curve goes
@@ -26,13 +27,18 @@ class FleetReader:
 
     def sources(self, topics: Topics, kind: Kind, forecasts_ms: int, fills_ms: int) -> list[Source]:
         """Returns what is followed: forecasts of so long, or the compacted topic from its begin; gap fills of so
-        long; scores, if there are any."""
+        long; scores and arrivals, if there are any."""
         newest = (
             Source(topics.latest, self._latest, None)
             if kind == "latest"
             else Source(topics.forecasts, self._forecasts, forecasts_ms)
         )
-        return [newest, Source(topics.gapfills, self._fills, fills_ms), Source(topics.scores, self._scores, SCORES_MS)]
+        return [
+            newest,
+            Source(topics.gapfills, self._fills, fills_ms),
+            Source(topics.scores, self._scores, SCORES_MS),
+            Source(topics.arrivals, self._arrivals, forecasts_ms),
+        ]
 
     def _forecasts(self, records: Records) -> None:
         columns = zip(records.values.each(), records.timestamps_ms.tolist(), strict=True)
@@ -57,6 +63,13 @@ class FleetReader:
         for value in records.values.each():
             try:
                 self._fleet.fill(loads_gapfill(value or b""))
+            except msgspec.DecodeError:
+                self.unreadable += 1
+
+    def _arrivals(self, records: Records) -> None:
+        for value in records.values.each():
+            try:
+                self._fleet.arrivals.update(loads_arrival(value or b""))
             except msgspec.DecodeError:
                 self.unreadable += 1
 

@@ -17,6 +17,7 @@ from map_rig import SECRET, SERVER_ID, T0, Events, Served, fleet_of, forecast, g
 
 from stream.api.live import sending as api_sending
 from stream.api.map.access import COOKIE
+from stream.api.map.sources.basemap import Basemap
 from stream.wire import Branch, BranchPosition
 
 HOSTILE = (
@@ -279,7 +280,7 @@ async def test_files_are_compressed_for_who_takes_that(shown: Served, accepted: 
 async def test_a_base_map_comes_in_parts(folder: Path, tmp_path: Path) -> None:
     tiles = tmp_path / "tiles.pmtiles"
     tiles.write_bytes(bytes(range(256)) * 40)
-    async with served(fleet_of(), folder, basemap=tiles) as shown:
+    async with served(fleet_of(), folder, basemap=Basemap(file=tiles)) as shown:
         url = f"{shown.base}/basemap.pmtiles"
         async with shown.client.get(url, headers={"Range": "bytes=256-259"}) as said:
             assert (said.status, said.headers["Content-Range"]) == (206, "bytes 256-259/10240")
@@ -293,6 +294,7 @@ async def test_a_base_map_comes_in_parts(folder: Path, tmp_path: Path) -> None:
 async def test_without_a_base_map_that_is_told(shown: Served) -> None:
     assert (await shown.get("/basemap.pmtiles"))[0] == 404
     config = (await shown.get("/map/config"))[1]
+    assert config["tiles"] is None
     assert (config["basemap"], config["server_id"], config["max_updates_per_s"]) == (False, SERVER_ID, 5)
     assert (await shown.get("/map/atlas"))[1] == {"version": None, "flows": [], "max_count": 0}
 
@@ -300,7 +302,14 @@ async def test_without_a_base_map_that_is_told(shown: Served) -> None:
 async def test_a_token_is_needed_and_a_page_gets_it_as_a_cookie(folder: Path) -> None:
     async with served(fleet_of(), folder, token=SECRET) as shown:
         publish(shown.fleet, forecast("a", T0))
-        of_fleet = "/map/stream", "/map/entities/a", "/map/entities/a/passages", "/map/search?q=a", "/map/learning"
+        of_fleet = (
+            "/map/stream",
+            "/map/entities/a",
+            "/map/entities/a/passages",
+            "/map/search?q=a",
+            "/map/learning",
+            "/map/arrivals",
+        )
         for path in ("/map/config", *of_fleet, "/metrics"):
             assert (await shown.get(path))[0] == 401, path
         script = (await script_url(shown)).removeprefix(shown.base)

@@ -20,6 +20,7 @@ from stream.api.map.access import MapAccess
 from stream.api.map.fleet.fleet import Fleet
 from stream.api.map.handlers import Handlers, PageSettings
 from stream.api.map.service import COUNTS, PREFIX, SIZES
+from stream.api.map.sources.basemap import Basemap
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
 from stream.api.options import ServerOptions
@@ -141,7 +142,7 @@ async def served(
     folder: Path,
     *,
     token: str | None = None,
-    basemap: Path | None = None,
+    basemap: Basemap | None = None,
     streets: Streets | None = None,
     rate_per_s: float = OPEN,
     burst: float = OPEN,
@@ -152,7 +153,7 @@ async def served(
 
     server = Server(ServerOptions(Address("127.0.0.1", 0), rate_per_s, burst, False, 64, most_streams))
     server.id = SERVER_ID
-    access = MapAccess(token)
+    access = MapAccess(token, "" if basemap is None else basemap.origin)
     gate = server.gate(access=access, metrics=Metrics(server.registry, PREFIX, SIZES, COUNTS))
     shown = PageSettings("a fleet", "forecasts", 600.0, 300.0, folder, basemap)
     handlers = Handlers(shown, fleet, streets or Streets(None, None), server, gate, access, lambda: T0)

@@ -32,6 +32,8 @@ export class Camera {
       touchPitch: false,
       maxPitch: 0,
       fadeDuration: 0,
+      // Tile hosts want to know which page asks them (OpenStreetMap's refuse others); not which place of it.
+      transformRequest: (url) => (parts.basemap?.host ? { url, referrerPolicy: "strict-origin" } : { url }),
       attributionControl: { compact: true },
       cancelPendingTileRequestsWhileZooming: true,
       locale: { "Map.Title": "Map of the fleet. Arrow keys move it, plus and minus zoom" },

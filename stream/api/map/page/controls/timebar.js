@@ -1,7 +1,7 @@
 // Live, paused, or some time back: the bar below the map.
 
 import { byId } from "../panels/dom.js";
-import { clock, duration } from "../panels/words.js";
+import { clockInZone, duration } from "../panels/words.js";
 
 const REACHED = 0.95; // of the time that the server keeps: it goes on while it is asked, and a replay goes fast
 export const STEP_S = 10;
@@ -14,6 +14,7 @@ export class TimeBar {
     this._pause = byId("pause");
     this._live = byId("live");
     this._label = byId("time-label");
+    this._label.title = Intl.DateTimeFormat().resolvedOptions().timeZone;
     this._nowMs = null;
     this._heardAt = 0;
     this.mode = "live";
@@ -96,7 +97,7 @@ export class TimeBar {
     const backS = this.mode === "live" || this.nowMs === null ? 0 : (this.atMs - this.nowMs) / 1000;
     if (this.mode === "live" || !this._isHeld) this._range.value = String(backS);
     this._drawn = Number(this._range.value); // rounded to its step
-    const text = this.mode === "live" ? clock(this.nowMs) : `${clock(this.atMs)}, ${duration(-backS)} ago`;
+    const text = this.mode === "live" ? clockInZone(this.nowMs) : `${clockInZone(this.atMs)}, ${duration(-backS)} ago`;
     this._label.textContent = text;
     this._range.setAttribute("aria-valuetext", this.mode === "live" ? "live" : text);
     this._pause.setAttribute("aria-pressed", String(this.mode !== "live"));

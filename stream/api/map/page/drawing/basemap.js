@@ -1,5 +1,5 @@
-// The map below everything: coastline and borders, the fleet's atlas as its streets, and a basemap for those who have
-// one. MapLibre draws it; nothing of it comes from another host.
+// The map below everything: coastline, lakes and borders, the fleet's atlas as its streets, and a basemap for those who
+// have one. MapLibre draws it; nothing of it comes from another host but the tiles of an address that the operator gave.
 
 import { COLOURS } from "./colours.js";
 import { streetLayers } from "./streets.js";
@@ -7,7 +7,7 @@ import { streetLayers } from "./streets.js";
 const COAST_TO_ZOOM = 8.5; // the coastline is right within a kilometre: nearer, it would run through harbours
 
 /** Rings and lines of vendor/coast.json: whole numbers, each point after the first as a step from the one before. */
-export function coastFeatures({ degrees_per_unit: unit, land, borders }) {
+export function coastFeatures({ degrees_per_unit: unit, land, lakes, borders }) {
   const line = (steps) => {
     let [x, y] = [0, 0];
     const points = [];
@@ -18,15 +18,17 @@ export function coastFeatures({ degrees_per_unit: unit, land, borders }) {
     return points;
   };
   const feature = (type, coordinates, kind) => ({ type: "Feature", geometry: { type, coordinates }, properties: { kind } });
-  const polygons = land.map((rings) => rings.map(line));
-  const features = [feature("MultiPolygon", polygons, "land"), feature("MultiLineString", borders.map(line), "border")];
+  const areas = (polygons, kind) => feature("MultiPolygon", polygons.map((rings) => rings.map(line)), kind);
+  const features = [areas(land, "land"), areas(lakes, "lake"), feature("MultiLineString", borders.map(line), "border")];
   return { type: "FeatureCollection", features };
 }
 
 const EMPTY = { type: "FeatureCollection", features: [] };
 
-/** Layers of a Protomaps basemap (its vector tiles' names), in our colours. */
-function basemapLayers(colours, has) {
+/** Pictures as they are, but darker where the page is; or layers of a Protomaps basemap (its vector tiles' names), in our
+ * colours. */
+function basemapLayers(colours, { source, layers: has }) {
+  if (source.type === "raster") return [{ id: "base-pictures", type: "raster", source: "base", paint: colours.pictures }];
   const fill = (id, colour) => ({ id: `base-${id}`, type: "fill", source: "base", "source-layer": id, paint: { "fill-color": colour } });
   const road = { "line-color": colours.road, "line-width": ["interpolate", ["exponential", 1.6], ["zoom"], 8, 0.4, 18, 12] };
   const layers = [
@@ -50,16 +52,18 @@ export function style(theme, { coast, streets, basemap }) {
     coast: { type: "geojson", data: coast, tolerance: 0.2, attribution: "Natural Earth" },
     streets: { type: "geojson", data: streets ?? EMPTY, tolerance: 0 },
   };
-  if (basemap !== null) sources.base = { type: "vector", url: `pmtiles://${basemap.url}`, attribution: basemap.attribution };
+  if (basemap !== null) sources.base = basemap.source;
   return {
     version: 8,
     sources,
     layers: [
       { id: "sea", type: "background", paint: { "background-color": far(colours.sea, colours.land) } },
       { id: "land", type: "fill", source: "coast", filter: of("land"), paint: { "fill-color": colours.land, "fill-antialias": false } },
+      { id: "lakes", type: "fill", source: "coast", filter: of("lake"), paint: { "fill-color": far(colours.sea, colours.land) } },
+      line("shores", "lake", colours.coast),
       line("borders", "border", colours.border),
       line("coast", "land", colours.coast),
-      ...(basemap === null ? [] : basemapLayers(colours, basemap.layers)),
+      ...(basemap === null ? [] : basemapLayers(colours, basemap)),
       ...streetLayers(colours),
     ],
   };

@@ -9,6 +9,7 @@ export const COLOURS = {
     water: "#0a0e13",
     road: "#1d2731",
     building: "#141b23",
+    pictures: { "raster-brightness-min": 0.8, "raster-brightness-max": 0.06, "raster-hue-rotate": 180, "raster-saturation": -0.5 }, // turned to their negative
     label: "#8fa0b2",
     street: "#a9cdf2",
     streetMost: 0.62,
@@ -29,6 +30,7 @@ export const COLOURS = {
     water: "#e4ebf0",
     road: "#e3e1db",
     building: "#eceae4",
+    pictures: { "raster-saturation": -0.45, "raster-brightness-min": 0.12 },
     label: "#5a6672",
     street: "#2f5f8f",
     streetMost: 0.6,

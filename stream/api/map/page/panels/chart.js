@@ -1,5 +1,6 @@
-// A small chart of errors by time, in SVG: the forecasts' mean and damped velocity's. Minutes are joined until they have
-// enough cases: one far-off forecast at the beginning would otherwise set the scale of the whole chart.
+// A small chart of errors by time, in SVG: the forecasts' mean, and that of going straight on (damped velocity). Minutes
+// are joined until they have enough cases: one far-off forecast at the beginning would otherwise set the scale of the
+// whole chart.
 
 import { svg } from "./dom.js";
 import { count, hourMinute, metres } from "./words.js";
@@ -88,6 +89,6 @@ export function errorChart(points, title) {
   };
   root.append(...axes(marks, y, first, last), curve("damped_m", "damped"), curve("mean_m", "mean"));
   const [a, b] = [drawn[0], drawn[drawn.length - 1]];
-  root.setAttribute("aria-label", `${title}: from ${metres(a.mean_m)} to ${metres(b.mean_m)}; damped velocity ${metres(b.damped_m)}`);
+  root.setAttribute("aria-label", `${title}: from ${metres(a.mean_m)} to ${metres(b.mean_m)}; straight on ${metres(b.damped_m)}`);
   return root;
 }

@@ -26,10 +26,10 @@ export const byId = (id) => document.getElementById(id);
 /** An id that anybody may have chosen: <bdi> keeps marks of other directions of writing inside it. */
 export const idText = (id, attributes = {}) => element("bdi", { class: "id", title: id, text: id, ...attributes });
 
-/** A named figure: its text, and as `data-value` the number as the server said it. */
-export function figure(field, name, text, value) {
+/** A named figure: its text, and as `data-value` the number as the server said it; `title` explains the name. */
+export function figure(field, name, text, value, title = null) {
   const said = value === null || value === undefined ? "" : String(value);
-  return element("div", { class: "figure" },
+  return element("div", { class: "figure", title },
     element("dt", { text: name }),
     element("dd", { text, data: { field, value: said } }),
   );

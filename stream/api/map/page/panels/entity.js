@@ -1,17 +1,20 @@
 // The panel of the chosen entity.
 
 import { bearing } from "../drawing/geometry.js";
+import { store, stored } from "../controls/keys.js";
+import { arrivalTable } from "./arrivals.js";
 import { byId, element, figure, idText, table } from "./dom.js";
 import { errorTable } from "./errors.js";
-import { clock, compass, count, duration, expected, horizon, known, metres, millis, percent, place, reach, speed, version } from "./words.js";
+import { clock, compass, count, duration, expected, horizon, known, metres, millis, percent, place, reach, speed, SPEEDS, version } from "./words.js";
 
 const STATUS = {
   ok: "ok",
   warmup: "warming up: fewer than eight pings",
   stale: "its last ping came late",
-  fallback_cv: "damped velocity's, not the model's",
+  fallback_cv: "as if it went straight on: the model has no answer",
 };
-const CACHE = { hit: "from its stored state", rebuilt: "rebuilt from its window", none: "new", unread: "the store could not be read" };
+const CACHE = { hit: "known", rebuilt: "read again", none: "none: it is new", unread: "could not be read" };
+const KEPT = "pathcast-speed";
 
 const FORECAST = [
   ["ahead", (row) => horizon(row.one.h_s), "how far ahead"],
@@ -29,7 +32,7 @@ const FORMER = [
   ["from", (row) => clock(row.at), "the ping that the forecast starts from"],
   ["ahead", (row) => horizon(row.h_s), "how far ahead"],
   ["error", (row) => metres(row.error_m), "between forecast and what happened"],
-  ["damped", (row) => metres(row.damped_m), "damped velocity's error"],
+  ["straight on", (row) => metres(row.damped_m), "the error if it had gone straight on, ever more slowly (damped velocity)"],
 ];
 const FILLS = [
   ["from", (row) => clock(row.from_ts), "the last ping before the silence"],
@@ -37,12 +40,12 @@ const FILLS = [
   ["state", (row) => (row.final ? "final" : "provisional"), "a provisional one may still change"],
 ];
 
-function nowFigures(entity, nowMs) {
+function nowFigures(entity, nowMs, unit) {
   const mps = entity.east_mps === null ? null : Math.hypot(entity.east_mps, entity.north_mps);
   const course = mps === null || mps < 0.5 ? null : bearing(entity.east_mps, entity.north_mps);
   const ageMs = nowMs === null ? null : Math.max(0, nowMs - entity.ts);
   return [
-    figure("speed", "speed", speed(mps), mps),
+    figure("speed", "speed", speed(mps, unit), mps),
     figure("course", "course", known(course, (degrees) => `${compass(degrees)}, ${Math.round(degrees)}°`), course),
     figure("ts", `last ping, ${clock(entity.ts)}`, known(ageMs, (ms) => `${duration(ms / 1000)} ago`), entity.ts),
     figure("next", "next ping", expected(entity.next?.dt_s ?? null, ageMs), entity.next?.dt_s),
@@ -53,7 +56,7 @@ function nowFigures(entity, nowMs) {
 function modelFigures(entity) {
   return [
     figure("status", "status", STATUS[entity.status] ?? entity.status, entity.status),
-    figure("cache", "state", CACHE[entity.cache] ?? entity.cache, entity.cache),
+    figure("cache", "its history", CACHE[entity.cache] ?? entity.cache, entity.cache),
     figure("weights", "weights", version(entity.weights), entity.weights),
     figure("atlas", "atlas", version(entity.atlas), entity.atlas),
     figure("latency", "ping to forecast", millis(entity.latency_ms), entity.latency_ms),
@@ -75,13 +78,28 @@ export class EntityPanel {
   constructor() {
     this._panel = byId("entity");
     this._id = null;
+    this._units = byId("speed-unit");
+    this._units.replaceChildren(...Object.keys(SPEEDS).map((unit) => element("option", { value: unit, text: unit })));
+    if (Object.hasOwn(SPEEDS, stored(KEPT))) this._units.value = stored(KEPT);
+  }
+
+  /** In which speeds are told. */
+  get unit() {
+    return this._units.value;
+  }
+
+  unitChanged(changed) {
+    this._units.addEventListener("change", () => {
+      store(KEPT, this.unit);
+      changed();
+    });
   }
 
   /** Opens the panel for this id; what is known of it comes with `show` and `detail`. */
   open(id) {
     this._id = id;
     byId("entity-name").replaceChildren(idText(id));
-    for (const part of ["now", "forecast", "branches", "errors", "model", "former", "fills"]) byId(`entity-${part}`).replaceChildren();
+    for (const part of ["now", "forecast", "arrivals", "branches", "errors", "model", "former", "fills"]) byId(`entity-${part}`).replaceChildren();
     byId("entity-note").textContent = "";
     this._panel.hidden = false;
   }
@@ -99,7 +117,7 @@ export class EntityPanel {
   show(entity, nowMs, drawnAtlas) {
     this._panel.classList.toggle("stale", entity.stale);
     byId("entity-stale").hidden = !entity.stale;
-    byId("entity-now").replaceChildren(...nowFigures(entity, nowMs));
+    byId("entity-now").replaceChildren(...nowFigures(entity, nowMs, this.unit));
     const rows = entity.horizons.map((one) => ({ one, ...reach(entity, one) }));
     byId("entity-forecast").replaceChildren(table(entity.stale ? `Forecast of its last ping, ${clock(entity.ts)}` : "Forecast", FORECAST, rows, "forecast"));
     const isOther = drawnAtlas !== null && drawnAtlas !== entity.atlas;
@@ -115,7 +133,8 @@ export class EntityPanel {
     );
   }
 
-  detail({ errors = [], fills = [] }) {
+  detail({ errors = [], fills = [], arrivals = [] }, nowMs) {
+    byId("entity-arrivals").replaceChildren(...(arrivals.length ? [arrivalTable(arrivals, nowMs)] : []));
     byId("entity-errors").replaceChildren(errorTable("Errors of this one", errors));
     const rows = fills.slice(-6).reverse();
     byId("entity-fills").replaceChildren(rows.length ? table("Gap fills", FILLS, rows, "fills") : element("p", { class: "none", text: "No gaps filled." }));

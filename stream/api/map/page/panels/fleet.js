@@ -12,10 +12,10 @@ const FIGURES = [
   ["forecasts_s", "forecasts / s", rate],
   ["fills_s", "gap fills / s", rate],
   ["rejects_s", "rejects / s", rate],
-  ["lag", "lag, records", count],
-  ["p50_ms", "latency, median", millis],
-  ["p99_ms", "latency, p99", millis],
-  ["rebuilt_share", "states rebuilt", percent],
+  ["lag", "pings that wait", count, "that came and have no forecast yet"],
+  ["p50_ms", "time to answer, half", millis, "half of the forecasts came so soon after their ping, or sooner (median)"],
+  ["p99_ms", "time to answer, 99 %", millis, "99 of 100 forecasts came so soon after their ping, or sooner"],
+  ["rebuilt_share", "history read again", percent, "of how many forecasts nothing was kept of the entity, so that its last pings were read again"],
 ];
 
 const USUAL = "300"; // seconds ahead, whose errors are drawn until others are chosen
@@ -46,7 +46,7 @@ export class FleetPanel {
   }
 
   show(fleet) {
-    byId("fleet-figures").replaceChildren(...FIGURES.map(([field, name, say]) => figure(field, name, say(fleet[field]), fleet[field])));
+    byId("fleet-figures").replaceChildren(...FIGURES.map(([field, name, say, title]) => figure(field, name, say(fleet[field]), fleet[field], title)));
     byId("fleet-errors").replaceChildren(errorTable("Errors, last ten minutes", fleet.errors ?? []));
     byId("fleet-versions").replaceChildren(
       versionList("weights", fleet.versions?.weights),

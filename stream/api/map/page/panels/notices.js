@@ -2,7 +2,7 @@
 // show, and what a screen reader is told of the chosen entity.
 
 import { byId } from "./dom.js";
-import { clock, sentence } from "./words.js";
+import { clockInZone, sentence } from "./words.js";
 
 const SPEAK_EVERY_MS = 15_000; // more often, a screen reader would not come to an end
 const GRACE_MS = 1_500; // a connection that takes no longer than that needs no notice
@@ -32,10 +32,10 @@ export class Notices {
   }
 
   /** Tells the forecast in words: at once for another entity, else now and then. */
-  speak(entity, at) {
+  speak(entity, at, unit) {
     if (entity.id === this._saidOf && at - this._saidAt < SPEAK_EVERY_MS) return;
     [this._saidOf, this._saidAt] = [entity.id, at];
-    byId("spoken").textContent = sentence(entity);
+    byId("spoken").textContent = sentence(entity, unit);
   }
 
   say(text) {
@@ -76,5 +76,5 @@ export class Notices {
 
 /** The line of what is shown when it is not live. */
 export function shownAt(mode, ms) {
-  return mode === "live" ? "" : `${mode === "past" ? "As it was at" : "Paused at"} ${clock(ms)}`;
+  return mode === "live" ? "" : `${mode === "past" ? "As it was at" : "Paused at"} ${clockInZone(ms)}`;
 }

@@ -18,7 +18,8 @@ export const percent = (value) => known(value, (v) => `${whole.format(v * 100)} 
 export const millis = (value) => known(value, (v) => `${short(v)} ms`);
 export const metres = (value) => known(value, (v) => (v < 10_000 ? `${short(v)} m` : `${tenth.format(v / 1000)} km`));
 export const skill = (value) => known(value, (v) => `${v > 0 ? "+" : v < 0 ? "−" : ""}${whole.format(Math.abs(v) * 100)} %`);
-export const speed = (mps) => known(mps, (v) => `${tenth.format(v)} m/s`);
+export const SPEEDS = { "km/h": 3.6, mph: 2.236936, knots: 1.943844, "m/s": 1 }; // how many of each are 1 m/s
+export const speed = (mps, unit) => known(mps, (v) => `${short(v * SPEEDS[unit])} ${unit}`);
 export const version = (name) => known(name, (v) => v.slice(0, 12));
 export const place = (lat, lon) => `${lat.toFixed(5)}, ${lon.toFixed(5)}`;
 
@@ -45,6 +46,12 @@ export function clock(ms) {
 
 export const hourMinute = (ms) => clock(ms).slice(0, 5);
 
+/** With the zone of this browser, as it was at that time. */
+export function clockInZone(ms) {
+  const parts = (t) => new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(t);
+  return known(ms, (t) => `${clock(t)} ${parts(t).find(({ type }) => type === "timeZoneName").value}`);
+}
+
 export function compass(degrees) {
   return POINTS[Math.round(degrees / 45) % 8];
 }
@@ -63,11 +70,11 @@ function spoken(seconds) {
 }
 
 /** The forecast of an entity in words, as a screen reader says it. */
-export function sentence(entity) {
+export function sentence(entity, unit) {
   const speedMps = entity.east_mps === null ? null : Math.hypot(entity.east_mps, entity.north_mps);
   const parts = [`Entity ${entity.id}${entity.stale ? ", stale" : ""}.`];
   if (speedMps !== null) {
-    const to = speedMps < 0.5 ? "standing" : `moving ${compass(bearing(entity.east_mps, entity.north_mps))} at ${speed(speedMps)}`;
+    const to = speedMps < 0.5 ? "standing" : `moving ${compass(bearing(entity.east_mps, entity.north_mps))} at ${speed(speedMps, unit)}`;
     parts.push(`It is ${to}.`);
   }
   for (const one of entity.horizons) {

@@ -12,6 +12,7 @@ export class Choice {
   constructor(app, panel) {
     this._app = app;
     this._panel = panel;
+    panel.unitChanged(() => this.heard());
     this.id = null;
     this.following = false;
     this.former = [];
@@ -95,7 +96,7 @@ export class Choice {
     if (this._app.time.mode === "live" && this._app.fleet?.streets) this.passages.ask(mover.entity, performance.now());
     this._panel.show(mover.entity, this._app.time.shownMs, this.drawnPassages.version);
     if (this.detail !== null) this._panel.former(this.formerUntil(this._app.time.atMs));
-    this._app.notices.speak(mover.entity, performance.now());
+    this._app.notices.speak(mover.entity, performance.now(), this._panel.unit);
   }
 
   /** What passages are drawn; of the past nobody is asked. */
@@ -136,7 +137,7 @@ export class Choice {
     this.detail = said;
     this.former = said.former ?? [];
     for (const fill of said.fills ?? []) this._app.shown.live.fill(fill);
-    this._panel.detail(said);
+    this._panel.detail(said, this._app.time.nowMs);
     this._panel.former(this.formerUntil(this._app.time.atMs));
   }
 }

