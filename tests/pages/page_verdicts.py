@@ -80,7 +80,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             ready={"pathcast beside archive": OURS},
             alone=True,
             changes={"pip install": "true", "--out runs/mine": "--out runs/mine --steps 1"},
-            says=("pings of bus-7 from",),
+            says=("nothing of it is stored again",),
             makes=("fleet.atlas", "runs/mine/model.safetensors"),
         ),
     },

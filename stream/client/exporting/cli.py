@@ -73,6 +73,7 @@ def export(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since, --until") from None
     wanted = RecordFilter.of(entity or None, None)
+    numbers: dict[str, int] | None = None
     with quiet(), ExportSpool() as spool:
         if file is None:
             asyncio.run(from_topics(spool, common.bootstrap, common.topics, common.security, wanted, span, fills=fills))
@@ -93,6 +94,8 @@ def export(
             sink.flush()
         numbers = {"tracks": spool.tracks, "forecasts": len(chosen), "gap_fills": spool.fills}
         numbers["rows" if what is Format.CSV else "features"] = count
+    if numbers is None:
+        return  # whoever read standard output has ended, as `head` does
     if as_json:
         typer.echo(json.dumps({"out": out, **numbers}), err=out == STDOUT)
     else:

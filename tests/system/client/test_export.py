@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
 import bus_feed
 from client_rig import forecast, gap_fill
 from kafka import KafkaProducer
-from pathcast_process import pathcast
+from pathcast_process import COMMAND, environment, pathcast
 
 from stream.wire import Topics, dumps
 
@@ -38,3 +39,16 @@ def test_an_export_of_topics_has_tracks_forecasts_and_fills(kafka: str, topic_pr
     assert lately.returncode == 0, lately.stderr
     kinds = [line.split(",")[:2] for line in lately.stdout.decode().splitlines()[1:]]
     assert kinds == [["track", "bus-1"], ["next", "bus-1"], *[["forecast", "bus-1"]] * 3]
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_complaint(tmp_path: Path) -> None:
+    lines = [dumps(forecast("bus", step, lat=30.0 + step / 1e4)) for step in range(3_000)]
+    (tmp_path / "all.ndjson").write_bytes(b"\n".join(lines))  # more than a pipe holds
+    command = [*COMMAND, "export", "csv", str(tmp_path / "all.ndjson"), "--out", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as export:
+        assert export.stdout is not None
+        assert export.stderr is not None
+        assert export.stdout.readline().startswith(b"kind,entity_id")
+        export.stdout.close()
+        assert export.stderr.read() == b""
+    assert export.returncode == 0

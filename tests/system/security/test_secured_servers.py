@@ -279,10 +279,10 @@ def refusal(secured: Secured, password_file: Path, *command: object, **other: st
     return line
 
 
-@pytest.mark.parametrize("command", ["worker", "topics"])
+@pytest.mark.parametrize("command", ["worker", "dev topics"])
 def test_a_wrong_kafka_password_is_one_line(secured: Secured, command: str, tmp_path: Path) -> None:
     wrong = {"KAFKA_PASSWORD_FILE": "", "KAFKA_PASSWORD": "no secret"}
-    line = refusal(secured, tmp_path / "password", command, **wrong)
+    line = refusal(secured, tmp_path / "password", *command.split(), **wrong)
     assert f"Kafka at {secured.bootstrap} refuses user worker by SCRAM-SHA-512" in line
     assert "PATHCAST_KAFKA_PASSWORD right?" in line
 
