@@ -98,6 +98,17 @@ class Growth:
         order = np.argsort(rows["id"], kind="stable")
         return rows[order], order >= len(rows) - len(new), self._waiting[~touched]
 
+    def known_so_far(self) -> Findings:
+        """Returns the passages and questions of waiting pings, as far as their ways on are known by now. They stay
+        waiting."""
+        rows = self._waiting
+        if not len(rows):
+            return Findings(Passages.none(), Questions.none())
+        tracks = _Tracks.of(rows)
+        passages = _passages(rows, np.flatnonzero(rows["passes"]), tracks)
+        questions = _questions(rows, np.flatnonzero(rows["asks"]), tracks)
+        return Findings(Passages(passages), Questions(questions))
+
     def forget(self, ids: Ids) -> None:
         """Keeps nothing of these entities; the next ping of any of them has to begin ANEW."""
         self._waiting = self._waiting[~np.isin(self._waiting["id"], ids)]

@@ -5,6 +5,7 @@ growing       finds passages while a partition's records come, and keeps what th
 growing_days  keeps days while they grow: the newest of them in memory, the rest in a temporary file
 building      builds an atlas from a recording or a topic
 counting      counts a topic for ever, and makes versions: `pathcast beside atlas`
+own           builds the atlas of a file for that file's own gaps and forecasts
 replaying     walks recorded pings while an atlas grows
 showing       compares atlases, and draws them
 cli           the commands

@@ -15,12 +15,14 @@ from model.api import Predictor
 from model.serving.making import Made, Rules, forecasts_of, make_version
 from stream.adapters.files import RecordedRow
 from stream.adapters.live.on_topic import reader_of
+from stream.atlas.follower import POLICY
 from stream.atlas.growing import PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
 from stream.config.security import KafkaSecurity
 from stream.kafka.reading import to_end
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
+from stream.tracks.track import Policy
 from stream.wire import Record
 
 __all__ = [
@@ -61,10 +63,10 @@ def choose_publishable(days: GrowingDays, rules: Rules, predictor: Predictor | N
 class Builder:
     """Takes the records of one partition, and counts what becomes of their pings."""
 
-    def __init__(self, without: Collection[str] = (), foreign: Foreign | None = None) -> None:
+    def __init__(self, without: Collection[str] = (), foreign: Foreign | None = None, policy: Policy = POLICY) -> None:
         """Takes the names of entities of which nothing is to be counted; `foreign` reads what has not the form of a
-        ping of ours."""
-        self._growth = PartitionGrowth(without)
+        ping of ours. `policy` is as of `Follower`."""
+        self._growth = PartitionGrowth(without, policy)
         self._foreign = foreign
         self._days = GrowingDays()
 
@@ -84,12 +86,15 @@ class Builder:
 
 
 def of_rows(
-    rows: Iterable[RecordedRow], progress: Callable[[int], None] = lambda rows: None, without: Collection[str] = ()
+    rows: Iterable[RecordedRow],
+    progress: Callable[[int], None] = lambda rows: None,
+    without: Collection[str] = (),
+    policy: Policy = POLICY,
 ) -> Built:
-    """Returns what is known of recorded pings, which come in the order of their times. `progress` is told how many rows
-    are read.
+    """Returns what is known of recorded pings, of which those of an entity come in the order of their times. `progress`
+    is told how many rows are read; `policy` is as of `Follower`.
     """
-    builder, coming = Builder(without), iter(rows)
+    builder, coming = Builder(without, policy=policy), iter(rows)
     while chunk := list(islice(coming, CHUNK_ROWS)):
         # A recording has no time of publication: nothing of it can be told to be in the future.
         records = [Record("", 0, place, -1, row.key, row.value) for place, row in enumerate(chunk, builder.records)]

@@ -59,9 +59,10 @@ class Stored(msgspec.Struct, array_like=True):
 class Follower:
     """Follows the tracks of a partition's entities."""
 
-    def __init__(self, without: Collection[str] = ()) -> None:
-        """Takes the names of entities of which nothing is to be counted."""
-        self._tracks = TrackTable(POLICY)
+    def __init__(self, without: Collection[str] = (), policy: Policy = POLICY) -> None:
+        """Takes the names of entities of which nothing is to be counted. A gap by `policy` ends a track."""
+        self._policy = policy
+        self._tracks = TrackTable(policy)
         self._numbers: dict[str, int] = {}
         self._ids: Ids = np.empty(0, np.uint64)  # by number
         self._heard_ms: I64 = np.empty(0, np.int64)  # by number: `_watermark_ms` when its last record came
@@ -123,10 +124,11 @@ class Follower:
         def fold_odd(row: int) -> None:
             before = self._tracks.read(int(slots[row]))
             raw, at_ms = fixes[row].tobytes(), int(published_ms[row])
-            track, verdict = observe(before, raw, int(offsets[row]), POLICY, at_ms)
+            track, verdict = observe(before, raw, int(offsets[row]), self._policy, at_ms)
             self._tracks.write(int(slots[row]), track)
             if isinstance(verdict, Accepted):
-                accepted[row], begins[row] = True, ANEW if before is None else verdict.restart
+                begins_track = verdict.restart or verdict.gap is not None
+                accepted[row], begins[row] = True, ANEW if before is None else begins_track
 
         for some in _between_silences(slots, silent):
             self._tracks.clear(slots[some[silent[some]]])

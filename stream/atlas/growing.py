@@ -33,6 +33,7 @@ from model.atlas.ways import FULL_MPS, MAX_APART_MS, MAX_MPS, MIN_STEP_S
 from stream.atlas.follower import POLICY, Follower
 from stream.kafka.records.record_columns import Records
 from stream.tracks.clean import Foreign
+from stream.tracks.track import Policy
 from stream.tracks.track_table import ROW
 from stream.wire.record import parse_forget
 
@@ -67,9 +68,9 @@ class NoGrowth(ValueError):
 class PartitionGrowth:
     """Follows and counts the pings of one partition, in its order."""
 
-    def __init__(self, without: Collection[str] = ()) -> None:
-        """Takes the names of entities of which nothing is to be counted."""
-        self._follower = Follower(without)
+    def __init__(self, without: Collection[str] = (), policy: Policy = POLICY) -> None:
+        """Takes the names of entities of which nothing is to be counted; `policy` is as of `Follower`."""
+        self._follower = Follower(without, policy)
         self._growth = Growth()
 
     @property
@@ -99,6 +100,11 @@ class PartitionGrowth:
     def _days(self, records: Records, foreign: Foreign | None) -> list[tuple[int, Day]]:
         ids, fixes, begins = self._follower.fold(records, foreign)
         return list(days_of(ids, fixes["ts_ms"], *self._growth.add(ids, fixes, begins))) if len(ids) else []
+
+    def known_so_far(self) -> list[tuple[int, Day]]:
+        """Returns what is known of passages that are not over, by day; their pings are in what `add` has yielded."""
+        none = np.empty(0, np.uint64)
+        return list(days_of(none, none.astype(np.int64), *self._growth.known_so_far()))
 
     def go_back(self, offset: int) -> None:
         """Takes records from this offset on as new ones, after the log was cut there. What was counted stays."""

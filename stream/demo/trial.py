@@ -84,8 +84,9 @@ def judge_tracks(file: str, tracks: Recording, map_: str | None, board: Board, s
             f"off, a straight line {hidden.line_m:,.0f} m"
         )
     given = " ".join([shlex.quote(file), *([tracks.columns.options()] if tracks.columns else [])])
-    given += "" if map_ is None else f" --map {shlex.quote(map_)}"
-    return f"{said}. To go on: pathcast up, and in a second terminal pathcast feed {given} --speedup 0"
+    if map_ is None:
+        return f"{said}. To go on, with the file as the fleet's history: pathcast up --history {given}"
+    return f"{said}. To go on: pathcast up, and then pathcast ingest files {given} --map {shlex.quote(map_)}"
 
 
 def _compare(ours_m: float, theirs_m: float) -> str:

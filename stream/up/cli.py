@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from stream.adapters.options import Columns, Timezone
 from stream.api.map.cli import check_basemap
 from stream.config.options import COMMON, BasemapText, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, lock_home
-from stream.up.parts import KINDS, choose, history_of, join_services, table
+from stream.up.parts import KINDS, atlas_options, choose, history_of, join_services, table
 from stream.wire import Topics
 
 BASEMAP = "PATHCAST_MAP_BASEMAP"
@@ -32,6 +33,17 @@ def up(
     redis: Annotated[str | None, option("--redis", "REDIS", "Redis or Valkey; default: embedded")] = None,
     prefix: Prefix = COMMON.prefix,
     workers: Annotated[int | None, option("--workers", "WORKERS", "default: the cores but one", min=1, max=256)] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            "--history",
+            metavar="[FORMAT:]PATH|archive|topic",
+            help="what the fleet drove before, of which the first atlas is made at once: a recording as feed takes it,"
+            " archive (that of --dir), or topic (what the pings topic has)",
+        ),
+    ] = None,
+    columns: Columns = None,
+    timezone: Timezone = None,
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help="parts that are not to run")] = "",
     partitions: Annotated[
         int | None, option("--partitions", "PARTITIONS", "partitions of new topics", min=1, max=10000)
@@ -88,9 +100,13 @@ def up(
     serve, arrivals, ingest, refresh and map. One process, `beside`, runs six of them: atlas, archive, scores, guard,
     latest and arrivals; serve shows the map. Their settings come from environment variables, such as PATHCAST_WEIGHTS.
 
+    With --history the first forecasts use what the fleet drove before, and not only what it drives from now on. It
+    stays in the atlas until it has faded, also when up starts again without the option.
+
     [bold]Examples[/]
 
       pathcast up
+      pathcast up --history last-month.csv --timezone Europe/London
       pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
       pathcast up --workers 4 --without archive,refresh
       pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
@@ -114,8 +130,14 @@ def up(
     maps = ports.find_maps(ingest_map)
     if "ingest" not in left_out:
         ports.check_senders(at.ingest, maps.values())
-    history = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
-    every = table(home, count, at, maps=maps, history=history, finds_drift=_installed("river"))
+    earlier = os.environ.get(HISTORY) or history_of(home, pings, reads_archive=_installed("pyarrow"))
+    try:
+        of_atlas = atlas_options(history, columns, timezone, home, pings)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error), param_hint="--history") from error
+    if of_atlas and "atlas" in left_out:
+        raise typer.BadParameter("--history is for the atlas, which --without leaves out")
+    every = table(home, count, at, maps=maps, history=earlier, finds_drift=_installed("river"), of_atlas=of_atlas)
     chosen, lines = choose(every, left_out, _installed)
     chosen = join_services(chosen, at.metrics, count)
     if not chosen:
@@ -123,6 +145,8 @@ def up(
     home.make(pings)
     with lock_home(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
         ports.check(chosen)
+        if history is not None and not of_atlas:
+            lines.append(f"without --history {history}: nothing has landed in {home.archive_of(pings)} yet")
         for line in lines:
             screen.say("", line)
         asyncio.run(

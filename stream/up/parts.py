@@ -8,7 +8,7 @@ variables that each command reads, such as PATHCAST_WEIGHTS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -68,10 +68,17 @@ KINDS: Final = (
 
 
 def table(
-    home: Home, workers: int, at: Addresses, *, maps: Mapping[str, str], history: str, finds_drift: bool
+    home: Home,
+    workers: int,
+    at: Addresses,
+    *,
+    maps: Mapping[str, str],
+    history: str,
+    finds_drift: bool,
+    of_atlas: Sequence[str] = (),
 ) -> list[Part]:
     """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
-    earlier tracks."""
+    earlier tracks; `of_atlas` are the options that say what the first version of the atlas is made of."""
     registry = ("--registry", str(home.registry))
     doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers)]
     every = ("--every", "24h", "--since", "7d")
@@ -81,7 +88,7 @@ def table(
             worker_part(f"worker-{number}", "--atlases", str(home.atlases), *registry, "--workers=1", *_metrics(door))
             for number, door in enumerate(doors, 1)
         ),
-        Part("atlas", "atlas", (BESIDE, "atlas", "--atlases", str(home.atlases))),
+        Part("atlas", "atlas", (BESIDE, "atlas", "--atlases", str(home.atlases), *of_atlas)),
         Part("archive", "archive", (BESIDE, "archive", "--archive", str(home.archive)), {"pyarrow": "readers"}),
         Part("scores", "scores", (BESIDE, "scores", *([] if finds_drift else ["--no-drift"]))),
         Part("guard", "guard", (BESIDE, "guard", *registry), wants=("scores",)),
@@ -139,6 +146,27 @@ def join_services(parts: list[Part], metrics: Address | None, workers: int) -> l
 def history_of(home: Home, topic: str, *, reads_archive: bool) -> str:
     """Returns where arrivals find earlier tracks: in the archive of the pings topic, or else in what that still has."""
     return f"archive:{home.archive_of(topic)}?since=7d" if reads_archive else "topic"
+
+
+def atlas_options(given: str | None, columns: str | None, zone: str | None, home: Home, topic: str) -> list[str]:
+    """Returns the options of the atlas that `up --history` asks for: a recording, `topic`, or `archive`, which is our
+    own; none before anything has landed there. Raises ValueError if it is wrong or has no pings, FileNotFoundError."""
+    if given is None:
+        if columns is not None or zone is not None:
+            raise ValueError("--columns and --timezone are for --history")
+        return []
+    from stream.atlas.counting.history import History
+    from stream.services.arrivals.history.sources import ARCHIVE, is_empty
+
+    if given == ARCHIVE:
+        given = f"{ARCHIVE}:{home.archive_of(topic)}"
+        if not home.archive_of(topic).exists() or is_empty(given):
+            return []
+    elif Path(given).exists():
+        given = str(Path(given).absolute())
+    History.of(given, columns, zone)
+    named = [] if columns is None else ["--atlas-columns", columns]
+    return ["--atlas-history", given, *named, *([] if zone is None else ["--atlas-timezone", zone])]
 
 
 def addresses_from(first: Address | None, count: int) -> list[Address | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = re.compile(
     r"\S+(?: \S+)? (?:WARNING|ERROR|CRITICAL) |error: |warning: |Traceback \(most recent call last\)"
     r'|\{.*"level":"(?:warning|error|critical)"'
-    r'|(?:\S+ INFO |\{.*"message":")(?:compiling kernels|ready: partitions)'
+    r'|(?:\S+ INFO |\{.*"message":")(?:compiling kernels|ready: partitions|(?:atlas: )?(?:history: |version ))'
 )
 
 

@@ -35,6 +35,9 @@ T = TypeVar("T", VersionRecord, WeightsRecord)
 Role = Literal["all", "canary"]
 
 LEAD_S: Final = 60.0
+# Of the first version of an atlas: whoever waits for it has none so far. A worker that is not done with its file lets
+# the pings wait.
+FIRST_LEAD_S: Final = 10.0
 SAMPLE_S: Final = 2.0  # over which the rate of pings is measured
 TRIES: Final = 6  # each gives twice the room of the one before
 SEEN_S: Final = 30.0  # until a committed record can be read; mostly some milliseconds
@@ -153,7 +156,8 @@ class Announcer:
                 issued_ts=int(time.time() * 1000),
             )
 
-        return await self._announce(f"version {version} of the atlas", record)
+        lead_s = self._lead_s if self.ledger.serving else min(self._lead_s, FIRST_LEAD_S)
+        return await self._announce(f"version {version} of the atlas", record, lead_s)
 
     async def announce_weights(
         self, version: str, name: str, *, role: Role, parts: int = ALL, ramp_s: float = 0.0, reason: str
@@ -221,15 +225,15 @@ class Announcer:
         for one in weights:
             await self._settle(one, numbers)
 
-    async def _announce(self, what: str, record: Callable[[Plan], T]) -> T:
+    async def _announce(self, what: str, record: Callable[[Plan], T], lead_s: float | None = None) -> T:
         """Takes both steps for what `record` makes of a plan. Returns it as it serves."""
-        numbers = await self._numbers()
+        numbers, lead_s = await self._numbers(), self._lead_s if lead_s is None else lead_s
         for attempt in range(TRIES):
             before = await self._moments(numbers)
             await asyncio.sleep(self._sample_s)
             now = await self._moments(numbers)
             rates = {number: self._rate(number, before, now) for number in numbers}
-            in_lead = {number: 2**attempt * self._lead_s * rate for number, rate in rates.items()}
+            in_lead = {number: 2**attempt * lead_s * rate for number, rate in rates.items()}
             ends = {number: moment.end for number, moment in now.items()}
             made = record(Plan(first_offsets(ends, in_lead), rates))
             await self._publish({made.key: dumps(made)})

@@ -60,8 +60,29 @@ def offer(
         str | None, option("--atlas-group", "ATLAS_GROUP", "Kafka consumer group; default: PREFIX-atlas")
     ] = None,
     atlas_every: Annotated[
-        str, typer.Option("--atlas-every", metavar="TIME", help="a version at each full hour, 10 minutes, ...")
+        str,
+        typer.Option(
+            "--atlas-every",
+            metavar="TIME",
+            help="a version at each full hour, 10 minutes, ...; and, unless this is above a day, 2, 5, 15 and 30"
+            " minutes after the first pings",
+        ),
     ] = "1h",
+    atlas_history: Annotated[
+        str | None,
+        typer.Option(
+            "--atlas-history",
+            metavar="[FORMAT:]PATH|topic",
+            help="what the fleet drove before, of which a version is made at once: a recording as feed takes it, or"
+            " topic, what the pings topic has",
+        ),
+    ] = None,
+    atlas_columns: Annotated[
+        str | None, typer.Option("--atlas-columns", metavar="OURS=YOURS,...", help="of its CSV or Parquet")
+    ] = None,
+    atlas_timezone: Annotated[
+        str | None, typer.Option("--atlas-timezone", metavar="ZONE", help="of its times that have none")
+    ] = None,
     atlas_retention: Annotated[
         str,
         typer.Option("--atlas-retention", metavar="DAYS", help="days with pings that Redis keeps, of each partition"),
@@ -80,7 +101,7 @@ def offer(
     ] = False,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> Service:
-    """Follows a topic's pings, and brings a version of the atlas into service every hour."""
+    """Follows a topic's pings, and brings versions of the atlas into service: some early, and one every hour."""
     every_s, days = seconds(atlas_every, "--atlas-every"), seconds(atlas_retention, "--atlas-retention") // DAY_S
     half_life_days = seconds(half_life, "--half-life") / DAY_S
     if not days:
@@ -93,9 +114,18 @@ def offer(
     except OSError as error:
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
     from stream.atlas.building import Rules
+    from stream.atlas.counting.history import History
     from stream.atlas.counting.member import service
     from stream.atlas.counting.settings import RunSettings
 
+    history = None
+    if atlas_history is not None:
+        try:
+            history = History.of(atlas_history, atlas_columns, atlas_timezone)
+        except (ValueError, OSError) as error:
+            raise typer.BadParameter(str(error), param_hint="--atlas-history") from error
+    elif atlas_columns is not None or atlas_timezone is not None:
+        raise typer.BadParameter("are for --atlas-history", param_hint="--atlas-columns, --atlas-timezone")
     settings = RunSettings(
         atlases,
         **common._asdict(),
@@ -107,6 +137,7 @@ def offer(
         weights=weights,
         without=frozenset(without or ()),
         map=map_,
+        history=history,
         anew=anew,
         redis=redis_security,
     )

@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from model.atlas.days import Day
 from model.atlas.version import pieces
 from model.files import write_whole
 from stream.atlas.building import Rules, choose_publishable
+from stream.atlas.counting.history import HISTORY, has_history
 from stream.atlas.counting.settings import RunSettings
+from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.atlas.growing_days import GrowingDays
 from stream.config import failpoints
 from stream.kafka.reading import bounds_by
@@ -59,17 +62,23 @@ class StoredDays(GrowingDays):
         super().__init__()
         self.includes: dict[int, int] = {}  # by partition, the offset that follows the last record
 
-    async def read(self, store: DaysStore, partition: Partition) -> None:
-        """Adds what Redis holds of a partition. Raises DaysLost if it is damaged, and as `DaysStore.snapshot`."""
+    async def read(self, store: DaysStore, partition: Partition, *, so_far: bool = False) -> None:
+        """Adds what Redis holds of a partition, or of the history; with `so_far` also passages that are not over.
+        Raises DaysLost if it is damaged, and as `DaysStore.snapshot`."""
         with tempfile.TemporaryFile() as file:  # as a moment is over when all is read
             held, places = await store.snapshot(partition, partial(_put, file))
             if held.next_offset is None:
                 return
-            self.includes[partition[1]] = held.next_offset
+            if partition[1] != HISTORY:
+                self.includes[partition[1]] = held.next_offset
             try:
                 await asyncio.to_thread(self._add_all, file, places)
             except ValueError as error:
                 raise DaysLost(partition, held, f"Redis has damaged some ({error})") from error
+        if so_far and (growth := await store.growth(partition)) is not None:
+            # It may be newer than the days: a passage that is in both is the same one, and counts once.
+            with suppress(NoGrowth):  # another program's: its next owner counts it anew
+                self.add(await asyncio.to_thread(lambda: PartitionGrowth.loads(growth).known_so_far()))
 
     def _add_all(self, file: IO[bytes], places: Mapping[int, list[_Place]]) -> None:
         for day, some in places.items():
@@ -84,11 +93,12 @@ def _put(file: IO[bytes], raw: bytes) -> _Place:
     return begin, len(raw)
 
 
-async def read_stored_days(store: DaysStore, topic: str, partitions: int) -> StoredDays:
-    """Returns what Redis holds of all partitions of a topic. Raises as `StoredDays.read`."""
+async def read_stored_days(store: DaysStore, topic: str, partitions: int, *, so_far: bool = False) -> StoredDays:
+    """Returns what Redis holds of all partitions of a topic, and of a history. Raises as `StoredDays.read`."""
     days = StoredDays()
-    for number in range(partitions):
-        await days.read(store, (topic, number))
+    history = [HISTORY] if await has_history(store, (topic, HISTORY)) else []
+    for number in [*history, *range(partitions)]:
+        await days.read(store, (topic, number), so_far=so_far)
     return days
 
 
@@ -113,15 +123,21 @@ class Maker:
         self._consumer = consumer
         self._predictor: Predictor | None = None
         self.last: Announced | None = None
+        self.issued_s: list[float] = []  # when the versions that serve were announced, as `settle` found them
 
-    async def version(self, partitions: int) -> None:
-        """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again.
+    async def version(self, partitions: int, *, is_early: bool = False) -> None:
+        """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again. An
+        early one has passages that are not over, too, as far as they are known; without any, nothing happens.
 
         Raises as `DaysStore.snapshot`, `Announcer.open` and `Announcer.announce`.
         """
         settings = self._settings
-        made, includes = await self._make_version(partitions)
+        made, includes = await self._make_version(partitions, so_far=is_early)
         if self.last is not None and made.version == self.last.made.version:
+            return
+        if is_early and not made.passages:
+            path_of(settings.atlases, made.version).unlink(missing_ok=True)
+            log.info("no version yet: %s pings show no way that may be published", f"{made.contains['pings']:,}")
             return
         failpoints.reach("after_version")
         try:
@@ -134,10 +150,10 @@ class Maker:
         what = f"{pings:,} pings of {entities:,} entities, {made.passages:,} passages, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
 
-    async def _make_version(self, partitions: int) -> tuple[Made, dict[int, int]]:
+    async def _make_version(self, partitions: int, *, so_far: bool) -> tuple[Made, dict[int, int]]:
         """Makes a version, and returns up to which offsets of partitions it was counted. Afterwards no day is kept."""
         settings = self._settings
-        days = await read_stored_days(self._store, settings.topics.pings, partitions)
+        days = await read_stored_days(self._store, settings.topics.pings, partitions, so_far=so_far)
         if self._predictor is None:
             self._predictor = await asyncio.to_thread(Predictor.load, settings.weights)
         work = partial(make, days, settings.rules, settings.atlases, self._predictor)
@@ -146,8 +162,8 @@ class Maker:
     async def settle(self) -> None:
         """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.open`."""
         settings = self._settings
-        async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka):
-            pass
+        async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka) as announcer:
+            self.issued_s = sorted(one.issued_ts / 1000 for one in announcer.ledger.serving)
 
     async def _announce(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
         """Announces a version, and deletes those that no ping in the log may ask for any more, and stale ones that were

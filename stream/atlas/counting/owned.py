@@ -90,6 +90,16 @@ class Owned:
         return cls(store, partition, held, growth, foreign), start
 
     @property
+    def has_pings(self) -> bool:
+        """Returns whether any ping is counted."""
+        return bool(self._fresh or self._held.parts)
+
+    @property
+    def forgotten(self) -> Ids:
+        """Returns the entities that are to be forgotten before the next write."""
+        return self._forgotten
+
+    @property
     def fresh_passages(self) -> int:
         """Returns how many passages were found since the last write."""
         return sum(len(parts) for parts in self._fresh.values())
@@ -136,16 +146,8 @@ class Owned:
         """Takes out of Redis what is to be forgotten, day by day, as all days may be more than fits into memory. The
         offset stays before the records that ask for it: after a crash they are found again.
         """
-        ours, at = self.partition, self._held
-        if len(self._forgotten) and at.next_offset is not None:
-            if (growth := await self._store.growth(ours)) is None:
-                raise DaysLost(ours, at)
-            for day in at.parts:
-                whole = await self._read_day(day)
-                if np.isin(self._forgotten, whole.ids).any():
-                    part = DayPart(await asyncio.to_thread(whole.without(self._forgotten).dumps), instead=True)
-                    same = at.next_offset, growth, {day: part}, (), at.seen
-                    self._held = await self._store.put(ours, self._held, *same)
+        if len(self._forgotten):
+            self._held = await forget_days(self._store, self.partition, self._held, self._forgotten)
         self._forgotten = NOBODY
 
     async def _part(self, day: int, fresh: PartialSums[Day]) -> DayPart:
@@ -154,11 +156,31 @@ class Owned:
         return DayPart(await asyncio.to_thread(lambda: before.plus(fresh.total()).dumps()), instead=joins)
 
     async def _read_day(self, day: int) -> Day:
-        """Returns a day as Redis has it. Raises DaysLost."""
-        before = await self._store.parts(self.partition, day)
-        if len(before) != self._held.parts[day]:
-            raise DaysLost(self.partition, self._held)
-        try:
-            return await asyncio.to_thread(lambda: Day.total(map(Day.loads, before)))
-        except ValueError as error:
-            raise DaysLost(self.partition, self._held, f"Redis has damaged some ({error})") from error
+        return await read_day(self._store, self.partition, self._held, day)
+
+
+async def read_day(store: DaysStore, partition: Partition, held: Held, day: int) -> Day:
+    """Returns a day as Redis has it. Raises DaysLost."""
+    before = await store.parts(partition, day)
+    if len(before) != held.parts[day]:
+        raise DaysLost(partition, held)
+    try:
+        return await asyncio.to_thread(lambda: Day.total(map(Day.loads, before)))
+    except ValueError as error:
+        raise DaysLost(partition, held, f"Redis has damaged some ({error})") from error
+
+
+async def forget_days(store: DaysStore, partition: Partition, held: Held, ids: Ids) -> Held:
+    """Takes entities out of the days of a partition that is ours, and returns what is held then. Raises DaysLost, and
+    as `DaysStore.put`."""
+    if held.next_offset is None:
+        return held
+    if (growth := await store.growth(partition)) is None:
+        raise DaysLost(partition, held)
+    now = held
+    for day in held.parts:
+        whole = await read_day(store, partition, held, day)
+        if np.isin(ids, whole.ids).any():
+            part = DayPart(await asyncio.to_thread(whole.without(ids).dumps), instead=True)
+            now = await store.put(partition, now, held.next_offset, growth, {day: part}, (), held.seen)
+    return now

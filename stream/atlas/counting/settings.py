@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stream.atlas.building import DEFAULT_RULES, Rules
+from stream.atlas.counting.history import History
 from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.members.inputs import MemberSettings
 
@@ -22,6 +23,7 @@ class RunSettings(MemberSettings):
     weights: str = "small"  # beside whose forecasts it is found out how far passages are to be believed
     without: frozenset[str] = frozenset()  # entities of which nothing is counted
     map: str | None = None  # with which pings of other systems are read: the workers' own
+    history: History | None = None  # what the fleet drove before: the first version is made of it at once
     anew: bool = False  # forget what Redis has, and count from the first record that there is
     redis: RedisSecurity = PLAIN_REDIS
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from model.api import Atlas, Predictor
 from stream.adapters.files import RecordedRow
+from stream.atlas.own import OwnAtlas
 from stream.atlas.replaying import One
-from stream.commands.files.survey import Progress
+from stream.commands.files.survey import NO_TIME, Progress
 from stream.commands.replay import records_of
 from stream.config.settings import Settings
 from stream.engine.assignment import NOTHING, VersionChoice
@@ -41,6 +44,7 @@ class RowCounts:
     pings: int = 0
     duplicates: int = 0
     forecasts: int = 0  # that were written
+    along: int = 0  # of these, moved to where passages of an atlas went
 
 
 def answers(
@@ -51,24 +55,27 @@ def answers(
     *,
     forecasts: bool = True,
     atlas: Path | None = None,
+    own: OwnAtlas | None = None,
     step_ms: int = 0,
     unit_ms: int = 1,
 ) -> Iterator[tuple[int, Outgoing]]:
     """Yields the answers to the rows, each with the number of its row. `counts` is kept while it goes, and `told` hears
     how many rows are done.
 
-    Without `forecasts` only gap fills and dead letters come. `atlas` is a file that all rows ask. The points of a gap
-    are `step_ms` apart (0: the track's own cadence), in whole multiples of `unit_ms`. Raises WeightsError, AtlasError
-    and OSError for what cannot be loaded.
+    Without `forecasts` only gap fills and dead letters come. `atlas` is a file that all rows ask; without one they ask
+    `own`. The points of a gap are `step_ms` apart (0: the track's own cadence), in whole multiples of `unit_ms`. Raises
+    WeightsError, AtlasError and OSError for what cannot be loaded.
     """
     predictor = Predictor.load(settings.weights)
     choice = NOTHING if atlas is None else VersionChoice(One(Atlas.load(atlas)))
-    policy = Policy(predictor.history, gap_step_ms=step_ms, gap_unit_ms=unit_ms)
-    policy = policy._replace(max_gap_points=MOST_POINTS) if step_ms else policy
+    policy = gap_policy(predictor.history, step_ms, unit_ms)
     engine = Engine(predictor, MemoryStore(), settings, clock_ms=lambda: 0.0, policy=policy)
     published_ms = int(time.time() * 1000)
     with asyncio.Runner() as loop:
         for batch in batches:
+            if own is not None and own.atlases:
+                ts_ms = np.array([NO_TIME if row.ts_ms is None else row.ts_ms for _, row in batch], np.int64)
+                choice = VersionChoice(own.choose(ts_ms, counts.rows))
             records = records_of([row for _, row in batch], counts.rows, settings.topics.pings, published_ms)
             said = loop.run(engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice))
             first = counts.rows
@@ -79,6 +86,12 @@ def answers(
             for answer in said if forecasts else [one for _, one in said.others]:
                 yield batch[answer.src.offset - first][0], answer
             progress(counts.rows)
+
+
+def gap_policy(history: int, step_ms: int = 0, unit_ms: int = 1) -> Policy:
+    """Returns the rules of tracks whose gaps are filled, of which so many pings are known."""
+    policy = Policy(history, gap_step_ms=step_ms, gap_unit_ms=unit_ms)
+    return policy._replace(max_gap_points=MOST_POINTS) if step_ms else policy
 
 
 def bad(row: int, answer: Outgoing) -> RejectedRow:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stream.adapters.options import Columns, Timezone, recording_of
 from stream.commands.files import outputs
-from stream.commands.files.options import AsJson, AtlasFile, Force, Kind, check_out, print_json
+from stream.commands.files.options import AsJson, AsksItself, AtlasFile, Force, Kind, check_out, print_json
 from stream.commands.files.outputs import STD
 from stream.config.options import Weights, quiet
 from stream.config.settings import Settings
@@ -30,6 +30,7 @@ def fill(
     timezone: Timezone = None,
     weights: Weights = Settings.weights,
     atlas: AtlasFile = None,
+    own_atlas: AsksItself = True,
     every: Annotated[
         str | None, typer.Option("--every", metavar="TIME", help="between filled rows: 5s, 1m; default: the cadence")
     ] = None,
@@ -47,6 +48,9 @@ def fill(
     Only gaps between two rows of an entity are filled, by the rule of a worker: silences that are longer than a minute
     and than three cadences (usual intervals) of the entity, and at most an hour long. Filled rows are one cadence
     apart, or --every, at most 240 in a gap (3,600 with --every).
+
+    A gap is filled along ways on which the file's entities, also the same one, went at other times from one end of it
+    to the other; --atlas asks a fleet's atlas instead, and --no-own-atlas neither.
 
     OUT is the name of FILE with .filled before its suffix, unless --out names another file. It appears when it is
     complete.
@@ -68,11 +72,11 @@ def fill(
             raise typer.BadParameter(f"{path}: a folder or an archive is not written again: give a file")
         from stream.commands.files.formats import format_of
         from stream.commands.files.plan import Cursor, find_fills
-        from stream.commands.files.showing import Steps, list_rejects, rejects_json
+        from stream.commands.files.showing import Steps, describe_own, list_rejects, rejects_json
 
         format = format_of(path)
         form = format.sample(path, recorded.columns)
-        found = find_fills(recorded, form, weights, atlas, step_ms, Steps(console))
+        found = find_fills(recorded, form, weights, atlas, step_ms, Steps(console), makes_own=own_atlas)
         cursor = Cursor(found.plan, [one.row for one in found.rejects.first])
         with outputs.writing(place, force=force) as sink:
             format.copy(path, recorded.columns, form, cursor, sink)
@@ -83,6 +87,7 @@ def fill(
         "order": found.survey.order,
         "gaps": found.gaps,
         "filled": cursor.written,
+        "gaps_along_passages": found.along,
         "duplicates": found.counts.duplicates,
         "rejects": sum(found.rejects.codes.values()),
         "rejects_by_code": dict(found.rejects.codes.most_common()),
@@ -93,6 +98,8 @@ def fill(
     if as_json:
         print_json(summary, place)
     else:
+        if found.own is not None:
+            console.print(describe_own(found.own, found.along, found.gaps, "gap"), highlight=False, soft_wrap=True)
         _print_summary(summary, list_rejects(found.rejects.first, found.rejects.codes, cursor.lines, where), console)
 
 

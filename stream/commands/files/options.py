@@ -26,6 +26,10 @@ class Kind(StrEnum):
 AtlasFile = Annotated[
     Path | None, typer.Option("--atlas", exists=True, dir_okay=False, help="a file of pathcast train atlas to ask")
 ]
+AsksItself = Annotated[
+    bool,
+    typer.Option("--own-atlas/--no-own-atlas", help="without --atlas, ask where the file's own entities went besides"),
+]
 Force = Annotated[bool, typer.Option("--force", help="replace OUT if it exists")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")]
 

@@ -16,9 +16,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.api import Predictor
 from stream.adapters.recorded import Recording
+from stream.atlas.own import OwnAtlas, for_fills, read_own
 from stream.commands.files import times
-from stream.commands.files.answering import RejectedRow, RowCounts, answers, bad
+from stream.commands.files.answering import RejectedRow, RowCounts, answers, bad, gap_policy
 from stream.commands.files.showing import Steps
 from stream.commands.files.survey import NO_TIME, Survey, batches, survey
 from stream.config.settings import UNLIMITED, Settings
@@ -45,11 +47,15 @@ class GapPoints:
 
     def __init__(self) -> None:
         self._gaps: dict[str, list[FilledPoint]] = {}
+        self._along: set[str] = set()
 
     def add(self, fill: GapFill) -> None:
+        self._along.discard(fill.gap_id)
         if fill.status == "retracted":
             self._gaps.pop(fill.gap_id, None)
             return
+        if fill.atlas is not None and fill.atlas.pings and fill.points:
+            self._along.add(fill.gap_id)
         self._gaps[fill.gap_id] = [
             FilledPoint(fill.entity_id, one.ts, one.lat, one.lon, round(max_sigma_m(one.cov_m2), 1))
             for one in fill.points
@@ -58,6 +64,11 @@ class GapPoints:
     @property
     def gaps(self) -> int:
         return sum(1 for points in self._gaps.values() if points)
+
+    @property
+    def along(self) -> int:
+        """Returns how many gaps were filled along passages."""
+        return len(self._along)
 
     @property
     def points(self) -> list[FilledPoint]:
@@ -159,11 +170,22 @@ class Filling:
     rejects: RejectedRows
     counts: RowCounts
     gaps: int
+    along: int  # of these gaps, filled along passages of an atlas
+    own: OwnAtlas | None
 
 
-def find_fills(found: Recording, form: Any, weights: str, atlas: Path | None, step_ms: int, steps: Steps) -> Filling:
-    """Reads a file twice. `form` is a time as the file has it; `step_ms` is between filled rows, 0 for each track's own
-    cadence.
+def find_fills(
+    found: Recording,
+    form: Any,
+    weights: str,
+    atlas: Path | None,
+    step_ms: int,
+    steps: Steps,
+    *,
+    makes_own: bool = False,
+) -> Filling:
+    """Reads a file twice, and once more if it `makes_own` atlas. `form` is a time as the file has it; `step_ms` is
+    between filled rows, 0 for each track's own cadence.
 
     Raises ValueError if no row is a ping, and the errors of reading the file, the weights or the atlas.
     """
@@ -172,15 +194,21 @@ def find_fills(found: Recording, form: Any, weights: str, atlas: Path | None, st
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     fills, rejects, counts = GapPoints(), RejectedRows(), RowCounts()
     spacing = {"step_ms": step_ms, "unit_ms": times.unit_ms(form, found.columns)}
+    own = None
+    if makes_own and atlas is None:
+        policy = gap_policy(Predictor.load(weights).history)
+        with steps.step("reading where they went", len(seen)) as progress:
+            own = for_fills(read_own((row for some in batches(found.rows, seen) for _, row in some), policy, progress))
     rows = batches(found.rows, seen)
     with steps.step("filling", len(seen)) as progress:
-        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, **spacing):
+        for row, answer in answers(rows, settings, counts, progress, forecasts=False, atlas=atlas, own=own, **spacing):
             if answer.topic == settings.topics.gapfills:
                 fills.add(loads_gapfill(answer.value or b""))
             elif answer.topic == settings.topics.dead_letters:
                 rejects.add(bad(row, answer))
     raise_if_none(found, counts, rejects)
-    return Filling(seen, Plan.of(seen, fills.points, rejects.rows), rejects, counts, fills.gaps)
+    plan = Plan.of(seen, fills.points, rejects.rows)
+    return Filling(seen, plan, rejects, counts, fills.gaps, fills.along, own)
 
 
 def raise_if_none(found: Recording, counts: RowCounts, rejects: RejectedRows) -> None:

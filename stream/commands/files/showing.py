@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stream.config.wording import counted
+
 if TYPE_CHECKING:  # the engine takes a second to import
+    from stream.atlas.own import OwnAtlas
     from stream.commands.files.answering import RejectedRow
     from stream.commands.files.survey import Progress as RowsDone
 
@@ -49,6 +52,14 @@ class Steps:
                 self._console.print(f"{what}: {done:,}{of} rows", highlight=False, soft_wrap=True)
 
         return rows_done
+
+
+def describe_own(own: OwnAtlas, moved: int, of: int, what: str) -> str:
+    """Returns what an atlas of the file itself did: `moved` of so many gaps or forecasts."""
+    if not own.atlases:
+        return "no atlas of this file: too little repeats in it"
+    made = f"an atlas of {counted(own.pings, 'ping')} of {counted(own.entities, 'entity', 'entities')} of this file"
+    return f"{made}; {counted(moved, what)} of {of:,} follow it"
 
 
 def list_rejects(

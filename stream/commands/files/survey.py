@@ -42,6 +42,13 @@ class Survey:
     def __len__(self) -> int:
         return len(self.ts_ms)
 
+    def newest_ms(self) -> NDArray[np.int64]:
+        """Returns the time of each entity's newest row."""
+        rows = np.flatnonzero((self.entity >= 0) & (self.ts_ms != NO_TIME))
+        newest = np.full(len(self.names), NO_TIME)
+        np.maximum.at(newest, self.entity[rows], self.ts_ms[rows])
+        return np.asarray(newest[newest != NO_TIME])
+
 
 def survey(rows: Iterable[RecordedRow], progress: Progress = lambda rows: None) -> Survey:
     """Reads all rows once."""

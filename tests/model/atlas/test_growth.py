@@ -172,3 +172,26 @@ def test_a_track_that_goes_back_from_a_false_time_is_another_one_and_does_not_gr
     assert as_bytes(found) == as_bytes(whole)
     assert in_parts.dumps() == at_once.dumps()
     assert np.frombuffer(at_once.dumps(), growth.WAITING)["fix"]["ts_ms"].max() < START_MS + DAY_MS
+
+
+def test_passages_that_are_not_over_are_known_as_far_as_they_went() -> None:
+    """Of five minutes nothing is over yet. What is known then is how the passages begin that are known later; asking
+    for it changes nothing."""
+    drive = [(n % 3, 20, 0, 20 * n, 5 * n) for n in range(3 * 100)]
+    pings, growth_ = Pings(drive), Growth()
+    early = growth_.add(*pings.of(slice(0, 45)))
+    assert not len(early.passages)
+    so_far = growth_.known_so_far()
+    assert len(so_far.passages) > 10
+    later = growth_.add(*pings.of(slice(45, None)))
+    rows = {int(row["draw"]): row for row in later.passages.rows}
+    assert all(int(row["draw"]) in rows for row in so_far.passages.rows)
+    for row in so_far.passages.rows:
+        known, whole = int(row["known"]), rows[int(row["draw"])]
+        assert 0 < known < int(whole["known"])
+        assert (row["on"][:known] == whole["on"][:known]).all()
+        assert not row["on"][known:].any()
+        assert row["in_m"].tolist() == whole["in_m"].tolist()
+    for row in so_far.questions.rows:
+        assert ON_S[-1] > HORIZONS_S[int(row["known"]) - 1]
+    assert not len(Growth().known_so_far().passages)

@@ -21,6 +21,7 @@ from stream.up.parts import (
     Addresses,
     Part,
     addresses_from,
+    atlas_options,
     choose,
     environment,
     history_of,
@@ -142,6 +143,27 @@ def test_arrivals_know_the_archive_of_this_prefix_or_else_the_topic() -> None:
     assert history_of(HOME, "a.pings.v1", reads_archive=False) == "topic"
 
 
+def test_the_atlas_begins_with_a_recording_the_archive_of_this_directory_or_the_topic(tmp_path: Path) -> None:
+    home, topic = Home(tmp_path), "a.pings.v1"
+    columns = "t=when,entity_id=vehicle"
+    fleet = tmp_path / "fleet.csv"
+    fleet.write_text("vehicle,when,lat,lon\na,1490000000000,30,0\n")
+    assert atlas_options(str(fleet), columns, "Europe/London", home, topic) == [
+        "--atlas-history",
+        str(fleet),
+        *("--atlas-columns", columns),
+        *("--atlas-timezone", "Europe/London"),
+    ]
+    assert atlas_options("topic", None, None, home, topic) == ["--atlas-history", "topic"]
+    nothing = atlas_options("archive", None, None, home, topic)
+    assert nothing == [], "nothing has landed yet, and the first start is no error"
+    assert atlas_options(None, None, None, home, topic) == []
+    every = table(
+        home, 1, Addresses(None, API, HOOKS, None), maps={}, history="topic", finds_drift=True, of_atlas=("x",)
+    )
+    assert next(part.command for part in every if part.name == "atlas")[-1] == "x"
+
+
 def test_servers_and_secrets_are_in_the_environment_and_never_in_a_command(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ours = {
@@ -178,6 +200,10 @@ def test_servers_and_secrets_are_in_the_environment_and_never_in_a_command(tmp_p
         ("--metrics nowhere:x", "expected HOST:PORT"),
         ("--kafka-security SSL", "give --bootstrap"),
         ("--serve nowhere:x", "expected HOST:PORT"),
+        ("--history nowhere.csv", "nowhere.csv: no such file"),
+        ("--columns t=when", "--columns is for --history"),
+        ("--history topic --columns t=when", "columns are for a recording"),
+        ("--history topic --without atlas", "--history is for the atlas, which --without leaves out"),
         ("--ingest-map nonsense", "'nonsense' is neither a preset nor a file of a map"),
         ("--ingest 0.0.0.0:8080", "anybody who reaches 0.0.0.0:8080 could send to /webhook/flespi"),
     ],

@@ -195,7 +195,7 @@ def test_a_fleets_own_export_is_tried_over_a_change_of_the_clock(home: Path, unt
     assert summary["rejects"] == 0
     assert "guessed --columns 'entity_id=Kennzeichen,lat=Breitengrad,lon=Längengrad,t:%d.%m.%Y %H:%M:%S=Zeit'" in said
     assert "On your tracks, 5 minutes ahead, pathcast is" in said
-    assert f"pathcast feed {tracks} --columns" in said
+    assert f"pathcast up --history {tracks} --columns" in said
 
 
 def test_ctrl_c_prints_the_summary_so_far(home: Path, untrained: Path) -> None:

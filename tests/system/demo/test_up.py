@@ -6,8 +6,9 @@ import json
 import os
 import re
 import signal
+import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,11 +20,13 @@ import worker_pages
 from pathcast_process import COMMAND, eventually, pathcast, processes_of
 from worker_process import Worker, assert_all_live
 
+from stream.demo.atlas import DAY
 from stream.wire import Forecast, Topics, loads_forecast
 from stream.wire.ids import forecast_id
 
 PINGS = 6_000
 SEED = 5
+FIRST_S = 300.0  # a bound on waiting for what takes less than a minute on an idle machine
 PARTITIONS = 4
 
 
@@ -190,3 +193,39 @@ def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_n
         assert sorted(ids(said)) == sorted(due.windows), "it went on with the states that it had"
         up.kill()
         assert eventually(lambda: not processes_of(home)), processes_of(home)
+
+
+@pytest.mark.promise("with `up --history`, forecasts use what the fleet drove before from the first minute on")
+def test_with_a_history_the_first_forecasts_use_an_atlas(
+    topic_prefix: str, tmp_path: Path, say: Callable[[str], None]
+) -> None:
+    """The history is a day of Austin's buses, and some of them report now."""
+    home, topics = tmp_path / "data", Topics.of(topic_prefix)
+    settings = {"PATHCAST_GROUP": topic_prefix}
+    pings = iter(bus_feed.sample())
+
+    def began(up: Worker) -> str:
+        up.wait_for("worker-1 | is process", 120.0)
+        found = re.search(r"^kafka \| embedded, at (\S+)", up.log(), re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    def moved(bootstrap: str) -> list[Forecast]:
+        """Sends what 36 buses report in some seconds, and returns the forecasts so far that rest on passages."""
+        bus_feed.send(bootstrap, topics.pings, islice(pings, 10))
+        said = (loads_forecast(one.value or b"") for one in bus_feed.read(bootstrap, topics.forecasts))
+        return [one for one in said if one.atlas is not None and one.atlas.pings]
+
+    with start(tmp_path, home, settings, prefix=topic_prefix, history=DAY) as up:
+        bootstrap, begun_s = began(up), time.monotonic()
+        assert eventually(lambda: bool(assert_all_live(up) or moved(bootstrap)), FIRST_S), up.log()
+        say(f"the first forecast that an atlas moved came {time.monotonic() - begun_s:.1f} s after the worker's start")
+        first = moved(bootstrap)[0].atlas
+        assert first is not None
+        assert f"history: 30,158 pings of {DAY}" in up.log()
+        assert f"version {first.version}: 30,158 pings of 231 entities" in log(home, "beside")
+        assert up.stop() == 0, up.log()
+    with start(tmp_path, home, settings, prefix=topic_prefix, history=DAY) as up:
+        up.wait_for("is known already", 120.0)
+        assert up.stop() == 0, up.log()
+        assert "history: reading" not in log(home, "beside").rpartition("is known already")[2]

@@ -140,7 +140,7 @@ def test_workers_only_read_what_others_make() -> None:
 
 def test_without_a_profile_little_is_started() -> None:
     started = {name for name, how in compose_file.services().items() if "profiles" not in how}
-    assert started == {"kafka", "redis", "topics", "worker-1", "worker-2", "map"}
+    assert started == {"kafka", "redis", "topics", "worker-1", "worker-2", "atlas", "map"}
     images = {compose_file.services()[name]["image"] for name in started & OURS.keys()}
     assert images == {"pathcast:worker"}, "only one image has to be built for it"
     assert all("all" in how["profiles"] for how in compose_file.services().values() if "profiles" in how)

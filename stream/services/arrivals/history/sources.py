@@ -46,7 +46,7 @@ def history_of(given: str, live: Live, columns: str | None = None, most_pings: i
         given = f"{ARCHIVE}:{given}"
     archived = given.startswith(f"{ARCHIVE}:")
     names = None if columns is None else ColumnMap.parse(columns)
-    if not (archived and _is_empty(given)):
+    if not (archived and is_empty(given)):
         from stream.adapters.sources import parse
 
         parse(given, names)  # so that a wrong name is told before anything else
@@ -58,7 +58,7 @@ def _of_topic(live: Live, most_pings: int) -> Passages:
 
 
 def _of_source(given: str, names: ColumnMap | None, most_pings: int) -> Passages:
-    if given.startswith(f"{ARCHIVE}:") and _is_empty(given):
+    if given.startswith(f"{ARCHIVE}:") and is_empty(given):
         none = np.zeros(0)
         return Passages(none.astype(np.int64), none, none, none.astype(bool), none.astype(np.int64))
     from stream.adapters.sources import parse  # it imports Arrow, which the topic does without
@@ -74,10 +74,10 @@ def _may_be_archive(given: str) -> bool:
     folder = Path(given.partition("?")[0])
     if not folder.is_dir():
         return False
-    return (folder / HEAD).exists() or any(folder.glob(f"*/{HEAD}")) or _is_empty(given)
+    return (folder / HEAD).exists() or any(folder.glob(f"*/{HEAD}")) or is_empty(given)
 
 
-def _is_empty(given: str) -> bool:
+def is_empty(given: str) -> bool:
     """Returns whether it is an archive's folder in which nothing has landed yet: a service may start before it."""
     folder = Path(given.removeprefix(f"{ARCHIVE}:").partition("?")[0])
     return folder.is_dir() and not any(_is_whole(file) for file in folder.rglob("*"))

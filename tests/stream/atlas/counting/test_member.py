@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from redis.asyncio import Redis
 
 from stream.atlas.counting.making import Maker
-from stream.atlas.counting.member import Runner
+from stream.atlas.counting.member import EARLY_S, Runner, next_due
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
 from stream.kafka.log import Log, Seen, Start, start_of
@@ -126,3 +126,93 @@ async def test_a_version_is_announced_once_until_more_is_counted(
     assert maker.last is not None
     assert maker.last.versions == 2
     assert maker.last.made.contains["report"] == {"questions": 0}
+
+
+HOUR_S = 3_600.0
+NOON_S = 1_700_006_400.0  # a full hour
+
+
+def due_s(now_s: float, began_s: float | None, every_s: float = HOUR_S) -> float:
+    return next_due(now_s, every_s, began_s) - NOON_S
+
+
+def test_early_versions_are_due_2_5_15_and_30_minutes_after_the_first_pings_and_then_hourly() -> None:
+    began_s, now_s, found = NOON_S + 300, NOON_S + 300, []
+    for _ in range(6):
+        now_s = next_due(now_s, HOUR_S, began_s)
+        found.append(now_s - began_s)
+    assert found == [*EARLY_S, 3_300.0, 6_900.0]
+    assert due_s(NOON_S + 10, None) == HOUR_S, "as long as nobody knows of pings"
+    assert due_s(NOON_S + 10, NOON_S, 2 * 86_400) == 2 * 86_400 - NOON_S % (2 * 86_400)
+
+
+class Clock:
+    """Stands in for `time.time` of a member."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, now_s: float = NOON_S) -> None:
+        self.now_s = now_s
+        monkeypatch.setattr("stream.atlas.counting.member.time.time", lambda: self.now_s)
+
+
+async def settled(runner: Runner, issued_s: list[float], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Lets a member's maker know of versions with these times; returns, as it grows, which versions it makes: whether
+    each is an early one."""
+    made = list[bool]()
+
+    async def settle() -> None:
+        runner._maker.issued_s = issued_s
+
+    async def version(partitions: int, *, is_early: bool = False) -> None:
+        made.append(is_early)
+
+    async def write() -> None:
+        pass  # there is no Kafka to be asked how far it is read
+
+    monkeypatch.setattr(runner, "_write_all", write)
+    monkeypatch.setattr(runner._maker, "settle", settle)
+    monkeypatch.setattr(runner._maker, "version", version)
+    return made
+
+
+async def test_a_member_makes_early_versions_and_then_one_each_hour(
+    store: DaysStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, NOON_S + 300)
+    runner = await owning(store)
+    made = await settled(runner, [], monkeypatch)
+    for minutes in (0, 1, 2, 3, 4, 5, 14, 15, 29, 30, 31, 54, 55, 56):
+        clock.now_s = NOON_S + 300 + 60 * minutes
+        await runner._after()
+    assert made == [True, True, True, True, False]
+
+
+async def test_a_member_without_pings_waits_for_the_first(store: DaysStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, NOON_S + 300)
+    kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
+    runner = Runner(SETTINGS, store, cast(Any, kafka))
+    await hold(runner, store)
+    made = await settled(runner, [], monkeypatch)
+    for minutes in (0, 2, 5, 15):
+        clock.now_s = NOON_S + 300 + 60 * minutes
+        await runner._after()
+    assert not made
+    await add(runner, drive(0, 10))
+    await runner._after()
+    assert runner._due_s == clock.now_s + EARLY_S[0]
+
+
+async def test_a_restart_goes_on_where_recent_versions_were_made(
+    store: DaysStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch, NOON_S + 1_000)
+    for issued_s, due in (
+        ([NOON_S + 700, NOON_S + 880], NOON_S + 700 - EARLY_S[0] + EARLY_S[2]),  # 2 and 5 minutes are over
+        ([NOON_S - 5_000, NOON_S], NOON_S + HOUR_S),
+        ([NOON_S - 90_000, NOON_S - 86_400], NOON_S + 1_000 + EARLY_S[0]),  # of yesterday: it begins anew
+    ):
+        runner = await owning(store)
+        made = await settled(runner, issued_s, monkeypatch)
+        await runner._after()
+        assert not made
+        assert runner._due_s == due
+        await store.discard(PARTITION)
