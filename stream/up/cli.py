@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from stream.config.home import USUAL, VARIABLE, Home, lock_home
 from stream.config.options import COMMON, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.up.home import Home, lock_home
 from stream.up.parts import KINDS, choose, history_of, join_services, table
 from stream.wire import Topics
 
@@ -22,8 +22,8 @@ HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there
 @with_common
 def up(
     directory: Annotated[
-        Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
-    ] = Path("pathcast-data"),
+        Path, typer.Option("--dir", envvar=VARIABLE, file_okay=False, help="where everything is kept")
+    ] = USUAL,
     bootstrap: Annotated[
         str | None, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,...]; default: embedded")
     ] = None,
