@@ -51,6 +51,12 @@ PANELS: Final = {
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
 # Commands that need not be looked for: `serve --map` has the map, and the page's last line names the demo.
 HIDDEN: Final = ("demo", "dev", "map")
+# Commands that take what a running `pathcast up` knows; others have servers of their own, are its parts, or read files.
+AT_HOME: Final = (
+    *("ingest", "feed", "arrivals", "tail", "export", "doctor", "verify", "models", "dlq", "forget"),
+    *("dev archive", "dev topics"),
+)
+NOT_AT_HOME: Final = "export redis"  # whose --redis is where it writes, and not where states are
 DEV: Final = "What operators and developers need now and then: topics, settings, the archive, schemas, and benchmarks."
 
 ERRORS = Console(stderr=True)
@@ -151,9 +157,11 @@ def main(*, is_part: bool = False) -> NoReturn:
     try:
         # Not the application itself: called, it puts Typer's excepthook in the place of ours.
         sys.argv[1:] = renamed(sys.argv[1:])
-        typer.main.get_command(build(*_only_command(sys.argv[1:])))(
-            prog_name="pathcast", standalone_mode=True, obj=is_part
-        )
+        command = typer.main.get_command(build(*_only_command(sys.argv[1:])))
+        first, both = "".join(sys.argv[1:2]), " ".join(sys.argv[1:3])
+        if not is_part and (first in AT_HOME or both in AT_HOME) and both != NOT_AT_HOME:
+            environment.fill_in(command, sys.argv[1:], os.environ)
+        command(prog_name="pathcast", standalone_mode=True, obj=is_part)
     except (OSError, ValueError, RuntimeError) as error:
         line = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {line}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ Start with `settings.Settings`, which has every option of a worker with its defa
     options       the command-line options that several commands share
     http_access   the address of the metrics page, and the token that it requires
     times         spans of time as people write them
-    environment   which PATHCAST_ variables exist
+    environment   which PATHCAST_ variables exist, and which of them a running `pathcast up` knows
+    home          the directory of `pathcast up`
     failpoints    places at which a test may kill a worker
-    times         the spans of time that options take
 """

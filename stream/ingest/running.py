@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -23,14 +24,14 @@ from stream.config import failpoints
 from stream.config.http_access import Address, address_of, check_free, token
 from stream.config.options import COMMON, Common, Metrics, log_to_stderr
 from stream.config.settings import NO_TRACES, Traces
+from stream.config.times import LOOK_S, Pacer
 
 if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
-    from stream.ingest.publishing.sink import Sink
+    from stream.ingest.publishing.sink import Sink, TakenCounts
     from stream.ingest.source import Source
 
 log: Final = logging.getLogger(__name__)
 
-REPORT_S: Final = 10.0
 SERVICE: Final = "pathcast-ingest"  # in traces
 STOPPED_BY: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -107,14 +108,19 @@ async def serve(
 
 
 async def _report(sink: Sink) -> None:
-    """Logs a line every ten seconds in which something came."""
-    before, pings = "", 0
+    """Logs a line a minute while something comes."""
+    taken, pings = sink.taken, 0
+    pacer = Pacer(_count(taken), time.monotonic())
     while True:
-        await asyncio.sleep(REPORT_S)
+        await asyncio.sleep(LOOK_S)
         taken = sink.taken
-        if (now := taken.in_words()) != before:
-            log.info("%.1f pings/s; so far %s", (taken.pings - pings) / REPORT_S, now)
-        before, pings = now, taken.pings
+        if (line := pacer.take_line(_count(taken), time.monotonic())) is not None:
+            log.info("%.1f pings/s; so far %s", (taken.pings - pings) / line.seconds, taken.in_words())
+            pings = taken.pings
+
+
+def _count(taken: TakenCounts) -> int:
+    return taken.pings + taken.refused + taken.rejects.total() + taken.skips.total()
 
 
 async def run_together(*work: Coroutine[Any, Any, None]) -> None:

@@ -31,6 +31,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from stream.config.security import in_words, kafka_refusal
+from stream.config.times import LOOK_S, Pacer
 from stream.kafka import log_facts, membership
 from stream.kafka.log import Rebalanced, Seen, Start, start_of
 from stream.kafka.pacing import BESIDE_EVERY_S, Pace
@@ -42,7 +43,6 @@ from stream.members.inputs import Inputs
 log: Final = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
-REPORT_S: Final = 10.0
 RETRY_S: Final = 2.0
 AT_ONCE: Final = 200  # records that are folded without letting others run: arrivals take some 2 ms each
 STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the partitions
@@ -324,19 +324,22 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
         )
 
     async def _report(self) -> None:
-        before, silent = 0, False
+        pacer, silent = Pacer(self.read, time.monotonic()), False
         while True:
-            await asyncio.sleep(REPORT_S)
-            read, held = self.read, dict(self._holdings)
+            await asyncio.sleep(LOOK_S)
+            held = dict(self._holdings)
             try:
-                async with asyncio.timeout(REPORT_S):
+                async with asyncio.timeout(LOOK_S):
                     ends = await self._consumer.end_offsets([tp for number in held for tp in self._tps(number)])
             except (*self.AWAY, IllegalStateError) as error:
-                log.warning("Kafka at %s does not answer: %s", self.inputs.bootstrap, in_words(error))
+                if not silent:
+                    log.warning("Kafka at %s does not answer: %s", self.inputs.bootstrap, in_words(error))
                 silent = True
                 continue
-            if read > before or silent:
+            if silent:
+                log.info("Kafka at %s answers again", self.inputs.bootstrap)
+            silent = False
+            if (line := pacer.take_line(self.read, time.monotonic())) is not None:
                 behind = sum(max(0, end - held[tp.partition].folded[tp.topic]) for tp, end in ends.items())
-                so_far = read, self.FOLDS, (read - before) / REPORT_S, self._describe()
-                log.info("%d records %s, %.0f/s; %s; %d partitions, %d behind", *so_far, len(held), behind)
-            before, silent = read, False
+                so_far = line.now, self.FOLDS, line.per_s, self._describe()
+                log.info("%d records %s, %.1f/s; %s; %d partitions, %d behind", *so_far, len(held), behind)

@@ -26,10 +26,8 @@ from stream.wire import (
     ping_rules,
 )
 from stream.wire.escape import shown
-from stream.wire.ping_rules import read_optional, read_required
+from stream.wire.ping_rules import MAX_NESTING, read_optional, read_required
 from stream.wire.record import FORGOTTEN, parse_forget
-
-MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _INFINITE_DIGITS: Final = 310  # an integer of more digits is beyond float64
@@ -112,7 +110,9 @@ def _damage(value: bytes) -> Reject | None:
         except UnicodeDecodeError as error:
             return Reject("invalid_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}")
     if value.count(b"[") + value.count(b"{") > MAX_NESTING and _depth(value) > MAX_NESTING:
-        return Reject("too_deep", f"it nests deeper than MAX_NESTING in stream/tracks/clean.py, which is {MAX_NESTING}")
+        return Reject(
+            "too_deep", f"it nests deeper than MAX_NESTING in stream/wire/ping_rules.py, which is {MAX_NESTING}"
+        )
     return None
 
 

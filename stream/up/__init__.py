@@ -6,6 +6,5 @@ parts     which commands run, with which options, and what each needs: a table
 ports     chooses addresses, and checks that they are free
 embedded  an embedded Kafka broker and Valkey server, for the demo and for tests, too
 servers   the two of `pathcast up`, whose state stays
-home      the directory where everything is kept, and its lock
 screen    a table on a terminal, lines elsewhere, and which lines of a log people should see
 """

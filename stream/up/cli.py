@@ -12,9 +12,9 @@ import typer
 
 from stream.adapters.options import Columns, Timezone
 from stream.api.map.cli import check_basemap
+from stream.config.home import USUAL, VARIABLE, Home, lock_home
 from stream.config.options import COMMON, BasemapText, Prefix, option, quiet, with_common
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.up.home import Home, lock_home
 from stream.up.parts import KINDS, atlas_options, choose, history_of, join_services, table
 from stream.wire import Topics
 
@@ -25,8 +25,8 @@ HISTORY = "PATHCAST_HISTORY"  # of `pathcast beside arrivals`; what is set there
 @with_common
 def up(
     directory: Annotated[
-        Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
-    ] = Path("pathcast-data"),
+        Path, typer.Option("--dir", envvar=VARIABLE, file_okay=False, help="where everything is kept")
+    ] = USUAL,
     bootstrap: Annotated[
         str | None, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,...]; default: embedded")
     ] = None,

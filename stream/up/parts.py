@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from stream.config.home import Home
 from stream.config.http_access import Address
 from stream.config.security import KafkaSecurity, RedisSecurity
 from stream.processes.child import ONE_THREAD, Child
-from stream.up.home import Home
 from stream.worker.cli import MEMBER, READY
 
 # Of several processes, each would have the same.

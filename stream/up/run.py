@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from stream.config.home import BOOTSTRAP, REDIS, Home, note_servers
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.kafka import admin
@@ -22,7 +23,6 @@ from stream.processes import logs
 from stream.processes.child import Process
 from stream.processes.keeper import Keeper, stop_all
 from stream.up import ports, servers
-from stream.up.home import Home
 from stream.up.parts import Part, environment, start
 from stream.up.screen import Screen, is_shown
 from stream.up.servers import EmbeddedServer
@@ -114,6 +114,8 @@ class Supervisor:
         await startup.reach(settings, 0.0)
         await asyncio.to_thread(_provide, settings, options)
         env = environment(os.environ, bootstrap, url, options.prefix, options.kafka, options.redis)
+        given = {BOOTSTRAP: options.bootstrap, REDIS: options.redis_url}
+        note_servers(options.home, env, [name for name, value in given.items() if value is None])
         for part in options.parts:
             keeper = self._keeper(part.name, partial(self._child, part, env))
             (self._workers if part.answers_pings else self._rest).append(keeper)

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from stream.config.home import Home
 from stream.processes.child import Process, Supervised
 from stream.up import embedded
-from stream.up.home import Home
 
 # Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
 KAFKA_PORT: Final = 9092

@@ -23,6 +23,7 @@ from stream.wire.record import MAX_ENTITY_ID_CHARS
 
 SECONDS_BELOW: Final = 100_000_000_000  # 1e11 s is the year 5138 and 1e11 ms is 1973, so no real time is ambiguous
 MAX_AHEAD_MS: Final = 24 * 3600 * 1000  # a day: local time sent as UTC is off by 14 hours at most
+MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
 MARKED_INVALID: Final = Reject("marked_invalid", "the receiver marked the fix invalid")
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

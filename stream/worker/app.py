@@ -22,6 +22,7 @@ from model.jit import compiling
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
+from stream.config.times import LOOK_S, Pacer
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce, ExactlyOnce
 from stream.delivery.partitions import Guarantee
@@ -44,7 +45,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
-REPORT_S = 10.0  # between two throughput lines
 POLLS_WAITING = 2  # messages between the consumer and the agent; after the agent, delivery limits the waiting records
 MAX_HEARTBEAT_S = 3.0  # a heartbeat's answer announces a rebalance: a long session must not make other members wait
 METADATA_MS = 10_000  # how soon new partitions of the topic are found; aiokafka's default is 5 minutes
@@ -309,12 +309,12 @@ async def _silence(delivery: Delivery, settings: Settings) -> None:
 
 
 async def _report(delivery: Delivery) -> None:
-    """Logs the throughput every REPORT_S, if there was any."""
-    seen = delivery.records
+    """Logs the throughput once a minute, if there was any."""
+    answers = delivery.records[1]
+    pacer = Pacer(delivery.records[0], time.monotonic())
     while True:
-        await asyncio.sleep(REPORT_S)
-        now = delivery.records
-        if now != seen:
-            pings, answers = ((new - old) / REPORT_S for new, old in zip(now, seen, strict=True))
-            log.info("%.0f pings/s in, %.0f records/s out", pings, answers)
-        seen = now
+        await asyncio.sleep(LOOK_S)
+        pings, now = delivery.records
+        if (line := pacer.take_line(pings, time.monotonic())) is not None:
+            log.info("%.1f pings/s in, %.1f records/s out", line.per_s, (now - answers) / line.seconds)
+            answers = now

@@ -98,14 +98,17 @@ def feeds(scene: Scene) -> Iterator[Changes]:
 def receiver(scene: Scene) -> Iterator[Changes]:
     """An AIS receiver, and ports of ours where others may come."""
     with feed_sources.tcp_peer() as (address, _):
-        others = {f"{way} 0.0.0.0:10110": f"{way} 127.0.0.1:{free_port()}" for way in ("--listen-udp", "--listen-tcp")}
-        yield {"receiver.local:10110": address, **others}
+        yield {"receiver.local:10110": address, **_doors(10110)}
+
+
+def _doors(port: int) -> Changes:
+    return {f"{way} 0.0.0.0:{port}": f"{way} 127.0.0.1:{free_port()}" for way in ("--listen-udp", "--listen-tcp")}
 
 
 @contextmanager
 def gps(scene: Scene) -> Iterator[Changes]:
-    with feed_sources.serial_line() as (_, port):
-        yield {"/dev/ttyUSB0": port}
+    with feed_sources.serial_line() as (_, port), feed_sources.tcp_peer() as (address, _):
+        yield {"/dev/ttyUSB0": port, "boat.local:10111": address, **_doors(10111)}
 
 
 @contextmanager

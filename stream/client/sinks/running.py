@@ -18,6 +18,7 @@ from stream.client.filter import FORECASTS, RecordFilter, SeenIds, Since
 from stream.client.reader import Batch, Reader, Received
 from stream.config import failpoints
 from stream.config.security import in_words
+from stream.config.times import LOOK_S, Pacer
 from stream.wire import Forecast
 
 log: Final = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ GATHER_S: Final = 0.1  # between two batches that are not full: one write for wh
 BATCH_RECORDS: Final = 2_000
 COMMIT_S: Final = 1.0
 TIDY_S: Final = 5.0
-REPORT_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
 REMEMBERED: Final = 65_536  # ids of forecasts; a copy is not written again
@@ -146,12 +146,11 @@ class Sink:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _report(self) -> None:
-        before = -1
+        pacer = Pacer(self.counts.read, time.monotonic())
         while True:
-            await asyncio.sleep(REPORT_S)
-            if self.counts.read != before:
+            await asyncio.sleep(LOOK_S)
+            if pacer.take_line(self.counts.read, time.monotonic()) is not None:
                 self._log_counts()
-            before = self.counts.read
 
     def _log_counts(self) -> None:
         found = self.counts

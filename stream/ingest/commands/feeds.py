@@ -5,8 +5,9 @@ They import nothing heavy at the top, because `--help` imports all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -18,6 +19,8 @@ from stream.config.times import seconds
 from stream.ingest.running import DEFAULTS, IngestOptions, run
 
 if TYPE_CHECKING:
+    from stream.adapters.live.parsed import Piece
+    from stream.ingest.feeds.lines import ReceivedBytes
     from stream.ingest.feeds.polling import Feed
 
 HEADERS: Final = "FEED_HEADERS"  # a secret: PATHCAST_FEED_HEADERS, or ..._FILE
@@ -35,6 +38,13 @@ Header = Annotated[
 Entity = Annotated[str, typer.Option("--entity", help="the name of what moves: the entity id of its pings")]
 Hold = Annotated[
     int, typer.Option("--hold", min=1, help="lines or datagrams that wait in memory while Kafka is away, at most")
+]
+Tcp = Annotated[str, typer.Option("--tcp", metavar="HOST:PORT", help="connect there")]
+ListenTcp = Annotated[
+    str, typer.Option("--listen-tcp", metavar="HOST:PORT", help="let receivers connect here; PORT is on loopback")
+]
+ListenUdp = Annotated[
+    str, typer.Option("--listen-udp", metavar="HOST:PORT", help="take datagrams here; PORT is on loopback")
 ]
 DEFAULT_HOLD: Final = 100_000  # a GPS receiver's sentences of hours, an AIS receiver's of minutes; some 20 MB
 
@@ -64,13 +74,9 @@ def adsb(
 
 @with_common
 def ais(
-    tcp: Annotated[str, typer.Option("--tcp", metavar="HOST:PORT", help="connect there")] = "",
-    listen_tcp: Annotated[
-        str, typer.Option("--listen-tcp", metavar="HOST:PORT", help="let receivers connect here; PORT is on loopback")
-    ] = "",
-    listen_udp: Annotated[
-        str, typer.Option("--listen-udp", metavar="HOST:PORT", help="take datagrams here; PORT is on loopback")
-    ] = "",
+    tcp: Tcp = "",
+    listen_tcp: ListenTcp = "",
+    listen_udp: ListenUdp = "",
     hold: Hold = DEFAULT_HOLD,
     options: IngestOptions = DEFAULTS,
 ) -> None:
@@ -86,27 +92,9 @@ def ais(
       pathcast ingest ais --listen-tcp 10110 --metrics 9480
     """
     from stream.adapters.live.formats.ais import SOURCE, Receiver
-    from stream.adapters.live.parsed import Piece
-    from stream.ingest.feeds import sockets
-    from stream.ingest.feeds.lines import ReceivedBytes
 
     given = {"--tcp": tcp, "--listen-tcp": listen_tcp, "--listen-udp": listen_udp}
-    chosen = [(option, text) for option, text in given.items() if text]
-    if len(chosen) != 1:
-        raise typer.BadParameter(f"expected one of {', '.join(given)}, got {len(chosen)}")
-    option, text = chosen[0]
-    at = address_of(text, option)
-    receiver = Receiver()
-
-    def read(came: ReceivedBytes) -> list[Piece]:
-        return [receiver.hear(came.raw, came.ms, came.via)]
-
-    transports = {
-        "--tcp": partial(sockets.tcp_client, at, read),
-        "--listen-tcp": partial(sockets.tcp_server, at, read),
-        "--listen-udp": partial(sockets.udp, at, read, most=hold),
-    }
-    run(SOURCE, options, transports[option])
+    run(SOURCE, options, _transport(given, Receiver().hear, hold))
 
 
 @with_common
@@ -165,28 +153,84 @@ def gtfs_rt(
 
 @with_common
 def nmea(
-    serial: Annotated[str, typer.Option("--serial", metavar="PATH", help="the port, such as /dev/ttyUSB0")],
-    entity: Entity,
-    baud: Annotated[int, typer.Option("--baud", min=300, help="bits a second")] = 9600,
+    serial: Annotated[str, typer.Option("--serial", metavar="PATH", help="read the port, such as /dev/ttyUSB0")] = "",
+    tcp: Tcp = "",
+    listen_tcp: ListenTcp = "",
+    listen_udp: ListenUdp = "",
+    entity: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--entity",
+            metavar="[IP=]NAME",
+            help="the entity id of what moves, as no sentence has one; with IP=, of what sends from there; may be "
+            "repeated",
+        ),
+    ] = None,
+    baud: Annotated[int, typer.Option("--baud", min=300, help="bits a second of the port")] = 9600,
     hold: Hold = DEFAULT_HOLD,
     options: IngestOptions = DEFAULTS,
 ) -> None:
-    """Take the positions of one GPS receiver at a serial port: NMEA 0183.
+    """Take the positions of GPS receivers: NMEA 0183, from a serial port, over TCP or over UDP.
 
-    A receiver cannot be held back: while Kafka is away up to --hold sentences wait, and what is lost beyond them is
-    counted and logged. A port that is unplugged is opened again when it is back.
+    Whose a sentence is, --entity says, or else the source in its TAG block; of a ship's sentence (AIS) it is the MMSI.
+    While Kafka is away TCP is not read; of a port or UDP up to --hold sentences wait, and what is lost beyond them is
+    counted and logged. A port or a server that goes is connected again when it is back.
 
     [bold]Examples[/]
 
-      pathcast ingest nmea --serial /dev/ttyUSB0 --entity van-7
       pathcast ingest nmea --serial /dev/ttyACM0 --baud 115200 --entity van-7
+      pathcast ingest nmea --tcp boat.local:10110 --entity boat
+      pathcast ingest nmea --listen-tcp 0.0.0.0:10110 --entity 10.0.0.7=van-7 --entity 10.0.0.8=van-8
+      pathcast ingest nmea --listen-udp 0.0.0.0:10110
     """
-    from stream.adapters.live.formats.nmea import SOURCE, Receiver
-    from stream.ingest.feeds.lines import by_line
-    from stream.ingest.feeds.receivers import read_serial_port
+    from stream.adapters.live.formats.nmea import SOURCE, Receivers
 
-    read = by_line(Receiver(_check_entity(entity)).read)
-    run(SOURCE, options, partial(read_serial_port, serial, baud, read, most=hold))
+    given = {"--serial": serial, "--tcp": tcp, "--listen-tcp": listen_tcp, "--listen-udp": listen_udp}
+    names, otherwise = _names_of(entity or ())
+    if serial and otherwise is None:
+        raise typer.BadParameter("give the receiver at the port a name: --entity NAME", param_hint="--entity")
+    if names and (serial or tcp):
+        raise typer.BadParameter("IP= is for receivers that send here (--listen-...)", param_hint="--entity")
+    run(SOURCE, options, _transport(given, Receivers(names, otherwise).hear, hold, baud))
+
+
+def _transport(given: Mapping[str, str], hear: Callable[..., Piece], hold: int, baud: int = 0) -> Any:
+    """Returns what brings lines to a reader in the one way that is given, by its option. Raises BadParameter."""
+    from stream.ingest.feeds import receivers, sockets
+
+    chosen = [(option, text) for option, text in given.items() if text]
+    if len(chosen) != 1:
+        raise typer.BadParameter(f"expected one of {', '.join(given)}, got {len(chosen)}")
+
+    def read(came: ReceivedBytes) -> list[Piece]:
+        return [hear(came.raw, came.ms, came.via)]
+
+    ((option, text),) = chosen
+    if option == "--serial":
+        return partial(receivers.read_serial_port, text, baud, read, most=hold)
+    at = address_of(text.removeprefix("tcp://"), option)
+    transports = {
+        "--tcp": partial(sockets.tcp_client, at, read),
+        "--listen-tcp": partial(sockets.tcp_server, at, read),
+        "--listen-udp": partial(sockets.udp, at, read, most=hold),
+    }
+    return transports[option]
+
+
+def _names_of(given: Iterable[str]) -> tuple[dict[str, str], str | None]:
+    """Returns the entity ids by the IP address of their receivers, and that of all others. Raises BadParameter."""
+    names: dict[str, str] = {}
+    for one in given:
+        host, _, name = one.partition("=")
+        try:
+            host = str(ip_address(host.strip("[]")))
+        except ValueError:  # the whole is a name
+            host, name = "", one
+        if host in names:
+            raise typer.BadParameter(f"{host or 'a receiver'} has two names", param_hint="--entity")
+        names[host] = _check_entity(name)
+    otherwise = names.pop("", None)
+    return names, otherwise
 
 
 def _make_feed(

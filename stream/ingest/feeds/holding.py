@@ -18,6 +18,7 @@ from stream.ingest.publishing.sink import Sink
 from stream.ingest.running import run_together
 from stream.ingest.source import Source
 
+MAX_BYTES: Final = 64 << 20  # that wait; a datagram may have 64 KB, and is 100 bytes long where nobody means harm
 AT_ONCE: Final = 500  # things that are read at once: for that long, some 20 ms, nothing is received
 
 
@@ -28,6 +29,7 @@ class HoldingQueue:
         self._source = source
         self._most = most
         self._waiting: deque[ReceivedBytes] = deque()
+        self._bytes = 0  # of what waits
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -35,11 +37,17 @@ class HoldingQueue:
 
     def put(self, raw: bytes, via: str = "") -> None:
         """Takes a thing that came now."""
-        if len(self._waiting) >= self._most:
-            self._waiting.popleft()
+        while self._waiting and (len(self._waiting) >= self._most or self._bytes + len(raw) > MAX_BYTES):
+            self._pop()
             self._source.lose(1)
         self._waiting.append(ReceivedBytes(raw, time.time_ns() // 1_000_000, via))
+        self._bytes += len(raw)
         self._some.set()
+
+    def _pop(self) -> ReceivedBytes:
+        came = self._waiting.popleft()
+        self._bytes -= len(came.raw)
+        return came
 
     async def send(self, read: Read, sink: Sink, origin: str) -> None:
         """Sends what comes, in its order, for ever. What waits when it is ended counts as lost.
@@ -50,7 +58,7 @@ class HoldingQueue:
         try:
             while True:
                 await self._some.wait()
-                some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+                some = [self._pop() for _ in range(min(AT_ONCE, len(self._waiting)))]
                 if not self._waiting:
                     self._some.clear()
                 await deliver_pieces(sink, [piece for came in some for piece in read(came)], origin)

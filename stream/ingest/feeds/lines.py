@@ -35,10 +35,12 @@ class Lines:
         self._most_bytes = most_bytes
         self._rest = b""
         self._skipping = False  # to the end of a line that was too long
+        self.unended_bytes = 0  # of the line that has not ended
 
     def push(self, data: bytes) -> list[bytes]:
         """Returns the lines that the data ends, blank ones left out."""
         *whole, rest = (self._rest + data).split(b"\n")
+        self.unended_bytes = len(rest) if whole else self.unended_bytes + len(data)
         if whole and self._skipping:
             self._skipping, whole = False, whole[1:]
         lines = [line[: self._most_bytes] for line in (line.strip() for line in whole) if line]

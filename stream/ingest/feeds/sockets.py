@@ -28,6 +28,10 @@ CHUNK_BYTES: Final = 64 << 10
 CONNECT_S: Final = 10.0
 MAX_PAUSE_S: Final = 30.0  # between two tries to connect
 MAX_CLIENTS: Final = 100  # of the server; each holds 200 KB at most
+QUIET_S: Final = 900.0  # a client of the server that ends no line for so long makes room for others
+UNENDED_BYTES: Final = 64 << 10  # of one line, after which a peer is known to send none
+SAY_EVERY_S: Final = 10.0  # while clients are turned away
+MAX_HOSTS: Final = 1_000  # of clients whose first connection is logged; those of others, and later ones, are not
 TCP_BUFFER_BYTES: Final = 256 << 10  # a second of a busy receiver
 UDP_BUFFER_BYTES: Final = 4 << 20  # the kernel's, which it cuts to net.core.rmem_max
 
@@ -75,30 +79,37 @@ async def tcp_client(address: Address, read: Read, sink: Sink, source: Source) -
 async def tcp_server(address: Address, read: Read, sink: Sink, source: Source) -> None:
     """Listens for ever. Raises OSError if the address cannot be used, Refused if a broker denies access."""
     clients: set[asyncio.Task[None]] = set()
+    hosts: set[str] = set()
+    told_s = -SAY_EVERY_S
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = _peer(writer)
+        nonlocal told_s
+        at = _peer(writer)
+        peer = str(at)
         if len(clients) >= MAX_CLIENTS:
-            log.warning("%s is turned away: %d are connected", peer, MAX_CLIENTS)
+            if time.monotonic() - told_s >= SAY_EVERY_S:
+                told_s = time.monotonic()
+                log.warning("%s is turned away: %d are connected", peer, MAX_CLIENTS)
             writer.close()
             return
         task = asyncio.current_task()
         assert task is not None
         clients.add(task)
-        log.info("%s is connected", peer)
+        is_new = at.host not in hosts and len(hosts) < MAX_HOSTS
+        hosts.update([at.host] if is_new else [])
+        log.log(logging.INFO if is_new else logging.DEBUG, "%s is connected", peer)
         try:
             _prepare(writer)
-            await relay(reader, read, sink, f"tcp:{peer}", via=peer)
+            await relay(reader, read, sink, f"tcp:{peer}", via=peer, quiet_s=QUIET_S)
         except OSError as error:
-            log.info("%s: %s", peer, error)
+            log.log(logging.INFO if is_new else logging.DEBUG, "%s: %s", peer, error)
         except Exception as error:  # such as Refused: it ends all of us, and not this connection alone
             if not failed.done():
                 failed.set_exception(error)
         finally:
             clients.discard(task)
             writer.close()
-            log.info("%s is gone", peer)
 
     server = await asyncio.start_server(serve, address.host, address.port, limit=CHUNK_BYTES)
     _say_listening("TCP", server.sockets[0], address)
@@ -110,11 +121,27 @@ async def tcp_server(address: Address, read: Read, sink: Sink, source: Source) -
             client.cancel()
 
 
-async def relay(reader: asyncio.StreamReader, read: Read, sink: Sink, origin: str, via: str = "") -> None:
-    """Sends the lines of one connection, until its end. It reads on only when Kafka has what it read before."""
-    lines = Lines()
-    while data := await reader.read(CHUNK_BYTES):
-        await _send(lines.push(data), read, sink, origin, via)
+async def relay(
+    reader: asyncio.StreamReader, read: Read, sink: Sink, origin: str, via: str = "", quiet_s: float | None = None
+) -> None:
+    """Sends the lines of one connection, until its end. It reads on only when Kafka has what it read before.
+
+    Raises ConnectionError if the peer ends no line for `quiet_s`, or sends too much of one.
+    """
+    lines, loop = Lines(), asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(quiet_s) as patience:
+            while data := await reader.read(CHUNK_BYTES):
+                if whole := lines.push(data):
+                    patience.reschedule(None)  # Kafka may be away for longer
+                    await _send(whole, read, sink, origin, via)
+                    patience.reschedule(None if quiet_s is None else loop.time() + quiet_s)
+                if lines.unended_bytes > UNENDED_BYTES:
+                    raise ConnectionError(f"more than {UNENDED_BYTES} bytes without the end of a line: let go")
+    except TimeoutError:  # or the kernel's, of a peer that has gone without a word
+        if not patience.expired():
+            raise
+        raise ConnectionError(f"no line for {quiet_s:g} s: let go") from None
     await _send(lines.end(), read, sink, origin, via)
 
 
@@ -170,6 +197,5 @@ def _prepare(writer: asyncio.StreamWriter) -> None:
             own.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
-def _peer(writer: asyncio.StreamWriter) -> str:
-    host, port = writer.get_extra_info("peername")[:2]
-    return str(Address(host, port))
+def _peer(writer: asyncio.StreamWriter) -> Address:
+    return Address(*writer.get_extra_info("peername")[:2])

@@ -3,6 +3,7 @@
     404  no such path            405  not POST              411/413  the body is too large
     401  no token, no signature  429  too many a second     415      the body is not JSON, or is packed
     408  the body came too slowly                           422      asked for with `Prefer: handling=strict`
+    400  the position is in the query (Traccar)
     200  Kafka has it: the pings, and as dead letters what was none
     503  Kafka does not take records now: nothing of the message is acknowledged
 
@@ -126,13 +127,15 @@ class _Handler:
             raise Refusal("not_found", f"there is only {', '.join(self._webhooks)}")
         guard = self._guards[request.path]
         if request.method != hdrs.METH_POST:
-            raise Refusal("wrong_method", "only POST", headers={hdrs.ALLOW: "POST"})
+            raise Refusal("wrong_method", webhook.wants or "only POST", headers={hdrs.ALLOW: "POST"})
+        if webhook.wants and "lat" in request.query:
+            raise Refusal("bad_parameter", webhook.wants)
         if not guard.knows(request.headers):
             raise _refuse_unknown()
         if self._rate.take("all senders", time.monotonic()) > 0:
             detail = f"more than {self._limits.per_s:g} messages a second"
             raise Refusal("too_many_requests", detail, headers={hdrs.RETRY_AFTER: "1"})
-        _check_content(request)
+        _check_content(request, webhook)
         body = await self._body(request)
         self._connections.begin(request)
         if not guard.is_signed(request.headers, body):
@@ -169,11 +172,12 @@ class _Handler:
         return b"".join(parts)
 
 
-def _check_content(request: web.BaseRequest) -> None:
+def _check_content(request: web.BaseRequest, webhook: Webhook) -> None:
     if hdrs.CONTENT_TYPE in request.headers:
         kind = request.content_type
-        if kind != "application/json" and not kind.endswith("+json"):
-            raise Refusal("wrong_type", "expected Content-Type: application/json")
+        if kind != "application/json" and not kind.endswith("+json") and kind not in webhook.lines:
+            expected = " or ".join(("application/json", *webhook.lines[:1]))
+            raise Refusal("wrong_type", f"expected Content-Type: {expected}")
     packed = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
     if packed.lower() != "identity":
         raise Refusal(

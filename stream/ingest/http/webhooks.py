@@ -1,7 +1,7 @@
 """Chooses the paths of the server, and what reads the messages of each.
 
-`/webhook/NAME` for each preset or map. A format that needs more of a request than its body, or that answers in another
-form, has an entry in CODED.
+`/webhook/NAME` for each preset or map. A format that needs more of a request than its body, that answers in another
+form, or whose senders take a wrong way that can be named, has an entry in CODED.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from stream.adapters.live import presets
-from stream.adapters.live.formats import owntracks
+from stream.adapters.live.formats import owntracks, pathcast, traccar
 from stream.adapters.live.mapping import Signed
 from stream.adapters.live.parsed import Parsed
 from stream.wire import Ping, Reject
 
 REASONS: Final = 5  # that an answer lists
+# Traccar's type of forwarding that it has by default, `url`, sends GET; OsmAnd's protocol, which trackers and apps
+# speak, has the position in the query, and an empty body if it is sent by POST.
+TRACCAR_WANTS: Final = (
+    "here a Traccar server posts positions as JSON: set forward.type to json in its traccar.xml (its default, url, "
+    "sends GET), and forward.url to this address. A tracker or an app that speaks OsmAnd's protocol, such as Traccar "
+    "Client, reports to a Traccar server, which forwards here"
+)
 
 
 class Request(Protocol):
@@ -51,6 +58,8 @@ class Webhook(NamedTuple):
     read: Read
     answer: Answer = count_outcomes
     signed: Signed | None = None
+    lines: Sequence[str] = ()  # content types of lines of JSON, if it takes those
+    wants: str = ""  # what senders are to set that send positions by GET or in the query
 
     @property
     def path(self) -> str:
@@ -67,8 +76,16 @@ def _owntracks() -> Webhook:
     return Webhook(owntracks.NAME, read, lambda _: b"[]")
 
 
-# By the name of a preset: a function that makes its webhook, and imports what that needs.
-CODED: Final[dict[str, Callable[[], Webhook]]] = {"owntracks": _owntracks}
+def _pathcast() -> Webhook:
+    return Webhook(pathcast.NAME, lambda raw, came_ms, _: pathcast.read(raw, came_ms), lines=pathcast.LINES)
+
+
+def _traccar() -> Webhook:
+    return Webhook(traccar.NAME, lambda raw, came_ms, _: traccar.read(raw, came_ms), wants=TRACCAR_WANTS)
+
+
+# By the name of a preset: a function that makes its webhook.
+CODED: Final[dict[str, Callable[[], Webhook]]] = {"owntracks": _owntracks, "pathcast": _pathcast, "traccar": _traccar}
 
 
 def webhook_of(given: str) -> Webhook:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import ClassVar, Final
@@ -87,8 +87,13 @@ class Runner(StoringMember[Owned]):
         if pings is None:
             return False
         self.landed += pings
-        log.info("%s/%d: %d pings landed, up to %d", self._topic, number, pings, owned.next_offset)
         return True
+
+    async def _write_some(self, numbers: Collection[int]) -> None:
+        before = self.landed
+        await super()._write_some(numbers)
+        if landed := self.landed - before:
+            log.info("%s: %d pings landed, of %d partitions", self._topic, landed, len(numbers))
 
     async def _tidy(self) -> bool:
         """Does one step for one partition, so that records do not wait for long. Returns whether there was any."""

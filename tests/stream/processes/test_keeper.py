@@ -15,10 +15,10 @@ import pytest
 from parent_rig import DEAF, LONG_S, SERVES, Parent
 from pathcast_process import PATIENCE_S, eventually, processes_of
 
+from stream.config.home import Home, lock_home
 from stream.processes import keeper
 from stream.processes.child import Process
 from stream.processes.keeper import STEADY_S, TROUBLED, Past
-from stream.up.home import Home, lock_home
 
 # Arguments: a directory, seconds until SIGKILL, and then the program of each part. The last is stopped first.
 PARENT = """
@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from stream.processes import child, keeper
-from stream.up.home import Home, lock_home
+from stream.config.home import Home, lock_home
 from stream.up.screen import is_shown
 
 keeper.FIRST_DELAY_S, child.STOP_S = 0.05, float(sys.argv[2])

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from stream.tracks.clean import MAX_NESTING, examine, parse
+from stream.tracks.clean import examine, parse
 from stream.wire import CODES, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, OPTIONAL, Ping, Record, Reject
-from stream.wire.ping_rules import MAX_AHEAD_MS
+from stream.wire.ping_rules import MAX_AHEAD_MS, MAX_NESTING
 
 TS = 1_700_000_000_000
 CONTROLS = ["\x00", "\n", "\x1b", "\x1f", "\x7f", "\x80", "\x85", "\x9b", "\x9f", "\u2028", "\u2029"]
@@ -276,7 +276,7 @@ def test_a_ping_whose_key_is_not_its_entity_is_refused(key: bytes | None, value:
     ("value", "setting"),
     [
         (b"x" * (MAX_RECORD_BYTES + 1), f"MAX_RECORD_BYTES in stream/wire/record.py is {MAX_RECORD_BYTES}"),
-        (b"[" * (MAX_NESTING + 1), f"MAX_NESTING in stream/tracks/clean.py, which is {MAX_NESTING}"),
+        (b"[" * (MAX_NESTING + 1), f"MAX_NESTING in stream/wire/ping_rules.py, which is {MAX_NESTING}"),
         (ping_json(entity_id="x" * 129), f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"),
         (
             ping_json(ts=TS + MAX_AHEAD_MS + 1),

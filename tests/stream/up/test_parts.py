@@ -12,10 +12,10 @@ from pathcast_process import environment as plain_environment
 from typer.testing import CliRunner
 
 from stream.commands.main import build
+from stream.config.home import Home
 from stream.config.http_access import Address
 from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
 from stream.up.cli import up
-from stream.up.home import Home
 from stream.up.parts import (
     KINDS,
     Addresses,

@@ -12,10 +12,10 @@ import pytest
 import typer
 from rich.console import Console
 
+from stream.config.home import Home
 from stream.config.http_access import Address
 from stream.up import ports
 from stream.up.embedded import free_port
-from stream.up.home import Home
 from stream.up.parts import Part, join_services, table
 from stream.up.run import Supervisor, UpOptions
 from stream.up.screen import Screen

@@ -18,6 +18,7 @@ import bus_feed
 import pytest
 import worker_pages
 from pathcast_process import COMMAND, eventually, pathcast, processes_of
+from pathcast_process import environment as plain_environment
 from worker_process import Worker, assert_all_live
 
 from stream.demo.atlas import DAY
@@ -152,8 +153,8 @@ def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
     said = [loads_forecast(record.value or b"") for record in bus_feed.read(apache_kafka, topics.forecasts)]
     due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
     assert set(ids(said)) == due.windows.keys()
-    landed = dict(re.findall(r"/(\d): \d+ pings landed, up to (\d+)$", log(home, "beside"), re.MULTILINE))
-    assert sum(map(int, landed.values())) == PINGS + 1, "the archive landed before it stopped"
+    landed = re.findall(r": (\d+) pings landed, of \d+ partitions$", log(home, "beside"), re.MULTILINE)
+    assert sum(map(int, landed)) == PINGS + 1, "the archive landed before it stopped"
 
 
 def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_nothing(
@@ -178,7 +179,15 @@ def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_n
         bus_feed.wait_until_consumed(bootstrap, topic_prefix, topics.pings, partial(assert_all_live, up))
         before = len(list(bus_feed.read(bootstrap, topics.forecasts)))
         assert before > 0
+        second_terminal = plain_environment(PATHCAST_DIR=str(home))
+        tail = ("tail", "forecasts", "--from", "earliest", "--no-follow", "--json")
+        told = pathcast(*tail, env=second_terminal)
+        assert len(told.stdout.splitlines()) == before, told
+        for what in ("list", "atlas"):
+            assert (told := pathcast("models", what, env=second_terminal)).returncode == 0, told
         assert up.stop() == 0, up.log()
+        told = pathcast(*tail, env=second_terminal)
+        assert (told.returncode, b"has ended, and with it the server at" in told.stderr) == (1, True), told
         assert not processes_of(home)
         assert stopped(up)[0] == "worker-1"
         assert set(stopped(up)[-2:]) == {"kafka", "redis"}, "the servers are there until all others have ended"

@@ -20,6 +20,7 @@ from stream.adapters.live.parsed import Parsed, Reader
 # Readers that are more than a map: the module of the same name in `formats` has `read(raw, came_ms)`.
 CODED: Final = {
     "owntracks": "messages of _type location, over HTTP",
+    "pathcast": "pings of ours: one, an array, or one a line",
     "traccar": "position forwarding in JSON",
 }
 

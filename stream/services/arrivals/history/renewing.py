@@ -22,6 +22,7 @@ class Renewing:
         """Reads it once. Raises as `History.read`."""
         self._history = history
         self._every_s = every_s
+        self._told = -1  # points, in the log
         self.fleet = None if history is None else _read(history)
         self._say()
 
@@ -41,8 +42,9 @@ class Renewing:
         return 0 if self.fleet is None else len(self.fleet.passages)
 
     def _say(self) -> None:
-        if self._history is not None:
-            log.info("%s: %s points of earlier tracks", self._history.source, f"{self._points():,}")
+        if self._history is not None and self._points() != self._told:
+            self._told = self._points()
+            log.info("%s: %s points of earlier tracks", self._history.source, f"{self._told:,}")
 
 
 def _read(history: History) -> Fleet:

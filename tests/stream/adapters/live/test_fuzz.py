@@ -14,7 +14,7 @@ import pytest
 from live_rig import BUS, FIXTURES, GGA, LIVE, NOW_S, RMC, SKY, TPV, ais_lines, gtfs_feed, recorded, sentence, tagged
 
 from stream.adapters.live import presets
-from stream.adapters.live.formats import adsb, ais, gpsd, gtfs_realtime, nmea, owntracks, traccar
+from stream.adapters.live.formats import adsb, ais, gpsd, gtfs_realtime, nmea, owntracks, pathcast, traccar
 from stream.adapters.live.mapping import MapReader, parse
 from stream.adapters.live.mapping.units import UNITS
 from stream.adapters.live.parsed import Reader
@@ -67,6 +67,12 @@ def nmea_of_odd_cells(rng: random.Random, _: Sequence[bytes]) -> bytes:
     return sentence(",".join(cells[: rng.choice((99, 99, 99, rng.randrange(1, 14)))]))
 
 
+def nmea_in_tag_blocks(rng: random.Random, examples: Sequence[bytes]) -> bytes:
+    line = nmea_of_odd_cells(rng, examples)
+    tags = rng.choice((b"s:van-7", b"s:van-7", b"c:1,s:" + b"x" * rng.choice((3, 129)), b"s:\xff", b"s:", b""))
+    return tagged(line, tags) if rng.random() < 0.9 else line
+
+
 def gtfs_of_odd_values(rng: random.Random, _: Sequence[bytes]) -> bytes:
     numbers = (0.0, -0.0, 90.0, 91.0, -180.0, 181.0, 360.0, 361.0, -1.0, 1e30, float("nan"), float("inf"), 1e-40)
     texts = ("", "7", " ", "x" * 129, "x" * 100_000, "\x00", "\u2028", "é")
@@ -89,6 +95,10 @@ SHIPS = [line for kind in (1, 3, 5, 18, 19, 24, 27, 4, 9, 21) for line in ais_li
 TAGGED = [tagged(line, b"c:%d" % NOW_S) for line in SHIPS]
 FEEDS = [gtfs_feed(BUS, {"id": "8"}, {"trip_id": "t", "at": (1.0, 2.0)}), gtfs_feed()]
 REPORTS = [json.dumps(one).encode() for one in (TPV, TPV, SKY)]
+OURS = [
+    json.dumps({"entity_id": "7", "ts": NOW_S * 1000, "lat": 1.5, "lon": 2.5, "attrs": {"a": 1}}).encode(),
+    json.dumps([{"entity_id": 7, "ts": NOW_S, "lat": 1, "lon": 2}, {"entity_id": "8", "sats": 7}]).encode(),
+]
 PHONES, TRACKERS = ([raw for _, raw in recorded(f"{name}.ndjson")] for name in ("owntracks", "traccar"))
 
 
@@ -108,6 +118,14 @@ READERS: dict[str, Callable[[], Fuzzed]] = {
     "nmea": lambda: Fuzzed(
         nmea.Receiver("van-7").read, [*map(sentence, (RMC, GGA, "GPGSV,1,1,00"))], ALL, nmea_of_odd_cells, 300
     ),
+    "nmea of many": lambda: Fuzzed(
+        lambda raw, came_ms: [nmea.Receivers({}).hear(raw, came_ms).parsed],
+        [tagged(sentence(RMC), b"s:van-7"), *map(sentence, (RMC, GGA)), *SHIPS[:2]],
+        ALL,
+        nmea_in_tag_blocks,
+        300,
+    ),
+    "pathcast": lambda: Fuzzed(pathcast.read, OURS),
     "owntracks": lambda: Fuzzed(partial(owntracks.read, device="jo/pixel"), PHONES, ALL),
     "owntracks without a topic": lambda: Fuzzed(owntracks.read, PHONES[:3]),
     "traccar": lambda: Fuzzed(traccar.read, TRACKERS, ALL),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from live_rig import CAME_MS, GGA, RMC, only_code, only_ping, sentence
+from live_rig import CAME_MS, GGA, RMC, ais_lines, of_another_ship, only_code, only_ping, sentence, tagged
 
-from stream.adapters.live.formats.nmea import Receiver
+from stream.adapters.live.formats.nmea import MAX_RECEIVERS, Receiver, Receivers
 from stream.adapters.live.parsed import KNOT_MPS, Skip
 from stream.wire import Ping
 
@@ -101,3 +101,67 @@ def test_a_damaged_sentence_is_a_reject(raw: bytes) -> None:
 )
 def test_other_sentences_are_skipped(body: str) -> None:
     assert read(body) == [Skip("other_sentence")]
+
+
+VAN, TRAM = "10.0.0.7:5000", "[2001:db8::8]:5000"  # as transports name their peers
+
+
+def hear(receivers: Receivers, raw: bytes, via: str = "") -> Any:
+    return receivers.hear(raw, CAME_MS, via).parsed
+
+
+def test_whose_a_sentence_is_says_the_address_then_the_name_of_all_others() -> None:
+    named = Receivers({"10.0.0.7": "van-7", "2001:db8::8": "tram-8"}, "boat")
+    said = [hear(named, sentence(RMC), via).entity_id for via in (VAN, TRAM, "10.0.0.9:1", "::ffff:10.0.0.7:1", "")]
+    assert said == ["van-7", "tram-8", "boat", "van-7", "boat"]
+    assert hear(named, tagged(sentence(RMC), b"s:GP1"), VAN).entity_id == "van-7", "a given name says most"
+
+
+def test_without_a_name_it_is_the_source_of_the_tag_block() -> None:
+    assert hear(Receivers({}), tagged(sentence(RMC), b"c:1764489998,s:van-9")).entity_id == "van-9"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        sentence(RMC),
+        tagged(sentence(RMC), b"c:1764489998"),
+        tagged(sentence(RMC), b"s:van-9").replace(b"van-9", b"van-8"),
+        tagged(sentence(RMC), b"s:" + b"x" * 129),
+        tagged(sentence(RMC), b"s:\xff"),
+    ],
+)
+def test_without_a_name_and_a_source_a_position_is_a_reject_that_says_what_to_give(line: bytes) -> None:
+    found = hear(Receivers({}), line, VAN)
+    assert only_code([found]) == "missing_field"
+    assert "--entity 10.0.0.7=NAME gives one" in found.message
+
+
+def test_without_a_name_what_is_no_position_is_what_it_always_is() -> None:
+    assert hear(Receivers({}), sentence(GGA)) == Skip("gga")
+    assert hear(Receivers({}), sentence("GPGSV,1,1,00")) == Skip("other_sentence")
+    assert only_code([hear(Receivers({}), b"GET / HTTP/1.1")]) == "bad_message"
+
+
+def test_each_receiver_has_its_own_gga() -> None:
+    two = Receivers({"10.0.0.7": "van-7"}, "boat")
+    hear(two, sentence(GGA), VAN)
+    assert (hear(two, sentence(RMC)).sats, hear(two, sentence(RMC), VAN).sats) == (None, 8)
+
+
+def test_ships_that_a_multiplexer_mixes_in_have_their_mmsi_and_the_boat_itself_is_no_second_one() -> None:
+    boat, (own,) = Receivers({}, "boat"), ais_lines()
+    assert hear(boat, own) == Skip("own_ship")
+    assert hear(Receivers({}), own).entity_id == "366123456", "nobody gave it another name"
+    ship = of_another_ship(own)
+    assert hear(boat, ship).entity_id == "366123456"
+    first, second = map(of_another_ship, ais_lines(type=5, ship_type=70))
+    assert [hear(boat, first), hear(boat, second)] == [Skip("part"), Skip("static_data")]
+    assert hear(boat, ship).category == "cargo", "what it remembers of a ship goes on from sentence to sentence"
+
+
+def test_invented_sources_take_no_memory_without_an_end() -> None:
+    many = Receivers({})
+    for number in range(MAX_RECEIVERS + 50):
+        hear(many, tagged(sentence("GPGSV,1,1,00"), b"s:%d" % number))
+    assert len(many._known) == MAX_RECEIVERS

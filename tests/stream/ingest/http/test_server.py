@@ -116,6 +116,36 @@ async def test_only_json_is_taken_by_post(method: str, path: str, headers: dict[
         assert bool(sink.pings) == (status == 200)
 
 
+async def test_pings_of_ours_come_as_json_or_as_lines_and_lines_are_for_them_alone() -> None:
+    ping = {"entity_id": "a", "ts": 1_700_000_000_000, "lat": 1.0, "lon": 2.0}
+    lines = "\n".join(json.dumps(one) for one in (ping, {**ping, "lat": 91}, {**ping, "ts": "2023-11-14T22:13:30Z"}))
+    async with door("pathcast") as (url, sink):
+        status, text, _ = await post(url, lines.encode(), Content_Type="application/x-ndjson")
+        told = json.loads(text)
+        assert (status, told["pings"], told["rejects"]) == (200, 2, 1)
+        assert told["reasons"][0]["code"] == "lat_out_of_range"
+        assert sink.seen == [("a", 1_700_000_000_000), ("a", 1_700_000_010_000)]
+        assert [(one.code, whole) for one, whole in sink.letters] == [("lat_out_of_range", lines.encode())]
+        assert (await post(url, json.dumps([ping] * 3).encode()))[0] == 200
+        assert len(sink.pings) == 5
+        assert (await post(url, b"x", Content_Type="text/csv"))[0] == 415
+    async with door() as (url, _):
+        assert (await post(url, Content_Type="application/x-ndjson"))[0] == 415
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 405), ("POST", 400)])
+async def test_traccar_that_sends_the_position_in_the_query_is_told_what_to_set(method: str, status: int) -> None:
+    """By default it forwards so (`forward.type` url), and so do trackers that speak OsmAnd's protocol."""
+    query = {"id": "123456", "lat": "30.2", "lon": "-97.7", "timestamp": "1700000000", "speed": "3.5"}
+    async with door("traccar") as (url, sink), aiohttp.ClientSession() as client:
+        async with client.request(method, url, params=query) as said:
+            told = json.loads(await said.text())
+            assert (said.status, said.content_type) == (status, "application/problem+json")
+        assert "set forward.type to json" in told["detail"]
+        assert "OsmAnd" in told["detail"]
+        assert not sink.came.is_set()
+
+
 async def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "BODY_S", 0.2)
     async with door() as (url, sink):

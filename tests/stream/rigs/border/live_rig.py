@@ -79,6 +79,11 @@ def ais_lines(**given: Any) -> list[bytes]:
     return [line.encode() for line in encode_dict({**SHIP, "second": 38, **given}, talker_id="AI")]
 
 
+def of_another_ship(line: bytes) -> bytes:
+    """What a receiver heard of another ship (VDM), of a sentence of the receiver's own (VDO)."""
+    return sentence(line.strip()[1:-3].decode().replace("VDO", "VDM"), "!").strip()
+
+
 def tagged(line: bytes, tags: bytes) -> bytes:
     """A sentence of AIS with a TAG block before it."""
     return b"\\%s*%02X\\%s" % (tags, _checksum(tags), line)
