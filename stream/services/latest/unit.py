@@ -139,7 +139,9 @@ class LatestUnit:
     def _bound(self) -> None:
         while len(self.entities) > self._rules.max_entities:
             if not self._counts["evicted"]:
-                log.warning("partition %d has more than --latest-max-entities: those silent longest are ended", self._number)
+                log.warning(
+                    "partition %d has more than --latest-max-entities: those silent longest are ended", self._number
+                )
             self._end(self.entities.pop_first(), "evicted")
 
     def _end(self, entity_id: str, why: str) -> None:
