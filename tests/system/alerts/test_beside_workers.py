@@ -112,7 +112,7 @@ def forecasts(entities: int) -> Iterator[bus_feed.Raw]:
 def test_records_that_are_no_forecasts_are_told(scene: Scene, latest: str, serve: str) -> None:
     nonsense = [(f"{number}".encode(), b"no forecast", ()) for number in range(20)]
     bus_feed.send(scene.bootstrap, scene.topics.forecasts, iter(nonsense))
-    for process, instance in (("latest", latest), ("serve", serve)):
+    for process, instance in (("beside", latest), ("serve", serve)):
         scene.prometheus.wait_until_fires("PathcastForecastsUnreadable", process=process, instance=instance)
     scene.prometheus.wait_until_over("PathcastForecastsUnreadable")
 
@@ -127,7 +127,7 @@ def test_entities_that_latest_has_no_place_for_are_told(scene: Scene, latest: st
 def test_a_service_that_cannot_publish_is_told(scene: Scene, latest: str) -> None:
     with feeding(scene.bootstrap, scene.topics.forecasts, forecasts(PLACES), per_s=50):
         with _records_of_most(scene, TOO_FEW_BYTES):
-            scene.prometheus.wait_until_fires("PathcastServiceFails", process="latest", instance=latest)
+            scene.prometheus.wait_until_fires("PathcastServiceFails", process="beside", instance=latest)
         scene.prometheus.wait_until_over("PathcastServiceFails")
 
 
