@@ -82,15 +82,8 @@ def invented(scene: Scene) -> list[dict[str, object]]:
 # -- files by the names that the pages have ----------------------------------------------------------------------------
 
 
-def fleet_csv(scene: Scene) -> None:
-    """Three buses, with the columns that most pages map: a vehicle, and epoch seconds."""
-    line = "{entity_id},{seconds},{lat},{lon}"
-    text = _sample(lambda row: line.format(**row, seconds=int(row["t"]) // 1000), "vehicle,timestamp,lat,lon")
-    (scene.folder / "fleet.csv").write_text(text)
-
-
 def fleet_of_xy(scene: Scene) -> None:
-    """The same, with longitude as x and latitude as y; and other files that are taken in."""
+    """Three buses, with an id, epoch seconds, x and y, by names of others; and other files that are taken in."""
     text = _sample(
         lambda row: f"{row['entity_id']},{int(row['t']) // 1000},{row['lat']},{row['lon']}", "vehicle,timestamp,y,x"
     )

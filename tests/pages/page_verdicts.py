@@ -31,10 +31,13 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             changes={"--seconds 60": "--seconds 10"},
             says=("compiling kernels", "forecasts out", "constant velocity"),
         ),
-        "printf": Run(makes=("fleet.csv", "forecasts.ndjson")),
+        ".venv/bin/pathcast try": Run(
+            changes={"austin_day.csv.gz": "austin_buses.csv.gz --seconds 10 --no-map"},
+            says=("On your tracks", "nearer"),
+        ),
         ".venv/bin/pathcast up": Run(
-            before=files.fleet_csv,
-            ready={".venv/bin/pathcast up": UP, ".venv/bin/pathcast tail": files.BUSES[0]},
+            changes={"--speedup 60": "--speedup 0"},
+            ready={".venv/bin/pathcast up": UP, ".venv/bin/pathcast tail": "10101"},
             says=("stopped; nothing is left running",),
         ),
         "python3.11 -m venv .venv && .venv/bin/pip install -q uv": Elsewhere(".ci/run"),

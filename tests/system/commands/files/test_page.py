@@ -100,7 +100,7 @@ def test_a_csv_history_becomes_an_atlas_weights_and_a_live_forecast(
         "PATHCAST_GROUP": topic_prefix,
     }
     bus_feed.create_topics(apache_kafka, Topics.of(topic_prefix), partitions=2)
-    section = blocks("From a CSV history to a live forecast")
+    section = blocks("I have last month's CSV")
     assert {language for language, _ in section} == {"sh"}
     said = run("sh", "\n".join(text for _, text in section), tmp_path, **env).splitlines()
     assert (tmp_path / "refreshed" / "decision.json").exists()
