@@ -197,6 +197,21 @@ def test_a_serial_port_becomes_forecasts(scene: Scene, start: Callable[..., Work
     assert scene.ping_of("van-7").speed_mps == pytest.approx(11.112)
 
 
+def test_trackers_that_connect_here_and_datagrams_become_forecasts(scene: Scene, start: Callable[..., Worker]) -> None:
+    began_s, port = t0_s(), free_port()
+    server = start("nmea", "--listen-tcp", port, "--entity", f"{HOST}=van-8")
+    datagrams = start("nmea", "--listen-udp", port, "--entity", "ferry")
+    server.wait_for("listening on TCP", PATIENCE_S)
+    datagrams.wait_for("listening on UDP", PATIENCE_S)
+    with socket.create_connection((HOST, port)) as van, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as boat:
+        for n in range(COUNT):
+            van.sendall(rmc(began_s + n * STEP_S, n))
+            boat.sendto(rmc(began_s + n * STEP_S, n), (HOST, port))
+        found = scene.forecasts_of("van-8", "ferry", live=[server, datagrams])
+    for forecasts in found.values():
+        assert_moving(forecasts, 37.5)
+
+
 def test_gpsd_becomes_forecasts(scene: Scene, start: Callable[..., Worker], tmp_path: Path) -> None:
     """Debian's gpsd, which reads a receiver at a pseudo terminal; it needs some sentences to know what it is."""
     began_s, ended = t0_s(), threading.Event()
