@@ -7,8 +7,10 @@ archive:DIR_OR_URL                              `archived`: its pings, day by da
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from stream.adapters.files import STDIN, RecordedRow, RecordedRows
 from stream.adapters.guess import guess_columns
 from stream.adapters.live import presets
 from stream.adapters.live.parsed import Reader
-from stream.wire import NO_TIME_MS, Ping, Reject, dumps
+from stream.wire import NO_TIME_MS, Ping, Record, Reject, dumps
 
 if TYPE_CHECKING:
     from stream.adapters.sources import Source
@@ -62,6 +64,23 @@ class Recording:
         if rows.left_out and not len(rows):
             raise ValueError(f"{self.path}: no row is a ping; left out: {rows.left_out}")
         return rows
+
+    def has_pings(self, parse: Callable[[Record], Ping | Reject], most: int | None = None) -> bool:
+        """Returns whether there are rows. Raises ValueError if none of the first `most` (None: of all) is a ping.
+
+        It reads up to the first ping. Standard input cannot be read twice, and archives have pings alone.
+        """
+        if self.path == STDIN or self.archive:
+            return True
+        first, rows, now_ms = None, 0, time.time_ns() // 1_000_000
+        for row in islice(self.rows(), most):
+            ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
+            if not isinstance(ping, Reject):
+                return True
+            first, rows = first or ping, rows + 1
+        if first is not None:
+            raise self.without_pings(rows, first.code, first.message)
+        return False
 
     def without_pings(self, rows: int, code: str, message: str) -> ValueError:
         """Returns the error that none of so many rows is a ping; code and message are those of the first."""

@@ -4,8 +4,8 @@ A gap may be filled along any passage of the file, of whichever vehicle and time
 in a gap, so that there a track ends here: the straight line over a gap is no passage.
 
 A forecast asks what had happened before it. So there are several versions, each for the pings from some time on, made
-of the file's rows before that time. How far they are believed is found beside the
-model's forecasts of the file's own earlier pings; a version is left out that has too few of them to tell.
+of the file's rows before that time. How far they are believed is found beside the model's forecasts of the file's own
+earlier pings; a version is left out that has too few of them to tell.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ from stream.tracks.track import Policy
 
 # The atlas stays with who has the file, so that nothing is left out for being one vehicle's; and no day fades.
 RULES: Final = Rules(half_life_days=1e6, min_entities=1)
-LEAST_PINGS: Final = (
-    LEAST * OF_PINGS
-)  # before a forecast's version: fewer never have as many questions as tell something
+# Before a forecast's version: fewer pings never have as many questions as tell something.
+LEAST_PINGS: Final = LEAST * OF_PINGS
 MOST_VERSIONS: Final = 12  # each costs up to a second or two
 LEAST_APART_MS: Final = 3_600_000  # from one version to the next
 

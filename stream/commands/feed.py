@@ -15,7 +15,6 @@ import typer
 from stream.adapters.options import Columns, Timezone, recording_of
 from stream.config.options import COMMON, Common, Json, quiet, utc, with_common
 from stream.config.wording import counted
-from stream.wire import Record, Reject
 
 if TYPE_CHECKING:
     from stream.adapters.files import RecordedRow
@@ -56,8 +55,9 @@ def feed(
     """
     recording = recording_of(file, columns, zone=timezone)
     from stream.commands.feeder import pace, publisher, replay
+    from stream.tracks.clean import parse
 
-    refuse_without_pings(recording)
+    recording.has_pings(parse)  # else it raises; an empty file is no error
     topic = common.topics.pings
     began = time.monotonic()
     with quiet(), publisher(common.bootstrap, topic, common.security, linger_ms=5 if speedup else 50) as out:
@@ -103,24 +103,6 @@ class Interrupt:
                 raise KeyboardInterrupt
 
         return send_guarded
-
-
-def refuse_without_pings(recording: Recording) -> None:
-    """Raises ValueError if a file has rows, and none is a ping. It reads up to the first ping, or to the end."""
-    from stream.adapters.files import STDIN
-    from stream.tracks.clean import parse
-
-    if recording.path == STDIN or recording.archive:  # the first cannot be read twice, and the second has pings alone
-        return
-    first: Reject | None = None
-    rows, now_ms = 0, int(time.time() * 1000)
-    for row in recording.rows():
-        ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
-        if not isinstance(ping, Reject):
-            return
-        first, rows = first or ping, rows + 1
-    if first is not None:
-        raise recording.without_pings(rows, first.code, first.message)
 
 
 def _rows(recording: Recording, speedup: float) -> tuple[int | None, Iterator[RecordedRow]]:

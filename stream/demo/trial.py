@@ -54,10 +54,11 @@ def try_file(
       pathcast try positions.ndjson --map traccar --stay
     """
     tracks = recording_of(file, columns, map_, timezone)
-    from stream.commands.feed import refuse_without_pings
     from stream.demo.run import DemoOptions
+    from stream.tracks.clean import parse
 
-    refuse_without_pings(tracks)
+    if not tracks.has_pings(parse):
+        raise ValueError(f"{file}: it has no rows")
     options = DemoOptions(seconds, vehicles, tracks, speedup, weights, not without_map, stays)
     run_demo(options, partial(judge_tracks, file, tracks, map_), as_json=json)
 

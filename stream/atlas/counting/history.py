@@ -13,7 +13,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +27,6 @@ from stream.config.wording import counted
 from stream.kafka.records.record_columns import Partition
 from stream.store.days_store import DayPart, DaysLost, DaysStore
 from stream.tracks.clean import parse
-from stream.wire import NO_TIME_MS, Record, Reject
 
 if TYPE_CHECKING:
     from stream.atlas.counting.settings import RunSettings
@@ -64,8 +62,8 @@ class History:
         if given == STDIN:
             raise ValueError("standard input cannot be read again after a restart: give a file")
         found = recording(given, columns, zone=zone)
-        if found.archive is None:
-            raise_if_no_ping(found)
+        if not found.has_pings(parse, FIRST_ROWS):
+            raise ValueError(f"{found.path}: it has no rows")
         return cls(given, found, columns, zone)
 
     @property
@@ -78,19 +76,6 @@ class History:
         size = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else ()
         what = path.name, size, self.columns, self.zone, sorted(without)
         return blake2b(repr(what).encode(), digest_size=16).hexdigest()
-
-
-def raise_if_no_ping(found: Recording) -> None:
-    """Raises ValueError if none of the first rows of a file is a ping, so that it is told before anything starts."""
-    first, rows = None, 0
-    for row in islice(found.rows(), FIRST_ROWS):
-        said = parse(Record("", 0, 0, NO_TIME_MS, row.key, row.value))
-        if not isinstance(said, Reject):
-            return
-        first, rows = first or said, rows + 1
-    if first is None:
-        raise ValueError(f"{found.path}: it has no rows")
-    raise found.without_pings(rows, first.code, first.message)
 
 
 class HistoryReader:
