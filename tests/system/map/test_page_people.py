@@ -140,6 +140,22 @@ def test_on_a_narrow_screen_nothing_is_cut_off_and_no_panel_covers_the_map(brows
             assert box["x"] + box["width"] <= NARROW["width"], control
 
 
+def test_where_one_panel_takes_the_place_of_another_the_map_fits_its_box(browser: Browser, scene: Any) -> None:
+    """It was squashed: the panel of an entity opened empty, and the map took its size while it was."""
+    fits = """(() => {
+        const high = document.getElementById("map").clientHeight;
+        return [...document.querySelectorAll("#map canvas:is(.maplibregl-canvas, .entities)")]
+            .every((one) => Math.abs(one.height / devicePixelRatio - high) <= 1);
+    })()"""
+    with Opened(browser, scene.server.base, viewport=NARROW, has_touch=True, is_mobile=True) as opened:
+        opened.page.keyboard.press("g")
+        opened.page.wait_for_selector("#fleet-figures .figure")
+        opened.until(fits)
+        opened.page.keyboard.press("n")
+        opened.page.wait_for_selector("#entity-forecast table")
+        opened.until(fits)
+
+
 def test_a_control_that_goes_hands_the_focus_on(opened: Opened) -> None:
     """Else a keyboard would begin at the top of the page again."""
     opened.page.keyboard.press("n")

@@ -306,7 +306,6 @@ function togglePanel(app) {
   panel.hidden = isCovered ? false : !panel.hidden;
   if (isCovered) app.choice.clear();
   byId("fleet-toggle").setAttribute("aria-expanded", String(!panel.hidden));
-  app.camera.map.resize();
 }
 
 start();

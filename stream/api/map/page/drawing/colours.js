@@ -3,8 +3,8 @@
 export const COLOURS = {
   dark: {
     sea: "#0a0e13",
-    land: "#10161d",
-    coast: "#2b3947",
+    land: "#121a22",
+    coast: "#3a4d60",
     border: "#1d2731",
     water: "#0a0e13",
     road: "#1d2731",

@@ -24,6 +24,8 @@ export class Painter {
     this.drawn = { regions: 0, passages: 0, branches: 0 }; // of the chosen one
     this.placed = []; // of the last frame: [mover, x, y, time of its ping] of each entity within the view
     this._size = { width: container.clientWidth, height: container.clientHeight };
+    // The map sees for itself when its box changes. Told to look in the midst of it, as a panel opens and is still empty,
+    // it would keep that size: at the end, the box may be as large as when it last looked.
     map.on("resize", () => {
       this._size = { width: container.clientWidth, height: container.clientHeight };
       this.hurry();

@@ -1,10 +1,10 @@
 // The panel of arrivals: each vehicle that is expected somewhere, with its places and times, the soonest first.
 
 import { byId, element, idText } from "./dom.js";
-import { clock, count, duration, hourMinute, percent } from "./words.js";
+import { count, duration, hourMinute, percent } from "./words.js";
 
 const COLUMNS = [
-  ["place", "the name of the destination"],
+  ["place", "the name of the destination; below it the chance to be there in time, if it has a time"],
   ["at", "half of the times it is there by then"],
   ["between", "nine times in ten it comes in this time"],
   ["in", "from now on"],
@@ -14,11 +14,11 @@ function row({ place, eta_ts, early_ts, late_ts, deadline_ts, chance_by_deadline
   const leftS = (eta_ts - nowMs) / 1000;
   const by = deadline_ts === null ? [] : [element("small", {
     class: chance_by_deadline < 0.5 ? "late" : null,
-    text: `by ${hourMinute(deadline_ts)}: ${percent(chance_by_deadline)}`,
+    text: `${percent(chance_by_deadline)} by ${hourMinute(deadline_ts)}`,
   })];
   return element("tr", { data: { place } },
-    element("th", { scope: "row" }, idText(place)),
-    element("td", { text: clock(eta_ts) }, ...by),
+    element("th", { scope: "row" }, idText(place), ...by),
+    element("td", { text: hourMinute(eta_ts) }),
     element("td", { text: `${hourMinute(early_ts)}–${hourMinute(late_ts)}` }),
     element("td", { text: leftS > 0 ? duration(leftS) : "due" }),
   );

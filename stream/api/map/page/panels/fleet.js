@@ -13,8 +13,8 @@ const FIGURES = [
   ["fills_s", "gap fills / s", rate],
   ["rejects_s", "rejects / s", rate],
   ["lag", "pings that wait", count, "that came and have no forecast yet"],
-  ["p50_ms", "time to answer, half", millis, "half of the forecasts came so soon after their ping, or sooner (median)"],
-  ["p99_ms", "time to answer, 99 %", millis, "99 of 100 forecasts came so soon after their ping, or sooner"],
+  ["p50_ms", "half answered within", millis, "half of the forecasts came so soon after their ping, or sooner (median)"],
+  ["p99_ms", "99 % answered within", millis, "99 of 100 forecasts came so soon after their ping, or sooner"],
   ["rebuilt_share", "history read again", percent, "of how many forecasts nothing was kept of the entity, so that its last pings were read again"],
 ];
 

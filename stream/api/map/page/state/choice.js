@@ -36,7 +36,6 @@ export class Choice {
     this._goThere = move;
     camera.taken();
     this._panel.open(id);
-    camera.map.resize();
     this._stream();
     camera.keepInAddress(id);
     this.heard();
@@ -52,7 +51,6 @@ export class Choice {
     const hadFocus = byId("entity").contains(document.activeElement);
     this._panel.close();
     if (hadFocus) this._app.camera.map.getCanvas().focus(); // what had it is gone
-    this._app.camera.map.resize();
     this._stream();
     this._app.camera.keepInAddress(null);
     this._app.notices.say("Nothing is chosen.");
