@@ -17,6 +17,7 @@ OURS = "is ours"  # a service has taken over a partition
 UP = " parts are started; pings go to "
 LOOKED_UP = "tests/pages/test_containers.py"
 DOCKER = Not("needs a Docker engine, which CI has not: what it names", like=LOOKED_UP)
+BY_HAND = Not("needs root and servers of its own: what was run by hand is in reports/bench.md")
 API = Elsewhere("tests/system/api/test_serve.py")
 RECIPE = Elsewhere("tests/system/client/test_recipes.py")
 FILES = Elsewhere("tests/system/commands/files/test_page.py")
@@ -55,6 +56,12 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             after=operators.kept_for_a_day,
         ),
         "pathcast forget": Run(around=operators.bus_7, says=("removed",)),
+    },
+    "deploy/PRODUCTION.md": {
+        "python3.11 -m venv /opt": BY_HAND,
+        "/opt/pathcast/bin/pathcast dev topics": BY_HAND,
+        "set -a": BY_HAND,
+        "ln -sfn /opt/pathcast-0.4": BY_HAND,
     },
     "deploy/SIZING.md": {
         "pathcast dev bench soak": Run(

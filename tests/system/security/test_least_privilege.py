@@ -14,6 +14,7 @@ from typing import Any
 import bus_feed
 import pytest
 import yaml
+from secured_servers import redis_rules
 from worker_process import PATHCAST, Worker, assert_all_live
 
 from stream.wire import Topics
@@ -84,3 +85,10 @@ def test_the_recipe_of_the_image_has_no_fault_that_hadolint_knows() -> None:
         pytest.skip("hadolint is not installed: its package has no build for this system")
     told = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
     assert (told.returncode, told.stdout) == (0, "")
+
+
+def test_the_user_of_up_may_in_redis_what_its_parts_may() -> None:
+    """deploy/PRODUCTION.md once gave `up` the user of workers, and `beside` was refused again and again."""
+    rights = {user: set(rule.split()) for user, rule in redis_rules()}
+    parts = rights["pathcast"] | rights["atlas"] | rights["api"]
+    assert rights["up"] == parts - {"%R~pathcast:*"}, "api reads what the others write"
