@@ -82,6 +82,21 @@ def invented(scene: Scene) -> list[dict[str, object]]:
 # -- files by the names that the pages have ----------------------------------------------------------------------------
 
 
+def last_month(scene: Scene) -> None:
+    """A fleet's earlier tracks, by names of others."""
+    (scene.folder / "last-month.csv").write_text(
+        _sample(lambda row: f"{row['entity_id']},{row['t']},{row['lat']},{row['lon']}", "vehicle,time,lat,lon")
+    )
+
+
+def samples(scene: Scene) -> None:
+    """The recordings that the clone has, at their place in it."""
+    folder = scene.folder / "stream" / "demo" / "sample"
+    folder.mkdir(parents=True)
+    for one in bus_feed.SAMPLE.parent.glob("*.csv.gz"):
+        shutil.copy(one, folder)
+
+
 def fleet_of_xy(scene: Scene) -> None:
     """Three buses, with an id, epoch seconds, x and y, by names of others; and other files that are taken in."""
     text = _sample(

@@ -34,9 +34,11 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
         ".venv/bin/pathcast try": Run(
             changes={"austin_day.csv.gz": "austin_buses.csv.gz --seconds 10 --no-map"},
+            before=files.samples,
             says=("On your tracks", "nearer"),
         ),
         ".venv/bin/pathcast up": Run(
+            before=files.samples,
             changes={"--speedup 60": "--speedup 0"},
             ready={".venv/bin/pathcast up": UP, ".venv/bin/pathcast tail": "10101"},
             says=("stopped; nothing is left running",),
@@ -78,7 +80,12 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     "deploy/helm/pathcast/README.md": {"docker build": DOCKER},
     "stream/README.md": {
         "pathcast beside": Run(before=files.recent_pings, ready={"pathcast beside": OURS}),
-        "pathcast up": Run(ready={"pathcast up": UP}, alone=True, says=("stopped; nothing is left running",)),
+        "pathcast up": Run(
+            before=files.last_month,
+            ready={"pathcast up": UP},
+            alone=True,
+            says=("stopped; nothing is left running",),
+        ),
     },
     "stream/registry/README.md": {
         "export PATHCAST_REGISTRY=s3": Run(before=scenes.registry, makes=("version.tar",)),

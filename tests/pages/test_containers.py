@@ -122,5 +122,9 @@ def test_what_is_made_up_is_found(line: str, why: str) -> None:
 
 def test_nothing_else_is_left_out() -> None:
     """A verdict `Not` is for what is looked through here."""
-    unrun = {(page, begin) for page, given in VERDICTS.items() for begin, one in given.items() if isinstance(one, Not)}
-    assert {begin.split()[0] for _, begin in unrun} <= {"docker", "helm"}
+    unrun = {
+        (page, begin): one for page, given in VERDICTS.items() for begin, one in given.items() if isinstance(one, Not)
+    }
+    by_hand = {name for name, one in unrun.items() if not one.like}
+    assert {page for page, _ in by_hand} == {"deploy/PRODUCTION.md", "stream/api/map/README.md"}, "and these by hand"
+    assert {begin.split()[0] for _, begin in unrun.keys() - by_hand} <= {"docker", "helm"}

@@ -179,7 +179,7 @@ class Fleet(NamedTuple):
 def fleet(browser: Browser, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A map of a fleet without vehicles, whose first version of an atlas is announced."""
     folder, topics = tmp_path_factory.mktemp("streets"), Topics.of(f"streets{uuid4().hex[:8]}")
-    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
+    rows, before, _ = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     growth = atlas.of_history(before, folder, "small", bundled=True)
     first = growth.write()
     growth.add(rows)

@@ -99,9 +99,9 @@ class Tiles(NamedTuple):
 
 @contextmanager
 def serving_tiles(*, cors: bool = True) -> Iterator[Tiles]:
-    """Each tile is green. Without CORS, browsers show none to a page of another address."""
+    """Each tile is light green. Without CORS, browsers show none to a page of another address."""
     picture = BytesIO()
-    Image.new("RGB", (256, 256), (40, 160, 60)).save(picture, "png")
+    Image.new("RGB", (256, 256), (140, 245, 160)).save(picture, "png")
     asked: list[tuple[str, str | None, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
