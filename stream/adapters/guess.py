@@ -73,6 +73,8 @@ def guess_columns(path: Path, given: ColumnMap | None = None) -> ColumnMap:
     Raises NotPlain (a ValueError) if a column is missing, or its values could mean two things; OSError.
     """
     names, rows = _first_rows(path)
+    if not any(names):
+        raise NotPlain(f"{path}: Empty: it has no line with the names of columns")
     columns = {name: [row[at] for row in rows if at < len(row)] for at, name in enumerate(names)}
     return _Guess(path, names, columns, given or ColumnMap()).map()
 

@@ -89,7 +89,7 @@ def test_a_day_and_a_month_are_told_apart_by_later_rows_or_asked_for(tmp_path: P
         ("car,time,lat,lon", "7,soon,1.5,2.5", r"no column is plainly the time"),
         ("id,time,lat,lon", "1,1490096205,1.5,2.5", r"no column is plainly the vehicle's id"),
         ("time,lat,lon,ele", "2026-01-26T15:55:12Z,1.5,2.5,3", r"no column is plainly the vehicle's id"),
-        ("", "", r"no column is plainly"),
+        ("", "", r"Empty: it has no line with the names of columns"),
     ],
 )
 def test_what_is_not_plain_is_said_with_what_was_seen(tmp_path: Path, header: str, row: str, message: str) -> None:

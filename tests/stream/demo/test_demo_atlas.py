@@ -37,7 +37,7 @@ def test_there_is_history_where_the_recording_is_long_enough(hours: float, span_
 
 
 def test_the_history_of_the_sample_is_before_every_ping_that_is_replayed() -> None:
-    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
+    rows, before, _ = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     assert len(before) > 1000 < len(rows)
     first_ms = min(row.ts_ms or 0 for row in rows)
     assert first_ms - atlas.MOST_MS <= min(row.ts_ms or 0 for row in before)
@@ -69,7 +69,7 @@ def test_the_bundled_history_is_the_fleets_day_and_then_the_hours_before_the_rep
 
 
 def test_a_grown_version_is_what_all_its_pings_make_at_once(tmp_path: Path, weights: str) -> None:
-    rows, before = choose(DemoOptions(60.0, None, None, 120.0, "small"))
+    rows, before, _ = choose(DemoOptions(60.0, None, None, 120.0, "small"))
     grown = atlas.of_history(before, tmp_path, weights, bundled=False)
     first = grown.write().version
     grown.add(rows[:400])
@@ -81,7 +81,7 @@ def test_a_grown_version_is_what_all_its_pings_make_at_once(tmp_path: Path, weig
 
 
 def test_the_model_alone_is_scored_on_the_same_pairs(tmp_path: Path, weights: str) -> None:
-    rows, before = choose(DemoOptions(20.0, 12, None, 120.0, weights))
+    rows, before, _ = choose(DemoOptions(20.0, 12, None, 120.0, weights))
     rows = rows[:300]
     board = Board()
     board.atlas = atlas.of_history(before, tmp_path, weights, bundled=False).write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from train_worlds import MakeCorpus, WriteFile, fleet, track, wander
@@ -45,6 +48,10 @@ def utc(ms: int, ahead_s: int = 0) -> np.datetime64:
 def test_a_prefix_names_the_format_and_a_path_may_show_it(tmp_path: Path) -> None:
     for name in ("walk.gpx", "feed.pb", "feed.pb.gz", "a.plt", "a.csv", "a.CSV", "a.csv.gz", "a.parquet"):
         (tmp_path / name).touch()
+    for name in ("a.csv", "a.CSV"):
+        (tmp_path / name).write_text("entity_id,t,lat,lon\n")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"entity_id,t,lat,lon\n"))
+    pq.write_table(pa.table({name: [1] for name in ("entity_id", "t", "lat", "lon")}), tmp_path / "a.parquet")
     shown = {path.name: parse(path).format for path in tmp_path.iterdir()}
     assert shown == {
         "walk.gpx": "gpx",
