@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 from files_rig import by_time, filled, run, track
 
 from model.api import Predictor
@@ -84,7 +83,6 @@ def errors_m(out: Path, hidden: dict[str, list[dict[str, str]]]) -> np.ndarray[A
     return np.concatenate(found)
 
 
-@pytest.mark.promise("`fill` comes nearer where a file's fleet goes the same ways again")
 def test_fills_of_a_fleet_that_repeats_itself_come_nearer(tmp_path: Path, say: Callable[[str], None]) -> None:
     path, hidden = hide(tmp_path)
     before, of_model = filled(path, "small", "--no-own-atlas", "--out", tmp_path / "alone.csv")
@@ -162,7 +160,6 @@ def rows_until(until_ms: int, then: Callable[[dict[str, Any]], dict[str, Any]]) 
     return found
 
 
-@pytest.mark.promise("`forecast` asks an atlas of the file for nothing that came after a ping")
 def test_what_comes_later_changes_nothing_of_what_a_forecast_asks() -> None:
     times = np.array([row.ts_ms for row in recording(SAMPLE).rows()])
     anchor_ms = int(times[len(times) * 3 // 4])
