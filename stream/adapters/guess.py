@@ -111,7 +111,7 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 class _Guess:
-    """What is known of a table: its columns' names and their first values."""
+    """Guesses from what is known of a table: its columns' names and their first values."""
 
     def __init__(
         self, path: Path, names: Sequence[str], columns: Mapping[str, Sequence[Any]], given: ColumnMap

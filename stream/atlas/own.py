@@ -38,7 +38,7 @@ LEAST_APART_MS: Final = 3_600_000  # from one version to the next
 
 @dataclass(frozen=True)
 class OwnAtlas:
-    """What a file's pings may ask of the file itself."""
+    """Holds what a file's pings may ask of the file itself."""
 
     pings: int = 0  # of the file
     entities: int = 0

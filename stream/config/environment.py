@@ -75,7 +75,7 @@ def fill_in(command: Any, words: Sequence[str], environment: MutableMapping[str,
     if "--help" in words or (fleet := find_fleet(environment)) is None:
         return
     given = {name: value for name, value in environment.items() if value}
-    given |= {name: value for name, one in reads.items() if (value := _given(one, words)) is not None}
+    given |= {name: value for name, one in reads.items() if (value := _value_of(one, words)) is not None}
     theirs = fleet.variables.get(BOOTSTRAP, "")
     if given.get(BOOTSTRAP, theirs).replace("localhost", LOOPBACK) != theirs.replace("localhost", LOOPBACK):
         return
@@ -89,7 +89,7 @@ def fill_in(command: Any, words: Sequence[str], environment: MutableMapping[str,
         environment[name] = fleet.variables[name]
 
 
-def _given(parameter: Any, words: Sequence[str]) -> str | None:
+def _value_of(parameter: Any, words: Sequence[str]) -> str | None:
     """Returns what the words say of an option; None if nothing."""
     for word, following in pairwise([*words, ""]):
         flag, equals, value = word.partition("=")

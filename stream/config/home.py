@@ -151,7 +151,7 @@ def _elsewhere(name: str, value: str) -> str:
 
 
 class Fleet(NamedTuple):
-    """What a directory says of the fleet of its `pathcast up`."""
+    """Holds what a directory says of the fleet of its `pathcast up`."""
 
     home: Home
     variables: Mapping[str, str]  # of a command that is to work with it

@@ -32,7 +32,7 @@ LOOK_S: Final = 10.0  # between two looks whether one is due
 
 
 class Counted(NamedTuple):
-    """What was counted at the last line and is now, and the seconds in which it grew."""
+    """Holds what was counted at the last line, what is counted now, and the seconds between."""
 
     before: int
     now: int

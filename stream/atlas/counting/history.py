@@ -42,7 +42,7 @@ TOLD_EVERY: Final = 500_000  # rows, between two lines of the log
 
 @dataclass(frozen=True)
 class History:
-    """What the first version is made of: a recording, or what the topic has up to its present end."""
+    """Names what the first version is made of: a recording, or the topic up to its present end."""
 
     source: str  # as it was given
     recording: Recording | None  # None: the topic

@@ -1,4 +1,4 @@
-"""When entities are expected at their destinations, as `pathcast beside arrivals` publishes it."""
+"""Keeps when entities are expected at their destinations, as `pathcast beside arrivals` publishes it."""
 
 from __future__ import annotations
 
