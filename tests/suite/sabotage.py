@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +41,35 @@ def main() -> int:
         raise SystemExit("error: something is not committed here: a sabotage might stay in it")
     survivors = []
     for one in sabotages:
-        noticed = is_noticed(one)
-        print(f"{'noticed' if noticed else 'SURVIVED'}  {one['name']}  {one['file']}", flush=True)
-        survivors += [] if noticed else [one["name"]]
+        began = time.monotonic()
+        notice = run_tests(one)
+        took = f"{time.monotonic() - began:.0f} s"
+        print(f"{'noticed' if notice else 'SURVIVED'}  {one['name']}  {one['file']}  {took}  {notice}", flush=True)
+        survivors += [] if notice else [one["name"]]
     print(f"{len(survivors)} of {len(sabotages)} survived")
     return 1 if survivors else 0
 
 
-def is_noticed(sabotage: dict[str, Any]) -> bool:
-    """Breaks the line, runs the tests near it, and mends it again, whatever happens."""
+def run_tests(sabotage: dict[str, Any]) -> str:
+    """Breaks the line, runs the tests near it, and mends it again, whatever happens.
+
+    Returns the test that noticed, or what else went wrong; "" if all tests passed.
+    """
     path, text = ROOT / sabotage["file"], _text_of(sabotage)
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-x", "-p", "no:cacheprovider", *sabotage["tests"]]
     try:
         path.write_text(text.replace(sabotage["old"], sabotage["new"]))
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=BOUND_S, check=False)
     except subprocess.TimeoutExpired:
-        return True
+        return f"the time limit of {BOUND_S:.0f} s"
     finally:
         path.write_text(text)
     if ended.returncode in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"error: {sabotage['name']}: no test was run: {ended.stdout.decode()}")
-    return ended.returncode != pytest.ExitCode.OK
+    if ended.returncode == pytest.ExitCode.OK:
+        return ""
+    failures = [line for line in ended.stdout.decode().splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return failures[-1].partition(" - ")[0] if failures else f"pytest ended with {ended.returncode}"
 
 
 def _text_of(sabotage: dict[str, Any]) -> str:
