@@ -216,6 +216,16 @@ async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kaf
     assert kafka.windows(6, 7, 8) == [3, 3, 3]
 
 
+async def test_a_handover_writes_what_was_answered_since_the_last_checkpoint(kafka: Kafka, store: FlakyStore) -> None:
+    async with live_worker(kafka, store, settings=Settings(max_wait_ms=0.0, checkpoint_ms=1e9)) as delivery:
+        await settle(delivery, kafka, store, records(0, 3))  # the first checkpoint is due at once
+        await answer(delivery, kafka, records(3, 6))
+        assert store.checkpoint(P0).next_offset == 3
+        await delivery.ownership.drain()
+        await delivery.ownership.revoke([P0])
+        assert store.checkpoint(P0).next_offset == 6
+
+
 async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_nobodys(kafka: Kafka) -> None:
     """The write of before is fenced by our own claim: no reason to claim once more."""
     store = SlowStore()
