@@ -6,9 +6,11 @@ from collections import Counter, deque
 from math import inf
 from typing import Final
 
+from stream.tracks.track import Policy
 from stream.verify.published import OTHER_MODEL, REBUILT
 from stream.wire import Forecast
 
+SESSION_GAP_MS: Final = 1000 * Policy(window_fixes=1).session_gap_s
 SETTLED_EXTRA: Final = 8  # pings beyond a full window: afterwards no ping is in it only because the replay began late
 
 
@@ -16,8 +18,9 @@ class TrustedState:
     """Records for each entity of one partition whether the replay's track and state are those of the workers.
 
     If the log begins at 0, they are for all entities. If it begins later, an entity is settled when its window was full
-    of replayed pings and some more, or when it began a new session: then its window cannot contain an earlier ping. The
-    same rule holds after a quarantine: the workers began with an empty track, and nobody can tell which pings they
+    of replayed pings and some more, or when it began a new session after a silence: then its window cannot contain an
+    earlier ping. (One that begins at another place says nothing: the replay may have begun with an outlier, which the
+    workers refused.) The same rule holds after a quarantine: the workers began with an empty track, and nobody can tell which pings they
     added to it without an answer.
     """
 
@@ -33,6 +36,11 @@ class TrustedState:
     def note_time(self, entity: str, ts_ms: int) -> None:
         """Stores the time of a ping. It must be called for each ping."""
         self._times.setdefault(entity, deque(maxlen=self._enough)).append(ts_ms)
+
+    def _was_silent(self, entity: str) -> bool:
+        """Returns whether the last ping came after a silence that begins a new session in any track."""
+        *before, last = self._times.get(entity, (0,))
+        return bool(before) and last - max(before) > SESSION_GAP_MS
 
     def may_repeat(self, entity: str, ts_ms: int) -> bool:
         """Returns whether a ping of this time may be a duplicate for a worker that added, without an answer, a ping
@@ -73,7 +81,7 @@ class TrustedState:
             return
         self._pings[entity] += 1
         since_ms = inf if timestamp_ms < 0 else timestamp_ms
-        if due.cache == "none" and self._pings[entity] > 1:
+        if due.cache == "none" and self._pings[entity] > 1 and self._was_silent(entity):
             self._settled[entity] = since_ms
         elif self._pings[entity] >= self._enough:
             self._settled[entity] = since_ms

@@ -28,9 +28,7 @@ REFUSALS: Final[dict[str, Refusal]] = {
     ),
     "NOREPLICAS": Refusal("NOREPLICAS Not enough good replicas to write.", WRITE, in_scripts=True),
     "LOADING": Refusal("LOADING Redis is loading the dataset in memory", 0),
-    "MASTERDOWN": Refusal(
-        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", 0
-    ),
+    "MASTERDOWN": Refusal("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", 0),
     "BUSY": Refusal("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", 0),
 }
 

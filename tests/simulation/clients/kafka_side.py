@@ -1,0 +1,156 @@
+"""Everything of a world that is Kafka: the model, the wire to it, and what clients find in the place of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest import mock
+
+import aiokafka.client
+from aiokafka.errors import BrokerResponseError
+from kafka_log import NewRecord
+from kafka_transactions import ONGOING
+from kafka_protocol import VERSIONS, KafkaProtocol
+from simulated_connection import Wire
+from world import World
+
+from stream.kafka import admin
+from stream.kafka.log import Partition
+
+MARKED_SHARE: Final = 0.1  # of the markers that are held back, those that are written at a tick
+TICK_S: Final = 0.25  # how often the brokers look at sessions and the ages of transactions
+
+
+class KafkaSide:
+    """The brokers of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.protocol = KafkaProtocol(world.loop, world.wall_s)
+        self.cluster = self.protocol.cluster
+        self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
+
+    def create_topic(self, name: str, partitions: int) -> None:
+        self.cluster.create_topic(name, partitions)
+
+    def feed(self, partition: Partition, key: bytes, value: bytes, now_ms: int, *, aborted: bool) -> None:
+        """Appends a record; an aborted one is that of a transaction which ends at once."""
+        record = NewRecord(key, value, (), now_ms)
+        try:
+            if aborted:
+                producer = self.cluster.init_producer_id("feeder")
+                self.cluster.add_partitions("feeder", producer, [partition])
+                self.cluster.produce(partition, [record], producer, 0, "feeder")
+                self.cluster.end_txn("feeder", producer, False)
+            else:
+                self.cluster.produce(partition, [record])
+        except BrokerResponseError:
+            return  # its producer would wait and try again: it is as if the vehicle had not sent
+        self.protocol.wake()
+
+    def committed(self, group: str, partition: Partition) -> int:
+        offsets = self.cluster.offsets.get(group)
+        found = {} if offsets is None else offsets.fetch([partition], False)
+        return found[partition].offset if partition in found else 0
+
+    def last_record_end(self, partition: Partition) -> int:
+        """Returns the offset after the last record that a reader gets; behind it there may be markers."""
+        log = self.protocol.log(partition)
+        whole = (batch for batch in reversed(log.batches) if batch.records and not batch.aborted)
+        return max(log.start, next((batch.last + 1 for batch in whole), 0)) if log.end > log.start else 0
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Lets aiokafka's clients connect to the model, and admin's commands ask it at once."""
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(aiokafka.client, "create_conn", self.wire.connect))
+            stack.enter_context(mock.patch.object(admin, "connect", self._connect_admin))
+            stack.enter_context(mock.patch.object(admin, "partitions_of", self._partitions_of))
+            yield
+
+    @contextmanager
+    def _connect_admin(self, *_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace()
+
+    def _partitions_of(self, client: Any, topic: str) -> int:
+        return len(self.cluster.topics[topic].logs)
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    def elect(self, partition: Partition) -> None:
+        self.cluster.elect(partition)
+        self._refuse_connections()
+
+    def elect_unclean(self, partition: Partition, lost: int) -> None:
+        """Lets a replica lead that lacks the last records, some `lost` of them."""
+        self._world.note(f"unclean {partition}")
+        self.cluster.elect_unclean(partition, max(0, self.protocol.log(partition).end - lost))
+        self._refuse_connections()
+
+    def _refuse_connections(self) -> None:
+        self.wire.break_all()
+        self.protocol.wake()
+
+    def take_leader(self, partition: Partition) -> None:
+        self.cluster.stop_leader(partition)
+        self.protocol.wake()
+
+    def give_leader(self, partition: Partition) -> None:
+        if partition in self.cluster._leaderless:
+            self.cluster.elect(partition)
+            self.protocol.wake()
+
+    def take_coordinators(self, error: type[BrokerResponseError]) -> None:
+        self.cluster.move_group_coordinator()
+        self.cluster.refuse_groups(error)
+        self.cluster.refuse_transactions(error)
+
+    def give_coordinators(self) -> None:
+        self.cluster.refuse_groups(None)
+        self.cluster.refuse_transactions(None)
+
+    def delay_markers(self, late: bool) -> None:
+        self.cluster.hold_markers(late)
+        self.protocol.wake()
+
+    def retain(self, partition: Partition, share: float) -> None:
+        """Deletes the oldest records, up to a share of those that there are."""
+        log = self.protocol.log(partition)
+        self.cluster.retain(partition, log.start + int(share * (log.end - log.start)))
+
+    def make_anew(self, topic: str, partitions: int) -> None:
+        self.cluster.delete_topic(topic)
+        self.cluster.create_topic(topic, partitions)
+        self.protocol.wake()
+
+    def heal(self) -> None:
+        """Ends all faults of the brokers."""
+        for partition in list(self.cluster._leaderless):
+            self.give_leader(partition)
+        self.give_coordinators()
+        self.delay_markers(False)
+        self._abort_hanging()
+
+    def _abort_hanging(self) -> None:
+        """Ends the transactions whose markers an unclean election has cut off, as an operator has to (KIP-664)."""
+        ongoing = {one.producer_id for one in self.cluster.transactions._known.values() if one.state == ONGOING}
+        for topic in self.cluster.topics.values():
+            for log in topic.logs:
+                for producer_id in log.open.keys() - ongoing:
+                    log.mark(
+                        producer_id, log.producers.epoch_of(producer_id) or 0, False, int(self._world.wall_s() * 1000)
+                    )
+        self.protocol.wake()
+
+    async def tick(self) -> None:
+        """Lets time pass at the brokers; markers that are held back are written one by one, sooner or later."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.cluster.tick()
+            for name, target in self.cluster.pending_markers():
+                if self._world.chance.random() < MARKED_SHARE:
+                    self.cluster.complete_markers(name, target)
+            self.protocol.wake()

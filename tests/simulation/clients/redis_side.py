@@ -1,0 +1,83 @@
+"""Everything of a world that is Redis: the model, and the link to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from modelled_redis import RedisServer
+from redis_edge import Link, modelled
+from redis_refusals import REFUSALS
+from world import World
+
+from stream.kafka.log import Partition
+from stream.store.redis_store import CALL_TIMEOUT_S, KEY_META, KEY_PARTITION
+
+T = TypeVar("T")
+SERVER: Final = "redis"
+
+
+class WorldsLink(Link):
+    """Carries requests through the network of the world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def call(self, work: Callable[[], T]) -> T:
+        return await self._world.network.call(
+            SERVER, work, lost=lambda: ConnectionResetError("connection lost"), after_s=CALL_TIMEOUT_S
+        )
+
+    def tears(self) -> bool:
+        return self._world.chance.random() < 0.1
+
+
+class RedisSide:
+    """The Redis of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.server = RedisServer(world.wall_s)
+        self.link = WorldsLink(world)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        with modelled(self.server, self.link):
+            yield
+
+    def next_offset(self, group: str, partition: Partition) -> int | None:
+        """Returns up to where the checkpoint of a partition goes."""
+        key = KEY_PARTITION.format(group=group, topic=partition[0], number=partition[1]) + KEY_META
+        found: Any = self.server.data.values.get(key.encode())
+        raw = found.get(b"next_offset") if found is not None else None
+        return None if raw is None else int(raw)
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    def lose_all(self) -> None:
+        self.server.lose_all()
+
+    def snapshot(self) -> Any:
+        return self.server.snapshot()
+
+    def restore(self, snapshot: Any) -> None:
+        self.server.restart(snapshot, noticed=self._world.chance.random() < 0.5)
+
+    def evict(self, share: float) -> None:
+        self.server.evict_some(self._world.chance, share)
+
+    def refuse(self, refuses: bool, which: int) -> None:
+        kinds = sorted(REFUSALS)
+        self.server.refuse(kinds[which % len(kinds)], on=refuses)
+
+    def go_away(self, away: bool) -> None:
+        """Stops the server, or starts it again with all that it had."""
+        if not away and self.server.away:
+            self.server.restart(self.server.snapshot())
+        self.server.away = away
+
+    def heal(self) -> None:
+        self.go_away(False)
+        for kind in sorted(REFUSALS):
+            self.server.refuse(kind, on=False)

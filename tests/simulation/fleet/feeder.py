@@ -1,0 +1,54 @@
+"""What vehicles send: pings of entities that drive, some of them odd, in batches as a producer sends them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from stream.wire import Ping, dumps
+
+STEP_MS: Final = 10_000
+GAP_MS: Final = 400_000
+PAST_MS: Final = 86_400_000  # tracks lie a day before the time at which they are sent: their clock is their own
+
+
+@dataclass
+class Vehicle:
+    """An entity that drives."""
+
+    entity_id: str
+    ts_ms: int
+    lat: float
+    lon: float
+    sent: list[bytes] = field(default_factory=list)
+
+
+class Feeder:
+    """Makes the pings of a world, by its chance alone."""
+
+    def __init__(self, seed: int, entities: int, now_ms: int) -> None:
+        self._chance = random.Random(f"feeder {seed}")
+        self._vehicles = [
+            Vehicle(f"bus{number}", now_ms - PAST_MS, 30.0 + number, -97.0 - number) for number in range(entities)
+        ]
+
+    def make(self, which: int, odd: str) -> tuple[bytes, bytes]:
+        """Returns key and value of a vehicle's next ping. `odd` says how it is not as others: "late", "again", "gap",
+        "jump", "junk"."""
+        one, chance = self._vehicles[which % len(self._vehicles)], self._chance
+        key = one.entity_id.encode()
+        if odd == "junk":
+            return key, b'{"entity_id": "%s", "lat": "north"' % key
+        if odd == "again" and one.sent:
+            return key, chance.choice(one.sent[-3:])
+        if odd == "late" and len(one.sent) > 1:
+            ping = Ping(entity_id=one.entity_id, ts=one.ts_ms - STEP_MS // 2, lat=one.lat, lon=one.lon)
+            return key, dumps(ping)
+        one.ts_ms += GAP_MS if odd == "gap" else STEP_MS
+        one.lat += chance.uniform(0.0, 4e-4) * (40 if odd == "gap" else 1)
+        one.lon += chance.uniform(-3e-4, 3e-4)
+        lat = one.lat + 2.0 if odd == "jump" else one.lat
+        value = dumps(Ping(entity_id=one.entity_id, ts=one.ts_ms, lat=round(lat, 6), lon=round(one.lon, 6)))
+        one.sent.append(value)
+        return key, value

@@ -1,0 +1,90 @@
+"""pathcast-sim: plays simulated worlds, makes what fails smaller, and shows it step by step.
+
+python tests/simulation/pathcast_sim.py --seeds 1000                  seeds 0 to 999
+python tests/simulation/pathcast_sim.py --seeds 100000 --hours 8      a night
+python tests/simulation/pathcast_sim.py --seed 4711                   one world, with every step
+python tests/simulation/pathcast_sim.py --seed 4711 --shrink FILE     the fewest events that still fail
+python tests/simulation/pathcast_sim.py --plan FILE                   a world that was written down
+python tests/simulation/pathcast_sim.py --bugs [NAME ...]             brings each bug of bugs/bugs.json back, and looks for it
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / room) for room in ("world", "kafka", "redis_model", "clients", "fleet", "seeds", "bugs")]
+sys.path.insert(0, str(HERE.parents[1]))
+sys.dont_write_bytecode = False
+
+import bug_trials  # noqa: E402
+from plans import Plan, draw_plan, read_plan, write_plan  # noqa: E402
+from play import play  # noqa: E402
+from trials import Tally, fix_hashes, shrink, try_all  # noqa: E402
+
+COMMAND = "python tests/simulation/pathcast_sim.py"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="pathcast-sim", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="play so many worlds")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first of them (0)")
+    parser.add_argument("--hours", type=float, default=float("inf"), metavar="H", help="stop after so long")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="at a time (2)")
+    parser.add_argument("--seed", type=int, metavar="SEED", help="play one world, and show its steps")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="play a world that is written down")
+    parser.add_argument("--shrink", type=Path, metavar="FILE", help="write a smaller world that fails alike")
+    parser.add_argument("--bugs", nargs="*", metavar="NAME", help="bring bugs back, and look for each")
+    parser.add_argument("--area", metavar="AREA", help="only bugs of this area")
+    parser.add_argument("--worlds", type=int, default=2_000, metavar="N", help="for each bug (2000)")
+    parser.add_argument("--first-found", action="store_true", help="stop at the first world that is wrong")
+    asked = parser.parse_args()
+    fix_hashes()
+    if asked.bugs is not None:
+        return bug_trials.look_for(asked.bugs, asked.area, asked.worlds, asked.processes)
+    if asked.plan is not None:
+        return _show(read_plan(asked.plan.read_bytes()), asked.shrink)
+    if asked.seed is not None:
+        return _show(draw_plan(asked.seed), asked.shrink)
+    if asked.seeds is None:
+        parser.error("one of --seeds, --seed, --plan and --bugs is needed")
+    return _play(range(asked.first, asked.first + asked.seeds), asked.processes, asked.hours, asked.first_found)
+
+
+def _show(plan: Plan, smaller: Path | None) -> int:
+    if smaller is not None:
+        plan = shrink(plan, lambda line: print(line, file=sys.stderr))
+        smaller.write_text(write_plan(plan) + "\n")
+    outcome = play(plan, story=True)
+    print(*outcome.lines, sep="\n")
+    print(*(outcome.findings or ["nothing is wrong"]), sep="\n")
+    return int(not outcome.is_sound)
+
+
+def _play(seeds: range, processes: int, hours: float, first_found: bool) -> int:
+    def show(tally: Tally) -> None:
+        if tally.worlds % 100 == 0:
+            line = f"{tally.worlds} of {len(seeds)} worlds, {len(tally.found)} wrong, {tally.seconds:.0f} s"
+            print(line, file=sys.stderr, flush=True)
+        if tally.found and tally.found[-1][0] not in shown:
+            seed, findings = tally.found[-1]
+            shown.add(seed)
+            print(f"seed {seed}: {findings[0]}\n  {COMMAND} --seed {seed}", flush=True)
+
+    shown: set[int] = set()
+    tally = try_all(seeds, processes, until_s=hours * 3600, until_found=first_found, show=show)
+    print(
+        f"{tally.worlds} worlds in {tally.seconds:.0f} s, {tally.virtual_s / 3600:.1f} virtual hours, {tally.requests} requests"
+    )
+    for kind, times in sorted(tally.events.items()):
+        print(f"  {kind:32} {times}")
+    print(f"{len(tally.found)} worlds are wrong")
+    return int(bool(tally.found))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

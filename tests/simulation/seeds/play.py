@@ -1,0 +1,102 @@
+"""Plays a plan from its first ping to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from dataclasses import dataclass, field
+from typing import Final
+
+from world_faults import ACTS
+from oracles import judge
+from plans import FED_S, FIRST_S, Plan
+from stage import Stage
+from virtual_loop import HOST, Stalled
+from world import World, running
+
+QUIET_S: Final = 240.0  # after all is healed, all must be answered and stored in this time
+LOOK_S: Final = 0.5
+
+
+@dataclass
+class Outcome:
+    """What a world came to."""
+
+    plan: Plan
+    findings: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # the story, if it was asked for
+    events: dict[str, int] = field(default_factory=dict)  # by kind
+    digest: int = 0
+    lasted_s: float = 0.0  # of virtual time
+    requests: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.findings
+
+
+class Lines(logging.Handler):
+    """Puts what the hosts log into the story."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = f"log {HOST.get()} {record.levelname} {record.getMessage()}"
+        self._world.lines.append(f"{self._world.loop.time():10.4f}  {line}")
+
+
+def play(plan: Plan, *, story: bool = False) -> Outcome:
+    """Plays a plan, and returns what was found wrong."""
+    outcome = Outcome(plan)
+    stage = Stage(plan, story=story)
+    world = stage.world
+    logs = Lines(world)
+    if story:
+        logging.getLogger().addHandler(logs)
+    else:
+        logging.disable(logging.CRITICAL)
+    began_s = world.loop.time()
+    try:
+        with running(world), stage.set_up():
+            asyncio.set_event_loop(None)
+            world.loop.run_until_complete(world.loop.create_task(_act(stage, outcome)))
+    except Stalled as error:
+        outcome.findings.append(f"stalled: {error}")
+    except Exception as error:
+        outcome.findings.append(f"simulation: {''.join(traceback.format_exception(error))}")
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.getLogger().removeHandler(logs)
+    outcome.findings += [f"simulation: {''.join(traceback.format_exception(one))}" for one in world.loop.faults[:1]]
+    outcome.lines, outcome.events, outcome.digest = world.lines, world.events, world.digest
+    outcome.lasted_s, outcome.requests = world.loop.time() - began_s, world.network.requests
+    return outcome
+
+
+async def _act(stage: Stage, outcome: Outcome) -> None:
+    world, plan = stage.world, stage.plan
+    for place in stage.places:
+        stage.start(place)
+    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick())]
+    begin_s = world.loop.time()
+    for event in plan.events:
+        await asyncio.sleep(max(0.0, begin_s + event.at_s - world.loop.time()))
+        ACTS[event.kind](stage, event)
+    await asyncio.sleep(max(0.0, begin_s + FIRST_S + FED_S - world.loop.time()))
+    stage.heal()
+    for number in range(plan.entities):  # so that each entity is looked at once more, and evicted ones are rebuilt
+        await asyncio.sleep(0.3)
+        stage.feed(number, "")
+    until_s = world.loop.time() + QUIET_S
+    while (open_ := stage.open_ends()) and world.loop.time() < until_s:
+        await asyncio.sleep(LOOK_S)
+    if open_:
+        outcome.findings += [f"stuck: {one}" for one in open_]
+    outcome.findings += stage.broken
+    outcome.findings += stage.unaccounted()
+    outcome.findings += await judge(stage)
+    for keeper in keepers:
+        keeper.cancel()

@@ -1,0 +1,221 @@
+"""Puts a world on: servers, workers and feeders of a plan, the faults at their times, and the end at which all is healed
+and judged.
+
+    Kafka <- wire <- aiokafka's clients <- our workers -> redis-py's connections -> Redis
+      ^                                                                               ^
+      '--------------------- faults of the plan, and the oracles ---------------------'
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Final
+from unittest import mock
+
+from feeder import Feeder
+from kafka_side import KafkaSide
+from plans import SESSION_S, Plan
+from redis_side import RedisSide
+from simulated_worker import SimulatedWorker
+from virtual_loop import HOST, Host
+from world import World
+
+from stream.config import failpoints
+from stream.config.settings import DeliveryGuarantee, Settings
+from stream.kafka.partitioner import partition_of
+
+BOOTSTRAP: Final = "kafka:9092"
+START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
+
+
+class Killed(BaseException):
+    """Ends the code that runs in a host that has just been killed."""
+
+
+class Place:
+    """Where a worker runs: one process after another, each in a host of its own."""
+
+    def __init__(self, number: int, settings: Settings, clock_off_s: float) -> None:
+        self.number = number
+        self.settings = settings
+        self.clock_off_s = clock_off_s
+        self.host: Host | None = None
+        self.worker: SimulatedWorker | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.is_wanted = True
+        self.starts = 0
+
+
+class Stage:
+    """A world with its servers and workers."""
+
+    def __init__(self, plan: Plan, *, story: bool = False) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, story=story)
+        self.kafka = KafkaSide(self.world)
+        self.redis = RedisSide(self.world)
+        guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
+        self.settings = Settings(
+            bootstrap=BOOTSTRAP,
+            max_batch=plan.max_batch,
+            max_entities=plan.max_entities,
+            checkpoint_ms=plan.checkpoint_ms,
+            session_timeout_s=SESSION_S,
+            delivery=guarantee,
+        )
+        topics = self.settings.topics
+        self.kafka.create_topic(topics.pings, plan.partitions)
+        for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
+            self.kafka.create_topic(topic, plan.partitions)
+        self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
+        self.places = [self._place(number) for number in range(plan.workers)]
+        self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
+        self.reached: dict[Host, str] = {}  # the last point of each host
+        self.broken: list[str] = []  # invariants that did not hold at some moment
+
+    def _place(self, number: int) -> Place:
+        settings = self.settings
+        if self.plan.is_static:
+            settings = replace(settings, instance=f"worker-{number}")
+        return Place(number, settings, self.plan.clocks_off_s[number])
+
+    # -- workers --------------------------------------------------------------------------------------------------------
+
+    def start(self, place: Place) -> None:
+        """Starts a worker, unless one runs there."""
+        if place.task is not None and not place.task.done() and place.host is not None and not place.host.is_dead:
+            return
+        place.starts += 1
+        place.host = self.world.host(f"worker-{place.number}.{place.starts}", place.clock_off_s)
+        place.worker = SimulatedWorker(place.settings)
+        self.world.note(f"start {place.host}")
+        place.task = self.world.start(place.host, place.worker.run(), "run")
+        place.task.add_done_callback(lambda task: self._note_end(place, task), context=self.world.network.outside)
+
+    def _note_end(self, place: Place, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self.world.note(f"end {place.host} {error!r}")
+
+    def kill(self, place: Place) -> None:
+        if place.host is not None and not place.host.is_dead:
+            self.note_interleaving("kill", place.host)
+            self.world.kill(place.host)
+            self.kafka.wire.break_all(place.host)
+
+    def note_interleaving(self, fault: str, host: Host) -> None:
+        """Notes at which point of its work a fault meets a host, for the share of states that are visited."""
+        self.world.note(f"{fault}@{self.reached.get(host, 'start')} {host}")
+
+    async def keep(self) -> None:
+        """Starts workers again that have ended, as whoever keeps processes does."""
+        while True:
+            await asyncio.sleep(START_AGAIN_S)
+            for place in self.places:
+                if place.is_wanted:
+                    self.start(place)
+
+    # -- failpoints -------------------------------------------------------------------------------------------------------
+
+    def arm(self, what: str, point: str, times: int, for_s: float) -> None:
+        """Lets `kill` or `pause` happen to the host that reaches a point for the N-th time from now on."""
+        self._points.append((what, point, times, for_s))
+
+    def reach(self, name: str) -> None:
+        """Stands for `failpoints.reach`. Raises Killed in a host that dies of it."""
+        host = HOST.get()
+        self.reached[host] = name
+        self.world.note(f"reach {name} {host}")
+        for at, (what, point, times, for_s) in enumerate(self._points):
+            if point != name:
+                continue
+            if times > 1:
+                self._points[at] = (what, point, times - 1, for_s)
+                continue
+            del self._points[at]
+            if what == "kill":
+                self.note_interleaving("kill", host)
+                self.world.kill(host)
+                self.kafka.wire.break_all(host)
+                raise Killed(name)
+            self.pause(host, for_s)
+            return
+
+    def pause(self, host: Host, for_s: float) -> None:
+        """Stops a host for some time."""
+        if host.is_dead or host.is_paused:
+            return
+        self.note_interleaving("pause", host)
+        self.world.pause(host)
+        self.world.loop.call_later(for_s, self.world.resume, host, context=self.world.network.outside)
+
+    # -- pings ------------------------------------------------------------------------------------------------------------
+
+    def feed(self, which: int, odd: str, *, aborted: bool = False) -> None:
+        """Appends a vehicle's next ping to its partition, as a producer near the brokers does it."""
+        key, value = self.feeder.make(which, odd)
+        partition = (self.settings.topics.pings, partition_of(key, self.plan.partitions))
+        self.kafka.feed(partition, key, value, int(self.world.wall_s() * 1000), aborted=aborted)
+
+    # -- the end ------------------------------------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Ends every fault."""
+        self.world.note("heal")
+        self._points.clear()
+        self.world.network.calm()
+        self.kafka.heal()
+        self.redis.heal()
+        for place in self.places:
+            place.is_wanted = True
+            if place.host is not None and place.host.is_paused:
+                self.world.resume(place.host)
+
+    def open_ends(self) -> list[str]:
+        """Returns what is not answered, or not stored, in words."""
+        pings, group = self.settings.topics.pings, self.settings.group
+        found = []
+        for number in range(self.plan.partitions):
+            partition = (pings, number)
+            end, committed = self.kafka.last_record_end(partition), self.kafka.committed(group, partition)
+            if committed < end:
+                found.append(f"partition {number} is committed up to {committed}, and ends at {end}")
+            stored = self.redis.next_offset(group, partition)
+            if end and (stored is None or stored < committed):
+                found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
+        return found
+
+    def unaccounted(self) -> list[str]:
+        """Returns where the accounts of a worker that runs do not add up."""
+        found = []
+        for place in self.places:
+            if (
+                place.worker is None
+                or place.host is None
+                or place.host.is_dead
+                or not hasattr(place.worker, "delivery")
+            ):
+                continue
+            delivery = place.worker.delivery
+            status = delivery.status()
+            for one in status.partitions:
+                account = delivery.accounts.accounts[one.partition]
+                left = account.count_unaccounted(one.waiting + one.at_work)
+                if left:
+                    found.append(
+                        f"accounts: {place.host} partition {one.partition[1]} has {left} records unaccounted for"
+                    )
+        return found
+
+    # -- what is put in the place of servers --------------------------------------------------------------------------------
+
+    @contextmanager
+    def set_up(self) -> Iterator[None]:
+        """Lets clients reach the world's servers, and failpoints the stage."""
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
+            stack.enter_context(self.kafka.in_place())
+            stack.enter_context(self.redis.in_place())
+            yield

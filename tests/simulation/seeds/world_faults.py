@@ -1,0 +1,182 @@
+"""What the faults of a plan do to a world. Each ends by itself, or when the world is healed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+from network import Weather
+from plans import Event
+from stage import Place, Stage
+
+STORM: Final = Weather(delay_s=0.02, slow_share=0.2, slow_s=0.5, loss_share=0.02)
+
+
+def _place(stage: Stage, event: Event) -> Place:
+    return stage.places[event.which % len(stage.places)]
+
+
+def _partition(stage: Stage, event: Event) -> tuple[str, int]:
+    return stage.settings.topics.pings, event.which % stage.plan.partitions
+
+
+def _later(stage: Stage, event: Event, what: Callable[[], object]) -> None:
+    stage.world.loop.call_later(event.for_s, what, context=stage.world.network.outside)
+
+
+def feed(stage: Stage, event: Event) -> None:
+    stage.feed(event.which, event.odd)
+
+
+def feed_aborted(stage: Stage, event: Event) -> None:
+    stage.feed(event.which, "", aborted=True)
+
+
+# -- workers
+
+
+def kill(stage: Stage, event: Event) -> None:
+    stage.kill(_place(stage, event))
+
+
+def kill_at(stage: Stage, event: Event) -> None:
+    stage.arm("kill", event.point, event.times, event.for_s)
+
+
+def pause_at(stage: Stage, event: Event) -> None:
+    stage.arm("pause", event.point, event.times, event.for_s)
+
+
+def pause(stage: Stage, event: Event) -> None:
+    place = _place(stage, event)
+    if place.host is not None:
+        stage.pause(place.host, event.for_s)
+
+
+def stop(stage: Stage, event: Event) -> None:
+    """A worker is told to stop, and is started again later."""
+    place = _place(stage, event)
+    if place.worker is None or place.host is None or place.host.is_dead:
+        return
+    stage.note_interleaving("stop", place.host)
+    place.is_wanted = False
+    place.worker.stopping.set()
+
+    def want() -> None:
+        place.is_wanted = True
+
+    _later(stage, event, want)
+
+
+# -- networks
+
+
+def _cut(stage: Stage, event: Event, server: str) -> None:
+    host = _place(stage, event).host
+    if host is not None:
+        stage.note_interleaving(f"cut_{server}", host)
+        stage.world.network.cut(host, server)
+        _later(stage, event, lambda: stage.world.network.join(host, server))
+
+
+def cut_kafka(stage: Stage, event: Event) -> None:
+    _cut(stage, event, "kafka")
+
+
+def cut_redis(stage: Stage, event: Event) -> None:
+    _cut(stage, event, "redis")
+
+
+def storm(stage: Stage, event: Event) -> None:
+    """Everything takes long, and some of it is lost."""
+    network = stage.world.network
+    network.weather = STORM
+
+    def calm() -> None:
+        network.weather = Weather()
+
+    _later(stage, event, calm)
+
+
+def break_connections(stage: Stage, event: Event) -> None:
+    stage.kafka.wire.break_all()
+
+
+# -- brokers
+
+
+def elect(stage: Stage, event: Event) -> None:
+    stage.kafka.elect(_partition(stage, event))
+
+
+def elect_unclean(stage: Stage, event: Event) -> None:
+    stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6))
+
+
+def no_leader(stage: Stage, event: Event) -> None:
+    partition = _partition(stage, event)
+    stage.kafka.take_leader(partition)
+    _later(stage, event, lambda: stage.kafka.give_leader(partition))
+
+
+def coordinator_away(stage: Stage, event: Event) -> None:
+    errors = GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError
+    stage.kafka.take_coordinators(errors[event.which % len(errors)])
+    _later(stage, event, stage.kafka.give_coordinators)
+
+
+def late_markers(stage: Stage, event: Event) -> None:
+    """Transactions that end are marked so late for some time."""
+    stage.kafka.delay_markers(True)
+    _later(stage, event, lambda: stage.kafka.delay_markers(False))
+
+
+def retain(stage: Stage, event: Event) -> None:
+    stage.kafka.retain(_partition(stage, event), event.share)
+
+
+def topic_anew(stage: Stage, event: Event) -> None:
+    stage.kafka.make_anew(stage.settings.topics.pings, stage.plan.partitions)
+
+
+# -- Redis
+
+
+def redis_lost(stage: Stage, event: Event) -> None:
+    stage.redis.lose_all()
+
+
+def redis_older(stage: Stage, event: Event) -> None:
+    """Redis takes a snapshot now, and goes back to it later."""
+    snapshot = stage.redis.snapshot()
+    _later(stage, event, lambda: stage.redis.restore(snapshot))
+
+
+def redis_evicts(stage: Stage, event: Event) -> None:
+    stage.redis.evict(event.share)
+
+
+def redis_refuses(stage: Stage, event: Event) -> None:
+    stage.redis.refuse(True, event.which)
+    _later(stage, event, lambda: stage.redis.refuse(False, event.which))
+
+
+def redis_restarts(stage: Stage, event: Event) -> None:
+    """Redis goes down and comes back with all of its data, and without its cached scripts."""
+    stage.redis.go_away(True)
+    _later(stage, event, lambda: stage.redis.go_away(False))
+
+
+ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
+    "ping": feed, "aborted": feed_aborted, "kill": kill, "kill_at": kill_at, "pause": pause, "pause_at": pause_at, "stop": stop,
+    "cut_kafka": cut_kafka, "cut_redis": cut_redis, "storm": storm, "break": break_connections, "elect": elect,
+    "elect_unclean": elect_unclean, "no_leader": no_leader, "coordinator_away": coordinator_away,
+    "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
+    "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
+    "redis_restarts": redis_restarts,
+}  # fmt: skip
