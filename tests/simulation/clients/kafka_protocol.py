@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import google_crc32c
@@ -77,7 +77,7 @@ class KafkaProtocol:
         if self._fetches:
             self._fetches = [fetch for fetch in self._fetches if not fetch()]
 
-    # -- records ------------------------------------------------------------------------------------------------------
+    # -- records
 
     def _produce(self, sent: Any) -> Any:
         answers = []
@@ -194,7 +194,7 @@ class KafkaProtocol:
             answers.append((topic, parts))
         return sent.RESPONSE_TYPE(0, answers)
 
-    # -- topics and coordinators ----------------------------------------------------------------------------------------
+    # -- topics and coordinators
 
     def _metadata(self, sent: Any) -> Any:
         names = sent.topics
@@ -229,7 +229,7 @@ class KafkaProtocol:
     def _find_coordinator(self, sent: Any) -> Any:
         return sent.RESPONSE_TYPE(0, 0, None, NODE, "kafka", 9092)
 
-    # -- groups ---------------------------------------------------------------------------------------------------------
+    # -- groups
 
     def _join(self, sent: Any, give: Give) -> None:
         instance = getattr(sent, "group_instance_id", None) or None
@@ -310,7 +310,7 @@ class KafkaProtocol:
             answers.append((topic, parts))
         return sent.RESPONSE_TYPE(0, answers, 0)
 
-    # -- transactions -----------------------------------------------------------------------------------------------------
+    # -- transactions
 
     def _init_producer(self, sent: Any) -> Any:
         try:

@@ -12,8 +12,8 @@ from unittest import mock
 import aiokafka.client
 from aiokafka.errors import BrokerResponseError
 from kafka_log import NewRecord
-from kafka_transactions import ONGOING
 from kafka_protocol import VERSIONS, KafkaProtocol
+from kafka_transactions import ONGOING
 from simulated_connection import Wire
 from world import World
 
@@ -31,6 +31,7 @@ class KafkaSide:
         self._world = world
         self.protocol = KafkaProtocol(world.loop, world.wall_s)
         self.cluster = self.protocol.cluster
+        self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
         self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
 
     def create_topic(self, name: str, partitions: int) -> None:
@@ -78,7 +79,7 @@ class KafkaSide:
     def _partitions_of(self, client: Any, topic: str) -> int:
         return len(self.cluster.topics[topic].logs)
 
-    # -- faults -------------------------------------------------------------------------------------------------------
+    # -- faults
 
     def elect(self, partition: Partition) -> None:
         self.cluster.elect(partition)
@@ -122,6 +123,9 @@ class KafkaSide:
         self.cluster.retain(partition, log.start + int(share * (log.end - log.start)))
 
     def make_anew(self, topic: str, partitions: int) -> None:
+        for number in range(partitions):
+            end = self.protocol.log((topic, number)).end
+            self.former_ends[number] = max(end, self.former_ends.get(number, 0))
         self.cluster.delete_topic(topic)
         self.cluster.create_topic(topic, partitions)
         self.protocol.wake()

@@ -53,7 +53,7 @@ class RedisSide:
         raw = found.get(b"next_offset") if found is not None else None
         return None if raw is None else int(raw)
 
-    # -- faults -------------------------------------------------------------------------------------------------------
+    # -- faults
 
     def lose_all(self) -> None:
         self.server.lose_all()

@@ -119,7 +119,7 @@ class SimulatedConnection:
         context.run(HOST.set, self.owner)
         return context
 
-    # -- at the broker ------------------------------------------------------------------------------------------------
+    # -- at the broker
 
     def _arrive(self, sent: Any, answer: asyncio.Future[Any]) -> None:
         if self._is_broken:

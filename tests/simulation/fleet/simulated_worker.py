@@ -131,7 +131,7 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         if failed is not None:
             raise failed
 
-    # -- what Faust does ----------------------------------------------------------------------------------------------
+    # -- what Faust does
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         self._flows = False

@@ -39,7 +39,7 @@ class RedisServer:
         self.life = 0  # rises when it starts: connections of an earlier life are broken
         self.notices = True  # whether clients see at once that those connections are broken
 
-    # -- what clients ask ---------------------------------------------------------------------------------------------
+    # -- what clients ask
 
     def connect(self) -> Session:
         """Returns a new connection. Raises ConnectionRefusedError."""
@@ -91,7 +91,7 @@ class RedisServer:
 
         return _scripts.run(text, keys, values, call)
 
-    # -- what it suffers ----------------------------------------------------------------------------------------------
+    # -- what it suffers
 
     def evict(self, keys: Iterable[bytes]) -> list[bytes]:
         """Removes these keys, as if memory had been short. Returns those that were there."""
@@ -203,7 +203,7 @@ def _checked(name: bytes, arguments: Arguments) -> Command:
     return found
 
 
-# -- commands of the server itself ------------------------------------------------------------------------------------
+# -- commands of the server itself
 
 
 def _eval(server: RedisServer, arguments: Arguments, read_only: bool = False) -> Reply:

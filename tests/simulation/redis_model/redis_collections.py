@@ -6,7 +6,7 @@ from redis_commands import GROWS, MOST, SYNTAX, WRITE, Arguments, Pairs, Reply, 
 from redis_keys import span
 from redis_values import Database, RedisFault, SortedSet
 
-# -- hashes -----------------------------------------------------------------------------------------------------------
+# -- hashes
 
 
 @command("HSET", -4, WRITE | GROWS)
@@ -72,7 +72,7 @@ def hincrby(data: Database, arguments: Arguments) -> Reply:
     return value
 
 
-# -- lists and sets ---------------------------------------------------------------------------------------------------
+# -- lists and sets
 
 
 @command("RPUSH", -3, WRITE | GROWS)
@@ -120,7 +120,7 @@ def smembers(data: Database, arguments: Arguments) -> Reply:
     return sorted(data.find_as(arguments[0], set) or ())
 
 
-# -- sorted sets ------------------------------------------------------------------------------------------------------
+# -- sorted sets
 
 
 @command("ZADD", -4, WRITE | GROWS)

@@ -24,7 +24,7 @@ from redis_values import TYPES, Database, RedisFault, Value, copy_value
 MOST_BYTES: Final = 512 * 2**20  # proto-max-bulk-len
 
 
-# -- strings ----------------------------------------------------------------------------------------------------------
+# -- strings
 
 
 @command("GET", 2)
@@ -126,7 +126,7 @@ def span(first: int, last: int, length: int) -> tuple[int, int]:
     return first, max(first, min(last, length - 1) + 1)
 
 
-# -- keys -------------------------------------------------------------------------------------------------------------
+# -- keys
 
 
 @command("DEL UNLINK", -2, WRITE)

@@ -8,12 +8,12 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
-from world_faults import ACTS
 from oracles import judge
 from plans import FED_S, FIRST_S, Plan
 from stage import Stage
 from virtual_loop import HOST, Stalled
 from world import World, running
+from world_faults import ACTS
 
 QUIET_S: Final = 240.0  # after all is healed, all must be answered and stored in this time
 LOOK_S: Final = 0.5

@@ -82,7 +82,7 @@ class Stage:
             settings = replace(settings, instance=f"worker-{number}")
         return Place(number, settings, self.plan.clocks_off_s[number])
 
-    # -- workers --------------------------------------------------------------------------------------------------------
+    # -- workers
 
     def start(self, place: Place) -> None:
         """Starts a worker, unless one runs there."""
@@ -117,7 +117,7 @@ class Stage:
                 if place.is_wanted:
                     self.start(place)
 
-    # -- failpoints -------------------------------------------------------------------------------------------------------
+    # -- failpoints
 
     def arm(self, what: str, point: str, times: int, for_s: float) -> None:
         """Lets `kill` or `pause` happen to the host that reaches a point for the N-th time from now on."""
@@ -151,7 +151,7 @@ class Stage:
         self.world.pause(host)
         self.world.loop.call_later(for_s, self.world.resume, host, context=self.world.network.outside)
 
-    # -- pings ------------------------------------------------------------------------------------------------------------
+    # -- pings
 
     def feed(self, which: int, odd: str, *, aborted: bool = False) -> None:
         """Appends a vehicle's next ping to its partition, as a producer near the brokers does it."""
@@ -159,7 +159,7 @@ class Stage:
         partition = (self.settings.topics.pings, partition_of(key, self.plan.partitions))
         self.kafka.feed(partition, key, value, int(self.world.wall_s() * 1000), aborted=aborted)
 
-    # -- the end ------------------------------------------------------------------------------------------------------------
+    # -- the end
 
     def heal(self) -> None:
         """Ends every fault."""
@@ -209,7 +209,7 @@ class Stage:
                     )
         return found
 
-    # -- what is put in the place of servers --------------------------------------------------------------------------------
+    # -- what is put in the place of servers
 
     @contextmanager
     def set_up(self) -> Iterator[None]:

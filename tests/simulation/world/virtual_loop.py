@@ -74,7 +74,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now_s
 
-    # -- what asyncio asks of a loop ----------------------------------------------------------------------------------
+    # -- what asyncio asks of a loop
 
     def _call_soon(
         self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None
@@ -146,7 +146,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not handle._cancelled:  # type: ignore[attr-defined]
             handle._run()  # type: ignore[attr-defined]
 
-    # -- whose turn it is -----------------------------------------------------------------------------------------------
+    # -- whose turn it is
 
     def _whose_turn(self) -> Host | None:
         able = [host for host in self._busy if not host.is_paused]
@@ -167,7 +167,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not timer._cancelled:
                 self._put(timer)
 
-    # -- hosts ----------------------------------------------------------------------------------------------------------
+    # -- hosts
 
     def kill(self, host: Host) -> None:
         """Ends a host as `kill -9` does: nothing of it runs any more, not even what cleans up."""

@@ -7,7 +7,7 @@ import gc
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ class World:
         threads = random.Random(self.chance.random())
         self.loop.slow_down = lambda: threads.expovariate(1 / 0.003)
 
-    # -- what happens ---------------------------------------------------------------------------------------------------
+    # -- what happens
 
     def note(self, event: str) -> None:
         """Notes an event, whose first word is its kind."""
@@ -49,7 +49,7 @@ class World:
         """Returns what the wall clock of the present host shows."""
         return EPOCH_S + self.loop.time() + HOST.get().clock_off_s
 
-    # -- hosts ----------------------------------------------------------------------------------------------------------
+    # -- hosts
 
     def host(self, name: str, clock_off_s: float = 0.0) -> Host:
         """Returns a new host."""
@@ -82,10 +82,8 @@ class World:
         for task in [task for host in (SERVERS, *self.hosts) for task in host.tasks]:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine: Any = task.get_coro()
-            try:
+            with suppress(RuntimeError, ValueError):  # it waits within a cleanup, or is the one that runs
                 coroutine.close()
-            except (RuntimeError, ValueError):  # it waits within a cleanup, or is the one that runs
-                pass
         SERVERS.tasks.clear()
         SERVERS.ready.clear()
         self.loop.close()
