@@ -6,6 +6,8 @@ before the engine sees them:
     they come from a new leader      its log may lack what we were given (`stream.kafka.log.find_cut`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
+    none came for long before them   the worker may have stood still while the topic was deleted and made anew: its first
+                                     leader has the same epoch as before, and its log may have grown as long
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # To wait for an answer; no batch is taken meanwhile. After it the partition is taken over, and waits alone.
 ASK_S: Final = 5.0
+SILENT_S: Final = 2.0  # no topic is deleted, made anew and filled in less, unseen by a worker that fetches
 
 
 class Step(NamedTuple):
@@ -34,6 +37,7 @@ class Step(NamedTuple):
     expected: int  # the offset after the records before
     first: int
     leader_epoch: int  # -1: unknown
+    fetched_ms: float
 
     @property
     def same_leader(self) -> bool:
@@ -43,7 +47,8 @@ class Step(NamedTuple):
 
     @property
     def follows(self) -> bool:
-        return self.first == self.expected and self.same_leader
+        silent_ms = self.fetched_ms - self.owned.heard_ms
+        return self.first == self.expected and self.same_leader and silent_ms <= 1000 * SILENT_S
 
 
 def steps(pieces: Iterable[Piece]) -> list[Step]:
@@ -53,7 +58,7 @@ def steps(pieces: Iterable[Piece]) -> list[Step]:
     for piece in pieces:
         owned, records = piece.owned, piece.records
         expected = ends.get(id(owned), owned.taken)
-        found.append(Step(owned, expected, records.first_offset, records.leader_epoch))
+        found.append(Step(owned, expected, records.first_offset, records.leader_epoch, piece.fetched_ms))
         ends[id(owned)] = max(expected, records.next_offset)
     return found
 
@@ -76,7 +81,9 @@ class Continuity:
             owned = step.owned
             if not step.follows and not await self._is_sound(step):
                 broken[id(owned)] = owned
-            elif step.first >= step.expected and step.leader_epoch not in (-1, owned.history.leader_epoch):
+                continue
+            owned.heard_ms = step.fetched_ms
+            if step.first >= step.expected and step.leader_epoch not in (-1, owned.history.leader_epoch):
                 owned.history = owned.history._replace(leader_epoch=step.leader_epoch)
         return list(broken.values())
 

@@ -112,6 +112,7 @@ class Takeover:
             log.info("%s: replayed [%d, %d)", place(partition), todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.history = history
+        owned.heard_ms = self._clock()
         owned.ready = True
 
     async def _fold(self, owned: Owned, records: Records, careful: bool, rebuild_from: int | None) -> None:

@@ -35,7 +35,9 @@ class KafkaSide:
         self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
 
     def create_topic(self, name: str, partitions: int) -> None:
-        self.cluster.create_topic(name, partitions)
+        """Creates a topic, unless it is there."""
+        if name not in self.cluster.topics:
+            self.cluster.create_topic(name, partitions)
 
     def feed(self, partition: Partition, key: bytes, value: bytes, now_ms: int, *, aborted: bool) -> None:
         """Appends a record; an aborted one is that of a transaction which ends at once."""
@@ -122,12 +124,11 @@ class KafkaSide:
         log = self.protocol.log(partition)
         self.cluster.retain(partition, log.start + int(share * (log.end - log.start)))
 
-    def make_anew(self, topic: str, partitions: int) -> None:
-        for number in range(partitions):
-            end = self.protocol.log((topic, number)).end
-            self.former_ends[number] = max(end, self.former_ends.get(number, 0))
+    def delete(self, topic: str) -> None:
+        """Deletes a topic, to be made anew by `create_topic`."""
+        for number, log in enumerate(self.cluster.topics[topic].logs):
+            self.former_ends[number] = max(log.end, self.former_ends.get(number, 0))
         self.cluster.delete_topic(topic)
-        self.cluster.create_topic(topic, partitions)
         self.protocol.wake()
 
     def heal(self) -> None:

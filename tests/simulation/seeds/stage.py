@@ -166,6 +166,7 @@ class Stage:
         self.world.note("heal")
         self._points.clear()
         self.world.network.calm()
+        self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
         self.kafka.heal()
         self.redis.heal()
         for place in self.places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiokafka.errors import (
@@ -14,6 +15,7 @@ from network import Weather
 from plans import Event
 from stage import Place, Stage
 
+ANEW_S: Final = 2.5
 STORM: Final = Weather(delay_s=0.02, slow_share=0.2, slow_s=0.5, loss_share=0.02)
 
 
@@ -111,15 +113,19 @@ def break_connections(stage: Stage, event: Event) -> None:
 
 
 def elect(stage: Stage, event: Event) -> None:
-    stage.kafka.elect(_partition(stage, event))
+    if stage.settings.topics.pings in stage.kafka.cluster.topics:
+        stage.kafka.elect(_partition(stage, event))
 
 
 def elect_unclean(stage: Stage, event: Event) -> None:
-    stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6))
+    if stage.settings.topics.pings in stage.kafka.cluster.topics:
+        stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6))
 
 
 def no_leader(stage: Stage, event: Event) -> None:
     partition = _partition(stage, event)
+    if partition[0] not in stage.kafka.cluster.topics:
+        return
     stage.kafka.take_leader(partition)
     _later(stage, event, lambda: stage.kafka.give_leader(partition))
 
@@ -137,11 +143,17 @@ def late_markers(stage: Stage, event: Event) -> None:
 
 
 def retain(stage: Stage, event: Event) -> None:
-    stage.kafka.retain(_partition(stage, event), event.share)
+    if stage.settings.topics.pings in stage.kafka.cluster.topics:
+        stage.kafka.retain(_partition(stage, event), event.share)
 
 
 def topic_anew(stage: Stage, event: Event) -> None:
-    stage.kafka.make_anew(stage.settings.topics.pings, stage.plan.partitions)
+    """The pings topic is deleted, and made anew after the time that this takes at least."""
+    pings = stage.settings.topics.pings
+    if pings in stage.kafka.cluster.topics:
+        stage.kafka.delete(pings)
+        again = partial(stage.kafka.create_topic, pings, stage.plan.partitions)
+        stage.world.loop.call_later(ANEW_S + event.for_s / 4, again, context=stage.world.network.outside)
 
 
 # -- Redis

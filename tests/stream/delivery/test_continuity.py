@@ -174,6 +174,22 @@ async def test_a_topic_that_was_made_anew_while_nobody_worked_is_answered_from_i
     assert len(entities(kafka, "tram")) == 50
 
 
+async def test_a_topic_that_is_made_anew_while_its_worker_stands_still_is_answered_from_its_beginning(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """Its first leader has the epoch of the one before, and its log is longer than what was answered: nothing but the
+    silence shows that the next record may be of another log. A world of the simulation found it (seed 219)."""
+    async with live_worker(kafka, store) as delivery:
+        await answer(delivery, kafka, records(0, 30))
+        delivery.ownership.owned[P0].heard_ms = -1000 * continuity_module.SILENT_S - 1
+        kafka.make_anew(P0, "second")
+        kafka.logs[P0] += later(0, 40)
+        await feed(delivery, kafka, later(30, 40))
+        await joined_again(delivery, kafka, P0)
+        await answer(delivery, kafka, later(0, 40))
+    assert entities(kafka, "tram") == {(f"tram{offset % 3}", offset): 1 for offset in range(40)}
+
+
 async def test_what_retention_deletes_unanswered_is_counted_and_said(
     kafka: Kafka, store: FlakyStore, caplog: pytest.LogCaptureFixture
 ) -> None:
