@@ -5,7 +5,7 @@ python tests/simulation/pathcast_sim.py --seeds 100000 --hours 8      a night
 python tests/simulation/pathcast_sim.py --seed 4711                   one world, with every step
 python tests/simulation/pathcast_sim.py --seed 4711 --shrink FILE     the fewest events that still fail
 python tests/simulation/pathcast_sim.py --plan FILE                   a world that was written down
-python tests/simulation/pathcast_sim.py --bugs [NAME ...]             brings each bug of bugs/bugs.json back, and looks for it
+python tests/simulation/pathcast_sim.py --bugs [NAME ...]             bring bugs of bugs/bugs.json back, and look
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def _play(seeds: range, processes: int, hours: float, first_found: bool) -> int:
     shown: set[int] = set()
     tally = try_all(seeds, processes, until_s=hours * 3600, until_found=first_found, show=show)
     print(
-        f"{tally.worlds} worlds in {tally.seconds:.0f} s, {tally.virtual_s / 3600:.1f} virtual hours, {tally.requests} requests"
+        f"{tally.worlds} worlds in {tally.seconds:.0f} s: {tally.virtual_s / 3600:.1f} virtual hours, "
+        f"{tally.requests} requests"
     )
     for kind, times in sorted(tally.events.items()):
         print(f"  {kind:32} {times}")

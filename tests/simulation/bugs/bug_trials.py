@@ -1,4 +1,4 @@
-"""Brings the bugs of `bugs.json` back, one at a time in a copy of the tree, and plays worlds until one is found wrong."""
+"""Brings the bugs of `bugs.json` back, one at a time in a copy of the tree, and plays worlds until one is wrong."""
 
 from __future__ import annotations
 

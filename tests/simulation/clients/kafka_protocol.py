@@ -1,7 +1,7 @@
 """Translates what aiokafka's clients send into requests of the model of Kafka, and its answers back.
 
-Batches of records stay bytes on their way, as in a real log: the broker writes only the base offset and the leader epoch
-into them, which lie outside of the checksum.
+Batches of records stay bytes on their way, as in a real log: the broker writes only the base offset and the leader
+epoch into them, which lie outside of the checksum.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class KafkaProtocol:
         self._fetches: list[Callable[[], bool]] = []  # that wait for records; each returns whether it has been answered
         self._handlers: dict[int, Callable[[Any], Any]] = {
             0: self._produce, 2: self._list_offsets, 3: self._metadata, 8: self._commit, 9: self._fetch_offsets,
-            10: self._find_coordinator, 12: self._heartbeat, 13: self._leave, 22: self._init_producer, 23: self._epoch_end,
-            24: self._add_partitions, 25: self._add_offsets, 26: self._end, 28: self._commit_in_transaction,
+            10: self._find_coordinator, 12: self._heartbeat, 13: self._leave, 22: self._init_producer,
+            23: self._epoch_end, 24: self._add_partitions, 25: self._add_offsets, 26: self._end,
+            28: self._commit_in_transaction,
         }  # fmt: skip
 
     def log(self, partition: Partition) -> PartitionLog:

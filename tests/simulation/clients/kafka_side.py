@@ -54,10 +54,14 @@ class KafkaSide:
             return  # its producer would wait and try again: it is as if the vehicle had not sent
         self.protocol.wake()
 
-    def committed(self, group: str, partition: Partition) -> int:
+    def committed(self, group: str, partition: Partition, *, pending: bool = False) -> int:
+        """Returns what the group has committed; with `pending`, also what a transaction will, whose end may be decided
+        already."""
         offsets = self.cluster.offsets.get(group)
-        found = {} if offsets is None else offsets.fetch([partition], False)
-        return found[partition].offset if partition in found else 0
+        if offsets is None:
+            return 0
+        entries = [offsets._stable, *(offsets._pending.values() if pending else ())]
+        return max((some[partition].committed.offset for some in entries if partition in some), default=0)
 
     def last_record_end(self, partition: Partition) -> int:
         """Returns the offset after the last record that a reader gets; behind it there may be markers."""

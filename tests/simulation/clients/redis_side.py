@@ -21,12 +21,19 @@ SERVER: Final = "redis"
 class WorldsLink(Link):
     """Carries requests through the network of the world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, look: Callable[[], None]) -> None:
         self._world = world
+        self._look = look
 
     async def call(self, work: Callable[[], T]) -> T:
+        def work_and_look() -> T:
+            try:
+                return work()
+            finally:
+                self._look()
+
         return await self._world.network.call(
-            SERVER, work, lost=lambda: ConnectionResetError("connection lost"), after_s=CALL_TIMEOUT_S
+            SERVER, work_and_look, lost=lambda: ConnectionResetError("connection lost"), after_s=CALL_TIMEOUT_S
         )
 
     def tears(self) -> bool:
@@ -36,10 +43,11 @@ class WorldsLink(Link):
 class RedisSide:
     """The Redis of a world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, look: Callable[[], None]) -> None:
+        """Takes `look`, which is called after each request."""
         self._world = world
         self.server = RedisServer(world.wall_s)
-        self.link = WorldsLink(world)
+        self.link = WorldsLink(world, look)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
-"""A worker of the simulation: `stream.delivery` and all below it, unchanged, and what Faust does around them in few lines.
+"""A worker of the simulation: `stream.delivery` and all below it, unchanged, and what Faust does around it in short.
 
 What is left out are Faust's threads and its buffers; what stays is their order, by which records could be lost: a drain
-before partitions are given away, an assignment before the positions go back to the committed offsets, and messages of an
-older generation that are dropped.
+before partitions are given away, an assignment before the positions go back to the committed offsets, and messages of
+an older generation that are dropped.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from plans import CUTS
 from simulated_worker import make_predictor
 
 from stream.store.redis_store import RedisStore
@@ -14,8 +15,6 @@ from stream.verify.report import Example
 if TYPE_CHECKING:
     from stage import Stage
 
-# Faults that leave a trace which is right: the log itself has lost something.
-CUTS: Final = {"elect_unclean", "topic_anew"}
 ANSWERS: Final = {"different", "duplicated", "unexpected"}
 
 

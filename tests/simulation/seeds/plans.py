@@ -41,6 +41,9 @@ FAULTS: Final[Mapping[str, int]] = {
 }
 
 
+CUTS: Final = {"elect_unclean", "topic_anew"}  # faults by which the log itself loses something
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happens at a time."""
 

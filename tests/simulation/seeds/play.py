@@ -91,7 +91,7 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
         await asyncio.sleep(0.3)
         stage.feed(number, "")
     until_s = world.loop.time() + QUIET_S
-    while (open_ := stage.open_ends()) and world.loop.time() < until_s:
+    while (open_ := stage.open_ends()) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
         await asyncio.sleep(LOOK_S)
     if open_:
         outcome.findings += [f"stuck: {one}" for one in open_]

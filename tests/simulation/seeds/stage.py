@@ -1,5 +1,5 @@
-"""Puts a world on: servers, workers and feeders of a plan, the faults at their times, and the end at which all is healed
-and judged.
+"""Puts a world on: servers, workers and feeders of a plan, the faults at their times, and the end at which all is
+healed and judged.
 
     Kafka <- wire <- aiokafka's clients <- our workers -> redis-py's connections -> Redis
       ^                                                                               ^
@@ -17,7 +17,7 @@ from unittest import mock
 
 from feeder import Feeder
 from kafka_side import KafkaSide
-from plans import SESSION_S, Plan
+from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
 from simulated_worker import SimulatedWorker
 from virtual_loop import HOST, Host
@@ -56,7 +56,7 @@ class Stage:
         self.plan = plan
         self.world = World(plan.seed, story=story)
         self.kafka = KafkaSide(self.world)
-        self.redis = RedisSide(self.world)
+        self.redis = RedisSide(self.world, self._look)
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
         self.settings = Settings(
             bootstrap=BOOTSTRAP,
@@ -74,6 +74,7 @@ class Stage:
         self.places = [self._place(number) for number in range(plan.workers)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
+        self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
@@ -158,6 +159,31 @@ class Stage:
         key, value = self.feeder.make(which, odd)
         partition = (self.settings.topics.pings, partition_of(key, self.plan.partitions))
         self.kafka.feed(partition, key, value, int(self.world.wall_s() * 1000), aborted=aborted)
+
+    # -- what must hold at every moment --------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Notes a checkpoint that is ahead of the committed offset, and a committed offset that went back."""
+        if self.plan.kinds & CUTS:
+            return  # then offsets go back for good reasons, one after the other
+        pings, group = self.settings.topics.pings, self.settings.group
+        for number in range(self.plan.partitions):
+            stored = self.redis.next_offset(group, (pings, number))
+            committed = self.kafka.committed(group, (pings, number))
+            decided = self.kafka.committed(group, (pings, number), pending=True)
+            before = self._committed.get(number, 0)
+            self._committed[number] = max(committed, before)
+            if stored is not None and stored > decided:
+                self.note_broken(
+                    f"ahead: the checkpoint of partition {number} goes to {stored}, {committed} is committed"
+                )
+            if committed < before:
+                self.note_broken(f"back: the committed offset of partition {number} went from {before} to {committed}")
+
+    def note_broken(self, what: str) -> None:
+        if what not in self.broken:
+            self.world.note(what)
+            self.broken.append(what)
 
     # -- the end
 

@@ -1,9 +1,9 @@
 """An asyncio event loop whose time is virtual, and whose order one seed decides.
 
-Callbacks belong to hosts, by the context in which they were scheduled. Within a host they run in the order in which they
-were scheduled, as asyncio promises; between hosts, which are processes of their own in reality, the seed says whose
-turn it is. Time moves only when nobody has anything to do. So the same seed gives the same run, however slow a machine
-is.
+Callbacks belong to hosts, by the context in which they were scheduled. Within a host they run in the order in which
+they were scheduled, as asyncio promises; between hosts, which are processes of their own in reality, the seed says
+whose turn it is. Time moves only when nobody has anything to do. So the same seed gives the same run, however slow a
+machine is.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Schedules a call, a little after now at the earliest: a clock that stands still lets those who wait for a time
-        ask for ever."""
+        """Schedules a call, a little after now at the earliest: where the clock stands still, whoever waits for a time
+        asks for ever."""
         return super().call_at(max(when, self._now_s + INSTANT_S), callback, *args, context=context)
 
     def _note_fault(self, loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
-    """Makes a task that its host knows: one that is killed must stay as it is, and not clean up when it is collected."""
+    """Makes a task that its host knows: one that is killed must stay as it is, and not clean up once it is gone."""
     task = asyncio.Task(work, loop=loop, context=context)
     tasks = (HOST.get() if context is None else context.get(HOST, SERVERS)).tasks
     tasks.add(task)

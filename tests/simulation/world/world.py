@@ -1,4 +1,4 @@
-"""A world: hosts, a network, a clock and one source of chance. `running` makes Python's own clocks those of the world."""
+"""A world: hosts, a network, a clock and one source of chance. `running` makes Python's clocks those of the world."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""Simulated worlds: whatever happens in them, each ping has its answer, and each state is that of the log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plans import draw_plan, read_plan, write_plan
+
+HERE = Path(__file__).parent
+TOOL = HERE / "pathcast_sim.py"
+FOUND = sorted((HERE / "found").glob("*.json"))
+WORLDS = 120
+
+pytestmark = pytest.mark.simulation
+
+
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the tool in a process of its own: there is one loop, one clock, and one order of sets."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    return subprocess.run(
+        [sys.executable, str(TOOL), *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_in_no_world_anything_is_wrong() -> None:
+    ended = simulate("--seeds", str(WORLDS), "--processes", "1")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"{WORLDS} worlds" in ended.stdout
+
+
+@pytest.mark.parametrize("plan", FOUND, ids=lambda path: path.stem)
+def test_what_was_found_stays_mended(plan: Path) -> None:
+    ended = simulate("--plan", str(plan))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_seed_gives_the_same_world_again() -> None:
+    first, second = (simulate("--seed", "7") for _ in range(2))
+    assert first.stdout == second.stdout
+    assert first.stdout.count("\n") > 100
+
+
+def test_a_plan_that_is_written_down_is_the_same() -> None:
+    for seed in range(50):
+        assert read_plan(write_plan(draw_plan(seed))) == draw_plan(seed)
