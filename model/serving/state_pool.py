@@ -85,7 +85,6 @@ class StatePool:
         """Empties the slots."""
         self.rings.clear(slots)
         self.age[slots] = 0
-        self.kin[slots] = motion.fresh(self.config)
         self.last[slots] = np.zeros((), dtype=FIX)
         self.hidden[slots] = 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from delivery_rig import (
@@ -95,6 +96,33 @@ async def test_a_partition_whose_checkpoints_are_refused_holds_up_only_itself(ka
         await until(lambda: store.checkpoint(P1).next_offset == LENGTH)
         assert (kafka.paused, delivery.status().away) == (set(), "")
     assert answered(kafka, P0) == answered(kafka, P1) == list(range(LENGTH))
+
+
+class Refusing(FlakyStore):
+    """A store that takes no checkpoint, and writes down when it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tries: list[tuple[float, Partition]] = []
+
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> list[str]:
+        self.tries.append((asyncio.get_running_loop().time(), partition))
+        raise ConnectionError("OOM")
+
+
+async def test_a_store_that_refuses_all_is_tried_with_one_partition_at_a_time(kafka: Kafka) -> None:
+    """Each try dumps states, and nobody could work meanwhile if all partitions were tried one after the other."""
+    store = Refusing()
+    async with live_worker(kafka, store, P0, P1, settings=SMALL) as delivery:
+        for partition in (0, 1):
+            await answer(delivery, kafka, records(0, 3, partition=partition))
+        await until(lambda: len(store.tries) >= 3)
+    times = [at_s for at_s, _ in store.tries]
+    assert {partition for _, partition in store.tries} == {P0, P1}
+    waits = [after - before for before, after in pairwise(times)]
+    assert all(wait >= due * 0.99 for wait, due in zip(waits, checkpointer.RETRY_S, strict=False)), waits
 
 
 async def test_a_partition_that_cannot_be_taken_over_holds_up_only_itself(kafka: Kafka, store: FlakyStore) -> None:

@@ -3,14 +3,15 @@ every record is there, and whoever leaves memory is who was longest without a pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from engine_rig import CHECKPOINT, CRASH, DUMP, FAIL, WRITE, A, Rig, assert_same_answers, forecasts, ping
+from faulty import FaultyFold, Worker, poison
 
 from model.api import Predictor
 from stream.engine.entities import snapshot
-from stream.store.base import MemoryStore, Partition
+from stream.store.base import Item, MemoryStore, Partition
 from stream.wire import Ping
 
 Make = Callable[[], Predictor]
@@ -99,3 +100,27 @@ async def test_who_had_a_ping_while_a_checkpoint_was_written_stays_in_memory(mak
     await rig.feed(*(ping(name, 0) for name in both), DUMP, *(ping(name, 10) for name in both), WRITE)
     answers = forecasts(await rig.feed(*(ping(name, 20) for name in both)))
     assert [answer["window"]["n"] for answer in answers] == [3, 3]
+
+
+class Written(MemoryStore):
+    """Writes down who is in each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[list[str]] = []
+
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
+    ) -> list[str]:
+        self.writes.append(list(items))
+        return await super().put_many(partition, epoch, next_offset, items)
+
+
+async def test_a_quarantine_is_written_once_and_with_the_last_leg(make_predictor: Callable[..., Predictor]) -> None:
+    store = Written()
+    rig = Worker(lambda: make_predictor(kind=FaultyFold), store)
+    await rig.feed(*rounds(2))
+    await rig.batch(poison("bus-0", 20))
+    await rig.feed(CHECKPOINT)
+    assert len(store.writes) > 1, "it has several legs"
+    assert [number for number, write in enumerate(store.writes, 1) if "bus-0" in write] == [len(store.writes)]
