@@ -209,7 +209,8 @@ class Group:
         return any(name in common for name, _ in protocols)
 
     def _join_first(
-        self, now: float, client: str, instance_id: str | None, protocols: Protocols, session_s: float, rebalance_s: float
+        self, now: float, client: str, instance_id: str | None, protocols: Protocols, session_s: float,
+        rebalance_s: float,
     ) -> Pending[Joined]:  # fmt: skip
         new_id = self._new_id(instance_id or client)
         if instance_id is None:  # KIP-394: it has to come back with an id
