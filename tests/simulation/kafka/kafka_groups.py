@@ -308,7 +308,7 @@ class Group:
         if member.instance_id is not None:
             self._static.pop(member.instance_id, None)
         if self.leader == member.id:
-            self.leader = next(iter(self.members), None)
+            self.leader = min(self.members, default=None)  # any of them: the real ids are random
         if self.state in (STABLE, COMPLETING):
             self._prepare(now)
         else:
@@ -355,7 +355,7 @@ class Group:
                 if member.instance_id is not None:
                     self._static.pop(member.instance_id, None)
                 if self.leader == member.id:
-                    self.leader = next(iter(self.members), None)
+                    self.leader = min(self.members, default=None)
             self._unsynced.clear()
             self._prepare(now)
 
@@ -369,7 +369,7 @@ class Group:
             if self.members and not joined:
                 self._due_at = now + max(one.rebalance_s for one in self.members.values())
                 return
-            self.leader = joined[0].id if joined else None
+            self.leader = min((one.id for one in joined), default=None)
         self.generation += 1
         self._due_at = None
         if not self.members:

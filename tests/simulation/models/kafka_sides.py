@@ -80,8 +80,19 @@ class Side:
         raise TimeoutError(f"{request} {arguments}")
 
     def _note(self, request: str, arguments: tuple[Any, ...], options: dict[str, Any], answer: Any) -> None:
+        self._learn(answer)
         asked = [self._show(one) for one in (*arguments, *options.values())]
         self.trace.append(f"{request}({', '.join(asked)}) -> {self._show(answer)}")
+
+    def _learn(self, answer: Any) -> None:
+        """Gives the members of an answer names that both sides have: their ids are the brokers' own."""
+        if isinstance(answer, Failure) and answer.member_id:
+            self._alias("member", answer.member_id)
+        elif isinstance(answer, Joined):
+            self._alias("member", answer.member_id)
+            self._alias("member", answer.leader)
+            for member, _, _ in sorted(answer.members, key=lambda one: str(one[1])):
+                self._alias("member", member)
 
     def _show(self, what: Any) -> str:
         if isinstance(what, Failure):
@@ -90,10 +101,12 @@ class Side:
             return f"{self._alias('producer', what.producer_id) if what.producer_id >= 0 else -1}/{what.epoch}"
         if isinstance(what, Joined):
             members = sorted(f"{self._show(one)}={instance}:{data!r}" for one, instance, data in what.members)
-            return f"{what.generation} {what.protocol} {self._show(what.member_id)} led by {self._show(what.leader)}, {members}"
+            who = f"{self._show(what.member_id)} led by {self._show(what.leader)}"
+            return f"{what.generation} {what.protocol} {who}, {members}"
         if isinstance(what, Fetched):
             records = [(one.offset, one.timestamp_ms, one.key, one.value, tuple(one.headers)) for one in what.records]
-            return f"{records} next {what.next_offset} within {what.log_start}, {what.last_stable_offset}, {what.high_watermark}"
+            limits = f"{what.log_start}, {what.last_stable_offset}, {what.high_watermark}"
+            return f"{records} next {what.next_offset} within {limits}"
         if isinstance(what, Mapping):
             return str({self._show(key): self._show(value) for key, value in what.items()})
         if isinstance(what, (list, tuple)):
@@ -101,7 +114,7 @@ class Side:
         if isinstance(what, str):
             if what.startswith(self.prefix):
                 return what.removeprefix(self.prefix)
-            return self._alias("member", what) if len(what) > 20 or what.startswith("client-") else repr(what)
+            return self._names.get(("member", what), repr(what))
         return repr(what)
 
     def _alias(self, kind: str, what: object) -> str:

@@ -31,6 +31,7 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from kafka_cluster import NO_PRODUCER
 from kafka_errors import error_of
 from kafka_groups import Joined
 from kafka_log import LATEST, READ_COMMITTED, READ_UNCOMMITTED, Fetched, LogRecord, NewRecord
@@ -113,7 +114,7 @@ class Wire:
         self,
         partition: Partition,
         records: Sequence[NewRecord],
-        producer: ProducerId = ProducerId(-1, -1),
+        producer: ProducerId = NO_PRODUCER,
         sequence: int = -1,
         transactional_id: str | None = None,
     ) -> int:
