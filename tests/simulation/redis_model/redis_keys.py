@@ -8,6 +8,7 @@ from typing import Final
 
 from redis_commands import (
     GROWS,
+    MOST,
     NOT_AN_INTEGER,
     OK,
     SYNTAX,
@@ -102,8 +103,11 @@ def setrange(data: Database, arguments: Arguments) -> Reply:
 @command("GETRANGE", 4)
 def getrange(data: Database, arguments: Arguments) -> Reply:
     value = data.find_as(arguments[0], bytes) or b""
-    first, stop = span(integer(arguments[1]), integer(arguments[2]), len(value))
-    return value[first:stop]
+    first, last = integer(arguments[1]), integer(arguments[2])
+    if first < 0 and last < 0 and first > last:
+        return b""
+    first, last = (max(place + len(value), 0) if place < 0 else place for place in (first, last))
+    return value[first : last + 1]  # unlike LRANGE, it takes an end before the first byte for the first byte
 
 
 @command("APPEND", 3, WRITE | GROWS)
@@ -114,7 +118,11 @@ def append(data: Database, arguments: Arguments) -> Reply:
 
 @command("INCRBY", 3, WRITE | GROWS)
 def incrby(data: Database, arguments: Arguments) -> Reply:
-    value = integer(data.find_as(arguments[0], bytes) or b"0") + integer(arguments[1])
+    by = integer(arguments[1])
+    before = data.find_as(arguments[0], bytes)
+    value = integer(b"0" if before is None else before) + by
+    if not -MOST - 1 <= value <= MOST:
+        raise RedisFault("ERR increment or decrement would overflow")
     data.values[arguments[0]] = b"%d" % value
     return value
 
