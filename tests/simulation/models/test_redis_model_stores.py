@@ -22,7 +22,11 @@ def tests_and_fixtures(file: Path) -> dict[str, Any]:
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return {name: one for name, one in vars(module).items() if name.startswith("test_") or name in ("store", "redis_store", "redis")}
+    return {
+        name: one
+        for name, one in vars(module).items()
+        if name.startswith("test_") or name in ("store", "redis_store", "redis")
+    }
 
 
 @pytest.fixture
