@@ -14,13 +14,16 @@ from typing import Any
 
 import chaos_redis
 import pytest
-import redis_histories as histories
+import redis_histories
+import refusal_probes
+import store_histories
 from chaos_redis import ChaosRedis
 from modelled_redis import RedisServer
 from redis.asyncio import Redis
 from redis_commands import COMMANDS, OK, Command
 from redis_edge import modelled
-from redis_histories import PARTITIONS, Step, Told, outcome
+from redis_histories import Step, Told, outcome
+from store_histories import PARTITIONS
 
 from stream.config.settings import Settings
 from stream.store.redis_store import RedisStore
@@ -56,18 +59,18 @@ def refuse_difference(seed: object, real: list[Told], model: list[Told]) -> None
 
 
 def of_commands(seed: int) -> Tell:
-    steps = histories.commands(seed, 60)
-    return lambda url, redis: histories.tell_commands(redis, steps)
+    steps = redis_histories.commands(seed, 60)
+    return lambda url, redis: redis_histories.tell_commands(redis, steps)
 
 
 def of_stores(seed: int) -> Tell:
-    steps = histories.store_calls(seed, 70)
-    return lambda url, redis: histories.tell_store_calls(url, redis, steps)
+    steps = store_histories.store_calls(seed, 70)
+    return lambda url, redis: store_histories.tell_store_calls(url, redis, steps)
 
 
 def of_days(seed: int) -> Tell:
-    steps = histories.days_calls(seed, 50)
-    return lambda url, redis: histories.tell_days_calls(url, redis, steps)
+    steps = store_histories.days_calls(seed, 50)
+    return lambda url, redis: store_histories.tell_days_calls(url, redis, steps)
 
 
 HISTORIES: dict[str, tuple[Callable[[int], Tell], int]] = {
@@ -82,7 +85,7 @@ async def test_every_reply_of_a_history_is_that_of_redis(redis_url: str, kind: s
         refuse_difference(seed, await by_real(redis_url, make(seed)), await by_model(make(seed)))
 
 
-# -- what these histories would notice ----------------------------------------------------------------------------------
+# -- what these histories would notice --------------------------------------------------------------------------------
 
 
 def _does(reply: Any) -> Callable[[Any, Any], Any]:
@@ -117,7 +120,7 @@ async def test_a_model_that_is_broken_differs(monkeypatch: pytest.MonkeyPatch, w
     assert whole != [await by_model(make(seed)) for seed in range(many)]
 
 
-# -- refusals and older copies ------------------------------------------------------------------------------------------
+# -- refusals and older copies ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -151,25 +154,25 @@ REFUSALS: dict[str, tuple[list[Spoil], list[Spoil]]] = {
 async def test_what_is_refused_is_what_redis_refuses(spoilt: ChaosRedis, kind: str) -> None:
     begin, end = REFUSALS[kind]
     async with Redis.from_url(spoilt.url) as redis:
-        await histories.prepare(redis)
+        await refusal_probes.prepare(redis)
         await redis.script_flush()
         for spoil in begin:
             spoil(spoilt)
         try:
-            real = await histories.tell_probes(spoilt.url, redis)
+            real = await refusal_probes.tell_probes(spoilt.url, redis)
         finally:
             for heal in end:
                 heal(spoilt)
     server = RedisServer(time.time)
     async with a_model(server) as redis:
-        await histories.prepare(redis)
+        await refusal_probes.prepare(redis)
         server.refuse(kind)
-        refuse_difference(kind, real, await histories.tell_probes(NOWHERE, redis))
+        refuse_difference(kind, real, await refusal_probes.tell_probes(NOWHERE, redis))
     assert sum(told == (told[0], kind) for _, told in real if isinstance(told, tuple)) >= 5, "it refused nothing"
 
 
 async def test_an_older_copy_and_a_server_that_is_away_are_those_of_redis(spoilt: ChaosRedis) -> None:
-    """A real server is killed, and starts again with an older dump: with what its clients knew, and their connections."""
+    """A real server is killed, and starts again with an older dump; its clients and their connections are as before."""
 
     async def tell(url: str, copy: Callable[[], Any], go: Callable[[], Any], come: Callable[[Any], Any]) -> list[Told]:
         store = RedisStore(Settings(redis_url=url, group="g", state_ttl_s=900))
@@ -221,7 +224,7 @@ async def test_an_older_copy_and_a_server_that_is_away_are_those_of_redis(spoilt
     assert sum("lose its data" in one for one in told) == 1
 
 
-# -- scans and transactions ---------------------------------------------------------------------------------------------
+# -- scans and transactions -------------------------------------------------------------------------------------------
 
 
 async def test_a_scan_of_several_pages_finds_what_is_there_all_the_time(redis_url: str) -> None:
@@ -265,5 +268,5 @@ async def test_a_transaction_is_that_of_redis(redis_url: str) -> None:
 
 
 def test_the_steps_of_a_seed_are_the_same_again() -> None:
-    made: Callable[[], list[Step]] = lambda: histories.store_calls(7, 50)  # noqa: E731
-    assert made() == made() != histories.store_calls(8, 50)
+    made: Callable[[], list[Step]] = lambda: store_histories.store_calls(7, 50)  # noqa: E731
+    assert made() == made() != store_histories.store_calls(8, 50)

@@ -81,6 +81,16 @@ _EXPIRES: Final = {
 }
 
 
+@command("MSET", -3, WRITE | GROWS)
+def mset(data: Database, arguments: Arguments) -> Reply:
+    if len(arguments) % 2:
+        raise RedisFault("ERR wrong number of arguments for 'mset' command")
+    for key, value in zip(arguments[::2], arguments[1::2], strict=True):
+        data.values[key] = value
+        data.expires_ms.pop(key, None)
+    return OK
+
+
 @command("SETRANGE", 4, WRITE | GROWS)
 def setrange(data: Database, arguments: Arguments) -> Reply:
     key, part = arguments[0], arguments[2]
@@ -207,7 +217,7 @@ def pexpiretime(data: Database, arguments: Arguments) -> Reply:
 
 @command("DBSIZE", 1)
 def dbsize(data: Database, arguments: Arguments) -> Reply:
-    return sum(1 for _ in data.keys())
+    return len(data.live_keys())
 
 
 @command("FLUSHALL FLUSHDB", -1, WRITE)
@@ -219,7 +229,7 @@ def flushall(data: Database, arguments: Arguments) -> Reply:
 @command("KEYS", 2)
 def keys(data: Database, arguments: Arguments) -> Reply:
     matches = glob(arguments[0])
-    return [key for key in data.keys() if matches.fullmatch(key)]
+    return [key for key in data.live_keys() if matches.fullmatch(key)]
 
 
 @command("SCAN", -2)

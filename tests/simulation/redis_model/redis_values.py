@@ -6,7 +6,6 @@ A value is of a Python type for each type of Redis: bytes for a string, `list`, 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
 from typing import Final, TypeVar
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -118,9 +117,9 @@ class Database:
         if not self.values[key]:
             self.delete(key)
 
-    def keys(self) -> Iterator[bytes]:
-        """Yields all keys that have not expired."""
-        return (key for key in list(self.values) if self.find(key) is not None)
+    def live_keys(self) -> list[bytes]:
+        """Returns all keys that have not expired."""
+        return [key for key in list(self.values) if self.find(key) is not None]
 
     def clear(self) -> None:
         self.values.clear()
