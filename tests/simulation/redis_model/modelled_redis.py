@@ -37,7 +37,6 @@ class RedisServer:
         self.cached: dict[bytes, bytes] = {}  # scripts by their hashes
         self.calls: Counter[bytes] = Counter()  # of each command, those of scripts too
         self.life = 0  # rises when it starts: connections of an earlier life are broken
-        self.notices = True  # whether clients see at once that those connections are broken
 
     # -- what clients ask ---------------------------------------------------------------------------------------------
 
@@ -117,21 +116,22 @@ class RedisServer:
         return Snapshot(self.data.values, self.data.expires_ms)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Holds an older copy from now on: another server that lagged took over, so it knows no script, either."""
-        self.restart(snapshot)
+        """Holds an older copy from now on, behind connections that stay, as a proxy's do when another server takes over
+        that lagged. That one knows no script."""
+        self.data.load(snapshot)
+        self.cached.clear()
 
-    def restart(self, snapshot: Snapshot | None = None, *, noticed: bool = True) -> None:
-        """Starts anew, with what a snapshot holds or with nothing. All connections break; where that is not `noticed`,
-        a client hears of it when it sends something."""
+    def restart(self, snapshot: Snapshot | None = None) -> None:
+        """Starts anew, with what a snapshot holds or with nothing, and knows no script. All connections break: clients
+        hear of it when they use them."""
         self.data.clear()
         if snapshot is not None:
             self.data.load(snapshot)
         self.cached.clear()
-        self.break_connections(noticed=noticed)
+        self.break_connections()
 
-    def break_connections(self, *, noticed: bool = True) -> None:
+    def break_connections(self) -> None:
         self.life += 1
-        self.notices = noticed
 
     def refuse(self, kind: str, *, on: bool = True) -> None:
         """Refuses from now on what REFUSALS has under this name, or does so no more."""
