@@ -4,7 +4,8 @@
     server.execute("SET", "key", b"value", "PX", 1000)
 
 It keeps the promises that Redis 7 keeps to our code, and no more: tests/simulation/models holds it to a real server.
-What a server may suffer is a method each: `evict`, `lose_all`, `restore`, `refuse`, `restart`.
+What a server may suffer is a method each: `evict_some`, `lose_all`, `restore`, `refuse`, `restart`. One that is killed
+and had written its last seconds to no disk is a `snapshot`, `away`, and a `restart` with the snapshot.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class RedisServer:
         """Takes its wall clock, in seconds since 1970."""
         self.clock = clock
         self.data = Database()
-        self.away = False  # nothing is answered, and whoever asks is told so
+        self.away = False  # its machine refuses connections, and resets those that there are
         self.refusals: set[str] = set()
         self.cached: dict[bytes, bytes] = {}  # scripts by their hashes
         self.calls: Counter[bytes] = Counter()  # of each command, those of scripts too

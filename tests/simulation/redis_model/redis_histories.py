@@ -17,12 +17,13 @@ from stream.store.days_store import DaysLost
 Step = tuple[Any, ...]
 Told = tuple[Step, Any]
 
-ABOUT_MS: Final = 30_000  # how far times of two servers are apart, that were asked one after the other
+ABOUT_MS: Final = 600_000  # times to live are compared in steps of this: the two servers are asked one after the other
+NEVER_MS: Final = 4_102_444_800_000  # in 2100
 _KEYS: Final = [b"k0", b"k1", b"k2", b"k3"]
 _WORDS: Final = [b"", b"a", b"b", b"7", b"-3", b"07", b"1.5", b"9223372036854775807", b"long" * 30, b"\0\xff"]
 _UNORDERED: Final = {"KEYS", "HKEYS", "SMEMBERS"}
 _IN_SCRIPTS: Final = ["GET", "HGETALL", "LLEN", "ZCARD", "STRLEN", "DEL", "TYPE", "PERSIST"]
-_TIMES: Final = {"TTL", "PTTL", "PEXPIRETIME"}
+_LEFT: Final = {"TTL": 1_000, "PTTL": 1}
 
 _SCRIPT: Final = """
 local found = {}
@@ -55,7 +56,7 @@ def _command(chance: random.Random) -> Step:
         "INCRBY": lambda: [key(), word()], "DEL": lambda: [key(), key()], "UNLINK": lambda: [key()],
         "EXISTS": lambda: [key(), key()], "TYPE": lambda: [key()],
         "PEXPIRE": lambda: [key(), chance.choice([900_000, 0, -5, "x"])], "EXPIRE": lambda: [key(), 900],
-        "PEXPIREAT": lambda: [key(), chance.choice([1, 4_102_444_800_000])], "PERSIST": lambda: [key()],
+        "PEXPIREAT": lambda: [key(), chance.choice([1, NEVER_MS])], "PERSIST": lambda: [key()],
         "PTTL": lambda: [key()], "TTL": lambda: [key()], "PEXPIRETIME": lambda: [key()], "DBSIZE": lambda: [],
         "KEYS": lambda: [chance.choice(["*", "k?", "k[12]", "k[^1]", "\\k1", "k", "[k-z]0"])],
         "HSET": lambda: [key(), word(), word(), *chance.choice([[], [], [word()], [word(), word()]])],
@@ -93,7 +94,7 @@ async def tell_commands(redis: Redis, steps: Sequence[Step]) -> list[Told]:
             found.append((step, await redis.get(step[1])))
         else:
             found.append((step, comparable(step[0], await outcome(redis.execute_command(*step)))))
-    return found
+    return found + await tell_state(redis)
 
 
 async def outcome(work: Awaitable[Any]) -> Any:
@@ -114,9 +115,32 @@ def _code(error: RedisError) -> str:
 
 
 def comparable(name: str, reply: Any) -> Any:
-    """Returns a reply without what servers may do differently: the order of what has none, and the very moment."""
+    """Returns a reply without what servers may do differently: the order of what has none, and the very moment. Of what
+    histories write, nothing expires within less than 15 minutes unless it is gone at once."""
     if name in _UNORDERED and isinstance(reply, list | set):
         return sorted(reply)
-    if name in _TIMES and isinstance(reply, int) and reply > ABOUT_MS:
-        return reply // ABOUT_MS // 20
+    if name in _LEFT and isinstance(reply, int) and reply > 0:
+        return reply * _LEFT[name] // ABOUT_MS
+    if name == "PEXPIRETIME" and isinstance(reply, int) and 0 < reply < NEVER_MS:
+        return "soon"
     return reply
+
+
+async def tell_state(redis: Redis) -> list[Told]:
+    """Returns all that is stored, and about how long."""
+    found: list[Told] = []
+    for key in sorted(await redis.keys()):
+        kind = (await redis.type(key)).decode()
+        value = await redis.execute_command(*_READS[kind][:1], key, *_READS[kind][1:])
+        value = sorted(value) if kind == "set" else value
+        found.append((("stored", key), (kind, value, comparable("PTTL", await redis.pttl(key)))))
+    return found
+
+
+_READS: Final[dict[str, list[Any]]] = {
+    "string": ["GET"],
+    "hash": ["HGETALL"],
+    "list": ["LRANGE", 0, -1],
+    "set": ["SMEMBERS"],
+    "zset": ["ZRANGE", 0, -1, "WITHSCORES"],
+}

@@ -20,7 +20,7 @@ from redis_commands import (
     integer,
     scan_order,
 )
-from redis_values import TYPES, Database, RedisFault, Value, copy_value
+from redis_values import TYPES, Database, RedisFault, copy_value
 
 MOST_BYTES: Final = 512 * 2**20  # proto-max-bulk-len
 
@@ -279,17 +279,13 @@ def glob(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(made, re.DOTALL)
 
 
-# A dump is opaque to whoever has it; this one holds the number of a copy that is kept here.
-_dumps: list[Value] = []
-
-
 @command("DUMP", 2)
 def dump(data: Database, arguments: Arguments) -> Reply:
     value = data.find(arguments[0])
     if value is None:
         return None
-    _dumps.append(copy_value(value))
-    return b"dump %d" % (len(_dumps) - 1)
+    data.dumps.append(copy_value(value))
+    return b"dump %d" % (len(data.dumps) - 1)
 
 
 @command("RESTORE", -4, WRITE | GROWS)
@@ -301,7 +297,7 @@ def restore(data: Database, arguments: Arguments) -> Reply:
     if data.find(key) is not None and b"REPLACE" not in flags:
         raise RedisFault("BUSYKEY Target key name already exists.")
     data.delete(key)
-    data.values[key] = copy_value(_dumps[int(dumped[5:])])
+    data.values[key] = copy_value(data.dumps[int(dumped[5:])])
     if (expires_ms := integer(left_ms, NOT_AN_INTEGER)) > 0:
         data.expires_ms[key] = expires_ms + (0 if b"ABSTTL" in flags else data.now_ms)
     return OK

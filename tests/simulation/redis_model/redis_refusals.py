@@ -19,9 +19,9 @@ class Refusal(NamedTuple):
     known_first: bool = False  # a script that the server does not know is unknown all the same
 
 
+# In the order in which Redis looks at them.
 REFUSALS: Final[dict[str, Refusal]] = {
     "OOM": Refusal("OOM command not allowed when used memory > 'maxmemory'.", GROWS),
-    "READONLY": Refusal(READONLY, WRITE),
     "MISCONF": Refusal(
         "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that"
         " may modify the data set are disabled, because this instance is configured to report errors during writes if"
@@ -31,21 +31,23 @@ REFUSALS: Final[dict[str, Refusal]] = {
         ping=True,
     ),
     "NOREPLICAS": Refusal("NOREPLICAS Not enough good replicas to write.", WRITE),
-    "LOADING": Refusal("LOADING Redis is loading the dataset in memory", 0),
+    "READONLY": Refusal(READONLY, WRITE),
     "MASTERDOWN": Refusal(
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         0,
         writes=READONLY,
         known_first=True,
     ),
+    "LOADING": Refusal("LOADING Redis is loading the dataset in memory", 0),
     "BUSY": Refusal("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", 0),
 }
 
 
 def judge(kinds: set[str], name: bytes, command: Command, *, is_known: bool = True) -> str | None:
     """Returns with which words a command of a client is refused, or None. An unknown script is no `is_known`."""
-    for kind in kinds:
-        refusal = REFUSALS[kind]
+    for kind, refusal in REFUSALS.items():
+        if kind not in kinds:
+            continue
         if refusal.of:
             if command.flags & refusal.of or (refusal.ping and name == b"PING"):
                 return refusal.text
@@ -56,4 +58,4 @@ def judge(kinds: set[str], name: bytes, command: Command, *, is_known: bool = Tr
 
 def judge_in_script(kinds: set[str], command: Command) -> str | None:
     """Returns with which words a command of a script is refused, or None."""
-    return next((REFUSALS[kind].text for kind in kinds if command.flags & REFUSALS[kind].of), None)
+    return next((one.text for kind, one in REFUSALS.items() if kind in kinds and command.flags & one.of), None)

@@ -83,6 +83,7 @@ class Database:
     def __init__(self) -> None:
         self.values: dict[bytes, Value] = {}
         self.expires_ms: dict[bytes, int] = {}
+        self.dumps: list[Value] = []  # what DUMP copied: a dump, which is opaque to clients, is a number of these
         self.now_ms = 0  # the server sets it before each command; a script has one moment
 
     def find(self, key: bytes) -> Value | None:
