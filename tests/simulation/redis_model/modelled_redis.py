@@ -4,7 +4,8 @@
     server.execute("SET", "key", b"value", "PX", 1000)
 
 It keeps the promises that Redis 7 keeps to our code, and no more: tests/simulation/models holds it to a real server.
-What a server may suffer is a method each: `evict`, `lose_all`, `restore`, `refuse`, `restart`.
+What a server may suffer is a method each: `evict_some`, `lose_all`, `restore`, `refuse`, `restart`. One that is killed
+and had written its last seconds to no disk is a `snapshot`, `away`, and a `restart` with the snapshot.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 import redis_collections  # noqa: F401 - enters its commands
 import redis_keys  # noqa: F401 - the same
-from redis_commands import ALWAYS, COMMANDS, NO_SCRIPT, OK, WRITE, Arguments, Command, Reply, Status, plain
-from redis_refusals import REFUSALS, judge
+from redis_commands import ALWAYS, COMMANDS, NO_SCRIPT, OK, OWN, WRITE, Arguments, Command, Reply, Status, plain
+from redis_refusals import REFUSALS, judge, judge_in_script
 from redis_scripting import Scripts, script_hash, split
 from redis_values import Database, RedisFault, Snapshot
 
@@ -32,12 +33,11 @@ class RedisServer:
         """Takes its wall clock, in seconds since 1970."""
         self.clock = clock
         self.data = Database()
-        self.away = False  # nothing is answered, and whoever asks is told so
+        self.away = False  # its machine refuses connections, and resets those that there are
         self.refusals: set[str] = set()
         self.cached: dict[bytes, bytes] = {}  # scripts by their hashes
         self.calls: Counter[bytes] = Counter()  # of each command, those of scripts too
         self.life = 0  # rises when it starts: connections of an earlier life are broken
-        self.notices = True  # whether clients see at once that those connections are broken
 
     # -- what clients ask
 
@@ -58,10 +58,17 @@ class RedisServer:
         now_s = self.clock()
         self.data.now_ms = int(now_s * 1000)
         found = _checked(name, arguments)
-        if self.refusals and (words := judge(self.refusals, name, found, in_script=False)) is not None:
-            raise RedisFault(words)
+        if self.refusals:
+            self.refuse_or_go_on(name, found, arguments)
         self.calls[name] += 1
-        return found.run(self if found.flags & ALWAYS or name in _OF_SERVERS else self.data, arguments[1:])  # type: ignore[arg-type]
+        return found.run(self if found.flags & OWN else self.data, arguments[1:])
+
+    def refuse_or_go_on(self, name: bytes, found: Command, arguments: Arguments) -> None:
+        """Raises RedisFault if this server refuses such a command at present."""
+        is_known = name not in (b"EVALSHA", b"EVALSHA_RO") or arguments[1].lower() in self.cached
+        words = judge(self.refusals, name, found, is_known=is_known)
+        if words is not None:
+            raise RedisFault(words)
 
     def run_script(self, text: bytes, arguments: Arguments, *, read_only: bool) -> Reply:
         """Runs a script in one step. What is refused is refused until it has written something."""
@@ -83,11 +90,11 @@ class RedisServer:
             if found.flags & WRITE:
                 if read_only:
                     raise RedisFault("ERR Write commands are not allowed from read-only scripts.")
-                if self.refusals and not wrote and (words := judge(self.refusals, name, found, in_script=True)):
+                if self.refusals and not wrote and (words := judge_in_script(self.refusals, found)):
                     raise RedisFault(words)
                 wrote = True
             calls[name] += 1
-            return found.run(self if found.flags & ALWAYS else data, one[1:])  # type: ignore[arg-type]
+            return found.run(self if found.flags & OWN else data, one[1:])
 
         return _scripts.run(text, keys, values, call)
 
@@ -110,21 +117,22 @@ class RedisServer:
         return Snapshot(self.data.values, self.data.expires_ms)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Holds an older copy from now on: another server that lagged took over, so it knows no script, either."""
-        self.restart(snapshot)
+        """Holds an older copy from now on, behind connections that stay, as a proxy's do when another server takes over
+        that lagged. That one knows no script."""
+        self.data.load(snapshot)
+        self.cached.clear()
 
-    def restart(self, snapshot: Snapshot | None = None, *, noticed: bool = True) -> None:
-        """Starts anew, with what a snapshot holds or with nothing. All connections break; where that is not `noticed`,
-        a client hears of it when it sends something."""
+    def restart(self, snapshot: Snapshot | None = None) -> None:
+        """Starts anew, with what a snapshot holds or with nothing, and knows no script. All connections break: clients
+        hear of it when they use them."""
         self.data.clear()
         if snapshot is not None:
             self.data.load(snapshot)
         self.cached.clear()
-        self.break_connections(noticed=noticed)
+        self.break_connections()
 
-    def break_connections(self, *, noticed: bool = True) -> None:
+    def break_connections(self) -> None:
         self.life += 1
-        self.notices = noticed
 
     def refuse(self, kind: str, *, on: bool = True) -> None:
         """Refuses from now on what REFUSALS has under this name, or does so no more."""
@@ -168,9 +176,7 @@ class Session:
         if name not in (b"EXEC", b"DISCARD"):
             try:
                 found = _checked(name, arguments)
-                words = judge(self.server.refusals, name, found, in_script=False)
-                if words is not None:
-                    raise RedisFault(words)
+                self.server.refuse_or_go_on(name, found, arguments)
             except RedisFault:
                 self.is_aborted = True
                 raise
@@ -272,19 +278,20 @@ def _select(server: RedisServer, arguments: Arguments) -> Reply:
     return OK
 
 
-_SERVERS_OWN: Final = {
-    "EVAL": Command(_eval, -3, NO_SCRIPT),  # type: ignore[arg-type]
-    "EVALSHA": Command(_evalsha, -3, NO_SCRIPT),  # type: ignore[arg-type]
-    "EVAL_RO": Command(lambda server, rest: _eval(server, rest, True), -3, NO_SCRIPT),  # type: ignore[arg-type]
-    "EVALSHA_RO": Command(lambda server, rest: _evalsha(server, rest, True), -3, NO_SCRIPT),  # type: ignore[arg-type]
-    "SCRIPT": Command(_script, -2, NO_SCRIPT),  # type: ignore[arg-type]
-    "PING": Command(_ping, -1, 0),  # type: ignore[arg-type]
-    "TIME": Command(_time, 1, ALWAYS),  # type: ignore[arg-type]
-    "HELLO": Command(_hello, -1, ALWAYS | NO_SCRIPT),  # type: ignore[arg-type]
-    "CLIENT": Command(_client, -2, ALWAYS | NO_SCRIPT),  # type: ignore[arg-type]
-    "CONFIG": Command(_config, -2, ALWAYS | NO_SCRIPT),  # type: ignore[arg-type]
-    "INFO": Command(_info, -1, ALWAYS | NO_SCRIPT),  # type: ignore[arg-type]
-    "SELECT": Command(_select, 2, ALWAYS | NO_SCRIPT),  # type: ignore[arg-type]
-}
-_OF_SERVERS: Final = {name.encode() for name in _SERVERS_OWN}
-COMMANDS.update({name.encode(): one for name, one in _SERVERS_OWN.items()})
+_QUIET: Final = OWN | ALWAYS | NO_SCRIPT
+COMMANDS.update(
+    {
+        b"EVAL": Command(_eval, -3, OWN | NO_SCRIPT),
+        b"EVALSHA": Command(_evalsha, -3, OWN | NO_SCRIPT),
+        b"EVAL_RO": Command(lambda server, rest: _eval(server, rest, True), -3, OWN | NO_SCRIPT),
+        b"EVALSHA_RO": Command(lambda server, rest: _evalsha(server, rest, True), -3, OWN | NO_SCRIPT),
+        b"SCRIPT": Command(_script, -2, OWN | NO_SCRIPT),
+        b"PING": Command(_ping, -1, OWN),
+        b"TIME": Command(_time, 1, OWN | ALWAYS),
+        b"HELLO": Command(_hello, -1, _QUIET),
+        b"CLIENT": Command(_client, -2, _QUIET),
+        b"CONFIG": Command(_config, -2, _QUIET),
+        b"INFO": Command(_info, -1, _QUIET),
+        b"SELECT": Command(_select, 2, _QUIET),
+    }
+)

@@ -183,7 +183,7 @@ def zrangebyscore(data: Database, arguments: Arguments) -> Reply:
     if limit and (limit[0] != b"LIMIT" or len(limit) != 3):
         raise RedisFault(SYNTAX)
     if limit:
-        first += integer(limit[1])
+        first = first + integer(limit[1]) if integer(limit[1]) >= 0 else stop
         stop = min(stop, first + integer(limit[2])) if integer(limit[2]) >= 0 else stop
     members = data.find_as(arguments[0], SortedSet) or SortedSet()
     return _listed(members, first, max(first, stop), with_scores=with_scores)
@@ -213,7 +213,7 @@ def zremrangebyscore(data: Database, arguments: Arguments) -> Reply:
 
 def _between(data: Database, key: bytes, low: bytes, high: bytes) -> tuple[int, int]:
     error = "ERR min or max is not a float"
-    bounds = number(low.removeprefix(b"("), error), number(high.removeprefix(b"("), error)
+    bounds = number(low.removeprefix(b"(") or b"0", error), number(high.removeprefix(b"(") or b"0", error)
     members = data.find_as(key, SortedSet) or SortedSet()
     return members.between(*bounds, without_low=low.startswith(b"("), without_high=high.startswith(b"("))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 from redis_values import Database, RedisFault
 
@@ -18,6 +19,7 @@ WRITE: Final = 1  # changes data
 GROWS: Final = 2  # may need memory: `denyoom`
 ALWAYS: Final = 4  # also while a dump is loaded, or the master is away
 NO_SCRIPT: Final = 8  # not from scripts
+OWN: Final = 16  # gets the server in place of its database
 
 MOST: Final = 2**63 - 1
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
@@ -37,7 +39,7 @@ OK: Final = Status(b"OK")
 
 
 class Command(NamedTuple):
-    run: Callable[[Database, Arguments], Reply]
+    run: Callable[[Any, Arguments], Reply]  # with the database, or the server
     arity: int  # of arguments with the name; negative: at least so many
     flags: int
 
@@ -81,9 +83,9 @@ def number(raw: bytes, error: str = NOT_A_FLOAT) -> float:
 
 def text_of(value: float) -> bytes:
     """Returns a double as Redis writes it: with as many digits as it needs."""
-    if value == int(value) if abs(value) < 1e17 else False:
-        return b"%d" % int(value)
-    return repr(value).encode()
+    if abs(value) < 1e17 and value == int(value):
+        return b"%d" % value
+    return b"%.17g" % value
 
 
 def plain(reply: Reply) -> Reply:
@@ -99,6 +101,4 @@ def plain(reply: Reply) -> Reply:
 
 def scan_order(key: bytes) -> int:
     """Returns where SCAN has a key: the same place whatever else comes and goes, as Redis' hash tables have it."""
-    from zlib import crc32
-
     return crc32(key) | 1  # never 0, which ends a scan

@@ -81,7 +81,7 @@ class Replies(_AsyncRESP3Parser):
         if line is None or line._writer is None:
             raise Away("Connection closed by server.")
         session = line._writer.session
-        return bool(line._writer.replies or (session.is_broken and session.server.notices))
+        return bool(line._writer.replies or session.is_broken)
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
         connection = self._line

@@ -8,6 +8,7 @@ from typing import Final
 
 from redis_commands import (
     GROWS,
+    MOST,
     NOT_AN_INTEGER,
     OK,
     SYNTAX,
@@ -19,7 +20,7 @@ from redis_commands import (
     integer,
     scan_order,
 )
-from redis_values import TYPES, Database, RedisFault, Value, copy_value
+from redis_values import TYPES, Database, RedisFault, copy_value
 
 MOST_BYTES: Final = 512 * 2**20  # proto-max-bulk-len
 
@@ -80,6 +81,16 @@ _EXPIRES: Final = {
 }
 
 
+@command("MSET", -3, WRITE | GROWS)
+def mset(data: Database, arguments: Arguments) -> Reply:
+    if len(arguments) % 2:
+        raise RedisFault("ERR wrong number of arguments for 'mset' command")
+    for key, value in zip(arguments[::2], arguments[1::2], strict=True):
+        data.values[key] = value
+        data.expires_ms.pop(key, None)
+    return OK
+
+
 @command("SETRANGE", 4, WRITE | GROWS)
 def setrange(data: Database, arguments: Arguments) -> Reply:
     key, part = arguments[0], arguments[2]
@@ -102,8 +113,11 @@ def setrange(data: Database, arguments: Arguments) -> Reply:
 @command("GETRANGE", 4)
 def getrange(data: Database, arguments: Arguments) -> Reply:
     value = data.find_as(arguments[0], bytes) or b""
-    first, stop = span(integer(arguments[1]), integer(arguments[2]), len(value))
-    return value[first:stop]
+    first, last = integer(arguments[1]), integer(arguments[2])
+    if first < 0 and last < 0 and first > last:
+        return b""
+    first, last = (max(place + len(value), 0) if place < 0 else place for place in (first, last))
+    return value[first : last + 1]  # unlike LRANGE, it takes an end before the first byte for the first byte
 
 
 @command("APPEND", 3, WRITE | GROWS)
@@ -114,7 +128,11 @@ def append(data: Database, arguments: Arguments) -> Reply:
 
 @command("INCRBY", 3, WRITE | GROWS)
 def incrby(data: Database, arguments: Arguments) -> Reply:
-    value = integer(data.find_as(arguments[0], bytes) or b"0") + integer(arguments[1])
+    by = integer(arguments[1])
+    before = data.find_as(arguments[0], bytes)
+    value = integer(b"0" if before is None else before) + by
+    if not -MOST - 1 <= value <= MOST:
+        raise RedisFault("ERR increment or decrement would overflow")
     data.values[arguments[0]] = b"%d" % value
     return value
 
@@ -199,7 +217,7 @@ def pexpiretime(data: Database, arguments: Arguments) -> Reply:
 
 @command("DBSIZE", 1)
 def dbsize(data: Database, arguments: Arguments) -> Reply:
-    return sum(1 for _ in data.keys())
+    return len(data.live_keys())
 
 
 @command("FLUSHALL FLUSHDB", -1, WRITE)
@@ -211,7 +229,7 @@ def flushall(data: Database, arguments: Arguments) -> Reply:
 @command("KEYS", 2)
 def keys(data: Database, arguments: Arguments) -> Reply:
     matches = glob(arguments[0])
-    return [key for key in data.keys() if matches.fullmatch(key)]
+    return [key for key in data.live_keys() if matches.fullmatch(key)]
 
 
 @command("SCAN", -2)
@@ -261,17 +279,13 @@ def glob(pattern: bytes) -> re.Pattern[bytes]:
     return re.compile(made, re.DOTALL)
 
 
-# A dump is opaque to whoever has it; this one holds the number of a copy that is kept here.
-_dumps: list[Value] = []
-
-
 @command("DUMP", 2)
 def dump(data: Database, arguments: Arguments) -> Reply:
     value = data.find(arguments[0])
     if value is None:
         return None
-    _dumps.append(copy_value(value))
-    return b"dump %d" % (len(_dumps) - 1)
+    data.dumps.append(copy_value(value))
+    return b"dump %d" % (len(data.dumps) - 1)
 
 
 @command("RESTORE", -4, WRITE | GROWS)
@@ -283,7 +297,7 @@ def restore(data: Database, arguments: Arguments) -> Reply:
     if data.find(key) is not None and b"REPLACE" not in flags:
         raise RedisFault("BUSYKEY Target key name already exists.")
     data.delete(key)
-    data.values[key] = copy_value(_dumps[int(dumped[5:])])
+    data.values[key] = copy_value(data.dumps[int(dumped[5:])])
     if (expires_ms := integer(left_ms, NOT_AN_INTEGER)) > 0:
         data.expires_ms[key] = expires_ms + (0 if b"ABSTTL" in flags else data.now_ms)
     return OK

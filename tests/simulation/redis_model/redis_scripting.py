@@ -28,7 +28,9 @@ function(call, try, unpack_struct, sha1hex)
     os, io, require, module, dofile, loadfile, package, python = nil
     setmetatable(_G, {
         __newindex = function(_, name) error('Attempt to modify a readonly table') end,
-        __index = function(_, name) error("Script attempted to access nonexistent global variable '" .. name .. "'") end,
+        __index = function(_, name)
+            error("Script attempted to access nonexistent global variable '" .. name .. "'")
+        end,
     })
 end
 """

@@ -6,7 +6,6 @@ A value is of a Python type for each type of Redis: bytes for a string, `list`, 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
 from typing import Final, TypeVar
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -84,6 +83,7 @@ class Database:
     def __init__(self) -> None:
         self.values: dict[bytes, Value] = {}
         self.expires_ms: dict[bytes, int] = {}
+        self.dumps: list[Value] = []  # what DUMP copied: a dump, which is opaque to clients, is a number of these
         self.now_ms = 0  # the server sets it before each command; a script has one moment
 
     def find(self, key: bytes) -> Value | None:
@@ -118,9 +118,9 @@ class Database:
         if not self.values[key]:
             self.delete(key)
 
-    def keys(self) -> Iterator[bytes]:
-        """Yields all keys that have not expired."""
-        return (key for key in list(self.values) if self.find(key) is not None)
+    def live_keys(self) -> list[bytes]:
+        """Returns all keys that have not expired."""
+        return [key for key in list(self.values) if self.find(key) is not None]
 
     def clear(self) -> None:
         self.values.clear()
