@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / room) for room in ("world", "kafka", "redis_model", "clients", "fleet", "seeds", "bugs")]
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "stream/rigs/core")]
 sys.dont_write_bytecode = False
 
 import bug_trials  # noqa: E402

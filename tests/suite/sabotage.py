@@ -34,6 +34,9 @@ def main() -> int:
     misses = [one["name"] for one in sabotages if _text_of(one).count(one["old"]) != one.get("count", 1)]
     if misses:
         raise SystemExit(f"error: the texts of {', '.join(misses)} are not there (any more)")
+    gone = sorted({test for one in sabotages for test in one["tests"] if not (ROOT / test.partition("::")[0]).exists()})
+    if gone:
+        raise SystemExit(f"error: there is no {', '.join(gone)} (any more)")
     if asked.check:
         print(f"{len(sabotages)} sabotages, and every text is there")
         return 0

@@ -39,9 +39,8 @@ class KafkaSide:
         if name not in self.cluster.topics:
             self.cluster.create_topic(name, partitions)
 
-    def feed(self, partition: Partition, key: bytes, value: bytes, now_ms: int, *, aborted: bool) -> None:
+    def feed(self, partition: Partition, record: NewRecord, *, aborted: bool) -> None:
         """Appends a record; an aborted one is that of a transaction which ends at once."""
-        record = NewRecord(key, value, (), now_ms)
         try:
             if aborted:
                 producer = self.cluster.init_producer_id("feeder")

@@ -70,7 +70,7 @@ class RedisSide:
         return self.server.snapshot()
 
     def restore(self, snapshot: Any) -> None:
-        self.server.restart(snapshot, noticed=self._world.chance.random() < 0.5)
+        self.server.restart(snapshot)
 
     def evict(self, share: float) -> None:
         self.server.evict_some(self._world.chance, share)

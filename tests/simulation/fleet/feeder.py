@@ -6,7 +6,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
+from faulty import POISON_MPS
+from kafka_log import NO_TIME, NewRecord
+
 from stream.wire import Ping, dumps
+from stream.wire.record import FORGET_HEADERS
 
 STEP_MS: Final = 10_000
 GAP_MS: Final = 400_000
@@ -33,22 +37,27 @@ class Feeder:
             Vehicle(f"bus{number}", now_ms - PAST_MS, 30.0 + number, -97.0 - number) for number in range(entities)
         ]
 
-    def make(self, which: int, odd: str) -> tuple[bytes, bytes]:
-        """Returns key and value of a vehicle's next ping. `odd` says how it is not as others: "late", "again", "gap",
-        "jump", "junk"."""
+    def make(self, which: int, odd: str) -> NewRecord:
+        """Returns a vehicle's next record. `odd` says how it is not as others, see `plans.ODD`."""
         one, chance = self._vehicles[which % len(self._vehicles)], self._chance
         key = one.entity_id.encode()
         if odd == "junk":
-            return key, b'{"entity_id": "%s", "lat": "north"' % key
+            return NewRecord(key, b'{"entity_id": "%s", "lat": "north"' % key)
+        if odd == "blank":
+            return NewRecord(None, None)
+        if odd == "forget":
+            one.sent.clear()
+            return NewRecord(key, None, FORGET_HEADERS)
         if odd == "again" and one.sent:
-            return key, chance.choice(one.sent[-3:])
+            return NewRecord(key, chance.choice(one.sent[-3:]))
         if odd == "late" and len(one.sent) > 1:
             ping = Ping(entity_id=one.entity_id, ts=one.ts_ms - STEP_MS // 2, lat=one.lat, lon=one.lon)
-            return key, dumps(ping)
+            return NewRecord(key, dumps(ping))
         one.ts_ms += GAP_MS if odd == "gap" else STEP_MS
         one.lat += chance.uniform(0.0, 4e-4) * (40 if odd == "gap" else 1)
         one.lon += chance.uniform(-3e-4, 3e-4)
         lat = one.lat + 2.0 if odd == "jump" else one.lat
-        value = dumps(Ping(entity_id=one.entity_id, ts=one.ts_ms, lat=round(lat, 6), lon=round(one.lon, 6)))
+        more = {"speed_mps": POISON_MPS} if odd == "poison" else {}
+        value = dumps(Ping(entity_id=one.entity_id, ts=one.ts_ms, lat=round(lat, 6), lon=round(one.lon, 6), **more))
         one.sent.append(value)
-        return key, value
+        return NewRecord(key, value, timestamp_ms=NO_TIME if odd == "timeless" else 0)

@@ -18,6 +18,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from faulty import FaultyFold
 
 from model.api import Predictor
 from model.config import ModelConfig
@@ -41,9 +42,9 @@ POLLS_WAITING: Final = 2  # as in stream.worker.app
 FETCH_MAX_WAIT_MS: Final = 1_000  # longer than a worker's, so that a world where nothing happens costs little
 
 
-def make_predictor() -> Predictor:
+def make_predictor(kind: type[Predictor] = Predictor) -> Predictor:
     """Returns a predictor whose states depend on every fix and on their order, and whose steps take some 0.3 ms."""
-    return Predictor.untrained(TINY, capacity=8)
+    return kind.untrained(TINY, capacity=8)
 
 
 class WorkerInput(faust_driver.Consumer):
@@ -97,7 +98,7 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         )
         self.input = WorkerInput(self.kafka, servers)
         self.store = RedisStore(settings)
-        self.engine = Engine(make_predictor(), self.store, settings)
+        self.engine = Engine(make_predictor(FaultyFold), self.store, settings)
         self.delivery = Delivery(settings, self.engine, self.store, self._guarantee(servers), self.input)
 
     def _guarantee(self, servers: Sequence[str]) -> Guarantee:

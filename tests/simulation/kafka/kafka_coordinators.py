@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from aiokafka.errors import (
+    GroupLoadInProgressError,
     IllegalGenerationError,
     InvalidSessionTimeoutError,
     UnknownMemberIdError,
@@ -56,7 +57,10 @@ class Coordinators(Brokers):
         return self._group(group).sync(self._clock(), generation, member_id, instance_id, assignments or {})
 
     def heartbeat(self, group: str, generation: int, member_id: str, *, instance_id: str | None = None) -> None:
-        """Returns if the member is one of the current generation. aiokafka sends no instance id with it."""
+        """Returns if the member is one of the current generation. aiokafka sends no instance id with it. A coordinator
+        that is loading the group says yes to all (GroupCoordinatorService.heartbeat)."""
+        if self._groups_refuse is GroupLoadInProgressError:
+            return
         self._group(group).heartbeat(self._clock(), generation, member_id, instance_id)
 
     def leave_group(self, group: str, member_id: str, *, instance_id: str | None = None) -> None:

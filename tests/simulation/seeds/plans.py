@@ -68,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     max_batch: int
     max_entities: int  # in memory of a worker
     checkpoint_ms: float
+    leg: int  # entities of one write of a checkpoint
     is_static: bool  # workers are static members of their group
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
@@ -82,7 +83,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
         return {event.kind for event in self.events}
 
 
-ODD: Final = ("late", "again", "junk", "jump", "gap")
+ODD: Final = ("late", "again", "junk", "jump", "gap", "poison", "blank", "timeless", "forget")
 
 
 def draw_plan(seed: int) -> Plan:
@@ -100,6 +101,7 @@ def draw_plan(seed: int) -> Plan:
         max_batch=chance.choice((2, 4, 8, 64)),
         max_entities=chance.choice((2, 4, 64)),
         checkpoint_ms=chance.choice((50.0, 300.0, 1_000.0, 3_000.0)),
+        leg=chance.choice((2, 512)),
         is_static=chance.random() < 0.2,
         clocks_off_s=tuple(chance.choice((0.0, 0.0, chance.uniform(-100, 100))) for _ in range(workers)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),

@@ -25,6 +25,7 @@ from world import World
 
 from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
+from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
 
 BOOTSTRAP: Final = "kafka:9092"
@@ -75,6 +76,7 @@ class Stage:
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
+        self.is_healed = False
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
@@ -156,9 +158,11 @@ class Stage:
 
     def feed(self, which: int, odd: str, *, aborted: bool = False) -> None:
         """Appends a vehicle's next ping to its partition, as a producer near the brokers does it."""
-        key, value = self.feeder.make(which, odd)
-        partition = (self.settings.topics.pings, partition_of(key, self.plan.partitions))
-        self.kafka.feed(partition, key, value, int(self.world.wall_s() * 1000), aborted=aborted)
+        record = self.feeder.make(which, odd)
+        number = partition_of(record.key, self.plan.partitions) if record.key else which % self.plan.partitions
+        if record.timestamp_ms == 0:
+            record = record._replace(timestamp_ms=int(self.world.wall_s() * 1000))
+        self.kafka.feed((self.settings.topics.pings, number), record, aborted=aborted)
 
     # -- what must hold at every moment --------------------------------------------------------------------------------
 
@@ -190,6 +194,7 @@ class Stage:
     def heal(self) -> None:
         """Ends every fault."""
         self.world.note("heal")
+        self.is_healed = True
         self._points.clear()
         self.world.network.calm()
         self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
@@ -243,6 +248,7 @@ class Stage:
         """Lets clients reach the world's servers, and failpoints the stage."""
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
+            stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield

@@ -28,7 +28,11 @@ def _partition(stage: Stage, event: Event) -> tuple[str, int]:
 
 
 def _later(stage: Stage, event: Event, what: Callable[[], object]) -> None:
-    stage.world.loop.call_later(event.for_s, what, context=stage.world.network.outside)
+    def happen() -> None:
+        if not stage.is_healed:
+            what()
+
+    stage.world.loop.call_later(event.for_s, happen, context=stage.world.network.outside)
 
 
 def feed(stage: Stage, event: Event) -> None:
