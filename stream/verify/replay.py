@@ -79,7 +79,7 @@ class Replay:
             return
         # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
         # include it. If a record fails only here, its entity cannot be judged, and that is all.
-        self._skipped.update(record.offset for record in records if self._judge.step_failed(record.offset))
+        self._skipped.update(record.offset for record in records if self._judge.step_failed(record))
         answers = await self._answers(records, self._said)
         for record in records:
             entity = self._judge.record(record, answers.get(record.offset, []))

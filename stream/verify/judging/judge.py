@@ -90,10 +90,21 @@ class Judge:
     def span(self) -> Span:
         return self._book.span
 
-    def step_failed(self, offset: int) -> bool:
+    def step_failed(self, record: Record) -> bool:
         """Returns whether a dead letter states that the step of this record failed, or an earlier one of its entity, or
-        that the entity exceeded the quota."""
-        return offset in self._book.faults
+        that the entity exceeded the quota. Where the log was cut, a letter may be of another record, which is gone."""
+        letters = self._book.faults.get(record.offset, {})
+        return any(self._of_record(record, code, copies) for code, copies in letters.items())
+
+    def _of_record(self, record: Record, code: str, copies: Sequence[Copy]) -> list[Copy]:
+        """Returns the copies of a failure's letter that are about this record: all of them, unless the log was cut."""
+        if record.offset < self._book.cut:
+            return list(copies)
+        due = digest_letter(as_published(self._due_letter(record, code)))
+        return [copy for copy in copies if copy.digest == due]
+
+    def _due_letter(self, record: Record, code: str) -> Outgoing:
+        return dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
 
     def record(self, record: Record, answers: Sequence[Outgoing]) -> str | None:
         """Judges the next input record, in offset order, to which `answers` are due. Returns its entity if it is a
@@ -118,7 +129,7 @@ class Judge:
         else:
             self._tally.warmup += 1
         unread = self._unread.take(record, ping, judged=judged)
-        if self.step_failed(record.offset):
+        if self.step_failed(record):
             self._failure(record, entity, judged=judged)
             return entity
         owed = forecast
@@ -209,7 +220,8 @@ class Judge:
 
     def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
         """Judges a record for which `failed` is true."""
-        offset, letters = record.offset, self._book.faults.pop(record.offset)
+        offset, all_letters = record.offset, self._book.faults.pop(record.offset)
+        letters = {code: found for code, some in all_letters.items() if (found := self._of_record(record, code, some))}
         if entity is not None and STEP_FAILED in letters:
             self._faulty.add(entity)
         for code, copies in letters.items():
@@ -217,7 +229,7 @@ class Judge:
             if may_be_new and self._is_stored(entity, record):
                 self._blame("unexpected", offset, entity, f"{code}, but the entity had a forecast before", len(copies))
             elif may_be_new or entity in self._faulty:
-                due = dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
+                due = self._due_letter(record, code)
                 if judged:
                     self._compare(due, copies, digest_letter(as_published(due)), None)
                     self._tally.quarantined += 1
@@ -227,7 +239,9 @@ class Judge:
                 self._tally.unjudged += judged
         others = [*self._book.forecasts.take(offset), *self._book.letters.pop(offset, [])]
         times = sum(copy.times for copy in others)
-        if others and judged and self._rules.once:
+        if others and judged and offset >= self._book.cut:
+            self._blame("orphaned", offset, entity, "answers to a record that is gone, or to this one again", times)
+        elif others and judged and self._rules.once:
             self._blame("duplicated", offset, entity, "a dead letter and another answer", times)
         elif judged:
             self._tally.again += times  # they are from an owner that died before it could commit

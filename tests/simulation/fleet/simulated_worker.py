@@ -39,7 +39,7 @@ T = TypeVar("T")
 TINY: Final = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 POLL_S: Final = 1.0
 POLLS_WAITING: Final = 2  # as in stream.worker.app
-FETCH_MAX_WAIT_MS: Final = 1_000  # longer than a worker's, so that a world where nothing happens costs little
+FETCH_MAX_WAIT_MS: Final = 300  # longer than a worker's, so that a world where nothing happens costs little
 
 
 def make_predictor(kind: type[Predictor] = Predictor) -> Predictor:

@@ -7,11 +7,12 @@ from engine_rig import SETTINGS, A, Rig, steady
 from msgspec.structs import replace
 from verify_rig import verdict, with_fill, with_forecast, wrong
 
+from stream.engine.entities.quarantine import fault
 from stream.kafka.log import CommittedOffset, History, Log
 from stream.verify.cli import show
 from stream.verify.log_history import Past, past
 from stream.verify.report import Example, Report
-from stream.wire import Outgoing, loads_forecast
+from stream.wire import Outgoing, dead_letter, loads_forecast
 
 TOPICS = SETTINGS.topics
 CUT = 10
@@ -68,6 +69,20 @@ async def test_behind_a_cut_a_wrong_answer_and_a_second_one_are_found_as_ever(cu
     altered = with_forecast(last, lambda f: replace(f, window=replace(window, n=window.n + 1)))
     found = await verdict(rig, [*orphans, *(altered if one is last else one for one in rig.out)], cut=CUT)
     assert wrong(found) == {"orphaned": len(orphans), "different": 1}
+
+
+@pytest.mark.parametrize("code", ["step_failed", "entity_quarantined"])
+async def test_behind_a_cut_a_failure_of_a_record_that_is_gone_is_none_of_the_one_that_lies_there_now(
+    cut: tuple[Rig, list[Outgoing]], code: str
+) -> None:
+    """The record that lies there was not replayed, and its own answer was taken for a second one: worlds of the
+    simulation found it."""
+    rig, _ = cut
+    gone = rig.log[-1]._replace(key=b"bus-9", value=b'{"entity_id": "bus-9"}')
+    letter = dead_letter(TOPICS.dead_letters, gone, fault(code, "it raised"), version="1")
+    report = await verdict(rig, [*rig.out, letter], cut=CUT, once=True)
+    assert wrong(report) == {"orphaned": 1}
+    assert report.total.forecasts == sum(one.topic == TOPICS.forecasts for one in rig.out)
 
 
 async def test_a_fill_of_another_end_of_a_gap_is_an_orphan_only_behind_a_cut(make_predictor: object) -> None:
