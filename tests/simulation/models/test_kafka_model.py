@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import kafka_chance_histories as chance
 import kafka_group_histories as groups
 import kafka_histories as logs
 import pytest
@@ -26,8 +27,8 @@ History = Callable[[Side], Awaitable[None]]
 SEEDS = range(6)
 HISTORIES: dict[str, History] = {
     **{one.__name__: one for one in (*logs.ALL, *groups.ALL)},
-    **{f"transactions_by_chance_{seed}": partial(logs.transactions_by_chance, seed=seed) for seed in SEEDS},
-    **{f"groups_by_chance_{seed}": partial(groups.groups_by_chance, seed=seed) for seed in SEEDS},
+    **{f"transactions_by_chance_{seed}": partial(chance.transactions_by_chance, seed=seed) for seed in SEEDS},
+    **{f"groups_by_chance_{seed}": partial(chance.groups_by_chance, seed=seed) for seed in SEEDS},
 }
 
 
