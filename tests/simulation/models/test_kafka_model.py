@@ -21,7 +21,7 @@ from kafka_server import Broker
 from kafka_sides import ModelSide, RealSide, Side
 from kafka_wire import Wire
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.slow
 
 History = Callable[[Side], Awaitable[None]]
 SEEDS = range(6)
@@ -73,6 +73,7 @@ async def compare(bootstrap: str, prefix: str, histories: dict[str, History]) ->
     return found
 
 
+@pytest.mark.system
 async def test_the_model_answers_as_apache_kafka(broker: Broker, topic_prefix: str) -> None:
     if not broker.apache:
         pytest.skip("needs Apache Kafka: the model is one of it")
