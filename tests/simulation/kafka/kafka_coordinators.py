@@ -123,7 +123,9 @@ class Coordinators(Brokers):
         """Commits offsets when the transaction does. aiokafka sends neither generation nor member id, so that no
         rebalance fences it: only `init_producer_id` of another producer does."""
         self._ask_groups()
-        self._verify(transactional_id, producer, group)
+        if self._transactions_refuse is not None:
+            raise GroupLoadInProgressError("the coordinator of transactions cannot be asked")
+        self.transactions.verify(transactional_id, producer, group)
         found = self.groups.get(group)
         if found is not None:
             found.check_commit(self._clock(), generation, member_id, None, True)

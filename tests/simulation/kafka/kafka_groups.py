@@ -63,9 +63,7 @@ class Group(Rebalance):
             self._live(member, now)
             answer.set_value(member.assignment)
             return answer
-        if member.sync is not None:
-            member.sync.set_error(RebalanceInProgressError())
-        member.sync = answer
+        member.sync = answer  # one that it sent before is never answered
         if member.id == self.leader:
             for one in self.members.values():
                 one.assignment = assignments.get(one.id, b"")
@@ -172,9 +170,7 @@ class Group(Rebalance):
 
     def _rejoin(self, now: float, member: Member, protocols: Protocols) -> Pending[Joined]:
         member.protocols = tuple(protocols)
-        if member.join is not None:
-            member.join.set_error(UnknownMemberIdError())  # it asks twice; only the newer question is answered
-        member.join = answer = Pending()
+        member.join = answer = Pending()  # one that it sent before is never answered
         self._prepare(now)
         return answer
 

@@ -23,6 +23,8 @@ COMPLETE_COMMIT, COMPLETE_ABORT = "CompleteCommit", "CompleteAbort"
 _PREPARED = (PREPARE_COMMIT, PREPARE_ABORT)
 MOST_TIMEOUT_S = 900.0  # transaction.max.timeout.ms
 SWEEP_S = 10.0  # how often old transactions are looked for: transaction.abort.timed.out.transaction.cleanup.interval.ms
+# The coordinator raises the epoch to fence, and, with transaction.version 2, again with the end that it decides itself.
+EPOCHS_OF_ABORT = 2
 MAX_EPOCH = 32_766  # after it, a transactional id gets another producer id
 
 Target = tuple[str, int] | str  # a partition, or a group whose offsets the transaction commits
@@ -72,8 +74,7 @@ class Transactions:
         elif known.state in _PREPARED:
             raise ConcurrentTransactions
         elif known.state == ONGOING:
-            known.epoch += 1  # fences the producer that had begun it
-            self._decide(known, commit=False)
+            self._fence(known)
             raise ConcurrentTransactions
         known.timeout_s = timeout_s
         known.state, known.epoch = EMPTY, known.epoch + 1
@@ -120,8 +121,7 @@ class Transactions:
             self._swept_at += SWEEP_S
             for known in self._known.values():
                 if known.state == ONGOING and known.began_at + known.timeout_s < self._swept_at:
-                    known.epoch += 1
-                    self._decide(known, commit=False)
+                    self._fence(known)
 
     def next_deadline(self) -> float | None:
         if self._swept_at is None or all(one.state != ONGOING for one in self._known.values()):
@@ -156,6 +156,11 @@ class Transactions:
         if known.epoch != producer.epoch:
             raise InvalidProducerEpoch(f"{transactional_id} has epoch {known.epoch}, this is {producer.epoch}")
         return known
+
+    def _fence(self, known: Transactional) -> None:
+        """Aborts a transaction that is open, and fences whoever had begun it."""
+        known.epoch += EPOCHS_OF_ABORT
+        self._decide(known, commit=False)
 
     def _decide(self, known: Transactional, commit: bool) -> None:
         known.state = PREPARE_COMMIT if commit else PREPARE_ABORT

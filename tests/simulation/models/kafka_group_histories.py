@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from random import Random
-from typing import Any
-
-from kafka_groups import Joined
 from kafka_histories import RANGE, agree, enter, form, topic
 from kafka_offsets import Committed
-from kafka_sides import Failure, Side
+from kafka_sides import Side
 
 SHORT = {"session_s": 6.0, "rebalance_s": 8.0}
 
@@ -142,60 +138,6 @@ async def slow_members(side: Side) -> None:
     await side.ask("heartbeat", group, joined["a"].generation, ids["a"])
     await side.ask("heartbeat", group, joined["c"].generation, c)
     await side.ask("sync_group", group, joined["c"].generation, c)
-
-
-async def groups_by_chance(side: Side, seed: int) -> None:
-    """Members come, go, join again and commit, each as it likes; nobody's session ends."""
-    chance = Random(seed)
-    p, group = await topic(side, f"members{seed}"), side.name(f"members{seed}")
-    waits: dict[str, Any] = {}  # joins without an answer, by client
-    syncs: dict[str, Any] = {}
-    ids: dict[str, str] = {}
-    generations: dict[str, Joined] = {}
-    for step in range(60):
-        client = chance.choice("abc")
-        what = chance.choice(("join", "join", "sync", "sync", "heartbeat", "commit", "commit", "leave", "old"))
-        member, joined = ids.get(client), generations.get(client)
-        busy = client in waits or client in syncs
-        if what == "join" and not busy:
-            if member is None:
-                ids[client] = member = await enter(side, group, client)
-            waits[client] = await side.begin("join_group", group, member, RANGE, client_id=client)
-        elif what == "sync" and joined is not None and not busy:
-            shares = {one: b"share %d" % step for one, _, _ in joined.members}
-            arguments = (group, joined.generation, joined.member_id, shares)
-            syncs[client] = await side.begin("sync_group", *arguments, client_id=client)
-        elif member is not None and what == "leave" and not busy and len(ids) > 1 and not leads(joined):
-            await side.ask("leave_group", group, member)
-            del ids[client]
-            generations.pop(client, None)
-        elif member is not None and what in ("heartbeat", "commit", "old"):
-            generation = (joined.generation if joined is not None else 0) - (what == "old")
-            if what == "commit":
-                await side.ask("offset_commit", group, generation, member, {p: Committed(step, client)})
-            else:
-                await side.ask("heartbeat", group, generation, member)
-        await side.settle()
-        for name, task in list(waits.items()):
-            if task.done():
-                del waits[name]
-                answer = await side.finish("join_group", task)
-                if isinstance(answer, Failure):
-                    ids.pop(name, None)
-                    generations.pop(name, None)
-                else:
-                    generations[name] = answer
-        for name, task in list(syncs.items()):
-            if task.done():
-                await side.finish("sync_group", syncs.pop(name))
-    for task in (*waits.values(), *syncs.values()):
-        task.cancel()
-    await side.ask("offset_fetch", group, [p])
-
-
-def leads(joined: Joined | None) -> bool:
-    """Who leads does not leave by chance: which member leads then is open."""
-    return joined is not None and joined.leader == joined.member_id
 
 
 ALL = (commits_in_each_state, static_members, sessions_end, slow_members)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from random import Random
 from typing import Any
 
 from kafka_log import EARLIEST, LATEST, READ_COMMITTED, READ_UNCOMMITTED, NewRecord
 from kafka_offsets import Committed
-from kafka_sides import Failure, Side
+from kafka_sides import Side
 from kafka_transactions import ProducerId
 
 T0 = int(time.time() * 1000) - 600_000
@@ -257,51 +256,6 @@ async def late_abort(side: Side) -> None:
     await side.ask("produce", p, some(1), again, 0, tid)
     await side.ask("end_txn", tid, again, True)
     await look(side, p)
-
-
-async def transactions_by_chance(side: Side, seed: int) -> None:
-    """Two transactional ids, an idempotent and a plain producer write to two partitions, each as it likes."""
-    chance = Random(seed)
-    p = await topic(side, f"chance{seed}", 2)
-    group, tids = side.name(f"chance{seed}-group"), [side.name(f"chance{seed}-{one}") for one in "ab"]
-    known: list[tuple[str | None, ProducerId]] = [(None, await side.ask("init_producer_id"))]
-    sequences: dict[tuple[ProducerId, int], int] = {}
-    for step in range(90):
-        partition = (p[0], chance.randrange(2))
-        tid, producer = chance.choice(known[-4:])
-        what = chance.choices(("produce", "init", "add", "offsets", "commit", "end", "look", "delete", "plain"),
-                              (9, 2, 5, 2, 3, 3, 2, 1, 2))[0]  # fmt: skip
-        if what == "produce":
-            at = (producer, partition[1])
-            sequence = max(0, sequences.get(at, 0) - chance.choice((0, 0, 0, 0, 1, 2)))
-            count = chance.randint(1, 2)
-            answer = await side.ask("produce", partition, some(count, step), producer, sequence, tid)
-            if not isinstance(answer, Failure):
-                sequences[at] = max(sequences.get(at, 0), sequence + count)
-        elif what == "init":
-            tid = chance.choice(tids)
-            known.append((tid, await side.ask("init_producer_id", tid)))
-        elif what == "plain":
-            await side.ask("produce", partition, some(1, step))
-        elif what == "look":
-            await look(side, partition, (await side.ask("list_offsets", partition, EARLIEST))[1])
-            await side.ask("offset_fetch", group, [partition])
-        elif what == "delete":
-            end = (await side.ask("list_offsets", partition, LATEST, READ_COMMITTED))[1]
-            await side.ask("delete_records", partition, chance.randint(0, end + 1))
-        elif tid is None:
-            await side.ask("offset_commit", group, -1, "", {partition: Committed(step)})
-        elif what == "add":
-            await side.ask("add_partitions", tid, producer, [partition])
-        elif what == "offsets":
-            await side.ask("add_offsets", tid, producer, group)
-        elif what == "commit":
-            await side.ask("txn_offset_commit", group, tid, producer, {partition: Committed(step, f"{step}")})
-        elif what == "end":
-            await side.ask("end_txn", tid, producer, chance.random() < 0.7)
-    for number in range(2):
-        await look(side, (p[0], number), (await side.ask("list_offsets", (p[0], number), EARLIEST))[1])
-        await side.ask("offset_fetch", group, [(p[0], number)])
 
 
 ALL = (

@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiokafka.errors import BrokerResponseError, ConcurrentTransactions, NotEnoughReplicasError
+from aiokafka.errors import (
+    BrokerResponseError,
+    ConcurrentTransactions,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    NotEnoughReplicasError,
+)
 from kafka_cluster import Cluster
 from kafka_groups import Joined
 from kafka_log import Fetched
@@ -17,6 +24,8 @@ from kafka_wire import PATIENCE_S, Wire
 # The end of a transaction is answered before its markers are written. How long that takes is nobody's promise, so that
 # both sides ask again until it is over, as a client does.
 _SOON = (ConcurrentTransactions, NotEnoughReplicasError)
+# What a coordinator answers while it is loaded, which only the real one is.
+_LOADING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 _REPEATED = ("init_producer_id", "end_txn", "add_partitions", "add_offsets", "produce", "txn_offset_commit")
 
 
@@ -71,6 +80,8 @@ class Side:
         for _ in range(400):
             try:
                 return await self._answer(request, arguments, options)
+            except _LOADING:
+                await asyncio.sleep(0.05)
             except _SOON as error:
                 if request not in _REPEATED:
                     return Failure(error)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import kafka_chance_histories as chance
 import kafka_group_histories as groups
 import kafka_histories as logs
 import pytest
@@ -20,14 +21,14 @@ from kafka_server import Broker
 from kafka_sides import ModelSide, RealSide, Side
 from kafka_wire import Wire
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.slow
 
 History = Callable[[Side], Awaitable[None]]
 SEEDS = range(6)
 HISTORIES: dict[str, History] = {
     **{one.__name__: one for one in (*logs.ALL, *groups.ALL)},
-    **{f"transactions_by_chance_{seed}": partial(logs.transactions_by_chance, seed=seed) for seed in SEEDS},
-    **{f"groups_by_chance_{seed}": partial(groups.groups_by_chance, seed=seed) for seed in SEEDS},
+    **{f"transactions_by_chance_{seed}": partial(chance.transactions_by_chance, seed=seed) for seed in SEEDS},
+    **{f"groups_by_chance_{seed}": partial(chance.groups_by_chance, seed=seed) for seed in SEEDS},
 }
 
 
@@ -72,6 +73,7 @@ async def compare(bootstrap: str, prefix: str, histories: dict[str, History]) ->
     return found
 
 
+@pytest.mark.system
 async def test_the_model_answers_as_apache_kafka(broker: Broker, topic_prefix: str) -> None:
     if not broker.apache:
         pytest.skip("needs Apache Kafka: the model is one of it")
