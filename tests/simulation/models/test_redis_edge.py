@@ -151,3 +151,19 @@ async def test_time_passes_by_the_server_s_clock_alone() -> None:
     now_s[0] += 0.001
     assert server.execute("EVAL", "return redis.call('EXISTS', 'a')", 0) == 0
     assert server.execute("PTTL", "a") == -2
+
+
+async def test_a_scan_that_repeats_keys_confuses_nobody() -> None:
+    server = RedisServer(time.time)
+    with modelled(server):
+        store = RedisStore(Settings(redis_url="redis://x", group="g"))
+        epoch, _ = await store.claim(A)
+        names = [f"e{n}" for n in range(9_000)]
+        await store.put_many(A, epoch, 5, dict.fromkeys(names, b"1"))
+        assert sorted([one async for one in store.entity_ids(A)]) == sorted(names)
+        server.data.repeats = lambda: True
+        seen = [one async for one in store.entity_ids(A)]
+        assert len(seen) > len(set(seen)) == len(names)
+        await store.forget(A, epoch)
+        assert server.execute("DBSIZE") == 1
+        await store.close()
