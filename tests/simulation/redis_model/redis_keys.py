@@ -108,8 +108,8 @@ def keys(data: Database, arguments: Arguments) -> Reply:
 
 @command("SCAN", -2)
 def scan(data: Database, arguments: Arguments) -> Reply:
-    """Returns a page of COUNT keys, or of some more whose places are the same, and at times with some of the page before.
-    A key that is there all the time is in one of the pages."""
+    """Returns a page of COUNT keys, or of some more whose places are the same, and at times with some of the page
+    before. A key that is there all the time is in one of the pages."""
     cursor = integer(arguments[0], "ERR invalid cursor")
     options = dict(zip((name.upper() for name in arguments[1::2]), arguments[2::2], strict=False))
     if len(arguments) % 2 == 0 or options.keys() - {b"MATCH", b"COUNT", b"TYPE"}:
