@@ -37,6 +37,7 @@ class Fate(Link):
         self.next: str = ""
         self.torn = False
         self.between: Callable[[], Any] = lambda: None
+        self.skip: Callable[[float], None] = lambda seconds: None
 
     async def call(self, work: Callable[[], T]) -> T:
         fate, self.next = self.next, ""
@@ -48,6 +49,7 @@ class Fate(Link):
         if fate == "answer lost":
             raise ConnectionResetError("lost")
         if fate == "never":
+            self.skip(redis_store.CALL_TIMEOUT_S)
             await asyncio.Event().wait()
         self.between()
         return done
@@ -57,8 +59,10 @@ class Fate(Link):
 
 
 async def test_what_is_lost_may_have_been_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_store, "CALL_TIMEOUT_S", 0.02)
-    server, fate = RedisServer(time.time), Fate()
+    """The client waits by the time of its loop alone: here it skips the seconds for which an answer is awaited."""
+    server, fate, loop, ahead_s = RedisServer(time.time), Fate(), asyncio.get_running_loop(), [0.0]
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + ahead_s[0])
+    fate.skip = lambda seconds: ahead_s.append(ahead_s.pop() + seconds)
     with modelled(server, fate):
         store = RedisStore(Settings(redis_url="redis://x", group="g"))
         await store.claim(A)
@@ -151,3 +155,19 @@ async def test_time_passes_by_the_server_s_clock_alone() -> None:
     now_s[0] += 0.001
     assert server.execute("EVAL", "return redis.call('EXISTS', 'a')", 0) == 0
     assert server.execute("PTTL", "a") == -2
+
+
+async def test_a_scan_that_repeats_keys_confuses_nobody() -> None:
+    server = RedisServer(time.time)
+    with modelled(server):
+        store = RedisStore(Settings(redis_url="redis://x", group="g"))
+        epoch, _ = await store.claim(A)
+        names = [f"e{n}" for n in range(9_000)]
+        await store.put_many(A, epoch, 5, dict.fromkeys(names, b"1"))
+        assert sorted([one async for one in store.entity_ids(A)]) == sorted(names)
+        server.data.repeats = lambda: True
+        seen = [one async for one in store.entity_ids(A)]
+        assert len(seen) > len(set(seen)) == len(names)
+        await store.forget(A, epoch)
+        assert server.execute("DBSIZE") == 1
+        await store.close()

@@ -1,62 +1,24 @@
 """Holds the model of Redis to a real one: the same histories, by seed, and every reply compared. Where they differ, the
 model is wrong.
 
-Left out, as no real server of this size shows it in time: what a server answers whose script runs for ever (BUSY), and
-the order of what has none.
+The order of what has none is left out.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-import chaos_redis
 import pytest
 import redis_histories
-import refusal_probes
 import store_histories
-from chaos_redis import ChaosRedis
 from modelled_redis import RedisServer
 from redis.asyncio import Redis
 from redis_commands import COMMANDS, OK, Command
-from redis_edge import modelled
 from redis_histories import Step, Told, outcome
-from store_histories import PARTITIONS
+from side_by_side import Tell, by_model, by_real, refuse_difference
 
-from stream.config.settings import Settings
-from stream.store.redis_store import RedisStore
-
-NOWHERE = "redis://127.0.0.1:1/0"  # where nobody listens: who comes there has no model
 NOW_S = 1_764_000_000.0
-Tell = Callable[[str, Redis], Awaitable[list[Told]]]
-STORED = PARTITIONS[0]
-
-
-@asynccontextmanager
-async def a_model(server: RedisServer | None = None) -> AsyncIterator[Redis]:
-    with modelled(server or RedisServer(time.time)):
-        async with Redis.from_url(NOWHERE) as redis:
-            yield redis
-
-
-async def by_real(url: str, tell: Tell) -> list[Told]:
-    async with Redis.from_url(url) as redis:
-        await redis.flushall()
-        await redis.script_flush()
-        return await tell(url, redis)
-
-
-async def by_model(tell: Tell, server: RedisServer | None = None) -> list[Told]:
-    async with a_model(server) as redis:
-        return await tell(NOWHERE, redis)
-
-
-def refuse_difference(seed: object, real: list[Told], model: list[Told]) -> None:
-    assert len(real) == len(model) > 0
-    for number, ((step, wanted), (_, got)) in enumerate(zip(real, model, strict=True)):
-        assert got == wanted, f"history {seed}, step {number}: {step!r} by the model, and by Redis"
 
 
 def of_commands(seed: int) -> Tell:
@@ -123,112 +85,6 @@ async def test_a_model_that_is_broken_differs(monkeypatch: pytest.MonkeyPatch, w
             if whole != await by_model(make(seed), RedisServer(lambda: NOW_S)):
                 return
     pytest.fail("no history showed it")
-
-
-# -- refusals and older copies ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def spoilt() -> Iterator[ChaosRedis]:
-    with chaos_redis.running() as found:
-        yield found
-
-
-def _set(*pairs: tuple[str, str]) -> Callable[[ChaosRedis], None]:
-    def do(redis: ChaosRedis) -> None:
-        for name, value in pairs:
-            redis._set(name, value)
-
-    return do
-
-
-Spoil = Callable[[ChaosRedis], object]
-REFUSALS: dict[str, tuple[list[Spoil], list[Spoil]]] = {
-    "OOM": ([ChaosRedis.fill_memory], [ChaosRedis.free_memory]),
-    "READONLY": ([ChaosRedis.refuse_writes], [ChaosRedis.take_writes]),
-    "NOREPLICAS": ([_set(("min-replicas-to-write", "1"))], [_set(("min-replicas-to-write", "0"))]),
-    "MISCONF": ([ChaosRedis.fill_disk], [ChaosRedis.free_disk]),
-    "MASTERDOWN": (
-        [_set(("replica-serve-stale-data", "no")), ChaosRedis.refuse_writes],
-        [ChaosRedis.take_writes, _set(("replica-serve-stale-data", "yes"))],
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSALS)
-async def test_what_is_refused_is_what_redis_refuses(spoilt: ChaosRedis, kind: str) -> None:
-    begin, end = REFUSALS[kind]
-    async with Redis.from_url(spoilt.url) as redis:
-        await refusal_probes.prepare(redis)
-        await redis.script_flush()
-        for spoil in begin:
-            spoil(spoilt)
-        try:
-            real = await refusal_probes.tell_probes(spoilt.url, redis)
-        finally:
-            for heal in end:
-                heal(spoilt)
-    server = RedisServer(time.time)
-    async with a_model(server) as redis:
-        await refusal_probes.prepare(redis)
-        server.refuse(kind)
-        refuse_difference(kind, real, await refusal_probes.tell_probes(NOWHERE, redis))
-    assert sum(told == (told[0], kind) for _, told in real if isinstance(told, tuple)) >= 5, "it refused nothing"
-
-
-async def test_an_older_copy_and_a_server_that_is_away_are_those_of_redis(spoilt: ChaosRedis) -> None:
-    """A real server is killed, and starts again with an older dump; its clients and their connections are as before."""
-
-    async def tell(url: str, copy: Callable[[], Any], go: Callable[[], Any], come: Callable[[Any], Any]) -> list[Told]:
-        store = RedisStore(Settings(redis_url=url, group="g", state_ttl_s=900))
-        found: list[Told] = []
-
-        async def do(name: str, *arguments: Any) -> None:
-            found.append(((name, *arguments), await outcome(getattr(store, name)(STORED, *arguments))))
-
-        await do("claim")
-        await do("put_many", 1, 5, {"x": b"old", "y": b"old"})
-        older = copy()
-        await do("put_many", 1, 6, {"x": b"new", "z": b"new"})
-        go()
-        await do("put_many", 1, 7, {"x": b"newer"})
-        await do("get_many", ["x"])
-        come(older)
-        await do("get_many", ["x", "y", "z"])
-        await do("put_many", 1, 7, {"x": b"newer"})
-        await do("list_evicted")
-        await do("peek")
-        await do("claim")
-        await do("get_many", ["x", "y", "z"])
-        await do("put_many", 2, 7, {"x": b"newest"})
-        go()
-        come(None)
-        await do("put_many", 2, 8, {"x": b"lost"})
-        await do("put_many", 2, 8, {"x": b"lost"})
-        await do("get_many", ["x"])
-        await do("claim")
-        await store.close()
-        return found
-
-    def start(dump: bytes | None) -> None:
-        spoilt.wipe() if dump is None else spoilt.restore(dump)
-        spoilt.start()
-
-    spoilt.flush()
-    real = await tell(spoilt.url, spoilt.snapshot, spoilt.kill, start)
-    server = RedisServer(time.time)
-
-    def come(snapshot: Any) -> None:
-        server.away = False
-        server.restart(snapshot)
-
-    async with a_model(server):
-        model = await tell(NOWHERE, server.snapshot, lambda: setattr(server, "away", True), come)
-    refuse_difference("older copy", real, model)
-    told = [str(one) for _, one in real]
-    assert sum("older copy" in one for one in told) == 2
-    assert sum("ConnectionError" in one for one in told) == 3, "the last by a connection that broke meanwhile"
-    assert sum("lose its data" in one for one in told) == 2
 
 
 # -- scans and transactions -------------------------------------------------------------------------------------------

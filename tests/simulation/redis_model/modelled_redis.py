@@ -17,6 +17,7 @@ from typing import Final
 
 import redis_collections  # noqa: F401 - enters its commands
 import redis_keys  # noqa: F401 - the same
+import redis_strings  # noqa: F401 - the same
 from redis_commands import ALWAYS, COMMANDS, NO_SCRIPT, OK, OWN, WRITE, Arguments, Command, Reply, Status, plain
 from redis_refusals import REFUSALS, judge, judge_in_script
 from redis_scripting import Scripts, script_hash, split

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from redis_commands import GROWS, MOST, SYNTAX, WRITE, Arguments, Pairs, Reply, command, integer, number
-from redis_keys import span
+from redis_commands import GROWS, MOST, SYNTAX, WRITE, Arguments, Pairs, Reply, command, integer, number, span
 from redis_values import Database, RedisFault, SortedSet
 
 # -- hashes

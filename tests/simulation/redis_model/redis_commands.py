@@ -81,6 +81,13 @@ def number(raw: bytes, error: str = NOT_A_FLOAT) -> float:
     return value
 
 
+def span(first: int, last: int, length: int) -> tuple[int, int]:
+    """Returns the first place and the one behind the last, of a range as Redis has it: -1 is the last."""
+    first = max(first + length, 0) if first < 0 else first
+    last = last + length if last < 0 else last
+    return first, max(first, min(last, length - 1) + 1)
+
+
 def text_of(value: float) -> bytes:
     """Returns a double as Redis writes it: with as many digits as it needs."""
     if abs(value) < 1e17 and value == int(value):

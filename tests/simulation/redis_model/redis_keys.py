@@ -1,14 +1,12 @@
-"""Commands of the model of Redis for strings and for keys of any type."""
+"""Commands of the model of Redis for keys of any type."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
 
 from redis_commands import (
     GROWS,
-    MOST,
     NOT_AN_INTEGER,
     OK,
     SYNTAX,
@@ -21,130 +19,6 @@ from redis_commands import (
     scan_order,
 )
 from redis_values import TYPES, Database, RedisFault, copy_value
-
-MOST_BYTES: Final = 512 * 2**20  # proto-max-bulk-len
-
-
-# -- strings
-
-
-@command("GET", 2)
-def get(data: Database, arguments: Arguments) -> Reply:
-    return data.find_as(arguments[0], bytes)
-
-
-@command("MGET", -2)
-def mget(data: Database, arguments: Arguments) -> Reply:
-    found = [data.find(key) for key in arguments]
-    return [value if isinstance(value, bytes) else None for value in found]
-
-
-@command("STRLEN", 2)
-def strlen(data: Database, arguments: Arguments) -> Reply:
-    return len(data.find_as(arguments[0], bytes) or b"")
-
-
-@command("SET", -3, WRITE | GROWS)
-def set_(data: Database, arguments: Arguments) -> Reply:
-    key, value = arguments[0], arguments[1]
-    expires_ms, keep = None, False
-    at = 2
-    while at < len(arguments):
-        option = arguments[at].upper()
-        if option in _EXPIRES and at + 1 < len(arguments) and expires_ms is None and not keep:
-            expires_ms = _EXPIRES[option](data.now_ms, integer(arguments[at + 1]))
-            if integer(arguments[at + 1]) <= 0:
-                raise RedisFault("ERR invalid expire time in 'set' command")
-            at += 1
-        elif option == b"KEEPTTL" and expires_ms is None:
-            keep = True
-        elif option in (b"NX", b"XX"):
-            if (data.find(key) is None) != (option == b"NX"):
-                return None
-        else:
-            raise RedisFault(SYNTAX)
-        at += 1
-    data.find(key)  # it may have expired
-    data.values[key] = value
-    if expires_ms is not None:
-        data.expires_ms[key] = expires_ms
-    elif not keep:
-        data.expires_ms.pop(key, None)
-    return OK
-
-
-_EXPIRES: Final = {
-    b"EX": lambda now_ms, value: now_ms + value * 1000,
-    b"PX": lambda now_ms, value: now_ms + value,
-    b"EXAT": lambda _, value: value * 1000,
-    b"PXAT": lambda _, value: value,
-}
-
-
-@command("MSET", -3, WRITE | GROWS)
-def mset(data: Database, arguments: Arguments) -> Reply:
-    if len(arguments) % 2:
-        raise RedisFault("ERR wrong number of arguments for 'mset' command")
-    for key, value in zip(arguments[::2], arguments[1::2], strict=True):
-        data.values[key] = value
-        data.expires_ms.pop(key, None)
-    return OK
-
-
-@command("SETRANGE", 4, WRITE | GROWS)
-def setrange(data: Database, arguments: Arguments) -> Reply:
-    key, part = arguments[0], arguments[2]
-    offset = integer(arguments[1])
-    if offset < 0:
-        raise RedisFault("ERR offset is out of range")
-    before = data.find_as(key, bytes)
-    if not part:
-        return len(before or b"")
-    if offset + len(part) > MOST_BYTES:
-        raise RedisFault("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
-    value = bytearray(before or b"")
-    if offset > len(value):
-        value.extend(bytes(offset - len(value)))
-    value[offset : offset + len(part)] = part
-    data.values[key] = bytes(value)
-    return len(value)
-
-
-@command("GETRANGE", 4)
-def getrange(data: Database, arguments: Arguments) -> Reply:
-    value = data.find_as(arguments[0], bytes) or b""
-    first, last = integer(arguments[1]), integer(arguments[2])
-    if first < 0 and last < 0 and first > last:
-        return b""
-    first, last = (max(place + len(value), 0) if place < 0 else place for place in (first, last))
-    return value[first : last + 1]  # unlike LRANGE, it takes an end before the first byte for the first byte
-
-
-@command("APPEND", 3, WRITE | GROWS)
-def append(data: Database, arguments: Arguments) -> Reply:
-    value = data.values[arguments[0]] = (data.find_as(arguments[0], bytes) or b"") + arguments[1]
-    return len(value)
-
-
-@command("INCRBY", 3, WRITE | GROWS)
-def incrby(data: Database, arguments: Arguments) -> Reply:
-    by = integer(arguments[1])
-    before = data.find_as(arguments[0], bytes)
-    value = integer(b"0" if before is None else before) + by
-    if not -MOST - 1 <= value <= MOST:
-        raise RedisFault("ERR increment or decrement would overflow")
-    data.values[arguments[0]] = b"%d" % value
-    return value
-
-
-def span(first: int, last: int, length: int) -> tuple[int, int]:
-    """Returns the first place and the one behind the last, of a range as Redis has it: -1 is the last."""
-    first = max(first + length, 0) if first < 0 else first
-    last = last + length if last < 0 else last
-    return first, max(first, min(last, length - 1) + 1)
-
-
-# -- keys
 
 
 @command("DEL UNLINK", -2, WRITE)
@@ -234,7 +108,8 @@ def keys(data: Database, arguments: Arguments) -> Reply:
 
 @command("SCAN", -2)
 def scan(data: Database, arguments: Arguments) -> Reply:
-    """A page has COUNT keys, or some more whose places are the same. What is there all the time is returned."""
+    """Returns a page of COUNT keys, or of some more whose places are the same, and at times with some of the page
+    before. A key that is there all the time is in one of the pages."""
     cursor = integer(arguments[0], "ERR invalid cursor")
     options = dict(zip((name.upper() for name in arguments[1::2]), arguments[2::2], strict=False))
     if len(arguments) % 2 == 0 or options.keys() - {b"MATCH", b"COUNT", b"TYPE"}:
@@ -247,6 +122,9 @@ def scan(data: Database, arguments: Arguments) -> Reply:
     if len(ordered) > count:
         page = [entry for entry in ordered if entry[0] <= ordered[count - 1][0]]
         following = ordered[len(page)][0] if len(page) < len(ordered) else 0
+    if cursor and data.repeats():
+        before = sorted((place, key) for key in data.values if (place := scan_order(key)) < cursor)
+        page = before[-3:] + page
     matches = glob(options.get(b"MATCH", b"*"))
     found = [key for _, key in page if matches.fullmatch(key) and (value := data.find(key)) is not None
              and options.get(b"TYPE", TYPES[type(value)]).lower() == TYPES[type(value)]]  # fmt: skip

@@ -46,14 +46,12 @@ class Scripts:
         self._table = self._lua.table_from
         self._compiled: dict[bytes, Any] = {}  # by the text
         self._call: Call = _nobody
-        self._fault: RedisFault | None = None
         self._lua.eval(_PRELUDE)(self._do, self._try, _unpack, _sha1hex)
 
     def run(self, text: bytes, keys: Arguments, values: Arguments, call: Call) -> Reply:
         """Runs a script, whose commands go to `call`. Raises RedisFault."""
         compiled = self.compile(text)
         outer, self._call = self._call, call
-        self._fault = None
         try:
             return self._reply(compiled(self._table(keys), self._table(values)))
         except RedisFault as fault:

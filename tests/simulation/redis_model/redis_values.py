@@ -6,6 +6,7 @@ A value is of a Python type for each type of Redis: bytes for a string, `list`, 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -84,6 +85,7 @@ class Database:
         self.values: dict[bytes, Value] = {}
         self.expires_ms: dict[bytes, int] = {}
         self.dumps: list[Value] = []  # what DUMP copied: a dump, which is opaque to clients, is a number of these
+        self.repeats: Callable[[], bool] = lambda: False  # whether the next page of a SCAN has keys of the one before
         self.now_ms = 0  # the server sets it before each command; a script has one moment
 
     def find(self, key: bytes) -> Value | None:
