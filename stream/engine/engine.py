@@ -34,7 +34,7 @@ from stream.engine.entities.placement import Placement
 from stream.engine.entities.predictors import Predictors
 from stream.engine.entities.quarantine import Versions, program_version
 from stream.engine.entities.quota import Quota
-from stream.engine.entities.restore import Restorer
+from stream.engine.entities.restore import Restorer, unless_forgotten
 from stream.engine.entities.shard import Shard, all_counted_or_none
 from stream.engine.entities.snapshot import Runner, Snapshot
 from stream.engine.entities.table import NOBODY, EntityTable
@@ -287,7 +287,7 @@ class Engine:
         """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
         for shard, entity_ids in self._unloaded_by_shard(part):
             of = stored.get(shard.partition, {})
-            known = {one: _unless_forgotten(shard, one, of.get(one)) for one in entity_ids}
+            known = {one: unless_forgotten(shard, one, of.get(one)) for one in entity_ids}
             self._admit(shard, known, _ceilings(part, shard))
         self._stepper.fold(part)
 
@@ -313,20 +313,7 @@ class Engine:
 
 async def _stored_records(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
     found = zip(entity_ids, await read(shard.partition, entity_ids), strict=True)
-    return {entity_id: _unless_forgotten(shard, entity_id, raw) for entity_id, raw in found}
-
-
-def _unless_forgotten(shard: Shard, entity_id: str, raw: bytes | None) -> bytes | None:
-    """Returns a stored record; None if it is from before its entity was forgotten, and is to be removed."""
-    at = shard.forgotten.get(entity_id)
-    if at is None or raw is None:
-        return raw
-    try:
-        includes = quarantine.loads(entity_id, raw) if quarantine.is_one(raw) else stored_entity.loads(entity_id, raw)
-    except stored_entity.RecordError:
-        return None
-    next_offset = includes.next_offset if isinstance(includes, quarantine.Quarantine) else includes.track.next_offset
-    return raw if next_offset > at else None
+    return {entity_id: unless_forgotten(shard, entity_id, raw) for entity_id, raw in found}
 
 
 def _ceilings(batch: EngineBatch, shard: Shard) -> Mapping[str, int]:

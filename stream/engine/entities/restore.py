@@ -24,6 +24,19 @@ log = logging.getLogger(__name__)
 ANY: Final = 1 << 62  # a ceiling above every offset
 
 
+def unless_forgotten(shard: Shard, entity_id: str, raw: bytes | None) -> bytes | None:
+    """Returns a stored record; None if it is from before its entity was forgotten, and is to be removed."""
+    at = shard.forgotten.get(entity_id)
+    if at is None or raw is None:
+        return raw
+    try:
+        includes = quarantine.loads(entity_id, raw) if quarantine.is_one(raw) else stored_entity.loads(entity_id, raw)
+    except stored_entity.RecordError:
+        return None
+    next_offset = includes.next_offset if isinstance(includes, quarantine.Quarantine) else includes.track.next_offset
+    return raw if next_offset > at else None
+
+
 class StoredState(NamedTuple):
     """A stored state of an entity, which lacks its window's last `behind` fixes."""
 

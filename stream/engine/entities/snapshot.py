@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
+from stream.engine.entities.restore import unless_forgotten
 from stream.engine.entities.shard import Shard
 from stream.engine.entities.table import Dumped, EntityTable
 from stream.store.base import Store
@@ -68,10 +69,17 @@ class Snapshot:
         # Before the offset moves, as a replay from the old one forgets them once more; and before anything is put, as
         # a leg that was under way may have written what was forgotten meanwhile, and no patch may meet that.
         if self._removed:
-            await self._store.remove(partition, self.epoch, list(self._removed))
+            await self._store.remove(partition, self.epoch, await self._older())
         self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
         self._evicted = len(await self._store.list_evicted(partition, self._missing)) if self._missing else 0
         self._stored = await self._store.count(partition)
+
+    async def _older(self) -> list[str]:
+        """Returns those to be removed of whom the store has nothing newer. Who came again may have been written since,
+        by the checkpoint before this one or by an owner before us, and would not be written again."""
+        stored = await self._store.get_many(self._shard.partition, list(self._removed))
+        found = zip(self._removed, stored, strict=True)
+        return [one for one, raw in found if unless_forgotten(self._shard, one, raw) is None]
 
     def settle(self) -> None:
         """Notes that the leg is written."""

@@ -70,7 +70,7 @@ class RedisSide:
         return self.server.snapshot()
 
     def restore(self, snapshot: Any) -> None:
-        self.server.restart(snapshot)
+        (self.server.restart if self._world.chance.random() < 0.5 else self.server.restore)(snapshot)
 
     def evict(self, share: float) -> None:
         self.server.evict_some(self._world.chance, share)

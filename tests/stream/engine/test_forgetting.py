@@ -9,6 +9,7 @@ import pytest
 from engine_rig import CHECKPOINT, CRASH, DUMP, WRITE, A, Rig, assert_same_answers, code_of, forecasts, letters, steady
 
 from model.api import Predictor
+from stream.engine.entities import snapshot
 from stream.store.base import MemoryStore
 from stream.wire import Outgoing, Ping, Record
 from stream.wire.record import FORGET_HEADERS
@@ -118,3 +119,20 @@ async def test_what_was_being_written_when_it_came_is_not_kept(rig: Rig) -> None
     await ask(rig, "bus-1")
     await rig.feed(*steady("bus-1", 2, 200), WRITE, *steady("bus-1", 1, 220), CHECKPOINT, CRASH)
     assert last(await rig.feed(*steady("bus-1", 1, 230))) == ("hit", 4)
+
+
+@pytest.mark.parametrize("crash", [(), (CRASH,)])
+async def test_what_was_written_after_it_is_kept_by_the_checkpoint_that_removes_the_rest(
+    rig: Rig, crash: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came while a checkpoint was made, whose last leg has the entity as it began anew. The next checkpoint, or that
+    of the next owner, took that for what was forgotten: a world of the simulation found it (seed 63)."""
+    monkeypatch.setattr(snapshot, "LEG", 1)
+    await rig.feed(*steady("bus-1", 4), *steady("bus-2", 4), CHECKPOINT)
+    await rig.feed(*steady("bus-1", 1, 40), *steady("bus-2", 1, 40), DUMP, WRITE)
+    await ask(rig, "bus-2")
+    await rig.feed(*steady("bus-2", 2, 200), DUMP, WRITE, *crash, *steady("bus-1", 1, 50), CHECKPOINT)
+    assert isinstance(rig.store, MemoryStore)
+    assert "bus-2" in rig.store._records[A]
+    await rig.feed(CRASH)
+    assert last(await rig.feed(*steady("bus-2", 1, 220))) == ("hit", 3)
