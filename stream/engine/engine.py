@@ -29,7 +29,6 @@ from stream.engine.batch import (
 )
 from stream.engine.bisection import Bisection
 from stream.engine.counts import Counts
-from stream.engine.entities import quarantine, stored_entity
 from stream.engine.entities.placement import Placement
 from stream.engine.entities.predictors import Predictors
 from stream.engine.entities.quarantine import Versions, program_version

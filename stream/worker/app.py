@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,7 +38,7 @@ from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
 from stream.worker.monitor.auth_monitor import AuthMonitor
 from stream.worker.monitor.monitor import Monitor
-from stream.worker.partition_counts import PartitionCounts
+from stream.worker.partition_counts import PartitionCounts, rejoin_when_changed
 from stream.worker.warmup import warm
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class App(faust.App):
     delivery: Delivery
     watch: Monitor
     versions: Versions | None
+    watch_partitions: Callable[[], Coroutine[Any, Any, None]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -182,6 +183,11 @@ def _credentials(security: KafkaSecurity) -> faust.auth.Credentials | None:
 def _connect(app: App, settings: Settings, engine: Engine) -> None:
     delivery, consumer, counts = app.delivery, cast(Consumer, app.consumer), PartitionCounts()
     pings = app.topic(settings.topics.pings, schema=Untouched())
+    app.watch_partitions = partial(
+        rejoin_when_changed,
+        *(consumer, settings.topics.pings, lambda: engine.placement.partitions),
+        lambda: bool(settings.instance) and not delivery.ownership.owned,
+    )
 
     @app.agent(pings, name="deliver")
     async def deliver(stream: Any) -> None:
@@ -261,6 +267,7 @@ async def _work(app: App, settings: Settings) -> None:
         "start": asyncio.create_task(app.start()),
         "report": asyncio.create_task(_report(app.delivery)),
         "watch": asyncio.create_task(app.watch.run()),
+        "partitions": asyncio.create_task(app.watch_partitions()),
         "silence": asyncio.create_task(_silence(app.delivery, settings)),
         "client lines": asyncio.create_task(ClientLogFilter(lambda: app.watch.kafka_is_away).run()),
         "refusals": asyncio.create_task(AuthMonitor(settings.bootstrap, settings.kafka).run()),

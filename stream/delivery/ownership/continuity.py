@@ -6,8 +6,8 @@ before the engine sees them:
     they come from a new leader      its log may lack what we were given (`stream.kafka.log.find_cut`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
-    none came for long before them   the worker may have stood still while the topic was deleted and made anew: its first
-                                     leader has the same epoch as before, and its log may have grown as long
+    none came for long before them   the worker may have stood still while the topic was deleted and made anew: its
+                                     first leader has the same epoch as before, and its log may have grown as long
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class TrustedState:
     If the log begins at 0, they are for all entities. If it begins later, an entity is settled when its window was full
     of replayed pings and some more, or when it began a new session after a silence: then its window cannot contain an
     earlier ping. (One that begins at another place says nothing: the replay may have begun with an outlier, which the
-    workers refused.) The same rule holds after a quarantine: the workers began with an empty track, and nobody can tell which pings they
-    added to it without an answer.
+    workers refused.) The same rule holds after a quarantine: the workers began with an empty track, and nobody can tell
+    which pings they added to it without an answer.
     """
 
     def __init__(self, *, complete: bool, history: int) -> None:

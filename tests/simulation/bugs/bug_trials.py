@@ -26,7 +26,7 @@ def look_for(names: list[str], area: str | None, worlds: int, processes: int) ->
             for tree in TREES:
                 source = ROOT / tree
                 if source.is_dir():
-                    shutil.copytree(source, root / tree, ignore=shutil.ignore_patterns("__pycache__", "data"))
+                    shutil.copytree(source, root / tree, ignore=shutil.ignore_patterns("data"))
                 else:
                     shutil.copy(source, root / tree)
             bring_back(one, root)

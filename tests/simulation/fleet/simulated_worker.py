@@ -33,6 +33,7 @@ from stream.kafka.producer import Publisher
 from stream.kafka.reading import INPUT_ISOLATION, reread
 from stream.store.redis_store import RedisStore
 from stream.worker import faust_driver
+from stream.worker.partition_counts import rejoin_when_changed
 
 T = TypeVar("T")
 
@@ -114,7 +115,11 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         await self.kafka.start()
         pacing.Pace(self.kafka._fetcher)
         self.kafka.subscribe([self.settings.topics.pings], listener=self)
-        lives = [asyncio.create_task(work) for work in (self.delivery.run(), self._poll(), self._put())]
+        watch = rejoin_when_changed(
+            *(self.input, self.settings.topics.pings, lambda: self.engine.placement.partitions),
+            lambda: bool(self.settings.instance) and not self.delivery.ownership.owned,
+        )
+        lives = [asyncio.create_task(work) for work in (self.delivery.run(), self._poll(), self._put(), watch)]
         stop = asyncio.create_task(self.stopping.wait())
         done, _ = await asyncio.wait([*lives, stop], return_when=asyncio.FIRST_COMPLETED)
         failed = next((error for one in done if one is not stop and (error := one.exception()) is not None), None)
