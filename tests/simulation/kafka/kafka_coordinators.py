@@ -76,9 +76,10 @@ class Coordinators(Brokers):
         instance_id: str | None = None,
     ) -> None:
         """Commits all, or raises. Who is no member of a group commits with generation -1 and an empty id."""
+        self._check_topics(offsets)
         self._ask_groups()
         self._group_of_commit(group, generation).check_commit(self._clock(), generation, member_id, instance_id, False)
-        self._check_offsets(offsets)
+        self._check_metadata(offsets)
         self._offsets(group).commit(offsets)
 
     def offset_fetch(
@@ -118,12 +119,13 @@ class Coordinators(Brokers):
     ) -> None:
         """Commits offsets when the transaction does. aiokafka sends neither generation nor member id, so that no
         rebalance fences it: only `init_producer_id` of another producer does."""
+        self._check_topics(offsets)
         self._ask_groups()
         if self._transactions_refuse is not None:
             raise GroupLoadInProgressError("the coordinator of transactions cannot be asked")
         self.transactions.verify(transactional_id, producer, group)
         self._group_of_commit(group, generation).check_commit(self._clock(), generation, member_id, None, True)
-        self._check_offsets(offsets)
+        self._check_metadata(offsets)
         self._offsets(group).commit_pending(producer.producer_id, offsets)
 
     def end_txn(self, transactional_id: str, producer: ProducerId, commit: bool) -> None:
