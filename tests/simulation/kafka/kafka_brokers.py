@@ -253,8 +253,12 @@ class Brokers:
             found = self.offsets[group] = Offsets()
         return found
 
-    def _check_offsets(self, offsets: Mapping[Partition, Committed]) -> None:
-        for partition, one in offsets.items():
+    def _check_topics(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Any broker answers so of a topic that is gone, before the coordinator hears of the commit."""
+        for partition in offsets:
             self._exists(partition)
+
+    def _check_metadata(self, offsets: Mapping[Partition, Committed]) -> None:
+        for one in offsets.values():
             if len(one.metadata) > MOST_METADATA_CHARS:
                 raise OffsetMetadataTooLargeError

@@ -41,7 +41,7 @@ class Coordinators(Brokers):
         if found is None:
             if member_id:
                 raise UnknownMemberIdError
-            found = self.groups[group] = Group(self._member_id, self._delay_s)
+            found = self._make_group(group)
         return found.join(self._clock(), member_id, client_id, instance_id, protocols, session_s, rebalance_s)
 
     def sync_group(
@@ -76,13 +76,10 @@ class Coordinators(Brokers):
         instance_id: str | None = None,
     ) -> None:
         """Commits all, or raises. Who is no member of a group commits with generation -1 and an empty id."""
+        self._check_topics(offsets)
         self._ask_groups()
-        found = self.groups.get(group)
-        if found is not None:
-            found.check_commit(self._clock(), generation, member_id, instance_id, False)
-        elif generation >= 0:
-            raise IllegalGenerationError
-        self._check_offsets(offsets)
+        self._group_of_commit(group, generation).check_commit(self._clock(), generation, member_id, instance_id, False)
+        self._check_metadata(offsets)
         self._offsets(group).commit(offsets)
 
     def offset_fetch(
@@ -122,18 +119,30 @@ class Coordinators(Brokers):
     ) -> None:
         """Commits offsets when the transaction does. aiokafka sends neither generation nor member id, so that no
         rebalance fences it: only `init_producer_id` of another producer does."""
+        self._check_topics(offsets)
         self._ask_groups()
         if self._transactions_refuse is not None:
             raise GroupLoadInProgressError("the coordinator of transactions cannot be asked")
         self.transactions.verify(transactional_id, producer, group)
-        found = self.groups.get(group)
-        if found is not None:
-            found.check_commit(self._clock(), generation, member_id, None, True)
-        elif generation >= 0:
-            raise IllegalGenerationError
-        self._check_offsets(offsets)
+        self._group_of_commit(group, generation).check_commit(self._clock(), generation, member_id, None, True)
+        self._check_metadata(offsets)
         self._offsets(group).commit_pending(producer.producer_id, offsets)
 
     def end_txn(self, transactional_id: str, producer: ProducerId, commit: bool) -> None:
         self._ask_transactions()
         self.transactions.end(transactional_id, producer, commit)
+
+    # -- within
+
+    def _group_of_commit(self, name: str, generation: int) -> Group:
+        """Returns the group. Who commits without being a member makes it."""
+        found = self.groups.get(name)
+        if found is None:
+            if generation >= 0:
+                raise IllegalGenerationError
+            found = self._make_group(name)
+        return found
+
+    def _make_group(self, name: str) -> Group:
+        found = self.groups[name] = Group(self._member_id, self._delay_s)
+        return found

@@ -83,7 +83,7 @@ class Group(Rebalance):
         if instance_id is not None and not member_id:  # as an operator removes a static member
             member_id = self._static.get(instance_id, "")
         if self._named.pop(member_id, None) is not None:
-            self._go_on(now)
+            self._shrink(now)  # a rebalance begins even for one that has never joined
             return
         self._remove(now, self._validate(member_id, instance_id))
 

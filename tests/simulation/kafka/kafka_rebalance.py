@@ -91,6 +91,10 @@ class Rebalance:
             self._static.pop(member.instance_id, None)
         if self.leader == member.id:
             self.leader = min(self.members, default=None)  # any of them: the real ids are random
+        self._shrink(now)
+
+    def _shrink(self, now: float) -> None:
+        """Somebody is gone: a rebalance begins, or may go on."""
         if self.state in (STABLE, COMPLETING):
             self._prepare(now)
         else:
@@ -104,7 +108,7 @@ class Rebalance:
                 member.sync = None
                 if self.state == COMPLETING:
                     member.assignment = b""
-            self._initial = self.state == EMPTY and self._initial_delay_s > 0
+            self._initial = self.state == EMPTY
             self.state = PREPARING
             self._unsynced.clear()
             longest = max((one.rebalance_s for one in self.members.values()), default=0.0)
@@ -112,6 +116,8 @@ class Rebalance:
             self._newcomer, self._initial_until = False, now + longest
             for sync in syncs:
                 sync.set_error(RebalanceInProgressError())
+            if self._initial and self._initial_delay_s <= 0:  # it waits for nobody, not even for those who have an id
+                self._go_on_without(now)
         self._go_on(now)
 
     def _go_on(self, now: float) -> None:

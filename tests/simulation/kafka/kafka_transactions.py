@@ -23,8 +23,6 @@ COMPLETE_COMMIT, COMPLETE_ABORT = "CompleteCommit", "CompleteAbort"
 _PREPARED = (PREPARE_COMMIT, PREPARE_ABORT)
 MOST_TIMEOUT_S = 900.0  # transaction.max.timeout.ms
 SWEEP_S = 10.0  # how often old transactions are looked for: transaction.abort.timed.out.transaction.cleanup.interval.ms
-# The coordinator raises the epoch to fence, and, with transaction.version 2, again with the end that it decides itself.
-EPOCHS_OF_ABORT = 2
 MAX_EPOCH = 32_766  # after it, a transactional id gets another producer id
 
 Target = tuple[str, int] | str  # a partition, or a group whose offsets the transaction commits
@@ -87,6 +85,8 @@ class Transactions:
         known = self._validate(transactional_id, producer)
         if known.state in _PREPARED:
             raise ConcurrentTransactions
+        if self._swept_at is None:
+            self._swept_at = now
         if known.state != ONGOING:
             known.state, known.targets, known.began_at = ONGOING, set(), now
         known.targets.update(targets)
@@ -158,8 +158,9 @@ class Transactions:
         return known
 
     def _fence(self, known: Transactional) -> None:
-        """Aborts a transaction that is open, and fences whoever had begun it."""
-        known.epoch += EPOCHS_OF_ABORT
+        """Aborts a transaction that is open, and fences whoever had begun it. The end raises the epoch no second time:
+        that depends on the client's version of transactions, and not on the cluster's."""
+        known.epoch += 1
         self._decide(known, commit=False)
 
     def _decide(self, known: Transactional, commit: bool) -> None:

@@ -90,19 +90,16 @@ async def groups_by_chance(side: Side, seed: int) -> None:
                 await side.ask("offset_commit", group, generation, member, {p: Committed(step, client)})
             else:
                 await side.ask("heartbeat", group, generation, member)
-        await side.settle()
-        for name, task in list(waits.items()):
-            if task.done():
-                del waits[name]
-                answer = await side.finish("join_group", task)
-                if isinstance(answer, Failure):
-                    ids.pop(name, None)
-                    generations.pop(name, None)
-                else:
-                    generations[name] = answer
-        for name, task in list(syncs.items()):
-            if task.done():
+        for name in await side.answered({**waits, **syncs}):  # a client waits for one answer at a time
+            if name in syncs:
                 await side.finish("sync_group", syncs.pop(name))
+                continue
+            answer = await side.finish("join_group", waits.pop(name))
+            if isinstance(answer, Failure):
+                ids.pop(name, None)
+                generations.pop(name, None)
+            else:
+                generations[name] = answer
     for task in (*waits.values(), *syncs.values()):
         task.cancel()
     await side.ask("offset_fetch", group, [p])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from kafka_histories import RANGE, agree, enter, form, topic
 from kafka_offsets import Committed
 from kafka_sides import Side
@@ -140,4 +143,50 @@ async def slow_members(side: Side) -> None:
     await side.ask("sync_group", group, joined["c"].generation, c)
 
 
-ALL = (commits_in_each_state, static_members, sessions_end, slow_members)
+async def members_with_an_id_only(side: Side) -> None:
+    """Who was given an id holds a rebalance back until it joins, leaves or its session is over; only the first
+    rebalance of a group does not wait for it."""
+    p, group = await topic(side, "ids"), side.name("ids")
+    ids = {one: await enter(side, group, one, **SHORT) for one in "abc"}
+    waits: dict[str, asyncio.Task[Any]] = {}
+    joined: dict[str, Any] = {}
+
+    async def join(client: str) -> None:
+        waits[client] = await side.begin("join_group", group, ids[client], RANGE, client_id=client, **SHORT)
+        await take()
+
+    async def take() -> None:
+        """Takes the answers that are there."""
+        names = await side.answered(waits)
+        side.note(f"answered: {names}")
+        for name in names:
+            joined[name] = await side.finish("join_group", waits.pop(name))
+
+    await join("a")
+    await join("b")
+    await join("a")  # c is awaited
+    await side.ask("heartbeat", group, 1, ids["a"])
+    await side.ask("leave_group", group, ids["c"])
+    await take()
+    await agree(side, group, joined)
+    await side.ask("heartbeat", group, 2, ids["b"])
+    ids["d"] = await enter(side, group, "d", **SHORT)
+    await side.ask("heartbeat", group, 2, ids["b"])
+    await side.ask("offset_commit", group, 2, ids["b"], {p: Committed(1)})
+    await side.ask("leave_group", group, ids["d"])  # a rebalance begins although it never joined
+    await side.ask("heartbeat", group, 2, ids["b"])
+    await side.ask("offset_commit", group, 2, ids["b"], {p: Committed(2)})
+    await join("a")
+    ids["e"] = await enter(side, group, "e", **SHORT)
+    await join("b")  # e is awaited, for six seconds
+    await side.wait(3.0)
+    await take()
+    await side.wait(4.0)
+    await take()
+    await agree(side, group, joined)
+    await side.ask("join_group", group, ids["e"], RANGE, client_id="e", **SHORT)
+    await side.ask("heartbeat", group, 3, ids["a"])
+    await side.ask("heartbeat", group, 3, ids["b"])
+
+
+ALL = (commits_in_each_state, static_members, sessions_end, slow_members, members_with_an_id_only)

@@ -45,12 +45,16 @@ async def enter(side: Side, group: str, client: str, **options: Any) -> str:
 
 
 async def form(side: Side, group: str, *clients: str, **options: Any) -> tuple[int, dict[str, str]]:
-    """Forms a stable group of these clients, and returns its generation and the member ids."""
-    ids = {one: await enter(side, group, one, **options) for one in clients}
-    asked = {}
-    for client, member in ids.items():
-        asked[client] = await side.begin("join_group", group, member, RANGE, client_id=client, **options)
-    joined = {client: await side.finish("join_group", task) for client, task in asked.items()}
+    """Forms a stable group of these clients, and returns its generation and the member ids. They come one by one, as
+    the first rebalance of a group waits for nobody here."""
+    ids: dict[str, str] = {}
+    joined: dict[str, Any] = {}
+    for newcomer in clients:
+        ids[newcomer] = await enter(side, group, newcomer, **options)
+        asked = {}
+        for client in reversed(ids):  # those who are there already come after the new one
+            asked[client] = await side.begin("join_group", group, ids[client], RANGE, client_id=client, **options)
+        joined = {client: await side.finish("join_group", task) for client, task in asked.items()}
     await agree(side, group, joined)
     return joined[clients[0]].generation, ids
 
@@ -173,7 +177,9 @@ async def offsets_of_transactions(side: Side) -> None:
     await side.ask("offset_commit", group, -1, "", {p: Committed(9, "x" * 5000)})
     await side.ask("offset_commit", group, -1, "", {(side.name("none"), 0): Committed(9)})
     await side.ask("offset_commit", group, 1, "nobody", {p: Committed(9)})
+    await side.ask("offset_commit", group, 1, "nobody", {(side.name("none"), 0): Committed(9)})
     await side.ask("offset_commit", side.name("unknown"), 1, "nobody", {p: Committed(9)})
+    await side.ask("txn_offset_commit", side.name("unknown"), tid, producer, {p: Committed(9)})
     await side.ask("offset_fetch", side.name("unknown"), [p])
 
 

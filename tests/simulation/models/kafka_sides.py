@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka.errors import (
@@ -67,6 +67,10 @@ class Side:
 
     async def settle(self) -> None:
         """Lets a request that was sent last arrive before the next."""
+
+    async def answered(self, tasks: Mapping[str, asyncio.Task[Any]]) -> list[str]:
+        """Returns which of these requests have an answer by now."""
+        raise NotImplementedError
 
     async def finish(self, request: str, task: asyncio.Task[Any]) -> Any:
         answer = await asyncio.wait_for(task, PATIENCE_S)
@@ -133,15 +137,25 @@ class Side:
 
 
 class RealSide(Side):
-    def __init__(self, prefix: str, wire: Wire) -> None:
+    """The broker. How long an answer takes is nobody's promise, so that this side waits for those that `expected` has:
+    what the other side's `answered` returned, call by call. One that never comes is a difference."""
+
+    def __init__(self, prefix: str, wire: Wire, expected: Iterable[list[str]]) -> None:
         super().__init__(prefix)
-        self._wire = wire
+        self._wire, self._expected = wire, iter(expected)
 
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     async def settle(self) -> None:
         await asyncio.sleep(0.15)
+
+    async def answered(self, tasks: Mapping[str, asyncio.Task[Any]]) -> list[str]:
+        await self.settle()
+        wanted = [tasks[name] for name in next(self._expected, []) if name in tasks]
+        if wanted:
+            await asyncio.wait(wanted, timeout=PATIENCE_S)
+        return [name for name, task in tasks.items() if task.done()]
 
     async def _answer(self, request: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         answer = await getattr(self._wire, request)(*arguments, **options)
@@ -160,6 +174,7 @@ class ModelSide(Side):
         super().__init__(prefix)
         self._now = now
         self.cluster = Cluster(lambda: self._now)
+        self.answers: list[list[str]] = []  # what `answered` has returned, call by call
 
     async def wait(self, seconds: float) -> None:
         end = self._now + seconds
@@ -173,6 +188,11 @@ class ModelSide(Side):
     async def settle(self) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+    async def answered(self, tasks: Mapping[str, asyncio.Task[Any]]) -> list[str]:
+        await self.settle()
+        self.answers.append([name for name, task in tasks.items() if task.done()])
+        return self.answers[-1]
 
     async def _answer(self, request: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if request in ("sync_group",):

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import zip_longest
 
 import kafka_chance_histories as chance
 import kafka_group_histories as groups
@@ -32,44 +33,41 @@ HISTORIES: dict[str, History] = {
 }
 
 
-async def run_on_model(history: History, prefix: str) -> list[str]:
-    side = ModelSide(prefix, time.time())
-    await history(side)
-    return side.trace
-
-
-async def run_on_broker(history: History, prefix: str, bootstrap: str) -> list[str]:
-    wire = Wire(bootstrap)
+async def play(history: History, side: Side) -> None:
+    """Plays a history on one side. Its end with an error is a line of the side's trace, too."""
     try:
-        await wire.find_coordinators(f"{prefix}-g", f"{prefix}-t")
-        side = RealSide(prefix, wire)
         await history(side)
+    except Exception as error:  # a history that goes on with what it did not expect, as after a refused join
+        side.note(f"ended with {error!r}")
+
+
+async def run_on_broker(history: History, bootstrap: str, model: ModelSide) -> RealSide:
+    wire = Wire(bootstrap)
+    side = RealSide(model.prefix, wire, model.answers)
+    try:
+        await wire.find_coordinators(side.name("g"), side.name("t"))
+        await play(history, side)
     finally:
         await wire.close()
-    return side.trace
+    return side
 
 
 async def compare(bootstrap: str, prefix: str, histories: dict[str, History]) -> dict[str, str]:
     """Runs all side by side, as most of them wait, and returns the first difference of each that has one."""
-    names = list(histories)
-    real = await asyncio.gather(
-        *(run_on_broker(histories[name], f"{prefix}-{at}", bootstrap) for at, name in enumerate(names)),
-        return_exceptions=True,
-    )
+    models = {name: ModelSide(f"{prefix}-{at}", time.time()) for at, name in enumerate(histories)}
+    for name, model in models.items():
+        await play(histories[name], model)
+        assert len(model.trace) > 10, name
+    real = await asyncio.gather(*(run_on_broker(histories[name], bootstrap, one) for name, one in models.items()))
     found = {}
-    for at, (name, trace) in enumerate(zip(names, real, strict=True)):
-        if isinstance(trace, BaseException):
-            found[name] = f"the broker's side ended with {trace!r}"
-            continue
-        modelled = await run_on_model(histories[name], f"{prefix}-{at}")
-        assert len(modelled) > 10, name
-        for step, (one, other) in enumerate(zip(trace, modelled, strict=False)):
+    for (name, model), side in zip(models.items(), real, strict=True):
+        for step, (one, other) in enumerate(zip_longest(side.trace, model.trace, fillvalue="nothing more")):
             if one != other:
                 found[name] = f"step {step}\n  Kafka {one}\n  model {other}"
                 break
         else:
-            if len(trace) != len(modelled):
-                found[name] = f"{len(trace)} steps, and {len(modelled)} of the model"
+            if "ended with" in model.trace[-1]:
+                found[name] = f"both {model.trace[-1]}"
     return found
 
 
