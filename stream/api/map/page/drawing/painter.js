@@ -11,6 +11,7 @@ const MARGIN_PX = 20; // entities so far outside the view are drawn, too
 const MANY = 1_500; // entities in view are drawn smaller, so that they cover less of each other
 const SMALL = 0.65;
 const HALO_PX = 11;
+const CONTROLS_MS = 400; // after so long it is seen that the map's controls are elsewhere: the credit line unfolds
 
 export class Painter {
   constructor(map, theme) {
@@ -20,6 +21,8 @@ export class Painter {
     this._chosen = new Layer(container, "chosen");
     this._entities = new Layer(container, "entities");
     this._labels = new Labels(container);
+    this._container = container;
+    this._controls = { boxes: [], dueAt: 0 };
     this._isEmpty = true;
     this.drawn = { regions: 0, passages: 0, branches: 0 }; // of the chosen one
     this.placed = []; // of the last frame: [mover, x, y, time of its ping] of each entity within the view
@@ -51,7 +54,7 @@ export class Painter {
     this._place(view, scene.fleet, at);
     this._chooseSprites();
     this._traces.step(view, this.placed, scene, this.colours, at);
-    const taken = []; // boxes of texts: those to come keep clear of them
+    const taken = [...this._controlBoxes(at)]; // and boxes of texts: those to come keep clear of them
     this._drawChosen(view, scene, at, taken);
     this._sprites.copy(this._entities, view, this.placed, scene.chosen);
     this._labels.draw(view, this.placed, this.map.getZoom(), scene.ids, taken, at);
@@ -77,6 +80,18 @@ export class Painter {
       if (!outside) placed.push([mover, x, y, mover.entity.ts]);
     }
     this.placed = placed;
+  }
+
+  /** What buttons, scale, credit line and the line of the tiles' host cover: an id below them could not be read. */
+  _controlBoxes(at) {
+    if (at < this._controls.dueAt) return this._controls.boxes;
+    const map = this._container.getBoundingClientRect();
+    const boxes = [...this._container.parentElement.querySelectorAll(".maplibregl-ctrl, #tiles")].map((one) => {
+      const box = one.getBoundingClientRect();
+      return { left: box.left - map.left, top: box.top - map.top, right: box.right - map.left, bottom: box.bottom - map.top };
+    });
+    this._controls = { boxes, dueAt: at + CONTROLS_MS };
+    return boxes;
   }
 
   /** Also of one beyond the view: its forecast may reach into it. */
