@@ -13,7 +13,7 @@ from plans import draw_plan, read_plan, write_plan
 HERE = Path(__file__).parent
 TOOL = HERE / "pathcast_sim.py"
 FOUND = sorted((HERE / "found").glob("*.json"))
-WORLDS = 120
+WORLDS = 100
 
 pytestmark = pytest.mark.simulation
 
