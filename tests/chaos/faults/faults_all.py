@@ -30,8 +30,8 @@ PARTS = (
     faults_of_input,
     faults_of_disks,
 )
-# These run with both guarantees. Of the default selection are those with a guarantee and the promise that they stand for
-# (tests/README.md); what worlds of the simulation show, real servers show with `--all`.
+# These run with both guarantees. Of the default selection are those with a guarantee and the promise that they stand
+# for (tests/README.md); what worlds of the simulation show, real servers show with `--all`.
 SELECTION = {
     "killed_after_publish": {
         "exactly_once": "a kill under load loses no ping, and shows a `read_committed` reader none twice",
