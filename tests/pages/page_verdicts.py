@@ -200,6 +200,9 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
     },
+    "tests/simulation/README.md": {
+        ".venv/bin/pytest -m simulation": Elsewhere("tests/simulation/test_worlds.py"),
+    },
     "tests/README.md": {
         # that there are tests of these names and marks; CI runs all of them
         ".venv/bin/pytest      ": Run(
