@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,11 @@ def test_a_seed_gives_the_same_world_again() -> None:
 def test_a_plan_that_is_written_down_is_the_same() -> None:
     for seed in range(50):
         assert read_plan(write_plan(draw_plan(seed))) == draw_plan(seed)
+
+
+def test_the_options_of_the_page_are_those_of_the_tool() -> None:
+    commands = [line for line in (HERE / "README.md").read_text().splitlines() if "pathcast_sim.py --" in line]
+    named = {option for line in commands for option in re.findall(r"--[a-z]+", line)}
+    assert named >= {"--seeds", "--seed", "--shrink", "--bugs"}
+    offered = set(re.findall(r"--[a-z-]+", simulate("--help").stdout))
+    assert named - offered == set()
