@@ -16,13 +16,14 @@ import chaos_redis
 import pytest
 import refusal_probes
 from chaos_redis import ChaosRedis
+from missing_servers import skip_unless_required
 from modelled_redis import RedisServer
 from redis.asyncio import Redis
 from redis_histories import Told, outcome
 from side_by_side import NOWHERE, a_model, by_model, refuse_difference
 from store_histories import PARTITIONS
 
-from stream.bench.harness.servers import redis_binary
+from stream.bench.harness.servers import Unavailable, redis_binary
 from stream.config.settings import Settings
 from stream.processes.child import Supervised
 from stream.store.redis_store import RedisStore
@@ -31,8 +32,17 @@ from stream.up.embedded import HOST, free_port
 STORED = PARTITIONS[0]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def has_redis() -> None:
+    """All of these start servers of their own."""
+    try:
+        redis_binary()
+    except Unavailable as reason:
+        skip_unless_required(reason)
+
+
 @pytest.fixture(scope="module")
-def spoilt() -> Iterator[ChaosRedis]:
+def spoilt(has_redis: None) -> Iterator[ChaosRedis]:
     with chaos_redis.running() as found:
         yield found
 
