@@ -29,7 +29,7 @@ class PartitionCounts:
 
 
 class Counting(Protocol):
-    """What is asked of the consumer. `stream.worker.faust_driver.Consumer` is one."""
+    """States what is asked of the consumer. `stream.worker.faust_driver.Consumer` is one."""
 
     def partitions_of(self, topic: str) -> int: ...
 

@@ -1,4 +1,4 @@
-"""What vehicles send: pings of entities that drive, some of them odd, in batches as a producer sends them."""
+"""Makes what vehicles send: the pings of entities that drive, some of them odd."""
 
 from __future__ import annotations
 

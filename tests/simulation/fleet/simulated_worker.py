@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
@@ -174,8 +173,3 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
 def _retire() -> None:
     """Does nothing: an acknowledged message leaves Faust's own lists alone."""
-
-
-async def end_quietly(task: asyncio.Task[Any]) -> None:
-    with suppress(BaseException):
-        await task

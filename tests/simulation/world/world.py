@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any, Final
@@ -108,10 +108,3 @@ def running(world: World) -> Iterator[None]:
         random.setstate(state)
         if gc_was_on:
             gc.enable()
-
-
-def run(world: World, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs the world's own work to its end, in virtual time. Raises what it raises, and Stalled."""
-    with running(world):
-        asyncio.set_event_loop(None)
-        world.loop.run_until_complete(world.loop.create_task(work()))
