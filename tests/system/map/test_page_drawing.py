@@ -129,7 +129,7 @@ def test_a_hostile_id_is_a_short_text_beside_its_entity(opened: Opened) -> None:
     (label,) = [one for one in opened.state()["labels"] if one["id"] == HOSTILE]
     assert len(label["text"]) <= 16
     assert not any(unicodedata.category(sign).startswith("C") for sign in label["text"])
-    assert label["right"] - label["left"] <= 150
+    assert round(label["right"] - label["left"], 6) <= 150
     assert opened.page.evaluate("[window.hacked, document.querySelectorAll('img[src=x]').length]") == [None, 0]
     assert opened.said == []
 

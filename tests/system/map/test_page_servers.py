@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 from stream.wire import Topics
 
 SECRET = "0123456789abcdef"
-SEA, LAND = (10, 14, 19), (16, 22, 29)  # in the dark theme (drawing/colours.js)
+SEA, LAND = (10, 14, 19), (18, 26, 34)  # in the dark theme (drawing/colours.js)
 
 
 @pytest.fixture(scope="module")

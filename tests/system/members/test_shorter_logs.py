@@ -148,6 +148,7 @@ def test_what_is_new_is_folded_once(rows: list[Row], name: str, fate: str, is_aw
     assert row.wrong() == [], row.log()
     row.kind.send()
     assert row.wrong() == [], row.log()
+    assert all(row.kind.expected().values()), "nothing is due that could be wrong"
     if fate == "shortened":
         lines = [line for line in row.log().splitlines() if SAID[fate] in line]
         assert len(lines) == len(row.kind.inputs), row.log()

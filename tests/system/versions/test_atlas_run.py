@@ -108,10 +108,11 @@ def test_a_version_is_that_of_the_log_although_its_maker_was_killed(fleet: Fleet
     assert (fleet.atlases / f"{first}.atlas").read_bytes() == fleet.built()
     assert sum(fleet.offsets().values()) == 2_000
     fleet.feed(2_000, 5_000)
-    with fleet.running("killed", *NEVER) as one:
+    base, door = free_door()
+    with fleet.running("killed", *NEVER, "--metrics", door.address) as one:
         assert eventually(lambda: sum(fleet.offsets().values()) == 5_000)
         fleet.feed(5_000, PINGS)  # it counts these, and has not written them
-        one.wait_for(f"{PINGS - 2_000} records counted", PATIENCE_S)
+        assert eventually(lambda: Scrape(base).sum("atlas_records_read_total") == PINGS - 2_000)
         one.kill()
     bury(fleet.kafka, f"{fleet.prefix}-atlas")
     assert sum(fleet.offsets().values()) == 5_000
@@ -197,12 +198,12 @@ async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is
     assert served
     version, tries = runner._maker.version, 0
 
-    async def failing(partitions: int) -> None:
+    async def failing(partitions: int, *, is_early: bool) -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
             raise NotAnnounced("too fast")
-        await version(partitions)
+        await version(partitions, is_early=is_early)
 
     monkeypatch.setattr(runner._maker, "version", failing)
     runner._due_s = 0.0
