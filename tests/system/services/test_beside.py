@@ -14,7 +14,6 @@ import pytest
 import services_rig
 from dead_members import bury
 from kafka import KafkaProducer
-from member_kinds import without_copies
 from pathcast_process import COMMAND, environment, eventually, pathcast
 from prometheus_client.metrics_core import Metric
 from worker_pages import Scrape, readiness
@@ -83,7 +82,7 @@ class Fleet:
         found: dict[int, list[bytes]] = {number: [] for number in self.logs}
         for one in bus_feed.read(self.kafka, self.topics.scores):
             found[one.partition].append(one.value or b"")
-        return {number: without_copies(scores) for number, scores in found.items()}
+        return {number: list(dict.fromkeys(scores)) for number, scores in found.items()}
 
     def latest(self) -> dict[int, dict[str, bytes]]:
         found: dict[int, dict[str, bytes]] = {number: {} for number in self.logs}

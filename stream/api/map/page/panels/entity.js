@@ -66,7 +66,10 @@ function modelFigures(entity) {
 /** Where the passages part that the forecast rests on. There are no branches either where they scatter. */
 function branchTable(entity) {
   const { branches = [], passages } = entity;
-  if (!branches.length) return element("p", { class: "none", text: `${count(passages)} passages came the same way; they do not part into a few ways.` });
+  if (!branches.length) {
+    const text = passages === 1 ? "One passage came this way." : `${count(passages)} passages came the same way; they do not part into a few ways.`;
+    return element("p", { class: "none", text });
+  }
   const rows = branches.map(({ share, positions }) => {
     const [h_s, lat, lon] = positions[positions.length - 1];
     return { share, h_s, ...reach(entity, { lat, lon }) };
