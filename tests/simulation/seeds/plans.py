@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from events import Event
+from stories import CALM, STORIES, choose_story
 
 from stream.config import failpoints
 
@@ -44,19 +46,6 @@ FAULTS: Final[Mapping[str, int]] = {
 CUTS: Final = {"elect_unclean", "topic_anew"}  # faults by which the log itself loses something
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that happens at a time."""
-
-    at_s: float
-    kind: str  # "ping", "aborted" (pings of a transaction that is aborted), or one of FAULTS
-    which: int = 0  # worker, entity or partition: taken modulo their number
-    for_s: float = 0.0
-    share: float = 0.0
-    point: str = ""  # of `stream.config.failpoints`, at whose N-th time it happens
-    times: int = 1
-    odd: str = ""  # of a ping: how it is not as others
-
-
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A world that can be run again."""
 
@@ -72,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     is_static: bool  # workers are static members of their group
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
+    story: str = ""  # of `stories`: faults that belong together
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -84,6 +74,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 ODD: Final = ("late", "again", "junk", "jump", "gap", "poison", "blank", "timeless", "forget")
+OWN_POINTS: Final = ("assigned", "before_fence", "before_claim")  # of `simulated_worker`, beside the failpoints
 
 
 def draw_plan(seed: int) -> Plan:
@@ -92,7 +83,7 @@ def draw_plan(seed: int) -> Plan:
     partitions, workers = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 2, 3))
     entities = chance.randint(2, 6)
     events = _pings(chance, entities) + _faults(chance, workers, partitions)
-    return Plan(
+    plan = Plan(
         seed=seed,
         exactly_once=chance.random() < 0.5,
         partitions=partitions,
@@ -104,6 +95,29 @@ def draw_plan(seed: int) -> Plan:
         leg=chance.choice((2, 512)),
         is_static=chance.random() < 0.2,
         clocks_off_s=tuple(chance.choice((0.0, 0.0, chance.uniform(-100, 100))) for _ in range(workers)),
+        events=tuple(sorted(events, key=lambda event: event.at_s)),
+    )
+    return _add_story(plan, random.Random(f"story {seed}"))
+
+
+def _add_story(plan: Plan, chance: random.Random) -> Plan:
+    """Returns the plan with a story, if it is to have one. Half of them have no other faults."""
+    story = choose_story(chance)
+    if not story:
+        return plan
+    tell, _, exactly_once = STORIES[story]
+    alone = story in CALM or chance.random() < 0.5
+    events = [event for event in plan.events if not alone or event.kind in ("ping", "aborted")] + tell(chance)
+    is_outage = story == "outage"
+    workers = 1 if is_outage else max(2, plan.workers)
+    clocks_off_s = (*plan.clocks_off_s, 0.0)[:workers]
+    return msgspec.structs.replace(
+        plan,
+        story=story,
+        workers=workers,
+        partitions=max(2, plan.partitions) if is_outage else plan.partitions,
+        exactly_once=plan.exactly_once if exactly_once is None else exactly_once,
+        clocks_off_s=clocks_off_s,
         events=tuple(sorted(events, key=lambda event: event.at_s)),
     )
 
@@ -135,7 +149,7 @@ def _faults(chance: random.Random, workers: int, partitions: int) -> list[Event]
                 chance.randrange(12),
                 for_s,
                 round(chance.random(), 3),
-                chance.choice(list(failpoints.NAMES)) if at_point else "",
+                chance.choice([*failpoints.NAMES, *OWN_POINTS]) if at_point else "",
                 chance.choice((1, 1, 2, 3)) if at_point else 1,
             )
         )

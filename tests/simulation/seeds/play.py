@@ -80,12 +80,13 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     world, plan = stage.world, stage.plan
     for place in stage.places:
         stage.start(place)
-    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick())]
+    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick(), stage.liveness.keep())]
     begin_s = world.loop.time()
     for event in plan.events:
         await asyncio.sleep(max(0.0, begin_s + event.at_s - world.loop.time()))
         ACTS[event.kind](stage, event)
-    await asyncio.sleep(max(0.0, begin_s + FIRST_S + FED_S - world.loop.time()))
+    until_s = max(FIRST_S + FED_S, *(event.at_s for event in plan.events), 0.0)
+    await asyncio.sleep(max(0.0, begin_s + until_s - world.loop.time()))
     stage.heal()
     for number in range(plan.entities):  # so that each entity is looked at once more, and evicted ones are rebuilt
         await asyncio.sleep(0.3)

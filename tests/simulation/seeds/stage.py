@@ -17,9 +17,11 @@ from unittest import mock
 
 from feeder import Feeder
 from kafka_side import KafkaSide
+from liveness import Liveness
+from owners import Owners
 from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
-from simulated_worker import SimulatedWorker
+from simulated_worker import STEP_FAULTS, SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
@@ -58,6 +60,9 @@ class Stage:
         self.world = World(plan.seed, story=story)
         self.kafka = KafkaSide(self.world)
         self.redis = RedisSide(self.world, self._look)
+        self.owners = Owners(self)
+        self.liveness = Liveness(self)
+        self.kafka.heard = self.owners.hear
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
         self.settings = Settings(
             bootstrap=BOOTSTRAP,
@@ -75,7 +80,6 @@ class Stage:
         self.places = [self._place(number) for number in range(plan.workers)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
-        self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
         self.is_healed = False
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
@@ -93,7 +97,7 @@ class Stage:
             return
         place.starts += 1
         place.host = self.world.host(f"worker-{place.number}.{place.starts}", place.clock_off_s)
-        place.worker = SimulatedWorker(place.settings)
+        place.worker = SimulatedWorker(place.settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
         self.world.note(f"start {place.host}")
         place.task = self.world.start(place.host, place.worker.run(), "run")
         place.task.add_done_callback(lambda task: self._note_end(place, task), context=self.world.network.outside)
@@ -101,6 +105,9 @@ class Stage:
     def _note_end(self, place: Place, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
         self.world.note(f"end {place.host} {error!r}")
+        if error is not None and place.host is not None and not place.host.is_dead:
+            self.note_broken(f"ended: a worker ended with {error!r}")
+        self.broken += [one for one in self._accounts_of(place) if one not in self.broken]
 
     def kill(self, place: Place) -> None:
         if place.host is not None and not place.host.is_dead:
@@ -166,23 +173,19 @@ class Stage:
 
     # -- what must hold at every moment --------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Notes a checkpoint that is ahead of the committed offset, and a committed offset that went back."""
+    def _look(self, host: Host) -> None:
+        """Notes who wrote, and a checkpoint that is ahead of the committed offset."""
+        self.owners.look_at_stores(host)
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
         for number in range(self.plan.partitions):
             stored = self.redis.next_offset(group, (pings, number))
-            committed = self.kafka.committed(group, (pings, number))
-            decided = self.kafka.committed(group, (pings, number), pending=True)
-            before = self._committed.get(number, 0)
-            self._committed[number] = max(committed, before)
-            if stored is not None and stored > decided:
+            if stored is not None and stored > self.kafka.committed(group, (pings, number), pending=True):
+                committed = self.kafka.committed(group, (pings, number))
                 self.note_broken(
                     f"ahead: the checkpoint of partition {number} goes to {stored}, {committed} is committed"
                 )
-            if committed < before:
-                self.note_broken(f"back: the committed offset of partition {number} went from {before} to {committed}")
 
     def note_broken(self, what: str) -> None:
         if what not in self.broken:
@@ -221,24 +224,17 @@ class Stage:
 
     def unaccounted(self) -> list[str]:
         """Returns where the accounts of a worker that runs do not add up."""
-        found = []
-        for place in self.places:
-            if (
-                place.worker is None
-                or place.host is None
-                or place.host.is_dead
-                or not hasattr(place.worker, "delivery")
-            ):
-                continue
-            delivery = place.worker.delivery
-            status = delivery.status()
-            for one in status.partitions:
-                account = delivery.accounts.accounts[one.partition]
-                left = account.count_unaccounted(one.waiting + one.at_work)
-                if left:
-                    found.append(
-                        f"accounts: {place.host} partition {one.partition[1]} has {left} records unaccounted for"
-                    )
+        return [one for place in self.places for one in self._accounts_of(place)]
+
+    def _accounts_of(self, place: Place) -> list[str]:
+        """Returns where the accounts of a worker do not add up, also of partitions that it has no more."""
+        if place.worker is None or place.host is None or place.host.is_dead or not hasattr(place.worker, "delivery"):
+            return []
+        delivery, found = place.worker.delivery, []
+        in_flight = {one.partition: one.waiting + one.at_work for one in delivery.status().partitions}
+        for partition, account in delivery.accounts.accounts.items():
+            if left := account.count_unaccounted(in_flight.get(partition, 0)):
+                found.append(f"accounts: {place.host} partition {partition[1]} has {left} records unaccounted for")
         return found
 
     # -- what is put in the place of servers
