@@ -24,6 +24,7 @@ FAULTS: Final[Mapping[str, int]] = {
     "stop": 2,
     "pause": 4,
     "pause_at": 4,
+    "cut_at": 2,
     "cut_kafka": 2,
     "cut_redis": 3,
     "storm": 2,

@@ -31,6 +31,7 @@ from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
 
 BOOTSTRAP: Final = "kafka:9092"
+CUT_WITHIN_S: Final = 0.012  # three requests and their answers, mostly
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -100,14 +101,20 @@ class Stage:
         place.worker = SimulatedWorker(place.settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
         self.world.note(f"start {place.host}")
         place.task = self.world.start(place.host, place.worker.run(), "run")
-        place.task.add_done_callback(lambda task: self._note_end(place, task), context=self.world.network.outside)
+        host, worker = place.host, place.worker
+        place.task.add_done_callback(
+            lambda task: self._note_end(host, worker, task), context=self.world.network.outside
+        )
 
-    def _note_end(self, place: Place, task: asyncio.Task[Any]) -> None:
+    def _note_end(self, host: Host, worker: SimulatedWorker, task: asyncio.Task[Any]) -> None:
+        """Notes how a worker has ended: with an error only if it was killed just then."""
         error = None if task.cancelled() else task.exception()
-        self.world.note(f"end {place.host} {error!r}")
-        if error is not None and place.host is not None and not place.host.is_dead:
+        self.world.note(f"end {host} {error!r}")
+        if host.is_dead:
+            return
+        if error is not None:
             self.note_broken(f"ended: a worker ended with {error!r}")
-        self.broken += [one for one in self._accounts_of(place) if one not in self.broken]
+        self.broken += [one for one in _accounts_of(host, worker) if one not in self.broken]
 
     def kill(self, place: Place) -> None:
         if place.host is not None and not place.host.is_dead:
@@ -130,7 +137,7 @@ class Stage:
     # -- failpoints
 
     def arm(self, what: str, point: str, times: int, for_s: float) -> None:
-        """Lets `kill` or `pause` happen to the host that reaches a point for the N-th time from now on."""
+        """Lets `kill`, `pause` or `cut` happen to the host that reaches a point for the N-th time from now on."""
         self._points.append((what, point, times, for_s))
 
     def reach(self, name: str) -> None:
@@ -150,8 +157,15 @@ class Stage:
                 self.world.kill(host)
                 self.kafka.wire.break_all(host)
                 raise Killed(name)
-            self.pause(host, for_s)
+            (self.pause if what == "pause" else self._cut_soon)(host, for_s)
             return
+
+    def _cut_soon(self, host: Host, for_s: float) -> None:
+        """Cuts a host off from Kafka while the requests that it sends now are on their way, or their answers are."""
+        network, loop = self.world.network, self.world.loop
+        self.note_interleaving("cut_kafka", host)
+        loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), network.cut, host, "kafka", context=network.outside)
+        loop.call_later(CUT_WITHIN_S + for_s, network.join, host, "kafka", context=network.outside)
 
     def pause(self, host: Host, for_s: float) -> None:
         """Stops a host for some time."""
@@ -224,18 +238,8 @@ class Stage:
 
     def unaccounted(self) -> list[str]:
         """Returns where the accounts of a worker that runs do not add up."""
-        return [one for place in self.places for one in self._accounts_of(place)]
-
-    def _accounts_of(self, place: Place) -> list[str]:
-        """Returns where the accounts of a worker do not add up, also of partitions that it has no more."""
-        if place.worker is None or place.host is None or place.host.is_dead or not hasattr(place.worker, "delivery"):
-            return []
-        delivery, found = place.worker.delivery, []
-        in_flight = {one.partition: one.waiting + one.at_work for one in delivery.status().partitions}
-        for partition, account in delivery.accounts.accounts.items():
-            if left := account.count_unaccounted(in_flight.get(partition, 0)):
-                found.append(f"accounts: {place.host} partition {partition[1]} has {left} records unaccounted for")
-        return found
+        live = [one for one in self.places if one.host is not None and not one.host.is_dead]
+        return [line for one in live for line in _accounts_of(one.host, one.worker)]
 
     # -- what is put in the place of servers
 
@@ -248,3 +252,15 @@ class Stage:
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield
+
+
+def _accounts_of(host: Host | None, worker: SimulatedWorker | None) -> list[str]:
+    """Returns where the accounts of a worker do not add up, also of partitions that it has no more."""
+    if worker is None or not hasattr(worker, "delivery"):
+        return []
+    delivery, found = worker.delivery, []
+    in_flight = {one.partition: one.waiting + one.at_work for one in delivery.status().partitions}
+    for partition, account in delivery.accounts.accounts.items():
+        if left := account.count_unaccounted(in_flight.get(partition, 0)):
+            found.append(f"accounts: {host} partition {partition[1]} has {left} records unaccounted for")
+    return found

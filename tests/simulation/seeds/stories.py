@@ -14,6 +14,7 @@ from typing import Final
 from events import Event
 
 CLAIMS: Final = ("assigned", "before_fence", "before_claim", "after_fence", "after_claim", "before_replay")
+LATE: Final = ("assigned", "before_fence", "before_fence", "before_claim", "before_claim", "after_fence")
 CHECKPOINTS: Final = ("before_checkpoint", "within_checkpoint", "between_legs", "after_commit", "after_publish")
 OUTAGE_S: Final = 34.0  # longer than a partition may be held up: see `liveness`
 LOADING: Final = 2  # of the errors of `world_faults.coordinator_away`: heartbeats get yes, and all else an error
@@ -22,7 +23,7 @@ LOADING: Final = 2  # of the errors of `world_faults.coordinator_away`: heartbea
 def _burst(chance: random.Random, at_s: float, pings: int, odds: tuple[str, ...] = ("",)) -> list[Event]:
     """Returns pings so close together that two batches are on their way."""
     return [
-        Event(round(at_s + number * 0.004, 4), "ping", chance.randrange(6), odd=chance.choice(odds))
+        Event(round(at_s + number * 0.0005, 4), "ping", chance.randrange(6), odd=chance.choice(odds))
         for number in range(pings)
     ]
 
@@ -31,7 +32,7 @@ def _bursts(chance: random.Random, from_s: float, to_s: float, every_s: float = 
     """Returns bursts of pings, some of which are refused with a dead letter."""
     found, at_s = [], from_s
     while at_s < to_s:
-        found += _burst(chance, at_s, 6, ("", "", "junk"))
+        found += _burst(chance, at_s, 9, ("", "", "junk"))
         at_s += every_s
     return found
 
@@ -41,7 +42,7 @@ def tell_late_claim(chance: random.Random) -> list[Event]:
     at_s = 3.0 + chance.random() * 2
     pause_s = chance.uniform(6.5, 9.5)
     return [
-        Event(at_s, "pause_at", 0, pause_s, point=chance.choice(CLAIMS), times=chance.choice((1, 1, 2))),
+        Event(at_s, "pause_at", 0, pause_s, point=chance.choice(LATE), times=chance.choice((1, 1, 2))),
         Event(at_s + 0.2, "stop", chance.randrange(3), 0.5),
         *_bursts(chance, at_s + 6.0, at_s + 13.0),
     ]
@@ -97,9 +98,12 @@ def tell_flapping_coordinator(chance: random.Random) -> list[Event]:
 
 
 def tell_lost_brokers(chance: random.Random) -> list[Event]:
-    """All workers lose all brokers in the middle of their work."""
+    """Workers lose all brokers in the middle of their work."""
     at_s = 4.0 + chance.random() * 6
-    found = _bursts(chance, at_s - 0.5, at_s + 0.5, 0.1)
+    found = _bursts(chance, at_s - 0.5, at_s + 1.5, 0.2)
+    if chance.random() < 0.6:
+        point = chance.choice(("before_end", "before_end", "after_publish", "before_publish"))
+        return [*found, Event(at_s, "cut_at", 0, chance.uniform(1, 5), point=point, times=chance.choice((1, 2, 5)))]
     for number in range(chance.choice((1, 3, 3))):
         found.append(Event(at_s, "cut_kafka", number, chance.uniform(1, 12)))
     return [*found, Event(at_s, "break")]
@@ -151,7 +155,7 @@ def tell_filled_gap(chance: random.Random) -> list[Event]:
 
 # Each with how often it is told, and whether it needs exactly_once.
 STORIES: Final[Mapping[str, tuple[Callable[[random.Random], list[Event]], int, bool | None]]] = {
-    "late_claim": (tell_late_claim, 3, None),
+    "late_claim": (tell_late_claim, 4, None),
     "late_claim_and_evictions": (tell_late_claim_and_evictions, 1, None),
     "late_markers": (tell_late_markers, 2, True),
     "lost_claim": (tell_lost_claim, 2, None),
