@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
+from aiokafka.errors import NotCoordinatorForGroupError
 from feeder import Feeder
 from kafka_side import KafkaSide
 from liveness import Liveness
@@ -137,7 +138,7 @@ class Stage:
     # -- failpoints
 
     def arm(self, what: str, point: str, times: int, for_s: float) -> None:
-        """Lets `kill`, `pause` or `cut` happen to the host that reaches a point for the N-th time from now on."""
+        """Lets `kill`, `pause`, `cut` or `roll` happen to the host that reaches a point for the N-th time."""
         self._points.append((what, point, times, for_s))
 
     def reach(self, name: str) -> None:
@@ -157,7 +158,7 @@ class Stage:
                 self.world.kill(host)
                 self.kafka.wire.break_all(host)
                 raise Killed(name)
-            (self.pause if what == "pause" else self._cut_soon)(host, for_s)
+            {"pause": self.pause, "cut": self._cut_soon, "roll": self._roll_soon}[what](host, for_s)
             return
 
     def _cut_soon(self, host: Host, for_s: float) -> None:
@@ -166,6 +167,18 @@ class Stage:
         self.note_interleaving("cut_kafka", host)
         loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), network.cut, host, "kafka", context=network.outside)
         loop.call_later(CUT_WITHIN_S + for_s, network.join, host, "kafka", context=network.outside)
+
+    def _roll_soon(self, host: Host, for_s: float) -> None:
+        """Lets brokers be started again one by one: a host's connections break while the requests that it sends now are
+        on their way, the coordinators are elsewhere for some time, and connections break again."""
+        loop, outside = self.world.loop, self.world.network.outside
+        self.note_interleaving("roll", host)
+        loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), self.kafka.wire.break_all, host, context=outside)
+        away = self.kafka.take_coordinators, NotCoordinatorForGroupError
+        loop.call_later(CUT_WITHIN_S, *away, context=outside)
+        for again_s in (0.4, 0.9, 1.6):
+            loop.call_later(CUT_WITHIN_S + again_s, self.kafka.wire.break_all, host, context=outside)
+        loop.call_later(CUT_WITHIN_S + for_s, self.kafka.give_coordinators, context=outside)
 
     def pause(self, host: Host, for_s: float) -> None:
         """Stops a host for some time."""

@@ -103,7 +103,9 @@ def tell_lost_brokers(chance: random.Random) -> list[Event]:
     found = _bursts(chance, at_s - 0.5, at_s + 1.5, 0.2)
     if chance.random() < 0.6:
         point = chance.choice(("before_end", "before_end", "after_publish", "before_publish"))
-        return [*found, Event(at_s, "cut_at", 0, chance.uniform(1, 5), point=point, times=chance.choice((1, 2, 5)))]
+        kind = chance.choice(("cut_at", "roll_at", "roll_at", "roll_at"))
+        late = [Event(at_s + 5.0 * more, kind, 0, chance.uniform(2, 9), point=point) for more in range(2)]
+        return [*found, *_bursts(chance, at_s + 4.5, at_s + 6.0, 0.2), *late]
     for number in range(chance.choice((1, 3, 3))):
         found.append(Event(at_s, "cut_kafka", number, chance.uniform(1, 12)))
     return [*found, Event(at_s, "break")]
@@ -124,11 +126,13 @@ def tell_outage(chance: random.Random) -> list[Event]:
     at_s = 6.0 + chance.random() * 2
     gone = chance.choice(("redis_restarts", "cut_redis"))
     found = [Event(at_s, gone, number, OUTAGE_S) for number in range(3 if gone == "cut_redis" else 1)]
-    if chance.random() < 0.6:
-        found.append(Event(at_s - chance.uniform(0.1, 1.4), "redis_evicts", 0, 0.0, 0.7))
+    if chance.random() < 0.7:  # so that a partition is to be taken over anew just then
+        lost = chance.choice(("redis_evicts", "redis_lost"))
+        found += _bursts(chance, at_s - 0.9, at_s + 1.5, 0.1)
+        found.append(Event(at_s - chance.uniform(0.05, 0.7), lost, 0, 0.0, 0.7))
     late_s = at_s + 0.1
     while late_s < at_s + OUTAGE_S:
-        found += _burst(chance, late_s, chance.choice((1, 3, 6)))
+        found += _burst(chance, late_s, chance.choice((1, 3, 12)))
         late_s += chance.expovariate(1 / 0.6)
     return found
 
@@ -161,7 +165,7 @@ STORIES: Final[Mapping[str, tuple[Callable[[random.Random], list[Event]], int, b
     "lost_claim": (tell_lost_claim, 2, None),
     "evictions": (tell_evictions, 1, None),
     "flapping_coordinator": (tell_flapping_coordinator, 2, None),
-    "lost_brokers": (tell_lost_brokers, 1, True),
+    "lost_brokers": (tell_lost_brokers, 2, True),
     "poison": (tell_poison, 1, None),
     "outage": (tell_outage, 2, None),
     "clocks": (tell_clocks, 1, None),
