@@ -40,6 +40,8 @@ from stream.worker.partition_counts import rejoin_when_changed
 
 T = TypeVar("T")
 
+BEGAN_ANEW: Final = "began_anew"  # states were evicted again within a minute: their entities start anew
+
 TINY: Final = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 POLL_S: Final = 1.0
 POLLS_WAITING: Final = 2  # as in stream.worker.app
@@ -85,6 +87,13 @@ class WatchedStore(RedisStore):
         failpoints.reach("before_claim")
         await asyncio.sleep(0)  # whoever is paused stands still here, and has sent nothing
         return await super().claim(partition, floor=floor)
+
+    async def unlist(
+        self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
+    ) -> None:
+        await super().unlist(partition, epoch, entity_ids, next_offset)
+        if next_offset is None:
+            failpoints.reach(BEGAN_ANEW)
 
 
 class WorkerInput(faust_driver.Consumer):

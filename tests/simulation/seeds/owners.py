@@ -61,7 +61,7 @@ class Owners:
             now = CommittedOffset.of(entry.committed.offset, entry.committed.metadata)
             before = self._committed.get(number, now)
             self._committed[number] = now
-            if now.epoch < before.epoch:
+            if now.epoch < before.epoch and "topic_anew" not in stage.plan.kinds:
                 self._say(f"the epoch in the commits of partition {number} went from {before.epoch} to {now.epoch}")
             if now.offset < before.offset and not stage.plan.kinds & CUTS:
                 self._say(f"the committed offset of partition {number} went from {before.offset} to {now.offset}")

@@ -104,23 +104,19 @@ def draw_plan(seed: int) -> Plan:
 
 def _add_story(plan: Plan, chance: random.Random) -> Plan:
     """Returns the plan with a story, if it is to have one. Half of them have no other faults."""
-    story = choose_story(chance)
-    if not story:
+    name = choose_story(chance)
+    if not name:
         return plan
-    tell, _, exactly_once = STORIES[story]
-    alone = story in CALM or chance.random() < 0.5
-    events = [event for event in plan.events if not alone or event.kind in ("ping", "aborted")] + tell(chance)
-    is_outage = story == "outage"
-    workers = 1 if is_outage else max(2, plan.workers)
-    clocks_off_s = (*plan.clocks_off_s, 0.0)[:workers]
+    story = STORIES[name]
+    alone = name in CALM or chance.random() < 0.5
+    events = [event for event in plan.events if not alone or event.kind in ("ping", "aborted")] + story.tell(chance)
+    sizes = {"workers": max(2, plan.workers), **story.pins}
     return msgspec.structs.replace(
         plan,
-        story=story,
-        workers=workers,
-        partitions=max(2, plan.partitions) if is_outage else plan.partitions,
-        exactly_once=plan.exactly_once if exactly_once is None else exactly_once,
-        clocks_off_s=clocks_off_s,
+        story=name,
+        clocks_off_s=(*plan.clocks_off_s, 0.0)[: sizes["workers"]],
         events=tuple(sorted(events, key=lambda event: event.at_s)),
+        **sizes,
     )
 
 

@@ -15,14 +15,14 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from aiokafka.errors import NotCoordinatorForGroupError
+from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
 from feeder import Feeder
 from kafka_side import KafkaSide
 from liveness import Liveness
 from owners import Owners
 from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
-from simulated_worker import STEP_FAULTS, SimulatedWorker
+from simulated_worker import BEGAN_ANEW, STEP_FAULTS, SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
@@ -83,6 +83,7 @@ class Stage:
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self.is_healed = False
+        self.began_anew = False  # whether entities did, because Redis evicted their states again and again
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
@@ -145,6 +146,7 @@ class Stage:
         """Stands for `failpoints.reach`. Raises Killed in a host that dies of it."""
         host = HOST.get()
         self.reached[host] = name
+        self.began_anew |= name == BEGAN_ANEW
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
             if point != name:
@@ -174,7 +176,8 @@ class Stage:
         loop, outside = self.world.loop, self.world.network.outside
         self.note_interleaving("roll", host)
         loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), self.kafka.wire.break_all, host, context=outside)
-        away = self.kafka.take_coordinators, NotCoordinatorForGroupError
+        error = self.world.chance.choice((NotCoordinatorForGroupError, GroupLoadInProgressError))
+        away = self.kafka.take_coordinators, error
         loop.call_later(CUT_WITHIN_S, *away, context=outside)
         for again_s in (0.4, 0.9, 1.6):
             loop.call_later(CUT_WITHIN_S + again_s, self.kafka.wire.break_all, host, context=outside)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from events import Event
 
 CLAIMS: Final = ("assigned", "before_fence", "before_claim", "after_fence", "after_claim", "before_replay")
+SEEKS: Final = ("assigned", "assigned", "before_fence")
 LATE: Final = ("assigned", "before_fence", "before_fence", "before_claim", "before_claim", "after_fence")
 CHECKPOINTS: Final = ("before_checkpoint", "within_checkpoint", "between_legs", "after_commit", "after_publish")
 OUTAGE_S: Final = 34.0  # longer than a partition may be held up: see `liveness`
@@ -89,10 +90,13 @@ def tell_evictions(chance: random.Random) -> list[Event]:
 
 def tell_flapping_coordinator(chance: random.Random) -> list[Event]:
     """The coordinator moves again and again while partitions are taken over."""
-    at_s, which = 3.5 + chance.random() * 4, chance.choice((0, 1, LOADING, LOADING))
+    at_s, which = 3.5 + chance.random() * 4, chance.choice((0, 1, LOADING, LOADING, LOADING, LOADING))
+    begin = Event(at_s, chance.choice(("stop", "stop", "redis_lost")), chance.randrange(3), 0.5)
+    if chance.random() < 0.6:
+        return [begin, Event(at_s, "roll_at", 0, chance.uniform(1.0, 4.0), point=chance.choice(SEEKS))]
     return [
-        Event(at_s, "pause_at", 0, chance.uniform(0.2, 1.5), point=chance.choice(CLAIMS[:3])),
-        Event(at_s, chance.choice(("stop", "redis_lost")), chance.randrange(3), 0.5),
+        begin,
+        Event(at_s, "pause_at", 0, chance.uniform(0.2, 1.5), point=chance.choice(SEEKS)),
         *(Event(at_s + 0.1 + 0.8 * number, "coordinator_away", which, 0.4) for number in range(7)),
     ]
 
@@ -157,19 +161,31 @@ def tell_filled_gap(chance: random.Random) -> list[Event]:
     return found
 
 
-# Each with how often it is told, and whether it needs exactly_once.
-STORIES: Final[Mapping[str, tuple[Callable[[random.Random], list[Event]], int, bool | None]]] = {
-    "late_claim": (tell_late_claim, 4, None),
-    "late_claim_and_evictions": (tell_late_claim_and_evictions, 1, None),
-    "late_markers": (tell_late_markers, 2, True),
-    "lost_claim": (tell_lost_claim, 2, None),
-    "evictions": (tell_evictions, 1, None),
-    "flapping_coordinator": (tell_flapping_coordinator, 2, None),
-    "lost_brokers": (tell_lost_brokers, 2, True),
-    "poison": (tell_poison, 1, None),
-    "outage": (tell_outage, 2, None),
-    "clocks": (tell_clocks, 1, None),
-    "filled_gap": (tell_filled_gap, 1, None),
+def tell_early_rebalance(chance: random.Random) -> list[Event]:
+    """The group changes while nothing is committed yet, for Redis is away, and records are there."""
+    stops = [Event(0.8 + number + chance.random(), "stop", chance.randrange(3), 0.2) for number in range(3)]
+    return [*_burst(chance, 0.0, 9), Event(0.0, "redis_restarts", 0, 5.0), *stops]
+
+
+class Story(NamedTuple):
+    tell: Callable[[random.Random], list[Event]]
+    weight: int  # how often it is told, beside others
+    pins: Mapping[str, Any] = {}  # sizes of the plan without which it comes to nothing
+
+
+STORIES: Final[Mapping[str, Story]] = {
+    "late_claim": Story(tell_late_claim, 4, {"max_batch": 2}),
+    "late_claim_and_evictions": Story(tell_late_claim_and_evictions, 1, {"max_entities": 2, "checkpoint_ms": 3_000.0}),
+    "late_markers": Story(tell_late_markers, 2, {"exactly_once": True}),
+    "lost_claim": Story(tell_lost_claim, 2, {"checkpoint_ms": 50.0}),
+    "evictions": Story(tell_evictions, 1),
+    "flapping_coordinator": Story(tell_flapping_coordinator, 2),
+    "lost_brokers": Story(tell_lost_brokers, 2, {"exactly_once": True}),
+    "poison": Story(tell_poison, 1),
+    "outage": Story(tell_outage, 2, {"max_batch": 2, "workers": 1, "partitions": 2}),
+    "clocks": Story(tell_clocks, 1),
+    "filled_gap": Story(tell_filled_gap, 1),
+    "early_rebalance": Story(tell_early_rebalance, 1),
 }
 TOLD: Final = 0.6  # of the worlds have a story
 CALM: Final = {"outage", "filled_gap", "clocks"}  # they have no other faults
@@ -179,4 +195,4 @@ def choose_story(chance: random.Random) -> str:
     """Returns the name of a story, or "" for none."""
     if chance.random() >= TOLD:
         return ""
-    return chance.choices(list(STORIES), [weight for _, weight, _ in STORIES.values()])[0]
+    return chance.choices(list(STORIES), [story.weight for story in STORIES.values()])[0]
