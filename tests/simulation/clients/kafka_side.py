@@ -32,6 +32,7 @@ class KafkaSide:
         self.protocol = KafkaProtocol(world.loop, world.wall_s)
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
+        self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
         self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
 
     def create_topic(self, name: str, partitions: int) -> None:
@@ -100,6 +101,20 @@ class KafkaSide:
         self.wire.break_all()
         self.protocol.wake()
 
+    def remove_members(self, group: str) -> None:
+        """Removes all members from a group, as an operator can (KIP-345): each hears of it at its next request."""
+        found = self.cluster.groups.get(group)
+        for member_id in list(found.members) if found is not None else ():
+            self.cluster.leave_group(group, member_id)
+
+    def fence_producer(self, transactional_id: str) -> None:
+        """Fences the producer of a transactional id, as an operator can (KIP-664): its transaction is aborted."""
+        try:
+            self.cluster.init_producer_id(transactional_id)
+        except BrokerResponseError:
+            return  # the coordinator is away, or has a transaction to end first: the operator is told so
+        self.protocol.wake()
+
     def take_leader(self, partition: Partition) -> None:
         self.cluster.stop_leader(partition)
         self.protocol.wake()
@@ -125,7 +140,12 @@ class KafkaSide:
     def retain(self, partition: Partition, share: float) -> None:
         """Deletes the oldest records, up to a share of those that there are."""
         log = self.protocol.log(partition)
-        self.cluster.retain(partition, log.start + int(share * (log.end - log.start)))
+        start = log.start + int(share * (log.end - log.start))
+        unread = max(log.start, self.protocol.read_to.get(partition, 0))
+        offsets = (one.offset for batch in log.batches if not batch.aborted for one in batch.records)
+        deleted = sum(unread <= offset < start for offset in offsets)
+        self.deleted_unread[partition] = self.deleted_unread.get(partition, 0) + deleted
+        self.cluster.retain(partition, start)
 
     def delete(self, topic: str) -> None:
         """Deletes a topic, to be made anew by `create_topic`."""

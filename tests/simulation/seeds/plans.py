@@ -38,6 +38,8 @@ FAULTS: Final[Mapping[str, int]] = {
     "elect_unclean": 1,
     "retain": 1,
     "topic_anew": 1,
+    "fence": 1,
+    "forget_command": 1,
 }
 
 
@@ -72,6 +74,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     is_static: bool  # workers are static members of their group
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
+    world: str = "plain"  # or one of `plan_kinds.KINDS`
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -86,8 +89,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 ODD: Final = ("late", "again", "junk", "jump", "gap", "poison", "blank", "timeless", "forget")
 
 
-def draw_plan(seed: int) -> Plan:
-    """Returns the plan of a seed."""
+def draw_plain_plan(seed: int) -> Plan:
+    """Returns a plan in which everything is drawn alike."""
     chance = random.Random(f"plan {seed}")
     partitions, workers = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 2, 3))
     entities = chance.randint(2, 6)

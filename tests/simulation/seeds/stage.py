@@ -20,6 +20,7 @@ from kafka_side import KafkaSide
 from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
 from simulated_worker import SimulatedWorker
+from stored_records import StoredRecords
 from virtual_loop import HOST, Host
 from world import World
 
@@ -76,6 +77,7 @@ class Stage:
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
+        self.stored = StoredRecords(self)
         self.is_healed = False
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
@@ -167,7 +169,10 @@ class Stage:
     # -- what must hold at every moment --------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Notes a checkpoint that is ahead of the committed offset, and a committed offset that went back."""
+        """Notes a checkpoint that is ahead of the committed offset, a committed offset that went back, and stored
+        records that are not those of the log."""
+        for wrong in self.stored.look():
+            self.note_broken(wrong)
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
