@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, Final
@@ -19,6 +19,7 @@ from world import World
 
 from stream.kafka import admin
 from stream.kafka.log import Partition
+from stream.wire import Topics
 
 MARKED_SHARE: Final = 0.1  # of the markers that are held back, those that are written at a tick
 TICK_S: Final = 0.25  # how often the brokers look at sessions and the ages of transactions
@@ -76,6 +77,8 @@ class KafkaSide:
             stack.enter_context(mock.patch.object(aiokafka.client, "create_conn", self.wire.connect))
             stack.enter_context(mock.patch.object(admin, "connect", self._connect_admin))
             stack.enter_context(mock.patch.object(admin, "partitions_of", self._partitions_of))
+            stack.enter_context(mock.patch.object(admin, "absent", self._absent))
+            stack.enter_context(mock.patch.object(admin, "create_models", self._create_models))
             yield
 
     @contextmanager
@@ -84,6 +87,13 @@ class KafkaSide:
 
     def _partitions_of(self, client: Any, topic: str) -> int:
         return len(self.cluster.topics[topic].logs)
+
+    def _absent(self, client: Any, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self.cluster.topics]
+
+    def _create_models(self, client: Any, topics: Topics) -> list[Any]:
+        self.create_topic(topics.models, 1)
+        return []
 
     # -- faults
 

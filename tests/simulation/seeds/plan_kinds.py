@@ -5,6 +5,7 @@ cut       a log loses its end while its worker is away, dead between two writes,
 fenced    members are removed and producers fenced by an operator, while checkpoints wait for commits
 retained  records are deleted that a worker has not read, as it stands still
 alone     Redis refuses one partition, and nothing else happens
+versions  weights are announced, by makers that die or stand still; the topic of versions is away, or anew
 calm      nothing happens but odd pings
 """
 
@@ -133,6 +134,31 @@ def _calm(plan: Plan, chance: random.Random) -> tuple[Plan, list[Event]]:
     return made, []
 
 
+def _versions(plan: Plan, chance: random.Random) -> tuple[Plan, list[Event]]:
+    faults = [Event(_at(chance, 3.0, 10.0), "announce", which) for which in range(chance.randint(1, 3))]
+    for way in chance.sample(("between steps", "two makers", "absent", "away", "anew", "junk", "pings"), 2):
+        at_s, for_s = _at(chance, 3.0, 11.0), round(chance.uniform(0.5, 6.0), 3)
+        if way == "between steps":
+            kind = chance.choice(("kill_at", "pause_at"))
+            faults.append(Event(2.0, kind, 0, for_s, 0.0, "within_announcement", chance.choice((1, 1, 2))))
+        elif way == "two makers":
+            faults.append(Event(2.0, "pause_at", 0, for_s, 0.0, "within_announcement"))
+            first_s = min(event.at_s for event in faults if event.kind == "announce")
+            faults.append(Event(round(first_s + chance.uniform(1.0, 3.0), 4), "announce", 2))
+        elif way == "absent":
+            faults.append(Event(1.0, "weights_absent", chance.randrange(3), for_s + 8.0))
+        elif way == "away":
+            faults += [Event(at_s, "models_away", 0, for_s), Event(round(at_s + for_s + 2.0, 4), "models_away", 0, 1.0)]
+        elif way == "anew":
+            faults += [Event(at_s, "models_anew", 0, 0.5), Event(round(at_s + 1.5, 4), "announce", 1)]
+        elif way == "junk":
+            faults.append(Event(at_s, "models_junk", chance.randrange(3)))
+        elif chance.random() < 0.3:
+            faults += [Event(at_s, "topic_anew", 0, 0.5), Event(round(at_s + 3.5, 4), "announce", 1)]
+    made = replace(plan, partitions=chance.choice((1, 1, 2)), workers=chance.choice((1, 2)), entities=4)
+    return replace(made, clocks_off_s=plan.clocks_off_s[:1] * 2), faults
+
+
 Draw = Callable[[Plan, random.Random], tuple[Plan, list[Event]]]
 KINDS: Final[dict[str, tuple[int, Draw]]] = {
     "cold": (4, _cold),
@@ -140,6 +166,7 @@ KINDS: Final[dict[str, tuple[int, Draw]]] = {
     "fenced": (2, _fenced),
     "retained": (1, _retained),
     "alone": (1, _alone),
+    "versions": (3, _versions),
     "calm": (2, _calm),
 }
 OFTEN: Final = {"cold": "forget", "calm": "poison"}  # which odd pings come more often

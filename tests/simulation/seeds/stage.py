@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
+import networks
 from feeder import Feeder
 from kafka_side import KafkaSide
 from plans import CUTS, SESSION_S, Plan
@@ -28,8 +29,10 @@ from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
+from stream.verify import weights
 
 BOOTSTRAP: Final = "kafka:9092"
+LEAD_S: Final = 4.0  # workers wait for half of it for a version
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -66,12 +69,16 @@ class Stage:
             max_entities=plan.max_entities,
             checkpoint_ms=plan.checkpoint_ms,
             session_timeout_s=SESSION_S,
+            registry="announced" if plan.world == "versions" else None,
+            lead_s=LEAD_S,
             delivery=guarantee,
         )
         topics = self.settings.topics
         self.kafka.create_topic(topics.pings, plan.partitions)
         for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
             self.kafka.create_topic(topic, plan.partitions)
+        if self.settings.registry is not None:
+            self.kafka.create_topic(topics.models, 1)
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
         self.places = [self._place(number) for number in range(plan.workers)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
@@ -203,6 +210,9 @@ class Stage:
         self._points.clear()
         self.world.network.calm()
         self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
+        if self.settings.registry is not None:
+            self.kafka.create_topic(self.settings.topics.models, 1)
+        networks.absent.clear()
         self.kafka.heal()
         self.redis.heal()
         for place in self.places:
@@ -252,7 +262,9 @@ class Stage:
     def set_up(self) -> Iterator[None]:
         """Lets clients reach the world's servers, and failpoints the stage."""
         with ExitStack() as stack:
+            networks.absent.clear()
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
+            stack.enter_context(mock.patch.object(weights.Loaded, "load", networks.load_known))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import announcers
 import forgetting
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
@@ -221,5 +222,5 @@ ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
     "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
     "redis_restarts": redis_restarts, "fence": fence, "refuse_partition": refuse_partition,
-    "forget_command": forget_command,
+    "forget_command": forget_command, **announcers.ACTS,
 }  # fmt: skip
