@@ -126,12 +126,12 @@ class StoredRecords:
         """Returns what is wrong with a stored record. `due` is the least that it must include; None: nothing."""
         if due is not None and not due.is_known:
             return None
+        later = entries[entries.index(due) + 1 :] if due is not None and due.track is not None else []
+        if any(entry.track is None for entry in later):
+            return None  # it is forgotten later, and so it may be behind, or gone: a replay forgets it once more
         if raw is None:
             if due is None or due.track is None or self._may_lack:
                 return None
-            later = entries[entries.index(due) + 1 :]
-            if any(entry.track is None for entry in later):
-                return None  # it is forgotten later, and removed before the offset moves: a replay would do it again
             return f"no record, and its pings up to {due.next_offset - 1} are in it"
         if quarantine.is_one(raw):
             return None if any(not entry.is_known for entry in entries) else "it is in quarantine without a reason"
