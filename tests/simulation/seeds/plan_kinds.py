@@ -97,6 +97,10 @@ def _cut(plan: Plan, chance: random.Random) -> tuple[Plan, list[Event]]:
         leg=2,
         is_static=chance.random() < 0.5,
     )
+    if way == "anew":  # early, and without a checkpoint: nothing but the worker's memory says that there was another
+        at_s = _at(chance, 3.2, 4.2)
+        faults = [Event(at_s, "topic_anew", 0, 0.4), Event(round(at_s + 0.1, 4), "pause", 0, chance.uniform(4.0, 5.5))]
+        made = replace(made, checkpoint_ms=20_000.0)
     return made, faults
 
 
