@@ -33,6 +33,7 @@ class KafkaSide:
         self.protocol = KafkaProtocol(world.loop, world.wall_s)
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
+        self.cut_off: dict[int, range] = {}  # offsets of which unclean elections took the records, by partition
         self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
         self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
 
@@ -104,7 +105,10 @@ class KafkaSide:
     def elect_unclean(self, partition: Partition, lost: int) -> None:
         """Lets a replica lead that lacks the last records, some `lost` of them."""
         self._world.note(f"unclean {partition}")
-        self.cluster.elect_unclean(partition, max(0, self.protocol.log(partition).end - lost))
+        end = self.protocol.log(partition).end
+        self.cluster.elect_unclean(partition, max(0, end - lost))
+        before = self.cut_off.get(partition[1], range(end, end))
+        self.cut_off[partition[1]] = range(min(before.start, self.protocol.log(partition).end), max(before.stop, end))
         self._refuse_connections()
 
     def _refuse_connections(self) -> None:
