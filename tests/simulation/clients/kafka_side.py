@@ -87,6 +87,8 @@ class KafkaSide:
         yield SimpleNamespace()
 
     def _partitions_of(self, client: Any, topic: str) -> int:
+        if topic not in self.cluster.topics:
+            raise ValueError(f"there is no topic {topic}")
         return len(self.cluster.topics[topic].logs)
 
     def _absent(self, client: Any, names: Iterable[str]) -> list[str]:
