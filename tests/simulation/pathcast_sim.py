@@ -21,7 +21,8 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "stream/rigs/core")]
 sys.dont_write_bytecode = False
 
 import bug_trials  # noqa: E402
-from plans import Plan, draw_plan, read_plan, write_plan  # noqa: E402
+from plan_kinds import draw_plan  # noqa: E402
+from plans import Plan, read_plan, write_plan  # noqa: E402
 from play import play  # noqa: E402
 from trials import Tally, fix_hashes, shrink, try_all  # noqa: E402
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from plans import draw_plan, read_plan, write_plan
+from plan_kinds import draw_plan
+from plans import read_plan, write_plan
 
 HERE = Path(__file__).parent
 TOOL = HERE / "pathcast_sim.py"

@@ -48,6 +48,7 @@ class KafkaProtocol:
         self._wall_s = wall_s
         self.cluster = Cluster(wall_s)
         self._raw: dict[Batch, bytes] = {}
+        self.read_to: dict[Partition, int] = {}  # up to where records of each partition were ever given to a reader
         self._fetches: list[Callable[[], bool]] = []  # that wait for records; each returns whether it has been answered
         self._handlers: dict[int, Callable[[Any], Any]] = {
             0: self._produce, 2: self._list_offsets, 3: self._metadata, 8: self._commit, 9: self._fetch_offsets,
@@ -163,6 +164,7 @@ class KafkaProtocol:
         for batch in log._from(offset):
             if batch.base >= until or (raw and size >= most):
                 break
+            self.read_to[partition] = max(self.read_to.get(partition, 0), batch.last + 1)
             raw.append(self._bytes_of(batch))
             size += len(raw[-1])
         listed = _aborted(log, offset, until) if isolation == READ_COMMITTED else None

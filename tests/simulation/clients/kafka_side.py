@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, Final
@@ -20,6 +20,7 @@ from world import World
 
 from stream.kafka import admin
 from stream.kafka.log import Partition
+from stream.wire import Topics
 
 MARKED_SHARE: Final = 0.1  # of the markers that are held back, those that are written at a tick
 TICK_S: Final = 0.25  # how often the brokers look at sessions and the ages of transactions
@@ -33,6 +34,8 @@ class KafkaSide:
         self.protocol = KafkaProtocol(world.loop, world.wall_s)
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
+        self.cut_off: dict[int, range] = {}  # offsets of which unclean elections took the records, by partition
+        self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
         self.wire = Wire(world.loop, world.network, self._handle, VERSIONS)
         self.heard: Callable[[Host, Any, Any], None] = lambda host, sent, answer: None  # see `owners`
 
@@ -87,6 +90,8 @@ class KafkaSide:
             stack.enter_context(mock.patch.object(aiokafka.client, "create_conn", self.wire.connect))
             stack.enter_context(mock.patch.object(admin, "connect", self._connect_admin))
             stack.enter_context(mock.patch.object(admin, "partitions_of", self._partitions_of))
+            stack.enter_context(mock.patch.object(admin, "absent", self._absent))
+            stack.enter_context(mock.patch.object(admin, "create_models", self._create_models))
             yield
 
     @contextmanager
@@ -94,7 +99,16 @@ class KafkaSide:
         yield SimpleNamespace()
 
     def _partitions_of(self, client: Any, topic: str) -> int:
+        if topic not in self.cluster.topics:
+            raise ValueError(f"there is no topic {topic}")
         return len(self.cluster.topics[topic].logs)
+
+    def _absent(self, client: Any, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self.cluster.topics]
+
+    def _create_models(self, client: Any, topics: Topics) -> list[Any]:
+        self.create_topic(topics.models, 1)
+        return []
 
     # -- faults
 
@@ -105,11 +119,28 @@ class KafkaSide:
     def elect_unclean(self, partition: Partition, lost: int) -> None:
         """Lets a replica lead that lacks the last records, some `lost` of them."""
         self._world.note(f"unclean {partition}")
-        self.cluster.elect_unclean(partition, max(0, self.protocol.log(partition).end - lost))
+        end = self.protocol.log(partition).end
+        self.cluster.elect_unclean(partition, max(0, end - lost))
+        before = self.cut_off.get(partition[1], range(end, end))
+        self.cut_off[partition[1]] = range(min(before.start, self.protocol.log(partition).end), max(before.stop, end))
         self._refuse_connections()
 
     def _refuse_connections(self) -> None:
         self.wire.break_all()
+        self.protocol.wake()
+
+    def remove_members(self, group: str) -> None:
+        """Removes all members from a group, as an operator can (KIP-345): each hears of it at its next request."""
+        found = self.cluster.groups.get(group)
+        for member_id in list(found.members) if found is not None else ():
+            self.cluster.leave_group(group, member_id)
+
+    def fence_producer(self, transactional_id: str) -> None:
+        """Fences the producer of a transactional id, as an operator can (KIP-664): its transaction is aborted."""
+        try:
+            self.cluster.init_producer_id(transactional_id)
+        except BrokerResponseError:
+            return  # the coordinator is away, or has a transaction to end first: the operator is told so
         self.protocol.wake()
 
     def take_leader(self, partition: Partition) -> None:
@@ -137,7 +168,12 @@ class KafkaSide:
     def retain(self, partition: Partition, share: float) -> None:
         """Deletes the oldest records, up to a share of those that there are."""
         log = self.protocol.log(partition)
-        self.cluster.retain(partition, log.start + int(share * (log.end - log.start)))
+        start = log.start + int(share * (log.end - log.start))
+        unread = max(log.start, self.protocol.read_to.get(partition, 0))
+        offsets = (one.offset for batch in log.batches if not batch.aborted for one in batch.records)
+        deleted = sum(unread <= offset < start for offset in offsets)
+        self.deleted_unread[partition] = self.deleted_unread.get(partition, 0) + deleted
+        self.cluster.retain(partition, start)
 
     def delete(self, topic: str) -> None:
         """Deletes a topic, to be made anew by `create_topic`."""

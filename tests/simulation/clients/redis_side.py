@@ -98,5 +98,6 @@ class RedisSide:
 
     def heal(self) -> None:
         self.go_away(False)
+        self.server.refused_prefix = b""
         for kind in sorted(REFUSALS):
             self.server.refuse(kind, on=False)

@@ -19,9 +19,9 @@ from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faulty import FaultyFold, Raised
+from networks import TINY, load_network
 
 from model.api import Predictor
-from model.config import ModelConfig
 from stream.config import failpoints
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
 from stream.delivery.delivery import Delivery
@@ -34,15 +34,19 @@ from stream.kafka.producer import Publisher
 from stream.kafka.reading import INPUT_ISOLATION, reread
 from stream.store.base import Claim
 from stream.store.redis_store import RedisStore
+from stream.versions.announcement_reader import AnnouncementReader
+from stream.versions.loading import Loader
+from stream.versions.networks import Networks
+from stream.versions.serving import Versions
 from stream.worker import faust_driver
 from stream.worker.consumer_thread import ConsumerThread
 from stream.worker.partition_counts import rejoin_when_changed
+from stream.worker.versions import announcements
 
 T = TypeVar("T")
 
 BEGAN_ANEW: Final = "began_anew"  # states were evicted again within a minute: their entities start anew
 
-TINY: Final = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 POLL_S: Final = 1.0
 POLLS_WAITING: Final = 2  # as in stream.worker.app
 FETCH_MAX_WAIT_MS: Final = 300  # longer than a worker's, so that a world where nothing happens costs little
@@ -157,7 +161,7 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._predictor = predictor
         self._polls: asyncio.Queue[Any] = asyncio.Queue(POLLS_WAITING)  # Faust's messages
 
-    def _build(self) -> None:
+    def _build(self, heard: AnnouncementReader | None) -> None:
         settings, servers = self.settings, self.settings.bootstrap.split(",")
         self.kafka = aiokafka.AIOKafkaConsumer(
             group_id=settings.group,
@@ -179,8 +183,24 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         )
         self.input = WorkerInput(self.kafka, servers)
         self.store = WatchedStore(settings)
-        self.engine = Engine(make_predictor(self._predictor), self.store, settings)
-        self.delivery = Delivery(settings, self.engine, self.store, self._guarantee(servers), self.input)
+        own = make_predictor(self._predictor)
+        self.engine = Engine(own, self.store, settings)
+        self.versions = None if heard is None else self._versions(heard, own)
+        self.delivery = Delivery(
+            *(settings, self.engine, self.store, self._guarantee(servers), self.input), versions=self.versions
+        )
+
+    def _versions(self, heard: AnnouncementReader, own: Predictor) -> Versions:
+        loader: Loader[Predictor] = Loader("weights", lambda asked: self._load(asked, own.version), {own.version: own})
+        networks, pings = Networks(heard, loader, own.version), self.settings.topics.pings
+
+        def log_end(number: int) -> int | None:
+            return self.input.log_end((pings, number))
+
+        return Versions(heard, None, networks, hold_s=self.settings.lead_s / 2, log_end=log_end)
+
+    def _load(self, asked: str, own: str) -> Predictor:
+        return make_predictor(self._predictor) if asked == own else load_network(asked, self._predictor)
 
     def _guarantee(self, servers: Sequence[str]) -> Guarantee:
         bootstrap = ",".join(servers)
@@ -195,7 +215,13 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def run(self) -> None:
         """Works until `stopping` is set, then drains, checkpoints and leaves. Raises what a worker ends with."""
-        self._build()
+        async with announcements(self.settings) as heard:
+            self._build(heard)
+            if self.versions is not None:
+                await self.versions.ready()
+            await self._work()
+
+    async def _work(self) -> None:
         await self.delivery.start()
         await self.kafka.start()
         pacing.Pace(self.kafka._fetcher)
@@ -204,7 +230,8 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             *(self.input, self.settings.topics.pings, lambda: self.engine.placement.partitions),
             lambda: bool(self.settings.instance) and not self.delivery.ownership.owned,
         )
-        lives = [asyncio.create_task(work) for work in (self.delivery.run(), self._poll(), self._put(), watch)]
+        asks = [] if self.versions is None else [self.versions.run()]
+        lives = [asyncio.create_task(work) for work in (self.delivery.run(), self._poll(), self._put(), watch, *asks)]
         stop = asyncio.create_task(self.stopping.wait())
         done, _ = await asyncio.wait([*lives, stop], return_when=asyncio.FIRST_COMPLETED)
         failed = next((error for one in done if one is not stop and (error := one.exception()) is not None), None)

@@ -36,6 +36,7 @@ class RedisServer:
         self.data = Database()
         self.away = False  # its machine refuses connections, and resets those that there are
         self.refusals: set[str] = set()
+        self.refused_prefix = b""  # of keys whose node is away, as in a cluster; empty: none is
         self.cached: dict[bytes, bytes] = {}  # scripts by their hashes
         self.calls: Counter[bytes] = Counter()  # of each command, those of scripts too
         self.life = 0  # rises when it starts: connections of an earlier life are broken
@@ -61,6 +62,8 @@ class RedisServer:
         found = _checked(name, arguments)
         if self.refusals:
             self.refuse_or_go_on(name, found, arguments)
+        if self.refused_prefix and any(one.startswith(self.refused_prefix) for one in arguments[1:5]):
+            raise RedisFault("CLUSTERDOWN Hash slot not served")
         self.calls[name] += 1
         return found.run(self if found.flags & OWN else self.data, arguments[1:])
 

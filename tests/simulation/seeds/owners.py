@@ -45,7 +45,9 @@ class Owners:
         if key in (HEARTBEAT, SYNC):
             self._hosts[sent.member_id] = host
         elif key == INIT_PRODUCER and answer.error_code == 0 and sent.transactional_id:
-            self._note_claim(host, int(sent.transactional_id.rpartition("|")[2]), "transactional id")
+            number = sent.transactional_id.rpartition("|")[2]
+            if number.isdigit():  # else it is that of who announces versions
+                self._note_claim(host, int(number), "transactional id")
         if key in (OFFSET_COMMIT, END, INIT_PRODUCER):
             self.look_at_commits()
 

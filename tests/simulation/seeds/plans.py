@@ -42,6 +42,8 @@ FAULTS: Final[Mapping[str, int]] = {
     "elect_unclean": 1,
     "retain": 1,
     "topic_anew": 1,
+    "fence": 1,
+    "forget_command": 1,
 }
 
 
@@ -64,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
     story: str = ""  # of `stories`: faults that belong together
+    world: str = "plain"  # or one of `plan_kinds.KINDS`
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -79,8 +82,8 @@ ODD: Final = ("late", "again", "junk", "jump", "gap", "poison", "blank", "timele
 OWN_POINTS: Final = ("assigned", "before_fence", "before_claim")  # of `simulated_worker`, beside the failpoints
 
 
-def draw_plan(seed: int) -> Plan:
-    """Returns the plan of a seed."""
+def draw_plain_plan(seed: int) -> Plan:
+    """Returns a plan in which everything is drawn alike."""
     chance = random.Random(f"plan {seed}")
     partitions, workers = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 2, 3))
     entities = chance.randint(2, 6)

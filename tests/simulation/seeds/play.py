@@ -10,6 +10,7 @@ from typing import Final
 
 from oracles import judge
 from plans import FED_S, FIRST_S, Plan
+from promises import list_needless, list_uncounted, watch
 from stage import Stage
 from virtual_loop import HOST, Stalled
 from world import World, running
@@ -81,7 +82,8 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     world, plan = stage.world, stage.plan
     for place in stage.places:
         stage.start(place)
-    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick(), stage.liveness.keep())]
+    works = (stage.keep(), stage.kafka.tick(), stage.liveness.keep(), watch(stage))
+    keepers = [world.loop.create_task(work) for work in works]
     begin_s = world.loop.time()
     for event in plan.events:
         await asyncio.sleep(max(0.0, begin_s + event.at_s - world.loop.time()))
@@ -99,6 +101,7 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
         outcome.findings += [f"stuck: {one}" for one in open_]
     outcome.findings += stage.broken
     outcome.findings += stage.unaccounted()
+    outcome.findings += [*list_uncounted(stage), *list_needless(stage)]
     outcome.findings += await judge(stage)
     for keeper in keepers:
         keeper.cancel()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
+import networks
 from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
 from feeder import Feeder
 from kafka_side import KafkaSide
@@ -23,6 +24,7 @@ from owners import Owners
 from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
 from simulated_worker import BEGAN_ANEW, STEP_FAULTS, SimulatedWorker
+from stored_records import StoredRecords
 from virtual_loop import HOST, Host
 from world import World
 
@@ -30,9 +32,11 @@ from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
+from stream.verify import weights
 
 BOOTSTRAP: Final = "kafka:9092"
 CUT_WITHIN_S: Final = 0.012  # three requests and their answers, mostly
+LEAD_S: Final = 4.0  # workers wait for half of it for a version
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -72,16 +76,21 @@ class Stage:
             max_entities=plan.max_entities,
             checkpoint_ms=plan.checkpoint_ms,
             session_timeout_s=SESSION_S,
+            registry="announced" if plan.world == "versions" else None,
+            lead_s=LEAD_S,
             delivery=guarantee,
         )
         topics = self.settings.topics
         self.kafka.create_topic(topics.pings, plan.partitions)
         for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
             self.kafka.create_topic(topic, plan.partitions)
+        if self.settings.registry is not None:
+            self.kafka.create_topic(topics.models, 1)
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
         self.places = [self._place(number) for number in range(plan.workers)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
+        self.stored = StoredRecords(self)
         self.is_healed = False
         self.began_anew = False  # whether entities did, because Redis evicted their states again and again
         self.broken: list[str] = []  # invariants that did not hold at some moment
@@ -204,8 +213,11 @@ class Stage:
     # -- what must hold at every moment --------------------------------------------------------------------------------
 
     def _look(self, host: Host) -> None:
-        """Notes who wrote, and a checkpoint that is ahead of the committed offset."""
+        """Notes who wrote, a checkpoint that is ahead of the committed offset, and stored records that are not those of
+        the log."""
         self.owners.look_at_stores(host)
+        for wrong in self.stored.look():
+            self.note_broken(wrong)
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
@@ -231,6 +243,9 @@ class Stage:
         self._points.clear()
         self.world.network.calm()
         self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
+        if self.settings.registry is not None:
+            self.kafka.create_topic(self.settings.topics.models, 1)
+        networks.absent.clear()
         self.kafka.heal()
         self.redis.heal()
         for place in self.places:
@@ -263,7 +278,9 @@ class Stage:
     def set_up(self) -> Iterator[None]:
         """Lets clients reach the world's servers, and failpoints the stage."""
         with ExitStack() as stack:
+            networks.absent.clear()
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
+            stack.enter_context(mock.patch.object(weights.Loaded, "load", networks.load_known))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())

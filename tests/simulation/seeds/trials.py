@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from plans import Plan, draw_plan
+from plan_kinds import draw_plan
+from plans import Plan
 from play import Outcome, play
 
 CHUNK: Final = 4  # seeds that a process is given at a time

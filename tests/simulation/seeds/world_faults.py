@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import announcers
+import forgetting
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -14,6 +16,8 @@ from aiokafka.errors import (
 from network import Weather
 from plans import Event
 from stage import Place, Stage
+
+from stream.store.redis_store import KEY_PARTITION
 
 ANEW_S: Final = 2.5
 STORM: Final = Weather(delay_s=0.02, slow_share=0.2, slow_s=0.5, loss_share=0.02)
@@ -131,7 +135,16 @@ def elect(stage: Stage, event: Event) -> None:
 
 def elect_unclean(stage: Stage, event: Event) -> None:
     if stage.settings.topics.pings in stage.kafka.cluster.topics:
-        stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6))
+        stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6 * event.times))
+
+
+def fence(stage: Stage, event: Event) -> None:
+    """An operator removes the members of the group, or fences the producer of a partition."""
+    group, (topic, number) = stage.settings.group, _partition(stage, event)
+    if stage.plan.exactly_once:
+        stage.kafka.fence_producer(f"{group}|{topic}|{number}")
+    else:
+        stage.kafka.remove_members(group)
 
 
 def no_leader(stage: Stage, event: Event) -> None:
@@ -190,6 +203,19 @@ def redis_refuses(stage: Stage, event: Event) -> None:
     _later(stage, event, lambda: stage.redis.refuse(False, event.which))
 
 
+def refuse_partition(stage: Stage, event: Event) -> None:
+    """Redis refuses all that is about one partition, as a cluster does whose node for its keys is away."""
+    topic, number = _partition(stage, event)
+    prefix = KEY_PARTITION.format(group=stage.settings.group, topic=topic, number=number)
+    stage.redis.server.refused_prefix = prefix.encode()
+    _later(stage, event, partial(setattr, stage.redis.server, "refused_prefix", b""))
+
+
+def forget_command(stage: Stage, event: Event) -> None:
+    """Somebody gives `pathcast forget` for an entity."""
+    forgetting.start(stage, event.which % stage.plan.entities)
+
+
 def redis_restarts(stage: Stage, event: Event) -> None:
     """Redis goes down and comes back with all of its data, and without its cached scripts."""
     stage.redis.go_away(True)
@@ -204,5 +230,6 @@ ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
     "elect_unclean": elect_unclean, "no_leader": no_leader, "coordinator_away": coordinator_away,
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
     "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
-    "redis_restarts": redis_restarts,
+    "redis_restarts": redis_restarts, "fence": fence, "refuse_partition": refuse_partition,
+    "forget_command": forget_command, **announcers.ACTS,
 }  # fmt: skip

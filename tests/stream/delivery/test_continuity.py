@@ -121,6 +121,26 @@ async def test_states_after_a_cut_know_the_log_that_there_is_and_nothing_of_the_
     assert window.n == 7 + 4, "7 of the first 20 pings are of this entity; 10 of the first 30 were"
 
 
+async def test_a_cut_of_records_that_were_fetched_and_not_answered_lets_the_consumer_begin_again(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """Nothing that was answered is gone, so that no takeover noticed the cut: the fetched records waited together with
+    those of the new leader, which do not follow them, and came again after each takeover. The partition stood still
+    until its worker was started again. A world of the simulation found it."""
+    async with live_worker(kafka, store) as delivery:
+        await settle(delivery, kafka, store, records(0, 20))
+        async with delivery._busy:  # so that both polls wait, and come in one batch
+            await feed(delivery, kafka, records(20, 30))
+            kafka.elect(P0, end=24)
+            new = later(24, 40)
+            kafka.logs[P0] += new
+            await feed(delivery, kafka, new[6:])
+        await joined_again(delivery, kafka, P0)
+        await answer(delivery, kafka, [*records(20, 24), *new])
+    assert entities(kafka, "tram") == Counter({(f"tram{one.offset % 3}", one.offset): 1 for one in new})
+    assert kafka.offsets[P0] == 40
+
+
 async def test_a_log_that_was_cut_while_nobody_worked_is_answered_from_the_cut_on(
     kafka: Kafka, store: FlakyStore
 ) -> None:
