@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Protocol
 
+from stream.atlas.counting.member import Runner as AtlasRunner
+from stream.atlas.counting.settings import RunSettings
 from stream.config.settings import Settings
 from stream.members.group_member import GroupMember
 from stream.services.latest.taking_over import take_over
@@ -14,7 +17,9 @@ from stream.services.member import Member
 from stream.services.plan import Plan
 from stream.services.scores.member import Runner as ScoresRunner
 from stream.services.scores.settings import ScoreSettings
+from stream.store.days_store import DaysStore
 
+NO_VERSION_S: Final = 1e8
 # Longer than a world: when silent entities end depends on when one looks, too.
 LATEST_RULES: Final = LatestRules(expire_ms=30 * 86_400_000)
 
@@ -63,6 +68,8 @@ class SimulatedMember:
             await self.member.run()
         finally:
             await self.member.close()
+            if isinstance(self.member, AtlasRunner):
+                await self.member._store.close()
 
 
 def latest_plan(settings: Settings) -> Plan:
@@ -73,6 +80,21 @@ def latest_plan(settings: Settings) -> Plan:
 
 def score_settings(settings: Settings) -> ScoreSettings:
     return ScoreSettings(bootstrap=settings.bootstrap, group=group_of("scores", settings))
+
+
+def atlas_settings(settings: Settings) -> RunSettings:
+    """Returns settings by which no version is due in a world: these would be files."""
+    return RunSettings(
+        Path("/nowhere"),
+        bootstrap=settings.bootstrap,
+        group=group_of("atlas", settings),
+        redis_url=settings.redis_url,
+        every_s=NO_VERSION_S,
+    )
+
+
+def open_days(settings: RunSettings) -> DaysStore:
+    return DaysStore(settings.redis_url, settings.group, settings.retention_days * 86_400)
 
 
 def group_of(kind: str, settings: Settings) -> str:
@@ -89,10 +111,20 @@ def _scores(settings: Settings) -> ScoresRunner:
     return ScoresRunner(made, made.reads.consumer())
 
 
-MAKERS: Final[dict[str, Callable[[Settings], GroupMember[Any]]]] = {"latest": _latest, "scores": _scores}
+def _atlas(settings: Settings) -> AtlasRunner:
+    made = atlas_settings(settings)
+    return AtlasRunner(made, open_days(made), made.reads.consumer())
+
+
+MAKERS: Final[dict[str, Callable[[Settings], GroupMember[Any]]]] = {
+    "latest": _latest,
+    "scores": _scores,
+    "atlas": _atlas,
+}
 INPUTS: Final[dict[str, Callable[[Settings], tuple[str, ...]]]] = {
     "latest": lambda settings: latest_plan(settings).inputs,
     "scores": lambda settings: score_settings(settings).inputs,
+    "atlas": lambda _: (),  # whose own store says up to where it has counted
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from atlas_oracle import find_uncounted, judge_days
 from simulated_members import INPUTS, LATEST_RULES, group_of, score_settings
 
 from stream.kafka.log import Log, Seen, start_of
@@ -37,10 +38,10 @@ def open_ends(stage: Stage) -> list[str]:
                     end = min(end, _undisturbed(stage, number, forecasts_first=True).needed.get(topic, end))
                 if done < end:
                     found.append(f"{kind}: {topic}/{number} is done up to {done}, and ends at {end}")
-    return found
+    return found + (find_uncounted(stage) if "atlas" in stage.kinds_of_members else [])
 
 
-def judge_members(stage: Stage) -> list[str]:
+async def judge_members(stage: Stage) -> list[str]:
     """Returns what is wrong with what members wrote."""
     found = []
     for number in range(stage.plan.partitions):
@@ -48,6 +49,8 @@ def judge_members(stage: Stage) -> list[str]:
             found += _judge_latest(stage, number)
         if "scores" in stage.kinds_of_members:
             found += _judge_scores(stage, number)
+        if "atlas" in stage.kinds_of_members:
+            found += await judge_days(stage, number, _read(stage, stage.settings.topics.pings, number))
     return found
 
 

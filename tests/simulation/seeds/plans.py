@@ -117,8 +117,8 @@ def draw_plan(seed: int) -> Plan:
     )
 
 
-BESIDE: Final = ("latest", "scores")
-BESIDE_SHARE: Final = 0.0  # of the worlds
+BESIDE: Final = ("latest", "scores", "atlas")
+BESIDE_SHARE: Final = 0.0  # of the worlds; these have not been played yet
 
 
 def _members(chance: random.Random) -> tuple[Beside, ...]:

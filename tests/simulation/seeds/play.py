@@ -99,6 +99,6 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     outcome.findings += stage.broken
     outcome.findings += stage.unaccounted()
     outcome.findings += await judge(stage)
-    outcome.findings += judge_members(stage)
+    outcome.findings += await judge_members(stage)
     for keeper in keepers:
         keeper.cancel()

@@ -25,12 +25,14 @@ from simulated_worker import SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
+from stream.atlas.counting import member as counting
 from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
 
 BOOTSTRAP: Final = "kafka:9092"
+COUNT_WRITTEN_S: Final = 2.0  # how often the atlas' counter writes, so that a world has several of its writes
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -76,6 +78,8 @@ class Stage:
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
         for topic in (topics.latest, topics.scores) if plan.members else ():
             self.kafka.create_topic(topic, plan.partitions)
+        if plan.members:
+            self.kafka.create_topic(topics.models, 1)
         self.places = [self._place(number) for number in range(plan.workers)]
         self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
@@ -272,6 +276,7 @@ class Stage:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
+            stack.enter_context(mock.patch.object(counting, "WRITE_S", COUNT_WRITTEN_S))
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield
