@@ -27,7 +27,8 @@ LATEST_RULES: Final = LatestRules(expire_ms=30 * 86_400_000)
 class Process(Protocol):
     """What runs in a host."""
 
-    stopping: Any
+    @property
+    def stopping(self) -> Any: ...
 
     async def run(self) -> None: ...
 
