@@ -118,7 +118,7 @@ def draw_plan(seed: int) -> Plan:
 
 
 BESIDE: Final = ("latest", "scores", "atlas")
-BESIDE_SHARE: Final = 0.0  # of the worlds; these have not been played yet
+BESIDE_SHARE: Final = 0.4  # of the worlds
 
 
 def _members(chance: random.Random) -> tuple[Beside, ...]:
