@@ -75,6 +75,7 @@ class KafkaSide:
             stack.enter_context(mock.patch.object(aiokafka.client, "create_conn", self.wire.connect))
             stack.enter_context(mock.patch.object(admin, "connect", self._connect_admin))
             stack.enter_context(mock.patch.object(admin, "partitions_of", self._partitions_of))
+            stack.enter_context(mock.patch.object(admin, "create_models", return_value=[]))  # the world has created it
             yield
 
     @contextmanager

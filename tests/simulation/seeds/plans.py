@@ -57,6 +57,13 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     odd: str = ""  # of a ping: how it is not as others
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """A member beside the workers."""
+
+    kind: str  # of `simulated_members.MAKERS`
+    clock_off_s: float = 0.0
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A world that can be run again."""
 
@@ -72,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     is_static: bool  # workers are static members of their group
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
+    members: tuple[Beside, ...] = ()
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -105,6 +113,23 @@ def draw_plan(seed: int) -> Plan:
         is_static=chance.random() < 0.2,
         clocks_off_s=tuple(chance.choice((0.0, 0.0, chance.uniform(-100, 100))) for _ in range(workers)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
+        members=_members(random.Random(f"members {seed}")),
+    )
+
+
+BESIDE: Final = ("latest", "scores", "atlas")
+BESIDE_SHARE: Final = 0.4  # of the worlds
+
+
+def _members(chance: random.Random) -> tuple[Beside, ...]:
+    """Draws members by a chance of their own, so that the rest of a world is the same with them and without."""
+    if chance.random() >= BESIDE_SHARE:
+        return ()
+    kinds = [kind for kind in BESIDE if chance.random() < 0.6] or [chance.choice(BESIDE)]
+    return tuple(
+        Beside(kind, chance.choice((0.0, 0.0, chance.uniform(-100, 100))))
+        for kind in kinds
+        for _ in range(chance.choice((1, 2)))
     )
 
 

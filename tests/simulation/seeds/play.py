@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
+from member_oracles import judge_members, open_ends
 from oracles import judge
 from plans import FED_S, FIRST_S, Plan
 from stage import Stage
@@ -91,12 +92,13 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
         await asyncio.sleep(0.3)
         stage.feed(number, "")
     until_s = world.loop.time() + QUIET_S
-    while (open_ := stage.open_ends()) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
+    while (open_ := stage.open_ends() or open_ends(stage)) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
         await asyncio.sleep(LOOK_S)
     if open_:
         outcome.findings += [f"stuck: {one}" for one in open_]
     outcome.findings += stage.broken
     outcome.findings += stage.unaccounted()
     outcome.findings += await judge(stage)
+    outcome.findings += await judge_members(stage)
     for keeper in keepers:
         keeper.cancel()

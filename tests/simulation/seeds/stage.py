@@ -9,26 +9,30 @@ healed and judged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 from unittest import mock
 
 from feeder import Feeder
 from kafka_side import KafkaSide
-from plans import CUTS, SESSION_S, Plan
+from plans import CUTS, SESSION_S, Beside, Plan
 from redis_side import RedisSide
+from simulated_members import Process, SimulatedMember, find_shared
 from simulated_worker import SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
+from stream.atlas.counting import member as counting
 from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
 
 BOOTSTRAP: Final = "kafka:9092"
+COUNT_WRITTEN_S: Final = 2.0  # how often the atlas' counter writes, so that a world has several of its writes
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -37,14 +41,14 @@ class Killed(BaseException):
 
 
 class Place:
-    """Where a worker runs: one process after another, each in a host of its own."""
+    """Where a worker or a member runs: one process after another, each in a host of its own."""
 
-    def __init__(self, number: int, settings: Settings, clock_off_s: float) -> None:
-        self.number = number
-        self.settings = settings
+    def __init__(self, name: str, make: Callable[[], Process], clock_off_s: float) -> None:
+        self.name = name
+        self.make = make
         self.clock_off_s = clock_off_s
         self.host: Host | None = None
-        self.worker: SimulatedWorker | None = None
+        self.worker: Process | None = None
         self.task: asyncio.Task[Any] | None = None
         self.is_wanted = True
         self.starts = 0
@@ -72,7 +76,12 @@ class Stage:
         for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
             self.kafka.create_topic(topic, plan.partitions)
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
+        for topic in (topics.latest, topics.scores) if plan.members else ():
+            self.kafka.create_topic(topic, plan.partitions)
+        if plan.members:
+            self.kafka.create_topic(topics.models, 1)
         self.places = [self._place(number) for number in range(plan.workers)]
+        self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
@@ -83,7 +92,15 @@ class Stage:
         settings = self.settings
         if self.plan.is_static:
             settings = replace(settings, instance=f"worker-{number}")
-        return Place(number, settings, self.plan.clocks_off_s[number])
+        return Place(f"worker-{number}", partial(SimulatedWorker, settings), self.plan.clocks_off_s[number])
+
+    def _beside(self, number: int, one: Beside) -> Place:
+        make = partial(SimulatedMember, one.kind, self.settings)
+        return Place(f"{one.kind}-{number}", make, one.clock_off_s)
+
+    @property
+    def kinds_of_members(self) -> set[str]:
+        return {one.kind for one in self.plan.members}
 
     # -- workers
 
@@ -92,8 +109,8 @@ class Stage:
         if place.task is not None and not place.task.done() and place.host is not None and not place.host.is_dead:
             return
         place.starts += 1
-        place.host = self.world.host(f"worker-{place.number}.{place.starts}", place.clock_off_s)
-        place.worker = SimulatedWorker(place.settings)
+        place.host = self.world.host(f"{place.name}.{place.starts}", place.clock_off_s)
+        place.worker = place.make()
         self.world.note(f"start {place.host}")
         place.task = self.world.start(place.host, place.worker.run(), "run")
         place.task.add_done_callback(lambda task: self._note_end(place, task), context=self.world.network.outside)
@@ -168,6 +185,7 @@ class Stage:
 
     def _look(self) -> None:
         """Notes a checkpoint that is ahead of the committed offset, and a committed offset that went back."""
+        self._look_at_members()
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
@@ -183,6 +201,15 @@ class Stage:
                 )
             if committed < before:
                 self.note_broken(f"back: the committed offset of partition {number} went from {before} to {committed}")
+
+    def _look_at_members(self) -> None:
+        """Notes numbers that two members hold by the same generation."""
+        for what in find_shared(
+            (one.worker.kind, one.worker.member)
+            for one in self.places
+            if isinstance(one.worker, SimulatedMember) and one.worker.member and one.host and not one.host.is_dead
+        ):
+            self.note_broken(what)
 
     def note_broken(self, what: str) -> None:
         if what not in self.broken:
@@ -249,6 +276,7 @@ class Stage:
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
+            stack.enter_context(mock.patch.object(counting, "WRITE_S", COUNT_WRITTEN_S))
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield

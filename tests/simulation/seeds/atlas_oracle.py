@@ -1,0 +1,65 @@
+"""What must hold of the days that the atlas' counter keeps in Redis: an undisturbed count of the log makes them too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from plans import CUTS
+from simulated_members import atlas_settings, open_days
+
+from model.atlas.days import Day
+from stream.atlas.growing import PartitionGrowth
+from stream.kafka.partitioner import partition_of
+from stream.kafka.records.record_columns import Records
+from stream.store.days_store import KEY_HEAD, DaysLost
+from stream.store.redis_scripts import FIELD_OFFSET
+from stream.store.redis_store import KEY_PARTITION
+from stream.wire import Record
+
+if TYPE_CHECKING:
+    from stage import Stage
+
+UNCOUNTED: Final = CUTS | {"retain"}  # what was counted of records that are gone stays, or cannot be counted anew
+
+
+def find_uncounted(stage: Stage) -> list[str]:
+    """Returns which partitions are not counted up to their ends, in words. Where no vehicle sends, nothing is written
+    after a fault, and nobody notices what Redis has lost."""
+    pings, group = stage.settings.topics.pings, atlas_settings(stage.settings).group
+    found = []
+    for number in {partition_of(f"bus{one}".encode(), stage.plan.partitions) for one in range(stage.plan.entities)}:
+        key = KEY_PARTITION.format(group=group, topic=pings, number=number) + KEY_HEAD
+        stored: Any = stage.redis.server.data.values.get(key.encode()) or {}
+        done, end = int(stored.get(FIELD_OFFSET.encode(), 0)), stage.kafka.last_record_end((pings, number))
+        if done < end:
+            found.append(f"atlas: {pings}/{number} is counted up to {done}, and ends at {end}")
+    return found
+
+
+async def judge_days(stage: Stage, number: int, records: list[Record]) -> list[str]:
+    """Returns which days of a partition are not what an undisturbed count of these records makes of them."""
+    if stage.plan.kinds & UNCOUNTED:
+        return []
+    store = open_days(atlas_settings(stage.settings))
+    try:
+        held, stored = await store.snapshot((stage.settings.topics.pings, number), Day.loads)
+    except DaysLost:
+        return []  # Redis has lost some, which whoever makes a version or takes it over notices in the same way
+    finally:
+        await store.close()
+    counted = _count([one for one in records if one.offset < (held.next_offset or 0)])
+    return [
+        f"days: day {day} of partition {number} is not as it was counted"
+        for day in sorted(stored.keys() | counted.keys())
+        if Day.total(stored.get(day, [])).dumps() != counted.get(day, Day.none()).dumps()
+    ]
+
+
+def _count(records: list[Record]) -> dict[int, Day]:
+    days: dict[int, Day] = {}
+    for grown in PartitionGrowth().add(Records.of(records)) if records else ():
+        if len(grown.forgotten):
+            days = {day: one.without(grown.forgotten) for day, one in days.items()}
+        for day, found in grown.days:
+            days[day] = days.get(day, Day.none()).plus(found)
+    return days
