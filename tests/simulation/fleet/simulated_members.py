@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+from archived import WorldsArchive
+from member_watch import Around, Watch
+from plans import Beside
 
 from stream.atlas.counting.member import Runner as AtlasRunner
 from stream.atlas.counting.settings import RunSettings
 from stream.config.settings import Settings
 from stream.members.group_member import GroupMember
+from stream.services.arrivals.running import Arrivals, ArrivalSettings
+from stream.services.arrivals.table import Table
 from stream.services.latest.taking_over import take_over
 from stream.services.latest.unit import LatestRules
 from stream.services.member import Member
 from stream.services.plan import Plan
 from stream.services.scores.member import Runner as ScoresRunner
+from stream.services.scores.scoring.waiting import ScoringRules
 from stream.services.scores.settings import ScoreSettings
 from stream.store.days_store import DaysStore
 
 NO_VERSION_S: Final = 1e8
 # Longer than a world: when silent entities end depends on when one looks, too.
 LATEST_RULES: Final = LatestRules(expire_ms=30 * 86_400_000)
+# A forecast waits until its vehicle has gone on by so long and `LATENESS_MS`: nine pings, as a world has some dozens.
+SCORE_RULES: Final = ScoringRules(longest_s=60.0)
+LATENESS_MS: Final = 20_000  # instead of 300,000
+ARRIVALS_EVERY_S: Final = 20.0
+
+
+Told = Callable[[Mapping[int, int]], None]
 
 
 class Process(Protocol):
@@ -44,12 +59,19 @@ class _Stopping:
 
 
 class SimulatedMember:
-    """One process. `run` lasts until it fails or is stopped."""
+    """One process. `run` lasts until it fails, is stopped, or has come to the end that it was to come to."""
 
-    def __init__(self, kind: str, settings: Settings) -> None:
-        self.kind = kind
+    def __init__(
+        self, beside: Beside, settings: Settings, archive: WorldsArchive | None, around: Around, told: Told
+    ) -> None:
+        """`told` is called when it has come to its end, with the ends of the logs at which it was to stop."""
+        self.kind = beside.kind
         self.member: GroupMember[Any] | None = None
+        self._beside = beside
         self._settings = settings
+        self._archive = archive
+        self._around = around
+        self._told = told
         self._is_stopped = False
 
     @property
@@ -64,13 +86,39 @@ class SimulatedMember:
         """Works until it is told to stop. Raises what a member ends with."""
         if self._is_stopped:
             return
-        self.member = MAKERS[self.kind](self._settings)
+        member = self.member = self._make()
+        if isinstance(member, ScoresRunner) and self._beside.once:
+            member.inputs = replace(member.inputs, once=True)
+        if self._beside.most_polled:
+            member.MOST_POLLED = self._beside.most_polled  # type: ignore[misc]
+        Watch(self.kind, member, self._around)
         try:
-            await self.member.run()
+            numbers: set[int] = set()
+            member._last = _noting(member._last, member, numbers)  # type: ignore[method-assign]
+            await member.run()
+            if self._beside.once and not member._stopping.is_set():
+                self._told({tp.partition: end for tp, end in (member._until or {}).items() if tp.partition in numbers})
         finally:
-            await self.member.close()
-            if isinstance(self.member, AtlasRunner):
-                await self.member._store.close()
+            await member.close()
+            if isinstance(member, AtlasRunner):
+                await member._store.close()
+
+    def _make(self) -> GroupMember[Any]:
+        if self.kind == "archive":
+            assert self._archive is not None
+            return self._archive.member()
+        return MAKERS[self.kind](self._settings)
+
+
+def _noting(last: Any, member: GroupMember[Any], numbers: set[int]) -> Any:
+    """Returns what gives numbers away, and notes which these are."""
+
+    async def give_away(some: Collection[int]) -> None:
+        numbers.clear()
+        numbers.update(some)
+        await last(some)
+
+    return give_away
 
 
 def latest_plan(settings: Settings) -> Plan:
@@ -80,7 +128,7 @@ def latest_plan(settings: Settings) -> Plan:
 
 
 def score_settings(settings: Settings) -> ScoreSettings:
-    return ScoreSettings(bootstrap=settings.bootstrap, group=group_of("scores", settings))
+    return ScoreSettings(bootstrap=settings.bootstrap, group=group_of("scores", settings), rules=SCORE_RULES)
 
 
 def atlas_settings(settings: Settings) -> RunSettings:
@@ -117,27 +165,25 @@ def _atlas(settings: Settings) -> AtlasRunner:
     return AtlasRunner(made, open_days(made), made.reads.consumer())
 
 
+def _arrivals(settings: Settings) -> Member:
+    made = ArrivalSettings(
+        None, 0.0, None, ARRIVALS_EVERY_S, 100, bootstrap=settings.bootstrap, group=group_of("arrivals", settings)
+    )
+    arrivals, topics = Arrivals(made), settings.topics
+    arrivals._table = Table(made.bootstrap, topics.destinations, 1, arrivals._in_force)  # as `provide` does
+    return Member(Plan("arrivals", made.inputs, made.group, made.bootstrap), arrivals.begin)
+
+
 MAKERS: Final[dict[str, Callable[[Settings], GroupMember[Any]]]] = {
     "latest": _latest,
     "scores": _scores,
     "atlas": _atlas,
+    "arrivals": _arrivals,
 }
 INPUTS: Final[dict[str, Callable[[Settings], tuple[str, ...]]]] = {
     "latest": lambda settings: latest_plan(settings).inputs,
     "scores": lambda settings: score_settings(settings).inputs,
+    "arrivals": lambda settings: (settings.topics.forecasts,),
     "atlas": lambda _: (),  # whose own store says up to where it has counted
+    "archive": lambda _: (),
 }
-
-
-def find_shared(members: Iterable[tuple[str, GroupMember[Any]]]) -> list[str]:
-    """Returns which numbers two members of one kind hold by the same generation of their group."""
-    holders: dict[tuple[str, int, int], int] = {}
-    for kind, member in members:
-        for number in member._holdings:
-            where = kind, member._generation, number
-            holders[where] = holders.get(where, 0) + 1
-    return [
-        f"shared: {many} members of {kind} hold partition {number} by generation {generation}"
-        for (kind, generation, number), many in holders.items()
-        if many > 1
-    ]

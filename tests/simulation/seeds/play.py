@@ -80,7 +80,9 @@ def play(plan: Plan, *, story: bool = False) -> Outcome:
 async def _act(stage: Stage, outcome: Outcome) -> None:
     world, plan = stage.world, stage.plan
     for place in stage.places:
-        stage.start(place)
+        if place.is_wanted:
+            stage.start(place)
+    stage.members.begin()
     keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick())]
     begin_s = world.loop.time()
     for event in plan.events:
@@ -94,6 +96,7 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     until_s = world.loop.time() + QUIET_S
     while (open_ := stage.open_ends() or open_ends(stage)) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
         await asyncio.sleep(LOOK_S)
+    stage.is_at_rest = True
     if open_:
         outcome.findings += [f"stuck: {one}" for one in open_]
     outcome.findings += stage.broken

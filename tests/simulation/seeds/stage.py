@@ -16,23 +16,30 @@ from functools import partial
 from typing import Any, Final
 from unittest import mock
 
+from archived import WorldsArchive
 from feeder import Feeder
 from kafka_side import KafkaSide
+from member_watch import find_shared
+from members_beside import Members
 from plans import CUTS, SESSION_S, Beside, Plan
 from redis_side import RedisSide
-from simulated_members import Process, SimulatedMember, find_shared
+from simulated_members import LATENESS_MS, Process, SimulatedMember
 from simulated_worker import SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
 from stream.atlas.counting import member as counting
+from stream.atlas.counting import owned as counted
 from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
+from stream.kafka import reading
 from stream.kafka.partitioner import partition_of
+from stream.services.scores.scoring import waiting
 
 BOOTSTRAP: Final = "kafka:9092"
 COUNT_WRITTEN_S: Final = 2.0  # how often the atlas' counter writes, so that a world has several of its writes
+MOST_PARTS: Final = 2  # of a day in Redis, before they are joined
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -52,6 +59,9 @@ class Place:
         self.task: asyncio.Task[Any] | None = None
         self.is_wanted = True
         self.starts = 0
+
+    def want(self) -> None:
+        self.is_wanted = True
 
 
 class Stage:
@@ -76,16 +86,19 @@ class Stage:
         for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
             self.kafka.create_topic(topic, plan.partitions)
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
-        for topic in (topics.latest, topics.scores) if plan.members else ():
+        for topic in (topics.latest, topics.scores, topics.arrivals) if plan.members else ():
             self.kafka.create_topic(topic, plan.partitions)
-        if plan.members:
-            self.kafka.create_topic(topics.models, 1)
+        for topic in (topics.models, topics.destinations) if plan.members else ():
+            self.kafka.create_topic(topic, 1)
+        self.archive = WorldsArchive(plan.seed, self.settings) if "archive" in self.kinds_of_members else None
+        self.members = Members(self)
         self.places = [self._place(number) for number in range(plan.workers)]
         self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
         self.is_healed = False
+        self.is_at_rest = False  # all is healed and done
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
@@ -95,8 +108,13 @@ class Stage:
         return Place(f"worker-{number}", partial(SimulatedWorker, settings), self.plan.clocks_off_s[number])
 
     def _beside(self, number: int, one: Beside) -> Place:
-        make = partial(SimulatedMember, one.kind, self.settings)
-        return Place(f"{one.kind}-{number}", make, one.clock_off_s)
+        told = partial(self.members.note_end, one.kind)
+        make = partial(SimulatedMember, one, self.settings, self.archive, self.members, told)
+        place = Place(f"{one.kind}-{number}", make, one.clock_off_s)
+        if one.begins_s:
+            place.is_wanted = False
+            self.world.loop.call_later(one.begins_s, place.want, context=self.world.network.outside)
+        return place
 
     @property
     def kinds_of_members(self) -> set[str]:
@@ -149,7 +167,7 @@ class Stage:
         self.reached[host] = name
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
-            if point != name:
+            if point not in (name, f"{host.name.partition('-')[0]}:{name}"):
                 continue
             if times > 1:
                 self._points[at] = (what, point, times - 1, for_s)
@@ -225,8 +243,10 @@ class Stage:
         self._points.clear()
         self.world.network.calm()
         self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
+        self.kafka.create_topic(self.settings.topics.forecasts, self.plan.partitions)
         self.kafka.heal()
         self.redis.heal()
+        self.members.heal()
         for place in self.places:
             place.is_wanted = True
             if place.host is not None and place.host.is_paused:
@@ -277,6 +297,11 @@ class Stage:
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
             stack.enter_context(mock.patch.object(counting, "WRITE_S", COUNT_WRITTEN_S))
+            stack.enter_context(mock.patch.object(counted, "MOST_PARTS", MOST_PARTS))
+            stack.enter_context(mock.patch.object(waiting, "LATENESS_MS", LATENESS_MS))
+            stack.enter_context(mock.patch.object(reading, "SESSION_S", SESSION_S))
+            if self.archive is not None:
+                stack.enter_context(self.archive.in_place())
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield

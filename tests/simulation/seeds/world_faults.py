@@ -11,6 +11,7 @@ from aiokafka.errors import (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
+from member_faults import ACTS_BESIDE
 from network import Weather
 from plans import Event
 from stage import Place, Stage
@@ -195,5 +196,5 @@ ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
     "elect_unclean": elect_unclean, "no_leader": no_leader, "coordinator_away": coordinator_away,
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
     "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
-    "redis_restarts": redis_restarts,
+    "redis_restarts": redis_restarts, **ACTS_BESIDE,
 }  # fmt: skip
