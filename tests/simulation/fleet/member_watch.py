@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from stream.atlas.counting.member import Runner as AtlasRunner
 from stream.members.group_member import GroupMember
 from stream.services.scores.member import Runner as ScoresRunner
 
@@ -25,6 +26,9 @@ class Around(Protocol):
 
     def committed(self, group: str, partition: tuple[str, int]) -> int: ...
 
+    def note_counted_on(self, number: int, counted: int, at: int) -> None:
+        """Notes that a member of the atlas goes on in a log that was cut, and what of the log before it has counted."""
+
 
 class Watch:
     """One member. Its takeovers pass two points, at which it can be killed, paused or let wait."""
@@ -41,6 +45,10 @@ class Watch:
         if isinstance(member, ScoresRunner):
             self._outgoing = member._outgoing
             member._outgoing = self.outgoing  # type: ignore[method-assign]
+        if isinstance(member, AtlasRunner):
+            self._claimed: dict[tuple[str, int], int | None] = {}
+            self._claim = member._store.claim
+            member._store.claim = self.claim  # type: ignore[method-assign]
 
     async def take_over_one(self, number: int) -> None:
         self._around.reach("before_taking")
@@ -61,7 +69,17 @@ class Watch:
         self._around.reach("taking")
         if wait_s := self._around.take_slowness(f"{self._kind}:taking"):
             await asyncio.sleep(wait_s)
-        return await self._begin(number)
+        held = await self._begin(number)
+        for topic, start in held.starts.items():
+            if isinstance(self._member, AtlasRunner) and start.is_cut and not start.is_guess:
+                self._around.note_counted_on(number, self._claimed.get((topic, number)) or 0, start.offset)
+        return held
+
+    async def claim(self, partition: tuple[str, int]) -> Any:
+        """Claims the days of a partition, and notes up to where they were counted."""
+        held, growth = await self._claim(partition)
+        self._claimed[partition] = held.next_offset
+        return held, growth
 
     def outgoing(self, number: int, decided: Any) -> Any:
         if decided.offset < self._committed.get(number, 0):

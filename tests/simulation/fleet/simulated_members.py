@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,7 @@ LATEST_RULES: Final = LatestRules(expire_ms=30 * 86_400_000)
 # A forecast waits until its vehicle has gone on by so long and `LATENESS_MS`: nine pings, as a world has some dozens.
 SCORE_RULES: Final = ScoringRules(longest_s=60.0)
 LATENESS_MS: Final = 20_000  # instead of 300,000
+POLL_TAKES_S: Final = 0.001
 ARRIVALS_EVERY_S: Final = 20.0
 
 
@@ -91,6 +93,7 @@ class SimulatedMember:
             member.inputs = replace(member.inputs, once=True)
         if self._beside.most_polled:
             member.MOST_POLLED = self._beside.most_polled  # type: ignore[misc]
+        member._get_many = _taking_time(member._get_many)  # type: ignore[method-assign]
         Watch(self.kind, member, self._around)
         try:
             numbers: set[int] = set()
@@ -108,6 +111,17 @@ class SimulatedMember:
             assert self._archive is not None
             return self._archive.member()
         return MAKERS[self.kind](self._settings)
+
+
+def _taking_time(get_many: Any) -> Any:
+    """Returns what polls, and takes some time for it: else whoever polls for less than a millisecond would do so for
+    ever, as no time passes."""
+
+    async def get_many_later(timeout_ms: int) -> Any:
+        await asyncio.sleep(POLL_TAKES_S)
+        return await get_many(timeout_ms)
+
+    return get_many_later
 
 
 def _noting(last: Any, member: GroupMember[Any], numbers: set[int]) -> Any:

@@ -35,6 +35,7 @@ def judge_archive(stage: Stage, number: int) -> list[str]:
     """Returns what is wrong with the archive of a partition, after a look at each of its rows."""
     catalog, records = _catalog(stage), read(stage, stage.settings.topics.pings, number)
     landed = _rows(catalog, number)
+    stage.world.count("landed", len(landed))
     many = Counter((log, offset) for log, offset, _, _ in landed)
     found = [
         f"twice: {many[one]} rows of partition {number} are of log and offset {one}" for one in many if many[one] > 1

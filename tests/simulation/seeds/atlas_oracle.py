@@ -3,9 +3,9 @@ whenever one looks, and whoever looks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from plans import CUTS
 from redis.exceptions import RedisError
 from simulated_members import atlas_settings, open_days
 from topics_read import read
@@ -21,9 +21,11 @@ from stream.store.redis_store import KEY_PARTITION
 from stream.wire import Record
 
 if TYPE_CHECKING:
+    from members_beside import CountedOn
     from stage import Stage
 
-UNCOUNTED: Final = CUTS | {"retain"}  # what was counted of records that are gone stays, or cannot be counted anew
+# Faults by which Redis loses what was counted.
+EVICTIONS: Final = {"days_evicted", "growth_evicted", "redis_evicts", "redis_older", "redis_lost"}
 
 
 def find_uncounted(stage: Stage) -> list[str]:
@@ -55,8 +57,10 @@ async def look_at_days(stage: Stage) -> list[str]:
 
 async def judge_days(stage: Stage, number: int) -> list[str]:
     """Returns which days of a partition are not what an undisturbed count of the records makes of them."""
-    if stage.plan.kinds & UNCOUNTED:
-        return []
+    kinds, members = stage.plan.kinds, stage.members
+    is_cut = bool(members.cuts.get(number))
+    if "retain" in kinds or (is_cut and (len(members.cuts[number]) > 1 or kinds & EVICTIONS or not stage.is_at_rest)):
+        return []  # what was counted of records that are gone stays, or cannot be counted anew
     store = open_days(atlas_settings(stage.settings))
     try:
         held, stored = await store.snapshot((stage.settings.topics.pings, number), Day.loads)
@@ -66,9 +70,16 @@ async def judge_days(stage: Stage, number: int) -> list[str]:
     finally:
         await store.close()
     records = read(stage, stage.settings.topics.pings, number)
-    counted = _count([one for one in records if one.offset < (held.next_offset or 0)])
+    records = [one for one in records if one.offset < (held.next_offset or 0)]
+    if is_cut:
+        counted_on = members.counted_on.get(number, ())
+        if len(counted_on) != 1:
+            return []  # nothing of what is gone was counted, or a member died in its takeover
+        counted = _count(members.cuts[number][0], records, *counted_on)
+    else:
+        counted = _count(records)
     passages = sum(len(day.passages) for day in counted.values())
-    stage.world.events["passages"] = stage.world.events.get("passages", 0) + passages
+    stage.world.count("passages", passages)
     return [
         f"days: day {day} of partition {number} is not as it was counted"
         for day in sorted(stored.keys() | counted.keys())
@@ -76,11 +87,20 @@ async def judge_days(stage: Stage, number: int) -> list[str]:
     ]
 
 
-def _count(records: list[Record]) -> dict[int, Day]:
-    days: dict[int, Day] = {}
-    for grown in PartitionGrowth().add(Records.of(records)) if records else ():
-        if len(grown.forgotten):
-            days = {day: one.without(grown.forgotten) for day, one in days.items()}
+def _count(records: list[Record], after_cut: Sequence[Record] = (), on: CountedOn | None = None) -> dict[int, Day]:
+    """Returns the days of these records; after a cut, of the log before as far as it was counted, and of the one after
+    it from where on that was."""
+    growth, days = PartitionGrowth(), dict[int, Day]()
+    _add(days, growth, [one for one in records if on is None or one.offset < on.counted])
+    if on is not None:
+        growth.go_back(on.at)
+        _add(days, growth, [one for one in after_cut if one.offset >= on.at])
+    return days
+
+
+def _add(days: dict[int, Day], growth: PartitionGrowth, records: list[Record]) -> None:
+    for grown in growth.add(Records.of(records)) if records else ():
+        for day, one in list(days.items()) if len(grown.forgotten) else ():
+            days[day] = one.without(grown.forgotten)
         for day, found in grown.days:
             days[day] = days.get(day, Day.none()).plus(found)
-    return days

@@ -141,6 +141,8 @@ def _judge_latest(stage: Stage, number: int) -> list[str]:
             found.append(f"again: {where} is published twice as {event[1].decode()}")
         held[key], offsets[key] = record.value, offset
     wanted = _newest(stage, number)
+    stage.world.count("latest", len(held))
+    stage.world.count("drawn", sum(loads_latest(value).map.gap is not None for value in held.values()))
     for key in sorted(wanted.keys() | held.keys()):
         value = held.get(key)
         if key not in wanted and not is_whole:
@@ -153,8 +155,8 @@ def _judge_latest(stage: Stage, number: int) -> list[str]:
 
 
 def _changes_without_forecast(stage: Stage, number: int) -> Counter[bytes]:
-    """Returns how often the value of an entity may have come once more with its id: after a late ping by which nobody is
-    heard later."""
+    """Returns how often the value of an entity may have come once more with its id: after a late ping by which it is
+    heard no later."""
     records = read(stage, stage.settings.topics.forecasts, number)
     return Counter(one.key or b"" for one in records if one.value and b'"status":"stale"' in one.value)
 

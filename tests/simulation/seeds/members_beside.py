@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from atlas_oracle import look_at_days
+from atlas_oracle import EVICTIONS, look_at_days
 from kafka_log import NewRecord
 from scores_oracle import find_missing
 from simulated_members import SimulatedMember
+from topics_read import read
 
 from stream.services.archive.forgetting import forget
+from stream.wire import Record
 from stream.wire.arrivals import Destination, destination_key, dumps_arrivals
 
 if TYPE_CHECKING:
@@ -21,7 +23,13 @@ LOOK_S: Final = 3.0  # between two looks at the days that are counted
 FAR_M: Final = 500.0  # a destination is so large that some vehicles are there at once
 LONG_AGO_MS: Final = 1_600_000_000_000
 STRANGER: Final = "stranger"  # whoever writes forecasts beside the workers
-EVICTIONS: Final = {"days_evicted", "growth_evicted", "redis_evicts", "redis_older", "redis_lost"}
+
+
+class CountedOn(NamedTuple):
+    """How a member of the atlas went on in a log that was cut."""
+
+    counted: int  # records of the log before were counted below this offset
+    at: int  # from where on it counts the log that there is now
 
 
 class Members:
@@ -30,6 +38,8 @@ class Members:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._slow: list[tuple[str, float]] = []
+        self.cuts: dict[int, list[list[Record]]] = {}  # by number of the pings, what the log had before each cut
+        self.counted_on: dict[int, list[CountedOn]] = {}
         self.forgotten: set[str] = set()  # entities of which the archive is to have nothing
 
     # -- what watches ask
@@ -57,6 +67,14 @@ class Members:
 
     def committed(self, group: str, partition: tuple[str, int]) -> int:
         return self._stage.kafka.committed(group, partition)
+
+    def note_cut(self, number: int) -> None:
+        """Notes what the log of the pings has, of which some is lost now."""
+        before = read(self._stage, self._stage.settings.topics.pings, number) if self._stage.plan.members else []
+        self.cuts.setdefault(number, []).append(before)
+
+    def note_counted_on(self, number: int, counted: int, at: int) -> None:
+        self.counted_on.setdefault(number, []).append(CountedOn(counted, at))
 
     def note_end(self, kind: str, ends: Mapping[int, int]) -> None:
         """Notes what a member has not published that has come to its end."""

@@ -190,13 +190,15 @@ FAULTS_BESIDE: Final[Mapping[str, tuple[int, str]]] = {
     "id_unanswered": (2, "latest arrivals"),
     "days_evicted": (8, "atlas"),
     "growth_evicted": (1, "atlas"),
+    "elect_unclean": (3, "atlas archive"),
+    "topic_anew": (1, "atlas archive"),
     "ping_of_years": (3, "atlas"),
     "archive_forgets": (5, "archive"),
     "landing_unanswered": (4, "archive"),
 }
 POINTS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
-    "latest": ("after_commit",),
-    "arrivals": ("after_commit",),
+    "latest": ("after_publish", "before_end", "after_commit"),
+    "arrivals": ("after_publish", "before_end", "after_commit"),
     "scores": ("before_publish", "after_publish", "after_commit"),
     "atlas": ("after_days",),
     "archive": (

@@ -31,7 +31,7 @@ def judge_scores(stage: Stage, number: int) -> list[str]:
     decided = _undisturbed(stage, number, records)
     wanted = {dumps_scored(one.record) for one in decided}
     published = {record.value or b"" for record in read(stage, topics.scores, number)}
-    stage.world.events["scored"] = stage.world.events.get("scored", 0) + len(published)
+    stage.world.count("scored", len(published))
     found = _given_up_too_soon(records, decided)
     if "answers_cut" in kinds:
         return found  # what was scored by a record that is gone stays, and is not scored anew

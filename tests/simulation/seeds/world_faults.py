@@ -124,6 +124,7 @@ def elect(stage: Stage, event: Event) -> None:
 
 def elect_unclean(stage: Stage, event: Event) -> None:
     if stage.settings.topics.pings in stage.kafka.cluster.topics:
+        stage.members.note_cut(_partition(stage, event)[1])
         stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6))
 
 
@@ -156,6 +157,8 @@ def topic_anew(stage: Stage, event: Event) -> None:
     """The pings topic is deleted, and made anew after the time that this takes at least."""
     pings = stage.settings.topics.pings
     if pings in stage.kafka.cluster.topics:
+        for number in range(stage.plan.partitions):
+            stage.members.note_cut(number)
         stage.kafka.delete(pings)
         again = partial(stage.kafka.create_topic, pings, stage.plan.partitions)
         stage.world.loop.call_later(ANEW_S + event.for_s / 4, again, context=stage.world.network.outside)
