@@ -42,6 +42,16 @@ def find_uncounted(stage: Stage) -> list[str]:
     return found
 
 
+def find_unended(stage: Stage) -> list[str]:
+    """Returns which versions are announced and neither confirmed nor withdrawn, for which workers wait."""
+    newest = {one.key: one.value for one in read(stage, stage.settings.topics.models, 0)}
+    return [
+        f"announced: {(key or b'').decode()} is neither confirmed nor withdrawn"
+        for key, raw in newest.items()
+        if raw is not None and b'"state":"announced"' in raw
+    ]
+
+
 async def look_at_days(stage: Stage) -> list[str]:
     """Returns which days are not as they were counted, now that nothing is at rest. Between the writes by which an
     entity is forgotten, the days are of no moment."""

@@ -12,7 +12,7 @@ from members_beside import STRANGER
 from simulated_members import group_of
 
 from stream.kafka.partitioner import partition_of
-from stream.wire import Ping, dumps, loads_forecast
+from stream.wire import Ping, VersionRecord, dumps, loads_forecast
 
 if TYPE_CHECKING:
     from plans import Event
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ANEW_S: Final = 2.5
 YEARS_MS: Final = 3 * 365 * 86_400_000
+NEVER_REACHED: Final = 1 << 40
 DEEP: Final = b'{"forecast_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 FALSE: Final = "ghost"  # a vehicle whose clock is years ahead
 
@@ -134,6 +135,25 @@ def ping_of_years(stage: Stage, event: Event) -> None:
     stage.kafka.feed((stage.settings.topics.pings, number), NewRecord(key, raw, timestamp_ms=NO_TIME), aborted=False)
 
 
+def left_announced(stage: Stage, event: Event) -> None:
+    """A maker of atlases dies between the announcement of a version and its confirmation."""
+    topics = stage.settings.topics
+    ends = dict.fromkeys(range(stage.plan.partitions), NEVER_REACHED)
+    record = VersionRecord(
+        version=f"{event.which:012x}",
+        state="announced",
+        first=ends,
+        topic=topics.pings,
+        includes={},
+        contains={},
+        issued_ts=int(stage.world.wall_s() * 1000),
+    )
+    stage.kafka.feed((topics.models, 0), NewRecord(record.key, dumps(record), timestamp_ms=NO_TIME), aborted=False)
+    for place in stage.places:
+        if place.name.startswith("atlas"):
+            stage.kill(place)
+
+
 def archive_forgets(stage: Stage, event: Event) -> None:
     stage.members.forget(f"bus{event.which % stage.plan.entities}")
 
@@ -147,5 +167,6 @@ ACTS_BESIDE: Final[Mapping[str, Callable[[Stage, Event], None]]] = {
     "slow_at": slow_at, "output_refused": output_refused, "input_away": input_away, "answers_cut": answers_cut,
     "answers_anew": answers_anew, "stranger": stranger, "id_unanswered": id_unanswered, "days_evicted": days_evicted,
     "growth_evicted": growth_evicted, "ping_of_years": ping_of_years, "archive_forgets": archive_forgets,
+    "left_announced": left_announced,
     "landing_unanswered": landing_unanswered,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 from archive_oracle import find_unlanded, judge_archive
-from atlas_oracle import find_uncounted, judge_days
+from atlas_oracle import find_uncounted, find_unended, judge_days
 from plans import ANSWER_CUTS, CUTS
 from scores_oracle import judge_scores
 from simulated_members import INPUTS, LATEST_RULES, group_of
@@ -56,7 +56,7 @@ def _open(stage: Stage) -> list[tuple[str, int]]:
                 if done < end:
                     found.append((f"{kind}: {topic}/{number} is done up to {done}, and ends at {end}", number))
     if "atlas" in stage.kinds_of_members:
-        found += [(one, -1) for one in find_uncounted(stage)]
+        found += [(one, -1) for one in (*find_uncounted(stage), *find_unended(stage))]
     if "archive" in stage.kinds_of_members:
         found += [(one, -1) for one in find_unlanded(stage)]
     return found

@@ -193,6 +193,7 @@ FAULTS_BESIDE: Final[Mapping[str, tuple[int, str]]] = {
     "elect_unclean": (3, "atlas archive"),
     "topic_anew": (1, "atlas archive"),
     "ping_of_years": (3, "atlas"),
+    "left_announced": (2, "atlas"),
     "archive_forgets": (5, "archive"),
     "landing_unanswered": (4, "archive"),
 }
