@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from unittest import mock
 
 from archived import WorldsArchive
@@ -62,6 +62,10 @@ class Place:
 
     def want(self) -> None:
         self.is_wanted = True
+
+
+def _is_member(worker: Any) -> TypeGuard[SimulatedMember]:
+    return isinstance(worker, SimulatedMember)
 
 
 class Stage:
@@ -144,7 +148,11 @@ class Stage:
             self.kafka.wire.break_all(place.host)
 
     def note_interleaving(self, fault: str, host: Host) -> None:
-        """Notes at which point of its work a fault meets a host, for the share of states that are visited."""
+        """Notes at which point of its work a fault meets a host, for the share of states that are visited; and whether
+        it is a member that holds something."""
+        member = next((one.worker.member for one in self.places if one.host is host and _is_member(one.worker)), None)
+        if member is not None and member._holdings:
+            self.world.count(f"{fault}_holding", 1)
         self.world.note(f"{fault}@{self.reached.get(host, 'start')} {host}")
 
     async def keep(self) -> None:
