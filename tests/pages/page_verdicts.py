@@ -63,7 +63,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         "python3.11 -m venv /opt": BY_HAND,
         "/opt/pathcast/bin/pathcast dev topics": BY_HAND,
         "set -a": BY_HAND,
-        "ln -sfn /opt/pathcast-0.4": BY_HAND,
+        "runuser -u pathcast": BY_HAND,
     },
     "deploy/SIZING.md": {
         "pathcast dev bench soak": Run(

@@ -166,6 +166,25 @@ def test_the_search_finds_an_entity_and_shows_it(opened: Opened) -> None:
     opened.page.wait_for_selector("#found .none")
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_who_was_searched_for_is_in_the_middle_of_what_its_panel_leaves_of_the_map(
+    browser: Browser, scene: Any, width: int, height: int
+) -> None:
+    with Opened(browser, scene.server.base, viewport={"width": width, "height": height}) as opened:
+        bus = some_bus(opened)
+        opened.choose(bus)
+        opened.page.wait_for_timeout(2_000)  # it has glided there
+        x, y = opened.page.evaluate(
+            """(bus) => {
+                const { x, y } = pathcast.state().drawn.find((one) => one.id === bus);
+                const { clientWidth, clientHeight } = document.querySelector("#map");
+                return [x - clientWidth / 2, y - clientHeight / 2];
+            }""",
+            bus,
+        )
+        assert max(abs(x), abs(y)) < 60, "it drives on meanwhile, but not as far as half a panel"
+
+
 def test_a_click_on_an_entity_chooses_it(opened: Opened) -> None:
     opened.page.keyboard.press("Space")
     drawn = [one for one in opened.state()["drawn"] if one["x"] > 120 and one["y"] > 120]

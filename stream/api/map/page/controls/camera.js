@@ -43,6 +43,10 @@ export class Camera {
     const control = new NavigationControl({ showCompass: false });
     this.map.addControl(control, "top-left");
     this.map.addControl(new ScaleControl({ maxWidth: 90 }), "bottom-left");
+    // A panel that opens or grows meanwhile makes the map smaller, and its middle is another one then.
+    this._glide = null;
+    this.map.on("resize", () => this._glide && this._move(this._glide));
+    this.map.on("moveend", () => (this._glide = null));
     for (const name of ["dragstart", "wheel", "dblclick"]) this.map.on(name, () => this.taken());
     this.map.on("movestart", (event) => event.originalEvent && this.taken());
   }
@@ -101,8 +105,12 @@ export class Camera {
   }
 
   _move(to) {
-    if (this._still.matches) this.map.jumpTo(to);
-    else this.map.easeTo({ ...to, duration: GLIDE_MS });
+    if (this._still.matches) {
+      this.map.jumpTo(to);
+      return;
+    }
+    this.map.easeTo({ ...to, duration: GLIDE_MS });
+    this._glide = to; // not before: what was under way ends with a `moveend`
   }
 
   /** Writes what is shown into the address. */
