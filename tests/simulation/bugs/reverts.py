@@ -31,7 +31,7 @@ AREAS = (
     *("scores", "versions", "registry", "forget", "atlas"),
 )
 KEYS = {"name", "file", "old", "new", "commit", "area", "needs", "shows"}
-FURTHER_KEYS = {"count", "changes", "test", "found", "instead"}
+FURTHER_KEYS = {"count", "changes", "test", "found"}
 
 
 class TextGone(ValueError):
