@@ -140,7 +140,7 @@ def left_announced(stage: Stage, event: Event) -> None:
     topics = stage.settings.topics
     ends = dict.fromkeys(range(stage.plan.partitions), NEVER_REACHED)
     record = VersionRecord(
-        version=f"{event.which:012x}",
+        version=f"{event.which:016x}",
         state="announced",
         first=ends,
         topic=topics.pings,
