@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ANEW_S: Final = 2.5
 YEARS_MS: Final = 3 * 365 * 86_400_000
 NEVER_REACHED: Final = 1 << 40
-DEEP: Final = b'{"forecast_id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+DEEP: Final = b'{"other": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 FALSE: Final = "ghost"  # a vehicle whose clock is years ahead
 
 
