@@ -7,8 +7,8 @@ from typing import Any, Final
 import google_crc32c
 from aiokafka.consumer import fetcher as theirs
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import NotCoordinatorForGroupError, for_code
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.errors import NotCoordinatorForGroupError, UnknownMemberIdError, for_code
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.record import default_records
 
 from stream.kafka import fetcher
@@ -44,7 +44,14 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
     aiokafka 0.14 looks at the errors of partitions alone. A broker that is the coordinator no longer, or has not loaded
     the group yet, names no partition, and says why for the whole: so it read as if nothing was committed, and whoever
     took a partition over then would have answered its log from the first record on.
+
+    A member that its group has put out has no generation and no id until it joins again, and aiokafka 0.14 sends its
+    commits all the same: as of one who is of no group, which a broker takes while a group has no members. So a commit
+    that was refused, or the next one, could pass when all sessions had ended, behind the back of whoever had taken the
+    partition over in the meantime, and read what was committed before. Such a commit is not sent.
     """
+    if isinstance(request, OffsetCommitRequest) and coordinator.generation < 0 and _shares(coordinator):
+        raise UnknownMemberIdError(f"not of group {coordinator.group_id} any more")
     answer = await _SEND(coordinator, request)
     if isinstance(request, OffsetFetchRequest) and (code := getattr(answer, "error_code", 0)):
         error = for_code(code)
@@ -52,3 +59,8 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
             coordinator.coordinator_dead()  # so that it is looked for again
         raise error(coordinator.group_id)
     return answer
+
+
+def _shares(coordinator: GroupCoordinator) -> bool:
+    """Returns whether the group gives the consumer its partitions; else it has chosen them, and is no member."""
+    return bool(coordinator._subscription.partitions_auto_assigned())

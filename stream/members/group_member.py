@@ -216,12 +216,15 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     async def _take_over_one(self, number: int) -> None:
         # A member whose session is over would fence the rightful owner (`stream.delivery.ownership.takeover`). So would
         # one whose takeover before this one took so long that a newer generation has given the number away.
-        await membership.confirm(self._consumer._coordinator, self._generation)
+        generation = self._generation
+        await membership.confirm(self._consumer._coordinator, generation)
         self._check_assigned(number)
         held = await self._begin(number)
         try:
             async with self._lock:
                 self._check_assigned(number)
+                if self._generation != generation:  # another member may have had it meanwhile, or may get it now
+                    raise Rebalanced("the group has begun to give the partitions anew meanwhile")
                 for tp in self._tps(number):
                     self._consumer.seek(tp, held.folded[tp.topic])
                 self._holdings[number] = held
@@ -274,6 +277,9 @@ class GroupMember(ConsumerRebalanceListener, ABC, Generic[H]):  # type: ignore[m
     # -- the group
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        # aiokafka leaves us the assignment until it has the next one. What we took over in this time we would go on to
+        # hold, whoever gets it; and with what was there then, if we get it again later.
+        self._generation = -1
         await self._give_away({tp.partition for tp in revoked})
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:

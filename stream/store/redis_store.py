@@ -111,7 +111,7 @@ class RedisStore:
             records, (epoch, writes) = await pipe.execute()
         if claimed is not None:
             ours, least = claimed
-            refuse_unless_current(partition, ours, int(epoch or 0), writes=int(writes or 0), least=least)
+            refuse_unless_current(partition, ours, _number(epoch), writes=_number(writes), least=least)
         got = dict(zip(sound, records[:-1], strict=True))
         return [got.get(key, b"") for key in keys[:fit]]
 
@@ -242,6 +242,11 @@ def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
 
 def _glob_escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in r"*?[]^\-" else char for char in text)
+
+
+def _number(stored: bytes | None) -> int:
+    """Returns a number as it is stored, and 0 for anything else, as the scripts do: then our claim is lost."""
+    return _offset(stored) or 0
 
 
 def _offset(stored: bytes | None) -> int | None:

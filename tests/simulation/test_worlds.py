@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 TOOL = HERE / "pathcast_sim.py"
 FOUND = sorted((HERE / "found").glob("*.json"))
 WORLDS = 100
+# What the worlds must have had, so that there was something to judge.
+JUDGED = ("scored", "latest", "drawn", "passages", "landed", "kill_holding", "stop_holding", "pause_holding")
 
 pytestmark = pytest.mark.simulation
 
@@ -32,6 +34,8 @@ def test_in_no_world_anything_is_wrong() -> None:
     ended = simulate("--seeds", str(WORLDS), "--processes", "1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"{WORLDS} worlds" in ended.stdout
+    found = dict(re.findall(r"^  (\w+) +(\d+)$", ended.stdout, re.MULTILINE))
+    assert {kind: int(found.get(kind, 0)) >= 1 for kind in JUDGED} == dict.fromkeys(JUDGED, True), found
 
 
 @pytest.mark.parametrize("plan", FOUND, ids=lambda path: path.stem)

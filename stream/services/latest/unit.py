@@ -220,9 +220,8 @@ def _draw(found: GapFill, offset: int) -> Gap:
 
 
 def _event_id(entity: Entity) -> str:
-    """Returns an id that is another for another value: the same forecast is published again with a gap fill, or after a
-    late ping."""
+    """Returns an id that is another for each change: the same forecast is published again with a gap fill, after a late
+    ping, or when the gap fill is retracted. Whoever drops what has the id of before would go on to draw that one."""
     assert entity.newest is not None
-    silence = entity.find_silence()
-    parts = [entity.newest.offset, entity.heard_ms, *([] if silence is None else [silence.offset])]
+    parts = [entity.newest.offset, entity.heard_ms, *([] if entity.gap_offset < 0 else [entity.gap_offset])]
     return ".".join(map(str, parts))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import google_crc32c
-from aiokafka.errors import BrokerResponseError, MemberIdRequired
+from aiokafka.errors import BrokerResponseError, MemberIdRequired, UnknownError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from kafka_cluster import Cluster
@@ -50,6 +50,8 @@ class KafkaProtocol:
         self._raw: dict[Batch, bytes] = {}
         self.read_to: dict[Partition, int] = {}  # up to where records of each partition were ever given to a reader
         self._fetches: list[Callable[[], bool]] = []  # that wait for records; each returns whether it has been answered
+        self.unanswered_ids: set[str] = set()  # transactional ids for which no producer is given
+        self.refused_topics: set[str] = set()  # to which nothing can be appended
         self._handlers: dict[int, Callable[[Any], Any]] = {
             0: self._produce, 2: self._list_offsets, 3: self._metadata, 8: self._commit, 9: self._fetch_offsets,
             10: self._find_coordinator, 12: self._heartbeat, 13: self._leave, 22: self._init_producer,
@@ -63,6 +65,8 @@ class KafkaProtocol:
 
     def handle(self, sent: Any, give: Give) -> None:
         """Works on a request. `give` gets the answer, at once or when there is one."""
+        if sent.API_KEY == 22 and sent.transactional_id in self.unanswered_ids:
+            return
         if sent.API_KEY == 1:
             self._fetch(sent, give)
         elif sent.API_KEY == 11:
@@ -92,6 +96,8 @@ class KafkaProtocol:
         return sent.RESPONSE_TYPE(answers, 0)
 
     def _append(self, partition: Partition, raw: bytes, transactional_id: str | None) -> tuple[int, int]:
+        if partition[0] in self.refused_topics:
+            return UnknownError.errno, -1
         head = _HEAD.unpack_from(raw)
         attributes, producer_id, epoch, sequence = head[5], head[9], head[10], head[11]
         batch = MemoryRecords(raw).next_batch()

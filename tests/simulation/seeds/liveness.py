@@ -50,7 +50,7 @@ class Liveness:
         stage = self._stage
         pings, group = stage.settings.topics.pings, stage.settings.group
         seen = set()
-        for place in stage.places:
+        for place in stage.workers:
             host, worker = place.host, place.worker
             if host is None or host.is_dead or host.is_paused or worker is None or not hasattr(worker, "delivery"):
                 continue

@@ -45,8 +45,8 @@ class Owners:
         if key in (HEARTBEAT, SYNC):
             self._hosts[sent.member_id] = host
         elif key == INIT_PRODUCER and answer.error_code == 0 and sent.transactional_id:
-            number = sent.transactional_id.rpartition("|")[2]
-            if number.isdigit():  # else it is that of who announces versions
+            whose, _, number = sent.transactional_id.rpartition("|")
+            if whose == f"{self._stage.settings.group}|{self._stage.settings.topics.pings}":
                 self._note_claim(host, int(number), "transactional id")
         if key in (OFFSET_COMMIT, END, INIT_PRODUCER):
             self.look_at_commits()
@@ -91,7 +91,7 @@ class Owners:
 
     def _note_claim(self, host: Host, number: int, what: str) -> None:
         self._taken[host, what] += 1
-        worker = next((place.worker for place in self._stage.places if place.host is host), None)
+        worker = next((place.worker for place in self._stage.workers if place.host is host), None)
         if worker is None or not hasattr(worker, "input"):
             return
         owner = self._owner(number)

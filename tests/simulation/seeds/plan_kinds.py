@@ -33,7 +33,8 @@ def draw_kind(plan: Plan, chance: random.Random) -> Plan:
     """Returns a plan of a kind, with the pings of a plain plan."""
     kind = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
     pings = [event for event in plan.events if event.kind in ("ping", "aborted")]
-    made, faults = KINDS[kind][1](replace(plan, world=kind, story=""), chance)
+    members = () if kind in QUIET else plan.members
+    made, faults = KINDS[kind][1](replace(plan, world=kind, story="", members=members), chance)
     if kind not in QUIET and chance.random() < 0.3:
         faults += [event for event in plan.events if event not in pings][:1]
     if kind in FORGETS and chance.random() < 0.5:

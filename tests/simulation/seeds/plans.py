@@ -50,6 +50,16 @@ FAULTS: Final[Mapping[str, int]] = {
 CUTS: Final = {"elect_unclean", "topic_anew"}  # faults by which the log itself loses something
 
 
+class Beside(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A member beside the workers."""
+
+    kind: str  # of `simulated_members.MAKERS`
+    clock_off_s: float = 0.0
+    begins_s: float = 0.0
+    most_polled: int = 0  # records of a poll; 0: as many as there are
+    once: bool = False  # it ends at the present end, and is started again
+
+
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A world that can be run again."""
 
@@ -67,6 +77,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     events: tuple[Event, ...]
     story: str = ""  # of `stories`: faults that belong together
     world: str = "plain"  # or one of `plan_kinds.KINDS`
+    members: tuple[Beside, ...] = ()
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -88,6 +99,9 @@ def draw_plain_plan(seed: int) -> Plan:
     partitions, workers = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 2, 3))
     entities = chance.randint(2, 6)
     events = _pings(chance, entities) + _faults(chance, workers, partitions)
+    beside = random.Random(f"members {seed}")  # so that the rest of a world is the same with members and without
+    members = _members(beside)
+    events += _faults_beside(beside, members, workers, partitions)
     plan = Plan(
         seed=seed,
         exactly_once=chance.random() < 0.5,
@@ -101,6 +115,7 @@ def draw_plain_plan(seed: int) -> Plan:
         is_static=chance.random() < 0.2,
         clocks_off_s=tuple(chance.choice((0.0, 0.0, chance.uniform(-100, 100))) for _ in range(workers)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
+        members=members,
     )
     return _add_story(plan, random.Random(f"story {seed}"))
 
@@ -165,3 +180,85 @@ def write_plan(plan: Plan) -> str:
 def read_plan(text: str | bytes) -> Plan:
     """Returns the plan of such a line. Raises msgspec.ValidationError."""
     return msgspec.json.decode(text, type=Plan)
+
+
+# -- members beside the workers
+
+BESIDE: Final = ("latest", "scores", "atlas", "archive", "arrivals")
+BESIDE_SHARE: Final = 0.4  # of the worlds
+ANSWER_CUTS: Final = {"answers_cut", "answers_anew"}  # the forecasts lose something, which no worker can mend
+# What is done to members, or to what they read and write; and to which kinds of them, where that is not all.
+FAULTS_BESIDE: Final[Mapping[str, tuple[int, str]]] = {
+    "kill": (4, ""),
+    "stop": (4, ""),
+    "pause": (3, ""),
+    "kill_at": (5, ""),
+    "pause_at": (4, ""),
+    "slow_at": (4, ""),
+    "cut_kafka": (1, ""),
+    "cut_redis": (1, "atlas"),
+    "output_refused": (3, "latest scores"),
+    "input_away": (3, "latest scores arrivals"),
+    "answers_cut": (1, "latest scores arrivals"),
+    "answers_anew": (2, "latest scores arrivals"),
+    "stranger": (4, "latest scores arrivals"),
+    "id_unanswered": (2, "latest arrivals"),
+    "days_evicted": (8, "atlas"),
+    "growth_evicted": (1, "atlas"),
+    "elect_unclean": (3, "atlas archive"),
+    "topic_anew": (1, "atlas archive"),
+    "ping_of_years": (3, "atlas"),
+    "left_announced": (2, "atlas"),
+    "archive_forgets": (5, "archive"),
+    "landing_unanswered": (4, "archive"),
+}
+POINTS_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    "latest": ("after_publish", "before_end", "after_commit"),
+    "arrivals": ("after_publish", "before_end", "after_commit"),
+    "scores": ("before_publish", "after_publish", "after_commit"),
+    "atlas": ("after_days",),
+    "archive": (
+        *("before_landing", "before_landed", "after_landed", "after_tombstone"),
+        *("before_forgotten", "after_forgotten", "within_clearing"),
+    ),
+}
+TAKING: Final = ("before_taking", "taking")  # points of `member_watch`, which every kind has
+
+
+def _members(chance: random.Random) -> tuple[Beside, ...]:
+    """Draws one or two kinds of members, and how many of each."""
+    if chance.random() >= BESIDE_SHARE:
+        return ()
+    return tuple(
+        Beside(
+            kind,
+            clock_off_s=chance.choice((0.0, 0.0, chance.uniform(-100, 100))),
+            begins_s=chance.choice((0.0, 0.0, round(chance.uniform(3, 11), 3))),
+            most_polled=chance.choice((0, 1, 4, 20)),
+            once=kind == "scores" and chance.random() < 0.2,
+        )
+        for kind in chance.sample(BESIDE, chance.choice((1, 1, 2)))
+        for _ in range(chance.choice((1, 2, 2, 3)))
+    )
+
+
+def _faults_beside(chance: random.Random, members: tuple[Beside, ...], workers: int, partitions: int) -> list[Event]:
+    kinds = {one.kind for one in members}
+    able = {name: weight for name, (weight, of) in FAULTS_BESIDE.items() if not of or kinds & set(of.split())}
+    events = []
+    for _ in range(chance.choice((0, 1, 2, 3, 4)) if members else 0):
+        name, which = chance.choices(list(able), list(able.values()))[0], chance.randrange(len(members))
+        kind = members[which].kind
+        point = f"{kind}:{chance.choice((*POINTS_BESIDE[kind], *TAKING))}" if name.endswith("_at") else ""
+        events.append(
+            Event(
+                round(FIRST_S * 0.5 + chance.random() * (FED_S + FIRST_S * 0.4), 4),
+                name,
+                workers + which if name in ("kill", "stop", "pause", "cut_kafka", "cut_redis") else which,
+                round(chance.choice((1.0, 4.0, 8.0, 12.0)) * (0.5 + chance.random()), 3),
+                round(chance.random(), 3),
+                f"{kind}:taking" if name == "slow_at" else point,
+                chance.choice((1, 1, 2)) if point else 1,
+            )
+        )
+    return events

@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
+from member_oracles import judge_members, open_ends
 from oracles import judge
 from plans import FED_S, FIRST_S, Plan
 from promises import list_needless, list_uncounted, watch
@@ -81,7 +82,9 @@ def play(plan: Plan, *, story: bool = False) -> Outcome:
 async def _act(stage: Stage, outcome: Outcome) -> None:
     world, plan = stage.world, stage.plan
     for place in stage.places:
-        stage.start(place)
+        if place.is_wanted:
+            stage.start(place)
+    stage.members.begin()
     works = (stage.keep(), stage.kafka.tick(), stage.liveness.keep(), watch(stage))
     keepers = [world.loop.create_task(work) for work in works]
     begin_s = world.loop.time()
@@ -95,13 +98,15 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
         await asyncio.sleep(0.3)
         stage.feed(number, "")
     until_s = world.loop.time() + (SHORT_S if stage.broken else QUIET_S)
-    while (open_ := stage.open_ends()) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
+    while (open_ := stage.open_ends() or open_ends(stage)) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
         await asyncio.sleep(LOOK_S)
+    stage.is_at_rest = True
     if open_:
         outcome.findings += [f"stuck: {one}" for one in open_]
     outcome.findings += stage.broken
     outcome.findings += stage.unaccounted()
     outcome.findings += [*list_uncounted(stage), *list_needless(stage)]
     outcome.findings += await judge(stage)
+    outcome.findings += await judge_members(stage)
     for keeper in keepers:
         keeper.cancel()

@@ -49,7 +49,7 @@ def list_needless(stage: Stage) -> list[str]:
     """Returns the workers that took partitions over anew without a reason."""
     if stage.plan.workers > 1 or not stage.plan.kinds <= HARMLESS:
         return []
-    workers = [place.worker for place in stage.places if place.worker is not None]
+    workers = [place.worker for place in stage.workers if place.worker is not None]
     fenced = [worker.delivery.accounts.fenced for worker in workers if hasattr(worker, "delivery")]
     return [f"needless: a worker was fenced {times} times, and by nobody" for times in fenced if times]
 
@@ -73,7 +73,7 @@ async def watch(stage: Stage) -> None:
 
 def _unwritten(stage: Stage) -> list[Any]:
     """Returns the quarantines that no checkpoint has written."""
-    workers = [place.worker for place in stage.places if place.worker is not None]
+    workers = [place.worker for place in stage.workers if place.worker is not None]
     shards = [one for worker in workers if hasattr(worker, "engine") for one in worker.engine._table._shards.values()]
     return [
         (f"the quarantine of {name} in partition {shard.partition[1]} is not stored", shard.number)

@@ -9,33 +9,44 @@ healed and judged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeGuard
 from unittest import mock
 
 import networks
 from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
+from archived import WorldsArchive
 from feeder import Feeder
 from kafka_side import KafkaSide
 from liveness import Liveness
+from member_watch import find_shared
+from members_beside import Members
 from owners import Owners
-from plans import CUTS, SESSION_S, Plan
+from plans import ANSWER_CUTS, CUTS, SESSION_S, Beside, Plan
 from redis_side import RedisSide
+from simulated_members import LATENESS_MS, Process, SimulatedMember
 from simulated_worker import BEGAN_ANEW, STEP_FAULTS, SimulatedWorker
 from stored_records import StoredRecords
 from virtual_loop import HOST, Host
 from world import World
 
+from stream.atlas.counting import member as counting
+from stream.atlas.counting import owned as counted
 from stream.config import failpoints
 from stream.config.settings import DeliveryGuarantee, Settings
 from stream.engine.entities import snapshot
+from stream.kafka import reading
 from stream.kafka.partitioner import partition_of
+from stream.services.scores.scoring import waiting
 from stream.verify import weights
 
 BOOTSTRAP: Final = "kafka:9092"
 CUT_WITHIN_S: Final = 0.012  # three requests and their answers, mostly
+COUNT_WRITTEN_S: Final = 2.0  # how often the atlas' counter writes, so that a world has several of its writes
+MOST_PARTS: Final = 2  # of a day in Redis, before they are joined
 LEAD_S: Final = 4.0  # workers wait for half of it for a version
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
@@ -45,17 +56,24 @@ class Killed(BaseException):
 
 
 class Place:
-    """Where a worker runs: one process after another, each in a host of its own."""
+    """Where a worker or a member runs: one process after another, each in a host of its own."""
 
-    def __init__(self, number: int, settings: Settings, clock_off_s: float) -> None:
-        self.number = number
-        self.settings = settings
+    def __init__(self, name: str, make: Callable[[], Process], clock_off_s: float) -> None:
+        self.name = name
+        self.make = make
         self.clock_off_s = clock_off_s
         self.host: Host | None = None
-        self.worker: SimulatedWorker | None = None
+        self.worker: Process | None = None
         self.task: asyncio.Task[Any] | None = None
         self.is_wanted = True
         self.starts = 0
+
+    def want(self) -> None:
+        self.is_wanted = True
+
+
+def _is_member(worker: Any) -> TypeGuard[SimulatedMember]:
+    return isinstance(worker, SimulatedMember)
 
 
 class Stage:
@@ -87,19 +105,46 @@ class Stage:
         if self.settings.registry is not None:
             self.kafka.create_topic(topics.models, 1)
         self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
+        for topic in (topics.latest, topics.scores, topics.arrivals) if plan.members else ():
+            self.kafka.create_topic(topic, plan.partitions)
+        for topic in (topics.models, topics.destinations) if plan.members else ():
+            self.kafka.create_topic(topic, 1)
+        self.archive = WorldsArchive(plan.seed, self.settings) if "archive" in self.kinds_of_members else None
+        self.members = Members(self)
         self.places = [self._place(number) for number in range(plan.workers)]
+        self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self.stored = StoredRecords(self)
         self.is_healed = False
         self.began_anew = False  # whether entities did, because Redis evicted their states again and again
+        self.is_at_rest = False  # all is healed and done
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
         settings = self.settings
         if self.plan.is_static:
             settings = replace(settings, instance=f"worker-{number}")
-        return Place(number, settings, self.plan.clocks_off_s[number])
+        make = partial(SimulatedWorker, settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
+        return Place(f"worker-{number}", make, self.plan.clocks_off_s[number])
+
+    def _beside(self, number: int, one: Beside) -> Place:
+        told = partial(self.members.note_end, one.kind)
+        make = partial(SimulatedMember, one, self.settings, self.archive, self.members, told)
+        place = Place(f"{one.kind}-{number}", make, one.clock_off_s)
+        if one.begins_s:
+            place.is_wanted = False
+            self.world.loop.call_later(one.begins_s, place.want, context=self.world.network.outside)
+        return place
+
+    @property
+    def workers(self) -> list[Place]:
+        """Returns the places of the workers, without those of the members beside them."""
+        return self.places[: self.plan.workers]
+
+    @property
+    def kinds_of_members(self) -> set[str]:
+        return {one.kind for one in self.plan.members}
 
     # -- workers
 
@@ -108,8 +153,8 @@ class Stage:
         if place.task is not None and not place.task.done() and place.host is not None and not place.host.is_dead:
             return
         place.starts += 1
-        place.host = self.world.host(f"worker-{place.number}.{place.starts}", place.clock_off_s)
-        place.worker = SimulatedWorker(place.settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
+        place.host = self.world.host(f"{place.name}.{place.starts}", place.clock_off_s)
+        place.worker = place.make()
         self.world.note(f"start {place.host}")
         place.task = self.world.start(place.host, place.worker.run(), "run")
         host, worker = place.host, place.worker
@@ -117,13 +162,14 @@ class Stage:
             lambda task: self._note_end(host, worker, task), context=self.world.network.outside
         )
 
-    def _note_end(self, host: Host, worker: SimulatedWorker, task: asyncio.Task[Any]) -> None:
-        """Notes how a worker has ended: with an error only if it was killed just then."""
+    def _note_end(self, host: Host, worker: Process, task: asyncio.Task[Any]) -> None:
+        """Notes how a process has ended: a worker with an error only if it was killed just then."""
         error = None if task.cancelled() else task.exception()
         self.world.note(f"end {host} {error!r}")
-        if host.is_dead:
+        if host.is_dead or not isinstance(worker, SimulatedWorker):
             return
-        if error is not None:
+        # A producer cannot go on in a log of answers that has lost its last ones.
+        if error is not None and not self.plan.kinds & ANSWER_CUTS:
             self.note_broken(f"ended: a worker ended with {error!r}")
         self.broken += [one for one in _accounts_of(host, worker) if one not in self.broken]
 
@@ -134,7 +180,11 @@ class Stage:
             self.kafka.wire.break_all(place.host)
 
     def note_interleaving(self, fault: str, host: Host) -> None:
-        """Notes at which point of its work a fault meets a host, for the share of states that are visited."""
+        """Notes at which point of its work a fault meets a host, for the share of states that are visited; and whether
+        it is a member that holds something."""
+        member = next((one.worker.member for one in self.places if one.host is host and _is_member(one.worker)), None)
+        if member is not None and member._holdings:
+            self.world.count(f"{fault}_holding", 1)
         self.world.note(f"{fault}@{self.reached.get(host, 'start')} {host}")
 
     async def keep(self) -> None:
@@ -158,7 +208,7 @@ class Stage:
         self.began_anew |= name == BEGAN_ANEW
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
-            if point != name:
+            if point not in (name, f"{host.name.partition('-')[0]}:{name}"):
                 continue
             if times > 1:
                 self._points[at] = (what, point, times - 1, for_s)
@@ -218,6 +268,7 @@ class Stage:
         self.owners.look_at_stores(host)
         for wrong in self.stored.look():
             self.note_broken(wrong)
+        self._look_at_members()
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
@@ -228,6 +279,15 @@ class Stage:
                 self.note_broken(
                     f"ahead: the checkpoint of partition {number} goes to {stored}, {committed} is committed"
                 )
+
+    def _look_at_members(self) -> None:
+        """Notes numbers that two members hold by the same generation."""
+        for what in find_shared(
+            (one.worker.kind, one.worker.member)
+            for one in self.places
+            if isinstance(one.worker, SimulatedMember) and one.worker.member and one.host and not one.host.is_dead
+        ):
+            self.note_broken(what)
 
     def note_broken(self, what: str) -> None:
         if what not in self.broken:
@@ -246,8 +306,10 @@ class Stage:
         if self.settings.registry is not None:
             self.kafka.create_topic(self.settings.topics.models, 1)
         networks.absent.clear()
+        self.kafka.create_topic(self.settings.topics.forecasts, self.plan.partitions)
         self.kafka.heal()
         self.redis.heal()
+        self.members.heal()
         for place in self.places:
             place.is_wanted = True
             if place.host is not None and place.host.is_paused:
@@ -282,6 +344,12 @@ class Stage:
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
             stack.enter_context(mock.patch.object(weights.Loaded, "load", networks.load_known))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
+            stack.enter_context(mock.patch.object(counting, "WRITE_S", COUNT_WRITTEN_S))
+            stack.enter_context(mock.patch.object(counted, "MOST_PARTS", MOST_PARTS))
+            stack.enter_context(mock.patch.object(waiting, "LATENESS_MS", LATENESS_MS))
+            stack.enter_context(mock.patch.object(reading, "SESSION_S", SESSION_S))
+            if self.archive is not None:
+                stack.enter_context(self.archive.in_place())
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield

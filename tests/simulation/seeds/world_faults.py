@@ -13,6 +13,7 @@ from aiokafka.errors import (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
+from member_faults import ACTS_BESIDE
 from network import Weather
 from plans import Event
 from stage import Place, Stage
@@ -135,6 +136,7 @@ def elect(stage: Stage, event: Event) -> None:
 
 def elect_unclean(stage: Stage, event: Event) -> None:
     if stage.settings.topics.pings in stage.kafka.cluster.topics:
+        stage.members.note_cut(_partition(stage, event)[1])
         stage.kafka.elect_unclean(_partition(stage, event), 1 + int(event.share * 6 * event.times))
 
 
@@ -176,6 +178,8 @@ def topic_anew(stage: Stage, event: Event) -> None:
     """The pings topic is deleted, and made anew after the time that this takes at least."""
     pings = stage.settings.topics.pings
     if pings in stage.kafka.cluster.topics:
+        for number in range(stage.plan.partitions):
+            stage.members.note_cut(number)
         stage.kafka.delete(pings)
         again = partial(stage.kafka.create_topic, pings, stage.plan.partitions)
         stage.world.loop.call_later(ANEW_S + event.for_s / 4, again, context=stage.world.network.outside)
@@ -231,5 +235,5 @@ ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
     "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
     "redis_restarts": redis_restarts, "fence": fence, "refuse_partition": refuse_partition,
-    "forget_command": forget_command, **announcers.ACTS,
+    "forget_command": forget_command, **announcers.ACTS, **ACTS_BESIDE,
 }  # fmt: skip

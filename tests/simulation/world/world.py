@@ -45,6 +45,10 @@ class World:
         if self._tells:
             self.lines.append(line)
 
+    def count(self, kind: str, many: int) -> None:
+        """Counts what a judge has found in the world, so that it can be seen that there was something to judge."""
+        self.events[kind] = self.events.get(kind, 0) + many
+
     def wall_s(self) -> float:
         """Returns what the wall clock of the present host shows."""
         return EPOCH_S + self.loop.time() + HOST.get().clock_off_s

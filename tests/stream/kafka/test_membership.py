@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import (
+    CommitFailedError,
     GroupAuthorizationFailedError,
     GroupLoadInProgressError,
     IllegalGenerationError,
@@ -17,8 +20,9 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
-from aiokafka.protocol.commit import OffsetFetchRequest, OffsetFetchResponse_v3
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse_v3
 from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1
+from aiokafka.structs import OffsetAndMetadata
 
 from stream.kafka.log import Rebalanced
 from stream.kafka.membership import confirm
@@ -128,3 +132,32 @@ async def test_a_coordinator_that_knows_nothing_now_is_asked_again_about_offsets
     assert await coordinator_of(-1).fetch_committed_offsets([pings]) == {}, "nothing is committed"
     with pytest.raises(GroupAuthorizationFailedError):
         await coordinator_of(GroupAuthorizationFailedError).fetch_committed_offsets([pings])
+
+
+class ClientOfCommits:
+    """Takes every commit, as the coordinator of a group without members does with those of who is none."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(self, node: int, request: OffsetCommitRequest, group: object) -> SimpleNamespace:
+        self.sent += 1
+        return SimpleNamespace(topics=[("pings", [(0, 0)])])
+
+
+@pytest.mark.parametrize("is_member", [True, False])
+async def test_who_was_put_out_of_its_group_commits_nothing_and_who_never_was_in_it_may(is_member: bool) -> None:
+    """Sessions end together where a coordinator was away. A simulated worker's second commit passed then, after another
+    one had read what was committed before, and had made states up to there: its next answers lacked four pings."""
+    made, pings = cast(Any, coordinator_of()), TopicPartition("pings", 0)
+    made._client, made._commit_lock, made._subscription = ClientOfCommits(), asyncio.Lock(), SubscriptionState()
+    made.reset_generation = lambda: None
+    made.generation, made.member_id = OffsetCommitRequest.DEFAULT_GENERATION_ID, ""
+    if is_member:
+        made._subscription.subscribe({"pings"})
+        with pytest.raises(CommitFailedError):
+            await made.commit_offsets(None, {pings: OffsetAndMetadata(17, "")})
+    else:
+        made._subscription.assign_from_user([pings])
+        await made.commit_offsets(None, {pings: OffsetAndMetadata(17, "")})
+    assert made._client.sent == (0 if is_member else 1)

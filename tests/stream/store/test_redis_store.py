@@ -257,6 +257,17 @@ async def test_a_put_without_a_stored_claim_is_refused_as_lost(store: Store) -> 
     assert await store.get_many(A, ["x"]) == [None]
 
 
+@pytest.mark.parametrize("field", ["epoch", "writes"])
+async def test_who_reads_where_somebody_else_wrote_no_number_hears_that_the_claim_is_lost(
+    redis_store: RedisStore, redis: Redis, field: str
+) -> None:
+    """As whoever writes hears it, and takes the partition over anew. A bare ValueError would end the worker."""
+    await begin(redis_store, {"x": b"1"})
+    await redis.hset(META, field, "none")  # type: ignore[misc]
+    with pytest.raises(ClaimLost):
+        await redis_store.get_many(A, ["x"])
+
+
 async def test_forgetting_deletes_records_and_offset_but_not_the_epoch(store: Store) -> None:
     epoch = await begin(store, {f"e{n}": b"1" for n in range(9_000)} | {"*": b"2"})
     other, _ = await store.claim(B)

@@ -13,7 +13,7 @@ from stream.kafka.log import History, Log
 from stream.services.latest.map_view import ellipse
 from stream.services.latest.unit import LatestRules
 from stream.wire import Window, loads_forecast
-from stream.wire.ids import gap_id
+from stream.wire.ids import EVENT_ID, gap_id
 from stream.wire.latest import Gap, loads_latest
 from stream.wire.positions import mahalanobis2, radius2
 
@@ -43,6 +43,18 @@ def test_several_changes_between_two_transactions_are_one_update() -> None:
     assert made.value is not None
     assert loads_forecast(made.value).anchor.ts == T0 + 8 * MINUTE
     assert latest.flush() == []
+
+
+def test_a_value_that_comes_again_when_a_gap_fill_is_retracted_has_another_id() -> None:
+    """Consumers drop what has an id that they have seen, and would go on to draw the path that was retracted."""
+    latest, end = Latest(), T0 + 9 * MINUTE
+    made = [
+        *latest.take([record(FORECASTS, 0, forecast("a", end, 1))]),
+        *latest.take([record(GAPFILLS, 0, gap("a", T0, end))]),
+        *latest.take([record(GAPFILLS, 1, gap("a", T0, end, revision=1, status="retracted"))]),
+    ]
+    assert made[0].value == made[2].value != made[1].value
+    assert len({dict(one.headers)[EVENT_ID] for one in made}) == 3
 
 
 def test_copies_and_late_pings_change_no_forecast() -> None:
