@@ -21,9 +21,10 @@ Floats = NDArray[np.float64]
 STARTED_M: Final = 60.0  # along the path: a bus that waits at its terminal moves less
 MOST_S: Final = 600.0  # of delay, earliness, or difference: numbers beyond it are no better known
 AT_STOP_M: Final = 60.0  # beyond where a stop counts as reached: a bus so near may still stand at it
+USUAL_MPS: Final = 7.0  # of a city bus between stops, dwell left out
 OWN_S: Final = 900.0  # how long the vehicle's own pace is remembered
 OWN_LEANING_S: Final = 240.0  # seconds at the expected pace that it leans on
-N_NUMBERS: Final = 15
+N_NUMBERS: Final = 20
 HORIZON_S: Final = 2_400.0  # of answers that are learnt from: the longest lead, and then some
 
 
@@ -40,6 +41,8 @@ class Run:
     progress: Progress
     entity: str
     late_before_s: float | None  # how late the vehicle's trip before was, where that is known
+    seen_s: float = -np.inf  # the newest ping, on the path or not
+    own_before: float = 0.0  # the share by which the vehicle was slower than expected, on its trip before
     speed_mps: float = float("nan")
     passed: int = 0  # stops that were reached
     passed_at_s: float = float("nan")  # when the newest of them was
@@ -101,6 +104,7 @@ def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
     eta = lead + now_s
     held = np.where(run.trip.timepoint_N[following:], np.maximum(0.0, run.departure_N[following:] - eta), 0.0)
     wait = np.maximum.accumulate(np.r_[0.0, held[:-1]])
+    slack = np.maximum(0.0, run.departure_N[following:-1] - eta[:-1])
     here = started and run.trip.timepoint_N[first_link] and along_m < before_m + AT_STOP_M
     holding_s = min(max(0.0, run.departure_N[first_link] - now_s), MOST_S) if here else 0.0
     numbers = np.empty((len(lead), N_NUMBERS))
@@ -115,6 +119,15 @@ def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
     numbers[:, 9:13] = _last_seen(run, started, delay_s)
     numbers[:, 13] = holding_s / 100
     numbers[:, 14] = 5 * min(max(paces.all_links.difference(now_s), -0.3), 0.3)
+    numbers[:, 19] = np.minimum(np.maximum.accumulate(np.r_[0.0, slack]), MOST_S) / 100
+    way_s = (reached_N[following:] - along_m) / USUAL_MPS
+    numbers[:, 15] = np.clip(way_s - lead, -MOST_S, MOST_S) / 100
+    numbers[:, 16] = np.clip(np.arange(1, len(lead) + 1) * 60.0 - lead, -MOST_S, MOST_S) / 100
+    numbers[:, 17] = 3 * run.own_before
+    numbers[:, 18] = (
+        min(paces.silence_s(run.pattern.links_L[min(following, len(run.pattern.links_L) - 1)], now_s), 3_600.0) / 1_200
+        - 1
+    )
     return Question(now_s, int(started), following, lead, numbers)
 
 

@@ -21,11 +21,13 @@ Ints = NDArray[np.int64]
 
 KNOTS_S: Final = np.array([-180.0, -60.0, 0.0, 60.0, 150.0, 300.0, 500.0, 800.0, 1_200.0, 1_800.0])
 STATES: Final = 2
-QUANTILES: Final = np.array([0.40, 0.40, 0.40, 0.40, 0.40, 0.41, 0.41, 0.43, 0.48, 0.52])  # of the point, by knot
+# Which quantile of the errors a point is, by knot. Near stops are told early rather than late, as a rider who comes too
+# late has missed the bus, and as lateness is what spreads; far ones in the middle.
+QUANTILES: Final = np.array([0.34, 0.34, 0.34, 0.34, 0.35, 0.40, 0.40, 0.41, 0.47, 0.52])
 RIDGE: Final = 30.0  # rows' worth of belief that there is nothing to correct
 SOFT_S: Final = 20.0  # errors below this weigh as in least squares
 FLUSH_ROWS: Final = 4_000  # after so many new rows all is fitted anew
-KEPT_ROWS: Final = 600_000.0  # a row that is older by this many counts 1/e
+KEPT_ROWS: Final = 100_000.0  # a row that is older by this many counts 1/e
 CELL_S: Final = 5.0  # of the histograms, which reach from -REACH_S to REACH_S
 REACH_S: Final = 1_500.0
 SPREADS_S: Final = np.array([-60.0, *range(0, 121, 30), 180.0, 240.0, 300.0, 420.0, 600.0, 900.0, 1_200.0, 1_800.0])

@@ -47,24 +47,27 @@ class Paces:
     """The paces of all links of one feed."""
 
     def __init__(self, n_links: int) -> None:
-        shape = (len(MEMORIES_S), n_links)
+        shape = (n_links, len(MEMORIES_S))
         self._driven_s, self._scheduled_s, self._at_s = np.zeros(shape), np.zeros(shape), np.zeros(n_links)
         self.all_links = Difference()
-        self._memory_s = np.array(MEMORIES_S)[:, None]
+        self._memory_s = np.array(MEMORIES_S)
 
     def add(self, links: Ints, driven_s: Floats, scheduled_s: Floats, at_s: float) -> None:
         """Adds what one bus took for links that follow one another; no link may occur twice."""
-        fade = np.exp(-np.maximum(0.0, at_s - self._at_s[links]) / self._memory_s)
-        self._driven_s[:, links] = self._driven_s[:, links] * fade + np.minimum(
-            driven_s, SLOWEST * scheduled_s + SLACK_S
-        )
-        self._scheduled_s[:, links] = self._scheduled_s[:, links] * fade + scheduled_s
+        fade = np.exp(-np.maximum(0.0, at_s - self._at_s[links])[:, None] / self._memory_s)
+        driven_s = np.minimum(driven_s, SLOWEST * scheduled_s + SLACK_S)
+        self._driven_s[links] = self._driven_s[links] * fade + driven_s[:, None]
+        self._scheduled_s[links] = self._scheduled_s[links] * fade + scheduled_s[:, None]
         self._at_s[links] = np.maximum(self._at_s[links], at_s)
+
+    def silence_s(self, link: int, at_s: float) -> float:
+        """Returns how long ago the last bus passed a link; a large number if none did."""
+        return float(at_s - self._at_s[link])
 
     def expected_s(self, links: Ints, scheduled_s: Floats, at_s: float) -> Floats:
         """Returns the seconds that each link takes, a row per memory: the shortest first, each leaning on the next."""
-        fade = np.exp(-np.maximum(0.0, at_s - self._at_s[links]) / self._memory_s)
-        driven, scheduled = self._driven_s[:, links] * fade, self._scheduled_s[:, links] * fade
+        fade = np.exp(-np.maximum(0.0, at_s - self._at_s[links])[:, None] / self._memory_s)
+        driven, scheduled = (self._driven_s[links] * fade).T, (self._scheduled_s[links] * fade).T
         found = np.empty((len(MEMORIES_S), len(links)))
         pace: Floats = np.ones(len(links))
         for memory in reversed(range(len(MEMORIES_S))):

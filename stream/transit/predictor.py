@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.asking import HORIZON_S, N_NUMBERS, OWN_S, Question, Run, ask, start_run
+from stream.transit.asking import HORIZON_S, N_NUMBERS, OWN_LEANING_S, OWN_S, Question, Run, ask, start_run
 from stream.transit.corrections import Corrections
 from stream.transit.paces import SLACK_S, SLOWEST, Paces
 from stream.transit.schedule import Schedule
@@ -23,7 +23,8 @@ Floats = NDArray[np.float64]
 LOST_S: Final = 600.0  # after such a silence a trip is over
 ANSWERED_S: Final = 300.0  # a trip whose vehicle was silent for longer gets no answers
 TIMED_GAP_S: Final = 180.0  # between two pings; farther apart they do not tell when the stops between were reached
-LEARNT_GAP_S: Final = 121.0
+LEARNT_GAP_S: Final = 121.0  # the same for what is learnt: answers are judged by times that are known well
+LEARNT_AHEAD_S: Final = 1_800.0  # no rider asks for a bus that is farther off
 LEARN_EVERY_S: Final = 120.0  # a question of each trip so often is kept until its answers are known
 ENTITIES_KEPT_S: Final = 7_200.0
 
@@ -49,7 +50,8 @@ class Predictor:
         self.paces = Paces(schedule.n_links)
         self.corrections = Corrections(N_NUMBERS)
         self.off_path = self.unknown_trip = 0  # pings that moved nothing
-        self._runs: dict[tuple[str, str], Run] = {}  # by trip and entity
+        self.runs: dict[tuple[str, str], Run] = {}  # by trip and entity
+        self._own: dict[str, float] = {}
         self._late: dict[str, tuple[float, float]] = {}  # by entity: when a stop was last reached, and how late
 
     def observe(
@@ -60,6 +62,7 @@ class Predictor:
         if run is None:
             self.unknown_trip += 1
             return
+        run.seen_s = max(run.seen_s, t_s)
         before_s, before_m = run.progress.at_s, run.progress.along_m
         if not run.progress.observe(t_s, lat_deg, lon_deg):
             self.off_path += 1
@@ -74,7 +77,7 @@ class Predictor:
     def answer(self, now_s: float) -> Iterator[Arrivals]:
         """Yields the arrivals of all trips under way, in the order in which they began."""
         self._forget(now_s)
-        for run in self._runs.values():
+        for run in self.runs.values():
             if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S:
                 continue
             question = ask(run, self.paces, now_s)
@@ -92,8 +95,8 @@ class Predictor:
         return Arrivals(run.trip.trip_id, f"{run.day:%Y%m%d}", sequence, arrival, departure, lo, hi)
 
     def _run_of(self, entity: str, trip_id: str, t_s: float) -> Run | None:
-        run = self._runs.get((trip_id, entity))
-        if run is not None and (run.progress.at_s is None or t_s - run.progress.at_s <= 3 * 3600):
+        run = self.runs.get((trip_id, entity))
+        if run is not None and t_s - run.seen_s <= LOST_S:
             return run
         trip = self.schedule.trips.get(trip_id)
         if trip is None:
@@ -103,7 +106,8 @@ class Predictor:
         at_s, late_s = self._late.get(entity, (-np.inf, 0.0))
         late_before_s = late_s if t_s - at_s < 1800 else None
         run = start_run(trip, self.schedule.pattern(trip), day, days.start_s(day), entity, late_before_s)
-        self._runs[trip_id, entity] = run
+        run.own_before = self._own.get(entity, 0.0) if late_before_s is not None else 0.0
+        self.runs[trip_id, entity] = run
         return run
 
     def _pass_stops(self, run: Run, before_s: float, before_m: float) -> None:
@@ -140,6 +144,8 @@ class Predictor:
         fade = np.exp(-driven.sum() / OWN_S)
         run.own_driven_s = run.own_driven_s * fade + float(np.minimum(driven, 3 * expected + 60).sum())
         run.own_expected_s = run.own_expected_s * fade + float(expected.sum())
+        own = (run.own_driven_s - run.own_expected_s) / (run.own_expected_s + OWN_LEANING_S)
+        self._own[run.entity] = min(max(own, -0.5), 1.0)
         capped = np.minimum(driven, SLOWEST * scheduled + SLACK_S)
         self.paces.all_links.add(float(capped.sum()), float(longer.sum()), now_s)
         _, once = np.unique(numbers, return_index=True)
@@ -153,23 +159,24 @@ class Predictor:
 
     def _learn(self, run: Run, first: int, at: Floats) -> None:
         """Compares what was answered of these stops with when they were reached."""
+        found: tuple[list[Any], list[Any]] = ([], [])
         for question in run.questions:
             begin, end = max(first, question.first), min(first + len(at), question.first + len(question.lead_A))
-            if begin >= end:
-                continue
-            rows = slice(begin - question.first, end - question.first)
-            truth = at[begin - first : end - first] - question.at_s
-            ahead = (truth > 0) & (truth <= 1_800.0)
-            if ahead.any():
-                numbers = question.numbers_AF[rows][ahead]
-                self.corrections.learn(question.state, question.lead_A[rows][ahead], numbers, truth[ahead])
-        horizon_s = at[-1] - 1_800.0
-        run.questions = [question for question in run.questions if question.at_s >= horizon_s]
+            if begin < end:
+                rows = slice(begin - question.first, end - question.first)
+                truth = at[begin - first : end - first] - question.at_s
+                found[question.state].append((question.lead_A[rows], question.numbers_AF[rows], truth))
+        for state, parts in enumerate(found):
+            if parts:
+                lead, numbers, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
+                asked = (truth > 0) & (truth <= LEARNT_AHEAD_S)
+                self.corrections.learn(state, lead[asked], numbers[asked], truth[asked])
+        run.questions = [question for question in run.questions if question.at_s >= at[-1] - LEARNT_AHEAD_S]
 
     def _forget(self, now_s: float) -> None:
         """Ends the trips whose vehicles were silent for long."""
-        over = [key for key, run in self._runs.items() if now_s - (run.progress.at_s or now_s) > LOST_S]
+        over = [key for key, run in self.runs.items() if now_s - run.seen_s > LOST_S]
         for key in over:
-            del self._runs[key]
-        if len(self._late) > 4 * len(self._runs) + 1_000:
+            del self.runs[key]
+        if len(self._late) > 4 * len(self.runs) + 1_000:
             self._late = {one: seen for one, seen in self._late.items() if now_s - seen[0] < ENTITIES_KEPT_S}
