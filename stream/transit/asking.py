@@ -54,7 +54,7 @@ class Run:
     @property
     def started(self) -> bool:
         """Returns whether it has left its first stop."""
-        return self.progress.along_m > self.pattern.reached_N[0] + STARTED_M
+        return bool(self.progress.along_m > self.pattern.reached_N[0] + STARTED_M)
 
 
 class Question(NamedTuple):

@@ -93,11 +93,11 @@ class Corrections:
         nearest = np.abs(point_B[:, None] - SPREADS_S[None, :]).argmin(1)
         np.add.at(self._errors[state], (nearest, cell), 1.0)
         at, share = _between(lead_B)
-        rows = np.zeros((len(lead_B), len(KNOTS_S), self._n_numbers))
+        by_knot = np.zeros((len(lead_B), len(KNOTS_S), self._n_numbers))
         each = np.arange(len(lead_B))
-        rows[each, at] = (1 - share)[:, None] * numbers_BF
-        rows[each, at + 1] += share[:, None] * numbers_BF
-        rows = rows.reshape(len(lead_B), -1)
+        by_knot[each, at] = (1 - share)[:, None] * numbers_BF
+        by_knot[each, at + 1] += share[:, None] * numbers_BF
+        rows: Floats = by_knot.reshape(len(lead_B), -1)
         quantile = np.interp(lead_B, KNOTS_S, QUANTILES)
         weight = 2 * np.where(error_B > 0, quantile, 1 - quantile) / (1 + np.abs(error_B) / SOFT_S)
         self._square[state] += rows.T @ (rows * weight[:, None])

@@ -70,15 +70,14 @@ class Path:
     def place_stops(self, lat_deg: Floats, lon_deg: Floats) -> tuple[Floats, Floats]:
         """Returns where stops lie along the path, never one before the last, and how far off it, by least squares."""
         parts = np.maximum(1, np.ceil(self._length_S / SPACING_M).astype(int))
-        dense_M = np.interp(
-            np.r_[
-                0.0, np.repeat(np.arange(len(parts)), parts) + np.concatenate([np.arange(1, n + 1) / n for n in parts])
-            ],
-            np.arange(len(self._x)),
-            np.r_[self._start_S, self.length_m],
-        )
         vertices = np.r_[self._start_S, self.length_m]
-        x_M, y_M = np.interp(dense_M, vertices, self._x), np.interp(dense_M, vertices, self._y)
+        pieces = [
+            start + length * np.arange(n) / n
+            for start, length, n in zip(self._start_S, self._length_S, parts, strict=True)
+        ]
+        dense_M: Floats = np.r_[np.concatenate(pieces), self.length_m]
+        x_M: Floats = np.asarray(np.interp(dense_M, vertices, self._x))
+        y_M: Floats = np.asarray(np.interp(dense_M, vertices, self._y))
         chosen = _monotone_choice(*self._plane(lat_deg, lon_deg), x_M, y_M)
         along_N, off_N = np.zeros(len(chosen)), np.zeros(len(chosen))
         for stop, (px, py) in enumerate(zip(*self._plane(lat_deg, lon_deg), strict=True)):
