@@ -33,7 +33,7 @@ FIELDS: Final = Ping.__struct_fields__
 _TEXTS: Final = frozenset({"entity_id", "trip_id", "category", "source"})
 _WHOLE: Final = frozenset({"ts", "sats", "received_ts"})
 _REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
-_DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d*,\d+\s*")  # as Germans, French and many others write 30,29
+DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d*,\d+\s*")  # as Germans, French and many others write 30,29
 _PER_MS: Final = {"us": 1_000, "ns": 1_000_000}
 
 # The columns that a map may name, besides the fields of a ping.
@@ -201,7 +201,7 @@ def cell(field: str, text: str) -> Any:
         return text
     if field == "valid":
         return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
-    if _DECIMAL_COMMA.fullmatch(text) and field != "ts":
+    if DECIMAL_COMMA.fullmatch(text) and field != "ts":
         text = text.replace(",", ".")
     for number in (int, float) if field in _WHOLE else (float,):
         try:

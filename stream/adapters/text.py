@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from stream.adapters.column_names import DECIMAL_COMMA
 from stream.adapters.csv_rows import split_header
 from stream.adapters.table_builder import Piece, Progress, TableBuilder
 
@@ -32,7 +33,6 @@ _PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 # one. The pattern captures the closing quote of each quoted cell, empty if there is none. It matches from left to
 # right, so that nothing inside quotes begins a cell.
 _QUOTED: Final = re.compile(rb'(?:^|[,;\t|])"[^"]*(?:""[^"]*)*("?)')
-_DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d*,\d+\s*")
 
 
 def header(path: Path) -> list[str]:
@@ -223,7 +223,7 @@ def _parse_number(cell: str | None) -> float:
     try:
         return float(cell or "nan")
     except ValueError:
-        return float(cell.replace(",", ".")) if cell and _DECIMAL_COMMA.fullmatch(cell) else float("nan")
+        return float(cell.replace(",", ".")) if cell and DECIMAL_COMMA.fullmatch(cell) else float("nan")
 
 
 def time_ms(cell: str | None, *, zoned: bool | None) -> int:
