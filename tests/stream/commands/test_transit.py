@@ -20,12 +20,12 @@ FIXTURE = Path(__file__).parents[1] / "transit" / "austin.zip"
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Writes the first hour of the fixture's pings to a file."""
+    """Writes the first half hour of the fixture's pings to a file."""
     with zipfile.ZipFile(FIXTURE) as file:
         table = pq.read_table(io.BytesIO(file.read("pings.parquet")))
-    hour = pc.less(table["t"], pa.scalar(pc.min(table["t"]).as_py() + 3_600_000))
+    early = pc.less(table["t"], pa.scalar(pc.min(table["t"]).as_py() + 1_800_000))
     path = tmp_path_factory.mktemp("pings") / "pings.parquet"
-    pq.write_table(table.filter(hour), path)
+    pq.write_table(table.filter(early), path)
     return path
 
 

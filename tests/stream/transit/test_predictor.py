@@ -30,11 +30,13 @@ def schedule() -> Schedule:
 
 @cache
 def pings() -> tuple[TripPing, ...]:
-    """Returns the fixture's pings in the order of their times."""
+    """Returns the first half of the fixture's pings in the order of their times: two hours."""
     with zipfile.ZipFile(FIXTURE) as file:
         table = pq.read_table(io.BytesIO(file.read("pings.parquet")))
     rows = sorted(zip(*(table[name].to_pylist() for name in ("t", "entity_id", "trip_id", "lat", "lon")), strict=True))
-    return tuple(TripPing(entity, trip, t / 1000, lat, lon, float("nan")) for t, entity, trip, lat, lon in rows)
+    return tuple(
+        TripPing(entity, trip, t / 1000, lat, lon, float("nan")) for t, entity, trip, lat, lon in rows[: len(rows) // 2]
+    )
 
 
 def answers(some: tuple[TripPing, ...]) -> Iterator[tuple[float, Arrivals]]:
@@ -57,7 +59,7 @@ def test_answers_come_from_the_past_alone_and_are_the_same_each_time() -> None:
     until_s = some[-1].t_s
     short = [flat(one) for one in answers(some) if one[0] < until_s]
     whole = [flat(one) for one in all_answers() if one[0] < until_s]
-    assert len(short) > 1_000
+    assert len(short) > 500
     assert short == whole
 
 
@@ -80,8 +82,8 @@ def test_no_bus_is_told_to_leave_a_timepoint_before_its_time() -> None:
     assert held
 
 
-def test_errors_are_smaller_than_those_of_the_schedule_and_of_the_present_delay() -> None:
-    """Of stops between 6 and 15 minutes ahead, in the second half of the morning."""
+def test_errors_are_a_fifth_smaller_than_those_of_the_schedule() -> None:
+    """Of stops between 6 and 15 minutes ahead, in the second of two hours."""
     reached = _reached()
     ours, planned = [], []
     middle_s = pings()[len(pings()) // 2].t_s
