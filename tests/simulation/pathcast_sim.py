@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--bugs", nargs="*", metavar="NAME", help="bring bugs back, and look for each")
     parser.add_argument("--area", metavar="AREA", help="only bugs of this area")
     parser.add_argument("--worlds", type=int, default=2_000, metavar="N", help="for each bug (2000)")
+    parser.add_argument("--story", metavar="NAME", help="only worlds with this story (seeds/stories.py)")
     parser.add_argument("--first-found", action="store_true", help="stop at the first world that is wrong")
     asked = parser.parse_args()
     fix_hashes()
@@ -52,7 +54,10 @@ def main() -> int:
         return _show(draw_plan(asked.seed), asked.shrink)
     if asked.seeds is None:
         parser.error("one of --seeds, --seed, --plan and --bugs is needed")
-    return _play(range(asked.first, asked.first + asked.seeds), asked.processes, asked.hours, asked.first_found)
+    seeds: Sequence[int] = range(asked.first, asked.first + asked.seeds)
+    if asked.story is not None:
+        seeds = [seed for seed in seeds if draw_plan(seed).story == asked.story]
+    return _play(seeds, asked.processes, asked.hours, asked.first_found)
 
 
 def _show(plan: Plan, smaller: Path | None) -> int:
@@ -65,7 +70,7 @@ def _show(plan: Plan, smaller: Path | None) -> int:
     return int(not outcome.is_sound)
 
 
-def _play(seeds: range, processes: int, hours: float, first_found: bool) -> int:
+def _play(seeds: Sequence[int], processes: int, hours: float, first_found: bool) -> int:
     def show(tally: Tally) -> None:
         if tally.worlds % 100 == 0:
             line = f"{tally.worlds} of {len(seeds)} worlds, {len(tally.found)} wrong, {tally.seconds:.0f} s"

@@ -5,7 +5,8 @@
     python tests/simulation/bugs/reverts.py --show NAME             what changes, as a diff
 
 `bugs.json` names for each bug the commit that mended it, or the sabotage that no mended bug stands for, what must
-happen in the world for it to show, and what is seen then. A bug whose text is gone is an error: write it anew.
+happen in the world for it to show, and what is seen then; `found`, the seed that showed it, and within how many worlds;
+or `unseen`, why no world can show it, and what does. A bug whose text is gone is an error: write it anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ AREAS = (
     *("scores", "versions", "registry", "forget", "atlas"),
 )
 KEYS = {"name", "file", "old", "new", "commit", "area", "needs", "shows"}
-FURTHER_KEYS = {"count", "changes", "test"}
+FURTHER_KEYS = {"count", "changes", "test", "found", "unseen"}
 
 
 class TextGone(ValueError):

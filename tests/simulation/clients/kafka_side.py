@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, Final
@@ -15,6 +15,7 @@ from kafka_log import NewRecord
 from kafka_protocol import VERSIONS, KafkaProtocol
 from kafka_transactions import ONGOING
 from simulated_connection import Wire
+from virtual_loop import Host
 from world import World
 
 from stream.kafka import admin
@@ -32,7 +33,18 @@ class KafkaSide:
         self.protocol = KafkaProtocol(world.loop, world.wall_s)
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
-        self.wire = Wire(world.loop, world.network, self.protocol.handle, VERSIONS)
+        self.wire = Wire(world.loop, world.network, self._handle, VERSIONS)
+        self.heard: Callable[[Host, Any, Any], None] = lambda host, sent, answer: None  # see `owners`
+
+    def _handle(self, sent: Any, give: Callable[[Any], None]) -> None:
+        host = self.wire.asker
+
+        def give_and_tell(answer: Any) -> None:
+            if host is not None:
+                self.heard(host, sent, answer)
+            give(answer)
+
+        self.protocol.handle(sent, give_and_tell)
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Creates a topic, unless it is there."""

@@ -34,6 +34,7 @@ class Wire:
         self.handle = handle
         self.versions = versions
         self.connections: list[SimulatedConnection] = []
+        self.asker: Host | None = None  # whose request is being worked on
 
     async def connect(
         self, host: str, port: int, *, request_timeout_ms: int = 40_000, on_close: Any = None, **_: Any
@@ -133,6 +134,7 @@ class SimulatedConnection:
 
     def _work(self) -> None:
         sent, answer = self._at_broker[0]
+        self._wire.asker = self.owner
         self._wire.handle(sent, lambda response: self._give_back(answer, response))
 
     def _give_back(self, answer: asyncio.Future[Any], response: Any) -> None:

@@ -14,7 +14,8 @@ from stream.wire.record import FORGET_HEADERS
 
 STEP_MS: Final = 10_000
 GAP_MS: Final = 400_000
-PAST_MS: Final = 86_400_000  # tracks lie a day before the time at which they are sent: their clock is their own
+DAY_MS: Final = 86_400_000
+PAST_MS: Final = DAY_MS  # tracks lie a day before the time at which they are sent: their clock is their own
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Feeder:
 
     def __init__(self, seed: int, entities: int, now_ms: int) -> None:
         self._chance = random.Random(f"feeder {seed}")
+        self._live_ms = now_ms
         self._vehicles = [
             Vehicle(f"bus{number}", now_ms - PAST_MS, 30.0 + number, -97.0 - number) for number in range(entities)
         ]
@@ -50,6 +52,14 @@ class Feeder:
             return NewRecord(key, None, FORGET_HEADERS)
         if odd == "again" and one.sent:
             return NewRecord(key, chance.choice(one.sent[-3:]))
+        if odd in (
+            "ahead",
+            "live",
+        ):  # a clock is a day ahead, or right in a record without a time
+            self._live_ms += 1_000
+            ts_ms = self._live_ms + (DAY_MS if odd == "ahead" else 0)
+            ping = Ping(entity_id=one.entity_id, ts=ts_ms, lat=round(one.lat, 6), lon=round(one.lon, 6))
+            return NewRecord(key, dumps(ping), timestamp_ms=NO_TIME if odd == "live" else 0)
         if odd == "late" and len(one.sent) > 1:
             ping = Ping(entity_id=one.entity_id, ts=one.ts_ms - STEP_MS // 2, lat=one.lat, lon=one.lon)
             return NewRecord(key, dumps(ping))

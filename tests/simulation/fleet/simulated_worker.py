@@ -1,15 +1,16 @@
 """A worker of the simulation: `stream.delivery` and all below it, unchanged, and what Faust does around it in short.
 
-What is left out are Faust's threads and its buffers; what stays is their order, by which records could be lost: a drain
-before partitions are given away, an assignment before the positions go back to the committed offsets, and messages of
-an older generation that are dropped.
+What is left out are Faust's threads and most of its buffers. What stays are our driver's own polls and seeks, and the
+order by which records could be lost: a drain before partitions are given away, an assignment before the positions go
+back to the committed offsets, and messages that Faust drops, of an older generation or of a partition that went back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar
 
@@ -17,10 +18,11 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from faulty import FaultyFold
+from faulty import FaultyFold, Raised
 
 from model.api import Predictor
 from model.config import ModelConfig
+from stream.config import failpoints
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce, ExactlyOnce
@@ -30,11 +32,15 @@ from stream.kafka import fetcher, pacing
 from stream.kafka.log import Partition
 from stream.kafka.producer import Publisher
 from stream.kafka.reading import INPUT_ISOLATION, reread
+from stream.store.base import Claim
 from stream.store.redis_store import RedisStore
 from stream.worker import faust_driver
+from stream.worker.consumer_thread import ConsumerThread
 from stream.worker.partition_counts import rejoin_when_changed
 
 T = TypeVar("T")
+
+BEGAN_ANEW: Final = "began_anew"  # states were evicted again within a minute: their entities start anew
 
 TINY: Final = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 POLL_S: Final = 1.0
@@ -47,14 +53,88 @@ def make_predictor(kind: type[Predictor] = Predictor) -> Predictor:
     return kind.untrained(TINY, capacity=8)
 
 
+class FaultyDevice(FaultyFold):
+    """Raises as a device does that fails: an OSError, which must not look like a server that is away."""
+
+    def answer(self, *args: Any, **kwargs: Any) -> Any:
+        with _as_os_error():
+            return super().answer(*args, **kwargs)
+
+    def catch_up(self, *args: Any, **kwargs: Any) -> None:
+        with _as_os_error():
+            super().catch_up(*args, **kwargs)
+
+    def rebuild(self, *args: Any, **kwargs: Any) -> None:
+        with _as_os_error():
+            super().rebuild(*args, **kwargs)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except Raised as error:
+        raise OSError(str(error)) from error
+
+
+STEP_FAULTS: Final[Sequence[type[Predictor]]] = (FaultyFold, FaultyDevice)
+
+
+class WatchedStore(RedisStore):
+    """The store, with a point at which a world may stop a worker."""
+
+    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
+        failpoints.reach("before_claim")
+        await asyncio.sleep(0)  # whoever is paused stands still here, and has sent nothing
+        return await super().claim(partition, floor=floor)
+
+    async def unlist(
+        self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
+    ) -> None:
+        await super().unlist(partition, epoch, entity_ids, next_offset)
+        if next_offset is None:
+            failpoints.reach(BEGAN_ANEW)
+
+
 class WorkerInput(faust_driver.Consumer):
     """The worker's own input, above aiokafka's consumer, without the thread between them."""
+
+    should_stop = False
 
     def __init__(self, kafka: aiokafka.AIOKafkaConsumer, servers: Sequence[str]) -> None:
         self._consumer = kafka
         self._servers = servers
         self.app = SimpleNamespace(consumer_generation_id=-1)
-        self._thread = SimpleNamespace(thread_loop=asyncio.get_running_loop())
+        self._thread = SimpleNamespace(thread_loop=asyncio.get_running_loop(), _ensure_consumer=lambda: kafka)
+        self.log = self.logger
+        self._flow = asyncio.Event()
+        self._buffered_partitions: set[Any] = set()
+        self._read_offset: dict[Any, int | None] = defaultdict(lambda: None)
+        self._committed_offset: dict[Any, int | None] = {}
+        self.confirmed = 0  # how often the group has said that our assignment holds
+
+    # -- what Faust's consumer does
+
+    @property
+    def flow_active(self) -> bool:
+        return self._flow.is_set()
+
+    def stop_flow(self) -> None:
+        self._flow.clear()
+
+    def resume_flow(self) -> None:
+        self._flow.set()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Mapping[Any, Any], None]:  # noqa: ASYNC109 - Faust's
+        await self._flow.wait()
+        return await self._consumer.getmany(timeout_ms=int(timeout * 1000)), None
+
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        return await ConsumerThread._rewind(self._thread)
+
+    async def confirm_membership(self) -> None:
+        await super().confirm_membership()
+        self.confirmed += 1
 
     @property
     def _kafka(self) -> aiokafka.AIOKafkaConsumer:
@@ -70,11 +150,12 @@ class WorkerInput(faust_driver.Consumer):
 class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One process. `run` lasts until it fails or is stopped."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, predictor: type[Predictor] = FaultyFold) -> None:
+        """Takes `predictor`, whose steps raise at some pings."""
         self.settings = settings
         self.stopping = asyncio.Event()
-        self._flows = False
-        self._polls: asyncio.Queue[tuple[int, Mapping[Any, Any], float]] = asyncio.Queue(POLLS_WAITING)
+        self._predictor = predictor
+        self._polls: asyncio.Queue[Any] = asyncio.Queue(POLLS_WAITING)  # Faust's messages
 
     def _build(self) -> None:
         settings, servers = self.settings, self.settings.bootstrap.split(",")
@@ -97,14 +178,19 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             key_deserializer=fetcher.COLUMNS,
         )
         self.input = WorkerInput(self.kafka, servers)
-        self.store = RedisStore(settings)
-        self.engine = Engine(make_predictor(FaultyFold), self.store, settings)
+        self.store = WatchedStore(settings)
+        self.engine = Engine(make_predictor(self._predictor), self.store, settings)
         self.delivery = Delivery(settings, self.engine, self.store, self._guarantee(servers), self.input)
 
     def _guarantee(self, servers: Sequence[str]) -> Guarantee:
         bootstrap = ",".join(servers)
         if self.settings.delivery is DeliveryGuarantee.EXACTLY_ONCE:
-            return ExactlyOnce(self.settings.group, self.input, lambda name: Publisher(bootstrap, name))
+
+            def make(name: str) -> Publisher:
+                failpoints.reach("before_fence")
+                return Publisher(bootstrap, name)
+
+            return ExactlyOnce(self.settings.group, self.input, make)
         return AtLeastOnce(Publisher(bootstrap), self.input)
 
     async def run(self) -> None:
@@ -139,36 +225,35 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     # -- what Faust does
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        self._flows = False
+        self.input.stop_flow()
         await self.delivery.ownership.drain()
         await self.delivery.ownership.revoke([(tp.topic, tp.partition) for tp in revoked])
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self.input.app.consumer_generation_id = self.kafka._coordinator.generation
         self.engine.placement.partitions = self.input.partitions_of(self.settings.topics.pings)
+        failpoints.reach("assigned")
         self.delivery.ownership.assign({(tp.topic, tp.partition) for tp in assigned})
-        committed = await self.kafka.seek_to_committed() if assigned else {}
-        for tp, offset in committed.items():
-            if not offset and tp in self.kafka.assignment():
-                self.kafka.seek(tp, 0)
-        self._flows = True
+        if assigned:
+            await self.input.perform_seek()
+        self.input.resume_flow()
 
     async def _poll(self) -> None:
-        loop = asyncio.get_running_loop()
+        """Reads as Faust's fetcher does, which drops a message of a partition that went back."""
+        read_offset = self.input._read_offset
         while True:
-            if not self._flows:
-                await asyncio.sleep(0.05)
-                continue
-            polled = await self.kafka.getmany(timeout_ms=int(POLL_S * 1000))
-            found = {(tp.topic, tp.partition): records for tp, records in polled.items() if records}
-            if found and self._flows:
-                await self._polls.put((self.input.app.consumer_generation_id, found, loop.time() * 1000))
+            async for tp, message in self.input.getmany(POLL_S):
+                before = read_offset[tp]
+                if before is None or message.offset >= before:
+                    await self._polls.put(message)
+                    read_offset[tp] = message.offset
+            await asyncio.sleep(0)
 
     async def _put(self) -> None:
         while True:
-            generation, polled, _ = await self._polls.get()
-            if generation == self.input.app.consumer_generation_id:  # else Faust's stream drops the message
-                await self.delivery.put(polled, time.time() * 1000, _retire)
+            message = await self._polls.get()
+            if message.generation_id == self.input.app.consumer_generation_id:  # else Faust's stream drops the message
+                await self.delivery.put(message.value.take(), message.value.fetched_ms, _retire)
 
 
 def _retire() -> None:

@@ -31,6 +31,8 @@ async def judge(stage: Stage) -> list[str]:
     allowed = {"retention"} if "retain" in plan.kinds else set()
     if plan.kinds & CUTS:
         allowed |= {"log_shortened", "orphaned"}
+    if stage.began_anew:
+        allowed |= {"different", "states_different"}
     return [
         f"{one.verdict}: partition {one.partition} offset {one.offset} {one.entity or ''} {one.reason}"
         for one in report.examples

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from events import Event
+from stories import CALM, STORIES, choose_story
 
 from stream.config import failpoints
 
@@ -22,6 +24,8 @@ FAULTS: Final[Mapping[str, int]] = {
     "stop": 2,
     "pause": 4,
     "pause_at": 4,
+    "cut_at": 1,
+    "roll_at": 2,
     "cut_kafka": 2,
     "cut_redis": 3,
     "storm": 2,
@@ -44,19 +48,6 @@ FAULTS: Final[Mapping[str, int]] = {
 CUTS: Final = {"elect_unclean", "topic_anew"}  # faults by which the log itself loses something
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that happens at a time."""
-
-    at_s: float
-    kind: str  # "ping", "aborted" (pings of a transaction that is aborted), or one of FAULTS
-    which: int = 0  # worker, entity or partition: taken modulo their number
-    for_s: float = 0.0
-    share: float = 0.0
-    point: str = ""  # of `stream.config.failpoints`, at whose N-th time it happens
-    times: int = 1
-    odd: str = ""  # of a ping: how it is not as others
-
-
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """A world that can be run again."""
 
@@ -72,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     is_static: bool  # workers are static members of their group
     clocks_off_s: tuple[float, ...]
     events: tuple[Event, ...]
+    story: str = ""  # of `stories`: faults that belong together
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""
@@ -84,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 ODD: Final = ("late", "again", "junk", "jump", "gap", "poison", "blank", "timeless", "forget")
+OWN_POINTS: Final = ("assigned", "before_fence", "before_claim")  # of `simulated_worker`, beside the failpoints
 
 
 def draw_plan(seed: int) -> Plan:
@@ -92,7 +85,7 @@ def draw_plan(seed: int) -> Plan:
     partitions, workers = chance.choice((1, 1, 2, 3)), chance.choice((1, 2, 2, 3))
     entities = chance.randint(2, 6)
     events = _pings(chance, entities) + _faults(chance, workers, partitions)
-    return Plan(
+    plan = Plan(
         seed=seed,
         exactly_once=chance.random() < 0.5,
         partitions=partitions,
@@ -105,6 +98,25 @@ def draw_plan(seed: int) -> Plan:
         is_static=chance.random() < 0.2,
         clocks_off_s=tuple(chance.choice((0.0, 0.0, chance.uniform(-100, 100))) for _ in range(workers)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
+    )
+    return _add_story(plan, random.Random(f"story {seed}"))
+
+
+def _add_story(plan: Plan, chance: random.Random) -> Plan:
+    """Returns the plan with a story, if it is to have one. Half of them have no other faults."""
+    name = choose_story(chance)
+    if not name:
+        return plan
+    story = STORIES[name]
+    alone = name in CALM or chance.random() < 0.5
+    events = [event for event in plan.events if not alone or event.kind in ("ping", "aborted")] + story.tell(chance)
+    sizes = {"workers": max(2, plan.workers), **story.pins}
+    return msgspec.structs.replace(
+        plan,
+        story=name,
+        clocks_off_s=(*plan.clocks_off_s, 0.0)[: sizes["workers"]],
+        events=tuple(sorted(events, key=lambda event: event.at_s)),
+        **sizes,
     )
 
 
@@ -135,7 +147,7 @@ def _faults(chance: random.Random, workers: int, partitions: int) -> list[Event]
                 chance.randrange(12),
                 for_s,
                 round(chance.random(), 3),
-                chance.choice(list(failpoints.NAMES)) if at_point else "",
+                chance.choice([*failpoints.NAMES, *OWN_POINTS]) if at_point else "",
                 chance.choice((1, 1, 2, 3)) if at_point else 1,
             )
         )

@@ -16,6 +16,7 @@ from world import World, running
 from world_faults import ACTS
 
 QUIET_S: Final = 240.0  # after all is healed, all must be answered and stored in this time
+SHORT_S: Final = 15.0  # where something is wrong already, to see what comes of it
 LOOK_S: Final = 0.5
 
 
@@ -80,17 +81,18 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     world, plan = stage.world, stage.plan
     for place in stage.places:
         stage.start(place)
-    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick())]
+    keepers = [world.loop.create_task(work) for work in (stage.keep(), stage.kafka.tick(), stage.liveness.keep())]
     begin_s = world.loop.time()
     for event in plan.events:
         await asyncio.sleep(max(0.0, begin_s + event.at_s - world.loop.time()))
         ACTS[event.kind](stage, event)
-    await asyncio.sleep(max(0.0, begin_s + FIRST_S + FED_S - world.loop.time()))
+    until_s = max(FIRST_S + FED_S, *(event.at_s for event in plan.events), 0.0)
+    await asyncio.sleep(max(0.0, begin_s + until_s - world.loop.time()))
     stage.heal()
     for number in range(plan.entities):  # so that each entity is looked at once more, and evicted ones are rebuilt
         await asyncio.sleep(0.3)
         stage.feed(number, "")
-    until_s = world.loop.time() + QUIET_S
+    until_s = world.loop.time() + (SHORT_S if stage.broken else QUIET_S)
     while (open_ := stage.open_ends()) and world.loop.time() < until_s:  # noqa: ASYNC110 - it is the servers' state
         await asyncio.sleep(LOOK_S)
     if open_:

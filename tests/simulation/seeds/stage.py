@@ -15,11 +15,14 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
+from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
 from feeder import Feeder
 from kafka_side import KafkaSide
+from liveness import Liveness
+from owners import Owners
 from plans import CUTS, SESSION_S, Plan
 from redis_side import RedisSide
-from simulated_worker import SimulatedWorker
+from simulated_worker import BEGAN_ANEW, STEP_FAULTS, SimulatedWorker
 from virtual_loop import HOST, Host
 from world import World
 
@@ -29,6 +32,7 @@ from stream.engine.entities import snapshot
 from stream.kafka.partitioner import partition_of
 
 BOOTSTRAP: Final = "kafka:9092"
+CUT_WITHIN_S: Final = 0.012  # three requests and their answers, mostly
 START_AGAIN_S: Final = 1.0  # whoever keeps the workers starts one again that has died
 
 
@@ -58,6 +62,9 @@ class Stage:
         self.world = World(plan.seed, story=story)
         self.kafka = KafkaSide(self.world)
         self.redis = RedisSide(self.world, self._look)
+        self.owners = Owners(self)
+        self.liveness = Liveness(self)
+        self.kafka.heard = self.owners.hear
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
         self.settings = Settings(
             bootstrap=BOOTSTRAP,
@@ -75,8 +82,8 @@ class Stage:
         self.places = [self._place(number) for number in range(plan.workers)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
-        self._committed: dict[int, int] = {}  # the highest committed offset of each partition that was ever seen
         self.is_healed = False
+        self.began_anew = False  # whether entities did, because Redis evicted their states again and again
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
     def _place(self, number: int) -> Place:
@@ -93,14 +100,23 @@ class Stage:
             return
         place.starts += 1
         place.host = self.world.host(f"worker-{place.number}.{place.starts}", place.clock_off_s)
-        place.worker = SimulatedWorker(place.settings)
+        place.worker = SimulatedWorker(place.settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
         self.world.note(f"start {place.host}")
         place.task = self.world.start(place.host, place.worker.run(), "run")
-        place.task.add_done_callback(lambda task: self._note_end(place, task), context=self.world.network.outside)
+        host, worker = place.host, place.worker
+        place.task.add_done_callback(
+            lambda task: self._note_end(host, worker, task), context=self.world.network.outside
+        )
 
-    def _note_end(self, place: Place, task: asyncio.Task[Any]) -> None:
+    def _note_end(self, host: Host, worker: SimulatedWorker, task: asyncio.Task[Any]) -> None:
+        """Notes how a worker has ended: with an error only if it was killed just then."""
         error = None if task.cancelled() else task.exception()
-        self.world.note(f"end {place.host} {error!r}")
+        self.world.note(f"end {host} {error!r}")
+        if host.is_dead:
+            return
+        if error is not None:
+            self.note_broken(f"ended: a worker ended with {error!r}")
+        self.broken += [one for one in _accounts_of(host, worker) if one not in self.broken]
 
     def kill(self, place: Place) -> None:
         if place.host is not None and not place.host.is_dead:
@@ -123,13 +139,14 @@ class Stage:
     # -- failpoints
 
     def arm(self, what: str, point: str, times: int, for_s: float) -> None:
-        """Lets `kill` or `pause` happen to the host that reaches a point for the N-th time from now on."""
+        """Lets `kill`, `pause`, `cut` or `roll` happen to the host that reaches a point for the N-th time."""
         self._points.append((what, point, times, for_s))
 
     def reach(self, name: str) -> None:
         """Stands for `failpoints.reach`. Raises Killed in a host that dies of it."""
         host = HOST.get()
         self.reached[host] = name
+        self.began_anew |= name == BEGAN_ANEW
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
             if point != name:
@@ -143,8 +160,28 @@ class Stage:
                 self.world.kill(host)
                 self.kafka.wire.break_all(host)
                 raise Killed(name)
-            self.pause(host, for_s)
+            {"pause": self.pause, "cut": self._cut_soon, "roll": self._roll_soon}[what](host, for_s)
             return
+
+    def _cut_soon(self, host: Host, for_s: float) -> None:
+        """Cuts a host off from Kafka while the requests that it sends now are on their way, or their answers are."""
+        network, loop = self.world.network, self.world.loop
+        self.note_interleaving("cut_kafka", host)
+        loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), network.cut, host, "kafka", context=network.outside)
+        loop.call_later(CUT_WITHIN_S + for_s, network.join, host, "kafka", context=network.outside)
+
+    def _roll_soon(self, host: Host, for_s: float) -> None:
+        """Lets brokers be started again one by one: a host's connections break while the requests that it sends now are
+        on their way, the coordinators are elsewhere for some time, and connections break again."""
+        loop, outside = self.world.loop, self.world.network.outside
+        self.note_interleaving("roll", host)
+        loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), self.kafka.wire.break_all, host, context=outside)
+        error = self.world.chance.choice((NotCoordinatorForGroupError, GroupLoadInProgressError))
+        away = self.kafka.take_coordinators, error
+        loop.call_later(CUT_WITHIN_S, *away, context=outside)
+        for again_s in (0.4, 0.9, 1.6):
+            loop.call_later(CUT_WITHIN_S + again_s, self.kafka.wire.break_all, host, context=outside)
+        loop.call_later(CUT_WITHIN_S + for_s, self.kafka.give_coordinators, context=outside)
 
     def pause(self, host: Host, for_s: float) -> None:
         """Stops a host for some time."""
@@ -166,23 +203,19 @@ class Stage:
 
     # -- what must hold at every moment --------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Notes a checkpoint that is ahead of the committed offset, and a committed offset that went back."""
+    def _look(self, host: Host) -> None:
+        """Notes who wrote, and a checkpoint that is ahead of the committed offset."""
+        self.owners.look_at_stores(host)
         if self.plan.kinds & CUTS:
             return  # then offsets go back for good reasons, one after the other
         pings, group = self.settings.topics.pings, self.settings.group
         for number in range(self.plan.partitions):
             stored = self.redis.next_offset(group, (pings, number))
-            committed = self.kafka.committed(group, (pings, number))
-            decided = self.kafka.committed(group, (pings, number), pending=True)
-            before = self._committed.get(number, 0)
-            self._committed[number] = max(committed, before)
-            if stored is not None and stored > decided:
+            if stored is not None and stored > self.kafka.committed(group, (pings, number), pending=True):
+                committed = self.kafka.committed(group, (pings, number))
                 self.note_broken(
                     f"ahead: the checkpoint of partition {number} goes to {stored}, {committed} is committed"
                 )
-            if committed < before:
-                self.note_broken(f"back: the committed offset of partition {number} went from {before} to {committed}")
 
     def note_broken(self, what: str) -> None:
         if what not in self.broken:
@@ -221,25 +254,8 @@ class Stage:
 
     def unaccounted(self) -> list[str]:
         """Returns where the accounts of a worker that runs do not add up."""
-        found = []
-        for place in self.places:
-            if (
-                place.worker is None
-                or place.host is None
-                or place.host.is_dead
-                or not hasattr(place.worker, "delivery")
-            ):
-                continue
-            delivery = place.worker.delivery
-            status = delivery.status()
-            for one in status.partitions:
-                account = delivery.accounts.accounts[one.partition]
-                left = account.count_unaccounted(one.waiting + one.at_work)
-                if left:
-                    found.append(
-                        f"accounts: {place.host} partition {one.partition[1]} has {left} records unaccounted for"
-                    )
-        return found
+        live = [one for one in self.places if one.host is not None and not one.host.is_dead]
+        return [line for one in live for line in _accounts_of(one.host, one.worker)]
 
     # -- what is put in the place of servers
 
@@ -252,3 +268,15 @@ class Stage:
             stack.enter_context(self.kafka.in_place())
             stack.enter_context(self.redis.in_place())
             yield
+
+
+def _accounts_of(host: Host | None, worker: SimulatedWorker | None) -> list[str]:
+    """Returns where the accounts of a worker do not add up, also of partitions that it has no more."""
+    if worker is None or not hasattr(worker, "delivery"):
+        return []
+    delivery, found = worker.delivery, []
+    in_flight = {one.partition: one.waiting + one.at_work for one in delivery.status().partitions}
+    for partition, account in delivery.accounts.accounts.items():
+        if left := account.count_unaccounted(in_flight.get(partition, 0)):
+            found.append(f"accounts: {host} partition {partition[1]} has {left} records unaccounted for")
+    return found

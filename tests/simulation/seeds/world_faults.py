@@ -58,6 +58,14 @@ def pause_at(stage: Stage, event: Event) -> None:
     stage.arm("pause", event.point, event.times, event.for_s)
 
 
+def cut_at(stage: Stage, event: Event) -> None:
+    stage.arm("cut", event.point, event.times, event.for_s)
+
+
+def roll_at(stage: Stage, event: Event) -> None:
+    stage.arm("roll", event.point, event.times, event.for_s)
+
+
 def pause(stage: Stage, event: Event) -> None:
     place = _place(stage, event)
     if place.host is not None:
@@ -189,8 +197,9 @@ def redis_restarts(stage: Stage, event: Event) -> None:
 
 
 ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
-    "ping": feed, "aborted": feed_aborted, "kill": kill, "kill_at": kill_at, "pause": pause, "pause_at": pause_at,
-    "stop": stop,
+    "ping": feed, "aborted": feed_aborted, "kill": kill, "kill_at": kill_at, "cut_at": cut_at, "roll_at": roll_at,
+    "pause": pause,
+    "pause_at": pause_at, "stop": stop,
     "cut_kafka": cut_kafka, "cut_redis": cut_redis, "storm": storm, "break": break_connections, "elect": elect,
     "elect_unclean": elect_unclean, "no_leader": no_leader, "coordinator_away": coordinator_away,
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -241,3 +242,17 @@ def test_the_environment_may_name_a_registry_for_other_commands(tmp_path: Path) 
     result = CliRunner().invoke(APP, ["--data", "none.csv", "--out", str(tmp_path / "o")], env=environment)
     assert "none.csv" in result.output
     assert "leave" not in result.output
+
+
+def test_a_round_that_does_not_end_when_it_is_told_to_stop_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is still at its imports on a machine that has no time for it: whoever waits for us would kill us."""
+    monkeypatch.setattr(serving, "PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(serving, "END_S", 0.2)
+    stop = Event()
+    stop.set()
+    with rounds.lock_directory(tmp_path) as held:
+        assert serving.make_apart(stop, serving.build_notes(None), held)
+    with rounds.lock_directory(tmp_path):  # the round held it, too
+        pass

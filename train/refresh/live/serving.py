@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 
 PAUSE_S: Final = 60.0
+END_S: Final = 15.0  # for a round that is told to stop; less than `up` and orchestrators give us
 LOOK_S: Final = 0.5  # between two looks whether it is told to stop
 DECISIONS: Final = ("canary", "promote", "refuse")
 HANG_S: Final = 3_600.0  # between two signs of life: regions are fitted, and files sorted, without one
@@ -71,10 +73,15 @@ def make_apart(stop: Event, notes: Rounds, held: int) -> bool:
     assert process.stdin is not None
     ended: dict[str, Any] = {}
     with os.fdopen(theirs, "rb", buffering=0) as pipe:
-        left = b""
+        left, until_s = b"", math.inf
         while True:
             if stop.is_set() and not process.stdin.closed:
                 process.stdin.close()
+                until_s = time.monotonic() + END_S
+            if time.monotonic() > until_s:
+                log.warning("this round did not end within %g s, and is killed: the next start goes on with it", END_S)
+                process.kill()
+                until_s = math.inf
             if not select.select([pipe], [], [], LOOK_S)[0]:
                 continue
             if not (some := pipe.read(65_536)):
