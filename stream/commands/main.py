@@ -49,8 +49,9 @@ PANELS: Final = {
     "Learn": "train evaluate",
 }
 _PANEL_OF: Final = {name: panel for panel, names in PANELS.items() for name in names.split()}
-# Commands that need not be looked for: `serve --map` has the map, and the page's last line names the demo.
-HIDDEN: Final = ("demo", "dev", "map")
+# Commands that need not be looked for: `serve --map` has the map, the page's last line names the demo, and `transit`
+# has no more than a replay yet.
+HIDDEN: Final = ("demo", "dev", "map", "transit")
 # Commands that take what a running `pathcast up` knows; others have servers of their own, are its parts, or read files.
 AT_HOME: Final = (
     *("ingest", "feed", "arrivals", "tail", "export", "doctor", "verify", "models", "dlq", "forget"),

@@ -200,6 +200,9 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
             says=("is to go to depot-3", "1 geofences", "is taken back"),
         ),
     },
+    "stream/transit/README.md": {
+        "pathcast transit replay": Not("needs a recording and a feed", like="tests/stream/commands/test_transit.py"),
+    },
     "tests/simulation/README.md": {
         ".venv/bin/pytest -m simulation": Elsewhere("tests/simulation/test_worlds.py"),
     },
