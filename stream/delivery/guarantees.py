@@ -23,7 +23,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Final, Protocol
 
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from stream.config import failpoints
 from stream.config.wording import place
@@ -38,6 +38,8 @@ TRIES: Final = 5  # of one transaction that fails for an unknown reason, each wi
 PATIENCE_S: Final = 120.0
 RETRY_S: Final = 0.5  # after the first try; it grows with each try
 LONGEST_S: Final = 5.0
+# aiokafka asserts its state transitions, and raises the second where a send meets a transaction that has just failed.
+BY_STATE: Final = (AssertionError, IllegalOperation)
 CLOSE_S: Final = 5.0  # limit for closing a failed producer, which may wait for a broker that it lost
 
 
@@ -160,7 +162,7 @@ class ExactlyOnce:
                 await self._producers[partition].transact(answers, partition, mark, self._group)
             except (ProducerFenced, Rebalanced):  # another worker has the partition, or will get it
                 return False
-            except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts its state transitions
+            except (KafkaError, OSError, *BY_STATE) as error:
                 away = isinstance(error, OSError) or (isinstance(error, KafkaError) and error.retriable)
                 if (attempt >= TRIES and not away) or time.monotonic() - began_s > PATIENCE_S:
                     raise
@@ -175,6 +177,6 @@ class ExactlyOnce:
 
 async def _close(producer: Transactor) -> None:
     """Closes a producer. One that failed may raise, which is ignored: it is not used again."""
-    with suppress(KafkaError, OSError, TimeoutError, AssertionError):
+    with suppress(KafkaError, OSError, TimeoutError, *BY_STATE):
         async with asyncio.timeout(CLOSE_S):
             await producer.close()

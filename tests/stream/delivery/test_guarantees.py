@@ -9,7 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    IllegalOperation,
+    KafkaConnectionError,
+    KafkaError,
+    ProducerFenced,
+    TopicAuthorizationFailedError,
+)
 from delivery_rig import Kafka
 from engine_rig import one_by_one
 
@@ -92,6 +98,12 @@ def aborted(coordinator: Coordinator, partition: Partition, mark: CommittedOffse
     raise KafkaError("the request was lost")
 
 
+def fenced_within_a_send(
+    coordinator: Coordinator, partition: Partition, mark: CommittedOffset, answers: Answers
+) -> None:
+    raise IllegalOperation("Can't send messages while not in transaction")
+
+
 def overtaken(coordinator: Coordinator, partition: Partition, mark: CommittedOffset, answers: Answers) -> None:
     coordinator.marks[partition] = CommittedOffset(mark.offset - 1, mark.epoch + 1)
     raise KafkaError("the request was lost")
@@ -131,7 +143,7 @@ async def test_each_partition_has_a_transaction_of_its_own(coordinator: Coordina
     assert coordinator.newest.keys() == {"group|pings|0", "group|pings|1"}
 
 
-@pytest.mark.parametrize("fate", [committed_unheard, aborted])
+@pytest.mark.parametrize("fate", [committed_unheard, aborted, fenced_within_a_send])
 async def test_what_became_of_a_transaction_is_asked_and_nothing_is_sent_twice(
     fate: Fate, coordinator: Coordinator
 ) -> None:
