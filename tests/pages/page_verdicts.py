@@ -201,7 +201,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
     },
     "stream/transit/README.md": {
-        "pathcast transit replay": Not("needs a recording and a feed", like="tests/stream/commands/test_transit.py"),
+        "pathcast transit replay": Elsewhere("tests/stream/commands/test_transit.py"),
     },
     "tests/simulation/README.md": {
         ".venv/bin/pytest -m simulation": Elsewhere("tests/simulation/test_worlds.py"),

@@ -140,6 +140,7 @@ async def test_what_was_polled_and_is_not_folded_yet_is_not_given_away_as_folded
         polls += bool(polled)
         if polled and polls <= 4:
             await member.on_partitions_revoked(list(member._consumer.assignment()))
+            await member.on_partitions_assigned(list(member._consumer.assignment()))
         return polled
 
     monkeypatch.setattr(member._consumer, "getmany", revoked_after_poll)
