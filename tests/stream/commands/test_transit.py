@@ -1,4 +1,7 @@
-"""`pathcast transit replay`: a recording and a feed become predictions, and what does not fit is told in a line. The page is stream/transit/README.md."""
+"""`pathcast transit replay`: a recording and a feed become predictions, and what does not fit is told in a line.
+
+Its page is stream/transit/README.md.
+"""
 
 from __future__ import annotations
 
