@@ -14,5 +14,6 @@ metrics      the metrics of requests
 http         the server: access, limits, errors, requests into types
 answers      answers from stored states, and from tracks that are sent
 live         the newest forecast of each entity in memory, and the clients that watch it; reading topics
+trips        trips under way as GTFS-Realtime
 map          the live map (`pathcast map`)
 """

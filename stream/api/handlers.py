@@ -25,6 +25,7 @@ from stream.api.live.topics import now_ms
 from stream.api.live.watching import Watch
 from stream.api.openapi import as_json
 from stream.api.operations import GEO_JSON, OPERATIONS
+from stream.api.trips.pages import Feeds
 from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.http.problems import Refusal
 from stream.services.arrivals.estimate import estimate
@@ -40,13 +41,16 @@ _CURSOR: Final = re.compile(r"[0-9a-f]{1,8}")
 class Handlers:
     """The operations, each a method. They belong to one event loop."""
 
-    def __init__(self, asker: Questions, tracks: Tracks, newest: Newest, server: Server, gate: Gate) -> None:
+    def __init__(
+        self, asker: Questions, tracks: Tracks, newest: Newest, server: Server, gate: Gate, feeds: Feeds
+    ) -> None:
         """Takes a gate that takes tickets."""
         self._questions = asker
         self._tracks = tracks
         self._newest = newest
         self._server = server
         self._gate = gate
+        self._feeds = feeds
         self._document = as_json()
 
     @property
@@ -65,6 +69,10 @@ class Handlers:
             "streamEvents": self.stream,
             "openSocket": self.socket,
             "giveTicket": self.ticket,
+            "getTripUpdates": self.feed,
+            "getTripUpdatesAsJson": self.feed,
+            "getVehiclePositions": self.feed,
+            "getVehiclePositionsAsJson": self.feed,
             "describe": self.describe,
         }
 
@@ -216,6 +224,10 @@ class Handlers:
 
     async def _streaming(self, request: web.Request, stream: Coroutine[Any, Any, None]) -> None:
         await self._server.streams.run(request, self._gate, STREAMS[request.match_info.route.name or ""], stream)
+
+    async def feed(self, request: web.Request) -> web.Response:
+        read_query(request, m.Nothing)
+        return await self._feeds.answer(request)
 
     async def describe(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type=JSON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ JSON: Final = "application/json"
 GEO_JSON: Final = "application/geo+json"
 EVENTS: Final = "text/event-stream"
 TEXT: Final = "text/plain"
+PROTOBUF: Final = "application/x-protobuf"
 ALWAYS: Final = (429, 500, 503)  # what any operation that asks for a token may answer
 OPEN: Final = (500, 503)
 
@@ -54,6 +55,8 @@ STREAMED: Final = events.ForecastMessage | events.GoneMessage | events.LiveMessa
 RESUMES: Final = {
     "Last-Event-ID": "The id of the last message that was received: what has changed since is sent, and no snapshot."
 }
+Binary = Annotated[bytes, msgspec.Meta(description="A FeedMessage of GTFS-Realtime 2.0, as protobuf.")]
+TAG: Final = {"If-None-Match": "The ETag of an earlier answer: if nothing has changed since, the answer is 304."}
 
 OPERATIONS: Final = (
     Operation(
@@ -143,6 +146,44 @@ OPERATIONS: Final = (
         text="Gives a ticket that opens one stream or WebSocket, once, as `ticket=` in the place of the token, which "
         "browsers' EventSource and WebSocket cannot send. Only the process that gave it takes it.",
         answers={JSON: m.Ticket},
+    ),
+    Operation(
+        name="getTripUpdates",
+        method="GET",
+        path="/gtfs-rt/trip-updates.pb",
+        summary="Arrivals of trips under way, as GTFS-Realtime",
+        text="Returns a full data set of TripUpdates, of the trips that `pathcast beside transit` publishes: for each "
+        "stop ahead its arrival and departure, with half of the 90 % interval as `uncertainty`.",
+        headers=TAG,
+        answers={PROTOBUF: Binary},
+    ),
+    Operation(
+        name="getTripUpdatesAsJson",
+        method="GET",
+        path="/gtfs-rt/trip-updates.json",
+        summary="The same as JSON",
+        text="Returns the same message in protobuf's own JSON, with the names of the specification.",
+        headers=TAG,
+        answers={JSON: dict[str, Any]},
+    ),
+    Operation(
+        name="getVehiclePositions",
+        method="GET",
+        path="/gtfs-rt/vehicle-positions.pb",
+        summary="Vehicles of trips under way, as GTFS-Realtime",
+        text="Returns a full data set of VehiclePositions: where each vehicle of a trip was heard last, and which stop "
+        "comes next.",
+        headers=TAG,
+        answers={PROTOBUF: Binary},
+    ),
+    Operation(
+        name="getVehiclePositionsAsJson",
+        method="GET",
+        path="/gtfs-rt/vehicle-positions.json",
+        summary="The same as JSON",
+        text="Returns the same message in protobuf's own JSON, with the names of the specification.",
+        headers=TAG,
+        answers={JSON: dict[str, Any]},
     ),
     Operation(
         name="describe",

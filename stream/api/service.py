@@ -30,6 +30,8 @@ from stream.api.live.newest import Newest, Published
 from stream.api.live.topics import Source, TopicFollower, now_ms
 from stream.api.metrics import Metrics
 from stream.api.options import ApiOptions
+from stream.api.trips.pages import Feeds
+from stream.api.trips.table import TripTable
 from stream.config.security import Refused, redis_refusal, shown
 from stream.config.settings import Settings
 from stream.http.access import Access
@@ -94,7 +96,11 @@ class Api:
         self._checked: tuple[float, list[str]] = (-READY_S, [])
         self._following = following
         self.newest = Newest(how.most_entities, keep_ms)
-        sources = [Source(settings.topics.forecasts, self._update, keep_ms)]
+        self.trips = TripTable()
+        sources = [
+            Source(settings.topics.forecasts, self._update, keep_ms),
+            Source(settings.topics.trips, self.trips.take, None),
+        ]
         following.add(sources, self.newest.expire)
         states = States(
             loaded.store,
@@ -121,7 +127,9 @@ class Api:
         metrics = Metrics(server.registry)
         access = Access(how.token, how.origins)
         gate = server.gate(access=access, metrics=metrics, tickets=Tickets(), tracer=loaded.tracer)
-        server.add(Handlers(self.questions, self.tracks, self.newest, server, gate).pages, self.reasons)
+        server.add(
+            Handlers(self.questions, self.tracks, self.newest, server, gate, Feeds(self.trips)).pages, self.reasons
+        )
         metrics.watch(
             {
                 "entities": lambda: len(self.newest),
@@ -135,7 +143,8 @@ class Api:
                 "store_failures": lambda: states.failures,
                 "kafka_failures": lambda: following.failures,
                 "records": lambda: following.records(sources),
-                "records_refused": lambda: self.newest.refused,
+                "records_refused": lambda: self.newest.refused + self.trips.refused,
+                "trips": lambda: len(self.trips),
                 "entities_crowded_out": lambda: self.newest.crowded_out,
                 "connections_closed": lambda: server.connections.closed,
             }

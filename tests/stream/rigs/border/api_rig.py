@@ -25,6 +25,8 @@ from stream.api.http.tickets import Tickets
 from stream.api.live.newest import Newest, Published
 from stream.api.metrics import Metrics
 from stream.api.options import ServerOptions
+from stream.api.trips.pages import Feeds
+from stream.api.trips.table import TripTable
 from stream.config.http_access import Address
 from stream.http.access import Access
 from stream.http.problems import PREFIX, Problem
@@ -148,6 +150,7 @@ async def served(
     most_streams: int = 8,
     most_connections: int = 64,
     why: Sequence[str] = (),
+    trips: TripTable | None = None,
 ) -> AsyncIterator[Served]:
     async def reasons() -> Sequence[str]:
         return why
@@ -156,7 +159,8 @@ async def served(
     server = Server(ServerOptions(at, rate_per_s, burst, behind_proxy, most_connections, most_streams))
     server.id = SERVER_ID
     gate = server.gate(access=Access(token, origins), metrics=Metrics(server.registry), tickets=Tickets())
-    server.add(Handlers(asker, filler, newest, server, gate).pages, reasons)
+    feeds = Feeds(TripTable() if trips is None else trips)
+    server.add(Handlers(asker, filler, newest, server, gate, feeds).pages, reasons)
     address = await server.start()
     try:
         async with running(asker), aiohttp.ClientSession() as client:

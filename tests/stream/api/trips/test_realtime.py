@@ -1,0 +1,121 @@
+"""GTFS-Realtime of trips: a validator of the field finds no error in it, and what a record says is in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from google.transit import gtfs_realtime_pb2 as pb
+from gtfs_rt_validator import cli
+from hypothesis import given
+from hypothesis import strategies as st
+from trips_rig import FEED, under_way
+
+from stream.api.trips.realtime import encode, trip_updates, vehicle_positions
+from stream.transit.schedule import Schedule, read_schedule
+from stream.wire.trips import StopAhead, TripUnderWay
+
+CALLS = pb.TripUpdate.StopTimeUpdate
+
+
+@cache
+def schedule() -> Schedule:
+    return read_schedule(FEED)
+
+
+@cache
+def trips() -> tuple[TripUnderWay, ...]:
+    """Returns the trips of a quarter of an hour in Austin, each at its second stop."""
+    made = [under_way(schedule(), schedule().trips[one]) for one in schedule().trips]
+    begin_ms = sorted(one.ts for one in made)[len(made) // 2]
+    return tuple(one for one in made if abs(one.ts - begin_ms) < 450_000)
+
+
+def errors_of(tmp_path: Path, updates: pb.FeedMessage, positions: pb.FeedMessage) -> dict[str, int]:
+    """Returns the rules of severity ERROR that a validator finds broken, and how often."""
+    (tmp_path / "tu.pb").write_bytes(encode(updates, as_json=False))
+    (tmp_path / "vp.pb").write_bytes(encode(positions, as_json=False))
+    at = datetime.fromtimestamp(updates.header.timestamp + 1, UTC).isoformat()
+    files = ["-tu", str(tmp_path / "tu.pb"), "-vp", str(tmp_path / "vp.pb")]
+    cli.main(["-gtfs", str(FEED), *files, "--at", at, "--out", str(tmp_path)])
+    report: Any = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert "summary" in report, report.keys()
+    return {one["code"]: one["totalNotices"] for one in report["notices"] if one["severity"] == "ERROR"}
+
+
+def test_a_validator_finds_no_error(tmp_path: Path) -> None:
+    now_ms = max(one.ts for one in trips())
+    assert len(trips()) > 5
+    assert errors_of(tmp_path, trip_updates(trips(), now_ms), vehicle_positions(trips(), now_ms)) == {}
+
+
+def test_the_validator_notices_times_out_of_order(tmp_path: Path) -> None:
+    now_ms = max(one.ts for one in trips())
+    updates = trip_updates(trips(), now_ms)
+    calls = updates.entity[0].trip_update.stop_time_update
+    calls[1].arrival.time = calls[1].departure.time = calls[0].arrival.time - 60
+    assert errors_of(tmp_path, updates, vehicle_positions(trips(), now_ms))
+
+
+@given(
+    st.lists(st.tuples(st.integers(-90_000, 90_000), st.integers(-5_000, 90_000), st.sampled_from("puks")), max_size=8)
+)
+def test_times_of_a_trip_increase_whatever_is_predicted(moves: list[tuple[int, int, str]]) -> None:
+    trip = trips()[0]
+    names = {"p": "predicted", "u": "unknown", "s": "skipped", "k": "predicted"}
+    stops = []
+    for number, (off_ms, stays_ms, how) in enumerate(moves):
+        at_ms = trip.ts + 30_000 * number + off_ms
+        said: dict[str, Any] = {
+            "prediction": names[how],
+            "scheduled_arrival_ts": trip.ts,
+            "scheduled_departure_ts": trip.ts,
+        }
+        if names[how] == "predicted":
+            said |= {"arrival_ts": at_ms, "departure_ts": at_ms + stays_ms, "early_ts": at_ms - 9, "late_ts": at_ms + 9}
+        stops.append(StopAhead(sequence=number + 1, stop_id=f"s{number}", lat=30.0, lon=-97.0, **said))
+    message = trip_updates([msgspec.structs.replace(trip, stops=tuple(stops))], trip.ts)
+    assert len(message.entity) == (1 if stops else 0)
+    before_s = 0
+    for call, stop in zip(message.entity[0].trip_update.stop_time_update if stops else (), stops, strict=True):
+        assert call.stop_sequence == stop.sequence
+        if stop.prediction != "predicted":
+            expected = CALLS.SKIPPED if stop.prediction == "skipped" else CALLS.NO_DATA
+            assert (call.schedule_relationship, call.HasField("arrival")) == (expected, False)
+            continue
+        assert before_s < call.arrival.time <= call.departure.time
+        assert call.arrival.delay == call.arrival.time - stop.scheduled_arrival_ts // 1000
+        assert call.arrival.uncertainty >= 1, "0 would say that it is certain"
+        before_s = call.departure.time
+
+
+def test_a_record_comes_back_from_the_message_of_googles_bindings() -> None:
+    trip = trips()[0]
+    read = pb.FeedMessage.FromString(encode(trip_updates([trip], trip.ts), as_json=False))
+    update = read.entity[0].trip_update
+    assert (read.header.timestamp, update.timestamp) == (trip.ts // 1000, trip.ts // 1000)
+    assert (update.trip.trip_id, update.trip.start_date, update.vehicle.id) == (
+        trip.trip_id,
+        trip.start_date,
+        trip.entity_id,
+    )
+    assert [one.stop_id for one in update.stop_time_update] == [one.stop_id for one in trip.stops]
+    first = update.stop_time_update[0]
+    assert (first.arrival.time, first.arrival.delay, first.arrival.uncertainty) == (trip.ts // 1000 + 30, 60, 60)
+    vehicle = pb.FeedMessage.FromString(encode(vehicle_positions([trip], trip.ts), as_json=False)).entity[0].vehicle
+    assert vehicle.position.latitude == pytest.approx(trip.lat)
+    assert (vehicle.current_stop_sequence, vehicle.current_status) == (
+        trip.stops[0].sequence,
+        pb.VehiclePosition.IN_TRANSIT_TO,
+    )
+
+
+def test_a_vehicle_on_two_trips_is_shown_once_where_it_was_heard_last() -> None:
+    one, other = (msgspec.structs.replace(trip, entity_id="v") for trip in trips()[:2])
+    other = msgspec.structs.replace(other, ping_ts=one.ping_ts + 1)
+    message = vehicle_positions([other, one], one.ts)
+    assert [(entity.id, entity.vehicle.trip.trip_id) for entity in message.entity] == [("v", other.trip_id)]
