@@ -191,6 +191,13 @@ class Predictor:
                 self.corrections.learn(state, lead[asked], numbers[asked], truth[asked])
         run.questions = [question for question in run.questions if question.at_s >= at[-1] - LEARNT_AHEAD_S]
 
+    def forget_entity(self, entity: str) -> None:
+        """Drops all that is kept of one vehicle."""
+        for key in [key for key in self.runs if key[1] == entity]:
+            del self.runs[key]
+        self._own.pop(entity, None)
+        self._late.pop(entity, None)
+
     def forget(self, now_s: float) -> None:
         """Ends the trips whose vehicles were silent for long, and drops what was known of vehicles of hours ago."""
         over = [key for key, run in self.runs.items() if now_s - run.seen_s > LOST_S]

@@ -236,7 +236,7 @@ def _read(tables: _Tables) -> Schedule:
     try:
         agencies = tables.rows("agency.txt", "agency_timezone")
         if not agencies:
-            raise ValueError("agency.txt names no agency")  # noqa: TRY301  # told as all else that is broken
+            raise ValueError("agency.txt names no agency")  # told as all else that is broken
         zone = ZoneInfo(agencies[0]["agency_timezone"])
         running = days_of(
             tables.rows("calendar.txt", "service_id", *WEEKDAYS, "start_date", "end_date"),
