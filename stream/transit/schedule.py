@@ -289,7 +289,7 @@ def _trips(tables: _Tables, stop_ids: list[str]) -> tuple[Trips, Ints]:
     timed_T = np.bincount(trip_C, weights=~np.isnan(calls.arrival_C), minlength=len(ids))
     good_T = (count_T > 1) & (timed_T > 1)
     kept_C = good_T[trip_C]
-    columns = (calls.stop_C, calls.sequence_C, calls.arrival_C, calls.departure_C, calls.mark_C)
+    columns: Any = (calls.stop_C, calls.sequence_C, calls.arrival_C, calls.departure_C, calls.mark_C)
     if not kept_C.all():
         columns, trip_C = tuple(one[kept_C] for one in columns), trip_C[kept_C]
     rows: dict[str, Sequence[Any]] = {"trip_id": [ids[number] for number in np.flatnonzero(good_T)]}
