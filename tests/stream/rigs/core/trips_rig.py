@@ -44,7 +44,8 @@ def pings() -> tuple[Ping, ...]:
     with zipfile.ZipFile(AUSTIN) as file:
         table = pq.read_table(io.BytesIO(file.read("pings.parquet")))
     rows = sorted(zip(*(table[name].to_pylist() for name in ("t", "entity_id", "trip_id", "lat", "lon")), strict=True))
-    return tuple(Ping(entity_id=entity, ts=ts, lat=lat, lon=lon, trip_id=trip) for ts, entity, trip, lat, lon in rows)
+    half = rows[: len(rows) // 2]
+    return tuple(Ping(entity_id=one, ts=ts, lat=lat, lon=lon, trip_id=trip) for ts, one, trip, lat, lon in half)
 
 
 def partition_of(entity_id: str) -> int:
@@ -61,6 +62,25 @@ def minutes(some: Iterable[Ping]) -> Iterator[tuple[int, list[Ping]]]:
         end = max(end, (ping.ts // 60_000 + 1) * 60_000)
         found.append(ping)
     yield end, found
+
+
+def swapped_feed(folder: Path) -> Path:
+    """Writes a feed in which each trip of the fixture's has the id of another one."""
+    path = folder / "swapped.zip"
+    with zipfile.ZipFile(AUSTIN) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            if name.endswith(("trips.txt", "stop_times.txt")):
+                text = b"\n".join(_swap(line) for line in text.splitlines()) + b"\n"
+            if name.endswith(".txt"):
+                new.writestr(name, text)
+    return path
+
+
+def _swap(line: bytes) -> bytes:
+    ids = sorted(schedule().trips)
+    other = dict(zip(ids, ids[::-1], strict=True))
+    return b",".join(other.get(part.decode(), part.decode()).encode() for part in line.split(b","))
 
 
 class Topic:
