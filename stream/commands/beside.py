@@ -12,12 +12,14 @@ from stream.services.arrivals import cli as arrivals
 from stream.services.avro import cli as avro
 from stream.services.latest import cli as latest
 from stream.services.scores import cli as scores
+from stream.services.transit import cli as transit
 
 OFFERS: Final[dict[str, Offer]] = {
     "archive": archive.offer,
     "scores": scores.offer,
     "latest": latest.offer,
     "arrivals": arrivals.offer,
+    "transit": transit.offer,
     "avro": avro.offer,
     "guard": guard.offer,
     "atlas": atlas.offer,
@@ -31,6 +33,7 @@ beside.__doc__ = """Run services beside the workers, one or several in one proce
   scores    compares forecasts with what then happened, at each horizon
   latest    keeps each entity's newest forecast in a compacted topic
   arrivals  says when entities arrive, and how likely they are in areas
+  transit   says when vehicles on a schedule (GTFS) reach their stops
   avro      turns forecasts and gap fills into Avro
   guard     rolls back weights that scores show to be worse
   atlas     brings a version of the atlas into service every hour
@@ -45,6 +48,7 @@ service that fails ends the process with its error, after the others have writte
   pathcast beside archive --archive s3://bucket/pings --archive-retention 90d
   pathcast beside atlas --atlases ./atlases --atlas-every 10m --redis redis://redis:6379/0
   pathcast beside scores,guard --registry /srv/pathcast --guard-every 1m
+  pathcast beside transit --gtfs feed.zip --transit-state ./transit
   pathcast beside avro --schema-registry http://registry:8081
   pathcast beside scores --once && pathcast models scores
 """

@@ -57,6 +57,10 @@ class Home(NamedTuple):
         return self.root / "refresh"
 
     @property
+    def transit(self) -> Path:
+        return self.root / "transit"
+
+    @property
     def servers_file(self) -> Path:
         """Returns the file that tells where the servers are."""
         return self.root / "servers.json"

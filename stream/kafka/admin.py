@@ -207,8 +207,8 @@ def create_all(
 ) -> list[TopicInfo]:
     """Creates those of all our topics that are absent, those of services, too. Returns and raises as `create`.
 
-    What is made of forecasts gets as many partitions as these have, whatever `partitions` says; compacted topics get no
-    retention.
+    What is made of forecasts or pings gets as many partitions as these have, whatever `partitions` says; compacted
+    topics get no retention.
     """
     numbers = {"partitions": partitions, "replication": replication, "retention_ms": retention_ms}
     made = create(client, topics, **numbers)
@@ -216,6 +216,8 @@ def create_all(
     like = partitions_of(client, topics.forecasts)
     for name in (topics.latest, topics.arrivals):
         made += create_other(client, topics, name, partitions=like, replication=replication)
+    like = partitions_of(client, topics.pings)
+    made += create_other(client, topics, topics.trips, partitions=like, replication=replication)
     made += create_other(client, topics, topics.destinations, partitions=1, replication=replication)
     return made + create_models(client, topics, replication=replication)
 
@@ -270,7 +272,7 @@ def _configs(topics: Topics, name: str, retention_ms: int | None) -> dict[str, s
     """Returns the settings of a new topic. What is compacted is kept until something newer takes its place."""
     if name in (topics.models, topics.destinations):
         return {"cleanup.policy": "compact"}
-    if name == topics.latest:
+    if name in (topics.latest, topics.trips):
         return {"cleanup.policy": "compact", "segment.ms": str(LATEST_SEGMENT_MS)}
     kept = {} if retention_ms is None else {"retention.ms": str(retention_ms)}
     if name == topics.dead_letters:

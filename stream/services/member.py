@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -38,7 +38,7 @@ from stream.kafka.records.record_columns import Records
 from stream.members import group_member
 from stream.members.continuity import Holding
 from stream.members.group_member import POLL_S, RETRY_S, STOP_S, GroupMember, in_slices
-from stream.members.pages import counter
+from stream.members.pages import Row, counter
 from stream.members.running import Running, Service, running_member
 from stream.services.plan import Begin, Plan, Taken, Unit, dump_metadata, parts_of
 from stream.wire import Topics
@@ -200,9 +200,9 @@ def creating(plan: Plan, topics: Topics, *names: str) -> Callable[[int], None]:
     return provide
 
 
-def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service:
+def service(plan: Plan, begin: Begin, provide: Callable[[int], None], rows: Sequence[Row] = ()) -> Service:
     """Returns a service whose member makes its units by `begin`. `provide` gets the number of partitions of the inputs,
-    and creates what the service writes."""
+    and creates what the service writes. `rows` are metrics beside those of each member that publishes."""
 
     @asynccontextmanager
     async def open_service() -> AsyncIterator[Running]:
@@ -210,7 +210,7 @@ def service(plan: Plan, begin: Begin, provide: Callable[[int], None]) -> Service
         different numbers of partitions, Refused."""
         partitions = await asyncio.to_thread(plan.reads.partitions)
         await asyncio.to_thread(provide, partitions)
-        async with running_member(plan.name, Member(plan, begin), ROWS) as running:
+        async with running_member(plan.name, Member(plan, begin), (*ROWS, *rows)) as running:
             yield running
 
     return Service(plan.name, open_service)

@@ -40,7 +40,7 @@ class Corrections:
 
     def __init__(self, n_numbers: int) -> None:
         size = len(KNOTS_S) * n_numbers
-        self._n_numbers = n_numbers
+        self.n_numbers = n_numbers
         self._square = np.zeros((STATES, size, size))
         self._moment = np.zeros((STATES, size))
         self.weights_SKF = np.zeros((STATES, len(KNOTS_S), n_numbers))
@@ -93,7 +93,7 @@ class Corrections:
         nearest = np.abs(point_B[:, None] - SPREADS_S[None, :]).argmin(1)
         np.add.at(self._errors[state], (nearest, cell), 1.0)
         at, share = _between(lead_B)
-        by_knot = np.zeros((len(lead_B), len(KNOTS_S), self._n_numbers))
+        by_knot = np.zeros((len(lead_B), len(KNOTS_S), self.n_numbers))
         each = np.arange(len(lead_B))
         by_knot[each, at] = (1 - share)[:, None] * numbers_BF
         by_knot[each, at + 1] += share[:, None] * numbers_BF
@@ -104,7 +104,7 @@ class Corrections:
         self._moment[state] += rows.T @ (weight * (truth_B - lead_B))
         ridge = RIDGE * np.eye(rows.shape[1])
         self.weights_SKF[state] = np.linalg.solve(self._square[state] + ridge, self._moment[state]).reshape(
-            len(KNOTS_S), self._n_numbers
+            len(KNOTS_S), self.n_numbers
         )
 
     def _measure(self) -> None:

@@ -8,6 +8,7 @@ schedule had for them. Their quotient is a pace, and 1 is the schedule's.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Pair = tuple[str, str]  # the stops of a link
 
 MEMORIES_S: Final = (1_800.0, 7_200.0, 21 * 86_400.0)  # now, this part of the day, and other days
 BUSES: Final = (1.0, 1.5, 1.5)  # how many buses of a memory weigh as much as the longer memory before it
@@ -59,6 +61,16 @@ class Paces:
         self._driven_s[links] = self._driven_s[links] * fade + driven_s[:, None]
         self._scheduled_s[links] = self._scheduled_s[links] * fade + scheduled_s[:, None]
         self._at_s[links] = np.maximum(self._at_s[links], at_s)
+
+    def take_over(self, from_pairs: Sequence[Pair], other: Paces, pairs: Sequence[Pair]) -> None:
+        """Takes over what another feed's paces have of links between the same stops. Both lists have the stops of each
+        link."""
+        numbers = {pair: number for number, pair in enumerate(from_pairs)}
+        theirs = np.array([numbers.get(pair, -1) for pair in pairs], np.int64)
+        ours = np.flatnonzero(theirs >= 0)
+        for name in ("_driven_s", "_scheduled_s", "_at_s"):
+            getattr(self, name)[ours] = getattr(other, name)[theirs[ours]]
+        self.all_links = other.all_links
 
     def silence_s(self, link: int, at_s: float) -> float:
         """Returns how long ago the last bus passed a link; a large number if none did."""

@@ -26,6 +26,7 @@ TIMED_GAP_S: Final = 180.0  # between two pings; farther apart they do not tell 
 LEARNT_GAP_S: Final = 121.0  # the same for what is learnt: answers are judged by times that are known well
 LEARNT_AHEAD_S: Final = 1_800.0  # no rider asks for a bus that is farther off
 LEARN_EVERY_S: Final = 120.0  # a question of each trip so often is kept until its answers are known
+MANY_TRIPS: Final = 1_000  # under way at once; of more, each is asked more seldom what is learnt from
 ENTITIES_KEPT_S: Final = 7_200.0
 
 
@@ -76,14 +77,27 @@ class Predictor:
 
     def answer(self, now_s: float) -> Iterator[Arrivals]:
         """Yields the arrivals of all trips under way, in the order in which they began."""
-        self._forget(now_s)
+        self.forget(now_s)
         for run in self.runs.values():
-            if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S:
-                continue
-            question = ask(run, self.paces, now_s)
-            if question is not None:
-                self._keep(run, question)
-                yield self._arrivals(run, question)
+            arrivals = self.answer_one(run, now_s)
+            if arrivals is not None:
+                yield arrivals
+
+    def answer_one(self, run: Run, now_s: float) -> Arrivals | None:
+        """Returns the arrivals of one trip; None if its vehicle was not seen for long, or no stop is ahead."""
+        if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S:
+            return None
+        question = ask(run, self.paces, now_s)
+        if question is None:
+            return None
+        self._keep(run, question)
+        return self._arrivals(run, question)
+
+    def learn_from(self, other: Predictor) -> None:
+        """Takes over what was learnt with another feed, for trips that begin from now on: the paces of links between
+        the same stops, the corrections, and what is known of vehicles. Both go on to learn the latter two together."""
+        self.corrections, self._own, self._late = other.corrections, other._own, other._late
+        self.paces.take_over(other.schedule.link_stops(), other.paces, self.schedule.link_stops())
 
     def _arrivals(self, run: Run, question: Question) -> Arrivals:
         best, low, high = self.corrections.correct(question.state, question.lead_A, question.numbers_AF)
@@ -152,7 +166,11 @@ class Predictor:
         self.paces.add(numbers[once], driven[once], scheduled[once], now_s)
 
     def _keep(self, run: Run, question: Question) -> None:
-        if not run.questions or question.at_s - run.questions[-1].at_s >= LEARN_EVERY_S:
+        # Many trips teach enough with fewer questions of each, which take 6 KB apiece.
+        every_s = LEARN_EVERY_S * max(1.0, len(self.runs) / MANY_TRIPS)
+        if not run.questions or question.at_s - run.questions[-1].at_s >= every_s:
+            while run.questions and question.at_s - run.questions[0].at_s > LEARNT_AHEAD_S:
+                del run.questions[0]
             near = question.lead_A <= HORIZON_S
             short = question._replace(lead_A=question.lead_A[near], numbers_AF=question.numbers_AF[near])
             run.questions.append(short)
@@ -173,10 +191,19 @@ class Predictor:
                 self.corrections.learn(state, lead[asked], numbers[asked], truth[asked])
         run.questions = [question for question in run.questions if question.at_s >= at[-1] - LEARNT_AHEAD_S]
 
-    def _forget(self, now_s: float) -> None:
-        """Ends the trips whose vehicles were silent for long."""
+    def forget_entity(self, entity: str) -> None:
+        """Drops all that is kept of one vehicle."""
+        for key in [key for key in self.runs if key[1] == entity]:
+            del self.runs[key]
+        self._own.pop(entity, None)
+        self._late.pop(entity, None)
+
+    def forget(self, now_s: float) -> None:
+        """Ends the trips whose vehicles were silent for long, and drops what was known of vehicles of hours ago."""
         over = [key for key, run in self.runs.items() if now_s - run.seen_s > LOST_S]
         for key in over:
             del self.runs[key]
         if len(self._late) > 4 * len(self.runs) + 1_000:
-            self._late = {one: seen for one, seen in self._late.items() if now_s - seen[0] < ENTITIES_KEPT_S}
+            for entity in [one for one, seen in self._late.items() if now_s - seen[0] >= ENTITIES_KEPT_S]:
+                del self._late[entity]
+                self._own.pop(entity, None)

@@ -44,6 +44,17 @@ def up(
     ] = None,
     columns: Columns = None,
     timezone: Timezone = None,
+    gtfs: Annotated[
+        Path | None,
+        typer.Option(
+            "--gtfs",
+            metavar="ZIP",
+            envvar="PATHCAST_GTFS",
+            exists=True,
+            dir_okay=False,
+            help="the fleet's schedule, a GTFS feed: says when vehicles reach their stops (transit)",
+        ),
+    ] = None,
     without: Annotated[str, typer.Option("--without", metavar="PART,...", help="parts that are not to run")] = "",
     partitions: Annotated[
         int | None, option("--partitions", "PARTITIONS", "partitions of new topics", min=1, max=10000)
@@ -97,8 +108,9 @@ def up(
     command then goes on where it stopped. The log of each part is in DIR/logs; its warnings are shown here, too.
 
     Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard, latest,
-    serve, arrivals, ingest, refresh and map. One process, `beside`, runs six of them: atlas, archive, scores, guard,
-    latest and arrivals; serve shows the map. Their settings come from environment variables, such as PATHCAST_WEIGHTS.
+    serve, arrivals, transit (with --gtfs), ingest, refresh and map. One process, `beside`, runs seven of them: atlas,
+    archive, scores, guard, latest, arrivals and transit; serve shows the map. Their settings come from environment
+    variables, such as PATHCAST_WEIGHTS.
 
     With --history the first forecasts use what the fleet drove before, and not only what it drives from now on. It
     stays in the atlas until it has faded, also when up starts again without the option.
@@ -108,6 +120,7 @@ def up(
       pathcast up
       pathcast up --history last-month.csv --timezone Europe/London
       pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
+      pathcast up --gtfs feed.zip
       pathcast up --workers 4 --without archive,refresh
       pathcast up --serve 0.0.0.0:9480 --ingest 8081 --ingest-map samsara
     """
@@ -137,7 +150,10 @@ def up(
         raise typer.BadParameter(str(error), param_hint="--history") from error
     if of_atlas and "atlas" in left_out:
         raise typer.BadParameter("--history is for the atlas, which --without leaves out")
-    every = table(home, count, at, maps=maps, history=earlier, finds_drift=_installed("river"), of_atlas=of_atlas)
+    schedule = None if gtfs is None else gtfs.absolute()
+    every = table(
+        home, count, at, maps=maps, history=earlier, finds_drift=_installed("river"), of_atlas=of_atlas, gtfs=schedule
+    )
     chosen, lines = choose(every, left_out, _installed)
     chosen = join_services(chosen, at.metrics, count)
     if not chosen:

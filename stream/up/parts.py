@@ -61,6 +61,7 @@ KINDS: Final = (
     "latest",
     "serve",
     "arrivals",
+    "transit",
     "ingest",
     "refresh",
     "map",
@@ -76,9 +77,11 @@ def table(
     history: str,
     finds_drift: bool,
     of_atlas: Sequence[str] = (),
+    gtfs: Path | None = None,
 ) -> list[Part]:
     """Returns all parts. `maps` has what is taken by HTTP, by path; `history` is where arrivals find the fleet's
-    earlier tracks; `of_atlas` are the options that say what the first version of the atlas is made of."""
+    earlier tracks; `of_atlas` are the options that say what the first version of the atlas is made of; `gtfs` is the
+    schedule of the fleet, if it has one."""
     registry = ("--registry", str(home.registry))
     doors = [None if at.metrics is None else str(door) for door in addresses_from(at.metrics, workers)]
     every = ("--every", "24h", "--since", "7d")
@@ -101,6 +104,7 @@ def table(
             paths=("/openapi.json", *(["/ (the live map)"] if shown else [])),
         ),
         Part("arrivals", "arrivals", (BESIDE, "arrivals", "--history", history)),
+        *([] if gtfs is None else [transit_part(gtfs, home)]),
         Part(
             name="ingest",
             kind="ingest",
@@ -117,6 +121,12 @@ def table(
         ),
         *([] if at.map is None else [map_part(at.map, home.atlases)]),
     ]
+
+
+def transit_part(gtfs: Path, home: Home) -> Part:
+    """Returns what predicts by a schedule."""
+    options = ("--gtfs", str(gtfs), "--transit-state", str(home.transit))
+    return Part("transit", "transit", (BESIDE, "transit", *options), {"pyarrow": "readers"})
 
 
 def worker_part(name: str, *options: str) -> Part:

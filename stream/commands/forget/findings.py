@@ -63,6 +63,11 @@ ELSEWHERE: Final = tuple(
             "its last forecasts",
             "until they expire there, an hour by default, or the process starts again",
         ),
+        (
+            "trips under way",
+            "where `beside transit` is at work",
+            "it ends the entity's trip when it reads what the workers are told; older records go when compacted",
+        ),
         ("what others took", "sinks, exports, subscribers, backups, senders of pings", "not in pathcast's reach"),
     )
 )

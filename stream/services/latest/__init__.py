@@ -1,6 +1,5 @@
 """`pathcast latest`: a compacted topic with the newest forecast of each entity, for maps and for who starts late.
 
-stream_time     how far a partition's fleet has come, by its pings' own times
 entities        what is kept of each entity: its newest forecast, and its newest gap fill
 unit            folds forecasts and gap fills, and says what to publish: updates and tombstones
 map_view        what a map draws of a forecast

@@ -13,9 +13,9 @@ from typing import Final
 
 from stream.kafka.reading import bounds, reread
 from stream.services.latest.entities import Entities, Entity, Newest, Silence
-from stream.services.latest.stream_time import StreamTime
 from stream.services.latest.unit import LatestRules, LatestUnit, time_of
 from stream.services.plan import Plan, Taken
+from stream.services.stream_time import StreamTime
 from stream.wire import Record, Topics
 from stream.wire.latest import forecast_of, loads_latest
 

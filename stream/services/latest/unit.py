@@ -19,8 +19,8 @@ import msgspec
 from stream.kafka.records.record_columns import Records
 from stream.services.latest.entities import Entities, Entity, Newest, Silence
 from stream.services.latest.map_view import record_of
-from stream.services.latest.stream_time import StreamTime
 from stream.services.plan import answer
+from stream.services.stream_time import StreamTime
 from stream.wire import Anchor, Forecast, GapFill, GapPoint, Outgoing, Topics, loads_forecast, loads_gapfill
 from stream.wire.ids import EVENT_ID, event_headers
 from stream.wire.latest import Gap

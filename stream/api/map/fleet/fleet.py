@@ -1,6 +1,6 @@
 """All entities of a fleet, and who has changed. It belongs to one event loop.
 
-The fleet's time is that of its pings (`stream.services.latest.stream_time`), so that a recording that is replayed is
+The fleet's time is that of its pings (`stream.services.stream_time`), so that a recording that is replayed is
 drawn as it was: who is silent, and what ten minutes are, is told by it. While nothing comes it goes on as the clock.
 """
 
@@ -22,7 +22,7 @@ from stream.api.map.fleet.figures import Figures
 from stream.api.map.fleet.fills import Fills
 from stream.api.map.fleet.moments import Moment, is_sound, moment_of
 from stream.api.map.fleet.rendering import entity_json
-from stream.services.latest.stream_time import NEVER_MS, StreamTime
+from stream.services.stream_time import NEVER_MS, StreamTime
 from stream.wire import Forecast, GapFill, Score, loads_forecast
 
 MOST_FOUND: Final = 20  # of a search

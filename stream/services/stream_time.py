@@ -1,7 +1,7 @@
-"""How far the fleet of one partition has come, by its pings' own times: when an entity has been silent for long.
+"""How far a fleet has come, by its pings' own times: when an entity has been silent for long.
 
-The time is the latest that two entities have reached (of a single entity: that it has reached). `unit` lets no ping
-count for later than its forecast was published, so neither a receiver whose clock is ahead nor a recording that is fed
+The time is the latest that two entities have reached (of a single entity: that it has reached). Its callers let no ping
+count for later than it was published, so neither a receiver whose clock is ahead nor a recording that is fed
 years later ends anybody. It never goes back.
 
 While nothing comes, it goes on as the clock does, from the newest record on: a fleet that goes to sleep together
@@ -27,7 +27,7 @@ class StreamTime(msgspec.Struct, frozen=True, array_like=True):
     published_ms: int = NEVER_MS  # the newest record
 
     def after(self, entity_id: str, ms: int, published_ms: int) -> StreamTime:
-        """Returns the time after one more forecast, whose ping is of `ms`, and whose record was published at
+        """Returns the time after one more record, whose ping is of `ms`, and whose record was published at
         `published_ms` (below 0: nobody knows)."""
         behind_ms, ahead, ahead_ms = self.behind_ms, self.ahead, self.ahead_ms
         if entity_id == ahead or not ahead:
