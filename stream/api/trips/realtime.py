@@ -35,7 +35,7 @@ def trip_updates(trips: Iterable[TripUnderWay], now_ms: int) -> pb.FeedMessage:
         update = entity.trip_update
         _name_trip(update.trip, trip)
         update.vehicle.id = trip.entity_id
-        update.timestamp = trip.ts // 1000
+        update.timestamp = min(trip.ts, now_ms) // 1000
         if trip.delay_s is not None:
             update.delay = round(trip.delay_s)
         after_s = 0
@@ -61,7 +61,7 @@ def vehicle_positions(trips: Iterable[TripUnderWay], now_ms: int) -> pb.FeedMess
             vehicle.position.bearing = trip.heading_deg
         if trip.speed_mps is not None:
             vehicle.position.speed = trip.speed_mps
-        vehicle.timestamp = trip.ping_ts // 1000
+        vehicle.timestamp = min(trip.ping_ts, now_ms) // 1000  # nothing may be newer than the feed
         if trip.stops:
             vehicle.current_stop_sequence, vehicle.stop_id = trip.stops[0].sequence, trip.stops[0].stop_id
             vehicle.current_status = _POSITIONS[trip.position]

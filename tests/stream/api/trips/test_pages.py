@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from api_rig import SECRET
 from google.transit import gtfs_realtime_pb2 as pb
-from trips_rig import FEED, record_of, under_way
+from realtime_rig import FEED, record_of, under_way
 
 from stream.api.trips.table import SILENT_MS, TripTable
 from stream.transit.schedule import read_schedule
