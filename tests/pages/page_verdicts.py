@@ -118,6 +118,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         'curl -sf -H "$AUTH" -H \'Content-Type: application/json\' "$API/v1/eta"': API,
         'curl -sf -H "$AUTH" -H \'Content-Type: application/json\' "$API/v1/gapfill"': API,
         "curl -sf -H \"$AUTH\" -H 'Content-Type: application/geo+json'": API,
+        'curl -sf -H "$AUTH" "$API/gtfs-rt/trip-updates.pb"': API,
         "curl -sN": API,
         "TICKET=": API,
     },
