@@ -19,7 +19,7 @@ SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 SIZES: Final = {
     "entities": "Entities whose newest forecast is in memory.",
     "trips": "Trips under way whose newest record is in memory.",
-    "lag_records": "Forecasts and trips in the log that were not read yet.",
+    "lag_records": "Forecasts in the log that were not read yet.",
     "caught_up": "1: the forecasts are read that were in the log at the start.",
     "questions_waiting": "Questions that wait to be computed.",
     "tracks_waiting": "Tracks that are filled or wait for it.",
@@ -30,7 +30,7 @@ COUNTS: Final = {
     "batches": "Batches of questions that were computed.",
     "store_failures": "Reads of Redis that failed.",
     "kafka_failures": "Reads of the forecasts topic that failed.",
-    "records": "Records of the forecasts topic, and of that of trips, that were read.",
+    "records": "Records of the forecasts topic that were read.",
     "records_refused": "Records that are no forecasts, or no trips.",
     "entities_crowded_out": "Entities that were left out because the table was full.",
     "connections_closed": "Connections that were closed because they sent nothing, or were too many.",

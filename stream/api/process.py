@@ -17,8 +17,9 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from stream.api.http.server import Server
-from stream.api.live.topics import POLL_RECORDS, TopicFollower
+from stream.api.live.topics import POLL_RECORDS, Source, TopicFollower
 from stream.api.options import ServeOptions
+from stream.api.trips.table import TripTable
 from stream.config.http_access import MAP_TOKEN, SERVE_TOKEN
 from stream.config.security import kafka_refusal
 from stream.kafka.reading import reader
@@ -63,15 +64,17 @@ async def serve(how: ServeOptions, stopped_by: Sequence[int]) -> None:
             refusal = partial(kafka_refusal, settings.bootstrap, settings.kafka)
             most = POLL_RECORDS if how.map is None else map_service.POLL_RECORDS
             server, following = Server(how.server), TopicFollower(consumer, refusal, most)
+            trips = TripTable()  # one for both, as they follow the same topic
+            following.add([Source(settings.topics.trips, trips.take, None)], lambda _: None)
             tasks, details = [following.run()], [f"as process {os.getpid()}"]
             if how.api is not None and loaded is not None:
-                api = service.Api(how.api, settings, loaded, server, following, announcements)
+                api = service.Api(how.api, settings, loaded, server, following, announcements, trips)
                 stack.push_async_callback(api.close)
                 tasks += api.tasks()
                 details.append(f"weights {loaded.networks[0].version}")
             if how.map is not None and kind is not None:
                 asker = await stack.enter_async_context(reader(servers, access, ISOLATION))
-                live_map = map_service.LiveMap(how.map, settings, kind, server, following, asker, announcements)
+                live_map = map_service.LiveMap(how.map, settings, kind, server, following, asker, announcements, trips)
                 tasks += live_map.tasks()
                 details.append(f"the map from the {kind} topic")
             stack.push_async_callback(server.stop)

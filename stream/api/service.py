@@ -89,6 +89,7 @@ class Api:
         server: Server,
         following: TopicFollower,
         announcements: AnnouncementReader | None,
+        trips: TripTable,
     ) -> None:
         """Adds its pages to the server, and its topic to those that are followed."""
         keep_ms, pings = int(how.keep_s * 1000), settings.topics.pings
@@ -96,11 +97,7 @@ class Api:
         self._checked: tuple[float, list[str]] = (-READY_S, [])
         self._following = following
         self.newest = Newest(how.most_entities, keep_ms)
-        self.trips = TripTable()
-        sources = [
-            Source(settings.topics.forecasts, self._update, keep_ms),
-            Source(settings.topics.trips, self.trips.take, None),
-        ]
+        sources = [Source(settings.topics.forecasts, self._update, keep_ms)]
         following.add(sources, self.newest.expire)
         states = States(
             loaded.store,
@@ -127,9 +124,7 @@ class Api:
         metrics = Metrics(server.registry)
         access = Access(how.token, how.origins)
         gate = server.gate(access=access, metrics=metrics, tickets=Tickets(), tracer=loaded.tracer)
-        server.add(
-            Handlers(self.questions, self.tracks, self.newest, server, gate, Feeds(self.trips)).pages, self.reasons
-        )
+        server.add(Handlers(self.questions, self.tracks, self.newest, server, gate, Feeds(trips)).pages, self.reasons)
         metrics.watch(
             {
                 "entities": lambda: len(self.newest),
@@ -143,8 +138,8 @@ class Api:
                 "store_failures": lambda: states.failures,
                 "kafka_failures": lambda: following.failures,
                 "records": lambda: following.records(sources),
-                "records_refused": lambda: self.newest.refused + self.trips.refused,
-                "trips": lambda: len(self.trips),
+                "records_refused": lambda: self.newest.refused + trips.refused,
+                "trips": lambda: len(trips),
                 "entities_crowded_out": lambda: self.newest.crowded_out,
                 "connections_closed": lambda: server.connections.closed,
             }

@@ -27,6 +27,7 @@ from stream.api.map.sources.streets import Streets
 from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
 from stream.api.messages import Nothing
+from stream.api.trips.view import stop_view, trip_view
 from stream.http.problems import Refusal
 
 STREAM: Final = "events"  # the kind of the stream in the metrics
@@ -95,6 +96,7 @@ class Handlers:
             "atlas": self.atlas,
             "learning": self.learning,
             "arrivals": self.arrivals,
+            "stop": self.stop,
             "basemap": self.basemap,
         }
 
@@ -217,7 +219,9 @@ class Handlers:
         ]
         errors = rows(one.outcome for one in compared)
         arrivals = self._fleet.arrivals.of(entity_id, entity.moment.ts)
-        return _ENCODER.encode({"former": former, "errors": errors, "arrivals": arrivals})
+        trip = self._fleet.trips.of(entity_id)
+        shown = None if trip is None else trip_view(trip)
+        return _ENCODER.encode({"former": former, "errors": errors, "arrivals": arrivals, "trip": shown})
 
     async def search(self, request: web.Request) -> web.Response:
         return json_response({"ids": self._fleet.search(read_query(request, SearchQuery).q)})
@@ -244,6 +248,10 @@ class Handlers:
     async def arrivals(self, request: web.Request) -> web.Response:
         read_query(request, Nothing)
         return json_response(self._fleet.expect(self._now_ms(), EXPECTED))
+
+    async def stop(self, request: web.Request) -> web.Response:
+        read_query(request, Nothing)
+        return json_response(stop_view(self._fleet.trips, read_entity(request)))
 
     def _now_ms(self) -> int:
         return self._fleet.now_ms(self._clock_ms())

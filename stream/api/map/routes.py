@@ -9,7 +9,7 @@
                                      the former, one without points retracts it) and `gone`; `more` are those beyond
                                      5,000
     GET /map/entities/ID             one entity with its whole track, former forecasts, errors, gap fills and
-                                     arrivals
+                                     arrivals, and the trip that it is on, with its stops ahead, or null
     GET /map/entities/ID/passages    the passages that its newest forecast was compared with, found anew for the track
                                      that the map keeps: [weight, [[seconds, lat, lon], ...]], the nearest first, and
                                      the `version` of the atlas that they are of (null: the forecast rests on none)
@@ -19,6 +19,7 @@
     GET /map/atlas?bbox=&cells=N     the most travelled ways: [lat, lon, to_lat, to_lon, count]
     GET /map/arrivals                when entities are expected at their destinations: of up to 500 entities, those
                                      with the soonest arrival first, and how many `more` there are
+    GET /map/stops/ID                which trips under way reach a stop of the schedule, the soonest first
     GET /map/learning                mean errors by minute and horizon, and of how many cases they are
     GET /basemap.pmtiles             parts of the base map, by `Range`
     GET /healthz, /readyz, /metrics  for those who watch it
@@ -59,6 +60,7 @@ ROUTES: Final = (
     MapRoute("atlas", "/map/atlas"),
     MapRoute("learning", "/map/learning"),
     MapRoute("arrivals", "/map/arrivals"),
+    MapRoute("stop", "/map/stops/{id}"),
     MapRoute("basemap", "/basemap.pmtiles"),
     MapRoute("health", "/healthz", is_open=True),
     MapRoute("ready", "/readyz", is_open=True),

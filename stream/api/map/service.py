@@ -17,6 +17,7 @@ from stream.api.map.sources.streets import Streets
 from stream.api.map.sources.topics import FleetReader
 from stream.api.metrics import Metrics
 from stream.api.options import Kind, MapOptions
+from stream.api.trips.table import TripTable
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.versions.announcement_reader import AnnouncementReader
@@ -29,6 +30,7 @@ SIZES: Final = {
     "entities": "Entities in memory.",
     "fills": "Entities whose gap fills are in memory.",
     "arrivals": "Entities with arrivals in memory.",
+    "trips": "Trips under way in memory.",
     "lag_records": "Records in the logs that were not read yet.",
     "caught_up": "1: what was in the logs at the start is read.",
     "connections": "Open connections.",
@@ -54,13 +56,16 @@ class LiveMap:
         following: TopicFollower,
         asker: AIOKafkaConsumer,
         announcements: AnnouncementReader | None,
+        trips: TripTable,
     ) -> None:
         """Adds its pages to the server, and its topics to those that are followed. `asker` is a started consumer that
         asks where logs end."""
         topics, keep_ms = settings.topics, int(how.keep_s * 1000)
         expire_ms = FOREVER_MS if kind == "latest" else int(how.expire_s * 1000)
         self._following = following
-        self.fleet = Fleet(how.most_entities, keep_ms=keep_ms, stale_ms=int(how.stale_s * 1000), expire_ms=expire_ms)
+        self.fleet = Fleet(
+            how.most_entities, keep_ms=keep_ms, stale_ms=int(how.stale_s * 1000), expire_ms=expire_ms, trips=trips
+        )
         fleet_reader = FleetReader(self.fleet)
         sources = fleet_reader.sources(topics, kind, int(how.expire_s * 1000), keep_ms)
         following.add(sources, self.fleet.tick)
@@ -76,6 +81,7 @@ class LiveMap:
                 "entities": lambda: len(self.fleet),
                 "fills": lambda: len(self.fleet.fills),
                 "arrivals": lambda: len(self.fleet.arrivals),
+                "trips": lambda: len(trips),
                 "lag_records": lambda: following.lag(sources),
                 "caught_up": lambda: following.caught_up,
                 "connections": lambda: server.open_connections,

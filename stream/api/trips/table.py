@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from stream.wire import Record
-from stream.wire.trips import TripUnderWay, loads_trip
+from stream.wire.trips import StopAhead, TripUnderWay, loads_trip
 
 log: Final = logging.getLogger(__name__)
 
@@ -57,7 +57,22 @@ class TripTable:
         for trip in self._by_key.values():
             name = trip.start_date, trip.trip_id
             other = newest.get(name)
-            is_heard = trip.ts >= self.newest_ms - SILENT_MS
-            if is_heard and (other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id)):
+            if self._is_heard(trip) and (
+                other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id)
+            ):
                 newest[name] = trip
         return [newest[name] for name in sorted(newest)]
+
+    def of(self, entity_id: str) -> TripUnderWay | None:
+        """Returns the trip that a vehicle is on."""
+        trips = [trip for trip in self._by_key.values() if trip.entity_id == entity_id and self._is_heard(trip)]
+        return max(trips, key=lambda trip: trip.ping_ts, default=None)
+
+    def calls(self, stop_id: str) -> list[tuple[TripUnderWay, StopAhead]]:
+        """Returns the trips that are predicted to reach a stop, the soonest first."""
+        calls = [(trip, stop) for trip in self.under_way() for stop in trip.stops if stop.stop_id == stop_id]
+        ahead = [(trip, stop) for trip, stop in calls if stop.arrival_ts is not None]
+        return sorted(ahead, key=lambda call: (call[1].arrival_ts or 0, call[0].trip_id))
+
+    def _is_heard(self, trip: TripUnderWay) -> bool:
+        return trip.ts >= self.newest_ms - SILENT_MS

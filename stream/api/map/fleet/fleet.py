@@ -22,6 +22,7 @@ from stream.api.map.fleet.figures import Figures
 from stream.api.map.fleet.fills import Fills
 from stream.api.map.fleet.moments import Moment, is_sound, moment_of
 from stream.api.map.fleet.rendering import entity_json
+from stream.api.trips.table import TripTable
 from stream.services.stream_time import NEVER_MS, StreamTime
 from stream.wire import Forecast, GapFill, Score, loads_forecast
 
@@ -31,12 +32,15 @@ MOST_FOUND: Final = 20  # of a search
 class Fleet:
     """The entities in memory, their figures and their errors."""
 
-    def __init__(self, most_entities: int, *, keep_ms: int, stale_ms: int, expire_ms: int) -> None:
+    def __init__(
+        self, most_entities: int, *, keep_ms: int, stale_ms: int, expire_ms: int, trips: TripTable | None = None
+    ) -> None:
         """Takes how many entities it holds at most; how far back tracks, former forecasts and their errors go; after
-        what silence an entity is stale; and after what silence it is gone."""
+        what silence an entity is stale; after what silence it is gone; and the trips under way, which others fill."""
         self.newest = Newest(most_entities, expire_ms)
         self.fills = Fills(most_entities, keep_ms)
         self.arrivals = Arrivals(most_entities)
+        self.trips = TripTable() if trips is None else trips
         self.figures = Figures()
         self.errors = ByMinute()
         self.scores = ByMinute()  # from the scores topic, if there is one

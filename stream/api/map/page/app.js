@@ -18,6 +18,7 @@ import { Choice } from "./state/choice.js";
 import { hook } from "./state/hook.js";
 import { ask, Denied, Link } from "./state/link.js";
 import { Shown } from "./state/shown.js";
+import { Stops } from "./state/stops.js";
 import { Streets } from "./state/streets.js";
 
 const NARROW = window.matchMedia("(max-width: 1023px)"); // as in style.css: panels are below the map, one at a time
@@ -36,7 +37,7 @@ async function start() {
   const basemap = await basemapOf(config);
   const app = {};
   app.theme = new Theme((name) => app.painter && retint(app, name));
-  app.camera = new Camera({ coast, streets: null, basemap }, app.theme.name, still);
+  app.camera = new Camera({ coast, streets: null, stops: null, basemap }, app.theme.name, still);
   sayHost(app.camera, basemap?.host);
   app.painter = new Painter(app.camera.map, app.theme.name);
   app.fleetPanel = new FleetPanel();
@@ -46,6 +47,7 @@ async function start() {
     app.painter.hurry();
   });
   app.streets = new Streets(app.camera, still);
+  app.stops = new Stops(app.camera, (id) => app.choice.choose(id));
   app.link = new Link(listeners(app));
   app.notices = new Notices(app.link);
   app.time = new TimeBar((when) => timeChanged(app, when));
@@ -196,8 +198,8 @@ function connect(app) {
   map.on("styledata", () => app.painter.hurry());
   map.on("click", ({ point, originalEvent }) => {
     const id = app.painter.nearest(point.x, point.y, originalEvent?.pointerType === "touch" ? 28 : 16);
-    if (id === null) app.choice.clear();
-    else app.choice.choose(id, { move: false });
+    if (id !== null) app.choice.choose(id, { move: false });
+    else if (!app.stops.openAt(point)) app.choice.clear();
   });
   map.on("mousemove", ({ point }) => {
     const id = app.painter.nearest(point.x, point.y, 12);

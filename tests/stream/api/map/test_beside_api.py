@@ -25,6 +25,8 @@ from stream.api.map.access import MapAccess
 from stream.api.map.sources.streets import Streets
 from stream.api.metrics import Metrics
 from stream.api.options import ServeOptions, ServerOptions
+from stream.api.trips.pages import Feeds
+from stream.api.trips.table import TripTable
 from stream.config.http_access import Address
 from stream.http.access import Access
 
@@ -47,7 +49,7 @@ async def both(
     asker = questions_of(InMemory(rig.store), predictor, newest=newest)
     server = Server(ServerOptions(Address("127.0.0.1", 0), OPEN, OPEN))
     gate = server.gate(access=Access(api_token), metrics=Metrics(server.registry), tickets=Tickets())
-    server.add(handlers.Handlers(asker, tracks, newest, server, gate).pages, of_api)
+    server.add(handlers.Handlers(asker, tracks, newest, server, gate, Feeds(TripTable())).pages, of_api)
     access = MapAccess(map_token)
     names = (map_metrics.PREFIX, map_metrics.SIZES, map_metrics.COUNTS)
     gate = server.gate(access=access, metrics=Metrics(server.registry, *names))

@@ -65,6 +65,11 @@ export class Camera {
     this.map.getSource("streets")?.setData(streets);
   }
 
+  setStops(stops) {
+    this._parts.stops = stops;
+    this.map.getSource("stops")?.setData(stops);
+  }
+
   /** [west, south, east, north] of what is shown. */
   box() {
     const bounds = this.map.getBounds();

@@ -2,6 +2,7 @@
 // have one. MapLibre draws it; nothing of it comes from another host but the tiles of an address that the operator gave.
 
 import { COLOURS } from "./colours.js";
+import { stopLayers } from "./stops.js";
 import { streetLayers } from "./streets.js";
 
 const COAST_TO_ZOOM = 8.5; // the coastline is right within a kilometre: nearer, it would run through harbours
@@ -41,7 +42,7 @@ function basemapLayers(colours, { source, layers: has }) {
 }
 
 /** MapLibre's style: what is drawn, and how. */
-export function style(theme, { coast, streets, basemap }) {
+export function style(theme, { coast, streets, stops, basemap }) {
   const colours = COLOURS[theme];
   const of = (kind) => ["==", ["get", "kind"], kind];
   const far = (value, near) => ["interpolate", ["linear"], ["zoom"], COAST_TO_ZOOM, value, COAST_TO_ZOOM + 1.5, near];
@@ -51,6 +52,7 @@ export function style(theme, { coast, streets, basemap }) {
   const sources = {
     coast: { type: "geojson", data: coast, tolerance: 0.2, attribution: "Natural Earth" },
     streets: { type: "geojson", data: streets ?? EMPTY, tolerance: 0 },
+    stops: { type: "geojson", data: stops ?? EMPTY },
   };
   if (basemap !== null) sources.base = basemap.source;
   return {
@@ -65,6 +67,7 @@ export function style(theme, { coast, streets, basemap }) {
       line("coast", "land", colours.coast),
       ...(basemap === null ? [] : basemapLayers(colours, basemap)),
       ...streetLayers(colours),
+      ...stopLayers(colours),
     ],
   };
 }

@@ -33,6 +33,7 @@ export class Choice {
     this.former = [];
     this.detail = null;
     this.passages.clear();
+    this._app.stops.clear();
     this._goThere = move;
     camera.taken();
     this._panel.open(id);
@@ -47,6 +48,7 @@ export class Choice {
     this.id = null;
     this.former = [];
     this.passages.clear();
+    this._app.stops.clear();
     this._setFollowing(false);
     const hadFocus = byId("entity").contains(document.activeElement);
     this._panel.close();
@@ -137,5 +139,6 @@ export class Choice {
     for (const fill of said.fills ?? []) this._app.shown.live.fill(fill);
     this._panel.detail(said, this._app.time.nowMs);
     this._panel.former(this.formerUntil(this._app.time.atMs));
+    this._app.stops.show(said.trip ?? null);
   }
 }
