@@ -75,7 +75,7 @@ class Transit:
         self.follower: Follower | None = None
         self._topic_id = NO_ID
         self._units: WeakSet[TransitUnit] = WeakSet()  # of the partitions that are ours
-        self._publishes_first = False  # we have partition 0, or had it until the end
+        self._had_first = False  # partition 0 was ours
 
     async def prepare(self, partitions: int) -> None:
         """Reads the snapshot. Raises as `_id_of_topic`."""
@@ -123,6 +123,7 @@ class Transit:
             await self.follower.caught_up.wait()
         unit = await take_over(plan, self.settings.topics, self.fleet, self.settings.every_s, taken)
         self._units.add(unit)
+        self._had_first = self._had_first or taken.number == 0
         return unit
 
     # -- tasks
@@ -135,7 +136,6 @@ class Transit:
         member = asyncio.create_task(work.run())
         try:
             await asyncio.wait([member, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            self._note_first()
             if not member.done():
                 work.stop()
             await asyncio.wait([member])
@@ -143,14 +143,11 @@ class Transit:
             for task in (member, *tasks):
                 task.cancel()
             ends = await asyncio.gather(member, *tasks, return_exceptions=True)
-        if self._publishes_first:
+        if self._had_first:
             await self._snapshot()
         for error in ends:
             if isinstance(error, Exception):
                 raise error
-
-    def _note_first(self) -> None:
-        self._publishes_first = self._publishes_first or any(unit.number == 0 for unit in self._units)
 
     async def _look_for_feeds(self) -> None:
         while True:
@@ -221,7 +218,6 @@ class _Member:
         await self._transit.run_beside(self._work)
 
     def stop(self) -> None:
-        self._transit._note_first()
         self._work.stop()
 
 
