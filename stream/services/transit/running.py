@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ from stream.storage import open_storage
 log: Final = logging.getLogger(__name__)
 
 SNAPSHOT_S: Final = 180.0  # between two; after a kill, so many minutes of pings are read again
-FIRST_SNAPSHOT_S: Final = 20.0  # after the fleet is known: it has the zip, which may be replaced soon
+FIRST_SNAPSHOT_S: Final = 20.0  # after the fleet is known
 NO_ID: Final = ""  # of the topic: these brokers have none
 
 
@@ -78,7 +78,7 @@ class Transit:
         self._had_first = False  # partition 0 was ours
 
     async def prepare(self, partitions: int) -> None:
-        """Reads the snapshot. Raises as `_id_of_topic`."""
+        """Reads the snapshot. Raises as `_id_of_topic`, and OSError if the storage cannot be written."""
         settings = self.settings
         self._topic_id = await self._id_of_topic()
         if self.snapshots is not None:
@@ -94,6 +94,7 @@ class Transit:
         )
 
     def _restore(self, snapshots: Snapshots) -> None:
+        snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)  # it may be replaced soon
         if (body := snapshots.read()) is None:
             return
         is_same = body.topic_id == self._topic_id
@@ -154,6 +155,14 @@ class Transit:
             await asyncio.sleep(self.settings.look_s)
             if (feed := await asyncio.to_thread(self.zip.look)) is not None:
                 self.fleet.adopt(feed)
+                if self.snapshots is not None:
+                    await asyncio.to_thread(self._keep_zip, self.snapshots)
+
+    def _keep_zip(self, snapshots: Snapshots) -> None:
+        try:
+            snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)
+        except OSError as error:
+            log.warning("the new zip is not kept, and its trips will not survive a restart: %s", in_words(error))
 
     async def _keep_snapshots(self) -> None:
         assert self.follower is not None
@@ -176,8 +185,6 @@ class Transit:
             log.warning("the snapshot is not written: %s", in_words(error))
 
     def _write(self, snapshots: Snapshots, body: bytes, now_ms: int, feeds: set[str]) -> None:
-        with suppress(FileNotFoundError):  # the zip is being replaced
-            snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)
         snapshots.write(body, now_ms)
         snapshots.drop_zips(feeds)
 
