@@ -17,8 +17,8 @@ from stream.bench.console import showing, tell
 from stream.bench.harness.servers import servers
 
 # Of each there is a module, such as bench_worker_step, with its `Options` and `run`.
-NAMES: Final = ("step", "worker-step", "scale", "takeover", "start", "swap", "atlas")
-WITHOUT_SERVERS: Final = ("step", "atlas")
+NAMES: Final = ("step", "worker-step", "scale", "takeover", "start", "swap", "atlas", "transit")
+WITHOUT_SERVERS: Final = ("step", "atlas", "transit")
 AS_WRITTEN: Final = argparse.RawDescriptionHelpFormatter
 
 

@@ -203,6 +203,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "stream/transit/README.md": {
         "pathcast transit replay": Elsewhere("tests/stream/commands/test_transit.py"),
+        "pathcast beside transit": Elsewhere("tests/system/services/test_transit.py"),
     },
     "tests/simulation/README.md": {
         ".venv/bin/pytest -m simulation": Elsewhere("tests/simulation/test_worlds.py"),

@@ -192,4 +192,5 @@ class Fleet:
 
 def is_finished(run: Run) -> bool:
     """Returns whether the vehicle has reached its last stop."""
-    return run.passed >= len(run.pattern.reached_N)
+    reached_N = run.pattern.reached_N
+    return run.passed >= len(reached_N) or bool(run.progress.along_m + 1e-6 >= reached_N[-1])

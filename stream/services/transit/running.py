@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +41,7 @@ from stream.storage import open_storage
 log: Final = logging.getLogger(__name__)
 
 SNAPSHOT_S: Final = 180.0  # between two; after a kill, so many minutes of pings are read again
-FIRST_SNAPSHOT_S: Final = 20.0  # after the fleet is known: it has the zip, which may be replaced soon
+FIRST_SNAPSHOT_S: Final = 20.0  # after the fleet is known
 NO_ID: Final = ""  # of the topic: these brokers have none
 
 
@@ -75,10 +75,10 @@ class Transit:
         self.follower: Follower | None = None
         self._topic_id = NO_ID
         self._units: WeakSet[TransitUnit] = WeakSet()  # of the partitions that are ours
-        self._publishes_first = False  # we have partition 0, or had it until the end
+        self._had_first = False  # partition 0 was ours
 
     async def prepare(self, partitions: int) -> None:
-        """Reads the snapshot. Raises as `_id_of_topic`."""
+        """Reads the snapshot. Raises as `_id_of_topic`, and OSError if the storage cannot be written."""
         settings = self.settings
         self._topic_id = await self._id_of_topic()
         if self.snapshots is not None:
@@ -94,6 +94,7 @@ class Transit:
         )
 
     def _restore(self, snapshots: Snapshots) -> None:
+        snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)  # it may be replaced soon
         if (body := snapshots.read()) is None:
             return
         is_same = body.topic_id == self._topic_id
@@ -123,6 +124,7 @@ class Transit:
             await self.follower.caught_up.wait()
         unit = await take_over(plan, self.settings.topics, self.fleet, self.settings.every_s, taken)
         self._units.add(unit)
+        self._had_first = self._had_first or taken.number == 0
         return unit
 
     # -- tasks
@@ -135,7 +137,6 @@ class Transit:
         member = asyncio.create_task(work.run())
         try:
             await asyncio.wait([member, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            self._note_first()
             if not member.done():
                 work.stop()
             await asyncio.wait([member])
@@ -143,20 +144,25 @@ class Transit:
             for task in (member, *tasks):
                 task.cancel()
             ends = await asyncio.gather(member, *tasks, return_exceptions=True)
-        if self._publishes_first:
+        if self._had_first:
             await self._snapshot()
         for error in ends:
             if isinstance(error, Exception):
                 raise error
-
-    def _note_first(self) -> None:
-        self._publishes_first = self._publishes_first or any(unit.number == 0 for unit in self._units)
 
     async def _look_for_feeds(self) -> None:
         while True:
             await asyncio.sleep(self.settings.look_s)
             if (feed := await asyncio.to_thread(self.zip.look)) is not None:
                 self.fleet.adopt(feed)
+                if self.snapshots is not None:
+                    await asyncio.to_thread(self._keep_zip, self.snapshots)
+
+    def _keep_zip(self, snapshots: Snapshots) -> None:
+        try:
+            snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)
+        except OSError as error:
+            log.warning("the new zip is not kept, and its trips will not survive a restart: %s", in_words(error))
 
     async def _keep_snapshots(self) -> None:
         assert self.follower is not None
@@ -179,8 +185,6 @@ class Transit:
             log.warning("the snapshot is not written: %s", in_words(error))
 
     def _write(self, snapshots: Snapshots, body: bytes, now_ms: int, feeds: set[str]) -> None:
-        with suppress(FileNotFoundError):  # the zip is being replaced
-            snapshots.keep_zip(self.settings.gtfs, self.fleet.feed.hash)
         snapshots.write(body, now_ms)
         snapshots.drop_zips(feeds)
 
@@ -221,7 +225,6 @@ class _Member:
         await self._transit.run_beside(self._work)
 
     def stop(self) -> None:
-        self._transit._note_first()
         self._work.stop()
 
 

@@ -62,6 +62,9 @@ class _Body(msgspec.Struct):
     vehicles: list[_Vehicle]
 
 
+_ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=lambda scalar: scalar.item())  # of numpy
+
+
 def dump(fleet: Fleet, topic: str, topic_id: str, taken_ms: int) -> bytes:
     """Returns the fleet as the body of a file."""
     feeds = [fleet.feed, *fleet.older]
@@ -91,7 +94,7 @@ def dump(fleet: Fleet, topic: str, topic_id: str, taken_ms: int) -> bytes:
             for entity_id, one in of_partition.items()
         ],
     )
-    return msgspec.msgpack.encode(body)
+    return _ENCODER.encode(body)
 
 
 def seal(body: bytes) -> bytes:

@@ -47,6 +47,7 @@ from stream.wire.arrivals import (
     Inside,
     Reached,
 )
+from stream.wire.trips import StopAhead, TripUnderWay, dumps_trip
 
 T0 = 1_700_000_000_000
 
@@ -94,11 +95,23 @@ ESTIMATE: dict[str, Any] = {
     **{"late_80_s": 400.0, "eta_ts": T0 + 300_000, "chance_by_deadline": 0.97, "passages": 38},
 }
 CHANCE = Chance(60.0, 0.02)
+STOP: dict[str, Any] = {"lat": 30.2, "lon": -97.7, "scheduled_arrival_ts": T0, "scheduled_departure_ts": T0 + 1}
+HERE = StopAhead(
+    **STOP, sequence=1, stop_id="s1", name="Main", arrival_ts=T0, departure_ts=T0 + 1, early_ts=T0 - 1, late_ts=T0 + 9
+)
+UNKNOWN = StopAhead(**STOP, sequence=2, stop_id="s2", prediction="unknown")
+DAY: dict[str, Any] = {"trip_id": "t1", "start_date": "20261202", "start_time": "25:10:00", "route_id": "r"}
+TRIP: dict[str, Any] = {
+    **DAY,
+    **{"update_id": "0" * 16, "entity_id": "12", "ts": T0, "ping_ts": T0 - 5, "lat": 30.2, "lon": -97.7},
+    **{"along_m": 120.5, "position": "stopped", "delay_s": -3.0, "feed": "0" * 12, "assigned": True},
+}
 SAMPLES: dict[str, list[bytes]] = {
     "ping": [dumps(PING), dumps(Ping(**FIX))],
     "forecast": [forecast("a", T0, 0), forecast("a", T0, 0, atlas=ATLAS, model=MODEL)],
     "gapfill": [gap("a", T0, T0 + 9_000_000), gap("a", T0, T0 + 9, revision=1, status="retracted")],
     "latest": [latest()],
+    "trip": [dumps_trip(TripUnderWay(**TRIP, stops=(HERE, UNKNOWN))), dumps_trip(TripUnderWay(**TRIP, stops=()))],
     "score": [dumps_scored(Score(**SCORED, model=MODEL, next=Outcome(), horizons=(OUTCOME, Outcome(300.0))))],
     "drift": [dumps_scored(Drift(**DRIFT))],
     "atlas_version": [

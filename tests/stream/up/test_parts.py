@@ -38,9 +38,10 @@ API, HOOKS = Address("127.0.0.1", 9480), Address("127.0.0.1", 8080)
 MAP = Address("127.0.0.1", 8765)
 
 
-def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
+def parts(*, metrics: Address | None = None, finds_drift: bool = True, gtfs: Path | None = None) -> list[Part]:
     maps = {"/webhook/flespi": "flespi", "/webhook/mine": "./mine.toml"}
-    return table(HOME, 2, Addresses(metrics, API, HOOKS, MAP), maps=maps, history="topic", finds_drift=finds_drift)
+    at = Addresses(metrics, API, HOOKS, MAP)
+    return table(HOME, 2, at, maps=maps, history="topic", finds_drift=finds_drift, gtfs=gtfs)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
@@ -94,6 +95,14 @@ def test_all_services_are_one_process_with_the_options_of_those_that_run() -> No
     without = frozenset({"atlas", "archive", "scores", "latest", "arrivals"})
     found, _ = choose(parts(), without, lambda _: True)
     assert join_services(found, None, 2) == found, "nothing is left of them"
+
+
+def test_a_fleet_with_a_schedule_has_its_trips_beside_the_other_services() -> None:
+    assert "transit" not in {part.name for part in parts()}
+    found, _ = choose(parts(gtfs=Path("/srv/feed.zip")), frozenset({"atlas", "archive", "scores", "arrivals"}), bool)
+    command = next(part.command for part in join_services(found, None, 2) if part.name == "beside")
+    state = ("--transit-state", "/srv/pathcast/transit")
+    assert command == ("beside", "latest,transit", "--gtfs", "/srv/feed.zip", *state)
 
 
 def test_scores_run_without_river() -> None:
