@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +16,7 @@ from stream.commands.files.showing import Steps
 from stream.config.wording import counted
 
 if TYPE_CHECKING:  # numpy and Arrow take a second to import
-    from stream.adapters.files import RecordedRows
-    from stream.transit.replaying import TripPing
+    pass
 
 app = typer.Typer(help="When vehicles on a schedule reach their stops: positions and GTFS in, arrivals out.")
 app.callback()(lambda: None)  # else Typer makes one command of the group
@@ -57,6 +55,7 @@ def replay(
         raise typer.BadParameter(str(error), param_hint="--out") from None
     from model.files import writing_whole
     from stream.transit.predictor import Predictor
+    from stream.transit.recordings import trip_pings
     from stream.transit.replaying import PredictionWriter
     from stream.transit.replaying import replay as play
     from stream.transit.schedule import read_schedule
@@ -69,7 +68,7 @@ def replay(
     with writing_whole(Path(out)) as part:
         writer = PredictionWriter(part)
         with Steps(console).step("replaying", len(rows)) as progress:
-            for made_s, arrivals in play(predictor, _trip_pings(rows, left, progress), every):
+            for made_s, arrivals in play(predictor, trip_pings(rows, left, progress), every):
                 writer.add(made_s, arrivals)
         writer.close()
         if not writer.rows:
@@ -86,28 +85,6 @@ def replay(
         print_json(summary, out)
     else:
         _print_summary(summary, console)
-
-
-def _trip_pings(rows: RecordedRows, left: dict[str, int], progress: Any) -> Iterator[TripPing]:
-    """Yields the rows that are pings with a trip, and counts the others."""
-    from stream.tracks.clean import parse
-    from stream.transit.replaying import TripPing
-    from stream.wire import Ping, Record
-
-    now_ms = time.time_ns() // 1_000_000
-    for number, row in enumerate(rows):
-        if number % 1024 == 0:
-            progress(number)
-        ping = parse(Record("", 0, 0, now_ms, row.key, row.value))
-        if not isinstance(ping, Ping):
-            left["rejects"] += 1
-            continue
-        left["pings"] += 1
-        if ping.trip_id is None:
-            left["without_trip"] += 1
-            continue
-        speed_mps = float("nan") if ping.speed_mps is None else ping.speed_mps
-        yield TripPing(ping.entity_id, ping.trip_id, ping.ts / 1000, ping.lat, ping.lon, speed_mps)
 
 
 def _why_nothing(file: str, gtfs: str, left: dict[str, int], unknown: int, off_path: int) -> str:

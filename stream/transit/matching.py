@@ -43,7 +43,7 @@ class Progress:
         for along_m, off_m in places:
             error = 0.5 * (off_m / ERROR_M) ** 2
             way = min(
-                (cost + _cost_of(along_m - before, gap_s) for before, cost in self._beliefs), default=PER_M * along_m
+                (cost + way_cost(along_m - before, gap_s) for before, cost in self._beliefs), default=PER_M * along_m
             )
             beliefs.append((along_m, way + error))
         least = min(cost for _, cost in beliefs)
@@ -57,7 +57,8 @@ class Progress:
         return True
 
 
-def _cost_of(way_m: float, gap_s: float) -> float:
+def way_cost(way_m: float, gap_s: float) -> float:
+    """Returns what it costs to believe that a vehicle went so far forward along its path in that time."""
     if way_m < 0:
         return -way_m / ERROR_M + (JUMP if way_m < -BACK_M else 0.0)
     return PER_M * way_m + (JUMP if way_m > FASTEST_MPS * max(1.0, gap_s) + SLACK_M else 0.0)

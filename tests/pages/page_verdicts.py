@@ -203,6 +203,7 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
     },
     "stream/transit/README.md": {
         "pathcast transit replay": Elsewhere("tests/stream/commands/test_transit.py"),
+        "pathcast evaluate": Elsewhere("tests/stream/transit/test_judging.py"),
         "pathcast beside transit": Elsewhere("tests/system/services/test_transit.py"),
     },
     "tests/simulation/README.md": {

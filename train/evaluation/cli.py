@@ -23,6 +23,7 @@ class Task(StrEnum):
     forecast = "forecast"
     gapfill = "gapfill"
     arrivals = "arrivals"
+    transit = "transit"
 
 
 class Baseline(StrEnum):
@@ -123,6 +124,9 @@ def evaluate(
             help="forecast: draw errors, reliability and tracks: .png, .svg or .pdf",
         ),
     ] = None,
+    gtfs: Annotated[
+        str | None, typer.Option("--gtfs", metavar="ZIP", help="transit: the schedule of the trips that pings name")
+    ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
@@ -134,6 +138,9 @@ def evaluate(
     of mean and covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is
     judged: with --split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
 
+    --task transit judges when vehicles reach the stops of their trips (stream/transit/README.md). It needs neither
+    weights nor splits.
+
     [bold]Examples[/]
 
       pathcast evaluate --data austin.parquet
@@ -142,6 +149,7 @@ def evaluate(
       pathcast evaluate --data austin.parquet --task gapfill
       pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
       pathcast evaluate --data austin.parquet --task arrivals --max-anchors 8000
+      pathcast evaluate --data buses.parquet --task transit --gtfs feed.zip
       pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
       pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
     """
@@ -152,11 +160,19 @@ def evaluate(
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
         ("--atlas", atlas, task in (Task.forecast, Task.gapfill), "--task forecast and gapfill"),
+        ("--gtfs", gtfs, task is Task.transit, "--task transit"),
         ("--atlas-of", atlas_of, atlas is not None, "--atlas"),
         ("--min-entities", min_entities, atlas is not None, "--atlas"),
     ):
         if given is not None and not fits:
             raise typer.BadParameter(f"{option} is for {where}")
+    if task is Task.transit:
+        from train.evaluation import transit
+
+        if gtfs is None:
+            raise typer.BadParameter("--task transit needs the schedule: --gtfs ZIP")
+        transit.evaluate(tracks, gtfs, as_json=as_json)
+        return
     if baseline is not None and split in (SplitName.train, SplitName.all) and not fit_on:
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
