@@ -34,7 +34,7 @@ class StopAhead(WireStruct, frozen=True, kw_only=True):
         Prediction,
         means("predicted: the next four fields are there; unknown: nobody can tell, as behind a detour; skipped: the "
               "vehicle does not call there"),
-    ] = "predicted"  # fmt: skip
+    ]  # fmt: skip
     arrival_ts: Annotated[int | None, means(f"the time of arrival, {EPOCH_MS}")] = None
     departure_ts: Annotated[int | None, means(f"the time of departure, {EPOCH_MS}")] = None
     early_ts: Annotated[int | None, means(f"nine times in ten it arrives from then on, to late_ts, {EPOCH_MS}")] = None

@@ -97,7 +97,15 @@ ESTIMATE: dict[str, Any] = {
 CHANCE = Chance(60.0, 0.02)
 STOP: dict[str, Any] = {"lat": 30.2, "lon": -97.7, "scheduled_arrival_ts": T0, "scheduled_departure_ts": T0 + 1}
 HERE = StopAhead(
-    **STOP, sequence=1, stop_id="s1", name="Main", arrival_ts=T0, departure_ts=T0 + 1, early_ts=T0 - 1, late_ts=T0 + 9
+    prediction="predicted",
+    **STOP,
+    sequence=1,
+    stop_id="s1",
+    name="Main",
+    arrival_ts=T0,
+    departure_ts=T0 + 1,
+    early_ts=T0 - 1,
+    late_ts=T0 + 9,
 )
 UNKNOWN = StopAhead(**STOP, sequence=2, stop_id="s2", prediction="unknown")
 DAY: dict[str, Any] = {"trip_id": "t1", "start_date": "20261202", "start_time": "25:10:00", "route_id": "r"}

@@ -32,6 +32,7 @@ def under_way(schedule: Schedule, trip: Trip, late_s: float = 60.0, first: int =
                 lon=place[1],
                 scheduled_arrival_ts=arrival_ms,
                 scheduled_departure_ts=departure_ms,
+                prediction="predicted",
                 arrival_ts=round(arrival_ms + 1000 * late_s),
                 departure_ts=round(departure_ms + 1000 * late_s),
                 early_ts=round(arrival_ms + 1000 * late_s) - 40_000,
