@@ -19,8 +19,6 @@ from stream.services import member as services_member
 from stream.store.redis_store import RedisStore
 from stream.wire import Record
 
-pytestmark = pytest.mark.promise("members beside the workers publish or store each record once, whatever dies")
-
 RECORDS = 100  # of each partition of each input
 POLLED = 40  # records: so that a partition is read in several polls
 

@@ -86,7 +86,6 @@ def test_after_sigterm_the_next_worker_goes_on_with_nothing_to_replay(options: O
     assert sum(forecast.cache == "hit" for forecast in new) > 0.9 * len(new)
 
 
-@pytest.mark.promise("a worker that joins or leaves loses and repeats nothing")
 @pytest.mark.usefixtures("apache_kafka")  # the embedded broker at times lets nobody join for minutes after one left
 def test_a_worker_that_joins_and_one_that_leaves_lose_and_repeat_nothing(options: Options, tmp_path: Path) -> None:
     with started(options, tmp_path / "first.log") as first:
