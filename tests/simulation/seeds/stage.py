@@ -302,7 +302,6 @@ class Stage:
         self.is_healed = True
         self._points.clear()
         self.world.network.calm()
-        self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
         if self.settings.registry is not None:
             self.kafka.create_topic(self.settings.topics.models, 1)
         networks.absent.clear()
@@ -315,6 +314,10 @@ class Stage:
             if place.host is not None and place.host.is_paused:
                 self.world.resume(place.host)
 
+    @property
+    def has_pings(self) -> bool:
+        return self.settings.topics.pings in self.kafka.cluster.topics
+
     def open_ends(self) -> list[str]:
         """Returns what is not answered, or not stored, in words."""
         pings, group = self.settings.topics.pings, self.settings.group
@@ -324,6 +327,8 @@ class Stage:
             end, committed = self.kafka.last_record_end(partition), self.kafka.committed(group, partition)
             if committed < end:
                 found.append(f"partition {number} is committed up to {committed}, and ends at {end}")
+            if committed > self.kafka.protocol.log(partition).end:  # its worker has not noticed yet that it was cut
+                found.append(f"partition {number} is committed up to {committed}, beyond the end of its log")
             stored = self.redis.next_offset(group, partition)
             if end and (stored is None or stored < committed):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
