@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
@@ -81,6 +81,12 @@ class Publisher:
             await self._producer.start()
         except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
             await asyncio.to_thread(check_access, self._bootstrap, self._security)
+            raise
+        except KafkaError as error:
+            # aiokafka 0.14 packs whatever its look for the coordinator meets into a KafkaError that is never retriable,
+            # even a connection that broke: whoever takes a partition over would end instead of trying again.
+            if isinstance(error.__cause__, KafkaError) and error.__cause__.retriable:
+                raise error.__cause__ from None
             raise
 
     async def close(self) -> None:

@@ -77,6 +77,7 @@ class EntityTable:
         self._now = 0
         self._dropped: list[Shard] = []
         self._idle: list[int] = []
+        self._in_flight: list[Dumped] = []  # it is not known yet whether the store has them
 
     def shard(self, partition: Partition) -> Shard:
         found = self._shards.get(partition)
@@ -128,6 +129,7 @@ class EntityTable:
         Returns the missing entities: the caller dumps them again, then as whole records.
         """
         shard = dumped.shard
+        self._end_flight(dumped)
         if not self._holds(shard):
             return []
         for entity_id, written in dumped.quarantine.items():
@@ -143,8 +145,12 @@ class EntityTable:
 
     def note_unsaved(self, dumped: Dumped) -> None:
         """Notes that it is unknown whether the store has these entities."""
+        self._end_flight(dumped)
         if self._holds(dumped.shard):
             self._dirty[dumped.slots[self._owner[dumped.slots] == dumped.shard.number]] = True
+
+    def _end_flight(self, dumped: Dumped) -> None:
+        self._in_flight = [one for one in self._in_flight if one is not dumped]
 
     def _holds(self, shard: Shard) -> bool:
         return self._shards.get(shard.partition) is shard
@@ -179,8 +185,11 @@ class EntityTable:
         self.vacate(shard, [entity_id for entity_id, _ in longest_ago])
 
     def leave(self, slots: NDArray[np.bool_]) -> None:
-        """Removes from memory the entities in these slots [slots] that have not changed since they were written."""
+        """Removes from memory the entities in these slots [slots] that have not changed since they were written. Those
+        that are being written stay: their next ping would read what the store had of them before."""
         known = slots[: len(self._owner)] & ~self._dirty
+        for dumped in self._in_flight:
+            known[dumped.slots] = False
         if not known.any():
             return
         for shard in self._shards.values():
@@ -294,7 +303,9 @@ class EntityTable:
         items.update((entity_id, quarantine.dumps(entity_id, one)) for entity_id, one in given_up.items())
         self.tracks.writing(slots)
         self._dirty[slots] = False
-        return Dumped(shard, entities, slots, np.where(stale, 0, behind), given_up, items)
+        dumped = Dumped(shard, entities, slots, np.where(stale, 0, behind), given_up, items)
+        self._in_flight.append(dumped)
+        return dumped
 
 
 def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> ValueError:

@@ -26,7 +26,8 @@ def find_unlanded(stage: Stage) -> list[str]:
     found = []
     for number in range(stage.plan.partitions):
         done, end = catalog.manifest(number).next_offset or 0, stage.kafka.last_record_end((pings, number))
-        if done < end and read(stage, pings, number):
+        is_former = done > stage.kafka.log_end((pings, number))  # nobody has noticed yet that it was cut
+        if (done < end or is_former) and read(stage, pings, number):
             found.append(f"archive: {pings}/{number} has landed up to {done}, and ends at {end}")
     return found
 

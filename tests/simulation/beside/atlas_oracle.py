@@ -37,7 +37,7 @@ def find_uncounted(stage: Stage) -> list[str]:
         key = KEY_PARTITION.format(group=group, topic=pings, number=number) + KEY_HEAD
         stored: Any = stage.redis.server.data.values.get(key.encode()) or {}
         done, end = int(stored.get(FIELD_OFFSET.encode(), 0)), stage.kafka.last_record_end((pings, number))
-        if done < end:
+        if done < end or (end and done > stage.kafka.log_end((pings, number))):  # or it has not noticed a cut yet
             found.append(f"atlas: {pings}/{number} is counted up to {done}, and ends at {end}")
     return found
 

@@ -53,7 +53,8 @@ def _open(stage: Stage) -> list[tuple[str, int]]:
                 end, done = stage.kafka.last_record_end((topic, number)), stage.kafka.committed(group, (topic, number))
                 if kind == "latest" and topic == stage.settings.topics.gapfills:
                     end = min(end, _undisturbed(stage, number, forecasts_first=True).needed.get(topic, end))
-                if done < end:
+                is_former = end and done > stage.kafka.log_end((topic, number))  # it has not noticed a cut yet
+                if done < end or is_former:
                     found.append((f"{kind}: {topic}/{number} is done up to {done}, and ends at {end}", number))
     if "atlas" in stage.kinds_of_members:
         found += [(one, -1) for one in (*find_uncounted(stage), *find_unended(stage))]

@@ -83,6 +83,9 @@ class KafkaSide:
         whole = (batch for batch in reversed(log.batches) if batch.records and not batch.aborted)
         return max(log.start, next((batch.last + 1 for batch in whole), 0)) if log.end > log.start else 0
 
+    def log_end(self, partition: Partition) -> int:
+        return self.protocol.log(partition).end
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Lets aiokafka's clients connect to the model, and admin's commands ask it at once."""

@@ -45,8 +45,6 @@ from stream.worker.versions import announcements
 
 T = TypeVar("T")
 
-BEGAN_ANEW: Final = "began_anew"  # states were evicted again within a minute: their entities start anew
-
 POLL_S: Final = 1.0
 POLLS_WAITING: Final = 2  # as in stream.worker.app
 FETCH_MAX_WAIT_MS: Final = 300  # longer than a worker's, so that a world where nothing happens costs little
@@ -84,8 +82,15 @@ def _as_os_error() -> Iterator[None]:
 STEP_FAULTS: Final[Sequence[type[Predictor]]] = (FaultyFold, FaultyDevice)
 
 
+BegunAnew = set[tuple[int, str]]  # partitions and entities whose states were evicted again within a minute
+
+
 class WatchedStore(RedisStore):
-    """The store, with a point at which a world may stop a worker."""
+    """The store, with a point at which a world may stop a worker. It notes which entities start anew by promise."""
+
+    def __init__(self, settings: Settings, begun_anew: BegunAnew) -> None:
+        super().__init__(settings)
+        self._begun_anew = begun_anew
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
         failpoints.reach("before_claim")
@@ -95,9 +100,9 @@ class WatchedStore(RedisStore):
     async def unlist(
         self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
     ) -> None:
+        if next_offset is None:  # before it is done, as the answer may be lost
+            self._begun_anew.update((partition[1], one) for one in entity_ids)
         await super().unlist(partition, epoch, entity_ids, next_offset)
-        if next_offset is None:
-            failpoints.reach(BEGAN_ANEW)
 
 
 class WorkerInput(faust_driver.Consumer):
@@ -154,9 +159,10 @@ class WorkerInput(faust_driver.Consumer):
 class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One process. `run` lasts until it fails or is stopped."""
 
-    def __init__(self, settings: Settings, predictor: type[Predictor] = FaultyFold) -> None:
-        """Takes `predictor`, whose steps raise at some pings."""
+    def __init__(self, settings: Settings, predictor: type[Predictor], begun_anew: BegunAnew) -> None:
+        """Takes `predictor`, whose steps raise at some pings, and where to note which entities start anew."""
         self.settings = settings
+        self._begun_anew = begun_anew
         self.stopping = asyncio.Event()
         self._predictor = predictor
         self._polls: asyncio.Queue[Any] = asyncio.Queue(POLLS_WAITING)  # Faust's messages
@@ -182,7 +188,7 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             key_deserializer=fetcher.COLUMNS,
         )
         self.input = WorkerInput(self.kafka, servers)
-        self.store = WatchedStore(settings)
+        self.store = WatchedStore(settings, self._begun_anew)
         own = make_predictor(self._predictor)
         self.engine = Engine(own, self.store, settings)
         self.versions = None if heard is None else self._versions(heard, own)

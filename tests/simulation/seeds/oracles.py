@@ -34,13 +34,17 @@ async def judge(stage: Stage) -> list[str]:
     allowed = {"retention"} if "retain" in plan.kinds else set()
     if plan.kinds & CUTS:
         allowed |= {"log_shortened", "orphaned"}
-    if stage.began_anew:
-        allowed |= {"different", "states_different"}
     return [
         f"{one.verdict}: partition {one.partition} offset {one.offset} {one.entity or ''} {one.reason}"
         for one in report.examples
-        if one.verdict not in allowed and not _is_of_former_topic(stage, one) and not _is_of_stranger(stage, one)
+        if one.verdict not in allowed and not any(excuses(stage, one) for excuses in EXCUSES)
     ]
+
+
+def _began_anew(stage: Stage, one: Example) -> bool:
+    """Returns whether it is of an entity that starts anew by promise: Redis evicted its state, and its partition was
+    rebuilt for another one less than a minute ago."""
+    return one.verdict in ("different", "states_different") and (one.partition, one.entity) in stage.begun_anew
 
 
 def _is_of_former_topic(stage: Stage, one: Example) -> bool:
@@ -55,3 +59,6 @@ def _is_of_former_topic(stage: Stage, one: Example) -> bool:
 def _is_of_stranger(stage: Stage, one: Example) -> bool:
     """Returns whether it is a record that somebody else wrote beside the workers."""
     return "stranger" in stage.plan.kinds and (one.entity == STRANGER or (one.partition == -1 and not one.entity))
+
+
+EXCUSES: Final = (_began_anew, _is_of_former_topic, _is_of_stranger)

@@ -28,7 +28,7 @@ from owners import Owners
 from plans import ANSWER_CUTS, CUTS, SESSION_S, Beside, Plan
 from redis_side import RedisSide
 from simulated_members import LATENESS_MS, Process, SimulatedMember
-from simulated_worker import BEGAN_ANEW, STEP_FAULTS, SimulatedWorker
+from simulated_worker import STEP_FAULTS, BegunAnew, SimulatedWorker
 from stored_records import StoredRecords
 from virtual_loop import HOST, Host
 from world import World
@@ -111,13 +111,13 @@ class Stage:
             self.kafka.create_topic(topic, 1)
         self.archive = WorldsArchive(plan.seed, self.settings) if "archive" in self.kinds_of_members else None
         self.members = Members(self)
+        self.begun_anew: BegunAnew = set()
         self.places = [self._place(number) for number in range(plan.workers)]
         self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self.stored = StoredRecords(self)
         self.is_healed = False
-        self.began_anew = False  # whether entities did, because Redis evicted their states again and again
         self.is_at_rest = False  # all is healed and done
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
@@ -125,7 +125,7 @@ class Stage:
         settings = self.settings
         if self.plan.is_static:
             settings = replace(settings, instance=f"worker-{number}")
-        make = partial(SimulatedWorker, settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)])
+        make = partial(SimulatedWorker, settings, STEP_FAULTS[self.plan.seed % len(STEP_FAULTS)], self.begun_anew)
         return Place(f"worker-{number}", make, self.plan.clocks_off_s[number])
 
     def _beside(self, number: int, one: Beside) -> Place:
@@ -205,7 +205,6 @@ class Stage:
         """Stands for `failpoints.reach`. Raises Killed in a host that dies of it."""
         host = HOST.get()
         self.reached[host] = name
-        self.began_anew |= name == BEGAN_ANEW
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
             if point not in (name, f"{host.name.partition('-')[0]}:{name}"):
@@ -302,7 +301,6 @@ class Stage:
         self.is_healed = True
         self._points.clear()
         self.world.network.calm()
-        self.kafka.create_topic(self.settings.topics.pings, self.plan.partitions)
         if self.settings.registry is not None:
             self.kafka.create_topic(self.settings.topics.models, 1)
         networks.absent.clear()
@@ -315,6 +313,10 @@ class Stage:
             if place.host is not None and place.host.is_paused:
                 self.world.resume(place.host)
 
+    @property
+    def has_pings(self) -> bool:
+        return self.settings.topics.pings in self.kafka.cluster.topics
+
     def open_ends(self) -> list[str]:
         """Returns what is not answered, or not stored, in words."""
         pings, group = self.settings.topics.pings, self.settings.group
@@ -324,6 +326,8 @@ class Stage:
             end, committed = self.kafka.last_record_end(partition), self.kafka.committed(group, partition)
             if committed < end:
                 found.append(f"partition {number} is committed up to {committed}, and ends at {end}")
+            if end and committed > self.kafka.log_end(partition):  # its worker has not noticed yet that it was cut
+                found.append(f"partition {number} is committed up to {committed}, beyond the end of its log")
             stored = self.redis.next_offset(group, partition)
             if end and (stored is None or stored < committed):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from engine_rig import CHECKPOINT, CRASH, A, Rig, forecasts, ping, steady
+from engine_rig import CHECKPOINT, CRASH, DUMP, WRITE, A, Rig, forecasts, ping, steady
 
 from model.api import Predictor
 from stream.engine.assignment import Networks, VersionChoice, places_of
@@ -176,6 +176,23 @@ async def test_what_nobody_asks_any_more_is_let_go_with_the_entities_that_fell_s
     assert rig.engine.entities[A] == (1, 0), "bus-2 is in the store alone"
     (said,) = forecasts(await rig.feed(ping("bus-2", 60)))
     assert (said["cache"], said["model"]["version"], said["window"]["n"]) == ("rebuilt", new.version, 3)
+
+
+async def test_who_is_being_written_leaves_memory_only_once_the_store_has_it(make_predictor: Make) -> None:
+    """Its next ping was answered from what the store had of it before, and its track lacked the pings between for good.
+    Found by a simulated world (seed 403)."""
+    old, new = make_predictor(1), make_predictor(2)
+    rig = Rig(lambda: old)
+    rig.choice = choice([old, new], everybody(new, 5))
+    await rig.feed(ping("bus-2", 0), CHECKPOINT, ping("bus-1", 10), ping("bus-2", 10), ping("bus-2", 20), DUMP)
+    await rig.feed(ping("bus-1", 20))
+    rig.choice = choice([new], everybody(new, 5), own=-1)
+    await rig.feed(ping("bus-1", 30), ping("bus-1", 40))
+    (said,) = forecasts(await rig.feed(ping("bus-2", 30), WRITE))
+    assert said["window"]["n"] == 4
+    await rig.feed(CHECKPOINT, CRASH)
+    (said,) = forecasts(await rig.feed(ping("bus-2", 40)))
+    assert said["window"]["n"] == 5
 
 
 async def test_weights_of_another_size_are_no_match(make_predictor: Make) -> None:

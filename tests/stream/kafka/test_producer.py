@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -81,3 +82,27 @@ async def test_one_batch_that_is_refused_is_told_when_nothing_is_in_flight_any_m
     with pytest.raises(KafkaError, match="refused"):
         await published(ANSWERS, producer)
     assert len(producer.sent) == 6
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [(KafkaConnectionError("the connection is closed"), KafkaConnectionError), (UnknownError(), KafkaError)],
+)
+async def test_a_connection_that_breaks_while_the_coordinator_is_looked_for_is_told_as_one(
+    met: KafkaError, told: type[KafkaError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka packs it into an error that is never retriable: a worker that took a partition over ended with that."""
+
+    async def look_up(client: AIOKafkaClient, kind: int, key: str) -> int:
+        raise met
+
+    async def bootstrap(client: AIOKafkaClient) -> None:
+        """Connects to nobody."""
+
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
+    monkeypatch.setattr(AIOKafkaClient, "coordinator_lookup", look_up)
+    publisher = Publisher("127.0.0.1:1", "group|pings|0")
+    with pytest.raises(KafkaError) as raised:
+        await publisher.start()
+    await publisher.close()
+    assert (type(raised.value), raised.value.retriable) == (told, told is KafkaConnectionError)

@@ -313,6 +313,28 @@ async def test_nobody_is_fenced_for_a_number_that_went_to_another_member_while_t
     assert (begun, one.failures, list(one._holdings)) == ([0], 0, [0])
 
 
+async def test_what_is_taken_over_while_the_group_gives_the_partitions_anew_is_not_held(
+    kafka: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka leaves a member its assignment until it has the next one: a takeover that ended in between was held on,
+    whoever got the number, and with what was there then. Found by a simulated world (seed 2375)."""
+    one = Noting(kafka, [])
+    await one.on_partitions_assigned([TP])
+    given_away = iter([True])
+
+    async def slow(number: int) -> Holding:
+        if next(given_away, False):
+            await one.on_partitions_revoked([TP])
+        return Holding({TOPIC: await one._start(TP, None, Seen())})
+
+    monkeypatch.setattr(one, "_begin", slow)
+    await one._take_over()
+    assert (kafka.assignment(), one._holdings, one.failures) == ({TP}, {}, 0)
+    await one.on_partitions_assigned([TP])
+    await one._take_over()
+    assert list(one._holdings) == [0]
+
+
 async def test_who_is_of_no_group_any_more_fences_nobody(kafka: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
     async def over(coordinator: Any, generation: int) -> None:
         raise Rebalanced("generation 1 is over")
