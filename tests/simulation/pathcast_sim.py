@@ -6,6 +6,7 @@ python tests/simulation/pathcast_sim.py --seed 4711                   one world,
 python tests/simulation/pathcast_sim.py --seed 4711 --shrink FILE     the fewest events that still fail
 python tests/simulation/pathcast_sim.py --plan FILE                   a world that was written down
 python tests/simulation/pathcast_sim.py --bugs [NAME ...]             bring bugs of bugs/bugs.json back, and look
+python tests/simulation/pathcast_sim.py --bugs --record               and write down by which worlds they are found
 """
 
 from __future__ import annotations
@@ -44,12 +45,16 @@ def main() -> int:
     parser.add_argument("--bugs", nargs="*", metavar="NAME", help="bring bugs back, and look for each")
     parser.add_argument("--area", metavar="AREA", help="only bugs of this area")
     parser.add_argument("--worlds", type=int, default=2_000, metavar="N", help="for each bug (2000)")
-    parser.add_argument("--story", metavar="NAME", help="only worlds with this story (seeds/stories.py)")
+    parser.add_argument("--story", metavar="NAME", help="only worlds of this story, kind, member or event")
+    parser.add_argument("--record", action="store_true", help="write into bugs/bugs.json what is found")
     parser.add_argument("--first-found", action="store_true", help="stop at the first world that is wrong")
     asked = parser.parse_args()
     fix_hashes()
     if asked.bugs is not None:
-        return bug_trials.look_for(asked.bugs, asked.area, asked.worlds, asked.processes)
+        bugs = bug_trials.Asked(
+            asked.bugs, asked.area, asked.story, asked.worlds, asked.processes, records=asked.record
+        )
+        return bug_trials.look_for(bugs)
     if asked.plan is not None:
         return _show(read_plan(asked.plan.read_bytes()), asked.shrink)
     if asked.seed is not None:
@@ -58,7 +63,7 @@ def main() -> int:
         parser.error("one of --seeds, --seed, --plan and --bugs is needed")
     seeds: Sequence[int] = range(asked.first, asked.first + asked.seeds)
     if asked.story is not None:
-        seeds = [seed for seed in seeds if draw_plan(seed).story == asked.story]
+        seeds = [seed for seed in seeds if bug_trials.is_of(draw_plan(seed), asked.story)]
     return _play(seeds, asked.processes, asked.hours, asked.first_found)
 
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bug_table
 import pytest
 from plan_kinds import draw_plan
 from plans import read_plan, write_plan
+from reverts import read_bugs
 
 HERE = Path(__file__).parent
 TOOL = HERE / "pathcast_sim.py"
@@ -62,3 +64,8 @@ def test_the_options_of_the_page_are_those_of_the_tool() -> None:
     assert named >= {"--seeds", "--seed", "--shrink", "--bugs"}
     offered = set(re.findall(r"--[a-z-]+", simulate("--help").stdout))
     assert named - offered == set()
+
+
+def test_the_table_of_the_page_is_that_of_the_bugs() -> None:
+    page = bug_table.PAGE.read_text()
+    assert page == bug_table.with_table(page, bug_table.make_table(read_bugs())), "bugs/bug_table.py makes it anew"

@@ -1,58 +1,123 @@
-"""Brings the bugs of `bugs.json` back, one at a time in a copy of the tree, and plays worlds until one is wrong."""
+"""Brings the bugs of `bugs.json` back, one at a time in a copy of the tree, and plays worlds until one is wrong.
+
+The seed that showed a bug before is played first. It draws another world once `seeds/plans.py` has changed; where that
+one shows nothing, others are played from seed 0 on, or those of a kind.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from reverts import ROOT, TREES, bring_back, read_bugs
+from plan_kinds import draw_plan
+from plans import Plan
+from reverts import LIST, ROOT, TREES, bring_back, changed_files_of, read_bugs
 
 TRIAL_S: Final = 1_800.0
 FOUND: Final = re.compile(r"^seed (\d+): (.*)$", re.MULTILINE)
+PLAYED: Final = re.compile(r"^(\d+) worlds in ", re.MULTILINE)
 
 
-def look_for(names: list[str], area: str | None, worlds: int, processes: int) -> int:
-    """Prints for each bug the first seed that shows it, and what is seen. Returns how many were not found."""
-    bugs = [one for one in read_bugs() if (not names or one["name"] in names) and area in (None, one["area"])]
+class Asked(NamedTuple):
+    """Which bugs are looked for, and where."""
+
+    names: list[str]  # beginnings of names; none: all
+    area: str | None
+    story: str | None  # only worlds of this kind: see `is_of`
+    worlds: int
+    processes: int
+    records: bool  # writes into `bugs.json` what is found
+
+
+class Trial(NamedTuple):
+    """What became of a bug."""
+
+    seed: int | None
+    worlds: int
+    what: str
+
+
+def is_of(plan: Plan, name: str) -> bool:
+    """Returns whether a plan tells this story, is of this kind, has such a member, or an event of this kind."""
+    return name in {plan.story, plan.world, *(one.kind for one in plan.members), *plan.kinds}
+
+
+def describe(plan: Plan) -> str:
+    """Returns the kind of a world in a few words: its kind or its story, and the members beside its workers."""
+    kind = plan.story or plan.world
+    return " and ".join([kind, *sorted({one.kind for one in plan.members})])
+
+
+def look_for(asked: Asked) -> int:
+    """Prints for each bug the first seed that shows it, and what is seen. Returns 1 if one was not found."""
+    wanted = [
+        one
+        for one in read_bugs()
+        if one["name"].startswith(tuple(asked.names) or "") and asked.area in (None, one["area"])
+    ]
     missed = 0
-    for one in bugs:
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            for tree in TREES:
-                source = ROOT / tree
-                if source.is_dir():
-                    shutil.copytree(source, root / tree, ignore=shutil.ignore_patterns("data"))
-                else:
-                    shutil.copy(source, root / tree)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in TREES:
+            _copy(name, root)
+        for one in wanted:
             bring_back(one, root)
-            seed, what = _first_seed(root, worlds, processes)
-        missed += seed is None
-        print(f"{'missed' if seed is None else f'seed {seed}':12} {one['area']:10} {one['name']}  {what}", flush=True)
-    print(f"{len(bugs) - missed} of {len(bugs)} bugs are found within {worlds} worlds each")
+            trial = try_bug(one, root, asked)
+            for name in changed_files_of(one):
+                shutil.copy2(ROOT / name, root / name)
+            missed += trial.seed is None
+            where = "missed" if trial.seed is None else f"seed {trial.seed}"
+            print(f"{where:12} {trial.worlds:5} {one['area']:10} {one['name']}  {trial.what}", flush=True)
+            if asked.records and trial.seed is not None:
+                record(one["name"], trial)
+    print(f"{len(wanted) - missed} of {len(wanted)} bugs are found")
     return int(missed > 0)
 
 
-def _first_seed(root: Path, worlds: int, processes: int) -> tuple[int | None, str]:
-    command = [
-        sys.executable,
-        "tests/simulation/pathcast_sim.py",
-        "--seeds",
-        str(worlds),
-        "--processes",
-        str(processes),
-    ]
+def _copy(name: str, root: Path) -> None:
+    if (ROOT / name).is_dir():
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("data"))
+    else:
+        shutil.copy2(ROOT / name, root / name)
+
+
+def try_bug(bug: Mapping[str, Any], root: Path, asked: Asked) -> Trial:
+    """Plays the seed that showed a bug before, and then others until one does."""
+    before = bug.get("found")
+    if before is not None and asked.story is None:
+        trial = _play(root, ["--seeds", "1", "--from", str(before["seed"])])
+        if trial.seed is not None:
+            return trial._replace(worlds=before["worlds"])
+    more = [] if asked.story is None else ["--story", asked.story]
+    return _play(root, ["--seeds", str(asked.worlds), "--processes", str(asked.processes), *more])
+
+
+def _play(root: Path, options: list[str]) -> Trial:
+    command = [sys.executable, "tests/simulation/pathcast_sim.py", "--first-found", "--processes", "1", *options]
     try:
-        ended = subprocess.run(
-            [*command, "--first-found"], cwd=root, capture_output=True, text=True, timeout=TRIAL_S, check=False
-        )
+        ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=TRIAL_S, check=False)
     except subprocess.TimeoutExpired:
-        return None, f"no answer in {TRIAL_S:.0f} s"
-    found = FOUND.search(ended.stdout)
+        return Trial(None, 0, f"no answer in {TRIAL_S:.0f} s")
+    found, played = FOUND.search(ended.stdout), PLAYED.search(ended.stdout)
+    worlds = int(played[1]) if played is not None else 0
     if found is None:
-        return None, ended.stderr.splitlines()[-1] if ended.returncode not in (0, 1) and ended.stderr else ""
-    return int(found[1]), found[2][:120]
+        said = ended.stderr.splitlines()
+        return Trial(None, worlds, said[-1] if ended.returncode not in (0, 1) and said else "")
+    return Trial(int(found[1]), worlds, found[2][:120])
+
+
+def record(name: str, trial: Trial) -> None:
+    """Writes into the list by which world a bug was found."""
+    assert trial.seed is not None
+    bugs = read_bugs()
+    one = next(one for one in bugs if one["name"] == name)
+    one.pop("unseen", None)
+    one["found"] = {"kind": describe(draw_plan(trial.seed)), "seed": trial.seed, "worlds": trial.worlds}
+    LIST.write_text(json.dumps(bugs, indent=2, ensure_ascii=False) + "\n")
