@@ -39,7 +39,10 @@ async def judge(stage: Stage) -> list[str]:
     return [
         f"{one.verdict}: partition {one.partition} offset {one.offset} {one.entity or ''} {one.reason}"
         for one in report.examples
-        if one.verdict not in allowed and not _is_of_former_topic(stage, one) and not _is_of_stranger(stage, one)
+        if one.verdict not in allowed
+        and not _is_of_former_topic(stage, one)
+        and not _is_of_stranger(stage, one)
+        and not stage.former_versions.excuse(one)
     ]
 
 

@@ -20,6 +20,7 @@ import networks
 from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
 from archived import WorldsArchive
 from feeder import Feeder
+from former_versions import FormerVersions
 from kafka_side import KafkaSide
 from liveness import Liveness
 from member_watch import find_shared
@@ -86,6 +87,7 @@ class Stage:
         self.redis = RedisSide(self.world, self._look)
         self.owners = Owners(self)
         self.liveness = Liveness(self)
+        self.former_versions = FormerVersions(self)
         self.kafka.heard = self.owners.hear
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
         self.settings = Settings(
