@@ -61,4 +61,8 @@ def _is_of_stranger(stage: Stage, one: Example) -> bool:
     return "stranger" in stage.plan.kinds and (one.entity == STRANGER or (one.partition == -1 and not one.entity))
 
 
-EXCUSES: Final = (_began_anew, _is_of_former_topic, _is_of_stranger)
+def _is_of_former_version(stage: Stage, one: Example) -> bool:
+    return stage.former_versions.excuse(one)
+
+
+EXCUSES: Final = (_began_anew, _is_of_former_topic, _is_of_stranger, _is_of_former_version)

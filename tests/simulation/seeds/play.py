@@ -33,6 +33,8 @@ class Outcome:
     digest: int = 0
     lasted_s: float = 0.0  # of virtual time
     requests: int = 0
+    faults: set[str] = field(default_factory=set)  # their kinds
+    met: set[str] = field(default_factory=set)  # pairs of `meetings.GROUPS`
 
     @property
     def is_sound(self) -> bool:
@@ -75,6 +77,7 @@ def play(plan: Plan, *, story: bool = False) -> Outcome:
         logging.getLogger().removeHandler(logs)
     outcome.findings += [f"simulation: {''.join(traceback.format_exception(one))}" for one in world.loop.faults[:1]]
     outcome.lines, outcome.events, outcome.digest = world.lines, world.events, world.digest
+    outcome.faults, outcome.met = stage.meetings.kinds, stage.meetings.list_met()
     outcome.lasted_s, outcome.requests = world.loop.time() - began_s, world.network.requests
     return outcome
 
@@ -90,6 +93,7 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     begin_s = world.loop.time()
     for event in plan.events:
         await asyncio.sleep(max(0.0, begin_s + event.at_s - world.loop.time()))
+        stage.meetings.note(event)
         ACTS[event.kind](stage, event)
     until_s = max(FIRST_S + FED_S, *(event.at_s for event in plan.events), 0.0)
     await asyncio.sleep(max(0.0, begin_s + until_s - world.loop.time()))

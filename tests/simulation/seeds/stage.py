@@ -20,8 +20,10 @@ import networks
 from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
 from archived import WorldsArchive
 from feeder import Feeder
+from former_versions import FormerVersions
 from kafka_side import KafkaSide
 from liveness import Liveness
+from meetings import Meetings
 from member_watch import find_shared
 from members_beside import Members
 from owners import Owners
@@ -86,6 +88,8 @@ class Stage:
         self.redis = RedisSide(self.world, self._look)
         self.owners = Owners(self)
         self.liveness = Liveness(self)
+        self.former_versions = FormerVersions(self)
+        self.meetings = Meetings(self.world.loop.time)
         self.kafka.heard = self.owners.hear
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
         self.settings = Settings(
@@ -179,13 +183,14 @@ class Stage:
             self.world.kill(place.host)
             self.kafka.wire.break_all(place.host)
 
-    def note_interleaving(self, fault: str, host: Host) -> None:
+    def note_interleaving(self, fault: str, host: Host, for_s: float = 0.0) -> None:
         """Notes at which point of its work a fault meets a host, for the share of states that are visited; and whether
         it is a member that holds something."""
         member = next((one.worker.member for one in self.places if one.host is host and _is_member(one.worker)), None)
         if member is not None and member._holdings:
             self.world.count(f"{fault}_holding", 1)
         self.world.note(f"{fault}@{self.reached.get(host, 'start')} {host}")
+        self.meetings.note_fault(fault, host, for_s)
 
     async def keep(self) -> None:
         """Starts workers again that have ended, as whoever keeps processes does."""
@@ -205,6 +210,7 @@ class Stage:
         """Stands for `failpoints.reach`. Raises Killed in a host that dies of it."""
         host = HOST.get()
         self.reached[host] = name
+        self.meetings.note_point(name, host)
         self.world.note(f"reach {name} {host}")
         for at, (what, point, times, for_s) in enumerate(self._points):
             if point not in (name, f"{host.name.partition('-')[0]}:{name}"):
@@ -224,7 +230,7 @@ class Stage:
     def _cut_soon(self, host: Host, for_s: float) -> None:
         """Cuts a host off from Kafka while the requests that it sends now are on their way, or their answers are."""
         network, loop = self.world.network, self.world.loop
-        self.note_interleaving("cut_kafka", host)
+        self.note_interleaving("cut_kafka", host, for_s)
         loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), network.cut, host, "kafka", context=network.outside)
         loop.call_later(CUT_WITHIN_S + for_s, network.join, host, "kafka", context=network.outside)
 
@@ -232,7 +238,7 @@ class Stage:
         """Lets brokers be started again one by one: a host's connections break while the requests that it sends now are
         on their way, the coordinators are elsewhere for some time, and connections break again."""
         loop, outside = self.world.loop, self.world.network.outside
-        self.note_interleaving("roll", host)
+        self.note_interleaving("roll", host, for_s)
         loop.call_later(self.world.chance.uniform(0, CUT_WITHIN_S), self.kafka.wire.break_all, host, context=outside)
         error = self.world.chance.choice((NotCoordinatorForGroupError, GroupLoadInProgressError))
         away = self.kafka.take_coordinators, error
@@ -245,7 +251,7 @@ class Stage:
         """Stops a host for some time."""
         if host.is_dead or host.is_paused:
             return
-        self.note_interleaving("pause", host)
+        self.note_interleaving("pause", host, for_s)
         self.world.pause(host)
         self.world.loop.call_later(for_s, self.world.resume, host, context=self.world.network.outside)
 

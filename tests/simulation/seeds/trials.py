@@ -26,6 +26,8 @@ class Tally:
     worlds: int = 0
     found: list[tuple[int, list[str]]] = field(default_factory=list)  # seeds, and what is wrong
     events: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)  # how many worlds had each, by its kind
+    met: Counter[str] = field(default_factory=Counter)  # in how many worlds two groups of `meetings` met
     virtual_s: float = 0.0
     requests: int = 0
     seconds: float = 0.0
@@ -35,6 +37,8 @@ class Tally:
         self.virtual_s += outcome.lasted_s
         self.requests += outcome.requests
         self.events.update(outcome.events)
+        self.faults.update(outcome.faults)
+        self.met.update(outcome.met)
         if not outcome.is_sound:
             self.found.append((outcome.plan.seed, outcome.findings))
 
@@ -50,13 +54,13 @@ def play_seed(seed: int) -> Outcome:
 
 
 def play_all(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:
-    """Yields the outcome of each seed, in the order in which they end."""
+    """Yields the outcome of each seed, in their order: whoever stops can go on with the next."""
     if processes == 1:
         yield from map(play_seed, seeds)
         return
     play_seed(0)  # loads all kernels before the processes part
     with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=200) as pool:
-        yield from pool.imap_unordered(play_seed, seeds, CHUNK)
+        yield from pool.imap(play_seed, seeds, CHUNK)
 
 
 def try_all(

@@ -98,7 +98,7 @@ def stop(stage: Stage, event: Event) -> None:
 def _cut(stage: Stage, event: Event, server: str) -> None:
     host = _place(stage, event).host
     if host is not None:
-        stage.note_interleaving(f"cut_{server}", host)
+        stage.note_interleaving(f"cut_{server}", host, event.for_s)
         stage.world.network.cut(host, server)
         _later(stage, event, lambda: stage.world.network.join(host, server))
 

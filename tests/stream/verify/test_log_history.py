@@ -12,7 +12,7 @@ from stream.kafka.log import CommittedOffset, History, Log
 from stream.verify.cli import show
 from stream.verify.log_history import Past, past
 from stream.verify.report import Example, Report
-from stream.wire import Outgoing, dead_letter, loads_forecast
+from stream.wire import ERROR_HEADER_PREFIX, Outgoing, dead_letter, loads_forecast
 
 TOPICS = SETTINGS.topics
 CUT = 10
@@ -83,6 +83,20 @@ async def test_behind_a_cut_a_failure_of_a_record_that_is_gone_is_none_of_the_on
     report = await verdict(rig, [*rig.out, letter], cut=CUT, once=True)
     assert wrong(report) == {"orphaned": 1}
     assert report.total.forecasts == sum(one.topic == TOPICS.forecasts for one in rig.out)
+
+
+async def test_behind_a_cut_a_letter_of_an_equal_record_of_another_time_is_an_orphan(
+    cut: tuple[Rig, list[Outgoing]],
+) -> None:
+    """A broken sender sends the same again and again. World 349 of the simulation found it."""
+    rig, _ = cut
+    letter = next(one for one in rig.out if one.topic == TOPICS.dead_letters)
+    time = f"{ERROR_HEADER_PREFIX}timestamp"
+    gone = letter._replace(headers=tuple((name, b"5" if name == time else said) for name, said in letter.headers))
+    assert wrong(await verdict(rig, [gone, *rig.out], cut=CUT, once=True)) == {"orphaned": 1}
+    others = [one for one in rig.out if one is not letter]
+    assert wrong(await verdict(rig, [gone, *others], cut=CUT)) == {"orphaned": 1, "lost": 1}
+    assert wrong(await verdict(rig, [gone, *others])) == {"different": 1}
 
 
 async def test_a_fill_of_another_end_of_a_gap_is_an_orphan_only_behind_a_cut(make_predictor: object) -> None:
