@@ -26,6 +26,15 @@ class ServiceDays:
             self._starts_s[day] = int(noon.timestamp()) - HALF_DAY_S
         return self._starts_s[day]
 
+    def runs(self, service: str, day: date) -> bool:
+        """Returns whether a service runs on a day."""
+        return day in self._running.get(service, ())
+
+    def around(self, at_s: float) -> tuple[date, date, date]:
+        """Returns the days before, of and after an epoch second, in the agency's time zone."""
+        today = datetime.fromtimestamp(at_s, UTC).astimezone(self.zone).date()
+        return today - timedelta(days=1), today, today + timedelta(days=1)
+
     def nearest(self, service: str, first_s: int, last_s: int, at_s: float) -> date:
         """Returns the service day whose run, from `first_s` to `last_s` of its clock, is nearest to an epoch second.
 

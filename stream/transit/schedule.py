@@ -162,6 +162,13 @@ class Schedule:
         ids = list(self.stops)
         return [(ids[one // len(ids)], ids[one % len(ids)]) for one in self._pairs.tolist()]
 
+    def outline(self, trip: Trip) -> Floats:
+        """Returns the points of a trip's path, [P, 2] degrees, without placing its stops, which takes long."""
+        points = self._shapes.get(trip.shape_id)
+        if points is not None and len(points) > 1:
+            return points
+        return np.array([self.stops[stop][:2] for stop in trip.stops_N])
+
     def pattern(self, trip: Trip) -> Pattern:
         """Returns the stops of a trip along its path: its shape, or straight lines between stops if it has none."""
         key = (trip.shape_id, trip.stops_N)

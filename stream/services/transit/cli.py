@@ -45,6 +45,13 @@ def offer(
     transit_look: Annotated[
         str, typer.Option("--transit-look", metavar="TIME", help="how often it looks for a new zip")
     ] = "1m",
+    transit_assign: Annotated[
+        bool,
+        typer.Option(
+            "--transit-assign/--no-transit-assign",
+            help="find the trips of vehicles that name none; a millisecond a ping",
+        ),
+    ] = True,
     map_: MapOption = None,
     transit_group: Annotated[
         str | None, typer.Option("--transit-group", help="Kafka consumer group; default: PREFIX-transit")
@@ -70,5 +77,6 @@ def offer(
             state=transit_state,
             look_s=seconds(transit_look, "--transit-look"),
             map=map_,
+            assigns=transit_assign,
         )
     )

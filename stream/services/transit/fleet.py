@@ -3,10 +3,11 @@
 Paces of links are learnt from all buses, so each member knows the whole fleet, and whoever takes a partition over knows
 its trips already. `following` feeds it, `unit` asks it for the trips of one partition, `snapshot` keeps it.
 
-    a ping that names a trip -> the feed that the trip began with, or else the present one -> its predictor
+    a ping, and the trip that it names or that was found -> the feed that the trip began with, or else the present one
+        -> its predictor
 
-A vehicle is on the trip that its newest ping names. That trip is over once the vehicle has reached its last stop, names
-another trip, or was silent for LOST_S of the stream's time.
+A vehicle is on the trip that its newest ping names, or that was found for it. That trip is over once the vehicle has
+reached its last stop, is on another trip, or was silent for LOST_S of the stream's time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Final, NamedTuple
 
 from stream.services.stream_time import StreamTime
 from stream.transit.asking import Run
+from stream.transit.assigning import Assigner
+from stream.transit.assigning.assigner import Found
 from stream.transit.predictor import LEARN_EVERY_S, LOST_S, MANY_TRIPS, Predictor
+from stream.transit.recordings import route_of
 from stream.wire import Ping
 
 TICK_S: Final = 10.0  # of the stream's time, between two looks for what is over and what is asked to learn from
@@ -31,6 +35,9 @@ class Feed:
 
     hash: str  # the begin of the SHA-256 of its zip
     predictor: Predictor
+
+    def __post_init__(self) -> None:
+        self.assigner = Assigner(self.predictor.schedule)
 
 
 @dataclass(slots=True)
@@ -45,6 +52,7 @@ class Vehicle:
     lon_deg: float = 0.0
     heading_deg: float | None = None
     speed_mps: float | None = None
+    assigned: bool = False  # the vehicle names no trip, and this one was found
 
 
 class UnderWay(NamedTuple):
@@ -56,10 +64,12 @@ class UnderWay(NamedTuple):
 
 
 class Fleet:
-    """All vehicles that name trips."""
+    """All vehicles on trips."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, *, assigns: bool = True) -> None:
+        """`assigns`: whether the trips of vehicles are found that name none; else these are on no trip."""
         self.feed = feed
+        self._assigns = assigns
         self.older: list[Feed] = []  # of which trips are under way still
         self.time = StreamTime()
         self.offsets: dict[int, int] = {}  # the next one of each partition: all before are folded
@@ -75,15 +85,20 @@ class Fleet:
         """Takes a ping. Those of one vehicle should come in the order of their times; a late one moves nothing."""
         at_ms = min(ping.ts, published_ms) if published_ms >= 0 else ping.ts
         self.time = self.time.after(ping.entity_id, at_ms, published_ms)
-        if ping.trip_id is None:
-            self.counts["without_trip"] += 1
-        else:
-            self.counts[self._fold(partition, ping, ping.trip_id)] += 1
+        found = self._find(ping)
+        self.counts["without_trip" if found is None else self._fold(partition, ping, found)] += 1
         if self.time.now_ms / 1000 - self._looked_s >= TICK_S:
             self._look(self.time.now_ms / 1000)
 
-    def _fold(self, partition: int, ping: Ping, trip_id: str) -> str:
-        t_s, entity_id = ping.ts / 1000, ping.entity_id
+    def _find(self, ping: Ping) -> Found | None:
+        """Returns the trip that a ping names, or else the one that the vehicle is on by its way and time."""
+        if not self._assigns:
+            return None if ping.trip_id is None else Found(ping.trip_id, False)
+        place = ping.entity_id, ping.ts / 1000, ping.lat, ping.lon
+        return self.feed.assigner.find(*place, ping.trip_id, route_of(ping))
+
+    def _fold(self, partition: int, ping: Ping, found: Found) -> str:
+        t_s, entity_id, trip_id = ping.ts / 1000, ping.entity_id, found.trip_id
         feed = self._feed_of(entity_id, trip_id, t_s)
         run = self._observe(feed, ping, trip_id, t_s)
         vehicle = self._vehicle(partition, entity_id, feed, trip_id, t_s)
@@ -92,6 +107,7 @@ class Fleet:
         if run.progress.at_s != t_s:
             return "off_path" if run.seen_s == t_s else "late"
         if vehicle.trip_id == trip_id:
+            vehicle.assigned = found.assigned
             vehicle.ping_ms, vehicle.lat_deg, vehicle.lon_deg = ping.ts, ping.lat, ping.lon
             vehicle.heading_deg, vehicle.speed_mps = ping.heading_deg, ping.speed_mps
         return "on_path"
@@ -165,6 +181,7 @@ class Fleet:
         self._drop(entity_id)
         for feed in (self.feed, *self.older):
             feed.predictor.forget_entity(entity_id)
+            feed.assigner.forget_entity(entity_id)
 
     def _drop(self, entity_id: str) -> None:
         partition = self._partition_of.pop(entity_id, None)

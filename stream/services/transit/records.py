@@ -53,6 +53,7 @@ def record_of(trip: UnderWay, now_ms: int) -> TripUnderWay:
         along_m=round(run.progress.along_m, 1),
         position=_position(run, following, standing),
         delay_s=_delay_s(ahead[0], at_stop=standing is not None),
+        assigned=True if vehicle.assigned else None,
         feed=vehicle.feed.hash,
         stops=tuple(ahead),
     )

@@ -55,6 +55,7 @@ class TransitSettings(MemberSettings):
     state: str | None
     look_s: float  # between two looks for a new zip
     map: str | None
+    assigns: bool = True  # finds the trips of vehicles that name none
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ class Transit:
         """Reads the feed and the snapshot. Raises ValueError, OSError in one line."""
         self.settings = settings
         self.zip = Zip(settings.gtfs)
-        self.fleet = Fleet(self.zip.feed)
+        self.fleet = Fleet(self.zip.feed, assigns=settings.assigns)
         self.snapshots: Snapshots | None = None
         if settings.state is not None:
             self.snapshots = Snapshots(open_storage(settings.state, "the state of transit"), settings.topics.pings)

@@ -60,17 +60,30 @@ def test_an_output_that_exists_is_kept_unless_forced(recording: Path, tmp_path: 
     assert "--force" in shown.output
 
 
-def test_pings_that_name_no_trip_are_told_with_the_option_that_helps(recording: Path, tmp_path: Path) -> None:
+def test_trips_of_vehicles_that_name_none_are_found(recording: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(pq.read_table(recording).drop_columns(["trip_id"]), bare)
+    summaries = []
+    for file, more in ((bare, []), (recording, ["--assign"])):
+        out = tmp_path / f"{file.stem}.out.parquet"
+        shown = transit(file, "--gtfs", FIXTURE, "--out", out, "--json", *more)
+        assert shown.exit_code == 0, shown.output
+        summaries.append(json.loads(shown.stdout))
+        assert pq.read_table(out).num_rows > 0
+    one, other = ({name: value for name, value in each.items() if name != "seconds"} for each in summaries)
+    assert one == other, "names that are ignored are as good as none"
+    assert one["assigned"] > 0 < one["without_trip"]
+
+
+def test_pings_on_no_trip_are_told_with_the_option_that_helps(recording: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.parquet"
     table = pq.read_table(recording)
-    pq.write_table(table.drop_columns(["trip_id"]), bare)
+    north = table.set_column(table.column_names.index("lat"), "lat", pc.add(table["lat"], 1.0))
+    pq.write_table(north.drop_columns(["trip_id"]), bare)
     shown = transit(bare, "--gtfs", FIXTURE, "--out", tmp_path / "out.parquet")
     assert isinstance(shown.exception, ValueError)
     assert "--columns trip_id=NAME" in str(shown.exception)
     assert not (tmp_path / "out.parquet").exists()
-    pq.write_table(table.rename_columns(["run" if name == "trip_id" else name for name in table.column_names]), bare)
-    shown = transit(bare, "--columns", "trip_id=run", "--gtfs", FIXTURE, "--out", tmp_path / "out.parquet")
-    assert shown.exit_code == 0, shown.output
 
 
 def test_pings_of_another_feed_are_told(recording: Path, tmp_path: Path) -> None:
