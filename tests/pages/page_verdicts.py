@@ -202,6 +202,9 @@ VERDICTS: dict[str, dict[str, Verdict]] = {
         ),
     },
     "stream/transit/README.md": {
+        "pathcast up": Elsewhere("tests/system/demo/test_up.py"),
+        "pathcast feed": Elsewhere("tests/system/demo/test_up.py"),
+        "curl -sf": Elsewhere("tests/system/demo/test_up.py"),
         "pathcast transit replay": Elsewhere("tests/stream/commands/test_transit.py"),
         "pathcast evaluate": Elsewhere("tests/stream/transit/test_judging.py"),
         "pathcast beside transit": Elsewhere("tests/system/services/test_transit.py"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -15,10 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import bus_feed
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import worker_pages
+from google.transit.gtfs_realtime_pb2 import FeedMessage
 from pathcast_process import COMMAND, eventually, pathcast, processes_of
 from pathcast_process import environment as plain_environment
+from trips_rig import AUSTIN
 from worker_process import Worker, assert_all_live
 
 from stream.demo.atlas import DAY
@@ -241,3 +248,32 @@ def test_with_a_history_the_first_forecasts_use_an_atlas(
         up.wait_for("is known already", 120.0)
         assert up.stop() == 0, up.log()
         assert "history: reading" not in log(home, "beside").rpartition("is known already")[2]
+
+
+def test_a_schedule_and_a_recording_become_arrivals_for_trip_planners(
+    apache_kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
+) -> None:
+    """The three commands of stream/transit/README.md."""
+    home, recording = tmp_path / "data", tmp_path / "buses.parquet"
+    with zipfile.ZipFile(AUSTIN) as fixture:
+        table = pq.read_table(io.BytesIO(fixture.read("pings.parquet")))
+    early = pc.less(table["t"], pa.scalar(pc.min(table["t"]).as_py() + 2_700_000))
+    pq.write_table(table.filter(early), recording)
+    servers = {"bootstrap": apache_kafka, "redis": redis_url, "prefix": topic_prefix}
+    environment = {"PATHCAST_WEIGHTS": str(weights)}
+    with start(tmp_path, home, environment, **servers, workers=1, partitions=2, gtfs=AUSTIN) as up:
+        address = listening(up, "serve")
+        fed = pathcast("feed", recording, "--speedup", 0, "--bootstrap", apache_kafka, "--prefix", topic_prefix)
+        assert fed.returncode == 0, fed.stderr
+        assert eventually(lambda: len(trip_updates(address).entity) > 5, FIRST_S), log(home, "beside")
+        message = trip_updates(address)
+        named = set(table["trip_id"].to_pylist())
+        assert {one.trip_update.trip.trip_id for one in message.entity} <= named
+        calls = [call for one in message.entity for call in one.trip_update.stop_time_update]
+        assert all(call.arrival.time and call.arrival.uncertainty for call in calls if call.HasField("arrival"))
+        assert up.stop() == 0, up.log()
+
+
+def trip_updates(address: str) -> FeedMessage:
+    with urllib.request.urlopen(f"{address}/gtfs-rt/trip-updates.pb", timeout=60) as said:
+        return FeedMessage.FromString(said.read())

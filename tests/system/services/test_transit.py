@@ -1,4 +1,7 @@
-"""`pathcast beside transit` against a real Kafka: pings in, trips out, whoever dies and whatever schedule comes."""
+"""`pathcast beside transit` against a real Kafka: pings in, trips out, whoever dies and whatever schedule comes.
+
+Its page is stream/transit/README.md.
+"""
 
 from __future__ import annotations
 
