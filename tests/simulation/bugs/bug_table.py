@@ -21,8 +21,8 @@ def make_table(bugs: Sequence[Mapping[str, Any]]) -> str:
     found = sum("found" in one for one in bugs)
     today = sum("kind" in one.get("found", {}) for one in bugs)
     lines = [
-        f"Of {len(bugs)} bugs, worlds have shown {found}, {today} of them by the plans of today; of each other one, the",
-        "line says which test is about it.",
+        f"Of {len(bugs)} bugs, worlds have shown {found}, {today} of them by the plans of today; of each other one,",
+        "the line says which test is about it.",
         "",
         "| area | bug | shown by |",
         "|---|---|---|",
