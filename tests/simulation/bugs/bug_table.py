@@ -19,8 +19,10 @@ END: Final = "<!-- the table of bugs ends -->"
 def make_table(bugs: Sequence[Mapping[str, Any]]) -> str:
     """Returns how many of the bugs worlds have shown, in a sentence, and a table with a line for each."""
     found = sum("found" in one for one in bugs)
+    today = sum("kind" in one.get("found", {}) for one in bugs)
     lines = [
-        f"Of {len(bugs)} bugs, worlds have shown {found}; of each other one, the line says what finds it instead.",
+        f"Of {len(bugs)} bugs, worlds have shown {found}, {today} of them by the plans of today; of each other one,",
+        "the line says which test is about it.",
         "",
         "| area | bug | shown by |",
         "|---|---|---|",
