@@ -24,6 +24,7 @@ from stream.wire import (
 from stream.wire.arrivals import Arrival, Arrived, Destination, Geofence, Inside, Reached
 from stream.wire.latest import Latest
 from stream.wire.messages import EPOCH_MS, WireStruct, means
+from stream.wire.trips import TripUnderWay
 
 VERSION: Final = 1  # of the records, and of the names of topics and schemas
 
@@ -94,6 +95,8 @@ RECORDS: Final = (
     Contract("arrival", Arrival, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "arrival"),
     Contract("arrived", Arrived, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "arrived"),
     Contract("inside", Inside, Way.OUT, _T.arrivals, _ENTITY, "pathcast beside arrivals", "inside"),
+    Contract("trip", TripUnderWay, Way.OUT, _T.trips, "START_DATE/TRIP_ID/ENTITY_ID", "pathcast beside transit", "trip",
+             compacted=True),
     Contract("score", Score, Way.OUT, _T.scores, _ENTITY, "pathcast beside scores", "score"),
     Contract("drift", Drift, Way.OUT, _T.scores, "drift/ and the partition", "pathcast beside scores", "drift"),
     Contract("atlas_version", VersionRecord, Way.OUT, _T.models, "atlas: and the version", "pathcast beside atlas",

@@ -24,7 +24,7 @@ def gap_id(entity_id: str, start_ts: int) -> str:
 
 
 EVENT_ID: Final = "ce_id"
-Kind = Literal["forecast", "gapfill", "score", "drift", "latest", "arrival", "arrived", "inside"]
+Kind = Literal["forecast", "gapfill", "score", "drift", "latest", "arrival", "arrived", "inside", "trip"]
 ID_CHARS: Final = 32
 # It cannot occur in an entity id (`clean` refuses control characters), so the parts stay separate.
 ID_SEPARATOR: Final = "\x1f"

@@ -24,6 +24,7 @@ A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a
     <prefix>.destinations.v1   any text    Destination, Geofence (`stream.wire.arrivals`), compacted
     <prefix>.arrivals.v1       entity id   Arrival, Arrived, Inside: only with `pathcast beside arrivals`
     <prefix>.latest.v1         entity id   Latest (`stream.wire.latest`), compacted: only with `pathcast beside latest`
+    <prefix>.trips.v1          the trip    TripUnderWay (`stream.wire.trips`), compacted: only with `beside transit`
     <prefix>.models.v1         what it is  VersionRecord (`stream.wire.versions`), compacted: only where atlases serve
     <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
 """

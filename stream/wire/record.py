@@ -71,9 +71,14 @@ class Topics(NamedTuple):
         return f"{self.prefix}.latest.v1"
 
     @property
+    def trips(self) -> str:
+        """The compacted topic of trips under way. No field, either."""
+        return f"{self.prefix}.trips.v1"
+
+    @property
     def of_services(self) -> tuple[str, ...]:
         """The topics that are no fields."""
-        return self.scores, self.latest, self.destinations, self.arrivals, self.models
+        return self.scores, self.latest, self.destinations, self.arrivals, self.trips, self.models
 
     @property
     def prefix(self) -> str:
