@@ -87,6 +87,8 @@ class StoredRecords:
         policy = Policy(window_fixes=make_predictor().history)
         self._told = {partition: Told(partition, policy) for partition in self._partitions}
         self._seen: dict[Partition, tuple[Any, ...]] = {}  # the meta hash that was there at the last look
+        # By partition and entity, what was found right: the record, and what the log said of the entity then.
+        self._right: dict[tuple[Partition, str], tuple[bytes | None, int, int]] = {}
         self._may_lack = "redis_evicts" in stage.plan.kinds
         self._is_on = not stage.plan.kinds & LOSSES
 
@@ -119,8 +121,13 @@ class StoredRecords:
             below = bisect_left(entries, checkpoint + 1, key=lambda entry: entry.next_offset)
             due = entries[below - 1] if below else None
             raw: Any = values.get(prefix + entity.encode())
+            asked = raw, below, len(entries)
+            if self._right.get((partition, entity)) == asked:
+                continue
             reason = self._judge(entity, entries, due, raw)
-            if reason is not None:
+            if reason is None:
+                self._right[partition, entity] = asked
+            else:
                 found.append(f"stored: {entity} of partition {partition[1]}, checkpoint {checkpoint}: {reason}")
         return found
 
