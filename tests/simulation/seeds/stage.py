@@ -17,7 +17,7 @@ from typing import Any, Final, TypeGuard
 from unittest import mock
 
 import networks
-from aiokafka.errors import GroupLoadInProgressError, NotCoordinatorForGroupError
+from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, NotCoordinatorForGroupError
 from archived import WorldsArchive
 from feeder import Feeder
 from former_versions import FormerVersions
@@ -172,6 +172,8 @@ class Stage:
         self.world.note(f"end {host} {error!r}")
         if host.is_dead or not isinstance(worker, SimulatedWorker):
             return
+        if isinstance(error, KafkaConnectionError) and host not in self.reached:
+            return  # no broker answered at its start: so it says in one line, and whoever keeps it starts it again
         # A producer cannot go on in a log of answers that has lost its last ones.
         if error is not None and not self.plan.kinds & ANSWER_CUTS:
             self.note_broken(f"ended: a worker ended with {error!r}")

@@ -87,7 +87,6 @@ def publish(scene: Scene, record: Record, change: dict[str, Any]) -> None:
     producer.close()
 
 
-@pytest.mark.promise("an atlas is announced and asked by each forecast that is due, and `verify` finds every lie")
 def test_over_three_versions_and_a_crash_nothing_is_wrong_and_every_lie_is_found(scene: Scene) -> None:
     first, second, third = run_through(scene, "at_least_once")
     report = verified(scene)
