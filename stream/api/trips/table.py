@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from stream.wire import Record
+from stream.wire import MAX_TS_MS, Record
 from stream.wire.trips import StopAhead, TripUnderWay, loads_trip
 
 log: Final = logging.getLogger(__name__)
@@ -14,13 +14,15 @@ log: Final = logging.getLogger(__name__)
 SILENT_MS: Final = 600_000  # behind the newest record: who wrote it has ended without a word
 MOST_TRIPS: Final = 100_000  # under way at once, some 10 KB each
 MOST_WARNED: Final = 5
+FAR_MS: Final = 7 * 86_400_000  # from now to a stop: farther ones, and delays of so much, are mistakes
+MOST_SEQUENCE: Final = 2**31 - 1
+MOST_NUMBER: Final = 1_000.0  # of degrees and of metres a second
 
 
 class TripTable:
     """The trips under way."""
 
     def __init__(self, most: int = MOST_TRIPS) -> None:
-        self.newest_ms = 0  # the latest `ts` of all
         self.changes = 0  # goes up with each record
         self.refused = 0
         self._most = most
@@ -28,6 +30,12 @@ class TripTable:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    @property
+    def newest_ms(self) -> int:
+        """The latest `ts` of those that are held; 0 without any. One that is over says nothing of what is silent: a
+        recording may be played again."""
+        return max((trip.ts for trip in self._by_key.values()), default=0)
 
     def take(self, records: Iterable[Record]) -> None:
         """Takes records of the topic: each replaces the one of its key, and one without a value ends it. What is no
@@ -39,14 +47,13 @@ class TripTable:
             if record.value is None:
                 continue
             try:
-                trip = loads_trip(record.value)
+                trip = check(loads_trip(record.value))
             except ValueError as error:
                 self.refused += 1
                 if self.refused <= MOST_WARNED:
                     log.warning("%s/%d:%d is no trip: %s", record.topic, record.partition, record.offset, error)
                 continue
             self._by_key[key] = trip
-            self.newest_ms = max(self.newest_ms, trip.ts)
             if len(self._by_key) > self._most:
                 del self._by_key[next(iter(self._by_key))]
 
@@ -54,18 +61,16 @@ class TripTable:
         """Returns the trips in the order of their service days and ids: of several vehicles that name the same trip,
         the one that was heard last, and none that nobody has written of for SILENT_MS."""
         newest: dict[tuple[str, str], TripUnderWay] = {}
-        for trip in self._by_key.values():
+        for trip in self._heard():
             name = trip.start_date, trip.trip_id
             other = newest.get(name)
-            if self._is_heard(trip) and (
-                other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id)
-            ):
+            if other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id):
                 newest[name] = trip
         return [newest[name] for name in sorted(newest)]
 
     def of(self, entity_id: str) -> TripUnderWay | None:
         """Returns the trip that a vehicle is on."""
-        trips = [trip for trip in self._by_key.values() if trip.entity_id == entity_id and self._is_heard(trip)]
+        trips = [trip for trip in self._heard() if trip.entity_id == entity_id]
         return max(trips, key=lambda trip: trip.ping_ts, default=None)
 
     def calls(self, stop_id: str) -> list[tuple[TripUnderWay, StopAhead]]:
@@ -74,5 +79,30 @@ class TripTable:
         ahead = [(trip, stop) for trip, stop in calls if stop.arrival_ts is not None]
         return sorted(ahead, key=lambda call: (call[1].arrival_ts or 0, call[0].trip_id))
 
-    def _is_heard(self, trip: TripUnderWay) -> bool:
-        return trip.ts >= self.newest_ms - SILENT_MS
+    def _heard(self) -> list[TripUnderWay]:
+        since_ms = self.newest_ms - SILENT_MS
+        return [trip for trip in self._by_key.values() if trip.ts >= since_ms]
+
+
+def check(trip: TripUnderWay) -> TripUnderWay:
+    """Returns the trip. Raises ValueError if GTFS-Realtime or a map cannot hold its numbers: one such record would
+    spoil the answer about all trips, and whoever may write to the topic may write anything."""
+    if not 0 <= trip.ts <= MAX_TS_MS or abs(trip.ping_ts - trip.ts) > FAR_MS:
+        raise ValueError(f"ts {trip.ts} or ping_ts {trip.ping_ts} is no time of a trip under way")
+    if trip.direction_id not in (None, 0, 1):
+        raise ValueError(f"direction_id is {trip.direction_id}, expected 0 or 1")
+    if abs(1_000 * (trip.delay_s or 0.0)) > FAR_MS:
+        raise ValueError(f"delay_s is {trip.delay_s}: more than a week")
+    if max(abs(trip.heading_deg or 0.0), abs(trip.speed_mps or 0.0)) > MOST_NUMBER:
+        raise ValueError(f"heading_deg {trip.heading_deg} or speed_mps {trip.speed_mps} is none")
+    for lat, lon in [(trip.lat, trip.lon), *((stop.lat, stop.lon) for stop in trip.stops)]:
+        if abs(lat) > 90 or abs(lon) > 180:
+            raise ValueError(f"{lat}, {lon} is no place")
+    for stop in trip.stops:
+        if not 0 <= stop.sequence <= MOST_SEQUENCE:
+            raise ValueError(f"the sequence of a stop is {stop.sequence}")
+        times = (stop.scheduled_arrival_ts, stop.scheduled_departure_ts, stop.arrival_ts, stop.departure_ts,
+                 stop.early_ts, stop.late_ts)  # fmt: skip
+        if any(time is not None and abs(time - trip.ts) > FAR_MS for time in times):
+            raise ValueError(f"a time of stop {stop.sequence} is more than a week from ts")
+    return trip

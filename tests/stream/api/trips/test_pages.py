@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+import pytest
 from api_rig import SECRET
 from google.transit import gtfs_realtime_pb2 as pb
 from realtime_rig import FEED, record_of, under_way
@@ -81,3 +82,45 @@ def test_more_trips_than_it_may_hold_crowd_out_the_one_heard_longest_ago() -> No
     table = TripTable(most=2)
     table.take(map(record_of, trips()))
     assert {trip.trip_id for trip in table.under_way()} == {one.trip_id for one in trips()[1:]}
+
+
+def test_a_recording_that_is_played_again_has_its_trips_again() -> None:
+    """They were left out as silent, until a restart: the newest time of all that ever came stayed."""
+    table = TripTable()
+    table.take(map(record_of, trips()))
+    table.take(map(ended, trips()))
+    earlier = [msgspec.structs.replace(one, ts=one.ts - 2 * SILENT_MS) for one in trips()]
+    table.take(map(record_of, earlier))
+    assert len(table.under_way()) == len(trips())
+    assert table.newest_ms == max(one.ts for one in earlier)
+
+
+@pytest.mark.parametrize(
+    ("of_trip", "of_stop"),
+    [
+        ({}, {"sequence": -1}),
+        ({}, {"sequence": 2**32}),
+        ({}, {"arrival_ts": 10**16}),
+        ({}, {"scheduled_arrival_ts": 0}),
+        ({}, {"late_ts": 2**62}),
+        ({}, {"lat": 91.0}),
+        ({"delay_s": 1e12}, {}),
+        ({"direction_id": -1}, {}),
+        ({"ts": -1}, {}),
+        ({"ping_ts": 2**62}, {}),
+        ({"lon": 1e300}, {}),
+        ({"speed_mps": 1e300}, {}),
+    ],
+)
+async def test_a_record_with_numbers_that_no_feed_can_hold_spoils_no_answer(
+    serve: Any, of_trip: dict[str, Any], of_stop: dict[str, Any]
+) -> None:
+    """One of them made each feed of all trips a 500."""
+    table, (one, other, _) = TripTable(), trips()
+    stops = (msgspec.structs.replace(one.stops[0], **of_stop), *one.stops[1:])
+    table.take(map(record_of, (msgspec.structs.replace(one, stops=stops, **of_trip), other)))
+    assert (table.refused, len(table)) == (1, 1)
+    async with serve(trips=table) as api:
+        for path in ("trip-updates.pb", "trip-updates.json", "vehicle-positions.pb", "vehicle-positions.json"):
+            async with api.client.get(f"{api.base}/gtfs-rt/{path}") as said:
+                assert said.status == 200, path

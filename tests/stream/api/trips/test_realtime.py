@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from realtime_rig import FEED, record_of, under_way
 from trips_rig import PARTITIONS, Topic, new_fleet, pings, play, unit
 
-from stream.api.trips.realtime import encode, trip_updates, vehicle_positions
+from stream.api.trips import realtime
+from stream.api.trips.realtime import Writer, encode, trip_updates, vehicle_positions
 from stream.api.trips.table import TripTable
 from stream.transit.schedule import Schedule, read_schedule
 from stream.wire.trips import StopAhead, TripUnderWay
@@ -139,3 +140,34 @@ def test_a_vehicle_on_two_trips_is_shown_once_where_it_was_heard_last() -> None:
     other = msgspec.structs.replace(other, ping_ts=one.ping_ts + 1)
     message = vehicle_positions([other, one], one.ts)
     assert [(entity.id, entity.vehicle.trip.trip_id) for entity in message.entity] == [("v", other.trip_id)]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("kind", "make"), [("trip-updates", trip_updates), ("vehicle-positions", vehicle_positions)])
+def test_a_feed_of_kept_parts_is_the_one_that_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, make: Any, as_json: bool
+) -> None:
+    """Trips come, change, end, and have no stops left; and what has not changed is not written again."""
+    written: list[str] = []
+    names = ("update_entity", "position_entity")
+    before = {name: getattr(realtime, name) for name in names}
+    for name in names:
+        monkeypatch.setattr(realtime, name, lambda trip, of=before[name]: (written.append(trip.trip_id), of(trip))[1])
+    first, second, third, *_ = published()
+    moved = msgspec.structs.replace(second, ts=second.ts + 1, delay_s=77.0)
+    arrived = msgspec.structs.replace(first, stops=())
+    writer, now_ms = Writer(kind, as_json=as_json), max(one.ts for one in published()) + 1
+    changes = [
+        ([], []),
+        ([first, second, third], [first, second, third]),
+        ([first, moved, third], [moved]),
+        ([moved, third], []),
+        ([arrived, moved, third], [arrived]),
+        ([], []),
+    ]
+    for trips_then, anew in changes:
+        written.clear()
+        body = writer.write(trips_then, now_ms)
+        assert written == [one.trip_id for one in anew]
+        due = encode(make(trips_then, now_ms), as_json=as_json)
+        assert msgspec.json.decode(body) == msgspec.json.decode(due) if as_json else body == due
