@@ -49,3 +49,11 @@ def test_each_operation_asks_for_a_token_unless_it_says_otherwise() -> None:
         assert described["security"] == ([{}] if one.is_open else [{"token": []}, *ticket])
         assert ("401" in described["responses"]) is not one.is_open
         assert described["operationId"] == one.name
+
+
+def test_who_may_ask_for_changes_alone_may_be_told_that_there_are_none() -> None:
+    """The answer 304 was given and not documented."""
+    for one in OPERATIONS:
+        responses = document()["paths"][one.path][one.method.lower()]["responses"]
+        assert ("304" in responses) is ("If-None-Match" in one.headers), one.name
+    assert "304" in document()["paths"]["/gtfs-rt/trip-updates.pb"]["get"]["responses"]
