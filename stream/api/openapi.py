@@ -108,6 +108,8 @@ def _responses(one: Operation, by_type: Mapping[str, Any]) -> dict[str, Any]:
     for status in one.statuses:
         titles = dict.fromkeys(kind.title for kind in KINDS.values() if kind.status == status)
         responses[str(status)] = {"description": "; ".join(titles), "content": problem}
+    if "If-None-Match" in one.headers:
+        responses["304"] = {"description": "Nothing has changed"}
     if one.name == "ready":
         responses["503"] = {"description": "It cannot answer now", "content": content | problem}
     return responses
