@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
-from aiohttp import hdrs
 
 from stream.api.events import WatchMessage
 from stream.api.operations import EVENTS, OPERATIONS, Operation
@@ -105,12 +104,12 @@ def _responses(one: Operation, by_type: Mapping[str, Any]) -> dict[str, Any]:
         responses: dict[str, Any] = {"101": {"description": "The WebSocket is open.", "x-messages": content}}
     else:
         responses = {str(one.status): {"description": one.summary, "content": content}}
-    if hdrs.IF_NONE_MATCH in one.headers:
-        responses["304"] = {"description": "Nothing has changed since the answer with this ETag."}
     problem = {CONTENT_TYPE: {"schema": {"$ref": REF.format(name="Problem")}}}
     for status in one.statuses:
         titles = dict.fromkeys(kind.title for kind in KINDS.values() if kind.status == status)
         responses[str(status)] = {"description": "; ".join(titles), "content": problem}
+    if "If-None-Match" in one.headers:
+        responses["304"] = {"description": "Nothing has changed"}
     if one.name == "ready":
         responses["503"] = {"description": "It cannot answer now", "content": content | problem}
     return responses

@@ -17,6 +17,9 @@ FASTEST_MPS: Final = 35.0  # faster than any bus; with SLACK_M for the errors of
 SLACK_M: Final = 60.0
 JUMP: Final = 40.0  # the cost of what cannot be
 SKIP: Final = 12.0  # the cost of leaving one ping out: four in a row cost more than a jump, so a wrong start is left
+AWAY_M: Final = 200.0  # off its path, and no error of GPS: a detour
+STRAYED_PINGS: Final = 3  # in a row: then nobody can tell when it reaches its stops
+MOST_STRAYED: Final = 4  # so that two pings on the path are enough to be back
 PER_M: Final = 0.0004  # of way forward: the nearer of two places is likelier
 
 
@@ -28,6 +31,7 @@ class Progress:
     at_s: float | None = None  # of the newest ping that lay on the path
     along_m: float = 0.0
     off_path: int = 0  # pings in a row that lay beside the path
+    strayed: int = 0  # grows with each ping far from the path, or back along it, and shrinks with each that fits
     _beliefs: list[tuple[float, float]] = field(default_factory=list)  # (metres along, cost), as of `at_s`
 
     def observe(self, t_s: float, lat_deg: float, lon_deg: float) -> bool:
@@ -37,6 +41,7 @@ class Progress:
         places = self.path.places(lat_deg, lon_deg)
         if not places:
             self.off_path += 1
+            self._stray(self.path.off_m(lat_deg, lon_deg) > AWAY_M)
             return False
         gap_s = t_s - self.at_s if self.at_s is not None else 0.0
         beliefs = []
@@ -50,11 +55,21 @@ class Progress:
         if self._beliefs and least >= JUMP:  # costs are kept relative to the least, so this ping fits nothing
             self._beliefs = [(along_m, cost - SKIP) for along_m, cost in self._beliefs]
             self.off_path += 1
+            self._stray(True)
             return False
         self._beliefs = [(along_m, cost - least) for along_m, cost in beliefs]
         self.along_m = min(self._beliefs, key=lambda belief: belief[1])[0]
-        self.at_s, self.off_path = t_s, 0
+        self.at_s, self.off_path, self.strayed = t_s, 0, max(0, self.strayed - 1)
         return True
+
+    @property
+    def is_lost(self) -> bool:
+        """Returns whether the vehicle is on a detour, or has turned back: until two pings fit the path again."""
+        return self.strayed >= STRAYED_PINGS
+
+    def _stray(self, far: bool) -> None:
+        if far:
+            self.strayed = min(MOST_STRAYED, self.strayed + 1)
 
 
 def way_cost(way_m: float, gap_s: float) -> float:

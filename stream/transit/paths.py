@@ -55,6 +55,10 @@ class Path:
         off = np.hypot(px - self._x[:-1] - share * self._dx_S, py - self._y[:-1] - share * self._dy_S)
         return self._start_S + share * self._length_S, off
 
+    def off_m(self, lat_deg: float, lon_deg: float) -> float:
+        """Returns how far a point is off the path."""
+        return float(self._nearest_S(*self._plane(lat_deg, lon_deg))[1].min())
+
     def places(self, lat_deg: float, lon_deg: float, most: int = 8) -> list[Place]:
         """Returns the places where the path comes within OFF_M of a point, the nearest first, one for each passing."""
         along_S, off_S = self._nearest_S(*self._plane(lat_deg, lon_deg))

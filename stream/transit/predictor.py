@@ -84,8 +84,9 @@ class Predictor:
                 yield arrivals
 
     def answer_one(self, run: Run, now_s: float) -> Arrivals | None:
-        """Returns the arrivals of one trip; None if its vehicle was not seen for long, or no stop is ahead."""
-        if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S:
+        """Returns the arrivals of one trip; None if its vehicle was not seen for long, has left its path, or has no
+        stop ahead."""
+        if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S or run.progress.is_lost:
             return None
         question = ask(run, self.paces, now_s)
         if question is None:

@@ -48,6 +48,7 @@ class _Vehicle(msgspec.Struct, array_like=True):
     lon_deg: float
     heading_deg: float | None
     speed_mps: float | None
+    assigned: bool = False
 
 
 class _Body(msgspec.Struct):
@@ -89,6 +90,7 @@ def dump(fleet: Fleet, topic: str, topic_id: str, taken_ms: int) -> bytes:
                 one.lon_deg,
                 one.heading_deg,
                 one.speed_mps,
+                one.assigned,
             )
             for partition, of_partition in fleet.vehicles.items()
             for entity_id, one in of_partition.items()

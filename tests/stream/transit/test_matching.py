@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.transit.matching import BACK_M, Progress
+from stream.transit.matching import AWAY_M, BACK_M, STRAYED_PINGS, Progress
 from stream.transit.paths import EARTH_M, OFF_M, Path
 
 M_PER_DEG = math.pi / 180 * EARTH_M
@@ -103,3 +103,42 @@ def test_a_path_of_one_point_is_short_and_not_an_error() -> None:
     path = Path([LAT], [LON])
     assert path.length_m < 1
     assert path.places(LAT, LON)[0].off_m < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(AWAY_M + 10, 3_000), st.integers(STRAYED_PINGS, 12))
+def test_a_detour_loses_the_vehicle_until_two_pings_fit_again(off_m: float, pings: int) -> None:
+    progress = Progress(STREET)
+    assert progress.observe(0, *along_street(200))
+    lost = []
+    for n in range(1, pings + 1):
+        progress.observe(30.0 * n, *at(200 + 100 * n, -off_m))
+        lost.append(progress.is_lost)
+    assert lost == [n >= STRAYED_PINGS for n in range(1, pings + 1)]
+    back = []
+    for n in range(1, 4):
+        assert progress.observe(30.0 * (pings + n), *along_street(200 + 100 * (pings + n)))
+        back.append(progress.is_lost)
+    assert back[-2:] == [False, False]
+    assert back[0] or pings == STRAYED_PINGS
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-AWAY_M + 40, AWAY_M - 40), min_size=1, max_size=30))
+def test_who_is_beside_its_street_for_long_is_not_on_a_detour(off_m: list[float]) -> None:
+    """As where a feed has no shape, or tall houses reflect."""
+    progress = Progress(STREET)
+    for n, off in enumerate(off_m):
+        progress.observe(30.0 * n, *at(60.0 * n, -abs(off)))
+        assert not progress.is_lost
+
+
+def test_who_turns_back_is_lost_and_gets_no_arrivals_ahead() -> None:
+    progress = Progress(STREET)
+    for n in range(10):
+        assert progress.observe(30.0 * n, *along_street(200 + 150 * n))
+    lost = 0
+    for n in range(1, 9):
+        progress.observe(30.0 * (9 + n), *along_street(1_550 - 150 * n))
+        lost += progress.is_lost
+    assert lost >= 6, "but for the first pings on its way back"

@@ -80,16 +80,17 @@ def blocks() -> list[str]:
 
 
 @pytest.mark.promise("the HTTP API answers with the published numbers, by the commands of its page")
-def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
+def test_the_commands_of_the_page_run_as_they_stand(scene: Scene, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         skip_unless_required("needs curl")
     setting, *commands = (one.replace("http://127.0.0.1:9480", scene.base) for one in blocks())
-    assert len(commands) >= 8
+    assert len(commands) >= 9
     said = []
     for command in commands:
         script = f"set -euo pipefail\n{setting}{command}"
         run = subprocess.run(
             ["bash", "-c", script],
+            cwd=tmp_path,
             env=environment(**{SERVE_TOKEN: SECRET}),
             capture_output=True,
             timeout=60,
@@ -97,13 +98,15 @@ def test_the_commands_of_the_page_run_as_they_stand(scene: Scene) -> None:
         )
         assert run.returncode == 0, (command, run.stdout, run.stderr)
         said.append(run.stdout.decode())
-    asked, newest, listed, eta, filled, feature, events, by_ticket = said
+    asked, newest, listed, eta, filled, feature, vehicles, events, by_ticket = said
     assert [one["h_s"] for one in json.loads(asked)["horizons"]] == [600.0, 1800.0]
     assert json.loads(newest)["forecast"] == scene.published[ENTITY]
     assert len(json.loads(listed)["entities"]) == 5
     assert json.loads(eta)["travel_low_s"] < json.loads(eta)["travel_high_s"]
     assert [one["filled"] for one in json.loads(filled)["points"]].count(True) == 9
     assert json.loads(feature)["properties"]["filled"].count(True) == 9
+    assert json.loads(vehicles)["header"]["gtfs_realtime_version"] == "2.0"
+    assert (tmp_path / "trip-updates.pb").read_bytes(), "a header, where no trip is under way"
     for told in (events, by_ticket):
         kinds = re.findall(r"^event: (\w+)$", told, re.MULTILINE)
         assert (kinds[0], kinds[-1]) == ("snapshot", "live")

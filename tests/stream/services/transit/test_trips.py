@@ -151,6 +151,29 @@ def test_an_entity_that_is_forgotten_has_no_trip_any_more() -> None:
     assert entity not in fleet.feed.predictor._late
 
 
+def test_on_a_detour_nobody_knows_when_a_vehicle_reaches_its_stops_until_it_is_back() -> None:
+    fleet, topic = new_fleet(), Topic()
+    units = {number: unit(topic, number, fleet) for number in range(PARTITIONS)}
+    play(fleet, units, topic, pings()[:HALF])
+    one = max(topic.all_values().values(), key=lambda trip: len(trip.stops))
+    assert {stop.prediction for stop in one.stops} == {"predicted"}
+    place = one.ts, one.lat, one.lon
+
+    def drive(count: int, off_deg: float) -> set[str]:
+        """Returns what is said of its stops after some pings, half a minute apart, so far in the north of its place."""
+        nonlocal place
+        for _ in range(count):
+            place = place[0] + 30_000, *place[1:]
+            ping = Ping(entity_id=one.entity_id, ts=place[0], lat=place[1] + off_deg, lon=place[2], trip_id=one.trip_id)
+            play(fleet, units, topic, [ping, msgspec.structs.replace(ping, entity_id="another", trip_id=None)])
+        return {stop.prediction for stop in topic.all_values()[key].stops}
+
+    key = trip_key(one.start_date, one.trip_id, one.entity_id)
+    assert drive(2, 0.01) == {"predicted"}, "two pings may be wrong"
+    assert drive(3, 0.01) == {"unknown"}
+    assert drive(3, 0.0) == {"predicted"}
+
+
 # -- snapshots
 
 
