@@ -12,7 +12,7 @@ from stream.wire.trips import StopAhead, TripUnderWay, loads_trip
 log: Final = logging.getLogger(__name__)
 
 SILENT_MS: Final = 600_000  # behind the newest record: who wrote it has ended without a word
-MOST_TRIPS: Final = 100_000  # under way at once, some 10 KB each
+MOST_TRIPS: Final = 30_000  # under way at once, 10 to 40 KB each
 MOST_WARNED: Final = 5
 FAR_MS: Final = 7 * 86_400_000  # from now to a stop: farther ones, and delays of so much, are mistakes
 MOST_SEQUENCE: Final = 2**31 - 1
