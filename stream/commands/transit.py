@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,9 +14,6 @@ from stream.commands.files import outputs
 from stream.commands.files.options import print_json
 from stream.commands.files.showing import Steps
 from stream.config.wording import counted
-
-if TYPE_CHECKING:  # numpy and Arrow take a second to import
-    pass
 
 app = typer.Typer(help="When vehicles on a schedule reach their stops: positions and GTFS in, arrivals out.")
 app.callback()(lambda: None)  # else Typer makes one command of the group
@@ -44,9 +41,9 @@ def replay(
 
     FILE is what pathcast replay takes. A vehicle names its trip in the column trip_id, which --columns trip_id=NAME may
     name; of one that does not, the trip is found by its way and time. Pings on no trip of the feed are left out, and
-    counted. OUT gets one row for each stop ahead of each trip
-    under way and each minute: made_at, trip_id, start_date, stop_sequence, predicted_arrival, predicted_departure, lo
-    and hi, the ends of the 90 % interval of the arrival. Times are milliseconds UTC.
+    counted. OUT gets one row for each stop ahead of each trip under way and each minute: made_at, trip_id, start_date,
+    stop_sequence, predicted_arrival, predicted_departure, lo and hi, the ends of the 90 % interval of the arrival.
+    Times are milliseconds UTC.
 
     [bold]Examples[/]
 

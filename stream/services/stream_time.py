@@ -1,4 +1,4 @@
-"""How far a fleet has come, by its pings' own times: when an entity has been silent for long.
+"""Tells how far a fleet has come by its pings' own times, and so when an entity has been silent for long.
 
 The time is the latest that two entities have reached (of a single entity: that it has reached). Its callers let no ping
 count for later than it was published, so neither a receiver whose clock is ahead nor a recording that is fed

@@ -82,7 +82,7 @@ def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
     reached_N, along_m = run.pattern.reached_N, run.progress.along_m
     if run.progress.at_s is None:
         return None
-    following = max(1, int(np.searchsorted(reached_N, along_m + 1e-6)))
+    following = run.pattern.following(along_m)
     if following >= len(reached_N):
         return None
     started = run.started
@@ -90,8 +90,8 @@ def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
     scheduled = run.scheduled_L[first_link:]
     ways = np.vstack([paces.expected_s(run.pattern.links_L[first_link:], scheduled, now_s), scheduled])
     age_s = now_s - run.progress.at_s
-    before_m, after_m = reached_N[first_link], reached_N[following]
-    share = min(1.0, max(0.0, (along_m - before_m) / (after_m - before_m))) if after_m > before_m and started else 0.0
+    before_m = reached_N[first_link]
+    share = run.pattern.share(along_m, following) if started else 0.0
     ways[:, 0] *= 1.0 - share
     ahead = np.cumsum(ways, axis=1)  # seconds from the last ping on, or from departure
     if started:

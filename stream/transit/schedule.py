@@ -52,6 +52,17 @@ class Pattern:
     reached_N: Floats  # metres along the path at which each stop counts as reached
     links_L: Ints  # of the feed
 
+    def following(self, along_m: float) -> int:
+        """Returns the first stop that is not reached at a place along the path. At its begin that is the second one."""
+        return max(1, int(np.searchsorted(self.reached_N, along_m + 1e-6)))
+
+    def share(self, along_m: float, following: int) -> float:
+        """Returns how much of the link to the stop `following` lies behind a place, 0 to 1; 0 behind the last stop."""
+        if following >= len(self.reached_N) or self.reached_N[following] <= self.reached_N[following - 1]:
+            return 0.0
+        before_m, after_m = self.reached_N[following - 1], self.reached_N[following]
+        return float(min(1.0, max(0.0, (along_m - before_m) / (after_m - before_m))))
+
 
 @dataclass(frozen=True)
 class Trip:
@@ -180,8 +191,7 @@ class Schedule:
 
     def _make_pattern(self, trip: Trip) -> Pattern:
         lat_N, lon_N = np.array([self.stops[stop][:2] for stop in trip.stops_N]).T
-        points = self._shapes.get(trip.shape_id, ())
-        path = Path(points[:, 0], points[:, 1]) if len(points) > 1 else Path(lat_N, lon_N)  # type: ignore[call-overload]
+        path = Path(*self.outline(trip).T)
         along_N, _ = path.place_stops(lat_N, lon_N)
         numbers = np.array([self._numbers[stop] for stop in trip.stops_N])
         links_L = np.searchsorted(self._pairs, numbers[:-1] * len(self.stops) + numbers[1:])
@@ -318,7 +328,7 @@ def _calls(tables: _Tables, trips: Mapping[str, int], stops: Mapping[str, int]) 
         "stop_times.txt", needed, dict.fromkeys(("arrival_time", "departure_time", "timepoint"), _CODES)
     )
 
-    def known(name: str, numbers: Mapping[str, int]) -> Ints:
+    def number(name: str, numbers: Mapping[str, int]) -> Ints:
         codes, texts = _codes(table[name])
         return np.array([*(numbers.get(text, -1) for text in texts), -1])[codes]
 
@@ -326,7 +336,7 @@ def _calls(tables: _Tables, trips: Mapping[str, int], stops: Mapping[str, int]) 
         codes, texts = _codes(table[name])
         return np.array([*map(_seconds, texts), np.nan])[codes]
 
-    trip_C, stop_C, sequence_C = known("trip_id", trips), known("stop_id", stops), table["stop_sequence"].to_numpy()
+    trip_C, stop_C, sequence_C = number("trip_id", trips), number("stop_id", stops), table["stop_sequence"].to_numpy()
     kept = np.flatnonzero((trip_C >= 0) & (stop_C >= 0))
     order = kept[_order(trip_C[kept], sequence_C[kept])]
     arrival_C, departure_C = seconds("arrival_time")[order], seconds("departure_time")[order]

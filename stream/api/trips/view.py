@@ -1,4 +1,4 @@
-"""What the map shows of trips: of a vehicle its stops ahead, of a stop its next arrivals. Times are ms UTC."""
+"""Makes what the map shows of trips: the stops ahead of a vehicle, the next arrivals at a stop. Times are ms UTC."""
 
 from __future__ import annotations
 

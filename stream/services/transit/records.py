@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import numpy as np
-
 from stream.services.transit.fleet import UnderWay
 from stream.transit.asking import AT_STOP_M, Run
 from stream.transit.predictor import Arrivals
-from stream.wire.trips import Position, StopAhead, TripUnderWay, update_id
+from stream.wire.trips import Position, Prediction, StopAhead, TripUnderWay, update_id
 
 STANDS_MPS: Final = 1.0  # a vehicle that is slower stands
 STANDS_M: Final = 30.0  # so does one that moved less in two minutes, where its speed is not known
@@ -29,7 +27,7 @@ def record_of(trip: UnderWay, now_ms: int) -> TripUnderWay:
     """Returns what is known at that time. It asks the predictor, which notes that for what it learns."""
     vehicle, run = trip.vehicle, trip.run
     arrivals = vehicle.feed.predictor.answer_one(run, now_ms / 1000)
-    following = _following(run)
+    following = run.pattern.following(run.progress.along_m)
     standing = _standing_at(run, following)
     ahead = [_stop_ahead(trip, arrivals, number, number - following) for number in range(following, len(run.arrival_N))]
     if standing is not None:
@@ -59,11 +57,6 @@ def record_of(trip: UnderWay, now_ms: int) -> TripUnderWay:
     )
 
 
-def _following(run: Run) -> int:
-    """Returns the first stop that is not reached. Before departure that is the second one, as in `asking`."""
-    return max(1, int(np.searchsorted(run.pattern.reached_N, run.progress.along_m + 1e-6)))
-
-
 def _standing_at(run: Run, following: int) -> int | None:
     """Returns the stop that the vehicle has reached and not left; None if it is between two."""
     if not run.started:
@@ -83,51 +76,33 @@ def _position(run: Run, following: int, standing: int | None) -> Position:
 
 
 def _stop_ahead(trip: UnderWay, arrivals: Arrivals | None, number: int, row: int) -> StopAhead:
-    run = trip.run
-    stop_id = run.trip.stops_N[number]
-    lat_deg, lon_deg, name = trip.vehicle.feed.predictor.schedule.stops[stop_id]
-    scheduled_ms = round(1000 * float(run.arrival_N[number])), round(1000 * float(run.departure_N[number]))
-    sequence = int(run.trip.sequence_N[number])
     if arrivals is None:
-        return StopAhead(
-            sequence=sequence,
-            stop_id=stop_id,
-            name=name,
-            lat=lat_deg,
-            lon=lon_deg,
-            scheduled_arrival_ts=scheduled_ms[0],
-            scheduled_departure_ts=scheduled_ms[1],
-            prediction="unknown",
-        )
-    return StopAhead(
-        sequence=sequence,
-        stop_id=stop_id,
-        name=name,
-        lat=lat_deg,
-        lon=lon_deg,
-        scheduled_arrival_ts=scheduled_ms[0],
-        scheduled_departure_ts=scheduled_ms[1],
-        prediction="predicted",
-        arrival_ts=round(1000 * float(arrivals.arrival_A[row])),
-        departure_ts=round(1000 * float(arrivals.departure_A[row])),
-        early_ts=round(1000 * float(arrivals.lo_A[row])),
-        late_ts=round(1000 * float(arrivals.hi_A[row])),
-    )
+        return _stop(trip, number, "unknown")
+    times_A = arrivals.arrival_A, arrivals.departure_A, arrivals.lo_A, arrivals.hi_A
+    arrival_ms, departure_ms, early_ms, late_ms = (round(1000 * float(each[row])) for each in times_A)
+    times = {"arrival_ts": arrival_ms, "departure_ts": departure_ms, "early_ts": early_ms, "late_ts": late_ms}
+    return _stop(trip, number, "predicted", **times)
 
 
 def _stop_here(trip: UnderWay, number: int, now_ms: int, next_ms: int | None) -> StopAhead:
     """Returns the stop at which the vehicle stands: it has arrived, and leaves at the next moment that it may."""
     run = trip.run
-    stop_id = run.trip.stops_N[number]
-    lat_deg, lon_deg, name = trip.vehicle.feed.predictor.schedule.stops[stop_id]
-    leaves_ms = round(1000 * float(run.departure_N[number]))
     waits = number == 0 or bool(run.trip.timepoint_N[number])
-    departure_ms = max(now_ms, leaves_ms) if waits else now_ms
+    departure_ms = max(now_ms, round(1000 * float(run.departure_N[number]))) if waits else now_ms
     if next_ms is not None:
         departure_ms = min(departure_ms, next_ms)
     reached_s = run.passed_at_s if number and run.passed == number + 1 else math.nan
     arrival_ms = trip.vehicle.ping_ms if math.isnan(reached_s) else round(1000 * reached_s)
     arrival_ms = min(arrival_ms, departure_ms)
+    times = {"arrival_ts": arrival_ms, "departure_ts": departure_ms, "early_ts": arrival_ms, "late_ts": arrival_ms}
+    return _stop(trip, number, "predicted", **times)
+
+
+def _stop(trip: UnderWay, number: int, prediction: Prediction, **times: int) -> StopAhead:
+    """Returns a stop of the trip as the schedule has it, with what is predicted of it."""
+    run = trip.run
+    stop_id = run.trip.stops_N[number]
+    lat_deg, lon_deg, name = trip.vehicle.feed.predictor.schedule.stops[stop_id]
     return StopAhead(
         sequence=int(run.trip.sequence_N[number]),
         stop_id=stop_id,
@@ -135,12 +110,9 @@ def _stop_here(trip: UnderWay, number: int, now_ms: int, next_ms: int | None) ->
         lat=lat_deg,
         lon=lon_deg,
         scheduled_arrival_ts=round(1000 * float(run.arrival_N[number])),
-        scheduled_departure_ts=leaves_ms,
-        prediction="predicted",
-        arrival_ts=arrival_ms,
-        departure_ts=departure_ms,
-        early_ts=arrival_ms,
-        late_ts=arrival_ms,
+        scheduled_departure_ts=round(1000 * float(run.departure_N[number])),
+        prediction=prediction,
+        **times,
     )
 
 

@@ -63,7 +63,7 @@ class TransitSettings(MemberSettings):
 
 
 class Transit:
-    """What one member keeps beside its units."""
+    """Holds what one member keeps beside its units: the feed, the fleet, and its snapshots."""
 
     def __init__(self, settings: TransitSettings) -> None:
         """Reads the feed and the snapshot. Raises ValueError, OSError in one line."""

@@ -31,14 +31,14 @@ SOONEST: Final = 1 / 3
 
 
 class Published(NamedTuple):
-    """What is published of a trip: when it was predicted for, and its newest ping then; ms UTC."""
+    """Holds what was published of a trip last: the time that it was predicted for, and its newest ping; ms UTC."""
 
     ts: int
     ping_ts: int
 
 
 class TransitUnit:
-    """What is kept for one partition number."""
+    """Publishes the trips of one partition number."""
 
     def __init__(
         self, topics: Topics, number: int, fleet: Fleet, every_s: float, published: dict[str, Published], needs: int = 0
@@ -63,7 +63,7 @@ class TransitUnit:
 
     @property
     def needed(self) -> Mapping[str, int]:
-        """What the fleet has not folded yet is in no record."""
+        """Returns the offset up to which the fleet has folded: nothing beyond is in any record yet."""
         return {self._topics.pings: max(self._needs, self._fleet.offsets.get(self.number, 0))}
 
     def fold(self, records: Records) -> None:

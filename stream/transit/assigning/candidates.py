@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.schedule import Pattern, Schedule
+from stream.transit.schedule import Pattern, Schedule, Trip
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +56,7 @@ class Candidates:
         self.schedule = schedule
         self._trips: list[list[str]] = []  # by path, in the order of departure
         self._routes: list[str] = []  # by path
+        self._examples: list[Trip] = []  # by path, one of its trips, as making one takes time
         self._cells: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._tables: OrderedDict[tuple[int, date], Table] = OrderedDict()
         self._blocks: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
@@ -71,6 +72,7 @@ class Candidates:
                 numbers[key] = len(begins)
                 begins.append([])
                 self._routes.append(trip.route_id)
+                self._examples.append(trip)
                 for cell in _cells_along(self.schedule.outline(trip)):
                     self._cells[cell].append(numbers[key])
             self.path_of[trip.trip_id] = numbers[key]
@@ -96,7 +98,7 @@ class Candidates:
 
     def pattern(self, path: int) -> Pattern:
         """Returns the stops of a path along it."""
-        return self.schedule.pattern(self.schedule.trips[self._trips[path][0]])
+        return self.schedule.pattern(self._examples[path])
 
     def runs_near(self, path: int, at_s: float) -> bool:
         """Returns whether some trip of a path may be under way."""
@@ -104,10 +106,10 @@ class Candidates:
 
     def near(self, path: int, along_m: float, at_s: float) -> Near:
         """Returns the trips of a path that may be under way, and how late each is at `along_m` of it."""
-        reached_N = self.pattern(path).reached_N
+        pattern = self.pattern(path)
+        reached_N = pattern.reached_N
         at = min(max(int(np.searchsorted(reached_N, along_m, side="right")), 1), len(reached_N) - 1)
-        before_m, after_m = reached_N[at - 1], reached_N[at]
-        share = min(1.0, max(0.0, (along_m - before_m) / (after_m - before_m))) if after_m > before_m else 0.0
+        share = pattern.share(along_m, at)
         services: list[Service] = []
         late, ahead = [], []
         for table, first, last in self._slices(path, at_s):

@@ -54,7 +54,7 @@ def judge(schedule: Schedule, pings: Sequence[TripPing], progress: Callable[[int
                 errors[name] += (truth - times).tolist()
             arrivals = answers.get(ride.name, {}).get(now_s)
             for stop, at_s in zip(asked.tolist(), truth.tolist(), strict=True):
-                told = None if arrivals is None else _told(arrivals, int(ride.trip.sequence_N[stop]))
+                told = None if arrivals is None else _find_stop(arrivals, int(ride.trip.sequence_N[stop]))
                 errors[OURS].append(float("nan") if told is None else at_s - max(now_s, told[0]))
                 held.append(told is not None and told[1] <= at_s <= told[2])
     if not leads:
@@ -93,7 +93,7 @@ def _play(schedule: Schedule, pings: Sequence[TripPing], progress: Callable[[int
     return answers
 
 
-def _told(arrivals: Arrivals, sequence: int) -> tuple[float, float, float] | None:
+def _find_stop(arrivals: Arrivals, sequence: int) -> tuple[float, float, float] | None:
     """Returns the arrival at a stop, and the ends of its interval; None if nothing is said of it."""
     at = int(np.searchsorted(arrivals.sequence_A, sequence))
     if at >= len(arrivals.sequence_A) or arrivals.sequence_A[at] != sequence:

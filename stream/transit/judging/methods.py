@@ -55,10 +55,10 @@ class Methods:
         """Returns the arrivals at stops of each method, none before the moment itself. It was heard of before."""
         newest = int(np.searchsorted(ride.t_K, now_s, side="right")) - 1
         at_s, at_m = ride.t_K[newest], ride.along_K[newest]
-        reached_m, planned = ride.pattern.reached_N, ride.scheduled_N
-        following = max(1, int(np.searchsorted(reached_m, at_m + 1e-6)))
-        started = at_m > reached_m[0] + STARTED_M
-        share = _share(at_m, reached_m, following) if started else 0.0
+        pattern, planned = ride.pattern, ride.scheduled_N
+        following = pattern.following(at_m)
+        started = at_m > pattern.reached_N[0] + STARTED_M
+        share = pattern.share(at_m, following) if started else 0.0
         if started and following < len(planned):
             before = ride.departure_N[following - 1]
             delay_s = at_s - (before + share * (planned[following] - before))
@@ -93,10 +93,3 @@ class Methods:
         if known and unknown:
             links[unknown] *= min(2.0, max(0.5, float(links[known].sum() / planned_L[known].sum())))
         return links
-
-
-def _share(at_m: float, reached_m: Floats, following: int) -> float:
-    if following >= len(reached_m) or reached_m[following] <= reached_m[following - 1]:
-        return 0.0
-    way_m = reached_m[following] - reached_m[following - 1]
-    return float(min(1.0, max(0.0, (at_m - reached_m[following - 1]) / way_m)))
