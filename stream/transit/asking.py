@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stream.transit.matching import Progress
 from stream.transit.paces import LEAST_S, Paces
+from stream.transit.residuals import N_MEANS, FadingMean, Residuals
 from stream.transit.schedule import Pattern, Trip
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,8 @@ AT_STOP_M: Final = 60.0  # beyond where a stop counts as reached: a bus so near 
 USUAL_MPS: Final = 7.0  # of a city bus between stops, dwell left out
 OWN_S: Final = 900.0  # how long the vehicle's own pace is remembered
 OWN_LEANING_S: Final = 240.0  # seconds at the expected pace that it leans on
-N_NUMBERS: Final = 20
+N_OWN: Final = 20  # numbers that are made here
+N_NUMBERS: Final = N_OWN + N_MEANS
 HORIZON_S: Final = 2_400.0  # of answers that are learnt from: the longest lead, and then some
 
 
@@ -49,7 +51,13 @@ class Run:
     own_driven_s: float = 0.0
     own_expected_s: float = 0.0
     moved_m: float = float("nan")  # between the last two pings
+    residual: FadingMean = field(default_factory=FadingMean)  # what answers of this trip left over
     questions: list[Question] = field(default_factory=list)
+
+    @property
+    def route(self) -> str:
+        """Returns the route and its direction, which share what is known."""
+        return f"{self.trip.route_id} {self.trip.direction_id}"
 
     @property
     def started(self) -> bool:
@@ -77,7 +85,7 @@ def start_run(trip: Trip, pattern: Pattern, day: date, start_s: float, entity: s
     return Run(trip, pattern, day, arrival_N, departure_N, scheduled_L, progress, entity, late_before_s)
 
 
-def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
+def ask(run: Run, paces: Paces, residuals: Residuals, now_s: float) -> Question | None:
     """Returns what is known now of the stops ahead, or None if there are none."""
     reached_N, along_m = run.pattern.reached_N, run.progress.along_m
     if run.progress.at_s is None:
@@ -128,6 +136,8 @@ def ask(run: Run, paces: Paces, now_s: float) -> Question | None:
         min(paces.silence_s(run.pattern.links_L[min(following, len(run.pattern.links_L) - 1)], now_s), 3_600.0) / 1_200
         - 1
     )
+    links_A = run.pattern.links_L[first_link:]
+    numbers[:, N_OWN:] = residuals.means(links_A, now_s, run.route, run.entity, run.residual) / 100
     return Question(now_s, int(started), following, lead, numbers)
 
 

@@ -45,6 +45,14 @@ class Difference:
         return (self._driven_s - self._expected_s) * fade / (self._expected_s * fade + FLEET_LEANING_S)
 
 
+def match_links(from_pairs: Sequence[Pair], pairs: Sequence[Pair]) -> tuple[Ints, Ints]:
+    """Returns the numbers of the links that two feeds have both: in the second list, and in the first."""
+    numbers = {pair: number for number, pair in enumerate(from_pairs)}
+    theirs = np.array([numbers.get(pair, -1) for pair in pairs], np.int64)
+    ours = np.flatnonzero(theirs >= 0)
+    return ours, theirs[ours]
+
+
 class Paces:
     """The paces of all links of one feed."""
 
@@ -65,11 +73,9 @@ class Paces:
     def take_over(self, from_pairs: Sequence[Pair], other: Paces, pairs: Sequence[Pair]) -> None:
         """Takes over what another feed's paces have of links between the same stops. Both lists have the stops of each
         link."""
-        numbers = {pair: number for number, pair in enumerate(from_pairs)}
-        theirs = np.array([numbers.get(pair, -1) for pair in pairs], np.int64)
-        ours = np.flatnonzero(theirs >= 0)
+        ours, theirs = match_links(from_pairs, pairs)
         for name in ("_driven_s", "_scheduled_s", "_at_s"):
-            getattr(self, name)[ours] = getattr(other, name)[theirs[ours]]
+            getattr(self, name)[ours] = getattr(other, name)[theirs]
         self.all_links = other.all_links
 
     def silence_s(self, link: int, at_s: float) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream.transit.asking import HORIZON_S, N_NUMBERS, OWN_LEANING_S, OWN_S, Question, Run, ask, start_run
 from stream.transit.corrections import Corrections
 from stream.transit.paces import SLACK_S, SLOWEST, Paces
+from stream.transit.residuals import Residuals
 from stream.transit.schedule import Schedule
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,7 @@ class Predictor:
         self.schedule = schedule
         self.paces = Paces(schedule.n_links)
         self.corrections = Corrections(N_NUMBERS)
+        self.residuals = Residuals(schedule.n_links)
         self.off_path = self.unknown_trip = 0  # pings that moved nothing
         self.runs: dict[tuple[str, str], Run] = {}  # by trip and entity
         self._own: dict[str, float] = {}
@@ -88,7 +90,7 @@ class Predictor:
         stop ahead."""
         if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S or run.progress.is_lost:
             return None
-        question = ask(run, self.paces, now_s)
+        question = ask(run, self.paces, self.residuals, now_s)
         if question is None:
             return None
         self._keep(run, question)
@@ -98,7 +100,9 @@ class Predictor:
         """Takes over what was learnt with another feed, for trips that begin from now on: the paces of links between
         the same stops, the corrections, and what is known of vehicles. Both go on to learn the latter two together."""
         self.corrections, self._own, self._late = other.corrections, other._own, other._late
-        self.paces.take_over(other.schedule.link_stops(), other.paces, self.schedule.link_stops())
+        theirs, ours = other.schedule.link_stops(), self.schedule.link_stops()
+        self.paces.take_over(theirs, other.paces, ours)
+        self.residuals.take_over(theirs, other.residuals, ours)
 
     def _arrivals(self, run: Run, question: Question) -> Arrivals:
         best, low, high = self.corrections.correct(question.state, question.lead_A, question.numbers_AF)
@@ -184,10 +188,13 @@ class Predictor:
             if begin < end:
                 rows = slice(begin - question.first, end - question.first)
                 truth = at[begin - first : end - first] - question.at_s
-                found[question.state].append((question.lead_A[rows], question.numbers_AF[rows], truth))
+                links = run.pattern.links_L[np.arange(begin, end) - 1]
+                found[question.state].append((question.lead_A[rows], question.numbers_AF[rows], truth, links))
         for state, parts in enumerate(found):
             if parts:
-                lead, numbers, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
+                lead, numbers, truth, links = (np.concatenate(column) for column in zip(*parts, strict=True))
+                answered = self.corrections.correct(state, lead, numbers)[0]
+                self.residuals.add(links, answered, truth, float(at[-1]), run.route, run.entity, run.residual)
                 asked = (truth > 0) & (truth <= LEARNT_AHEAD_S)
                 self.corrections.learn(state, lead[asked], numbers[asked], truth[asked])
         run.questions = [question for question in run.questions if question.at_s >= at[-1] - LEARNT_AHEAD_S]
@@ -198,6 +205,7 @@ class Predictor:
             del self.runs[key]
         self._own.pop(entity, None)
         self._late.pop(entity, None)
+        self.residuals.vehicles.pop(entity, None)
 
     def forget(self, now_s: float) -> None:
         """Ends the trips whose vehicles were silent for long, and drops what was known of vehicles of hours ago."""
@@ -208,3 +216,4 @@ class Predictor:
             for entity in [one for one, seen in self._late.items() if now_s - seen[0] >= ENTITIES_KEPT_S]:
                 del self._late[entity]
                 self._own.pop(entity, None)
+        self.residuals.forget(now_s - ENTITIES_KEPT_S)

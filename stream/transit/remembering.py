@@ -7,7 +7,7 @@ put back into a predictor of the feed that they began with. Questions that wait 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import date
 from typing import Any, Final
 
@@ -19,10 +19,12 @@ from stream.transit.corrections import Corrections
 from stream.transit.matching import Progress
 from stream.transit.paces import Paces
 from stream.transit.predictor import Predictor
+from stream.transit.residuals import FadingMean, Residuals
 
 Floats = NDArray[np.float64]
 
 _PACES: Final = ("_driven_s", "_scheduled_s", "_at_s")
+_RESIDUALS: Final = ("_total", "_weight", "_at_s")
 _ALL_LINKS: Final = ("_driven_s", "_expected_s", "_at_s")
 _CORRECTIONS: Final = ("_square", "_moment", "weights_SKF", "_errors", "ends_s")
 # Of a run, what the feed says again.
@@ -32,12 +34,15 @@ _PLAIN: Final = (bool, int, float, str, type(None))
 
 def dump_learnt(predictor: Predictor) -> dict[str, Any]:
     """Returns what was learnt: numbers, texts, lists and bytes."""
-    paces, corrections = predictor.paces, predictor.corrections
+    paces, corrections, residuals = predictor.paces, predictor.corrections, predictor.residuals
     return {
         "links": predictor.schedule.link_stops(),
         "paces": {name: _dump(getattr(paces, name)) for name in _PACES},
         "all_links": [getattr(paces.all_links, name) for name in _ALL_LINKS],
         "corrections": {name: _dump(getattr(corrections, name)) for name in _CORRECTIONS},
+        "residuals": {name: _dump(getattr(residuals, name)) for name in _RESIDUALS},
+        "routes": {route: astuple(mean) for route, mean in residuals.routes.items()},
+        "vehicles": {vehicle: astuple(mean) for vehicle, mean in residuals.vehicles.items()},
         "own": predictor._own,
         "late": predictor._late,
     }
@@ -55,9 +60,16 @@ def restore_learnt(predictor: Predictor, learnt: Mapping[str, Any]) -> None:
     corrections = Corrections(predictor.corrections.n_numbers)
     for name in _CORRECTIONS:
         setattr(corrections, name, _load(learnt["corrections"][name], getattr(corrections, name).shape))
+    residuals = Residuals(len(links))
+    for name in _RESIDUALS:
+        setattr(residuals, name, _load(learnt["residuals"][name], getattr(residuals, name).shape))
+    residuals.routes = {str(route): _load_mean(mean) for route, mean in learnt["routes"].items()}
+    residuals.vehicles = {str(vehicle): _load_mean(mean) for vehicle, mean in learnt["vehicles"].items()}
     own = {str(one): float(share) for one, share in learnt["own"].items()}
     late = {str(one): (float(at_s), float(late_s)) for one, (at_s, late_s) in learnt["late"].items()}
-    predictor.paces.take_over(links, paces, predictor.schedule.link_stops())
+    ours = predictor.schedule.link_stops()
+    predictor.paces.take_over(links, paces, ours)
+    predictor.residuals.take_over(links, residuals, ours)
     predictor.corrections, predictor._own, predictor._late = corrections, own, late
 
 
@@ -69,6 +81,7 @@ def dump_runs(predictor: Predictor) -> list[dict[str, Any]]:
             "day": run.day.isoformat(),
             "run": _plain(run, _OF_FEED | {"questions"}),
             "progress": _plain(run.progress, frozenset({"path"})),
+            "residual": astuple(run.residual),
         }
         for run in predictor.runs.values()
     ]
@@ -83,6 +96,7 @@ def restore_runs(predictor: Predictor, dumped: Sequence[Mapping[str, Any]]) -> N
         run = start_run(trip, predictor.schedule.pattern(trip), day, predictor.schedule.days.start_s(day), entity, None)
         _set(run, one["run"])
         _set(run.progress, one["progress"])
+        run.residual = _load_mean(one["residual"])
         runs[trip.trip_id, entity] = run
     predictor.runs.update(runs)
 
@@ -97,6 +111,11 @@ def _set(one: Run | Progress, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in known:
             setattr(one, name, [tuple(each) for each in value] if isinstance(value, list) else value)
+
+
+def _load_mean(values: Sequence[Any]) -> FadingMean:
+    total, weight, at_s = map(float, values)
+    return FadingMean(total, weight, at_s)
 
 
 def _dump(array: Floats) -> bytes:

@@ -2,7 +2,7 @@
 
     offset  size  field (little endian)
     0       4     "PCTR"
-    4       2     version, 1
+    4       2     version, 2
     6       16    BLAKE2b of the rest
     22            zlib: MessagePack of `_Body`
 
@@ -31,7 +31,7 @@ from stream.transit.remembering import dump_learnt, dump_runs, restore_learnt, r
 log: Final = logging.getLogger(__name__)
 
 MAGIC: Final = b"PCTR"
-VERSION: Final = 1
+VERSION: Final = 2
 _HASH_BYTES: Final = 16
 _HEAD: Final = len(MAGIC) + 2 + _HASH_BYTES
 _LEVEL: Final = 1  # of zlib: sums of floats hardly get smaller

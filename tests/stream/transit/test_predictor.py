@@ -18,6 +18,7 @@ from stream.transit.days import day_of
 from stream.transit.paces import MEMORIES_S, Paces
 from stream.transit.predictor import LOST_S, Arrivals, Predictor
 from stream.transit.replaying import TripPing, replay
+from stream.transit.residuals import LINK_S, MOST_S, USUAL_S, FadingMean, Residuals
 from stream.transit.schedule import Schedule, read_schedule
 
 FIXTURE = Path(__file__).with_name("austin.zip")
@@ -154,6 +155,33 @@ def test_paces_lean_on_the_schedule_and_follow_what_is_driven() -> None:
     assert expected[:, 1] == pytest.approx(60)
     later = paces.expected_s(links, scheduled, 600.0 + 10 * MEMORIES_S[0])
     assert later[0, 0] == pytest.approx(later[1, 0], rel=0.01), "the short memory is gone, and leans on the longer"
+
+
+def test_residuals_tell_the_link_the_route_the_vehicle_and_the_trip_that_are_slower_than_was_answered() -> None:
+    """Link 0 takes 60 s more than is answered, in ten minutes; link 1 was never driven."""
+    residuals, trip = Residuals(2), FadingMean()
+    ahead_s = np.full(20, USUAL_S)
+    for n in range(10):
+        residuals.add(np.zeros(20, int), ahead_s - 60, ahead_s, 60.0 * n, "7 0", "slow", trip)
+    link_lately, link_weeks, route, vehicle, of_trip = residuals.means(np.array([0, 1]), 600.0, "7 0", "slow", trip).T
+    assert [mean[0] for mean in (link_lately, link_weeks, route, vehicle, of_trip)] == pytest.approx([60] * 5, rel=0.25)
+    assert (link_lately[1], link_weeks[1]) == (0, 0)
+    other = residuals.means(np.array([0, 1]), 600.0, "7 1", "another", FadingMean())
+    assert (other[:, 2:] == 0).all()
+    later = residuals.means(np.array([0]), 600.0 + 20 * LINK_S[0], "7 0", "slow", trip)[0]
+    assert later[0] < 0.01 < 50 < later[1], "the short memory is gone, and the long one is not"
+    residuals.add(np.ones(1, int), np.array([1e6]), np.array([USUAL_S]), 9e4, "7 0", "slow", trip)
+    assert residuals.means(np.array([1]), 9e4, "7 0", "slow", trip)[0, 0] >= -MOST_S, "one odd answer counts little"
+
+
+def test_what_answers_left_over_of_a_vehicle_goes_with_it() -> None:
+    predictor = Predictor(schedule())
+    for _ in replay(predictor, pings(), 60):
+        pass
+    vehicle = next(iter(predictor.residuals.vehicles))
+    predictor.forget_entity(vehicle)
+    assert vehicle not in predictor.residuals.vehicles
+    assert predictor.residuals.routes
 
 
 def test_corrections_learn_an_error_and_how_wide_intervals_have_to_be() -> None:

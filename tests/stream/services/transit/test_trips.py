@@ -207,7 +207,7 @@ def test_a_fleet_from_a_snapshot_says_what_the_one_before_says(tmp_path: Path) -
         (lambda raw: b"no snapshot at all, but long enough", "no snapshot"),
         (lambda raw: raw[:40], "broken"),
         (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), "broken"),
-        (lambda raw: raw[:4] + b"\x02\x00" + raw[6:], "version 2"),
+        (lambda raw: raw[:4] + b"\x01\x00" + raw[6:], "version 1"),
     ],
 )
 def test_a_snapshot_that_is_none_or_broken_or_of_another_version_is_left_out(
