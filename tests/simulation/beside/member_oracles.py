@@ -64,8 +64,8 @@ def _open(stage: Stage) -> list[tuple[str, int]]:
 
 
 def _is_of_former_log(stage: Stage, group: str, partition: Partition) -> bool:
-    """Returns whether what is committed is of the log before a cut, which its member has not noticed yet. The new log may
-    be exactly as long: then the record below the offset is of a leader, or of a topic, that the member does not know."""
+    """Returns whether what is committed is of the log before a cut, which its member has not noticed yet. The new log
+    may be as long: then the record below the offset is of a leader, or of a topic, that the member does not know."""
     committed = stage.kafka.commit_of(group, partition)
     if committed is None:
         return False
@@ -170,8 +170,8 @@ def _judge_latest(stage: Stage, number: int) -> list[str]:
 
 
 def _outlives_a_cut(stage: Stage, number: int, held: bytes, wanted: bytes | None) -> bool:
-    """Returns whether this newest forecast is one that the log has lost, and the log has no newer one: an entity that is
-    in quarantine since gets none. What was written of records that are gone stays (`stream/delivery/README.md`)."""
+    """Returns whether this newest forecast is one that the log has lost, and the log has no newer one: an entity that
+    is in quarantine since gets none. What was written of records that are gone stays (`stream/delivery/README.md`)."""
     raw = forecast_of(held).rstrip()
     if raw not in stage.members.answered.get(number, ()):
         return False
