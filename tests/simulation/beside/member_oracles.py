@@ -57,7 +57,9 @@ def _open(stage: Stage) -> list[tuple[str, int]]:
                 if done < end or (end and _is_of_former_log(stage, group, (topic, number))):
                     found.append((f"{kind}: {topic}/{number} is done up to {done}, and ends at {end}", number))
     if "atlas" in stage.kinds_of_members:
-        found += [(one, -1) for one in (*find_uncounted(stage), *find_unended(stage))]
+        found += [(one, -1) for one in find_uncounted(stage)]
+    if "atlas" in stage.kinds_of_members or stage.settings.registry is not None:
+        found += [(one, -1) for one in find_unended(stage)]
     if "archive" in stage.kinds_of_members:
         found += [(one, -1) for one in find_unlanded(stage)]
     return found
