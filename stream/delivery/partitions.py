@@ -115,6 +115,8 @@ class Owned:
     history: History = UNKNOWN  # of the log below `taken`
     save_at_ms: float = 0.0  # no checkpoint before this time
     ready: bool = False  # the takeover is complete
+    began_ms: float = float("inf")  # its first takeover, before anything was fetched
+    unproven: bool = False  # what was fetched may be of a topic before the one that the takeover found
     waits: bool = False  # for stored states of entities that are not in memory (`stream.delivery.cold_reads`)
     undecided: bool = False  # it waits for a version of the atlas (`stream.delivery.waiting_pings`)
     unread: bool = False  # it has entities treated as new because the store could not be read: no checkpoint then

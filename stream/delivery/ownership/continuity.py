@@ -8,6 +8,8 @@ before the engine sees them:
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
     none came for long before them   the worker may have stood still while the topic was deleted and made anew: its
                                      first leader has the same epoch as before, and its log may have grown as long
+    their first takeover took long,  the same may have happened in it, and the broker told it of the new topic only: the
+    and nothing was committed        first of them is read once more, and compared
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from aiokafka.errors import KafkaError
 from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece
 from stream.kafka.log import find_cut
+from stream.wire import Record
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +80,39 @@ class Continuity:
         leader epoch of their records.
         """
         broken: dict[int, Owned] = {}
-        for step in steps(pieces):
+        for piece, step in zip(pieces, steps(pieces), strict=True):
             owned = step.owned
-            if not step.follows and not await self._is_sound(step):
+            if id(owned) in broken:
+                continue
+            is_proven = not owned.unproven or await self._is_of_this_topic(piece)
+            if not is_proven or not (step.follows or await self._is_sound(step)):
                 broken[id(owned)] = owned
                 continue
             owned.heard_ms = step.fetched_ms
             if step.first >= step.expected and step.leader_epoch not in (-1, owned.history.leader_epoch):
                 owned.history = owned.history._replace(leader_epoch=step.leader_epoch)
         return list(broken.values())
+
+    async def _is_of_this_topic(self, piece: Piece) -> bool:
+        """Returns whether the log has the first of these records. If it has another one there, the consumer begins
+        again: brokers have deleted the offsets of the topic before, so that no takeover notices it."""
+        partition, first = piece.owned.partition, piece.records[0]
+        try:
+            async with asyncio.timeout(ASK_S):
+                found = await self._input.describe_log(partition, -1)
+                there: list[Record] = []
+                if found.begin <= first.offset < found.end:
+                    async for records in self._input.reread(partition, first.offset, first.offset + 1):
+                        there += records
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s/%d: cannot ask whether its topic was made anew: %r", *partition, error)
+            return False
+        if there != [first]:
+            log.warning("%s/%d: what was fetched is of another log: it is read again", *partition)
+            self._input.rejoin()
+            return False
+        piece.owned.unproven = False
+        return True
 
     async def _is_sound(self, step: Step) -> bool:
         partition = step.owned.partition

@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from stream.config import failpoints
 from stream.config.wording import place
 from stream.delivery.accounts import Accounts
+from stream.delivery.ownership.continuity import SILENT_S
 from stream.delivery.ownership.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.delivery.partitions import Guarantee, InputLog, Owned
 from stream.engine.engine import Engine
@@ -76,6 +77,7 @@ class Takeover:
         partition stays closed and this asks for a new assignment, with which it comes again.
         """
         partition = owned.partition
+        owned.began_ms = min(owned.began_ms, self._clock())
         committed = await self._guarantee.fence(partition)
         if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
             committed = CommittedOffset(owned.next_offset, owned.epoch, owned.history)
@@ -90,6 +92,9 @@ class Takeover:
         if todo.cut:
             await self._go_back(owned, committed, CommittedOffset(todo.stop, claim.epoch, history))
             return
+        # Else whoever committed knew this topic before the group gave us the partition.
+        if committed is None or not committed.history.topic_id:
+            owned.unproven |= self._clock() - owned.began_ms > 1000 * SILENT_S
         # A Redis that lost its epochs would issue them again, and a zombie's epoch would be as good as its owner's. So
         # the last epoch is also committed to Kafka, before anything is stored under it.
         await self._commit(owned, CommittedOffset(todo.stop, claim.epoch, history))

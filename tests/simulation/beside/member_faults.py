@@ -57,6 +57,7 @@ def answers_cut(stage: Stage, event: Event) -> None:
     """A replica leads the forecasts that lacks the last of them."""
     partition = stage.settings.topics.forecasts, event.which % stage.plan.partitions
     if partition[0] in stage.kafka.cluster.topics:
+        stage.members.note_answer_cut()
         stage.kafka.elect_unclean(partition, 1 + int(event.share * 6))
 
 
@@ -64,6 +65,7 @@ def answers_anew(stage: Stage, event: Event) -> None:
     """The forecasts topic is deleted, and made anew."""
     topic = stage.settings.topics.forecasts
     if topic in stage.kafka.cluster.topics:
+        stage.members.note_answer_cut()
         stage.kafka.cluster.delete_topic(topic)
         stage.kafka.protocol.wake()
         again = partial(stage.kafka.create_topic, topic, stage.plan.partitions)

@@ -41,6 +41,7 @@ class Members:
         self._slow: list[tuple[str, float]] = []
         self.cuts: dict[int, list[list[Record]]] = {}  # by number of the pings, what the log had before each cut
         self.counted_on: dict[int, list[CountedOn]] = {}
+        self.answered: dict[int, set[bytes]] = {}  # forecasts that could be read when some of them were cut off
         self.forgotten: set[str] = set()  # entities of which the archive is to have nothing
 
     # -- what watches ask
@@ -75,6 +76,12 @@ class Members:
         """Notes what the log of the pings has, of which some is lost now."""
         before = read(self._stage, self._stage.settings.topics.pings, number) if self._stage.plan.members else []
         self.cuts.setdefault(number, []).append(before)
+
+    def note_answer_cut(self) -> None:
+        """Notes what the logs of the forecasts have, of which some is lost now."""
+        for number in range(self._stage.plan.partitions):
+            records = read(self._stage, self._stage.settings.topics.forecasts, number)
+            self.answered.setdefault(number, set()).update((one.value or b"").rstrip() for one in records)
 
     def note_counted_on(self, number: int, counted: int, at: int) -> None:
         self.counted_on.setdefault(number, []).append(CountedOn(counted, at))

@@ -12,6 +12,7 @@ from unittest import mock
 import aiokafka.client
 from aiokafka.errors import BrokerResponseError
 from kafka_log import NewRecord
+from kafka_offsets import Committed
 from kafka_protocol import VERSIONS, KafkaProtocol
 from kafka_transactions import ONGOING
 from simulated_connection import Wire
@@ -76,6 +77,14 @@ class KafkaSide:
             return 0
         entries = [offsets._stable, *(offsets._pending.values() if pending else ())]
         return max((some[partition].committed.offset for some in entries if partition in some), default=0)
+
+    def commit_of(self, group: str, partition: Partition) -> Committed | None:
+        """Returns what the group has committed, with its metadata."""
+        offsets = self.cluster.offsets.get(group)
+        return None if offsets is None else offsets.fetch([partition], require_stable=False).get(partition)
+
+    def topic_id(self, topic: str) -> str:
+        return self.cluster.topics[topic].id
 
     def last_record_end(self, partition: Partition) -> int:
         """Returns the offset after the last record that a reader gets; behind it there may be markers."""

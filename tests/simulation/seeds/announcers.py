@@ -44,9 +44,32 @@ async def _announce(stage: Stage, version: str) -> WeightsRecord:
 def _note(stage: Stage, version: str, done: asyncio.Task[WeightsRecord]) -> None:
     error = None if done.cancelled() else done.exception()
     stage.world.note(f"announced {version} {error!r}")
+    if error is not None:
+        stage.has_failed_makers = True
+        if stage.is_healed:
+            start_again(stage)
     is_away = isinstance(error, ValueError) and "no topic" in str(error)  # of pings, which is made anew
     if error is not None and not is_away and not isinstance(error, EXCUSED):
         stage.note_broken(f"announcer: it ended with {error!r}")
+
+
+def start_again(stage: Stage) -> None:
+    """Lets whoever keeps the makers start one again, if one died or failed: what it left announced, the next announcer
+    ends. Nobody else does (`deploy/runbook.md`), and workers have waited for it and gone on."""
+    dead = [one for one in stage.world.hosts if one.name.startswith("maker.") and one.is_dead]
+    if dead or stage.has_failed_makers:
+        stage.has_failed_makers = False
+        stage.world.start(stage.world.host("maker again"), _settle(stage), "settle")
+
+
+async def _settle(stage: Stage) -> None:
+    settings = stage.settings
+    while True:
+        try:
+            async with asyncio.timeout(MOST_S), Announcer.open(settings.bootstrap, settings.topics):
+                return
+        except (*EXCUSED, ValueError):  # ValueError: there is no topic of pings yet
+            await asyncio.sleep(ANEW_S)
 
 
 def weights_absent(stage: Stage, event: Event) -> None:

@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
+import announcers
 from member_oracles import judge_members, open_ends
 from oracles import judge
 from plans import FED_S, FIRST_S, Plan
@@ -98,6 +99,7 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     until_s = max(FIRST_S + FED_S, *(event.at_s for event in plan.events), 0.0)
     await asyncio.sleep(max(0.0, begin_s + until_s - world.loop.time()))
     stage.heal()
+    announcers.start_again(stage)
     while not stage.has_pings:  # noqa: ASYNC110 - a topic that is made anew takes its time for that
         await asyncio.sleep(LOOK_S)
     for number in range(plan.entities):  # so that each entity is looked at once more, and evicted ones are rebuilt

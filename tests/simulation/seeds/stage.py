@@ -121,6 +121,7 @@ class Stage:
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self.stored = StoredRecords(self)
+        self.has_failed_makers = False  # of weights, and nobody has started one again yet
         self.is_healed = False
         self.is_at_rest = False  # all is healed and done
         self.broken: list[str] = []  # invariants that did not hold at some moment

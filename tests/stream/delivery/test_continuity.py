@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 
@@ -208,6 +209,42 @@ async def test_a_topic_that_is_made_anew_while_its_worker_stands_still_is_answer
         await joined_again(delivery, kafka, P0)
         await answer(delivery, kafka, later(0, 40))
     assert entities(kafka, "tram") == {(f"tram{offset % 3}", offset): 1 for offset in range(40)}
+
+
+@pytest.mark.parametrize("count", [3, 40], ids=["shorter", "longer"])
+async def test_a_topic_that_is_made_anew_while_its_first_takeover_waits_is_answered_from_its_beginning(
+    kafka: Kafka, store: FlakyStore, count: int
+) -> None:
+    """Nothing was committed, so that the takeover took the new topic for the one that its records were fetched of: they
+    were answered, and the first ones of the new topic never were. A world of the simulation found it (seed 1423)."""
+    store.hung["claim", P0] = asyncio.Event()
+    async with live_worker(kafka, store) as delivery:
+        await feed(delivery, kafka, records(0, 5))
+        kafka.make_anew(P0, "second")
+        kafka.logs[P0] += later(0, count)
+        delivery.ownership.owned[P0].began_ms = 0.0
+        store.hung["claim", P0].set()
+        await until(lambda: kafka.rejoins > 0 or bool(kafka.answered))
+        assert not kafka.answered, "records of a topic that is gone"
+        await joined_again(delivery, kafka, P0)
+        await answer(delivery, kafka, later(0, count))
+    assert entities(kafka, "tram") == {(f"tram{offset % 3}", offset): 1 for offset in range(count)}
+    assert not entities(kafka, "bus")
+    assert kafka.offsets[P0] == count
+
+
+async def test_the_first_records_of_a_takeover_that_waited_long_are_answered_once(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """They are compared with the log, which has them."""
+    store.hung["claim", P0] = asyncio.Event()
+    async with live_worker(kafka, store) as delivery:
+        await feed(delivery, kafka, records(0, 5))
+        delivery.ownership.owned[P0].began_ms = 0.0
+        store.hung["claim", P0].set()
+        await answer(delivery, kafka, records(5, 10))
+    assert kafka.answered == list(range(10))
+    assert kafka.rejoins == 0
 
 
 async def test_what_retention_deletes_unanswered_is_counted_and_said(
