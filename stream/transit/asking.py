@@ -49,6 +49,7 @@ class Run:
     own_driven_s: float = 0.0
     own_expected_s: float = 0.0
     moved_m: float = float("nan")  # between the last two pings
+    is_over: bool = False  # its vehicle began another trip
     questions: list[Question] = field(default_factory=list)
 
     @property
