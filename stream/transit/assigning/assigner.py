@@ -167,11 +167,11 @@ class Assigner:
         vehicle.over, vehicle.next, vehicle.on = vehicle.on, self.candidates.after(vehicle.on), None
 
     def _leave(self, entity: str, vehicle: Vehicle) -> None:
-        """Gives up the trip that a vehicle is on. What its block serves next is remembered."""
+        """Gives up the trip that a vehicle is on. It may come back to it, or to what its block serves next."""
         if vehicle.on is not None:
             if self._owners.get(vehicle.on, ("", 0.0))[0] == entity:
                 del self._owners[vehicle.on]
-            vehicle.over, vehicle.next, vehicle.on = vehicle.on, self.candidates.after(vehicle.on), None
+            vehicle.next, vehicle.on = self.candidates.after(vehicle.on), None
 
     def _decide(self, entity: str, vehicle: Vehicle, t_s: float) -> None:
         scores: dict[Service, float] = {}
@@ -198,7 +198,7 @@ class Assigner:
             if owner != entity and t_s - owned_s < OWNED_S and owner in self._vehicles:
                 other = self._vehicles[owner]
                 if other.on == vehicle.on:  # it had much better evidence, or it would not be chosen
-                    other.on, other.over = None, vehicle.on
+                    other.on = None
             self._owners[vehicle.on] = (entity, t_s)
 
     def _bonus(self, entity: str, vehicle: Vehicle, service: Service, t_s: float) -> float:
