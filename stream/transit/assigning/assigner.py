@@ -17,15 +17,15 @@ from stream.transit.assigning.candidates import Candidates, Near, Service
 from stream.transit.assigning.tracks import LEAST, Track
 from stream.transit.schedule import Schedule
 
-LATE_SCALE_S: Final = 420.0  # a vehicle that is later by so much is 1/e as likely
+LATE_SCALE_S: Final = 300.0  # a vehicle that is later by so much is 1/e as likely
 EARLY_SCALE_S: Final = 75.0  # and one that is earlier: drivers wait
 WAIT_SCALE_S: Final = 500.0  # one that waits at the first stop
 SEEN_LATE_S: Final = 60.0  # lateness below this is none
 STARTED_M: Final = 100.0  # along the path: before, a vehicle may wait for its departure
 BLOCK: Final = 4.0  # the trip that the vehicle's block serves next
-STAY: Final = 2.5  # the trip that the vehicle is on already
+STAY: Final = 4.0  # the trip that the vehicle is on already
 TAKEN: Final = -5.0  # a trip that another vehicle is on
-CLEAR: Final = 0.85  # the share of all from which a trip is told,
+CLEAR: Final = 0.75  # the share of all from which a trip is told,
 KEPT: Final = 0.5  # and down to which it is kept
 FORGOTTEN_S: Final = 5_400.0  # a silent vehicle
 OWNED_S: Final = 600.0  # a trip whose vehicle was silent for longer is free
