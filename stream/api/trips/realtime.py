@@ -6,8 +6,8 @@ of a trip to increase from stop to stop: where two of ours fall into the same se
     a record -> its entity, as a dict with the names of the specification -> protobuf, or JSON
 
 The JSON is protobuf's own mapping (https://protobuf.dev/programming-guides/json/): numbers of 64 bits are texts there,
-and floats of 32 bits have as few digits as tell them apart. It is written from the dict, as protobuf's own writer takes
-seven times as long.
+and floats of 32 bits have as few digits from 6 on as tell them apart. It is written from the dict, as
+protobuf's own writer takes seven times as long.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Numbers(NamedTuple):
 
 
 def _shorten(value: float) -> float:
-    return float(str(np.float32(value)))
+    single = float(np.float32(value))
+    rounded = (float(f"{single:.{digits}g}") for digits in range(6, 9))  # from 6 on, as protobuf's own writer has them
+    return next((one for one in rounded if np.float32(one) == single), float(f"{single:.9g}"))
 
 
 IN_PROTOBUF: Final = Numbers(int, float)

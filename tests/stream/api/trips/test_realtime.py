@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from google.transit import gtfs_realtime_pb2 as pb
 from gtfs_rt_validator import cli
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from realtime_rig import FEED, record_of, under_way
 from trips_rig import PARTITIONS, Topic, new_fleet, pings, play, unit
@@ -189,6 +189,7 @@ _numbers: Final = st.floats(-90, 90) | st.integers(-90, 90).map(float)
 
 
 @settings(max_examples=40)
+@example([(1e-41, 30.1, -7.7, 1)], "stopped", "")  # 6 digits, where 1 would do
 @given(
     st.lists(st.tuples(_numbers, _numbers, st.none() | _numbers, st.none() | st.sampled_from((0, 1))), max_size=3),
     st.sampled_from(("incoming", "stopped", "under_way")),
