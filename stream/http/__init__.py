@@ -3,6 +3,7 @@
 server        listens at an address, with bounds on what a client may send
 access        token, origins, the headers of every answer
 problems      errors as application/problem+json (RFC 9457)
+encodings     whether a client takes what is compressed
 limits        bounds the requests of each client, and the connections of a server
 
 Pages for programs that watch a process:

@@ -51,6 +51,7 @@ class Run:
     own_driven_s: float = 0.0
     own_expected_s: float = 0.0
     moved_m: float = float("nan")  # between the last two pings
+    is_over: bool = False  # its vehicle began another trip
     residual: FadingMean = field(default_factory=FadingMean)  # what answers of this trip left over
     questions: list[Question] = field(default_factory=list)
 

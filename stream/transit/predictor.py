@@ -54,6 +54,7 @@ class Predictor:
         self.residuals = Residuals(schedule.n_links)
         self.off_path = self.unknown_trip = 0  # pings that moved nothing
         self.runs: dict[tuple[str, str], Run] = {}  # by trip and entity
+        self._on: dict[str, tuple[str, str]] = {}  # by entity: the newest of its runs
         self._own: dict[str, float] = {}
         self._late: dict[str, tuple[float, float]] = {}  # by entity: when a stop was last reached, and how late
 
@@ -65,6 +66,7 @@ class Predictor:
         if run is None:
             self.unknown_trip += 1
             return
+        self._begin(run, t_s)
         run.seen_s = max(run.seen_s, t_s)
         before_s, before_m = run.progress.at_s, run.progress.along_m
         if not run.progress.observe(t_s, lat_deg, lon_deg):
@@ -86,9 +88,9 @@ class Predictor:
                 yield arrivals
 
     def answer_one(self, run: Run, now_s: float) -> Arrivals | None:
-        """Returns the arrivals of one trip; None if its vehicle was not seen for long, has left its path, or has no
-        stop ahead."""
-        if run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S or run.progress.is_lost:
+        """Returns the arrivals of one trip; None if its vehicle was not seen for long, is on another trip, has left its
+        path, or has no stop ahead."""
+        if run.is_over or run.progress.at_s is None or now_s - run.progress.at_s > ANSWERED_S or run.progress.is_lost:
             return None
         question = ask(run, self.paces, self.residuals, now_s)
         if question is None:
@@ -128,6 +130,18 @@ class Predictor:
         run.own_before = self._own.get(entity, 0.0) if late_before_s is not None else 0.0
         self.runs[trip_id, entity] = run
         return run
+
+    def _begin(self, run: Run, t_s: float) -> None:
+        """Ends the trip that the vehicle was on, if this is another one and the ping is not older than all of that."""
+        key, on = (run.trip.trip_id, run.entity), self._on.get(run.entity)
+        if on == key:
+            return
+        before = None if on is None else self.runs.get(on)
+        run.is_over = before is not None and t_s < before.seen_s
+        if not run.is_over:
+            self._on[run.entity] = key
+            if before is not None:
+                before.is_over = True
 
     def _pass_stops(self, run: Run, before_s: float, before_m: float) -> None:
         """Tells when stops were reached between the last two pings, and learns from it."""
@@ -203,15 +217,16 @@ class Predictor:
         """Drops all that is kept of one vehicle."""
         for key in [key for key in self.runs if key[1] == entity]:
             del self.runs[key]
-        self._own.pop(entity, None)
-        self._late.pop(entity, None)
-        self.residuals.vehicles.pop(entity, None)
+        for kept in (self._on, self._own, self._late, self.residuals.vehicles):
+            kept.pop(entity, None)
 
     def forget(self, now_s: float) -> None:
         """Ends the trips whose vehicles were silent for long, and drops what was known of vehicles of hours ago."""
         over = [key for key, run in self.runs.items() if now_s - run.seen_s > LOST_S]
         for key in over:
             del self.runs[key]
+            if self._on.get(key[1]) == key:
+                del self._on[key[1]]
         if len(self._late) > 4 * len(self.runs) + 1_000:
             for entity in [one for one, seen in self._late.items() if now_s - seen[0] >= ENTITIES_KEPT_S]:
                 del self._late[entity]

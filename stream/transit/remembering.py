@@ -99,6 +99,7 @@ def restore_runs(predictor: Predictor, dumped: Sequence[Mapping[str, Any]]) -> N
         run.residual = _load_mean(one["residual"])
         runs[trip.trip_id, entity] = run
     predictor.runs.update(runs)
+    predictor._on.update({entity: (trip_id, entity) for (trip_id, entity), run in runs.items() if not run.is_over})
 
 
 def _plain(one: Run | Progress, without: frozenset[str]) -> dict[str, Any]:

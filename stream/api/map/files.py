@@ -60,13 +60,3 @@ def _digest(bodies: Mapping[str, bytes]) -> str:
 def _file(name: str, body: bytes) -> File:
     content_type = TYPES.get(Path(name).suffix, OTHER_TYPE)
     return File(body, gzip.compress(body, LEVEL, mtime=0), content_type, hashlib.sha256(body).hexdigest()[:16])
-
-
-def takes_gzip(accepted: str) -> bool:
-    """Returns whether an Accept-Encoding takes gzip (RFC 9110, 12.5.3)."""
-    weights = {}
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        weights[coding.strip()] = weight.strip().removeprefix("q=")
-    chosen = weights.get("gzip", weights.get("*"))
-    return chosen is not None and (chosen == "" or chosen.strip("0.") != "")

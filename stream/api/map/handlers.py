@@ -16,7 +16,7 @@ from stream.api.http.requests import read_box, read_entity, read_query
 from stream.api.http.server import JSON, Server, event_stream, json_response
 from stream.api.live.topics import now_ms
 from stream.api.map.access import MapAccess
-from stream.api.map.files import INDEX, Files, takes_gzip
+from stream.api.map.files import INDEX, Files
 from stream.api.map.fleet.entity import Entity
 from stream.api.map.fleet.errors import rows
 from stream.api.map.fleet.fleet import Fleet
@@ -28,6 +28,7 @@ from stream.api.map.streaming import sending
 from stream.api.map.streaming.view import MOST, View
 from stream.api.messages import Nothing
 from stream.api.trips.view import stop_view, trip_view
+from stream.http.encodings import takes_gzip
 from stream.http.problems import Refusal
 
 STREAM: Final = "events"  # the kind of the stream in the metrics
@@ -125,7 +126,7 @@ class Handlers:
         file = self._files.get(name)
         if file is None:
             raise Refusal("not_found", "the page has no such file", came=name)
-        is_gzipped = takes_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
+        is_gzipped = takes_gzip(request)
         tag = f"{file.tag}-gzip" if is_gzipped else file.tag
         if any(one.value in (tag, "*") for one in request.if_none_match or ()):
             response = web.Response(status=304)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
 from stream.wire import MAX_TS_MS, Record
@@ -19,6 +20,25 @@ MOST_SEQUENCE: Final = 2**31 - 1
 MOST_NUMBER: Final = 1_000.0  # of degrees and of metres a second
 
 
+class _Index:
+    """The keys of the trips that have something in common, as a stop that is ahead of them."""
+
+    def __init__(self) -> None:
+        self._keys: defaultdict[Hashable, set[bytes]] = defaultdict(set)
+
+    def add(self, value: Hashable, key: bytes) -> None:
+        self._keys[value].add(key)
+
+    def drop(self, value: Hashable, key: bytes) -> None:
+        keys = self._keys[value]
+        keys.discard(key)
+        if not keys:
+            del self._keys[value]
+
+    def find(self, value: Hashable) -> Iterable[bytes]:
+        return self._keys.get(value, ())
+
+
 class TripTable:
     """The trips under way."""
 
@@ -27,6 +47,8 @@ class TripTable:
         self.refused = 0
         self._most = most
         self._by_key: dict[bytes, TripUnderWay] = {}  # the one that was heard longest ago first
+        self._of_trip, self._of_vehicle, self._of_stop = _Index(), _Index(), _Index()
+        self._newest_ms: int | None = 0  # None: the trip that had it is gone
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -35,14 +57,16 @@ class TripTable:
     def newest_ms(self) -> int:
         """The latest `ts` of those that are held; 0 without any. One that is over says nothing of what is silent: a
         recording may be played again."""
-        return max((trip.ts for trip in self._by_key.values()), default=0)
+        if self._newest_ms is None:
+            self._newest_ms = max((trip.ts for trip in self._by_key.values()), default=0)
+        return self._newest_ms
 
     def take(self, records: Iterable[Record]) -> None:
         """Takes records of the topic: each replaces the one of its key, and one without a value ends it. What is no
         record of a trip is counted and left out."""
         for record in records:
             key = record.key or b""
-            self._by_key.pop(key, None)
+            self._drop(key)
             self.changes += 1
             if record.value is None:
                 continue
@@ -53,35 +77,70 @@ class TripTable:
                 if self.refused <= MOST_WARNED:
                     log.warning("%s/%d:%d is no trip: %s", record.topic, record.partition, record.offset, error)
                 continue
-            self._by_key[key] = trip
+            self._add(key, trip)
             if len(self._by_key) > self._most:
-                del self._by_key[next(iter(self._by_key))]
+                self._drop(next(iter(self._by_key)))
+
+    def _add(self, key: bytes, trip: TripUnderWay) -> None:
+        self._by_key[key] = trip
+        for index, value in self._indexed(trip):
+            index.add(value, key)
+        if self._newest_ms is not None:
+            self._newest_ms = max(self._newest_ms, trip.ts)
+
+    def _drop(self, key: bytes) -> None:
+        trip = self._by_key.pop(key, None)
+        if trip is not None:
+            for index, value in self._indexed(trip):
+                index.drop(value, key)
+            if trip.ts == self._newest_ms:
+                self._newest_ms = None
+
+    def _indexed(self, trip: TripUnderWay) -> Iterator[tuple[_Index, Hashable]]:
+        yield self._of_trip, _name(trip)
+        yield self._of_vehicle, trip.entity_id
+        for stop_id in {stop.stop_id for stop in trip.stops}:
+            yield self._of_stop, stop_id
 
     def under_way(self) -> list[TripUnderWay]:
-        """Returns the trips in the order of their service days and ids: of several vehicles that name the same trip,
-        the one that was heard last, and none that nobody has written of for SILENT_MS."""
-        newest: dict[tuple[str, str], TripUnderWay] = {}
-        for trip in self._heard():
-            name = trip.start_date, trip.trip_id
-            other = newest.get(name)
-            if other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id):
-                newest[name] = trip
-        return [newest[name] for name in sorted(newest)]
+        """Returns the trips that `newest_of_trips` finds of those that are heard."""
+        return newest_of_trips(self.heard())
+
+    def heard(self) -> list[TripUnderWay]:
+        """Returns the trips without those that nobody has written of for SILENT_MS."""
+        return list(self._heard(self._by_key))
 
     def of(self, entity_id: str) -> TripUnderWay | None:
         """Returns the trip that a vehicle is on."""
-        trips = [trip for trip in self._heard() if trip.entity_id == entity_id]
-        return max(trips, key=lambda trip: trip.ping_ts, default=None)
+        trips = self._heard(self._of_vehicle.find(entity_id))
+        return max(trips, key=lambda trip: (trip.ping_ts, _name(trip)), default=None)
 
     def calls(self, stop_id: str) -> list[tuple[TripUnderWay, StopAhead]]:
         """Returns the trips that are predicted to reach a stop, the soonest first."""
-        calls = [(trip, stop) for trip in self.under_way() for stop in trip.stops if stop.stop_id == stop_id]
+        names = {_name(self._by_key[key]) for key in self._of_stop.find(stop_id)}
+        trips = newest_of_trips(trip for name in names for trip in self._heard(self._of_trip.find(name)))
+        calls = [(trip, stop) for trip in trips for stop in trip.stops if stop.stop_id == stop_id]
         ahead = [(trip, stop) for trip, stop in calls if stop.arrival_ts is not None]
         return sorted(ahead, key=lambda call: (call[1].arrival_ts or 0, call[0].trip_id))
 
-    def _heard(self) -> list[TripUnderWay]:
+    def _heard(self, keys: Iterable[bytes]) -> Iterator[TripUnderWay]:
         since_ms = self.newest_ms - SILENT_MS
-        return [trip for trip in self._by_key.values() if trip.ts >= since_ms]
+        return (trip for key in keys if (trip := self._by_key[key]).ts >= since_ms)
+
+
+def _name(trip: TripUnderWay) -> tuple[str, str]:
+    return trip.start_date, trip.trip_id
+
+
+def newest_of_trips(trips: Iterable[TripUnderWay]) -> list[TripUnderWay]:
+    """Returns the trips in the order of their service days and ids: of several vehicles that name the same trip, the
+    one that was heard last."""
+    newest: dict[tuple[str, str], TripUnderWay] = {}
+    for trip in trips:
+        other = newest.get(name := _name(trip))
+        if other is None or (trip.ping_ts, trip.entity_id) > (other.ping_ts, other.entity_id):
+            newest[name] = trip
+    return [newest[name] for name in sorted(newest)]
 
 
 def check(trip: TripUnderWay) -> TripUnderWay:

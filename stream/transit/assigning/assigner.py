@@ -17,15 +17,15 @@ from stream.transit.assigning.candidates import Candidates, Near, Service
 from stream.transit.assigning.tracks import LEAST, Track
 from stream.transit.schedule import Schedule
 
-LATE_SCALE_S: Final = 420.0  # a vehicle that is later by so much is 1/e as likely
+LATE_SCALE_S: Final = 300.0  # a vehicle that is later by so much is 1/e as likely
 EARLY_SCALE_S: Final = 75.0  # and one that is earlier: drivers wait
 WAIT_SCALE_S: Final = 500.0  # one that waits at the first stop
 SEEN_LATE_S: Final = 60.0  # lateness below this is none
 STARTED_M: Final = 100.0  # along the path: before, a vehicle may wait for its departure
 BLOCK: Final = 4.0  # the trip that the vehicle's block serves next
-STAY: Final = 2.5  # the trip that the vehicle is on already
+STAY: Final = 4.0  # the trip that the vehicle is on already
 TAKEN: Final = -5.0  # a trip that another vehicle is on
-CLEAR: Final = 0.85  # the share of all from which a trip is told,
+CLEAR: Final = 0.75  # the share of all from which a trip is told,
 KEPT: Final = 0.5  # and down to which it is kept
 FORGOTTEN_S: Final = 5_400.0  # a silent vehicle
 OWNED_S: Final = 600.0  # a trip whose vehicle was silent for longer is free
@@ -167,11 +167,11 @@ class Assigner:
         vehicle.over, vehicle.next, vehicle.on = vehicle.on, self.candidates.after(vehicle.on), None
 
     def _leave(self, entity: str, vehicle: Vehicle) -> None:
-        """Gives up the trip that a vehicle is on. What its block serves next is remembered."""
+        """Gives up the trip that a vehicle is on. It may come back to it, or to what its block serves next."""
         if vehicle.on is not None:
             if self._owners.get(vehicle.on, ("", 0.0))[0] == entity:
                 del self._owners[vehicle.on]
-            vehicle.over, vehicle.next, vehicle.on = vehicle.on, self.candidates.after(vehicle.on), None
+            vehicle.next, vehicle.on = self.candidates.after(vehicle.on), None
 
     def _decide(self, entity: str, vehicle: Vehicle, t_s: float) -> None:
         scores: dict[Service, float] = {}
@@ -198,7 +198,7 @@ class Assigner:
             if owner != entity and t_s - owned_s < OWNED_S and owner in self._vehicles:
                 other = self._vehicles[owner]
                 if other.on == vehicle.on:  # it had much better evidence, or it would not be chosen
-                    other.on, other.over = None, vehicle.on
+                    other.on = None
             self._owners[vehicle.on] = (entity, t_s)
 
     def _bonus(self, entity: str, vehicle: Vehicle, service: Service, t_s: float) -> float:

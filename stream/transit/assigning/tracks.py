@@ -12,9 +12,9 @@ from stream.transit.matching import ERROR_M, PER_M, way_cost
 from stream.transit.paths import Path
 
 HIT: Final = 1.2  # what a ping on the path is worth that moved forward; what it is off counts against it
-MISS: Final = -2.5  # what one is worth that lies beside the path, or cannot be where the vehicle was before
+MISS: Final = -1.5  # what one is worth that lies beside the path, or cannot be where the vehicle was before
 MOST: Final = 5.0  # of the evidence: what was long ago does not count for ever
-LEAST: Final = -8.0
+LEAST: Final = -6.0
 MOVED_M: Final = 30.0  # a vehicle that stands tells nothing new
 LOST_PINGS: Final = 3  # beside the path in a row: then the vehicle may come back to it anywhere
 

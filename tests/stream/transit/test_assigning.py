@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,3 +89,14 @@ def test_records_of_vehicles_without_names_say_that_their_trip_was_found() -> No
     assert all(one.assigned for one in records)
     right = sum(one.trip_id == true[one.entity_id] for one in records)
     assert right >= 0.8 * len(records), (right, len(records))
+
+
+def test_a_vehicle_comes_back_to_a_trip_that_it_has_lost() -> None:
+    """A trip that was given up was held for one that is over, and the vehicle was on none for the rest of its way."""
+    assigner = Assigner(schedule())
+    own = tuple(one for one in pings() if (one.entity_id, one.trip_id) == ("8927", "1680518"))
+    trip = Found("1680518", True)
+    assert find_all(own[:12], assigner)[-1] == trip
+    beside = tuple(msgspec.structs.replace(one, lat=one.lat + 0.01) for one in own[12:15])
+    assert find_all(beside, assigner)[-1] is None
+    assert trip in find_all(own[15:25], assigner)

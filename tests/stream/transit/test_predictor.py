@@ -17,6 +17,7 @@ from stream.transit.corrections import Corrections
 from stream.transit.days import day_of
 from stream.transit.paces import MEMORIES_S, Paces
 from stream.transit.predictor import LOST_S, Arrivals, Predictor
+from stream.transit.remembering import dump_runs, restore_runs
 from stream.transit.replaying import TripPing, replay
 from stream.transit.residuals import LINK_S, MOST_S, USUAL_S, FadingMean, Residuals
 from stream.transit.schedule import Schedule, read_schedule
@@ -135,6 +136,11 @@ def test_pings_of_unknown_trips_and_beside_the_path_are_counted_and_move_nothing
     assert not list(predictor.answer(first.t_s))
 
 
+def _is_on_path(ping: TripPing) -> bool:
+    trip = schedule().trips.get(ping.trip_id)
+    return trip is not None and bool(schedule().pattern(trip).path.places(ping.lat_deg, ping.lon_deg))
+
+
 def test_trips_that_fell_silent_are_forgotten() -> None:
     predictor = Predictor(schedule())
     for ping in pings()[:500]:
@@ -143,6 +149,28 @@ def test_trips_that_fell_silent_are_forgotten() -> None:
     assert list(predictor.answer(last_s))
     assert not list(predictor.answer(last_s + LOST_S + 1))
     assert not predictor.runs
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_another_trip_ends_the_one_before_and_a_late_ping_does_not_bring_it_back(restarts: bool) -> None:
+    """A late ping moves nothing, also after a restart; a newer one of the first trip is on that again."""
+    predictor = Predictor(schedule())
+    found = {ping.trip_id: ping for ping in reversed(pings()[:500]) if _is_on_path(ping)}
+    first, second = list(found.values())[:2]
+    at_s = first.t_s
+
+    def told(ping: TripPing, t_s: float) -> list[str]:
+        predictor.observe("bus", ping.trip_id, t_s, ping.lat_deg, ping.lon_deg)
+        return [one.trip_id for one in predictor.answer(at_s + 60)]
+
+    assert told(first, at_s) == [first.trip_id]
+    assert told(second, at_s + 30) == [second.trip_id]
+    if restarts:
+        restored = Predictor(schedule())
+        restore_runs(restored, dump_runs(predictor))
+        predictor = restored
+    assert told(first, at_s + 20) == [second.trip_id]
+    assert told(first, at_s + 40) == [first.trip_id]
 
 
 def test_paces_lean_on_the_schedule_and_follow_what_is_driven() -> None:

@@ -9,11 +9,14 @@ import msgspec
 import pytest
 from api_rig import SECRET
 from google.transit import gtfs_realtime_pb2 as pb
+from hypothesis import given
+from hypothesis import strategies as st
 from realtime_rig import FEED, record_of, under_way
 
-from stream.api.trips.table import SILENT_MS, TripTable
+from stream.api.trips.table import SILENT_MS, TripTable, newest_of_trips
 from stream.transit.schedule import read_schedule
-from stream.wire.trips import TripUnderWay
+from stream.wire import Record
+from stream.wire.trips import StopAhead, TripUnderWay, loads_trip
 
 
 @cache
@@ -59,6 +62,28 @@ async def test_a_feed_has_the_newest_of_each_trip_until_it_ends(serve: Any) -> N
         status, _, body = await ask("trip-updates.pb", **{"If-None-Match": headers["ETag"]})
         left = {one.trip_update.trip.trip_id for one in pb.FeedMessage.FromString(body).entity}
         assert (status, left) == (200, {one.trip_id for one in trips()[1:]})
+
+
+async def test_a_feed_is_compressed_for_who_takes_that(serve: Any) -> None:
+    """Each form has a tag of its own, as a cache may hold both."""
+    table = TripTable()
+    table.take(map(record_of, trips()))
+    async with serve(trips=table) as api:
+        for path in ("trip-updates.json", "vehicle-positions.pb"):
+            said = {}
+            for accepted in ("gzip", "identity"):
+                headers = {"Accept-Encoding": accepted}
+                async with api.client.get(f"{api.base}/gtfs-rt/{path}", headers=headers) as answer:
+                    said[accepted] = answer.headers, await answer.read()
+                    assert answer.headers["Vary"] == "Accept-Encoding"
+                headers["If-None-Match"] = said[accepted][0]["ETag"]
+                async with api.client.get(f"{api.base}/gtfs-rt/{path}", headers=headers) as answer:
+                    assert answer.status == 304
+            (packed, body), (plain, same) = said.values()
+            assert (packed.get("Content-Encoding"), plain.get("Content-Encoding")) == ("gzip", None)
+            assert body == same, "the client has decompressed it"
+            assert int(packed["Content-Length"]) < int(plain["Content-Length"]) == len(same)
+            assert packed["ETag"] != plain["ETag"]
 
 
 def test_of_two_vehicles_on_one_trip_the_one_that_was_heard_last_counts() -> None:
@@ -124,3 +149,42 @@ async def test_a_record_with_numbers_that_no_feed_can_hold_spoils_no_answer(
         for path in ("trip-updates.pb", "trip-updates.json", "vehicle-positions.pb", "vehicle-positions.json"):
             async with api.client.get(f"{api.base}/gtfs-rt/{path}") as said:
                 assert said.status == 200, path
+
+
+def _stops(text: str) -> tuple[StopAhead, ...]:
+    first = trips()[0].stops[0]
+    return tuple(msgspec.structs.replace(first, stop_id=one) for one in text)
+
+
+_records = st.builds(
+    lambda trip, vehicle, after_ms, stops, ends: (ended if ends else record_of)(
+        msgspec.structs.replace(
+            trips()[0], trip_id=trip, entity_id=vehicle, ts=trips()[0].ts + after_ms,
+            ping_ts=trips()[0].ts + after_ms, stops=_stops(stops),
+        )
+    ),
+    st.sampled_from("TU"), st.sampled_from("vw"), st.sampled_from((0, 1, SILENT_MS, 2 * SILENT_MS)),
+    st.text("abc", max_size=3), st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(_records, max_size=12))
+def test_what_is_found_by_an_index_is_what_a_look_at_all_trips_finds(records: list[Record]) -> None:
+    table, held = TripTable(most=3), dict[bytes, TripUnderWay]()
+    for record in records:
+        table.take([record])
+        held.pop(record.key or b"", None)
+        if record.value is not None:
+            held[record.key or b""] = loads_trip(record.value)
+            held = dict(list(held.items())[-3:])
+        newest_ms = max((one.ts for one in held.values()), default=0)
+        heard = [one for one in held.values() if one.ts >= newest_ms - SILENT_MS]
+        assert (table.newest_ms, table.heard()) == (newest_ms, heard)
+        for vehicle in "vw":
+            on = [one for one in heard if one.entity_id == vehicle]
+            assert table.of(vehicle) == max(on, key=lambda one: (one.ping_ts, one.trip_id), default=None)
+        for stop_id in "abc":
+            calls = [(trip, stop) for trip in newest_of_trips(heard) for stop in trip.stops if stop.stop_id == stop_id]
+            assert table.calls(stop_id) == sorted(calls, key=lambda call: (call[1].arrival_ts, call[0].trip_id))
+    table.take([record._replace(value=None) for record in records])
+    assert not table._of_stop._keys
