@@ -231,4 +231,4 @@ class Predictor:
             for entity in [one for one, seen in self._late.items() if now_s - seen[0] >= ENTITIES_KEPT_S]:
                 del self._late[entity]
                 self._own.pop(entity, None)
-        self.residuals.forget(now_s - ENTITIES_KEPT_S)
+                self.residuals.vehicles.pop(entity, None)

@@ -34,7 +34,6 @@ VEHICLE_S: Final = 7_200.0
 TRIP_S: Final = 1_500.0
 LEANING: Final = 30.0  # of the three others
 N_MEANS: Final = 5
-VEHICLES_KEPT: Final = 1_000  # before those of hours ago are looked for
 
 
 @dataclass(slots=True)
@@ -111,9 +110,3 @@ class Residuals:
         for name in ("_total", "_weight", "_at_s"):
             getattr(self, name)[ours] = getattr(other, name)[theirs]
         self.routes, self.vehicles = other.routes, other.vehicles
-
-    def forget(self, before_s: float) -> None:
-        """Drops vehicles that were not heard for long."""
-        if len(self.vehicles) > VEHICLES_KEPT:
-            for vehicle in [one for one, mean in self.vehicles.items() if mean.at_s < before_s]:
-                del self.vehicles[vehicle]
