@@ -56,7 +56,7 @@ def replay(
         raise typer.BadParameter(str(error), param_hint="--out") from None
     from model.files import writing_whole
     from stream.transit.assigning import Assigner
-    from stream.transit.predictor import Predictor
+    from stream.transit.predicting import Predictor
     from stream.transit.recordings import trip_pings
     from stream.transit.replaying import PredictionWriter
     from stream.transit.replaying import replay as play

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream.transit.paths import Path
+from stream.transit.schedule.paths import Path
 
 ERROR_M: Final = 15.0  # of GPS beside buildings
 BACK_M: Final = 40.0  # a parked bus seems to move back that far, and no farther

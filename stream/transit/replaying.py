@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream.transit.predictor import ANSWERED_S, Arrivals, Predictor
+from stream.transit.predicting.predictor import ANSWERED_S, Arrivals, Predictor
 
 NEAR_S: Final = 2_700.0  # stops farther ahead are not written: nobody asks so early, and they are most of the rows
 BATCH_ROWS: Final = 200_000

@@ -24,7 +24,7 @@ from stream.services.transit.feeds import read_feed
 from stream.services.transit.fleet import Feed, Fleet
 from stream.services.transit.snapshot import dump, load, restore, seal
 from stream.services.transit.unit import TransitUnit
-from stream.transit.predictor import Predictor
+from stream.transit.predicting import Predictor
 from stream.wire import Ping, Topics
 
 TOPICS: Final = Topics.of("bench")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from stream.services.transit.fleet import Feed
-from stream.transit.predictor import Predictor
+from stream.transit.predicting import Predictor
 from stream.transit.schedule import read_schedule
 
 log: Final = logging.getLogger(__name__)

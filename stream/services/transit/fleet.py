@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from stream.services.stream_time import StreamTime
-from stream.transit.asking import Run
 from stream.transit.assigning import Assigner
 from stream.transit.assigning.assigner import Found
-from stream.transit.predictor import LEARN_EVERY_S, LOST_S, MANY_TRIPS, Predictor
+from stream.transit.predicting.asking import Run
+from stream.transit.predicting.predictor import LEARN_EVERY_S, LOST_S, MANY_TRIPS, Predictor
 from stream.transit.recordings import route_of
 from stream.wire import Ping
 

@@ -9,8 +9,8 @@ import math
 from typing import Final
 
 from stream.services.transit.fleet import UnderWay
-from stream.transit.asking import AT_STOP_M, Run
-from stream.transit.predictor import Arrivals
+from stream.transit.predicting import Arrivals
+from stream.transit.predicting.asking import AT_STOP_M, Run
 from stream.wire.trips import Position, Prediction, StopAhead, TripUnderWay, update_id
 
 STANDS_MPS: Final = 1.0  # a vehicle that is slower stands

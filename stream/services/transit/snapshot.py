@@ -25,8 +25,8 @@ from stream.services.stream_time import StreamTime
 from stream.services.transit.feeds import hash_of, read_feed
 from stream.services.transit.fleet import Feed, Fleet, Vehicle
 from stream.storage import Storage
-from stream.transit.predictor import Predictor
-from stream.transit.remembering import dump_learnt, dump_runs, restore_learnt, restore_runs
+from stream.transit.predicting import Predictor
+from stream.transit.predicting.remembering import dump_learnt, dump_runs, restore_learnt, restore_runs
 
 log: Final = logging.getLogger(__name__)
 

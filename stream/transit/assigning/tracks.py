@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stream.transit.matching import ERROR_M, PER_M, way_cost
-from stream.transit.paths import Path
+from stream.transit.schedule.paths import Path
 
 HIT: Final = 1.2  # what a ping on the path is worth that moved forward; what it is off counts against it
 MISS: Final = -1.5  # what one is worth that lies beside the path, or cannot be where the vehicle was before

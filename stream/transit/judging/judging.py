@@ -15,7 +15,7 @@ import numpy as np
 from stream.transit.judging.methods import METHODS, Methods
 from stream.transit.judging.scores import compare, score
 from stream.transit.judging.truth import Ride, find_rides
-from stream.transit.predictor import ANSWERED_S, Arrivals, Predictor
+from stream.transit.predicting.predictor import ANSWERED_S, Arrivals, Predictor
 from stream.transit.replaying import TripPing, replay
 from stream.transit.schedule import Schedule
 

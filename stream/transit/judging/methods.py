@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.asking import STARTED_M
 from stream.transit.judging.truth import Ride
-from stream.transit.paces import LEAST_S
+from stream.transit.predicting.asking import STARTED_M
+from stream.transit.predicting.paces import LEAST_S
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

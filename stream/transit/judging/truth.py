@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.transit.matching import ERROR_M, PER_M, way_cost
-from stream.transit.paths import Path, Place
 from stream.transit.replaying import TripPing
 from stream.transit.schedule import Pattern, Schedule, Trip
+from stream.transit.schedule.paths import Path, Place
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.transit.matching import AWAY_M, BACK_M, STRAYED_PINGS, Progress
-from stream.transit.paths import EARTH_M, OFF_M, Path
+from stream.transit.schedule.paths import EARTH_M, OFF_M, Path
 
 M_PER_DEG = math.pi / 180 * EARTH_M
 LAT, LON = 30.0, -97.7

@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stream.transit import corrections
-from stream.transit.corrections import Corrections
-from stream.transit.days import day_of
-from stream.transit.paces import MEMORIES_S, Paces
-from stream.transit.predictor import LOST_S, Arrivals, Predictor
-from stream.transit.remembering import dump_runs, restore_runs
+from stream.transit.predicting import corrections
+from stream.transit.predicting.corrections import Corrections
+from stream.transit.predicting.paces import MEMORIES_S, Paces
+from stream.transit.predicting.predictor import LOST_S, Arrivals, Predictor
+from stream.transit.predicting.remembering import dump_runs, restore_runs
+from stream.transit.predicting.residuals import LINK_S, MOST_S, USUAL_S, FadingMean, Residuals
 from stream.transit.replaying import TripPing, replay
-from stream.transit.residuals import LINK_S, MOST_S, USUAL_S, FadingMean, Residuals
 from stream.transit.schedule import Schedule, read_schedule
+from stream.transit.schedule.days import day_of
 
 FIXTURE = Path(__file__).with_name("austin.zip")
 

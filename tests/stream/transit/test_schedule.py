@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from stream.transit.days import ServiceDays, days_of
 from stream.transit.schedule import Schedule, read_schedule
+from stream.transit.schedule.days import ServiceDays, days_of
 
 CHICAGO = ZoneInfo("America/Chicago")
 FEED = {

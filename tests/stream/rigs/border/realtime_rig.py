@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.transit.days import day_of
 from stream.transit.schedule import Schedule, Trip
+from stream.transit.schedule.days import day_of
 from stream.wire import NO_TIME_MS, Record
 from stream.wire.trips import StopAhead, TripUnderWay, dumps_trip, trip_key, update_id
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from stream.services.transit.feeds import read_feed
 from stream.services.transit.fleet import Feed, Fleet
 from stream.services.transit.unit import Published, TransitUnit, take
-from stream.transit.predictor import Predictor
+from stream.transit.predicting import Predictor
 from stream.transit.schedule import Schedule
 from stream.wire import Outgoing, Ping, Record, Topics
 from stream.wire.trips import TripUnderWay, loads_trip

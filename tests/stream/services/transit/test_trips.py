@@ -29,7 +29,7 @@ from stream.services.transit.fleet import Feed, Fleet
 from stream.services.transit.following import InOrder, Waiting
 from stream.services.transit.snapshot import Snapshots, dump
 from stream.storage import open_storage
-from stream.transit.predictor import LOST_S, Predictor
+from stream.transit.predicting.predictor import LOST_S, Predictor
 from stream.wire import Ping
 from stream.wire.trips import dumps_trip, trip_key
 

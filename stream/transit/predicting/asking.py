@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.transit.matching import Progress
-from stream.transit.paces import LEAST_S, Paces
-from stream.transit.residuals import N_MEANS, FadingMean, Residuals
+from stream.transit.predicting.paces import LEAST_S, Paces
+from stream.transit.predicting.residuals import N_MEANS, FadingMean, Residuals
 from stream.transit.schedule import Pattern, Trip
 
 Floats = NDArray[np.float64]

@@ -14,12 +14,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.asking import Run, start_run
-from stream.transit.corrections import Corrections
 from stream.transit.matching import Progress
-from stream.transit.paces import Paces
-from stream.transit.predictor import Predictor
-from stream.transit.residuals import FadingMean, Residuals
+from stream.transit.predicting.asking import Run, start_run
+from stream.transit.predicting.corrections import Corrections
+from stream.transit.predicting.paces import Paces
+from stream.transit.predicting.predictor import Predictor
+from stream.transit.predicting.residuals import FadingMean, Residuals
 
 Floats = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.asking import HORIZON_S, N_NUMBERS, OWN_LEANING_S, OWN_S, Question, Run, ask, start_run
-from stream.transit.corrections import Corrections
-from stream.transit.paces import SLACK_S, SLOWEST, Paces
-from stream.transit.residuals import Residuals
+from stream.transit.predicting.asking import HORIZON_S, N_NUMBERS, OWN_LEANING_S, OWN_S, Question, Run, ask, start_run
+from stream.transit.predicting.corrections import Corrections
+from stream.transit.predicting.paces import SLACK_S, SLOWEST, Paces
+from stream.transit.predicting.residuals import Residuals
 from stream.transit.schedule import Schedule
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.transit.paces import Pair, match_links
+from stream.transit.predicting.paces import Pair, match_links
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
