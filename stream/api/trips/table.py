@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from stream.wire import MAX_TS_MS, Record
@@ -19,24 +19,7 @@ FAR_MS: Final = 7 * 86_400_000  # from now to a stop: farther ones, and delays o
 MOST_SEQUENCE: Final = 2**31 - 1
 MOST_NUMBER: Final = 1_000.0  # of degrees and of metres a second
 
-
-class _Index:
-    """The keys of the trips that have something in common, as a stop that is ahead of them."""
-
-    def __init__(self) -> None:
-        self._keys: defaultdict[Hashable, set[bytes]] = defaultdict(set)
-
-    def add(self, value: Hashable, key: bytes) -> None:
-        self._keys[value].add(key)
-
-    def drop(self, value: Hashable, key: bytes) -> None:
-        keys = self._keys[value]
-        keys.discard(key)
-        if not keys:
-            del self._keys[value]
-
-    def find(self, value: Hashable) -> Iterable[bytes]:
-        return self._keys.get(value, ())
+_Value = tuple[str, ...]  # what it is, as "stop", and its ids
 
 
 class TripTable:
@@ -47,7 +30,7 @@ class TripTable:
         self.refused = 0
         self._most = most
         self._by_key: dict[bytes, TripUnderWay] = {}  # the one that was heard longest ago first
-        self._of_trip, self._of_vehicle, self._of_stop = _Index(), _Index(), _Index()
+        self._index: defaultdict[_Value, set[bytes]] = defaultdict(set)  # the keys of the trips with a value
         self._newest_ms: int | None = 0  # None: the trip that had it is gone
 
     def __len__(self) -> int:
@@ -65,42 +48,35 @@ class TripTable:
         """Takes records of the topic: each replaces the one of its key, and one without a value ends it. What is no
         record of a trip is counted and left out."""
         for record in records:
-            key = record.key or b""
-            self._drop(key)
             self.changes += 1
-            if record.value is None:
-                continue
-            try:
-                trip = check(loads_trip(record.value))
-            except ValueError as error:
-                self.refused += 1
-                if self.refused <= MOST_WARNED:
-                    log.warning("%s/%d:%d is no trip: %s", record.topic, record.partition, record.offset, error)
-                continue
-            self._add(key, trip)
+            self._replace(record.key or b"", None if record.value is None else self._parse(record))
             if len(self._by_key) > self._most:
-                self._drop(next(iter(self._by_key)))
+                self._replace(next(iter(self._by_key)), None)
 
-    def _add(self, key: bytes, trip: TripUnderWay) -> None:
-        self._by_key[key] = trip
-        for index, value in self._indexed(trip):
-            index.add(value, key)
-        if self._newest_ms is not None:
-            self._newest_ms = max(self._newest_ms, trip.ts)
+    def _parse(self, record: Record) -> TripUnderWay | None:
+        try:
+            return check(loads_trip(record.value or b""))
+        except ValueError as error:
+            self.refused += 1
+            if self.refused <= MOST_WARNED:
+                log.warning("%s/%d:%d is no trip: %s", record.topic, record.partition, record.offset, error)
+            return None
 
-    def _drop(self, key: bytes) -> None:
-        trip = self._by_key.pop(key, None)
+    def _replace(self, key: bytes, trip: TripUnderWay | None) -> None:
+        before = self._by_key.pop(key, None)
+        had, has = _values(before), _values(trip)
+        for value in had - has:
+            self._index[value].discard(key)
+            if not self._index[value]:
+                del self._index[value]
+        for value in has - had:
+            self._index[value].add(key)
+        if before is not None and before.ts == self._newest_ms:
+            self._newest_ms = None
         if trip is not None:
-            for index, value in self._indexed(trip):
-                index.drop(value, key)
-            if trip.ts == self._newest_ms:
-                self._newest_ms = None
-
-    def _indexed(self, trip: TripUnderWay) -> Iterator[tuple[_Index, Hashable]]:
-        yield self._of_trip, _name(trip)
-        yield self._of_vehicle, trip.entity_id
-        for stop_id in {stop.stop_id for stop in trip.stops}:
-            yield self._of_stop, stop_id
+            self._by_key[key] = trip
+            if self._newest_ms is not None:
+                self._newest_ms = max(self._newest_ms, trip.ts)
 
     def under_way(self) -> list[TripUnderWay]:
         """Returns the trips that `newest_of_trips` finds of those that are heard."""
@@ -112,13 +88,13 @@ class TripTable:
 
     def of(self, entity_id: str) -> TripUnderWay | None:
         """Returns the trip that a vehicle is on."""
-        trips = self._heard(self._of_vehicle.find(entity_id))
+        trips = self._heard(self._index.get(("vehicle", entity_id), ()))
         return max(trips, key=lambda trip: (trip.ping_ts, _name(trip)), default=None)
 
     def calls(self, stop_id: str) -> list[tuple[TripUnderWay, StopAhead]]:
         """Returns the trips that are predicted to reach a stop, the soonest first."""
-        names = {_name(self._by_key[key]) for key in self._of_stop.find(stop_id)}
-        trips = newest_of_trips(trip for name in names for trip in self._heard(self._of_trip.find(name)))
+        names = {_name(self._by_key[key]) for key in self._index.get(("stop", stop_id), ())}
+        trips = newest_of_trips(trip for name in names for trip in self._heard(self._index[("trip", *name)]))
         calls = [(trip, stop) for trip in trips for stop in trip.stops if stop.stop_id == stop_id]
         ahead = [(trip, stop) for trip, stop in calls if stop.arrival_ts is not None]
         return sorted(ahead, key=lambda call: (call[1].arrival_ts or 0, call[0].trip_id))
@@ -126,6 +102,13 @@ class TripTable:
     def _heard(self, keys: Iterable[bytes]) -> Iterator[TripUnderWay]:
         since_ms = self.newest_ms - SILENT_MS
         return (trip for key in keys if (trip := self._by_key[key]).ts >= since_ms)
+
+
+def _values(trip: TripUnderWay | None) -> set[_Value]:
+    """Returns what a trip is looked for by."""
+    if trip is None:
+        return set()
+    return {("trip", *_name(trip)), ("vehicle", trip.entity_id), *(("stop", stop.stop_id) for stop in trip.stops)}
 
 
 def _name(trip: TripUnderWay) -> tuple[str, str]:

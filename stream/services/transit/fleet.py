@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Final, NamedTuple
 
 from stream.services.stream_time import StreamTime
@@ -53,6 +54,17 @@ class Vehicle:
     heading_deg: float | None = None
     speed_mps: float | None = None
     assigned: bool = False  # the vehicle names no trip, and this one was found
+
+
+class Former(NamedTuple):
+    """A trip that was found for a vehicle that names none, as it was published last."""
+
+    feed: str  # its hash
+    entity_id: str
+    trip_id: str
+    day: date
+    at_s: float
+    along_m: float
 
 
 class UnderWay(NamedTuple):
@@ -96,6 +108,19 @@ class Fleet:
             return None if ping.trip_id is None else Found(ping.trip_id, False)
         place = ping.entity_id, ping.ts / 1000, ping.lat, ping.lon
         return self.feed.assigner.find(*place, ping.trip_id, route_of(ping))
+
+    def lacks_index(self, ping: Ping) -> bool:
+        """Returns whether the ping's trip is to be found, and the index for that is not made."""
+        return self._assigns and ping.trip_id is None and not self.feed.assigner.has_index
+
+    def make_index(self) -> None:
+        """Makes the index. It may be done in a thread, if nothing is folded meanwhile."""
+        self.feed.assigner.make_index()
+
+    def believe(self, former: Former) -> None:
+        """Takes a trip that was found before a restart, if it is of the present feed."""
+        if self._assigns and former.feed == self.feed.hash:
+            self.feed.assigner.believe(*former[1:])
 
     def _fold(self, partition: int, ping: Ping, found: Found) -> str:
         t_s, entity_id, trip_id = ping.ts / 1000, ping.entity_id, found.trip_id

@@ -165,6 +165,8 @@ class Follower:
     async def _fold(self, merged: InOrder, ended: Collection[int]) -> None:
         for count, (number, one) in enumerate(merged.take(ended), 1):
             if one.ping is not None:
+                while self._fleet.lacks_index(one.ping):  # the feed may be replaced meanwhile
+                    await asyncio.to_thread(self._fleet.make_index)
                 self._fleet.fold(number, one.ping, one.published_ms)
             elif one.forgets is not None:
                 self._fleet.forget(one.forgets)

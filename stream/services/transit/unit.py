@@ -16,11 +16,12 @@ from typing import Final, NamedTuple
 from stream.kafka.reading import bounds, reread
 from stream.kafka.records.record_columns import Records
 from stream.services.plan import Plan, Taken, answer
-from stream.services.transit.fleet import Fleet, UnderWay
+from stream.services.transit.fleet import Fleet, Former, UnderWay
 from stream.services.transit.records import key_parts, record_of
+from stream.transit.days import day_of
 from stream.wire import Outgoing, Record, Topics
 from stream.wire.ids import EVENT_ID, event_headers
-from stream.wire.trips import dumps_trip, loads_trip, trip_key
+from stream.wire.trips import TripUnderWay, dumps_trip, loads_trip, trip_key
 
 log: Final = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Published(NamedTuple):
 
     ts: int
     ping_ts: int
+    former: Former | None = None  # at a takeover, of a vehicle that names no trip
 
 
 class TransitUnit:
@@ -43,7 +45,8 @@ class TransitUnit:
     def __init__(
         self, topics: Topics, number: int, fleet: Fleet, every_s: float, published: dict[str, Published], needs: int = 0
     ) -> None:
-        """Takes what is published, and up to which offset of its partition the fleet must have folded."""
+        """Takes what is published, and up to which offset of its partition the fleet must have folded. The fleet begins
+        with the trips that were found before, as their vehicles name none."""
         self.number = number
         self._topics = topics
         self._fleet = fleet
@@ -51,6 +54,9 @@ class TransitUnit:
         self._published = published
         self._needs = needs
         self._counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+        for one in published.values():
+            if one.former is not None:
+                fleet.believe(one.former)
         self._headers = event_headers("trip", topics.pings, number)
 
     @property
@@ -123,8 +129,14 @@ def take(record: Record, published: dict[str, Published]) -> None:
     if record.value is not None:
         try:
             trip = loads_trip(record.value)
+            former = _former_of(trip) if trip.assigned else None
         except ValueError as error:
             log.warning("%s/%d:%d is none of ours: %s", *record[:3], error)
             published[key] = Published(0, 0)  # so that it is replaced or ended
         else:
-            published[key] = Published(trip.ts, trip.ping_ts)
+            published[key] = Published(trip.ts, trip.ping_ts, former)
+
+
+def _former_of(trip: TripUnderWay) -> Former:
+    day = day_of(trip.start_date)
+    return Former(trip.feed, trip.entity_id, trip.trip_id, day, trip.ping_ts / 1000, trip.along_m)

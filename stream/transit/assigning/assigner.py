@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final, NamedTuple
 
 from stream.transit.assigning.candidates import Candidates, Near, Service
-from stream.transit.assigning.tracks import LEAST, Track
+from stream.transit.assigning.tracks import LEAST, MOST, Track
 from stream.transit.schedule import Schedule
 
 LATE_SCALE_S: Final = 300.0  # a vehicle that is later by so much is 1/e as likely
@@ -43,6 +44,14 @@ class Found(NamedTuple):
     assigned: bool
 
 
+class Belief(NamedTuple):
+    """The trip that a vehicle was found to be on, and its place along that, as known before a restart."""
+
+    service: Service
+    at_s: float
+    along_m: float
+
+
 @dataclass(slots=True)
 class Vehicle:
     """What is known of one vehicle."""
@@ -63,6 +72,7 @@ class Assigner:
         self._candidates: Candidates | None = None
         self._vehicles: dict[str, Vehicle] = {}
         self._owners: dict[Service, tuple[str, float]] = {}
+        self._beliefs: dict[str, Belief] = {}  # by entity
         self._forgot_s = -math.inf
 
     def find(
@@ -92,24 +102,57 @@ class Assigner:
             vehicle.tracks.clear()
             self._leave(entity, vehicle)
         vehicle.seen_s = t_s
+        self._take_belief(entity, vehicle, t_s)
         self._observe(vehicle, t_s, lat_deg, lon_deg, route_id)
         self._decide(entity, vehicle, t_s)
         if vehicle.on is None:
             return None
         return Found(vehicle.on.trip_id, True)
 
+    def believe(self, entity: str, trip_id: str, day: date, at_s: float, along_m: float) -> None:
+        """Takes the trip that a vehicle was on before a restart. Its next ping begins with that, if nothing has been
+        found of it until then; and it loses the trip as any other, if its way does not fit."""
+        if trip_id in self.schedule.trips:
+            self._beliefs[entity] = Belief(Service(trip_id, day), at_s, along_m)
+
+    def _take_belief(self, entity: str, vehicle: Vehicle, t_s: float) -> None:
+        belief = self._beliefs.get(entity)
+        if belief is None or t_s <= belief.at_s:
+            return
+        del self._beliefs[entity]
+        owner, owned_s = self._owners.get(belief.service, (entity, t_s))
+        is_taken = owner != entity and t_s - owned_s < OWNED_S
+        if vehicle.on is None and not is_taken and t_s - belief.at_s <= SILENT_S:
+            path = self.candidates.path_of[belief.service.trip_id]
+            vehicle.tracks[path] = Track(
+                self.candidates.pattern(path).path, MOST, belief.along_m, belief.at_s, 0, belief.along_m,
+                [(belief.along_m, 0.0)],
+            )  # fmt: skip
+            vehicle.on = belief.service
+
     def forget_entity(self, entity: str) -> None:
         """Drops all that is kept of one vehicle."""
+        self._beliefs.pop(entity, None)
         vehicle = self._vehicles.pop(entity, None)
         if vehicle is not None:
             self._leave(entity, vehicle)
 
     @property
     def candidates(self) -> Candidates:
-        """Returns the index of the feed's paths, which is made for the first vehicle that names no trip."""
+        """Returns the index of the feed's paths. It is made for the first vehicle that names no trip, if nobody has
+        made it before."""
         if self._candidates is None:
             self._candidates = Candidates(self.schedule)
         return self._candidates
+
+    @property
+    def has_index(self) -> bool:
+        return self._candidates is not None
+
+    def make_index(self) -> None:
+        """Makes the index, which takes seconds for a large feed: it may be done in a thread, if nothing is asked of
+        the assigner meanwhile."""
+        self._candidates = Candidates(self.schedule)
 
     def _note(self, entity: str, trip_id: str, t_s: float) -> None:
         """Takes over the trip that a vehicle names: others are not on it, and its block is known."""
@@ -212,6 +255,8 @@ class Assigner:
         self._forgot_s = t_s
         for entity in [one for one, vehicle in self._vehicles.items() if t_s - vehicle.seen_s > FORGOTTEN_S]:
             del self._vehicles[entity]
+        for entity in [one for one, belief in self._beliefs.items() if t_s - belief.at_s > FORGOTTEN_S]:
+            del self._beliefs[entity]
         for service in [one for one, (_, owned_s) in self._owners.items() if t_s - owned_s > FORGOTTEN_S]:
             del self._owners[service]
 

@@ -187,4 +187,4 @@ def test_what_is_found_by_an_index_is_what_a_look_at_all_trips_finds(records: li
             calls = [(trip, stop) for trip in newest_of_trips(heard) for stop in trip.stops if stop.stop_id == stop_id]
             assert table.calls(stop_id) == sorted(calls, key=lambda call: (call[1].arrival_ts, call[0].trip_id))
     table.take([record._replace(value=None) for record in records])
-    assert not table._of_stop._keys
+    assert not table._index
