@@ -18,7 +18,7 @@ from stream.kafka.records.record_columns import Records
 from stream.services.plan import Plan, Taken, answer
 from stream.services.transit.fleet import Fleet, Former, UnderWay
 from stream.services.transit.records import key_parts, record_of
-from stream.transit.days import day_of
+from stream.transit.schedule.days import day_of
 from stream.wire import Outgoing, Record, Topics
 from stream.wire.ids import EVENT_ID, event_headers
 from stream.wire.trips import TripUnderWay, dumps_trip, loads_trip, trip_key
