@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from plan_kinds import draw_plan
 from plans import read_plan, write_plan
 from reverts import read_bugs
+from virtual_loop import SERVERS, VirtualLoop
 
 HERE = Path(__file__).parent
 TOOL = HERE / "pathcast_sim.py"
@@ -25,9 +28,9 @@ JUDGED = ("scored", "latest", "drawn", "passages", "landed", "kill_holding", "st
 pytestmark = pytest.mark.simulation
 
 
-def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def simulate(*arguments: str, allocator: str = "pymalloc") -> subprocess.CompletedProcess[str]:
     """Runs the tool in a process of its own: there is one loop, one clock, and one order of sets."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": allocator}
     return subprocess.run(
         [sys.executable, str(TOOL), *arguments], capture_output=True, text=True, env=environment, check=False
     )
@@ -47,10 +50,24 @@ def test_what_was_found_stays_mended(plan: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_a_seed_gives_the_same_world_again() -> None:
-    first, second = (simulate("--seed", "7") for _ in range(2))
+@pytest.mark.parametrize("seed", ["3", "7"])
+def test_a_seed_gives_the_same_world_again(seed: str) -> None:
+    """Wherever its objects lie: the order of tasks in a set followed from their addresses, and seed 3 gave another
+    world where the folder had another name."""
+    first, second = (simulate("--seed", seed, allocator=one) for one in ("pymalloc", "malloc"))
     assert first.stdout == second.stdout
-    assert first.stdout.count("\n") > 100
+    assert first.stdout.count("\n") > 80
+
+
+def test_futures_and_tasks_lie_in_sets_as_they_were_made() -> None:
+    loop = VirtualLoop(random.Random(0))
+    made = [loop.create_future() if number % 2 else loop.create_task(asyncio.sleep(0)) for number in range(50)]
+    assert list(set(made)) == made
+    for one in made:
+        one.cancel()
+    while SERVERS.ready:
+        loop._run_once()
+    loop.close()
 
 
 def test_a_plan_that_is_written_down_is_the_same() -> None:

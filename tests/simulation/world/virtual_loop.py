@@ -14,6 +14,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar
+from itertools import count
 from typing import Any, Final
 
 START_S: Final = 1_000.0
@@ -54,6 +55,29 @@ class _Nothing:
         pass
 
 
+class OrderedFuture(asyncio.Future[Any]):
+    """A future whose place in sets follows from the order in which futures were made. Its address would decide that
+    else, which differs from process to process, and aiokafka wakes all that are in a set."""
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class OrderedTask(asyncio.Task[Any]):
+    """A task of which the same holds."""
+
+    def __init__(self, number: int, work: Any, loop: asyncio.AbstractEventLoop, context: Context | None) -> None:
+        self._number = number
+        super().__init__(work, loop=loop, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs callbacks of hosts. A dead host's are dropped; a paused host's wait."""
 
@@ -69,6 +93,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.faults: list[BaseException] = []  # of callbacks of the servers: the simulation itself is wrong
         self.set_exception_handler(self._note_fault)
         self.is_over = False  # nothing runs any more: what is cleaned up now changes nothing
+        self._numbers = count()  # of futures and tasks
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
@@ -90,6 +115,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Schedules a call, a little after now at the earliest: where the clock stands still, whoever waits for a time
         asks for ever."""
         return super().call_at(max(when, self._now_s + INSTANT_S), callback, *args, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return OrderedFuture(next(self._numbers), self)
 
     def _note_fault(self, loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
         error = what.get("exception")
@@ -177,9 +205,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._busy.remove(host)
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
+def _make_task(loop: Any, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
     """Makes a task that its host knows: one that is killed must stay as it is, and not clean up once it is gone."""
-    task = asyncio.Task(work, loop=loop, context=context)
+    task = OrderedTask(next(loop._numbers), work, loop, context)
     tasks = (HOST.get() if context is None else context.get(HOST, SERVERS)).tasks
     tasks.add(task)
     task.add_done_callback(tasks.discard, context=_NO_CONTEXT)
