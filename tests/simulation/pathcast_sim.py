@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROOMS = ("world", "kafka", "redis_model", "clients", "fleet", "beside", "seeds", "bugs")
+ROOMS = ("world", "kafka", "redis_model", "clients", "fleet", "beside", "versions", "seeds", "bugs")
 sys.path[:0] = [str(HERE / room) for room in ROOMS]
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "stream/rigs/core")]
 sys.dont_write_bytecode = False

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from stream.kafka.records.record_columns import Partition
 from stream.store.days_store import DaysLost, DaysStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.files import delete_stale, path_of
+from stream.wire import VersionRecord
 
 log: Final = logging.getLogger(__name__)
 
@@ -129,7 +130,8 @@ class Maker:
         """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again. An
         early one has passages that are not over, too, as far as they are known; without any, nothing happens.
 
-        Raises as `DaysStore.snapshot`, `Announcer.open` and `Announcer.announce`.
+        Raises as `DaysStore.snapshot`, `Announcer.open` and `Announcer.announce`; NotAnnounced also while what the last
+        version has of some partition is being counted anew.
         """
         settings = self._settings
         made, includes = await self._make_version(partitions, so_far=is_early)
@@ -165,12 +167,28 @@ class Maker:
         async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka) as announcer:
             self.issued_s = sorted(one.issued_ts / 1000 for one in announcer.ledger.serving)
 
+    async def _check_whole(self, includes: Mapping[int, int], serving: Sequence[VersionRecord]) -> None:
+        """Raises NotAnnounced if a version would have less of a partition than the last one that serves: Redis has lost
+        its days, and they are counted anew. Where the log itself is shorter than that, it was cut or made anew."""
+        before, topic = (serving[-1].includes if serving else {}), self._settings.topics.pings
+        there = self._consumer.partitions_for_topic(topic) or set[int]()
+        less = [number for number in before if number in there and includes.get(number, 0) < before[number]]
+        tps = [TopicPartition(topic, number) for number in less]
+        for (_, number), found in (await bounds_by(self._consumer, tps) if tps else {}).items():
+            if before[number] <= found.end:
+                raise NotAnnounced(
+                    f"partition {number} is counted anew, up to {includes.get(number, 0)} so far, and the version that "
+                    f"serves has it up to {before[number]}"
+                )
+
     async def _announce(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
         """Announces a version, and deletes those that no ping in the log may ask for any more, and stale ones that were
         never announced. Returns from where on it answers.
         """
         settings, topic = self._settings, self._settings.topics.pings
         async with Announcer.open(settings.bootstrap, settings.topics, settings.kafka) as announcer:
+            if announcer.ledger.get(made.version) is None:
+                await self._check_whole(includes, announcer.ledger.serving)
             record = await announcer.announce(made.version, includes=includes, contains=made.contains)
             tps = [TopicPartition(topic, number) for number in record.first]
             begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}

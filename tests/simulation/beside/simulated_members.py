@@ -12,7 +12,9 @@ from typing import Any, Final, Protocol
 from archived import WorldsArchive
 from member_watch import Around, Watch
 from plans import Beside
+from versions_oracle import EVERY_S, RULES
 
+from stream.atlas.building import DEFAULT_RULES
 from stream.atlas.counting.member import Runner as AtlasRunner
 from stream.atlas.counting.settings import RunSettings
 from stream.config.settings import Settings
@@ -146,13 +148,14 @@ def score_settings(settings: Settings) -> ScoreSettings:
 
 
 def atlas_settings(settings: Settings) -> RunSettings:
-    """Returns settings by which no version is due in a world: these would be files."""
+    """Returns settings by which no version is due in a world, unless it has a folder for their files."""
     return RunSettings(
-        Path("/nowhere"),
+        settings.atlases or Path("/nowhere"),
         bootstrap=settings.bootstrap,
         group=group_of("atlas", settings),
         redis_url=settings.redis_url,
-        every_s=NO_VERSION_S,
+        every_s=NO_VERSION_S if settings.atlases is None else EVERY_S,
+        rules=DEFAULT_RULES if settings.atlases is None else RULES,
     )
 
 

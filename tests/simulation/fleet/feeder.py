@@ -38,6 +38,7 @@ class Feeder:
         self._vehicles = [
             Vehicle(f"bus{number}", now_ms - PAST_MS, 30.0 + number, -97.0 - number) for number in range(entities)
         ]
+        self._done_deg: dict[str, float] = {}  # how far each has driven, where that says where it is
 
     def make(self, which: int, odd: str) -> NewRecord:
         """Returns a vehicle's next record. `odd` says how it is not as others, see `plans.ODD`."""
@@ -64,10 +65,14 @@ class Feeder:
             ping = Ping(entity_id=one.entity_id, ts=one.ts_ms - STEP_MS // 2, lat=one.lat, lon=one.lon)
             return NewRecord(key, dumps(ping))
         one.ts_ms += GAP_MS if odd == "gap" else STEP_MS
-        one.lat += chance.uniform(0.0, 4e-4) * (40 if odd == "gap" else 1)
-        one.lon += chance.uniform(-3e-4, 3e-4)
+        self._drive(one, far=odd == "gap")
         lat = one.lat + 2.0 if odd == "jump" else one.lat
         more = {"speed_mps": POISON_MPS} if odd == "poison" else {}
         value = dumps(Ping(entity_id=one.entity_id, ts=one.ts_ms, lat=round(lat, 6), lon=round(one.lon, 6), **more))
         one.sent.append(value)
         return NewRecord(key, value, timestamp_ms=NO_TIME if odd == "timeless" else 0)
+
+    def _drive(self, one: Vehicle, *, far: bool) -> None:
+        """Takes a vehicle to where it sends next; `far`, after a gap in which it was silent."""
+        one.lat += self._chance.uniform(0.0, 4e-4) * (40 if far else 1)
+        one.lon += self._chance.uniform(-3e-4, 3e-4)

@@ -19,7 +19,7 @@ from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faulty import FaultyFold, Raised
-from networks import TINY, load_network
+from networks import load_network, make_predictor
 
 from model.api import Predictor
 from stream.config import failpoints
@@ -41,18 +41,13 @@ from stream.versions.serving import Versions
 from stream.worker import faust_driver
 from stream.worker.consumer_thread import ConsumerThread
 from stream.worker.partition_counts import rejoin_when_changed
-from stream.worker.versions import announcements
+from stream.worker.versions import announcements, atlases_of
 
 T = TypeVar("T")
 
 POLL_S: Final = 1.0
 POLLS_WAITING: Final = 2  # as in stream.worker.app
 FETCH_MAX_WAIT_MS: Final = 300  # longer than a worker's, so that a world where nothing happens costs little
-
-
-def make_predictor(kind: type[Predictor] = Predictor) -> Predictor:
-    """Returns a predictor whose states depend on every fix and on their order, and whose steps take some 0.3 ms."""
-    return kind.untrained(TINY, capacity=8)
 
 
 class FaultyDevice(FaultyFold):
@@ -197,13 +192,16 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         )
 
     def _versions(self, heard: AnnouncementReader, own: Predictor) -> Versions:
-        loader: Loader[Predictor] = Loader("weights", lambda asked: self._load(asked, own.version), {own.version: own})
-        networks, pings = Networks(heard, loader, own.version), self.settings.topics.pings
+        settings, pings, networks = self.settings, self.settings.topics.pings, None
+        if settings.registry is not None:
+            loader = Loader[Predictor]("weights", lambda asked: self._load(asked, own.version), {own.version: own})
+            networks = Networks(heard, loader, own.version)
+        atlases = None if settings.atlases is None else atlases_of(heard, settings.atlases)
 
         def log_end(number: int) -> int | None:
             return self.input.log_end((pings, number))
 
-        return Versions(heard, None, networks, hold_s=self.settings.lead_s / 2, log_end=log_end)
+        return Versions(heard, atlases, networks, hold_s=settings.lead_s / 2, log_end=log_end)
 
     def _load(self, asked: str, own: str) -> Predictor:
         return make_predictor(self._predictor) if asked == own else load_network(asked, self._predictor)

@@ -33,7 +33,7 @@ GROUPS: Final = {
     "cut": "elect_unclean topic_anew retain answers_cut answers_anew",
     "outage": "cut_redis redis_refuses redis_restarts refuse_partition",
     "loss": "redis_lost redis_older redis_evicts days_evicted growth_evicted",
-    "versions": "announce weights_absent models_away models_anew models_junk left_announced",
+    "versions": "announce weights_absent models_away models_anew models_junk left_announced folder_away",
     OTHER: "",
 }
 GROUPS_OF: Final = {

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from members_beside import STRANGER
+from networks import make_predictor
 from plans import ANSWER_CUTS, CUTS
-from simulated_worker import make_predictor
 
 from stream.store.redis_store import RedisStore
 from stream.verify import run as verifying
@@ -62,7 +62,7 @@ def _is_of_stranger(stage: Stage, one: Example) -> bool:
 
 
 def _is_of_former_version(stage: Stage, one: Example) -> bool:
-    return stage.former_versions.excuse(one)
+    return stage.versions.former.excuse(one)
 
 
 EXCUSES: Final = (_began_anew, _is_of_former_topic, _is_of_stranger, _is_of_former_version)

@@ -7,6 +7,12 @@ retained  records are deleted that a worker has not read, as it stands still
 alone     Redis refuses one partition, and nothing else happens
 versions  weights are announced, by makers that die or stand still; the topic of versions is away, or anew
 calm      nothing happens but odd pings
+
+Of seeds that leave LATER_AT if divided by LATER_EVERY, a later kind is drawn instead, so that all others stay what they
+were before there was one:
+
+atlases   versions of the atlas are made and asked; their makers die or stand still, their folder is away
+refresh   weights are refreshed, by who dies or stands still at any step of a round, or by two of them
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+import atlas_faults
+import refresh_faults
 from msgspec.structs import replace
 from plans import Event, Plan, draw_plain_plan
 
@@ -26,6 +34,10 @@ READ_REFUSALS: Final = (0, 1, 2)  # BUSY, LOADING and MASTERDOWN, in the order o
 def draw_plan(seed: int) -> Plan:
     """Returns the plan of a seed: a plain one, or one of a kind."""
     plan = draw_plain_plan(seed)
+    if seed % LATER_EVERY == LATER_AT:
+        kind = LATER[seed // LATER_EVERY % len(LATER)]
+        made, events = LATER_KINDS[kind](replace(plan, world=kind, story=""), random.Random(f"later kind {seed}"))
+        return replace(made, events=tuple(sorted(events, key=lambda event: event.at_s)))
     return draw_kind(plan, random.Random(f"kind {seed}")) if seed % 2 else plan
 
 
@@ -174,6 +186,9 @@ KINDS: Final[dict[str, tuple[int, Draw]]] = {
     "versions": (3, _versions),
     "calm": (2, _calm),
 }
+LATER_EVERY, LATER_AT = 20, 9
+LATER_KINDS: Final[dict[str, Draw]] = {"atlases": atlas_faults.draw, "refresh": refresh_faults.draw}
+LATER: Final = ("atlases", "refresh")
 OFTEN: Final = {"cold": "forget", "calm": "poison"}  # which odd pings come more often
 FORGETS: Final = {"cold", "calm"}  # kinds in which somebody gives the command
 QUIET: Final = {"alone", "calm"}  # kinds to which no other fault is added: what must hold in them would not

@@ -78,6 +78,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     story: str = ""  # of `stories`: faults that belong together
     world: str = "plain"  # or one of `plan_kinds.KINDS`
     members: tuple[Beside, ...] = ()
+    refreshers: tuple[float, ...] = ()  # percent of the entities that each gives to a canary; 0: it promotes at once
 
     def without(self, left_out: set[int]) -> Plan:
         """Returns a plan that lacks the events with these indices."""

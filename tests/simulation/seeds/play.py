@@ -117,5 +117,6 @@ async def _act(stage: Stage, outcome: Outcome) -> None:
     outcome.findings += [*list_uncounted(stage), *list_needless(stage)]
     outcome.findings += await judge(stage)
     outcome.findings += await judge_members(stage)
+    outcome.findings += stage.versions.judge()
     for keeper in keepers:
         keeper.cancel()

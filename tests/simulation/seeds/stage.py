@@ -16,11 +16,9 @@ from functools import partial
 from typing import Any, Final, TypeGuard
 from unittest import mock
 
-import networks
 from aiokafka.errors import GroupLoadInProgressError, KafkaConnectionError, NotCoordinatorForGroupError
 from archived import WorldsArchive
 from feeder import Feeder
-from former_versions import FormerVersions
 from kafka_side import KafkaSide
 from liveness import Liveness
 from meetings import Meetings
@@ -29,11 +27,13 @@ from members_beside import Members
 from owners import Owners
 from plans import ANSWER_CUTS, CUTS, SESSION_S, Beside, Plan
 from redis_side import RedisSide
+from road import RoadFeeder
 from simulated_members import LATENESS_MS, Process, SimulatedMember
 from simulated_worker import STEP_FAULTS, BegunAnew, SimulatedWorker
 from stored_records import StoredRecords
 from virtual_loop import HOST, Host
 from world import World
+from worlds_versions import WorldsVersions
 
 from stream.atlas.counting import member as counting
 from stream.atlas.counting import owned as counted
@@ -43,7 +43,6 @@ from stream.engine.entities import snapshot
 from stream.kafka import reading
 from stream.kafka.partitioner import partition_of
 from stream.services.scores.scoring import waiting
-from stream.verify import weights
 
 BOOTSTRAP: Final = "kafka:9092"
 CUT_WITHIN_S: Final = 0.012  # three requests and their answers, mostly
@@ -88,7 +87,7 @@ class Stage:
         self.redis = RedisSide(self.world, self._look)
         self.owners = Owners(self)
         self.liveness = Liveness(self)
-        self.former_versions = FormerVersions(self)
+        self.versions = WorldsVersions(plan)
         self.meetings = Meetings(self.world.loop.time)
         self.kafka.heard = self.owners.hear
         guarantee = DeliveryGuarantee.EXACTLY_ONCE if plan.exactly_once else DeliveryGuarantee.AT_LEAST_ONCE
@@ -98,17 +97,20 @@ class Stage:
             max_entities=plan.max_entities,
             checkpoint_ms=plan.checkpoint_ms,
             session_timeout_s=SESSION_S,
-            registry="announced" if plan.world == "versions" else None,
+            registry=self.versions.registry,
+            atlases=self.versions.atlases,
             lead_s=LEAD_S,
             delivery=guarantee,
         )
+        self.versions.begin(self)
         topics = self.settings.topics
         self.kafka.create_topic(topics.pings, plan.partitions)
         for topic in (topics.forecasts, topics.gapfills, topics.dead_letters):
             self.kafka.create_topic(topic, plan.partitions)
-        if self.settings.registry is not None:
+        if self.versions.has_topic:
             self.kafka.create_topic(topics.models, 1)
-        self.feeder = Feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
+        feeder = Feeder if self.versions.atlases is None else RoadFeeder
+        self.feeder = feeder(plan.seed, plan.entities, int(self.world.wall_s() * 1000))
         for topic in (topics.latest, topics.scores, topics.arrivals) if plan.members else ():
             self.kafka.create_topic(topic, plan.partitions)
         for topic in (topics.models, topics.destinations) if plan.members else ():
@@ -118,6 +120,10 @@ class Stage:
         self.begun_anew: BegunAnew = set()
         self.places = [self._place(number) for number in range(plan.workers)]
         self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
+        self.places += [
+            Place(f"refresher-{number}", self.versions.refresher(number, percent), 0.0)
+            for number, percent in enumerate(plan.refreshers)
+        ]
         self._points: list[tuple[str, str, int, float]] = []  # what is to happen when a point is reached: see `arm`
         self.reached: dict[Host, str] = {}  # the last point of each host
         self.stored = StoredRecords(self)
@@ -310,9 +316,7 @@ class Stage:
         self.is_healed = True
         self._points.clear()
         self.world.network.calm()
-        if self.settings.registry is not None:
-            self.kafka.create_topic(self.settings.topics.models, 1)
-        networks.absent.clear()
+        self.versions.heal()
         self.kafka.create_topic(self.settings.topics.forecasts, self.plan.partitions)
         self.kafka.heal()
         self.redis.heal()
@@ -340,7 +344,7 @@ class Stage:
             stored = self.redis.next_offset(group, partition)
             if end and (stored is None or stored < committed):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
-        return found
+        return found + self.versions.open_ends()
 
     def unaccounted(self) -> list[str]:
         """Returns where the accounts of a worker that runs do not add up."""
@@ -353,9 +357,8 @@ class Stage:
     def set_up(self) -> Iterator[None]:
         """Lets clients reach the world's servers, and failpoints the stage."""
         with ExitStack() as stack:
-            networks.absent.clear()
+            stack.enter_context(self.versions.in_place())
             stack.enter_context(mock.patch.object(failpoints, "reach", self.reach))
-            stack.enter_context(mock.patch.object(weights.Loaded, "load", networks.load_known))
             stack.enter_context(mock.patch.object(snapshot, "LEG", self.plan.leg))
             stack.enter_context(mock.patch.object(counting, "WRITE_S", COUNT_WRITTEN_S))
             stack.enter_context(mock.patch.object(counted, "MOST_PARTS", MOST_PARTS))

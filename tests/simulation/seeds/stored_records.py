@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from faulty import POISON_MPS
 from kafka_log import READ_COMMITTED, LogRecord
+from networks import make_predictor
 from plans import CUTS
-from simulated_worker import make_predictor
 
 from stream.engine.entities import quarantine, stored_entity
 from stream.kafka.log import Partition

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Final
 
 import announcers
+import atlas_faults
 import forgetting
+import refresh_faults
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -238,5 +240,5 @@ ACTS: Final[dict[str, Callable[[Stage, Event], None]]] = {
     "late_markers": late_markers, "retain": retain, "topic_anew": topic_anew, "redis_lost": redis_lost,
     "redis_older": redis_older, "redis_evicts": redis_evicts, "redis_refuses": redis_refuses,
     "redis_restarts": redis_restarts, "fence": fence, "refuse_partition": refuse_partition,
-    "forget_command": forget_command, **announcers.ACTS, **ACTS_BESIDE,
+    "forget_command": forget_command, **announcers.ACTS, **ACTS_BESIDE, **atlas_faults.ACTS, **refresh_faults.ACTS,
 }  # fmt: skip

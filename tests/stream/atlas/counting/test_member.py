@@ -21,7 +21,7 @@ from stream.kafka.records.record_columns import Records
 from stream.members.storing_member import StoredHolding
 from stream.store.days_store import DaysStore
 from stream.versions.announcing import NotAnnounced
-from stream.wire import Ping, Record, dumps
+from stream.wire import Ping, Record, VersionRecord, dumps
 
 SETTINGS = RunSettings(Path("unused"), group="pathcast-atlas")
 TP = TopicPartition(SETTINGS.topics.pings, 0)
@@ -102,6 +102,33 @@ async def test_of_a_version_that_was_not_announced_no_file_stays(
         await maker.version(1)
     assert len(made) == 1
     assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("includes", "end", "is_less"),
+    [({}, 30, True), ({0: 9}, 30, True), ({0: 10}, 30, False), ({}, 9, False)],
+    ids=["nothing is counted yet", "some is counted anew", "all is", "the log was cut or made anew"],
+)
+async def test_a_version_is_not_made_of_less_than_the_one_that_serves(
+    includes: dict[int, int], end: int, is_less: bool, store: DaysStore
+) -> None:
+    """Redis evicts a day, its partition is counted anew, and a full hour comes meanwhile: a version of what was counted
+    by then took the place of a whole one for an hour. The world of seed 9 showed an empty one."""
+
+    async def ends(tps: object) -> dict[TopicPartition, int]:
+        return {TP: end}
+
+    kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0}, beginning_offsets=ends, end_offsets=ends)
+    maker = Maker(SETTINGS, store, cast(Any, kafka))
+    serves = VersionRecord(
+        version="0" * 16, state="serving", first={0: 26}, topic=TP.topic, includes={0: 10}, contains={}, issued_ts=0
+    )
+    if is_less:
+        with pytest.raises(NotAnnounced, match="partition 0 is counted anew"):
+            await maker._check_whole(includes, [serves])
+    else:
+        await maker._check_whole(includes, [serves])
+    await maker._check_whole(includes, [])
 
 
 async def test_a_version_is_announced_once_until_more_is_counted(

@@ -91,7 +91,7 @@ def models_anew(stage: Stage, event: Event) -> None:
     """The topic of versions is deleted, and made anew."""
     models = stage.settings.topics.models
     if models in stage.kafka.cluster.topics:
-        stage.former_versions.note()
+        stage.versions.former.note()
         stage.kafka.cluster.delete_topic(models)
         again = partial(stage.kafka.create_topic, models, 1)
         stage.world.loop.call_later(ANEW_S + event.for_s, again, context=stage.world.network.outside)

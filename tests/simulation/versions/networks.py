@@ -14,6 +14,12 @@ NETWORKS: Final = 3  # beside the worker's own
 absent: set[str] = set()  # versions whose files are not there at present: a world's own, and empty between two worlds
 
 
+def make_predictor(kind: type[Predictor] = Predictor) -> Predictor:
+    """Returns a worker's own network, whose states depend on every fix and on their order, and whose steps take some
+    0.3 ms."""
+    return kind.untrained(TINY, capacity=8)
+
+
 @lru_cache(maxsize=1)
 def list_versions() -> tuple[str, ...]:
     """Returns the versions, in the order in which a world counts them."""
