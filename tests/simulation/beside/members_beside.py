@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atlas_oracle import EVICTIONS, look_at_days
 from kafka_log import NewRecord
-from plans import ANSWER_CUTS
+from plans import ANSWER_CUTS, CUTS
 from scores_oracle import find_missing
 from simulated_members import SimulatedMember
 from topics_read import read
@@ -42,6 +42,7 @@ class Members:
         self.cuts: dict[int, list[list[Record]]] = {}  # by number of the pings, what the log had before each cut
         self.counted_on: dict[int, list[CountedOn]] = {}
         self.forgotten: set[str] = set()  # entities of which the archive is to have nothing
+        self._asked_again = False  # the operator who forgets them
 
     # -- what watches ask
 
@@ -75,6 +76,9 @@ class Members:
         """Notes what the log of the pings has, of which some is lost now."""
         before = read(self._stage, self._stage.settings.topics.pings, number) if self._stage.plan.members else []
         self.cuts.setdefault(number, []).append(before)
+
+    def was_cut(self) -> bool:
+        return bool(self._stage.plan.kinds & (ANSWER_CUTS | CUTS))
 
     def note_counted_on(self, number: int, counted: int, at: int) -> None:
         self.counted_on.setdefault(number, []).append(CountedOn(counted, at))
@@ -129,8 +133,9 @@ class Members:
         stage.kafka.protocol.refused_topics.clear()
         if stage.archive is not None:
             stage.archive.unanswered = 0
-            for entity_id in sorted(self.forgotten):
+            for entity_id in () if self._asked_again else sorted(self.forgotten):
                 self.forget(entity_id)  # the operator asks once more, as it may have been interrupted
+            self._asked_again = True  # not when all is judged: it would remove what has landed since
         if stage.plan.kinds & EVICTIONS:
             for place in stage.places:
                 if isinstance(place.worker, SimulatedMember) and place.worker.kind == "atlas":

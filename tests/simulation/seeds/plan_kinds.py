@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
+from narrow_kinds import draw_narrow, is_narrow
 from plans import Event, Plan, draw_plain_plan
 
 FIRST_S: Final = 4.0  # the first fault: by then each entity was seen
@@ -24,8 +25,10 @@ READ_REFUSALS: Final = (0, 1, 2)  # BUSY, LOADING and MASTERDOWN, in the order o
 
 
 def draw_plan(seed: int) -> Plan:
-    """Returns the plan of a seed: a plain one, or one of a kind."""
+    """Returns the plan of a seed: a plain one, or one of a kind, of `narrow_kinds`, too."""
     plan = draw_plain_plan(seed)
+    if is_narrow(seed):
+        return draw_narrow(plan, random.Random(f"narrow {seed}"))
     return draw_kind(plan, random.Random(f"kind {seed}")) if seed % 2 else plan
 
 
