@@ -26,6 +26,9 @@ class Around(Protocol):
 
     def committed(self, group: str, partition: tuple[str, int]) -> int: ...
 
+    def was_cut(self) -> bool:
+        """Returns whether any log of the world may have lost records that were read."""
+
     def note_counted_on(self, number: int, counted: int, at: int) -> None:
         """Notes that a member of the atlas goes on in a log that was cut, and what of the log before it has counted."""
 
@@ -71,6 +74,8 @@ class Watch:
             await asyncio.sleep(wait_s)
         held = await self._begin(number)
         for topic, start in held.starts.items():
+            if start.is_cut and not self._around.was_cut():
+                self._around.note_broken(f"cut: {self._kind} says that {topic}/{number} was cut, and no log was")
             if isinstance(self._member, AtlasRunner) and start.is_cut and not start.is_guess:
                 self._around.note_counted_on(number, self._claimed.get((topic, number)) or 0, start.offset)
         return held

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atlas_oracle import EVICTIONS, look_at_days
 from kafka_log import NewRecord
-from plans import ANSWER_CUTS
+from plans import ANSWER_CUTS, CUTS
 from scores_oracle import find_missing
 from simulated_members import SimulatedMember
 from topics_read import read
@@ -43,6 +43,7 @@ class Members:
         self.counted_on: dict[int, list[CountedOn]] = {}
         self.answered: dict[int, set[bytes]] = {}  # forecasts that could be read when some of them were cut off
         self.forgotten: set[str] = set()  # entities of which the archive is to have nothing
+        self._asked_again = False  # the operator who forgets them
 
     # -- what watches ask
 
@@ -82,6 +83,9 @@ class Members:
         for number in range(self._stage.plan.partitions):
             records = read(self._stage, self._stage.settings.topics.forecasts, number)
             self.answered.setdefault(number, set()).update((one.value or b"").rstrip() for one in records)
+
+    def was_cut(self) -> bool:
+        return bool(self._stage.plan.kinds & (ANSWER_CUTS | CUTS))
 
     def note_counted_on(self, number: int, counted: int, at: int) -> None:
         self.counted_on.setdefault(number, []).append(CountedOn(counted, at))
@@ -136,8 +140,9 @@ class Members:
         stage.kafka.protocol.refused_topics.clear()
         if stage.archive is not None:
             stage.archive.unanswered = 0
-            for entity_id in sorted(self.forgotten):
+            for entity_id in () if self._asked_again else sorted(self.forgotten):
                 self.forget(entity_id)  # the operator asks once more, as it may have been interrupted
+            self._asked_again = True  # not when all is judged: it would remove what has landed since
         if stage.plan.kinds & EVICTIONS:
             for place in stage.places:
                 if isinstance(place.worker, SimulatedMember) and place.worker.kind == "atlas":

@@ -19,10 +19,10 @@ END: Final = "<!-- the table of bugs ends -->"
 def make_table(bugs: Sequence[Mapping[str, Any]]) -> str:
     """Returns how many of the bugs worlds have shown, in a sentence, and a table with a line for each."""
     found = sum("found" in one for one in bugs)
-    today = sum("kind" in one.get("found", {}) for one in bugs)
+    today = sum(bool({"kind", "plan"} & one.get("found", {}).keys()) for one in bugs)
     lines = [
-        f"Of {len(bugs)} bugs, worlds have shown {found}, {today} of them by the plans of today; of each other one,",
-        "the line says which test is about it.",
+        f"Of {len(bugs)} bugs, worlds have shown {found}, {today} of them by the seeds of today or by a plan that is",
+        "kept; of each other one, the line says which test is about it.",
         "",
         "| area | bug | shown by |",
         "|---|---|---|",
@@ -33,6 +33,8 @@ def make_table(bugs: Sequence[Mapping[str, Any]]) -> str:
 
 def _shown_by(bug: Mapping[str, Any]) -> str:
     found = bug.get("found")
+    if found is not None and "plan" in found:
+        return f"[a plan](found/{found['plan']}.json)"
     if found is not None:
         many = "1 world" if found["worlds"] == 1 else f"{found['worlds']} worlds"
         return f"{found.get('kind', 'an earlier plan')}, seed {found['seed']}, {many}"

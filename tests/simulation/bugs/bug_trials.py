@@ -1,7 +1,7 @@
 """Brings the bugs of `bugs.json` back, one at a time in a copy of the tree, and plays worlds until one is wrong.
 
-The seed that showed a bug before is played first. It draws another world once `seeds/plans.py` has changed; where that
-one shows nothing, others are played from seed 0 on, or those of a kind.
+The seed that showed a bug before, or the plan of `found/`, is played first. A seed draws another world once
+`seeds/plans.py` has changed; where that one shows nothing, others are played from seed 0 on, or those of a kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from plan_kinds import draw_plan
-from plans import Plan
+from plans import Plan, read_plan
 from reverts import LIST, ROOT, TREES, bring_back, changed_files_of, read_bugs
 
 TRIAL_S: Final = 1_800.0
@@ -42,6 +42,7 @@ class Trial(NamedTuple):
     seed: int | None
     worlds: int
     what: str
+    plan: str = ""  # of `found/`, where that was played
 
 
 def is_of(plan: Plan, name: str) -> bool:
@@ -73,7 +74,7 @@ def look_for(asked: Asked) -> int:
             for name in changed_files_of(one):
                 shutil.copy2(ROOT / name, root / name)
             missed += trial.seed is None
-            where = "missed" if trial.seed is None else f"seed {trial.seed}"
+            where = "missed" if trial.seed is None else trial.plan or f"seed {trial.seed}"
             print(f"{where:12} {trial.worlds:5} {one['area']:10} {one['name']}  {trial.what}", flush=True)
             if asked.records and trial.seed is not None:
                 record(one["name"], trial)
@@ -89,12 +90,15 @@ def _copy(name: str, root: Path) -> None:
 
 
 def try_bug(bug: Mapping[str, Any], root: Path, asked: Asked) -> Trial:
-    """Plays the seed that showed a bug before, and then others until one does."""
+    """Plays the seed or the plan that showed a bug before, and then others until one does."""
     before = bug.get("found")
     if before is not None and asked.story is None:
-        trial = _play(root, ["--seeds", "1", "--from", str(before["seed"])])
+        if "plan" in before:
+            trial = _play_plan(root, before["plan"])
+        else:
+            trial = _play(root, ["--seeds", "1", "--from", str(before["seed"])])._replace(worlds=before["worlds"])
         if trial.seed is not None:
-            return trial._replace(worlds=before["worlds"])
+            return trial
     more = [] if asked.story is None else ["--story", asked.story]
     return _play(root, ["--seeds", str(asked.worlds), "--processes", str(asked.processes), *more])
 
@@ -113,11 +117,25 @@ def _play(root: Path, options: list[str]) -> Trial:
     return Trial(int(found[1]), worlds, found[2][:120])
 
 
+def _play_plan(root: Path, name: str) -> Trial:
+    """Plays a plan of `found/`."""
+    plan = Path("tests/simulation/found", f"{name}.json")
+    command = [sys.executable, "tests/simulation/pathcast_sim.py", "--plan", str(plan)]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=TRIAL_S, check=False)
+    shown, lines = ended.returncode == 1, ended.stdout.splitlines()  # the last of which are what is wrong
+    if not shown or not lines:
+        return Trial(None, 1, "")
+    return Trial(read_plan((root / plan).read_bytes()).seed, 1, lines[-1][:120], name)
+
+
 def record(name: str, trial: Trial) -> None:
     """Writes into the list by which world a bug was found."""
     assert trial.seed is not None
     bugs = read_bugs()
     one = next(one for one in bugs if one["name"] == name)
     one.pop("unseen", None)
-    one["found"] = {"kind": describe(draw_plan(trial.seed)), "seed": trial.seed, "worlds": trial.worlds}
+    if trial.plan:
+        one["found"] = {"plan": trial.plan}
+    else:
+        one["found"] = {"kind": describe(draw_plan(trial.seed)), "seed": trial.seed, "worlds": trial.worlds}
     LIST.write_text(json.dumps(bugs, indent=2, ensure_ascii=False) + "\n")

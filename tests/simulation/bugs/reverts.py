@@ -5,8 +5,9 @@
     python tests/simulation/bugs/reverts.py --show NAME             what changes, as a diff
 
 `bugs.json` names for each bug the commit that mended it, or the sabotage that no mended bug stands for, what must
-happen in the world for it to show, and what is seen then; `found`, the seed that showed it, and within how many worlds;
-or `unseen`, why no world can show it, and what does. A bug whose text is gone is an error: write it anew.
+happen in the world for it to show, and what is seen then; `found`, the seed that showed it, and within how many worlds,
+or the plan that does; or `unseen`, why no world can show it, and what does. A bug whose text is gone is an error: write
+it anew.
 """
 
 from __future__ import annotations

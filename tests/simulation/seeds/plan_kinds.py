@@ -24,6 +24,7 @@ from typing import Final
 import atlas_faults
 import refresh_faults
 from msgspec.structs import replace
+from narrow_kinds import draw_narrow, is_narrow
 from plans import Event, Plan, draw_plain_plan
 
 FIRST_S: Final = 4.0  # the first fault: by then each entity was seen
@@ -32,12 +33,14 @@ READ_REFUSALS: Final = (0, 1, 2)  # BUSY, LOADING and MASTERDOWN, in the order o
 
 
 def draw_plan(seed: int) -> Plan:
-    """Returns the plan of a seed: a plain one, or one of a kind."""
+    """Returns the plan of a seed: a plain one, or one of a kind, of `narrow_kinds`, too."""
     plan = draw_plain_plan(seed)
     if seed % LATER_EVERY == LATER_AT:
         kind = LATER[seed // LATER_EVERY % len(LATER)]
         made, events = LATER_KINDS[kind](replace(plan, world=kind, story=""), random.Random(f"later kind {seed}"))
         return replace(made, events=tuple(sorted(events, key=lambda event: event.at_s)))
+    if is_narrow(seed):
+        return draw_narrow(plan, random.Random(f"narrow {seed}"))
     return draw_kind(plan, random.Random(f"kind {seed}")) if seed % 2 else plan
 
 
