@@ -1,7 +1,6 @@
 """Kinds of worlds in which one thing is likely to meet another: for meetings that other kinds have too seldom.
 
 slow      a second member comes while the first one waits for a server in a takeover, and is given what comes next
-evicted   Redis evicts states of a lone worker that holds few of them, while it writes one checkpoint after the other
 """
 
 from __future__ import annotations
@@ -38,22 +37,6 @@ def _slow(plan: Plan, chance: random.Random) -> tuple[Plan, list[Event]]:
     return replace(plan, partitions=3, members=members), [Event(0.0, "slow_at", 0, slow_s, point=f"{kind}:taking")]
 
 
-def _evicted(plan: Plan, chance: random.Random) -> tuple[Plan, list[Event]]:
-    # Once: whose state is evicted again within a minute starts anew by promise, and its answers are others.
-    faults = [Event(round(chance.uniform(3.5, 14.0), 4), "redis_evicts", 0, 0.0, chance.choice((0.6, 0.9)))]
-    made = replace(
-        plan,
-        workers=1,
-        partitions=chance.choice((1, 2)),
-        entities=chance.randint(4, 8),
-        max_entities=2,
-        checkpoint_ms=50.0,
-        leg=2,
-    )
-    return made, faults
-
-
 KINDS: Final[dict[str, Callable[[Plan, random.Random], tuple[Plan, list[Event]]]]] = {
     "slow": _slow,
-    "evicted": _evicted,
 }
