@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from stream.config import failpoints
 from stream.delivery.accounts import Accounts
 from stream.delivery.outages import Outages
-from stream.delivery.partitions import Owned
+from stream.delivery.partitions import AT_ONCE, Owned
 from stream.engine.engine import Engine
 from stream.engine.entities.snapshot import Snapshot
 from stream.store.base import Fenced
@@ -100,6 +100,7 @@ class Checkpointer:
             failpoints.reach("before_checkpoint")
             what = self._engine.begin_checkpoint(one.partition, one.epoch, one.taken)
             self._now = UnderWay(one, what, self._clock())
+            one.save_at_ms = max(one.save_at_ms, 0.0)  # what is AT_ONCE from here on is not in it
         if self._now is not None:
             of, what, _ = self._now
             await what.dump(of.taken)
@@ -152,7 +153,8 @@ class Checkpointer:
                 self._now = None
                 self._accounts.checkpoint_s.observe((self._clock() - began_ms) / 1000)
                 of.saved = what.next_offset
-                of.save_at_ms = self._clock() + self._every_ms
+                if of.save_at_ms != AT_ONCE:
+                    of.save_at_ms = self._clock() + self._every_ms
             else:
                 failpoints.reach("between_legs")
             self._failures = of.checkpoints_failed = 0

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, Partition
 from stream.kafka.records.encoded_batches import NONE, Answers
 from stream.kafka.records.record_columns import Records
+
+AT_ONCE: Final = float("-inf")
 
 
 class InputLog(Protocol):
@@ -113,7 +115,7 @@ class Owned:
     taken: int = 0  # the next offset for the engine: two batches may be folded and not yet committed
     saved: int = 0  # the next_offset of the last checkpoint
     history: History = UNKNOWN  # of the log below `taken`
-    save_at_ms: float = 0.0  # no checkpoint before this time
+    save_at_ms: float = 0.0  # no checkpoint before this time; AT_ONCE if it has to hold what was just folded
     ready: bool = False  # the takeover is complete
     began_ms: float = float("inf")  # its first takeover, before anything was fetched
     unproven: bool = False  # what was fetched may be of a topic before the one that the takeover found

@@ -13,7 +13,7 @@ from stream.delivery.cold_reads import ColdReads, Waits
 from stream.delivery.committer import FoldedBatch
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.ownership.ownership import Ownership
-from stream.delivery.partitions import Piece
+from stream.delivery.partitions import AT_ONCE, Piece
 from stream.delivery.waiting_pings import Holds, Undecided
 from stream.engine.engine import Engine
 from stream.kafka.records.record_columns import Records
@@ -118,7 +118,7 @@ class Processing:
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
             if careful:  # a replay finds an unsaved quarantine again only if folding fails
-                piece.owned.save_at_ms = 0.0
+                piece.owned.save_at_ms = AT_ONCE
         if traced is not None:
             traced.started_ms = now_ms
         return FoldedBatch(pieces, len(records), answers, counts, traced)
