@@ -77,7 +77,10 @@ def judge_announcements(stage: Stage) -> list[str]:
     found += _find_lesser(stage)
     for number in range(stage.plan.partitions):
         for record in read(stage, stage.settings.topics.forecasts, number):
-            atlas = loads_forecast(record.value or b"").atlas
+            try:
+                atlas = loads_forecast(record.value or b"").atlas
+            except ValueError:
+                continue  # a stranger wrote it
             if atlas is not None and atlas.version is not None:
                 stage.world.count("asked_atlas", 1)
                 stage.world.count("guided", int(atlas.pings > 0))
