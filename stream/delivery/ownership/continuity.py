@@ -5,7 +5,9 @@ before the engine sees them:
 
     they come from a new leader      its log may lack what we were given (`stream.kafka.log.find_cut`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
-    they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
+    they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it;
+                                     or they are of another leader, whose log lacked what nobody is shown, as aborted
+                                     transactions, and has got records there which the consumer has passed over
     none came for long before them   the worker may have stood still while the topic was deleted and made anew: its
                                      first leader has the same epoch as before, and its log may have grown as long
     their first takeover took long,  the same may have happened in it, and the broker told it of the new topic only: the
@@ -23,7 +25,7 @@ from aiokafka.errors import KafkaError
 
 from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece
-from stream.kafka.log import find_cut
+from stream.kafka.log import Partition, find_cut
 from stream.wire import Record
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,14 @@ class Step(NamedTuple):
         """Returns whether the leader epochs are equal, or one of them is unknown, so that there is nothing to ask."""
         known = self.owned.history.leader_epoch
         return self.leader_epoch == known or self.leader_epoch == -1 or known == -1
+
+    @property
+    def is_gap(self) -> bool:
+        return self.first > self.expected
+
+    @property
+    def is_of_known_leader(self) -> bool:
+        return self.leader_epoch == self.owned.history.leader_epoch != -1
 
     @property
     def follows(self) -> bool:
@@ -118,14 +128,16 @@ class Continuity:
         partition = step.owned.partition
         try:
             async with asyncio.timeout(ASK_S):
-                gap = step.first > step.expected and step.same_leader
-                if gap and await self._input.first_offset(partition) <= step.expected:
-                    return True
+                asks_little = step.is_gap and step.same_leader
+                if asks_little and await self._input.first_offset(partition) <= step.expected:
+                    return step.is_of_known_leader or await self._is_empty(partition, step.expected, step.first)
                 found = await self._input.describe_log(partition, step.owned.history.leader_epoch)
+                cut = find_cut(step.expected, step.owned.history, found)
+                if cut is None and not await self._is_empty(partition, max(found.begin, step.expected), step.first):
+                    return False
         except (KafkaError, TimeoutError) as error:
             log.warning("%s/%d: cannot ask whether its log is the one that we know: %r", *partition, error)
             return False
-        cut = find_cut(step.expected, step.owned.history, found)
         if cut is not None:
             if cut >= step.owned.next_offset:
                 # Nothing that was answered is gone, so no takeover notices it. But some records are gone that we have
@@ -134,6 +146,15 @@ class Continuity:
             return False
         if found.begin > step.expected:
             self._lose(step.owned, step.expected, min(found.begin, step.first))
+        return True
+
+    async def _is_empty(self, partition: Partition, start: int, end: int) -> bool:
+        """Returns whether the log has no record of [start, end). If it has one, the consumer begins again, as it has
+        passed over that."""
+        async for records in self._input.reread(partition, start, end):
+            log.warning("%s/%d: offset %d has got a record again: it is read", *partition, records.first_offset)
+            self._input.rejoin()
+            return False
         return True
 
     def _lose(self, owned: Owned, start: int, end: int) -> None:

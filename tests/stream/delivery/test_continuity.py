@@ -275,6 +275,25 @@ async def test_offsets_without_records_are_no_loss(kafka: Kafka, store: FlakySto
     assert kafka.offsets[P0] == 20
 
 
+@pytest.mark.parametrize("answered", [0, 10], ids=["nothing-answered", "some-answered"])
+async def test_records_at_offsets_that_nobody_was_shown_before_are_read_where_the_log_was_cut(
+    kafka: Kafka, store: FlakyStore, answered: int
+) -> None:
+    """The consumer is behind transactions that were aborted; an election loses them, and others write there. A world of
+    the simulation found it (seed 2607)."""
+    async with live_worker(kafka, store) as delivery:
+        if answered:
+            await answer(delivery, kafka, records(0, answered))
+        kafka.logs.setdefault(P0, []).extend(records(answered, answered + 3))  # stand for those that were aborted
+        kafka.elect(P0, end=answered)
+        kafka.logs[P0] += later(answered, answered + 6)
+        await feed(delivery, kafka, later(answered + 3, answered + 6))
+        await joined_again(delivery, kafka, P0)
+        await answer(delivery, kafka, later(answered, answered + 6))
+    assert kafka.answered == [*range(answered + 6)]
+    assert kafka.offsets[P0] == answered + 6
+
+
 class Asked(Kafka):
     """Counts the questions, and may answer none."""
 
