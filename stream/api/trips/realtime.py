@@ -30,7 +30,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class Numbers(NamedTuple):
-    """How the numbers of a message are written, where the two forms differ."""
+    """Says how numbers are written, where the two forms of a message differ."""
 
     int64: Callable[[int], int | str]
     float32: Callable[[float], float]

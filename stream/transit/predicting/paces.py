@@ -70,10 +70,8 @@ class Paces:
         self._scheduled_s[links] = self._scheduled_s[links] * fade + scheduled_s[:, None]
         self._at_s[links] = np.maximum(self._at_s[links], at_s)
 
-    def take_over(self, from_pairs: Sequence[Pair], other: Paces, pairs: Sequence[Pair]) -> None:
-        """Takes over what another feed's paces have of links between the same stops. Both lists have the stops of each
-        link."""
-        ours, theirs = match_links(from_pairs, pairs)
+    def take_over(self, other: Paces, ours: Ints, theirs: Ints) -> None:
+        """Takes over what another feed's paces have of the links that both have, by their numbers here and there."""
         for name in ("_driven_s", "_scheduled_s", "_at_s"):
             getattr(self, name)[ours] = getattr(other, name)[theirs]
         self.all_links = other.all_links

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from stream.transit.predicting.asking import HORIZON_S, N_NUMBERS, OWN_LEANING_S, OWN_S, Question, Run, ask, start_run
 from stream.transit.predicting.corrections import Corrections
-from stream.transit.predicting.paces import SLACK_S, SLOWEST, Paces
-from stream.transit.predicting.residuals import Residuals
+from stream.transit.predicting.paces import SLACK_S, SLOWEST, Paces, match_links
+from stream.transit.predicting.residuals import Residuals, select_telling
 from stream.transit.schedule import Schedule
 
 Floats = NDArray[np.float64]
@@ -102,9 +102,9 @@ class Predictor:
         """Takes over what was learnt with another feed, for trips that begin from now on: the paces of links between
         the same stops, the corrections, and what is known of vehicles. Both go on to learn the latter two together."""
         self.corrections, self._own, self._late = other.corrections, other._own, other._late
-        theirs, ours = other.schedule.link_stops(), self.schedule.link_stops()
-        self.paces.take_over(theirs, other.paces, ours)
-        self.residuals.take_over(theirs, other.residuals, ours)
+        ours, theirs = match_links(other.schedule.link_stops(), self.schedule.link_stops())
+        self.paces.take_over(other.paces, ours, theirs)
+        self.residuals.take_over(other.residuals, ours, theirs)
 
     def _arrivals(self, run: Run, question: Question) -> Arrivals:
         best, low, high = self.corrections.correct(question.state, question.lead_A, question.numbers_AF)
@@ -207,8 +207,11 @@ class Predictor:
         for state, parts in enumerate(found):
             if parts:
                 lead, numbers, truth, links = (np.concatenate(column) for column in zip(*parts, strict=True))
-                answered = self.corrections.correct(state, lead, numbers)[0]
-                self.residuals.add(links, answered, truth, float(at[-1]), run.route, run.entity, run.residual)
+                tells = select_telling(truth)
+                if tells.any():
+                    answered = self.corrections.correct(state, lead[tells], numbers[tells])[0]
+                    place = run.route, run.entity, run.residual
+                    self.residuals.add(links[tells], answered, truth[tells], float(at[-1]), *place)
                 asked = (truth > 0) & (truth <= LEARNT_AHEAD_S)
                 self.corrections.learn(state, lead[asked], numbers[asked], truth[asked])
         run.questions = [question for question in run.questions if question.at_s >= at[-1] - LEARNT_AHEAD_S]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stream.transit.matching import Progress
 from stream.transit.predicting.asking import Run, start_run
 from stream.transit.predicting.corrections import Corrections
-from stream.transit.predicting.paces import Paces
+from stream.transit.predicting.paces import Paces, match_links
 from stream.transit.predicting.predictor import Predictor
 from stream.transit.predicting.residuals import FadingMean, Residuals
 
@@ -67,9 +67,9 @@ def restore_learnt(predictor: Predictor, learnt: Mapping[str, Any]) -> None:
     residuals.vehicles = {str(vehicle): _load_mean(mean) for vehicle, mean in learnt["vehicles"].items()}
     own = {str(one): float(share) for one, share in learnt["own"].items()}
     late = {str(one): (float(at_s), float(late_s)) for one, (at_s, late_s) in learnt["late"].items()}
-    ours = predictor.schedule.link_stops()
-    predictor.paces.take_over(links, paces, ours)
-    predictor.residuals.take_over(links, residuals, ours)
+    ours, theirs = match_links(links, predictor.schedule.link_stops())
+    predictor.paces.take_over(paces, ours, theirs)
+    predictor.residuals.take_over(residuals, ours, theirs)
     predictor.corrections, predictor._own, predictor._late = corrections, own, late
 
 

@@ -11,14 +11,11 @@ Letters: B answers, A stops ahead, M memories of a link, F numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from stream.transit.predicting.paces import Pair, match_links
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,8 +54,13 @@ class FadingMean:
         return self.total * fade / (self.weight * fade + LEANING)
 
 
+def select_telling(truth_B: Floats) -> NDArray[np.bool_]:
+    """Returns of which answers a residual is worth remembering, by the seconds until the arrival."""
+    return (truth_B > NEAREST_S) & (truth_B < FARTHEST_S)
+
+
 class Residuals:
-    """What answers left over. `add` changes it in place. The mean of a trip is kept with the trip."""
+    """Remembers what answers left over. `add` changes it in place. The mean of a trip is kept with the trip."""
 
     def __init__(self, n_links: int) -> None:
         shape = (n_links, len(LINK_S))
@@ -76,13 +78,9 @@ class Residuals:
         vehicle: str,
         trip: FadingMean,
     ) -> None:
-        """Takes what one bus showed of earlier answers, both in seconds from when each was made."""
-        asked = (truth_B > NEAREST_S) & (truth_B < FARTHEST_S)
-        if not asked.any():
-            return
-        links, truth = links_B[asked], truth_B[asked]
-        values = np.clip(truth - answered_B[asked], -MOST_S, MOST_S) / np.sqrt(truth / USUAL_S)
-        each, of_each = np.unique(links, return_inverse=True)
+        """Takes what one bus showed of the answers that `select_telling` chose, in seconds from when each was made."""
+        values = np.clip(truth_B - answered_B, -MOST_S, MOST_S) / np.sqrt(truth_B / USUAL_S)
+        each, of_each = np.unique(links_B, return_inverse=True)
         fade = np.exp(-np.maximum(0.0, at_s - self._at_s[each])[:, None] / LINK_S)
         self._total[each] = self._total[each] * fade + np.bincount(of_each, values)[:, None]
         self._weight[each] = self._weight[each] * fade + np.bincount(of_each)[:, None]
@@ -103,10 +101,9 @@ class Residuals:
         means[:, 4] = trip.mean(now_s, TRIP_S)
         return means
 
-    def take_over(self, from_pairs: Sequence[Pair], other: Residuals, pairs: Sequence[Pair]) -> None:
-        """Takes over what is known of links between the same stops, by another feed. Both lists have the stops of each
-        link. Both go on to learn of routes and vehicles together."""
-        ours, theirs = match_links(from_pairs, pairs)
+    def take_over(self, other: Residuals, ours: Ints, theirs: Ints) -> None:
+        """Takes over what another feed's residuals have of the links that both have, by their numbers here and there.
+        Both go on to learn of routes and vehicles together."""
         for name in ("_total", "_weight", "_at_s"):
             getattr(self, name)[ours] = getattr(other, name)[theirs]
         self.routes, self.vehicles = other.routes, other.vehicles

@@ -1,4 +1,4 @@
-"""What happens to versions of the atlas in a world, and the plans of worlds that have them."""
+"""Draws the plans of worlds with versions of the atlas, and lets happen to these versions what the plans say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of refreshed weights when all is at rest: only what was found better serves; the record of decisions
+"""Judges refreshed weights when all is at rest: only what was found better serves; the record of decisions
 says the same as the topic; and what serves is whole."""
 
 from __future__ import annotations

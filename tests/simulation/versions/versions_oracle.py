@@ -1,4 +1,4 @@
-"""What must hold of versions of the atlas: each is what an undisturbed count makes of the log up to the offsets that
+"""Judges versions of the atlas: each is what an undisturbed count makes of the log up to the offsets that
 it names, so that it holds no half of a day and nobody who was forgotten before; one maker at a time announces; and
 what serves has its file."""
 
