@@ -166,11 +166,13 @@ def _announce(rig: Rig, scene: Scene, versions: list[str]) -> None:
     scene.announce(first)
     rig.say("first version announced")
     _answered(rig, 1)
+    scene.wait_until_asked(first, rig.look)
     rig.kill(rig.rng.choice(rig.workers))
     scene.announce(second)
     rig.say("second version announced")
     rig.start()
     _answered(rig, 2)
+    scene.wait_until_asked(second, rig.look)
     cluster = rig.servers.cluster
     leader = cluster.leader_of(rig.topics.models, 0)
     with ThreadPoolExecutor(1) as pool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -93,6 +93,15 @@ class Scene(NamedTuple):
 
     def forecasts(self) -> list[Forecast]:
         return [loads_forecast(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.forecasts)]
+
+    def wait_until_asked(self, version: str, check: Callable[[], None]) -> None:
+        """Until a forecast asks it: on a busy machine an announcement is withdrawn, and made once more for later pings.
+        `check` raises if waiting has no point any more."""
+        deadline = time.monotonic() + bus_feed.QUIET_S
+        while not any(one.atlas and one.atlas.version == version for one in self.forecasts()):
+            check()
+            assert time.monotonic() < deadline, f"no forecast asks version {version}"
+            time.sleep(0.5)
 
     def wait_until_consumed(self, *workers: Worker) -> None:
         bus_feed.wait_until_consumed(self.kafka, self.prefix, self.topics.pings, partial(assert_all_live, *workers))

@@ -41,9 +41,11 @@ def test_each_forecast_asks_the_version_that_the_topic_says_whoever_is_killed(sc
         scene.announce(versions[0])
         live = partial(assert_all_live, other)
         bus_feed.wait_for_records(scene.kafka, scene.topics.forecasts, 1_000, live)
+        scene.wait_until_asked(versions[0], live)
         versions.append(scene.put(second))
         scene.announce(versions[1])
         bus_feed.wait_for_records(scene.kafka, scene.topics.forecasts, 2_500, live)
+        scene.wait_until_asked(versions[1], live)
         assert eventually(lambda: not victim.running()), "with answers out that are not committed"
         versions.append(Atlas.of(third).version)
         scene.announce(versions[2])
