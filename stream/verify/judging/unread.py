@@ -10,8 +10,6 @@ answer and every stored state must be that of the replay.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import chain
 from typing import Final
 
 from stream.verify.compare import as_published, digest_anchor, digest_letter
@@ -37,19 +35,23 @@ class Unread:
 
     def take(self, record: Record, ping: Ping | None, *, judged: bool) -> bool:
         """Returns whether any answer to this record is marked so. Judges those answers and removes them."""
-        forecasts = self._book.unread.pop(record.offset, [])
-        letters = self._book.unread_letters.pop(record.offset, {})
-        if not forecasts and not letters:
+        answers = self._pop(record, ping)
+        if record.offset >= self._book.cut:  # others may answer a record that is gone
+            for copy, due in answers if judged else ():
+                if copy.digest != due:
+                    self._blame("orphaned", record, ping, "an answer to a record that is gone", copy.times)
+            answers = [(copy, due) for copy, due in answers if copy.digest == due]
+        if not answers:
             return False
         if ping is not None:
             self._times[ping.entity_id].add(ping.ts)
         if judged:
             self._tally.unread += 1
-            self._judge(record, ping, forecasts, None if ping is None else _of(record, ping))
-            for code, copies in letters.items():
-                self._judge(record, ping, copies, digest_letter(as_published(self._letter(record, code))))
-            every = [*forecasts, *chain.from_iterable(letters.values())]
-            extra = sum(copy.times for copy in every) - 1 + self._book.has_answer(record.offset)
+            for copy, due in answers:
+                if copy.digest != due:
+                    place = f"{copy.place[0]}@{copy.place[1]}"
+                    self._blame("different", record, ping, f"it answers another ping (at {place})", copy.times)
+            extra = sum(copy.times for copy, _ in answers) - 1 + self._book.has_answer(record.offset)
             if extra and self._once:
                 self._blame("duplicated", record, ping, f"an answer came {extra + 1} times", extra)
             else:
@@ -63,11 +65,14 @@ class Unread:
         self._tally.unread += found and judged
         return found
 
-    def _judge(self, record: Record, ping: Ping | None, copies: Sequence[Copy], due: int | None) -> None:
-        for copy in copies:
-            if copy.digest != due:
-                place = f"{copy.place[0]}@{copy.place[1]}"
-                self._blame("different", record, ping, f"it answers another ping (at {place})", copy.times)
+    def _pop(self, record: Record, ping: Ping | None) -> list[tuple[Copy, int | None]]:
+        """Removes the unread answers to this record. Returns each with the digest that is due."""
+        due = None if ping is None else _of(record, ping)
+        answers = [(copy, due) for copy in self._book.unread.pop(record.offset, [])]
+        for code, copies in self._book.unread_letters.pop(record.offset, {}).items():
+            letter = digest_letter(as_published(self._letter(record, code)))
+            answers += [(copy, letter) for copy in copies]
+        return answers
 
     def _letter(self, record: Record, code: str) -> Outgoing:
         reject = Reject(code, "", STAGE, retryable=True, unread=True)

@@ -131,3 +131,24 @@ async def test_copies_are_counted_as_those_of_any_answer(away: Away) -> None:
 async def test_without_an_answer_that_says_so_nothing_is_excused(away: Away) -> None:
     await away.unread(*steady("bus", 2, start_s=200))
     assert wrong(await verdict(away, away.out[:-1])) == {"lost": 1}
+
+
+@pytest.mark.parametrize("is_answered_unread", [False, True])
+async def test_those_to_records_that_were_cut_off_are_orphans(
+    away: Away, make_predictor: Callable[[], Predictor], is_answered_unread: bool
+) -> None:
+    before = Away(make_predictor)
+    await before.feed(*steady("bus", 20), CHECKPOINT)
+    await before.crash()
+    far = ping("bus", 190, FAR_M)
+    gone = await before.unread(ping("bus", 300), far, ping("bus", 310))
+    assert {one.topic for one in gone} == {TOPICS.forecasts, TOPICS.dead_letters}
+    now = steady("bus", 3, start_s=200)
+    if is_answered_unread:
+        await away.unread(*now)
+    else:
+        await back(away, *now)
+    report = await verdict(away, [*gone, *away.out], cut=20, once=True)
+    assert wrong(report) == {"orphaned": len(gone)}
+    assert report.total.unread == 3 * is_answered_unread
+    assert "orphaned" not in wrong(await verdict(away, [*gone, *away.out], once=True)), "nothing was cut"
