@@ -35,23 +35,23 @@ class Unread:
 
     def take(self, record: Record, ping: Ping | None, *, judged: bool) -> bool:
         """Returns whether any answer to this record is marked so. Judges those answers and removes them."""
-        answers = self._pop(record, ping)
-        if record.offset >= self._book.cut:  # others may answer a record that is gone
-            for copy, due in answers if judged else ():
-                if copy.digest != due:
-                    self._blame("orphaned", record, ping, "an answer to a record that is gone", copy.times)
-            answers = [(copy, due) for copy, due in answers if copy.digest == due]
-        if not answers:
+        copies, others = self._pop(record, ping)
+        may_be_gone = record.offset >= self._book.cut  # the record that the others answer
+        if judged:
+            verdict: Verdict = "orphaned" if may_be_gone else "different"
+            reason = "an answer to a record that is gone" if may_be_gone else "it answers another ping"
+            for copy in others:
+                place = f"{copy.place[0]}@{copy.place[1]}"
+                self._blame(verdict, record, ping, f"{reason} (at {place})", copy.times)
+        if not may_be_gone:
+            copies += others
+        if not copies:
             return False
         if ping is not None:
             self._times[ping.entity_id].add(ping.ts)
         if judged:
             self._tally.unread += 1
-            for copy, due in answers:
-                if copy.digest != due:
-                    place = f"{copy.place[0]}@{copy.place[1]}"
-                    self._blame("different", record, ping, f"it answers another ping (at {place})", copy.times)
-            extra = sum(copy.times for copy, _ in answers) - 1 + self._book.has_answer(record.offset)
+            extra = sum(copy.times for copy in copies) - 1 + self._book.has_answer(record.offset)
             if extra and self._once:
                 self._blame("duplicated", record, ping, f"an answer came {extra + 1} times", extra)
             else:
@@ -65,14 +65,13 @@ class Unread:
         self._tally.unread += found and judged
         return found
 
-    def _pop(self, record: Record, ping: Ping | None) -> list[tuple[Copy, int | None]]:
-        """Removes the unread answers to this record. Returns each with the digest that is due."""
-        due = None if ping is None else _of(record, ping)
-        answers = [(copy, due) for copy in self._book.unread.pop(record.offset, [])]
+    def _pop(self, record: Record, ping: Ping | None) -> tuple[list[Copy], list[Copy]]:
+        """Removes the unread answers to this record. Returns those that are due to it, and all others."""
+        due = [(copy, None if ping is None else _of(record, ping)) for copy in self._book.unread.pop(record.offset, [])]
         for code, copies in self._book.unread_letters.pop(record.offset, {}).items():
             letter = digest_letter(as_published(self._letter(record, code)))
-            answers += [(copy, letter) for copy in copies]
-        return answers
+            due += [(copy, letter) for copy in copies]
+        return [copy for copy, one in due if copy.digest == one], [copy for copy, one in due if copy.digest != one]
 
     def _letter(self, record: Record, code: str) -> Outgoing:
         reject = Reject(code, "", STAGE, retryable=True, unread=True)
