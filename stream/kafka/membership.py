@@ -11,6 +11,10 @@ the one that was written last. The answers of that transaction would then be pub
                                    open whether we keep them
     illegal generation             the group has a newer generation, without us
     unknown member                 our session has expired, or another process has taken our instance's name
+
+A broker that has become the coordinator and has not loaded the group yet says yes to every heartbeat, even to one of
+nobody, so that no member leaves for that (GroupCoordinatorService.heartbeat of Apache Kafka). It refuses questions about
+committed offsets meanwhile. So it is asked one of those first, which names no partition.
 """
 
 from __future__ import annotations
@@ -19,20 +23,19 @@ from typing import Final
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
     IllegalGenerationError,
     NoError,
-    NotCoordinatorForGroupError,
     RebalanceInProgressError,
     UnknownMemberIdError,
     for_code,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
 from stream.kafka.log import Rebalanced
+from stream.kafka.patches import ELSEWHERE
 
 _OVER: Final = (IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
-_ELSEWHERE: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)
 
 
 async def confirm(coordinator: GroupCoordinator, generation: int) -> None:
@@ -45,13 +48,15 @@ async def confirm(coordinator: GroupCoordinator, generation: int) -> None:
         KafkaError: the coordinator did not answer the question; after a retriable error it may if it is asked again.
     """
     await coordinator.ensure_coordinator_known()
-    if coordinator.generation != generation:  # aiokafka knows already that ours is over
+    await coordinator._send_req(OffsetFetchRequest(coordinator.group_id, []))  # raises while the group is not loaded
+    # aiokafka may know already that ours is over. One below 0 is nobody's: neither theirs nor ours has begun yet.
+    if generation < 0 or coordinator.generation != generation:
         raise Rebalanced(f"generation {generation} of group {coordinator.group_id} is over: we join it anew")
     request = HeartbeatRequest(coordinator.group_id, generation, coordinator.member_id)
     error = for_code((await coordinator._send_req(request)).error_code)
     if error in _OVER:
         raise Rebalanced(f"generation {generation} of group {coordinator.group_id} is over: {error.__name__}")
-    if error in _ELSEWHERE:
+    if error in ELSEWHERE:
         coordinator.coordinator_dead()  # so that the next question looks for the coordinator again
     if error is not NoError:
         raise error(f"group {coordinator.group_id}")

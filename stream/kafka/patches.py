@@ -7,12 +7,19 @@ from typing import Any, Final
 import google_crc32c
 from aiokafka.consumer import fetcher as theirs
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import NotCoordinatorForGroupError, UnknownMemberIdError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    NotCoordinatorForGroupError,
+    UnknownMemberIdError,
+    for_code,
+)
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.record import default_records
 
 from stream.kafka import fetcher
 from stream.kafka.records import decompression
+
+ELSEWHERE: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)  # who answers so is no coordinator
 
 _SEND: Final = GroupCoordinator._send_req
 
@@ -55,7 +62,7 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
     answer = await _SEND(coordinator, request)
     if isinstance(request, OffsetFetchRequest) and (code := getattr(answer, "error_code", 0)):
         error = for_code(code)
-        if error is NotCoordinatorForGroupError:
+        if error in ELSEWHERE:
             coordinator.coordinator_dead()  # so that it is looked for again
         raise error(coordinator.group_id)
     return answer

@@ -32,14 +32,15 @@ GENERATION = 7
 
 
 class Coordinator:
-    """aiokafka's, with a broker that answers each heartbeat with `error_code`."""
+    """aiokafka's, with a broker that answers each heartbeat with `error_code`, and a question about offsets with
+    `of_offsets`, if that is an error."""
 
     group_id, member_id, generation = "group", "me", GENERATION
 
-    def __init__(self, error_code: int) -> None:
+    def __init__(self, error_code: int, of_offsets: type[KafkaError] | None = None) -> None:
         self.known = True
         self.heartbeats: list[tuple[str, int, str]] = []
-        self._error_code = error_code
+        self._error_code, self._of_offsets = error_code, of_offsets
 
     async def ensure_coordinator_known(self) -> None:
         self.known = True
@@ -47,8 +48,12 @@ class Coordinator:
     def coordinator_dead(self) -> None:
         self.known = False
 
-    async def _send_req(self, request: HeartbeatRequest) -> SimpleNamespace:
+    async def _send_req(self, request: HeartbeatRequest | OffsetFetchRequest) -> SimpleNamespace:
         assert self.known
+        if isinstance(request, OffsetFetchRequest):
+            if self._of_offsets is not None:
+                raise self._of_offsets(self.group_id)
+            return SimpleNamespace(error_code=0)
         sent = request.build(HeartbeatRequest_v1)
         self.heartbeats.append((sent.group, sent.generation_id, sent.member_id))
         return SimpleNamespace(error_code=self._error_code)
@@ -77,6 +82,20 @@ async def test_an_assignment_of_an_earlier_generation_is_over_whatever_the_group
     with pytest.raises(Rebalanced):
         await ask(coordinator)
     assert coordinator.heartbeats == []
+
+
+async def test_an_assignment_that_has_not_begun_is_nobodys() -> None:
+    """Between two generations ours is -1, and so is aiokafka's when its group has put it out."""
+    coordinator = Coordinator(0)
+    coordinator.generation, coordinator.member_id = -1, ""
+    with pytest.raises(Rebalanced):
+        await ask(coordinator, -1)
+    assert coordinator.heartbeats == []
+
+
+async def test_a_coordinator_that_loads_the_group_says_yes_to_all_and_is_not_believed() -> None:
+    with pytest.raises(GroupLoadInProgressError):
+        await ask(Coordinator(0, of_offsets=GroupLoadInProgressError))
 
 
 @pytest.mark.parametrize(
