@@ -13,8 +13,8 @@ the one that was written last. The answers of that transaction would then be pub
     unknown member                 our session has expired, or another process has taken our instance's name
 
 A broker that has become the coordinator and has not loaded the group yet says yes to every heartbeat, even to one of
-nobody, so that no member leaves for that (GroupCoordinatorService.heartbeat of Apache Kafka). It refuses questions about
-committed offsets meanwhile. So it is asked one of those first, which names no partition.
+nobody, so that no member leaves for that (GroupCoordinatorService.heartbeat of Apache Kafka). Questions about committed
+offsets it refuses meanwhile. So it is asked one of those first, which names no partition.
 """
 
 from __future__ import annotations

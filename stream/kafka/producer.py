@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
@@ -27,6 +27,9 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 # How long a send may wait for a broker that does not answer before it fails, and the worker with it. A restart would
 # wait for the same broker, so this only limits how long a stuck connection can go unnoticed.
 REQUEST_TIMEOUT_MS = 120_000
+# How long a start may take. aiokafka looks for the coordinator, and asks it for the producer's id, again and again
+# without an end and without a word. A new producer has new connections, and its owner logs that the last one failed.
+START_S = 60.0
 _CODECS = {
     Compression.NONE: 0,
     Compression.SNAPPY: DefaultRecordBatch.CODEC_SNAPPY,
@@ -75,10 +78,14 @@ class Publisher:
         )
 
     async def start(self) -> None:
-        """Connects. Raises Refused if a broker denies access, KafkaError for all else."""
+        """Connects. Raises Refused if a broker denies access, KafkaError for all else. After either, it must be
+        closed."""
         patch_aiokafka()
         try:
-            await self._producer.start()
+            async with asyncio.timeout(START_S):
+                await self._producer.start()
+        except TimeoutError as error:
+            raise RequestTimedOutError(f"no producer's id after {START_S:g} s") from error
         except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
             await asyncio.to_thread(check_access, self._bootstrap, self._security)
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -28,6 +29,7 @@ from stream.store.base import Fenced
 
 log = logging.getLogger(__name__)
 
+SLOW_S = 30.0  # after so long a takeover says where it stands, and after so long again
 FENCED_PAUSE_S = 1.0  # before the next claim, so that two workers do not fence each other in a tight loop
 
 
@@ -162,6 +164,15 @@ class Ownership:
     def _start_takeover(self, owned: Owned, *, pause: bool = False) -> None:
         owned.takeover = asyncio.create_task(self._take_over(owned, pause), name=f"takeover {owned.partition}")
         owned.takeover.add_done_callback(self._took_over)
+        self._tell_when_slow(owned, owned.takeover)
+
+    def _tell_when_slow(self, owned: Owned, takeover: asyncio.Task[None], after_s: float = 0.0) -> None:
+        if takeover.done():
+            return
+        if after_s:
+            waits = " > ".join(name_waits(takeover))
+            log.warning("taking %s over has taken %.0f s so far; it is at %s", place(owned.partition), after_s, waits)
+        asyncio.get_running_loop().call_later(SLOW_S, self._tell_when_slow, owned, takeover, after_s + SLOW_S)
 
     def _restart_takeover(self, owned: Owned) -> None:
         if not owned.ready:
@@ -221,3 +232,13 @@ class Ownership:
             self._outages.forget(owned)
             self._engine.drop(owned.partition)
         self._inbox.forget(lambda owned: owned.gone)
+
+
+def name_waits(task: asyncio.Task[None]) -> list[str]:
+    """Returns the names of the coroutines in which a task waits, the outermost first."""
+    names = []
+    inner: Any = task.get_coro()
+    while (code := getattr(inner, "cr_code", None)) is not None:
+        names.append(code.co_name)
+        inner = inner.cr_await
+    return names

@@ -25,8 +25,10 @@ from delivery_rig import (
 )
 
 from stream.config.settings import Settings
+from stream.config.wording import place
 from stream.delivery import checkpointer, inbox
 from stream.delivery.delivery import Delivery
+from stream.delivery.ownership import ownership
 from stream.kafka.log import Partition
 from stream.kafka.records.record_columns import Records
 
@@ -135,6 +137,22 @@ async def test_a_partition_that_cannot_be_taken_over_holds_up_only_itself(kafka:
         store.refused.clear()
         await until(lambda: len(answered(kafka, P1)) == LENGTH)
     assert answered(kafka, P0) == answered(kafka, P1) == list(range(LENGTH))
+
+
+async def test_a_takeover_that_takes_long_says_where_it_waits(
+    kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ownership, "SLOW_S", 0.05)
+    store.hung["claim", P1] = asyncio.Event()
+    async with live_worker(kafka, store, P0, P1) as delivery:
+        await until(lambda: caplog.text.count("has taken") >= 2)
+        where = "_take_over > claim > claim > _pass > wait"  # the last three are the store's
+        assert f"taking {place(P1)} over has taken 0 s so far; it is at {where}" in caplog.text
+        store.hung["claim", P1].set()
+        await until(lambda: delivery.ownership.owned[P1].ready)
+        said = caplog.text.count("has taken")
+        await asyncio.sleep(0.2)
+        assert caplog.text.count("has taken") == said, "it has ended"
 
 
 @pytest.mark.parametrize("method", ["claim", "get_many", "forget"])

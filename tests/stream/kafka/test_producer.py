@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownError
+from aiokafka.errors import (
+    CoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    RequestTimedOutError,
+    UnknownError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
+from stream.kafka import producer
 from stream.kafka.producer import Publisher
 from stream.kafka.records.columns import BytesColumn
 from stream.kafka.records.encoded_batches import Answers, Column, EncodedBatch, encode_batches
@@ -60,12 +67,12 @@ ANSWERS = Answers(
 )
 
 
-async def published(answers: Answers, producer: Producer) -> list[tuple[str, int, bytes | None]]:
+async def published(answers: Answers, by: Producer) -> list[tuple[str, int, bytes | None]]:
     publisher: Any = Publisher("127.0.0.1:1")
     await publisher._producer.stop()
-    publisher._producer = producer
+    publisher._producer = by
     await publisher.publish(answers)
-    return producer.sent
+    return by.sent
 
 
 async def test_every_record_goes_to_the_partition_that_its_input_came_from() -> None:
@@ -77,11 +84,11 @@ async def test_every_record_goes_to_the_partition_that_its_input_came_from() -> 
 
 
 async def test_one_batch_that_is_refused_is_told_when_nothing_is_in_flight_any_more() -> None:
-    producer = Producer()
-    producer.fail_at = 0
+    theirs = Producer()
+    theirs.fail_at = 0
     with pytest.raises(KafkaError, match="refused"):
-        await published(ANSWERS, producer)
-    assert len(producer.sent) == 6
+        await published(ANSWERS, theirs)
+    assert len(theirs.sent) == 6
 
 
 @pytest.mark.parametrize(
@@ -106,3 +113,26 @@ async def test_a_connection_that_breaks_while_the_coordinator_is_looked_for_is_t
         await publisher.start()
     await publisher.close()
     assert (type(raised.value), raised.value.retriable) == (told, told is KafkaConnectionError)
+
+
+async def test_a_start_that_comes_to_no_end_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A takeover once stood still for two minutes, after a broker had died, and nothing said for what it waited."""
+
+    async def bootstrap(client: AIOKafkaClient) -> None:
+        """Connects to nobody."""
+
+    async def look_up(client: AIOKafkaClient, kind: int, key: str) -> int:
+        raise CoordinatorNotAvailableError  # aiokafka asks again
+
+    async def update(client: AIOKafkaClient) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(AIOKafkaClient, "bootstrap", bootstrap)
+    monkeypatch.setattr(AIOKafkaClient, "coordinator_lookup", look_up)
+    monkeypatch.setattr(AIOKafkaClient, "force_metadata_update", update)
+    monkeypatch.setattr(producer, "START_S", 0.2)
+    publisher = Publisher("127.0.0.1:1", "group|pings|0")
+    with pytest.raises(RequestTimedOutError, match=r"no producer's id after 0\.2 s") as raised:
+        await publisher.start()
+    await publisher.close()
+    assert raised.value.retriable
