@@ -30,6 +30,7 @@ from stream.delivery.partitions import Guarantee
 from stream.engine.engine import Engine
 from stream.kafka import fetcher, pacing
 from stream.kafka.log import Partition
+from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import Publisher
 from stream.kafka.reading import INPUT_ISOLATION, reread
 from stream.store.base import Claim
@@ -227,6 +228,7 @@ class SimulatedWorker(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     async def _work(self) -> None:
         await self.delivery.start()
+        patch_aiokafka()  # as `stream.worker.consumer_thread` does: else what a world reads depends on those before it
         await self.kafka.start()
         pacing.Pace(self.kafka._fetcher)
         self.kafka.subscribe([self.settings.topics.pings], listener=self)
