@@ -126,11 +126,16 @@ async def test_membership_is_that_of_the_assignment_which_faust_told_last(
 
     async def known() -> None: ...
 
+    async def answer_yes(_: Any) -> Any:
+        return SimpleNamespace(error_code=0)
+
     async def here(_: Consumer, work: Any) -> Any:
         return await work
 
     monkeypatch.setattr(Consumer, "_inside", here)
-    coordinator = SimpleNamespace(group_id="group", generation=2, ensure_coordinator_known=known)
+    coordinator = SimpleNamespace(
+        group_id="group", generation=2, member_id="m", ensure_coordinator_known=known, _send_req=answer_yes
+    )
     consumer._thread._consumer = cast(Any, SimpleNamespace(_coordinator=coordinator))
     with pytest.raises(Rebalanced, match="generation 1 of group group is over"):
         await consumer.confirm_membership()
