@@ -1,22 +1,31 @@
 """Decides which weights of a registry serve: announces them to the workers, and adds the decision to the registry.
 
-First announced, then noted: what was noted serves. If a process dies in between, the models topic has it alone, which
-decides what workers do.
+First announced, then noted: what was noted serves. If a process dies in between, or another announcer begins and
+confirms what it had announced, the models topic has it alone, which decides what workers do. Whoever decides next notes
+it first (`Decider.catch_up`).
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, NamedTuple
+
+from aiokafka.errors import ProducerFenced
 
 from stream.config import failpoints
 from stream.registry import Decision, Manifest, Registry, RegistryError
-from stream.registry.decisions import What
+from stream.registry.decisions import What, find_formers, standings
 from stream.versions.announcing import Announcer
 from stream.wire import ALL, WeightsRecord
 
+log = logging.getLogger(__name__)
+
 RAMP_S = 60.0  # until every entity has followed: a state takes a millisecond to rebuild
+BY_TOPIC = "models topic"  # has taken the decisions that were found there alone
+_WHATS: Final = {"all": ("promote", "rollback"), "canary": ("canary",)}  # the decisions by which a role begins
 
 
 class Why(NamedTuple):
@@ -44,14 +53,43 @@ class Decider:
         """The announcements of canaries that have not ended."""
         return [one for one in self._announcer.weights.records if one.role == "canary" and one.until is None]
 
+    async def catch_up(self, but: str | None = None) -> list[Decision]:
+        """Adds the decisions to the registry that the models topic has alone, but for one about the version `but`.
+
+        Returns them. Weights that the registry has not got are a stranger's, of whom nothing is noted.
+        """
+        decisions, serving = self._registry.decisions(), self.serving
+        unnoted = [one for one in self.canaries if find_note(decisions, one) is None]
+        if serving is not None and find_note(decisions, serving) is None:
+            unnoted = [serving, *(one for one in unnoted if one.serial > serving.serial)]
+        manifests = self._registry.manifests("weights") if unnoted else []
+        known, made = {one.version for one in manifests} - {but}, []
+        for one in unnoted:
+            if one.version in known:
+                if one.role == "all":
+                    await self._end([each for each in self.canaries if each.serial < one.serial])
+                made.append(self._note_late(one, decisions, manifests))
+                log.warning("%s %s was announced, and the registry did not say so", made[-1].what, one.version)
+        return made
+
+    def _note_late(self, one: WeightsRecord, decisions: Iterable[Decision], manifests: Iterable[Manifest]) -> Decision:
+        """Adds the decision about an announcement of which the topic says neither who took it nor by what numbers."""
+        if one.role == "canary":
+            why = Why(one.reason, BY_TOPIC, {"percent": one.parts * 100 / ALL})
+            return self._note(one, "canary", why, _version_of(self.serving))
+        standing = standings(decisions)
+        before = next((version for (_, version), it_is in standing.items() if it_is == "serving"), None)
+        back = before is not None and one.version in find_formers(manifests, decisions, [before])
+        return self._note(one, "rollback" if back else "promote", Why(one.reason, BY_TOPIC), before)
+
     async def promote(self, version: str, why: Why, *, ramp_s: float = RAMP_S) -> Decision:
         """Lets weights answer all entities, and ends all canaries."""
         made, before = self._manifest(version), self.serving
         if before is not None and before.version == made.version:
             raise RegistryError(f"weights {made.version} serve already")
-        await self._announce(made, "all", why, ramp_s=ramp_s)
+        record = await self._announce(made, "all", why, ramp_s=ramp_s)
         await self._end(self.canaries)
-        return self._decide("promote", made.version, why, instead_of=before)
+        return self._note(record, "promote", why, instead_of=_version_of(before))
 
     async def canary(self, version: str, percent: float, why: Why) -> Decision:
         """Lets weights answer a part of the entities. A former canary ends."""
@@ -59,9 +97,9 @@ class Decider:
         if not 0.01 <= percent <= 100:
             raise RegistryError(f"a canary has 0.01 to 100 percent of the entities, got {percent:g}")
         await self._end(self.canaries)
-        await self._announce(made, "canary", why, parts=round(percent * ALL / 100))
+        record = await self._announce(made, "canary", why, parts=round(percent * ALL / 100))
         numbers = {**why.numbers, "percent": percent}
-        return self._decide("canary", made.version, why._replace(numbers=numbers), instead_of=self.serving)
+        return self._note(record, "canary", why._replace(numbers=numbers), instead_of=_version_of(self.serving))
 
     async def stop(self, version: str, why: Why) -> Decision:
         """Ends the canaries of these weights."""
@@ -80,9 +118,9 @@ class Decider:
         made = self._manifest(to or self._former(bad))
         if made.version == bad.version:
             raise RegistryError(f"weights {made.version} serve already")
-        await self._announce(made, "all", why)
+        record = await self._announce(made, "all", why)
         await self._end(self.canaries)
-        return self._decide("rollback", made.version, why, instead_of=bad)
+        return self._note(record, "rollback", why, instead_of=bad.version)
 
     def _former(self, bad: WeightsRecord) -> str:
         """Returns the version that served before: by the decisions, or else the one that it was refreshed from."""
@@ -106,21 +144,62 @@ class Decider:
         for one in canaries:
             await self._announcer.end(one)
 
-    async def _announce(self, made: Manifest, role: Any, why: Why, **more: Any) -> None:
+    async def _announce(self, made: Manifest, role: Any, why: Why, **more: Any) -> WeightsRecord:
         self._registry.fetch("weights", made.version)  # whole and as it was published, before anybody is told
-        await self._announcer.announce_weights(made.version, made.name, role=role, reason=why.reason, **more)
+        return await self._announcer.announce_weights(made.version, made.name, role=role, reason=why.reason, **more)
 
-    def _decide(self, what: What, version: str, why: Why, instead_of: WeightsRecord | None = None) -> Decision:
+    def _note(self, one: WeightsRecord, what: What, why: Why, instead_of: str | None) -> Decision:
+        """Adds the decision about an announcement, unless whoever decided next has done so meanwhile."""
+        failpoints.reach("after_announcement")
+        noted = find_note(self._registry.decisions(), one)
+        return noted or self._decide(what, one.version, why, instead_of, one.issued_ts)
+
+    def _decide(self, what: What, version: str, why: Why, instead_of: str | None = None, from_ms: int = 0) -> Decision:
         decision = Decision(
             what=what,
             kind="weights",
             version=version,
-            instead_of=None if instead_of is None or instead_of.version == version else instead_of.version,
-            ts=round(time.time() * 1000),
+            instead_of=None if instead_of == version else instead_of,
+            ts=max(round(time.time() * 1000), from_ms),  # the announcer's clock may be ahead of ours
             by=why.by,
             numbers=dict(why.numbers),
             reason=why.reason,
         )
-        failpoints.reach("after_announcement")
         self._registry.decide(decision)
         return decision
+
+
+def find_note(decisions: Iterable[Decision], announced: WeightsRecord) -> Decision | None:
+    """Returns the decision about an announcement, if there is one."""
+    about = (one for one in decisions if one.version == announced.version and one.ts >= announced.issued_ts)
+    return next((one for one in about if one.what in _WHATS[announced.role]), None)
+
+
+async def decide(
+    open_announcer: Callable[[], AbstractAsyncContextManager[Announcer]],
+    registry: Registry,
+    take: Callable[[Decider], Awaitable[Decision]],
+) -> Decision:
+    """Takes one decision, and returns it.
+
+    If another announcer begins meanwhile, it confirms what was announced here, or withdraws it. Then this returns the
+    decision that was announced, once it is noted, too.
+
+    Raises as the methods of `Decider`; RegistryError if there is nothing to note, so that it is not known what became
+    of the announcement.
+    """
+    try:
+        async with open_announcer() as announcer:
+            return await take(Decider(registry, announcer))
+    except ProducerFenced as error:
+        async with open_announcer() as announcer:
+            if noted := await Decider(registry, announcer).catch_up():
+                return noted[0]
+        raise RegistryError(
+            "another process announced something at the same time: see by `pathcast models list` what serves, and ask "
+            "again if it is not what you asked for"
+        ) from error
+
+
+def _version_of(record: WeightsRecord | None) -> str | None:
+    return None if record is None else record.version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from stream.commands.models.showing import VersionArgument
 from stream.config.options import COMMON, Common, RegistryCache, RegistryUrl, option, quiet, with_common
 from stream.config.times import seconds
 from stream.registry import About, Decision, Registry
-from stream.versions.deciding import Decider, Why
+from stream.versions.deciding import Decider, Why, decide
 
 Reason = Annotated[str, typer.Option("--reason", help="one sentence, for whoever asks why")]
 LeadS = Annotated[float, option("--lead-s", "LEAD_S", "how far ahead it is announced: as of workers", min=0.1)]
@@ -122,18 +123,17 @@ def rollback(
 
 
 def _decide(
-    decide: Callable[[Decider], Awaitable[Decision]],
+    take: Callable[[Decider], Awaitable[Decision]],
     registry: Registry,
     common: Common,
     lead_s: float,
 ) -> None:
     from stream.versions.announcing import Announcer
 
-    async def work() -> Decision:
-        async with Announcer.open(common.bootstrap, common.topics, common.security, lead_s=lead_s) as announcer:
-            return await decide(Decider(registry, announcer))
+    def open_announcer() -> AbstractAsyncContextManager[Announcer]:
+        return Announcer.open(common.bootstrap, common.topics, common.security, lead_s=lead_s)
 
     with quiet():
-        made = asyncio.run(work())
+        made = asyncio.run(decide(open_announcer, registry, take))
     instead = "" if made.instead_of is None else f", instead of {made.instead_of}"
     typer.echo(f"{made.what} {made.version}{instead}: {made.reason}")

@@ -214,4 +214,6 @@ class Guard:
         await self._scores.read(bootstrap, self._topics.scores, kafka, since_ms, self.rounds.alive)
         # Opened for each look, so that whoever else announces something is held up by nobody.
         async with Announcer.open(bootstrap, self._topics, kafka, lead_s=self._lead_s) as announcer:
-            return await judge(Decider(self._registry, announcer), self._registry, self._scores, self._rules)
+            decider = Decider(self._registry, announcer)
+            await decider.catch_up()
+            return await judge(decider, self._registry, self._scores, self._rules)

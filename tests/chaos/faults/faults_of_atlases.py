@@ -32,7 +32,7 @@ from stream.wire import Record, VersionRecord
 
 PINGS: Final = 40_000  # at most; some 10,000 are fed, as it ends soon after the last version is announced
 RESTED: Final = 1 / 4  # of the forecasts that asked a version, at least, rest on pings in it
-RESTED_OF_NEW: Final = 1 / 10  # where the first version is of some hundred pings, and the fleet begins its day
+RESTED_OF_NEW: Final = 1 / 20  # where the first versions are of some hundred pings, as many as a busy machine has made
 COUNTED: Final = 20_000  # of them, the first, in atlases; some of them are never fed
 PER_S: Final = 200
 APART: Final = 800  # forecasts between two announcements, at least

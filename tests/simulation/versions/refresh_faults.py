@@ -13,7 +13,7 @@ from plans import Plan
 
 from stream.config import failpoints
 from stream.registry import Registry, RegistryError
-from stream.versions.deciding import Decider, Why
+from stream.versions.deciding import Why, decide
 
 if TYPE_CHECKING:
     from stage import Stage
@@ -35,9 +35,11 @@ def rollback(stage: Stage, event: Event) -> None:
 async def _roll_back(stage: Stage) -> None:
     settings = stage.settings
     try:
-        async with HurriedAnnouncer.open(settings.bootstrap, settings.topics) as announcer:
-            decider = Decider(Registry.open(str(stage.versions.registry_folder)), announcer)
-            made = await decider.rollback(Why("the world says so", "operator"))
+        made = await decide(
+            lambda: HurriedAnnouncer.open(settings.bootstrap, settings.topics),
+            Registry.open(str(stage.versions.registry_folder)),
+            lambda decider: decider.rollback(Why("the world says so", "operator")),
+        )
     except (RegistryError, RuntimeError, OSError) as error:
         stage.world.note(f"not_rolled_back {error!r}")
     else:

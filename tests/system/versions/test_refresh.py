@@ -204,7 +204,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     live = replace(rig.live(tmp_path / "no such weights"), bootstrap="127.0.0.1:1")
     running = threading.Thread(target=serve, args=(live, patience), daemon=True)
     running.start()
-    assert eventually(lambda: "Kafka cannot be reached, and is waited for" in caplog.text)
+    assert eventually(lambda: "Kafka or the registry cannot be reached, and is waited for" in caplog.text)
     assert not list((tmp_path / "rounds").glob("2*")), "no round has begun"
     patience.stop.set()
     running.join(PATIENCE_S)

@@ -52,8 +52,11 @@ class LiveRefresh:
             yield Decider(self.registry, announcer)
 
 
-async def read_serving(live: LiveRefresh) -> WeightsRecord | None:
+async def read_serving(live: LiveRefresh, challenger: str | None) -> WeightsRecord | None:
+    """Returns what serves, once the registry has all decisions but that about the challenger of an unfinished round,
+    which the round notes itself, with its numbers."""
     async with live.decider() as decider:
+        await decider.catch_up(but=challenger)
         return decider.serving
 
 

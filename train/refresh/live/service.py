@@ -126,9 +126,11 @@ def complete_round(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -
 
     Raises Interrupted; Refused; Away; ValueError and RuntimeError, with which the round has failed and ended.
     """
-    record = patience.reach("Kafka", lambda: asyncio.run(champion.read_serving(live)))
+    left = rounds.find_unfinished(live.directory, live.topics.pings)
+    own = None if left is None else left.challenger
+    record = patience.reach("Kafka or the registry", lambda: asyncio.run(champion.read_serving(live, own)))
     version = patience.reach("the registry", lambda: champion.publish_init(live)) if record is None else record.version
-    round = _begin_round(live, version)
+    round = _begin_round(live, left, version)
     try:
         ended = _make_challenger(live, round, patience, patience.watching(watch))
     except (Interrupted, Away, Refused):
@@ -143,9 +145,8 @@ def complete_round(live: LiveRefresh, patience: Patience, watch: RefreshWatch) -
     return ended
 
 
-def _begin_round(live: LiveRefresh, version: str) -> Round:
+def _begin_round(live: LiveRefresh, left: Round | None, version: str) -> Round:
     """Returns the round that was killed, if it still is about what serves, or a new one."""
-    left = rounds.find_unfinished(live.directory, live.topics.pings)
     if left is not None:
         if version in (left.started.champion, left.challenger):
             log.info("going on with the round %s", left.folder.name)
