@@ -4,6 +4,7 @@ no checkpoint is ahead of the committed offset, and that no committed offset goe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from members_beside import STRANGER
@@ -36,10 +37,13 @@ async def judge(stage: Stage) -> list[str]:
     allowed = {"retention"} if "retain" in plan.kinds else set()
     if plan.kinds & CUTS:
         allowed |= {"log_shortened", "orphaned"}
+    otherwise = _list_answered_otherwise(stage, report.examples)
     return [
         f"{one.verdict}: partition {one.partition} offset {one.offset} {one.entity or ''} {one.reason}"
         for one in report.examples
-        if one.verdict not in allowed and not any(excuses(stage, one) for excuses in EXCUSES)
+        if one.verdict not in allowed
+        and not any(excuses(stage, one) for excuses in EXCUSES)
+        and (one.verdict, one.partition, one.offset) not in otherwise
     ]
 
 
@@ -47,6 +51,15 @@ def _began_anew(stage: Stage, one: Example) -> bool:
     """Returns whether it is of an entity that starts anew by promise: Redis evicted its state, and its partition was
     rebuilt for another one less than a minute ago."""
     return one.verdict in ("different", "states_different") and (one.partition, one.entity) in stage.begun_anew
+
+
+def _list_answered_otherwise(stage: Stage, examples: Sequence[Example]) -> set[tuple[str, int, int | None]]:
+    """Returns what is lost and unexpected because an entity began anew: whether a ping raises is up to the state before
+    it, so that it has a dead letter instead of its forecast, or the other way round."""
+    begun = {(one.partition, one.offset) for one in examples if (one.partition, one.entity) in stage.begun_anew}
+    lost = {(one.partition, one.offset) for one in examples if one.verdict == "lost"} & begun
+    both = lost & {(one.partition, one.offset) for one in examples if one.verdict == "unexpected"}
+    return {(verdict, *place) for place in both for verdict in ("lost", "unexpected")}
 
 
 def _is_of_former_topic(stage: Stage, one: Example) -> bool:
