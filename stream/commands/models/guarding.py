@@ -109,6 +109,7 @@ def pending(decider: Decider, registry: Registry) -> Iterator[tuple[str, str, st
 
 async def judge(decider: Decider, registry: Registry, scores: Scores, rules: VerdictBounds) -> list[Decision]:
     """Judges all that is pending, and returns what was decided."""
+    await decider.catch_up()  # what is pending follows from the decisions that the registry has
     made = []
     for what, version, before in list(pending(decider, registry)):
         found = verdict(scores.of(version), scores.of(before), rules)
@@ -214,6 +215,4 @@ class Guard:
         await self._scores.read(bootstrap, self._topics.scores, kafka, since_ms, self.rounds.alive)
         # Opened for each look, so that whoever else announces something is held up by nobody.
         async with Announcer.open(bootstrap, self._topics, kafka, lead_s=self._lead_s) as announcer:
-            decider = Decider(self._registry, announcer)
-            await decider.catch_up()
-            return await judge(decider, self._registry, self._scores, self._rules)
+            return await judge(Decider(self._registry, announcer), self._registry, self._scores, self._rules)

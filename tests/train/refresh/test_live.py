@@ -26,7 +26,7 @@ from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
 from train.refresh.live import outcome, rounds, service, serving
-from train.refresh.live.champion import LiveRefresh, fetch_weights
+from train.refresh.live.champion import LiveRefresh, fetch_weights, read_serving
 from train.refresh.live.cli import stop_on_signals
 from train.refresh.live.rounds import Round, RoundEnd
 from train.refresh.live.service import Away, Patience
@@ -130,6 +130,23 @@ def test_only_decisions_since_a_round_began_are_its_own() -> None:
     decisions = [decision("canary", V1, ts=4), decision("stop", V1, ts=6), decision("refuse", V2, ts=9)]
     assert outcome.find_decision(decisions, V1, 5) == decisions[1]
     assert outcome.find_decision(decisions, V1, 7) is None
+
+
+async def test_a_round_notes_first_what_others_announced_but_not_its_own_challenger() -> None:
+    """That one it notes itself, with its numbers."""
+    asked: list[str | None] = []
+
+    async def catch_up(but: str | None = None) -> list[Decision]:
+        asked.append(but)
+        return []
+
+    @asynccontextmanager
+    async def decider() -> AsyncIterator[Any]:
+        yield SimpleNamespace(serving="what serves", catch_up=catch_up)
+
+    live: Any = SimpleNamespace(decider=decider)
+    assert await read_serving(live, V2) == "what serves"
+    assert asked == [V2]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.commands.models.guarding import MOST_VERSIONS, Scores, pending
+from stream.commands.models.guarding import MOST_VERSIONS, Scores, judge, pending
 from stream.commands.models.verdicts import VerdictBounds, verdict
 from stream.registry import Decision
 from stream.wire import ModelRef, Outcome, Score, dumps
@@ -142,3 +142,21 @@ def test_what_is_kept_is_bounded_by_versions_and_scores() -> None:
     assert sizes[0] == 100
     assert sum(size > 0 for size in sizes) == MOST_VERSIONS
     assert max(sizes) == 100
+
+
+async def test_what_the_registry_lacks_is_noted_before_anything_is_judged() -> None:
+    """An operator was fenced between the announcement and the note: what is to be judged follows from that, too."""
+    asked: list[str] = []
+
+    async def catch_up() -> list[Decision]:
+        asked.append("noted")
+        return []
+
+    def decisions() -> list[Decision]:
+        asked.append("read")
+        return []
+
+    decider: Any = SimpleNamespace(serving=SimpleNamespace(version="b" * 16), canaries=[], catch_up=catch_up)
+    registry: Any = SimpleNamespace(decisions=decisions)
+    assert await judge(decider, registry, Scores(100), VerdictBounds()) == []
+    assert asked[:2] == ["noted", "read"]
