@@ -84,7 +84,7 @@ def look_for(asked: Asked) -> int:
 
 def _copy(name: str, root: Path) -> None:
     if (ROOT / name).is_dir():
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("data"))
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy2(ROOT / name, root / name)
 
