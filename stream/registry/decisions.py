@@ -12,6 +12,7 @@ import msgspec
 from stream.registry.manifest import Kind, Manifest, RegistryError, Version
 
 MAX_DECISION_BYTES: Final = 256 * 1024
+LONGEST_REASON: Final = 2_000  # characters
 DAY_MS: Final = 86_400_000
 What = Literal["promote", "canary", "rollback", "refuse", "stop"]
 Key = tuple[Kind, str]  # kind and version
@@ -29,7 +30,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     ts: Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]  # ms UTC
     by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]  # the program
     numbers: dict[str, Any] = {}  # from which it follows, such as errors in metres, or the percent of a canary
-    reason: Annotated[str, msgspec.Meta(max_length=2_000)]  # one sentence
+    reason: Annotated[str, msgspec.Meta(max_length=LONGEST_REASON)]  # one sentence
 
 
 _BECOMES: Final = {"canary": "canary", "refuse": "refused", "stop": "stopped"}

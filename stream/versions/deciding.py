@@ -17,7 +17,7 @@ from aiokafka.errors import ProducerFenced
 
 from stream.config import failpoints
 from stream.registry import Decision, Manifest, Registry, RegistryError
-from stream.registry.decisions import What, find_formers, standings
+from stream.registry.decisions import LONGEST_REASON, What, find_formers, standings
 from stream.versions.announcing import Announcer
 from stream.wire import ALL, WeightsRecord
 
@@ -74,13 +74,14 @@ class Decider:
 
     def _note_late(self, one: WeightsRecord, decisions: Iterable[Decision], manifests: Iterable[Manifest]) -> Decision:
         """Adds the decision about an announcement of which the topic says neither who took it nor by what numbers."""
+        why = Why(one.reason[:LONGEST_REASON], BY_TOPIC)
         if one.role == "canary":
-            why = Why(one.reason, BY_TOPIC, {"percent": one.parts * 100 / ALL})
-            return self._note(one, "canary", why, _version_of(self.serving))
+            numbers = {"percent": one.parts * 100 / ALL}
+            return self._note(one, "canary", why._replace(numbers=numbers), _version_of(self.serving))
         standing = standings(decisions)
         before = next((version for (_, version), it_is in standing.items() if it_is == "serving"), None)
         back = before is not None and one.version in find_formers(manifests, decisions, [before])
-        return self._note(one, "rollback" if back else "promote", Why(one.reason, BY_TOPIC), before)
+        return self._note(one, "rollback" if back else "promote", why, before)
 
     async def promote(self, version: str, why: Why, *, ramp_s: float = RAMP_S) -> Decision:
         """Lets weights answer all entities, and ends all canaries."""

@@ -107,6 +107,11 @@ async def test_neither_a_strangers_weights_nor_the_own_challenger_are_noted(regi
     assert registry.decisions() == []
 
 
+async def test_a_reason_that_is_too_long_for_the_registry_is_cut(registry: Registry) -> None:
+    (made,) = await decider(registry, replace(announced(1, A), reason="x" * 5_000)).catch_up()
+    assert made.reason == "x" * 2_000
+
+
 async def test_a_clock_that_is_behind_the_announcers_notes_once(registry: Registry) -> None:
     late = decider(registry, replace(announced(1, A), issued_ts=10**13))
     (made,) = await late.catch_up()

@@ -21,7 +21,7 @@ from model.parameters.reading import CARD_FILE
 from stream.adapters.sources import parse
 from stream.config import failpoints
 from stream.registry import About, Data, Decision
-from stream.registry.decisions import What
+from stream.registry.decisions import LONGEST_REASON, What
 from stream.registry.golden import LENGTH, make_golden
 from stream.versions.deciding import Decider, Why
 from train.data.corpus import Corpus, load
@@ -131,7 +131,7 @@ def build_decision(what: What, version: str, reason: str, round: Round, found: M
         ts=time.time_ns() // 1_000_000,
         by=BY,
         numbers=summarise_numbers(found),
-        reason=reason[:2_000],
+        reason=reason[:LONGEST_REASON],
     )
 
 
