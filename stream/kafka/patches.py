@@ -9,11 +9,13 @@ from aiokafka.consumer import fetcher as theirs
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
     NotCoordinatorForGroupError,
     UnknownMemberIdError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.record import default_records
 
 from stream.kafka import fetcher
@@ -29,8 +31,8 @@ def patch_aiokafka() -> None:
 
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
     (`stream.kafka.records.decompression`), and checksums are google-crc32c's: aiokafka's own take nine times as long,
-    which would be 2.8 % of a ping's CPU (reports/bench.md). An error of a whole answer about committed offsets
-    is one (`send_checked`).
+    which would be 2.8 % of a ping's CPU (reports/bench.md). What a group's coordinator answers is checked
+    (`send_checked`).
     """
     decompression.bound()
     theirs.MemoryRecords = fetcher.TolerantRecords
@@ -46,7 +48,7 @@ def crc32c(raw: bytes | bytearray) -> int:
 
 async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
     """Sends a request to the group's coordinator, and returns its answer. Raises KafkaError, also for an error of the
-    whole answer about committed offsets.
+    whole answer about committed offsets, and where a coordinator that loads the group is asked for the assignment.
 
     aiokafka 0.14 looks at the errors of partitions alone. A broker that is the coordinator no longer, or has not loaded
     the group yet, names no partition, and says why for the whole: so it read as if nothing was committed, and whoever
@@ -56,6 +58,10 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
     commits all the same: as of one who is of no group, which a broker takes while a group has no members. So a commit
     that was refused, or the next one, could pass when all sessions had ended, behind the back of whoever had taken the
     partition over in the meantime, and read what was committed before. Such a commit is not sent.
+
+    A coordinator that loads the group has forgotten the rebalance that it is asked about, and since Apache Kafka 4 it
+    says so (GroupCoordinatorService.syncGroup); older ones said that another rebalance is in progress. aiokafka 0.14
+    knows no such answer, and gave the consumer up. After an error that is raised here it joins again.
     """
     if isinstance(request, OffsetCommitRequest) and coordinator.generation < 0 and _shares(coordinator):
         raise UnknownMemberIdError(f"not of group {coordinator.group_id} any more")
@@ -65,6 +71,8 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
         if error in ELSEWHERE:
             coordinator.coordinator_dead()  # so that it is looked for again
         raise error(coordinator.group_id)
+    if isinstance(request, SyncGroupRequest) and answer.error_code == GroupLoadInProgressError.errno:
+        raise GroupLoadInProgressError(coordinator.group_id)
     return answer
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import (
     CommitFailedError,
@@ -21,7 +21,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse_v3
-from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1
+from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1, SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.kafka.log import Rebalanced
@@ -151,6 +151,21 @@ async def test_a_coordinator_that_knows_nothing_now_is_asked_again_about_offsets
     assert await coordinator_of(-1).fetch_committed_offsets([pings]) == {}, "nothing is committed"
     with pytest.raises(GroupAuthorizationFailedError):
         await coordinator_of(GroupAuthorizationFailedError).fetch_committed_offsets([pings])
+
+
+async def test_who_asks_a_coordinator_that_loads_the_group_for_its_assignment_joins_again() -> None:
+    """A simulated worker ended at it: aiokafka took it for an error that no other try mends."""
+    made, joins = cast(Any, coordinator_of()), []
+
+    async def send(node: int, request: SyncGroupRequest, group: object) -> SimpleNamespace:
+        return SimpleNamespace(error_code=GroupLoadInProgressError.errno)
+
+    made._client, made._group_instance_id, made._rebalance_timeout_ms = SimpleNamespace(send=send), None, 10_000
+    made.generation, made.member_id = GENERATION, "me"
+    made.request_rejoin = lambda: joins.append("again")
+    rebalance: Any = CoordinatorGroupRebalance(made, "group", 1, SubscriptionState(), [], 10_000, 100)
+    assert await rebalance._on_join_follower() is None
+    assert joins == ["again"]
 
 
 class ClientOfCommits:
