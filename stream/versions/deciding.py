@@ -17,14 +17,14 @@ from aiokafka.errors import ProducerFenced
 
 from stream.config import failpoints
 from stream.registry import Decision, Manifest, Registry, RegistryError
-from stream.registry.decisions import LONGEST_REASON, What, find_formers, standings
-from stream.versions.announcing import Announcer
+from stream.registry.decisions import DAY_MS, LONGEST_REASON, What, standings
+from stream.versions.announcing import Announcer, Role
 from stream.wire import ALL, WeightsRecord
 
 log = logging.getLogger(__name__)
 
 RAMP_S = 60.0  # until every entity has followed: a state takes a millisecond to rebuild
-BY_TOPIC = "models topic"  # has taken the decisions that were found there alone
+BY_TOPIC = "models topic"  # stands for whoever took a decision that was found there alone
 _WHATS: Final = {"all": ("promote", "rollback"), "canary": ("canary",)}  # the decisions by which a role begins
 
 
@@ -42,6 +42,7 @@ class Decider:
     def __init__(self, registry: Registry, announcer: Announcer) -> None:
         self._registry = registry
         self._announcer = announcer
+        self.announcement: tuple[Role, str, int] | None = None  # the last one, and since when, in Unix ms
 
     @property
     def serving(self) -> WeightsRecord | None:
@@ -53,17 +54,17 @@ class Decider:
         """The announcements of canaries that have not ended."""
         return [one for one in self._announcer.weights.records if one.role == "canary" and one.until is None]
 
-    async def catch_up(self, but: str | None = None) -> list[Decision]:
-        """Adds the decisions to the registry that the models topic has alone, but for one about the version `but`.
+    async def catch_up(self, except_version: str | None = None) -> list[Decision]:
+        """Adds the promotions, rollbacks and canaries to the registry that the topic has alone, and returns them.
 
-        Returns them. Weights that the registry has not got are a stranger's, of whom nothing is noted.
+        Weights that the registry has not got are a stranger's: of them, and of `except_version`, nothing is noted.
         """
         decisions, serving = self._registry.decisions(), self.serving
         unnoted = [one for one in self.canaries if find_note(decisions, one) is None]
         if serving is not None and find_note(decisions, serving) is None:
             unnoted = [serving, *(one for one in unnoted if one.serial > serving.serial)]
         manifests = self._registry.manifests("weights") if unnoted else []
-        known, made = {one.version for one in manifests} - {but}, []
+        known, made = {one.version for one in manifests} - {except_version}, []
         for one in unnoted:
             if one.version in known:
                 if one.role == "all":
@@ -78,10 +79,20 @@ class Decider:
         if one.role == "canary":
             numbers = {"percent": one.parts * 100 / ALL}
             return self._note(one, "canary", why._replace(numbers=numbers), _version_of(self.serving))
-        standing = standings(decisions)
-        before = next((version for (_, version), it_is in standing.items() if it_is == "serving"), None)
-        back = before is not None and one.version in find_formers(manifests, decisions, [before])
+        standing = {version: it_is for (kind, version), it_is in standings(decisions).items() if kind == "weights"}
+        before = next((version for version, it_is in standing.items() if it_is == "serving"), None)
+        for earlier in self._announcer.weights.records:  # the topic may know of more than the registry
+            if earlier.role == "all" and earlier.serial < one.serial:
+                before = earlier.version
+        refreshed = next((each.parent for each in manifests if each.version == before), None)
+        back = standing.get(one.version) == "replaced" or one.version == refreshed
         return self._note(one, "rollback" if back else "promote", why, before)
+
+    def find_decision(self, role: Role, version: str, from_ms: int) -> Decision | None:
+        """Returns the decision about what has been announced since then, if it serves and is noted."""
+        records = [one for one in self._announcer.weights.records if (one.role, one.version) == (role, version)]
+        since = [one for one in records if one.state == "serving" and one.issued_ts >= from_ms]
+        return find_note(self._registry.decisions(), since[-1]) if since else None
 
     async def promote(self, version: str, why: Why, *, ramp_s: float = RAMP_S) -> Decision:
         """Lets weights answer all entities, and ends all canaries."""
@@ -106,9 +117,11 @@ class Decider:
         """Ends the canaries of these weights."""
         made = self._manifest(version)
         ending = [one for one in self.canaries if one.version == made.version]
-        if not ending:
+        it_is = standings(self._registry.decisions()).get(("weights", made.version))
+        if not ending and it_is != "canary":  # it is one still where whoever ended it died before the note
             raise RegistryError(f"weights {made.version} are no canary")
         await self._end(ending)
+        failpoints.reach("after_announcement")
         return self._decide("stop", made.version, why)
 
     async def rollback(self, why: Why, *, to: str | None = None) -> Decision:
@@ -145,15 +158,16 @@ class Decider:
         for one in canaries:
             await self._announcer.end(one)
 
-    async def _announce(self, made: Manifest, role: Any, why: Why, **more: Any) -> WeightsRecord:
+    async def _announce(self, made: Manifest, role: Role, why: Why, **more: Any) -> WeightsRecord:
         self._registry.fetch("weights", made.version)  # whole and as it was published, before anybody is told
+        self.announcement = (role, made.version, int(time.time() * 1000))
         return await self._announcer.announce_weights(made.version, made.name, role=role, reason=why.reason, **more)
 
     def _note(self, one: WeightsRecord, what: What, why: Why, instead_of: str | None) -> Decision:
         """Adds the decision about an announcement, unless whoever decided next has done so meanwhile."""
         failpoints.reach("after_announcement")
         noted = find_note(self._registry.decisions(), one)
-        return noted or self._decide(what, one.version, why, instead_of, one.issued_ts)
+        return noted or self._decide(what, one.version, why, instead_of, _issued_ms(one))
 
     def _decide(self, what: What, version: str, why: Why, instead_of: str | None = None, from_ms: int = 0) -> Decision:
         decision = Decision(
@@ -172,7 +186,7 @@ class Decider:
 
 def find_note(decisions: Iterable[Decision], announced: WeightsRecord) -> Decision | None:
     """Returns the decision about an announcement, if there is one."""
-    about = (one for one in decisions if one.version == announced.version and one.ts >= announced.issued_ts)
+    about = (one for one in decisions if one.version == announced.version and one.ts >= _issued_ms(announced))
     return next((one for one in about if one.what in _WHATS[announced.role]), None)
 
 
@@ -183,23 +197,37 @@ async def decide(
 ) -> Decision:
     """Takes one decision, and returns it.
 
-    If another announcer begins meanwhile, it confirms what was announced here, or withdraws it. Then this returns the
-    decision that was announced, once it is noted, too.
+    If another announcer begins meanwhile, it confirms or withdraws what was announced here. If it confirms it, this
+    returns the decision all the same, whoever has noted it.
 
-    Raises as the methods of `Decider`; RegistryError if there is nothing to note, so that it is not known what became
-    of the announcement.
+    Raises:
+        RegistryError: the registry lacked a decision, which is noted now: whoever asked did not know of it. Or another
+            announcer began, and what was announced here does not serve.
+        OSError, KafkaError, ...: as the methods of `Decider`.
     """
-    try:
-        async with open_announcer() as announcer:
-            return await take(Decider(registry, announcer))
-    except ProducerFenced as error:
-        async with open_announcer() as announcer:
-            if noted := await Decider(registry, announcer).catch_up():
-                return noted[0]
-        raise RegistryError(
-            "another process announced something at the same time: see by `pathcast models list` what serves, and ask "
-            "again if it is not what you asked for"
-        ) from error
+    async with open_announcer() as announcer:
+        decider = Decider(registry, announcer)
+        if late := await decider.catch_up():
+            said = ", ".join(f"{one.what} {one.version}" for one in late)
+            raise RegistryError(f"the registry did not have what was decided last, and has it now: {said}. Ask again")
+        try:
+            return await take(decider)
+        except ProducerFenced as error:
+            fenced = error
+    async with open_announcer() as announcer:
+        other = Decider(registry, announcer)
+        await other.catch_up()
+        if decider.announcement is not None and (made := other.find_decision(*decider.announcement)) is not None:
+            return made
+    raise RegistryError(
+        "another process announced something at the same time: see by `pathcast models list` what serves, and ask again"
+    ) from fenced
+
+
+def _issued_ms(announced: WeightsRecord) -> int:
+    """Returns when it was announced, in Unix ms, or 0 if its clock was wrong by more than a day: decisions are in the
+    order of their times."""
+    return announced.issued_ts if announced.issued_ts < time.time() * 1000 + DAY_MS else 0
 
 
 def _version_of(record: WeightsRecord | None) -> str | None:

@@ -136,8 +136,8 @@ async def test_a_round_notes_first_what_others_announced_but_not_its_own_challen
     """That one it notes itself, with its numbers."""
     asked: list[str | None] = []
 
-    async def catch_up(but: str | None = None) -> list[Decision]:
-        asked.append(but)
+    async def catch_up(except_version: str | None = None) -> list[Decision]:
+        asked.append(except_version)
         return []
 
     @asynccontextmanager
@@ -167,13 +167,19 @@ async def test_a_challenger_is_published_only_where_nothing_speaks_against_it(
     def publish(*_: object) -> None:
         pytest.fail("it was published")
 
+    async def catch_up(except_version: str) -> None:
+        """An operator's rollback was announced while the challenger was trained, and is noted only now."""
+        assert except_version == V2
+        known.extend([] if earlier is None else [earlier])
+
     @asynccontextmanager
     async def decider() -> AsyncIterator[Any]:
-        yield SimpleNamespace(serving=SimpleNamespace(version=serving), canaries=[])
+        yield SimpleNamespace(serving=SimpleNamespace(version=serving), canaries=[], catch_up=catch_up)
 
     monkeypatch.setattr(outcome, "publish_challenger", publish)
     decided: list[Decision] = []
-    registry = SimpleNamespace(decisions=lambda: [] if earlier is None else [earlier], decide=decided.append)
+    known = [earlier] if earlier is not None and earlier.what == "refuse" else []
+    registry = SimpleNamespace(decisions=lambda: list(known), decide=decided.append)
     live: Any = SimpleNamespace(registry=registry, decider=decider, percent=None)
     found = {"promote": True, "sentence": "Promoted: 14 % nearer", "reasons": ["14 % nearer"]}
     started = SimpleNamespace(champion=V1, started_ms=5)

@@ -53,10 +53,10 @@ class LiveRefresh:
 
 
 async def read_serving(live: LiveRefresh, challenger: str | None) -> WeightsRecord | None:
-    """Returns what serves, once the registry has all decisions but that about the challenger of an unfinished round,
-    which the round notes itself, with its numbers."""
+    """Returns what serves, once the registry has all decisions but that about the challenger of an unfinished round.
+    That one the round notes itself, with its numbers, unless `models guard` comes first."""
     async with live.decider() as decider:
-        await decider.catch_up(but=challenger)
+        await decider.catch_up(except_version=challenger)
         return decider.serving
 
 

@@ -51,6 +51,8 @@ async def decide_round(live: LiveRefresh, round: Round) -> RoundEnd:
     if not found["promote"]:
         return _refuse(live, round, version, reason, found)
     async with live.decider() as decider:
+        await decider.catch_up(except_version=version)
+        decisions = live.registry.decisions()  # a rollback may have come since the round began
         if (role := _find_role(decider, version)) is not None:
             if role == "promote":  # the former canary may not have been ended
                 for one in decider.canaries:
