@@ -25,7 +25,7 @@ from stream.registry.golden import LENGTH
 from stream.wire import Topics
 from train.fit.trainer import Interrupted
 from train.refresh.cli import refresh
-from train.refresh.live import outcome, rounds, service, serving
+from train.refresh.live import champion, outcome, rounds, service, serving
 from train.refresh.live.champion import LiveRefresh, fetch_weights, read_serving
 from train.refresh.live.cli import stop_on_signals
 from train.refresh.live.rounds import Round, RoundEnd
@@ -132,20 +132,42 @@ def test_only_decisions_since_a_round_began_are_its_own() -> None:
     assert outcome.find_decision(decisions, V1, 7) is None
 
 
-async def test_a_round_notes_first_what_others_announced_but_not_its_own_challenger() -> None:
-    """That one it notes itself, with its numbers."""
+async def test_what_others_announced_is_noted_before_it_is_read_what_serves() -> None:
     asked: list[str | None] = []
 
-    async def catch_up(except_version: str | None = None) -> list[Decision]:
-        asked.append(except_version)
-        return []
+    class Opened:
+        async def catch_up(self, except_version: str | None = None) -> list[Decision]:
+            asked.append(except_version)
+            return []
+
+        @property
+        def serving(self) -> str:
+            return f"after {asked}"
 
     @asynccontextmanager
     async def decider() -> AsyncIterator[Any]:
-        yield SimpleNamespace(serving="what serves", catch_up=catch_up)
+        yield Opened()
 
     live: Any = SimpleNamespace(decider=decider)
-    assert await read_serving(live, V2) == "what serves"
+    assert str(await read_serving(live, V2)) == f"after {[V2]}"
+
+
+def test_the_challenger_of_an_unfinished_round_is_left_to_the_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It notes the decision with its numbers."""
+    left = filled(rounds.begin_round(tmp_path, TOPIC, V1, 1_790_000_000_000))
+    (left.result / "decision.json").write_text(f'{{"challenger": {{"version": "{V2}"}}}}')
+    asked: list[str | None] = []
+
+    async def read(live: LiveRefresh, challenger: str | None) -> None:
+        asked.append(challenger)
+        raise ConnectionError
+
+    monkeypatch.setattr(champion, "read_serving", read)
+    live: Any = SimpleNamespace(directory=tmp_path, topics=Topics.of(TOPIC.removesuffix(".pings.v1")))
+    with pytest.raises(Away):
+        service.complete_round(live, Patience(), RefreshWatch())
     assert asked == [V2]
 
 
