@@ -137,7 +137,7 @@ def test_a_refresh_whose_round_fails_lives_on_and_counts_it(scene: Scene) -> Non
 def test_a_refresh_without_kafka_is_not_ready_and_not_dead(scene: Scene) -> None:
     with scene.running("refresh", PATHCAST_BOOTSTRAP=f"127.0.0.1:{free_port()}") as refresh:
         assert eventually(lambda: refresh.says("/readyz", 503), START_S), refresh.process.log()
-        assert refresh.reasons("/readyz") == ["Kafka cannot be reached"]
+        assert refresh.reasons("/readyz") == ["Kafka or the registry cannot be reached"]
         assert refresh.says("/healthz", 200)
 
 
