@@ -281,8 +281,11 @@ def redis_refusal(url: str, error: BaseException) -> Refused | None:
 
 def _untrusted(who: str, error: BaseException | None, option: str) -> Refused | None:
     """Returns the refusal for the TLS error that `error` was raised from, if that error would come again."""
+    seen: list[BaseException] = []  # an error may be the reason of its own reason
     while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
+        seen.append(error)
+        below = error.__cause__ or error.__context__
+        error = None if below in seen else below
     if error is None or not _TLS_SAYS_NO.search(getattr(error, "reason", None) or ""):
         return None  # a server that ended in the middle of a handshake, say
     if not isinstance(error, ssl.SSLCertVerificationError):

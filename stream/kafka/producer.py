@@ -92,8 +92,10 @@ class Publisher:
         except KafkaError as error:
             # aiokafka 0.14 packs whatever its look for the coordinator meets into a KafkaError that is never retriable,
             # even a connection that broke: whoever takes a partition over would end instead of trying again.
-            if isinstance(error.__cause__, KafkaError) and error.__cause__.retriable:
-                raise error.__cause__ from None
+            cause, error.__cause__ = error.__cause__, None  # else each would be the reason of the other
+            if isinstance(cause, KafkaError) and cause.retriable:
+                raise cause from None
+            error.__cause__ = cause
             raise
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 import typer
+from aiokafka.errors import KafkaError
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, ResponseError
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from stream.config.security import (
     Mechanism,
     Protocol,
     RedisSecurity,
+    kafka_refusal,
     redis_refusal,
     secret,
     shown,
@@ -187,3 +189,10 @@ def test_a_store_with_a_bad_url_is_an_error_without_its_password() -> None:
     with pytest.raises(ValueError, match="is no Redis URL") as raised:
         RedisStore(Settings(redis_url=f"redis://me:{PASSWORD}/x@host:1"))
     assert PASSWORD not in str(raised.value)
+
+
+def test_an_error_that_is_the_reason_of_its_own_reason_is_no_refusal() -> None:
+    """A simulated member followed such two for ever."""
+    first, second = KafkaError("first"), KafkaError("second")
+    first.__cause__, second.__context__ = second, first
+    assert kafka_refusal("broker:9092", PLAIN_KAFKA, first) is None
