@@ -15,6 +15,7 @@ from rich.console import Console
 
 from stream.commands.names import WithCommandsBelow, renamed
 from stream.config import environment
+from stream.config.reasons import list_reasons
 from stream.wire.escape import escaped
 
 GROUP: Final = "pathcast.commands"  # of entry points
@@ -207,8 +208,7 @@ class _Presses:
 
 def _is_of_a_press(error: BaseException) -> bool:
     """Returns whether an error was raised in the place of a Ctrl-C."""
-    below = error.__cause__ or error.__context__
-    return below is not None and (isinstance(below, KeyboardInterrupt) or _is_of_a_press(below))
+    return any(isinstance(one, KeyboardInterrupt) for one in list_reasons(error)[1:])
 
 
 def one_line(error: Exception) -> str:

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from stream.config.reasons import list_reasons
+
 # The errors of Redis 7.0 and later for a script whose commands its user may not run: they have no code of their own.
 _SCRIPT_MAY_NOT: Final = re.compile("The user executing the script can't|ACL failure in script")
 # OpenSSL's reasons: a certificate that one side does not trust, or bytes that are no TLS.
@@ -279,13 +281,9 @@ def redis_refusal(url: str, error: BaseException) -> Refused | None:
     return _untrusted(where, error, "--redis-ca")
 
 
-def _untrusted(who: str, error: BaseException | None, option: str) -> Refused | None:
-    """Returns the refusal for the TLS error that `error` was raised from, if that error would come again."""
-    seen: list[BaseException] = []  # an error may be the reason of its own reason
-    while error is not None and not isinstance(error, ssl.SSLError):
-        seen.append(error)
-        below = error.__cause__ or error.__context__
-        error = None if below in seen else below
+def _untrusted(who: str, raised: BaseException, option: str) -> Refused | None:
+    """Returns the refusal for the TLS error that `raised` was raised from, if that error would come again."""
+    error = next((one for one in list_reasons(raised) if isinstance(one, ssl.SSLError)), None)
     if error is None or not _TLS_SAYS_NO.search(getattr(error, "reason", None) or ""):
         return None  # a server that ended in the middle of a handshake, say
     if not isinstance(error, ssl.SSLCertVerificationError):

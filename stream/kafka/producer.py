@@ -92,10 +92,9 @@ class Publisher:
         except KafkaError as error:
             # aiokafka 0.14 packs whatever its look for the coordinator meets into a KafkaError that is never retriable,
             # even a connection that broke: whoever takes a partition over would end instead of trying again.
-            cause, error.__cause__ = error.__cause__, None  # else each would be the reason of the other
-            if isinstance(cause, KafkaError) and cause.retriable:
+            if isinstance(cause := error.__cause__, KafkaError) and cause.retriable:
+                error.__cause__ = None  # else each would be the reason of the other
                 raise cause from None
-            error.__cause__ = cause
             raise
 
     async def close(self) -> None:

@@ -113,6 +113,8 @@ async def test_a_connection_that_breaks_while_the_coordinator_is_looked_for_is_t
         await publisher.start()
     await publisher.close()
     assert (type(raised.value), raised.value.retriable) == (told, told is KafkaConnectionError)
+    packed = raised.value.__context__
+    assert packed is None or packed.__cause__ is not raised.value, "each is the reason of the other"
 
 
 async def test_a_start_that_comes_to_no_end_is_given_up_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
