@@ -24,7 +24,7 @@ UNFRAMED = "Records.unframed (stream/kafka/records/record_columns.py)"
 # What the worker imports and no ping goes through, by folder: its start and end, and what is asked of it from outside.
 ASIDE_BY_FOLDER: Final = {
     "commands": "main names",
-    "config": "environment failpoints home http_access options security settings times wording",
+    "config": "environment failpoints home http_access options reasons security settings times wording",
     "delivery": "outages ownership partitions",
     "delivery/ownership": "takeover takeover_plan",
     "engine": "counts entities",
