@@ -59,6 +59,32 @@ def test_a_seed_gives_the_same_world_again(seed: str) -> None:
     assert first.stdout.count("\n") > 80
 
 
+ENDLESS = """
+import itertools
+import msgspec
+import pathcast_sim, play
+from events import Event
+from world_faults import ACTS
+
+def follow_reasons(*_):
+    for _ in itertools.repeat(None):
+        pass
+
+play.ENDLESS_S = 0.5
+ACTS["kill"] = follow_reasons
+plan = msgspec.structs.replace(pathcast_sim.draw_plan(1), events=(Event(0.0, "kill"),))
+print(*play.play(plan).findings, sep="\\n")
+"""
+
+
+def test_a_step_that_never_ends_is_a_finding() -> None:
+    """And says where it is. In seed 503 two errors were the reason of each other, and a night stood still."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDLESS], cwd=HERE, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert re.match(r"endless: .*in follow_reasons", ended.stdout, re.DOTALL), ended.stdout + ended.stderr
+
+
 def test_futures_and_tasks_lie_in_sets_as_they_were_made() -> None:
     loop = VirtualLoop(random.Random(0))
     made = [loop.create_future() if number % 2 else loop.create_task(asyncio.sleep(0)) for number in range(50)]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +24,7 @@ from world_faults import ACTS
 QUIET_S: Final = 240.0  # after all is healed, all must be answered and stored in this time
 SHORT_S: Final = 15.0  # where something is wrong already, to see what comes of it
 LOOK_S: Final = 0.5
+ENDLESS_S: Final = 120.0  # of a processor's time; a world takes a second or two, and a story of one somewhat more
 
 
 @dataclass
@@ -54,6 +58,27 @@ class Lines(logging.Handler):
         self._world.lines.append(f"{self._world.loop.time():10.4f}  {line}")
 
 
+class Endless(KeyboardInterrupt):
+    """A step of a world does not end. Of this kind, because asyncio and our own code let only these pass."""
+
+
+@contextmanager
+def ended_after(busy_s: float) -> Iterator[None]:
+    """Raises `Endless` within what has used so much of a processor's time, wherever it is: the loop's own count of
+    steps does not see a step that never gives the turn back."""
+
+    def end(_signal: int, _frame: object) -> None:
+        raise Endless
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, busy_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def play(plan: Plan, *, story: bool = False) -> Outcome:
     """Plays a plan, and returns what was found wrong."""
     outcome = Outcome(plan)
@@ -66,11 +91,13 @@ def play(plan: Plan, *, story: bool = False) -> Outcome:
         logging.disable(logging.CRITICAL)
     began_s = world.loop.time()
     try:
-        with running(world), stage.set_up():
+        with running(world), stage.set_up(), ended_after(ENDLESS_S):
             asyncio.set_event_loop(None)
             world.loop.run_until_complete(world.loop.create_task(_act(stage, outcome)))
     except Stalled as error:
         outcome.findings.append(f"stalled: {error}")
+    except Endless as error:
+        outcome.findings.append(f"endless: {''.join(traceback.format_exception(error))}")
     except Exception as error:
         outcome.findings.append(f"simulation: {''.join(traceback.format_exception(error))}")
     finally:
