@@ -46,7 +46,7 @@ class Inbox:
         self._input = input_log
         self._waiting: list[Piece] = []
         self._at_work: list[Piece] = []  # in the engine, or waiting for their commit
-        self._room = asyncio.Event()  # set when _waiting has shrunk
+        self._room = asyncio.Event()  # set when fewer records may wait for open partitions
 
     def put(
         self,
@@ -87,6 +87,10 @@ class Inbox:
         while sum(len(piece.records) for piece in self._open()) >= 2 * self._limits.max_records:
             self._room.clear()
             await self._room.wait()
+
+    def look_for_room(self) -> None:
+        """Lets whoever waits for room look again, because a partition was closed and its records count no more."""
+        self._room.set()
 
     def due_at_ms(self) -> float:
         """Returns when the next batch is full or old enough; infinity if nothing may be taken."""

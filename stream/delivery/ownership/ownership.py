@@ -180,6 +180,7 @@ class Ownership:
         self._cold_reads.forget(owned)
         self._engine.drop(owned.partition)
         owned.ready = False
+        self._inbox.look_for_room()
         if not self.draining:  # otherwise it is about to be revoked, and this takeover would outlive it
             self._start_takeover(owned, pause=True)
 

@@ -190,6 +190,21 @@ async def test_what_waits_of_shut_partitions_takes_nobodys_room(kafka: Kafka, st
         await answer(delivery, kafka, records(0, 6))
 
 
+async def test_who_waits_for_room_goes_on_once_the_full_partition_is_shut(kafka: Kafka, store: FlakyStore) -> None:
+    """Redis had lost the claim of a partition with much to do, and went away: all others waited until it was back."""
+    async with live_worker(kafka, store, P0, P1, settings=SMALL) as delivery:
+        await until(lambda: all(one.ready for one in delivery.status().partitions))
+        store.refused.add(("claim", P1))
+        async with delivery._busy:  # so that nobody takes what waits
+            full = Records.of(kafka.logs[P1][: 2 * SMALL.max_batch])
+            put = asyncio.create_task(delivery.put({P1: full}, 0.0, lambda: None))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(put), 0.05)
+            await delivery.ownership.take_over_anew([delivery.ownership.owned[P1]])
+        await asyncio.wait_for(put, 10)
+        await answer(delivery, kafka, records(0, 6))
+
+
 async def test_a_quiet_partition_that_is_shut_is_paused_after_a_few_messages(kafka: Kafka, store: FlakyStore) -> None:
     """Each keeps its poll's message from being acknowledged, however few records it has."""
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0))
