@@ -67,10 +67,9 @@ async def look_at_days(stage: Stage) -> list[str]:
 
 async def judge_days(stage: Stage, number: int) -> list[str]:
     """Returns which days of a partition are not what an undisturbed count of the records makes of them."""
-    kinds, members = stage.plan.kinds, stage.members
-    is_cut = bool(members.cuts.get(number))
-    if "retain" in kinds or (is_cut and (len(members.cuts[number]) > 1 or kinds & EVICTIONS or not stage.is_at_rest)):
-        return []  # what was counted of records that are gone stays, or cannot be counted anew
+    members = stage.members
+    if not _can_be_judged(stage, number):
+        return []
     store = open_days(atlas_settings(stage.settings))
     try:
         held, stored = await store.snapshot((stage.settings.topics.pings, number), Day.loads)
@@ -79,9 +78,11 @@ async def judge_days(stage: Stage, number: int) -> list[str]:
         return [f"days: what Redis lost of partition {number} is not counted anew"] if stage.is_at_rest else []
     finally:
         await store.close()
+    if not _can_be_judged(stage, number):  # the log was cut while the store was read
+        return []
     records = read(stage, stage.settings.topics.pings, number)
     records = [one for one in records if one.offset < (held.next_offset or 0)]
-    if is_cut:
+    if members.cuts.get(number):
         counted_on = members.counted_on.get(number, ())
         if len(counted_on) != 1:
             return []  # nothing of what is gone was counted, or a member died in its takeover
@@ -95,6 +96,12 @@ async def judge_days(stage: Stage, number: int) -> list[str]:
         for day in sorted(stored.keys() | counted.keys())
         if Day.total(stored.get(day, [])).dumps() != counted.get(day, Day.none()).dumps()
     ]
+
+
+def _can_be_judged(stage: Stage, number: int) -> bool:
+    """Returns whether the log has all that was counted, or what it had is known and was counted anew."""
+    kinds, cuts = stage.plan.kinds, stage.members.cuts.get(number, ())
+    return "retain" not in kinds and (not cuts or (len(cuts) == 1 and not kinds & EVICTIONS and stage.is_at_rest))
 
 
 def _count(records: list[Record], after_cut: Sequence[Record] = (), on: CountedOn | None = None) -> dict[int, Day]:
