@@ -80,13 +80,15 @@ async def _spans(
 
 @asynccontextmanager
 async def reader(
-    bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
+    bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation, group: str | None = None
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    """Yields a started consumer of no group, whose records are `Records`. Raises KafkaError."""
+    """Yields a started consumer, whose records are `Records`. It joins no group; of `group` it may ask what that has
+    committed. Raises KafkaError."""
     patch_aiokafka()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         **access,
+        group_id=group,
         enable_auto_commit=False,
         isolation_level=isolation,
         key_deserializer=fetcher.COLUMNS,

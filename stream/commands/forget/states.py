@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
+from stream.commands.forget import topics
 from stream.commands.forget.findings import Finding, Outcome
 from stream.config.settings import Settings
 from stream.engine.entities import quarantine, stored_entity
@@ -29,8 +31,16 @@ class _Left(StrEnum):
 class States:
     """The stored states of one group of workers."""
 
-    def __init__(self, store: Store, topic: str, partitions: Sequence[int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        topic: str,
+        partitions: Sequence[int],
+        has_committed: Callable[[int], Awaitable[bool]],
+    ) -> None:
+        """Takes `has_committed`, which says whether the group of workers ever committed anything of a partition."""
         self._store = store
+        self._has_committed = has_committed
         self._partitions: list[Partition] = [(topic, number) for number in partitions]
 
     async def look(self, entity_id: str) -> Finding:
@@ -56,8 +66,8 @@ class States:
         # The offset first: a state that is removed meanwhile is seen as not there.
         claim = await self._store.peek((self._partitions[0][0], number))
         raw = await self._raw(number, entity_id)
-        if claim.epoch == 0 and raw is None:
-            return _Left.NOTHING  # nobody ever worked here
+        if claim.epoch == 0 and raw is None and not await self._has_committed(number):
+            return _Left.NOTHING  # nobody ever worked here; else Redis lost all, which workers build anew from the log
         if claim.next_offset is None or claim.next_offset <= sent_at:
             return _Left.NOT_YET
         if raw is None:
@@ -72,7 +82,7 @@ class States:
 async def opened(settings: Settings, partitions: Sequence[int]) -> AsyncIterator[States]:
     store = RedisStore(settings)
     try:
-        yield States(store, settings.topics.pings, partitions)
+        yield States(store, settings.topics.pings, partitions, partial(topics.has_committed, settings))
     finally:
         await store.close()
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as AioTopicPartition
 from aiokafka.errors import KafkaError
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
@@ -24,7 +25,7 @@ from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import Bounds, Partition
-from stream.kafka.reading import to_end
+from stream.kafka.reading import INPUT_ISOLATION, reader, to_end
 from stream.wire.record import FORGET_HEADERS
 
 WORKERS: Final = "workers' memory"
@@ -39,6 +40,23 @@ async def tell_workers(settings: Settings, partitions: Sequence[int], entity_id:
     """Writes the record that asks to forget the entity into these partitions of the pings topic, and returns its offset
     in each. Raises ConnectionError, Refused."""
     return await _send(settings, settings.topics.pings, partitions, entity_id, FORGET_HEADERS)
+
+
+async def has_committed(settings: Settings, number: int) -> bool:
+    """Returns whether the workers' group has committed anything of this partition of the pings topic. Raises
+    ConnectionError, Refused, TimeoutError."""
+    servers, access = settings.bootstrap.split(","), settings.kafka.arguments()
+    place = AioTopicPartition(settings.topics.pings, number)
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT_MS / 1000),
+            reader(servers, access, INPUT_ISOLATION, settings.group) as consumer,
+        ):
+            return await consumer.committed(place) is not None
+    except KafkaError as error:
+        refusal = kafka_refusal(settings.bootstrap, settings.kafka, error)
+        what = f"what group {settings.group} has committed is not known"
+        raise refusal or ConnectionError(f"Kafka at {settings.bootstrap}: {what}: {error!r}") from error
 
 
 async def _send(

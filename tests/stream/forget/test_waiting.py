@@ -29,9 +29,13 @@ async def rig(make_predictor: Callable[[], Predictor]) -> Rig:
     return made
 
 
-async def said(rig: Rig, sent_at: int) -> Finding:
+async def said(rig: Rig, sent_at: int, *, has_worked: bool = True) -> Finding:
     """What is said of the states, without waiting, when the record is at this offset."""
-    states = States(rig.store, A[0], [A[1]])
+
+    async def has_committed(number: int) -> bool:
+        return has_worked
+
+    states = States(rig.store, A[0], [A[1]], has_committed)
     return await states.wait(WHO, {A[1]: sent_at}, 0.0, await states.look(WHO))
 
 
@@ -63,6 +67,15 @@ async def test_a_state_of_pings_that_came_since_is_said_to_be_new(rig: Rig) -> N
     found = await said(rig, at)
     assert (found.outcome, found.is_good) == (Outcome.REMOVED, True)
     assert "it still sends" in found.note
+
+
+@pytest.mark.parametrize(("has_worked", "outcome"), [(True, Outcome.WAITS), (False, Outcome.ABSENT)])
+async def test_where_redis_has_nothing_the_group_says_whether_anybody_worked_there(
+    make_predictor: Callable[[], Predictor], has_worked: bool, outcome: Outcome
+) -> None:
+    """A Redis that lost all looks like one that no worker ever used. What it had is built anew from the log, with the
+    pings from before the record."""
+    assert (await said(Rig(make_predictor), 9, has_worked=has_worked)).outcome is outcome
 
 
 @pytest.mark.parametrize("outcome", Outcome)

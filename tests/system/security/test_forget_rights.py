@@ -34,7 +34,7 @@ from stream.kafka import admin
 from stream.wire import Ping, dumps
 
 USER, WHO = "forgetter", "bus-7"
-GROUP = f"{PREFIX}-latest"
+GROUP, WORKERS = f"{PREFIX}-latest", PREFIX
 DESCRIBED = GROUP, TOPICS.forecasts, TOPICS.gapfills
 T0 = 1_700_000_000_000
 PINGS = 20
@@ -54,10 +54,10 @@ def rows() -> list[tuple[str, str]]:
     return [(PREFIX + name.removeprefix("pathcast"), one) for user, _, name, one in kafka_rights() if user == USER]
 
 
-def forget(secured: Secured, folder: Path, *more: str) -> tuple[int, dict[str, dict[str, Any]]]:
+def forget(secured: Secured, folder: Path, *more: str, **others: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Its exit code, and what it says of each place. In Redis it is who `verify` is, which may only read."""
     redis = f"rediss://verifier@127.0.0.1:{secured.redis_port}/0"
-    ours = settings(secured, USER, folder / "password", REDIS=redis)
+    ours = settings(secured, USER, folder / "password", **{"REDIS": redis, **others})
     run = pathcast("forget", WHO, "--json", *more, env=environment(**ours))
     assert_secret(run.stdout, run.stderr)
     assert b"Traceback" not in run.stderr
@@ -72,7 +72,7 @@ def put_newest(secured: Secured) -> None:
 @contextmanager
 def without(secured: Secured, name: str, operation: str) -> Iterator[None]:
     """Takes one right away, and gives it back."""
-    resource_type = ResourceType.GROUP if name == GROUP else ResourceType.TOPIC
+    resource_type = ResourceType.GROUP if name in (GROUP, WORKERS) else ResourceType.TOPIC
     kind = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()]
     with KafkaAdminClient(bootstrap_servers=secured.plain) as client:
         pattern = ResourcePatternFilter(resource_type, name, ACLResourcePatternType.LITERAL)
@@ -146,6 +146,20 @@ def test_without_one_of_these_rights_the_place_is_named_and_the_page(
     assert "SECURITY.md" in said[place]["note"]
 
 
+def test_where_redis_has_nothing_the_group_is_asked_whether_it_worked_there(
+    secured: Secured, redis_url: str, tmp_path: Path
+) -> None:
+    empty = {"REDIS": redis_url, "REDIS_PASSWORD": "", "REDIS_CA": ""}
+    with without(secured, WORKERS, "Describe"):
+        code, said = forget(secured, tmp_path, "--wait-s=0", **empty)
+    assert (code, said["states in Redis"]["outcome"]) == (1, "failed")
+    assert re.search("GroupAuthorizationFailedError.*SECURITY.md", said["states in Redis"]["note"])
+    bus_feed.commit(secured.plain, WORKERS, TOPICS.pings, {0: 1})
+    _, said = forget(secured, tmp_path, "--wait-s=0", **empty)
+    assert said["states in Redis"]["outcome"] == "waits"
+    assert re.match("partition 0.*: the workers have not come to it", said["states in Redis"]["note"])
+
+
 def test_a_topic_that_may_not_be_seen_is_not_taken_for_one_that_is_not_there(secured: Secured, tmp_path: Path) -> None:
     """Kafka lists no topic of which the user has no right at all. The entity's newest forecast would stay, and nobody
     would hear of it."""
@@ -172,6 +186,7 @@ def test_these_are_all_the_rights_of_the_page() -> None:
             (TOPICS.pings, "DescribeConfigs"),
             (TOPICS.latest, "Read"),
             (TOPICS.latest, "Write"),
+            (WORKERS, "Describe"),
             *((name, "Describe") for name in DESCRIBED),
         ]
     )
