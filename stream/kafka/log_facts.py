@@ -180,6 +180,17 @@ async def ask(consumer: AIOKafkaConsumer, tp: TopicPartition, leader_epoch: int)
     return Log(begin[tp], end[tp], topic_id, kept[1], kept[0], now_epoch)
 
 
+async def ask_id(consumer: AIOKafkaConsumer, topic: str) -> str:
+    """Returns the id of a topic, by which brokers tell it from one of the same name that was deleted; empty if these
+    brokers have none.
+
+    `consumer` must have asked for something of the topic before. Raises KafkaError; it is retriable while the topic is
+    away.
+    """
+    topic_id, _ = await _if_known(_topic, consumer._client, TopicPartition(topic, 0)) or ("", UNDEFINED)
+    return topic_id
+
+
 async def _if_known(ask: Callable[..., Awaitable[T]], *what: Any) -> T | None:
     """Returns the answer; None if the broker is too old for the question, or is not Apache Kafka and lacks it."""
     try:

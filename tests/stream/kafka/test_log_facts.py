@@ -93,3 +93,10 @@ async def test_an_error_is_raised_and_one_without_a_leader_may_be_tried_again() 
     with pytest.raises(LeaderNotAvailableError) as raised:
         await log_facts.ask(broker, TP, 4)
     assert raised.value.retriable
+
+
+async def test_the_id_alone_is_asked_for_too() -> None:
+    assert await log_facts.ask_id(Broker(VERSIONS), TP.topic) == ID.hex
+    assert await log_facts.ask_id(Broker({3: (0, 9)}), TP.topic) == ""
+    with pytest.raises(UnknownTopicOrPartitionError):
+        await log_facts.ask_id(Broker(VERSIONS, error=3), TP.topic)

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from atlas_world import TOPIC, Entry, entry, name
 
 from stream.config.security import PLAIN_KAFKA
+from stream.kafka import log_facts
 from stream.kafka.records.record_columns import Records
 from stream.versions import announcement_reader, announcing
 from stream.versions.announcement_reader import AnnouncementReader
@@ -29,6 +30,10 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: list[tuple[bytes | None, bytes | None]] = []
+        self.topic_id = "first"
+
+    async def ask_id(self, asker: AIOKafkaConsumer, topic: str) -> str:
+        return self.topic_id
 
     async def end_offsets(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return dict.fromkeys(tps, len(self.entries))
@@ -43,6 +48,7 @@ class Log:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
     monkeypatch.setattr(announcement_reader, "reread", made.reread)
+    monkeypatch.setattr(log_facts, "ask_id", made.ask_id)
     return made
 
 
@@ -119,6 +125,30 @@ async def test_a_topic_that_was_made_anew_is_read_from_its_beginning(
     assert (version_at(reader, 3), version_at(reader, 7)) == (None, name(3)), "nothing of the former topic counts"
     assert reader.ledger.serving == []
     assert (reader.next_offset, "it is another one" in caplog.text) == (1, True)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_topic_that_was_made_anew_is_known_by_its_id_though_it_is_as_long(
+    reader: AnnouncementReader, log: Log, caplog: pytest.LogCaptureFixture, more: int
+) -> None:
+    """Who announces the same weights for later pings makes it as long as the former one, or longer."""
+    log.entries = [weights(1, 3), weights(2, 6)]
+    await reader.look()
+    log.entries, log.topic_id = [weights(1, 3), *[weights(3, 9)] * (1 + more)], "second"
+    await reader.look()
+    assert (version_at(reader, 7), version_at(reader, 9)) == (name(1), name(3)), "nothing of the former topic counts"
+    assert (reader.next_offset, caplog.text.count("it is another one")) == (2 + more, 1)
+    log.entries.append(weights(4, 12))
+    await reader.look()
+    assert (version_at(reader, 12), caplog.text.count("it is another one")) == (name(4), 1)
+
+
+async def test_brokers_without_ids_of_topics_are_asked_for_the_end_alone(reader: AnnouncementReader, log: Log) -> None:
+    log.topic_id, log.entries = "", [weights(1, 3)]
+    await reader.look()
+    log.entries.append(weights(2, 6))
+    await reader.look()
+    assert (version_at(reader, 3), version_at(reader, 7), reader.next_offset) == (name(1), name(2), 2)
 
 
 # -- announcers -------------------------------------------------------------------------------------------------------
