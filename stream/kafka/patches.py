@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import google_crc32c
@@ -18,7 +19,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.record import default_records
 
-from stream.kafka import fetcher
+from stream.kafka import fetcher as ours
 from stream.kafka.records import decompression
 
 ELSEWHERE: Final = (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError)  # who answers so is no coordinator
@@ -32,14 +33,15 @@ def patch_aiokafka() -> None:
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
     (`stream.kafka.records.decompression`), and checksums are google-crc32c's: aiokafka's own take nine times as long,
     which would be 2.8 % of a ping's CPU (reports/bench.md). What a group's coordinator answers is checked
-    (`send_checked`).
+    (`send_checked`), and whoever stops a consumer is not cancelled by that (`close_fetcher`).
     """
     decompression.bound()
-    theirs.MemoryRecords = fetcher.TolerantRecords
-    theirs.PartitionRecords = fetcher.PartitionRecords
-    theirs.FetchResult = fetcher.FetchResult
+    theirs.MemoryRecords = ours.TolerantRecords
+    theirs.PartitionRecords = ours.PartitionRecords
+    theirs.FetchResult = ours.FetchResult
     default_records.calc_crc32c = crc32c
     GroupCoordinator._send_req = send_checked
+    theirs.Fetcher.close = close_fetcher
 
 
 def crc32c(raw: bytes | bytearray) -> int:
@@ -79,3 +81,20 @@ async def send_checked(coordinator: GroupCoordinator, request: Any) -> Any:
 def _shares(coordinator: GroupCoordinator) -> bool:
     """Returns whether the group gives the consumer its partitions; else it has chosen them, and is no member."""
     return bool(coordinator._subscription.partitions_auto_assigned())
+
+
+async def close_fetcher(fetcher: theirs.Fetcher) -> None:
+    """Ends what a consumer fetches, as aiokafka's own `close` does, when the consumer is stopped.
+
+    That of aiokafka 0.14 awaits each request that it has cancelled. One that had not begun, or waited for metadata,
+    ends with CancelledError, which so came out of `stop`: it ended the task of whoever read a log back, as if that had
+    been cancelled. A takeover that ended so said nothing, and its partition stood still for ever.
+    """
+    fetcher._closed = True
+    fetcher._fetch_task.cancel()
+    await asyncio.gather(fetcher._fetch_task, return_exceptions=True)
+    for waiter in fetcher._fetch_waiters:
+        fetcher._notify(waiter)
+    for request in fetcher._pending_tasks:
+        request.cancel()
+    await asyncio.gather(*fetcher._pending_tasks, return_exceptions=True)

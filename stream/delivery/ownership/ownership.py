@@ -217,7 +217,10 @@ class Ownership:
             await asyncio.sleep(delay_s)
 
     def _took_over(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self.draining:  # its partition would stand still for ever, and nobody would hear of it
+                self.failure = RuntimeError(f"{task.get_name()} was cancelled, and not by us")
+        elif (error := task.exception()) is not None:
             self.failure = error
         elif not self._announced and self.owned and all(owned.ready for owned in self.owned.values()):
             self._announced = True

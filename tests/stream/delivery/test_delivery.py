@@ -294,7 +294,7 @@ async def test_a_handover_closes_the_producer_of_its_partition_and_of_no_other(s
 class Unsaid(Kafka):
     """A group that does not say what is committed, as often as it is told."""
 
-    def __init__(self, error: KafkaError, times: int) -> None:
+    def __init__(self, error: BaseException, times: int) -> None:
         super().__init__()
         self.left = times
         self._error = error
@@ -312,6 +312,13 @@ async def test_an_error_of_kafka_that_no_waiting_cures_ends_the_worker_that_take
         with pytest.raises(GroupAuthorizationFailedError):
             await asyncio.wait_for(pump, 30)
     assert kafka.left == 999, "it was asked again"
+
+
+async def test_a_takeover_that_somebody_else_cancelled_ends_the_worker(store: FlakyStore) -> None:
+    """Else its partition would stand still, and nobody would hear of it."""
+    async with running(worker(Unsaid(asyncio.CancelledError(), 1), store), P0) as pump:
+        with pytest.raises(RuntimeError, match=r"takeover .* was cancelled"):
+            await asyncio.wait_for(pump, 30)
 
 
 async def test_an_error_of_kafka_that_waiting_cures_is_waited_for(store: FlakyStore) -> None:
