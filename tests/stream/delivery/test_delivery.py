@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, NotCoordinatorForGroupError
+from aiokafka.errors import GroupAuthorizationFailedError, NotCoordinatorForGroupError
 from delivery_rig import (
     P0,
     P1,
