@@ -36,7 +36,7 @@ class KafkaSide:
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
         self.cut_off: dict[int, range] = {}  # offsets of which unclean elections took the records, by partition
-        self.ends_at_cut: dict[tuple[str, int], int] = {}  # of all logs, by the last of these elections
+        self.ends_at_cut: dict[tuple[str, int], int] = {}  # of all logs, by the last loss of records
         self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
         self.wire = Wire(world.loop, world.network, self._handle, VERSIONS)
         self.heard: Callable[[Host, Any, Any], None] = lambda host, sent, answer: None  # see `owners`
@@ -136,12 +136,15 @@ class KafkaSide:
         self.cluster.elect_unclean(partition, max(0, end - lost))
         before = self.cut_off.get(partition[1], range(end, end))
         self.cut_off[partition[1]] = range(min(before.start, self.protocol.log(partition).end), max(before.stop, end))
+        self._note_ends()
+        self._refuse_connections()
+
+    def _note_ends(self) -> None:
         self.ends_at_cut = {
             (name, number): log.end
             for name, topic in self.cluster.topics.items()
             for number, log in enumerate(topic.logs)
         }
-        self._refuse_connections()
 
     def _refuse_connections(self) -> None:
         self.wire.break_all()
@@ -197,6 +200,7 @@ class KafkaSide:
         """Deletes a topic, to be made anew by `create_topic`."""
         for number, log in enumerate(self.cluster.topics[topic].logs):
             self.former_ends[number] = max(log.end, self.former_ends.get(number, 0))
+        self._note_ends()
         self.cluster.delete_topic(topic)
         self.protocol.wake()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stage import Stage
 
 PLACE: Final = re.compile(r"at (?:(?P<topic>\S+)/)?(?P<number>\d+)@(?P<offset>\d+)")  # of an answer, in a reason
+FILL_PLACE: Final = re.compile(r"no \w+ gap fill .* it is at (?P<number>\d+)/(?P<offset>\d+)$")
 ANSWERS: Final = {"different", "duplicated", "unexpected"}
 
 
@@ -82,6 +83,16 @@ def _answers_what_was_cut_off(stage: Stage, one: Example) -> bool:
     return was_cut and int(place["offset"]) < stage.kafka.ends_at_cut.get(log, 0)
 
 
+def _fills_what_is_gone(stage: Stage, one: Example) -> bool:
+    """Returns whether it is a gap fill that was published without a commit before its record was gone. It names no
+    record, and of a log of which nothing was committed `verify` does not know that it was cut."""
+    place = FILL_PLACE.search(one.reason)
+    if stage.plan.exactly_once or place is None or not stage.plan.kinds & CUTS or one.verdict != "unexpected":
+        return False
+    log = stage.settings.topics.gapfills, int(place["number"])
+    return int(place["offset"]) < stage.kafka.ends_at_cut.get(log, 0)
+
+
 def _is_of_stranger(stage: Stage, one: Example) -> bool:
     """Returns whether it is a record that somebody else wrote beside the workers."""
     return "stranger" in stage.plan.kinds and (one.entity == STRANGER or (one.partition == -1 and not one.entity))
@@ -95,6 +106,7 @@ EXCUSES: Final = (
     _began_anew,
     _is_of_former_topic,
     _answers_what_was_cut_off,
+    _fills_what_is_gone,
     _is_of_stranger,
     _is_of_former_version,
 )

@@ -75,6 +75,7 @@ class Place:
 
 def _is_member(worker: Any) -> TypeGuard[SimulatedMember]:
     return isinstance(worker, SimulatedMember)
+LOSSES: Final = {"redis_lost", "redis_older"}
 
 
 class Stage:
@@ -129,6 +130,7 @@ class Stage:
         self.stored = StoredRecords(self)
         self.has_failed_makers = False  # of weights, and nobody has started one again yet
         self.is_healed = False
+        self._ends_at_heal: dict[int, int] = {}  # by number, where the pings ended then
         self.is_at_rest = False  # all is healed and done
         self.broken: list[str] = []  # invariants that did not hold at some moment
 
@@ -313,6 +315,9 @@ class Stage:
     def heal(self) -> None:
         """Ends every fault."""
         self.world.note("heal")
+        if not self.is_healed and self.has_pings:
+            logs = self.kafka.cluster.topics[self.settings.topics.pings].logs
+            self._ends_at_heal = {number: log.end for number, log in enumerate(logs)}
         self.is_healed = True
         self._points.clear()
         self.world.network.calm()
@@ -342,9 +347,15 @@ class Stage:
             if end and committed > self.kafka.log_end(partition):  # its worker has not noticed yet that it was cut
                 found.append(f"partition {number} is committed up to {committed}, beyond the end of its log")
             stored = self.redis.next_offset(group, partition)
-            if end and (stored is None or stored < committed):
+            if end and (stored is None or stored < committed) and not self._rests_with_a_loss(number):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
         return found + self.versions.open_ends()
+
+    def _rests_with_a_loss(self, number: int) -> bool:
+        """Returns whether Redis may have lost what was stored of a partition into which nobody writes any more: its
+        worker notices that at the next record."""
+        end = self.kafka.log_end((self.settings.topics.pings, number))
+        return bool(self.plan.kinds & LOSSES) and end == self._ends_at_heal.get(number)
 
     def unaccounted(self) -> list[str]:
         """Returns where the accounts of a worker that runs do not add up."""
