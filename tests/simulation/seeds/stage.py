@@ -75,6 +75,8 @@ class Place:
 
 def _is_member(worker: Any) -> TypeGuard[SimulatedMember]:
     return isinstance(worker, SimulatedMember)
+
+
 LOSSES: Final = {"redis_lost", "redis_older"}
 
 
