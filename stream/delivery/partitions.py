@@ -125,6 +125,7 @@ class Owned:
     paused: bool = False  # the consumer does not fetch it
     checkpoints_failed: int = 0  # in a row
     gone: bool = False  # revoked, or lost to another owner
+    ended: tuple[int, int] = (-1, 0)  # a leader that the takeover knew and that leads no more: its epoch and log end
     heard_ms: float = float("-inf")  # when its last records were fetched that follow the others
     rebuilt_ms: float = float("-inf")  # when a takeover last rebuilt states that the store had lost
     failed_below: int = 0  # the engine raised in a batch that ended here: records below are processed carefully

@@ -8,6 +8,8 @@ before the engine sees them:
     they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it;
                                      or they are of another leader, whose log lacked what nobody is shown, as aborted
                                      transactions, and has got records there which the consumer has passed over
+    they waited for the takeover,    they are gone: the log was cut meanwhile, and may be as long again with others that
+    and their leader leads no more   the consumer has passed over
     none came for long before them   the worker may have stood still while the topic was deleted and made anew: its
                                      first leader has the same epoch as before, and its log may have grown as long
     their first takeover took long,  the same may have happened in it, and the broker told it of the new topic only: the
@@ -41,6 +43,7 @@ class Step(NamedTuple):
     owned: Owned
     expected: int  # the offset after the records before
     first: int
+    end: int  # the offset after the last of them
     leader_epoch: int  # -1: unknown
     fetched_ms: float
 
@@ -59,9 +62,16 @@ class Step(NamedTuple):
         return self.leader_epoch == self.owned.history.leader_epoch != -1
 
     @property
+    def is_gone(self) -> bool:
+        """Returns whether some of the records were cut off before the takeover, for which they waited."""
+        epoch, end = self.owned.ended
+        return self.leader_epoch == epoch != -1 and self.end > end
+
+    @property
     def follows(self) -> bool:
         silent_ms = self.fetched_ms - self.owned.heard_ms
-        return self.first == self.expected and self.same_leader and silent_ms <= 1000 * SILENT_S
+        comes_next = self.first == self.expected and self.same_leader and not self.is_gone
+        return comes_next and silent_ms <= 1000 * SILENT_S
 
 
 def steps(pieces: Iterable[Piece]) -> list[Step]:
@@ -71,7 +81,8 @@ def steps(pieces: Iterable[Piece]) -> list[Step]:
     for piece in pieces:
         owned, records = piece.owned, piece.records
         expected = ends.get(id(owned), owned.taken)
-        found.append(Step(owned, expected, records.first_offset, records.leader_epoch, piece.fetched_ms))
+        bounds = records.first_offset, records.next_offset
+        found.append(Step(owned, expected, *bounds, records.leader_epoch, piece.fetched_ms))
         ends[id(owned)] = max(expected, records.next_offset)
     return found
 
@@ -132,7 +143,7 @@ class Continuity:
                 if asks_little and await self._input.first_offset(partition) <= step.expected:
                     return step.is_of_known_leader or await self._is_empty(partition, step.expected, step.first)
                 found = await self._input.describe_log(partition, step.owned.history.leader_epoch)
-                cut = find_cut(step.expected, step.owned.history, found)
+                cut = find_cut(step.end if step.is_gone else step.expected, step.owned.history, found)
                 if cut is None and not await self._is_empty(partition, max(found.begin, step.expected), step.first):
                     return False
         except (KafkaError, TimeoutError) as error:

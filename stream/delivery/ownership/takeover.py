@@ -117,6 +117,8 @@ class Takeover:
             log.info("%s: replayed [%d, %d)", place(partition), todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.history = history
+        if found.kept is not None and found.kept_epoch < found.leader_epoch:
+            owned.ended = found.kept_epoch, found.kept
         owned.heard_ms = self._clock()
         owned.ready = True
 

@@ -50,8 +50,10 @@ async def judge(stage: Stage) -> list[str]:
 
 def _began_anew(stage: Stage, one: Example) -> bool:
     """Returns whether it is of an entity that starts anew by promise: Redis evicted its state, and its partition was
-    rebuilt for another one less than a minute ago."""
-    return one.verdict in ("different", "states_different") and (one.partition, one.entity) in stage.begun_anew
+    rebuilt for another one less than a minute ago. It does not know of the gap in which that lies."""
+    has_other_state = one.verdict in ("different", "states_different")
+    has_no_gap = one.verdict == "lost" and one.reason.startswith("no gap fill")
+    return (has_other_state or has_no_gap) and (one.partition, one.entity) in stage.begun_anew
 
 
 def _list_answered_otherwise(stage: Stage, examples: Sequence[Example]) -> set[tuple[str, int, int | None]]:

@@ -340,9 +340,11 @@ class Stage:
     def open_ends(self) -> list[str]:
         """Returns what is not answered, or not stored, in words."""
         pings, group = self.settings.topics.pings, self.settings.group
-        found = []
+        found, ready = [], self._ready_partitions()
         for number in range(self.plan.partitions):
             partition = (pings, number)
+            if number not in ready:  # a log that was cut may be as long again before anybody has noticed
+                found.append(f"partition {number} is not taken over")
             end, committed = self.kafka.last_record_end(partition), self.kafka.committed(group, partition)
             if committed < end:
                 found.append(f"partition {number} is committed up to {committed}, and ends at {end}")
@@ -352,6 +354,12 @@ class Stage:
             if end and (stored is None or stored < committed) and not self._rests_with_a_loss(number):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
         return found + self.versions.open_ends()
+
+    def _ready_partitions(self) -> set[int]:
+        """Returns the numbers of the partitions that a worker which runs has taken over."""
+        live = [one for one in self.workers if one.host is not None and not one.host.is_dead and not one.host.is_paused]
+        statuses = [one.worker.delivery.status() for one in live if hasattr(one.worker, "delivery")]
+        return {one.partition[1] for status in statuses for one in status.partitions if one.ready}
 
     def _rests_with_a_loss(self, number: int) -> bool:
         """Returns whether Redis may have lost what was stored of a partition into which nobody writes any more: its

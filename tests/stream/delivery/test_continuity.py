@@ -18,6 +18,7 @@ from delivery_rig import (
     answer,
     feed,
     live_worker,
+    mortal_worker,
     record,
     records,
     settle,
@@ -140,6 +141,26 @@ async def test_a_cut_of_records_that_were_fetched_and_not_answered_lets_the_cons
         await answer(delivery, kafka, [*records(20, 24), *new])
     assert entities(kafka, "tram") == Counter({(f"tram{one.offset % 3}", one.offset): 1 for one in new})
     assert kafka.offsets[P0] == 40
+
+
+async def test_a_cut_of_records_that_wait_for_a_takeover_is_noticed_though_the_log_is_as_long_again(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """The consumer has passed over what lies there now, which was never answered, and until the next record came nobody
+    noticed. A world of the simulation found it (seed 7020)."""
+    async with mortal_worker(kafka, store) as first:
+        await settle(first, kafka, store, records(0, 20))
+    store.hung["claim", P0] = asyncio.Event()
+    new = later(24, 30)
+    async with live_worker(kafka, store) as delivery:
+        await feed(delivery, kafka, records(20, 30))
+        kafka.elect(P0, end=24)
+        kafka.logs[P0] += new
+        store.hung["claim", P0].set()
+        await joined_again(delivery, kafka, P0)
+        await answer(delivery, kafka, [*records(20, 24), *new])
+    assert entities(kafka, "tram") == Counter({(f"tram{one.offset % 3}", one.offset): 1 for one in new})
+    assert max(entities(kafka, "bus"), key=lambda one: one[1])[1] == 23, "nothing that is gone was answered"
 
 
 async def test_a_log_that_was_cut_while_nobody_worked_is_answered_from_the_cut_on(

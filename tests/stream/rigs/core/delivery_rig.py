@@ -95,7 +95,8 @@ class Kafka:
         if leader_epoch not in range(max(starts) + 1):
             return Log(begin, end, self.topic_id)
         kept = min((start for epoch, start in starts.items() if epoch > leader_epoch), default=end)
-        return Log(begin, end, self.topic_id, kept, max(epoch for epoch in starts if epoch <= leader_epoch))
+        known = max(epoch for epoch in starts if epoch <= leader_epoch)
+        return Log(begin, end, self.topic_id, kept, known, max(starts))
 
     async def first_offset(self, partition: Partition) -> int:
         return self.begins.get(partition, 0)
