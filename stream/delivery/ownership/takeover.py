@@ -81,12 +81,14 @@ class Takeover:
         committed = await self._guarantee.fence(partition)
         if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
             committed = CommittedOffset(owned.next_offset, owned.epoch, owned.history)
-        claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
+        known_epoch = max(owned.epoch, committed.epoch if committed else 0)
+        is_older = (await self._store.peek(partition)).epoch < known_epoch
+        claim = await self._store.claim(partition, floor=known_epoch)
         failpoints.reach("after_claim")
         owned.epoch = claim.epoch
         evicted = await self._store.list_evicted(partition)
         found = await self._input.describe_log(partition, committed.history.leader_epoch if committed else -1)
-        todo = plan(claim.next_offset, committed, found, evicted=len(evicted))
+        todo = plan(claim.next_offset, committed, found, evicted=len(evicted), is_older=is_older)
         history = history_after(todo, committed, found)
         self._tell(partition, todo)
         if todo.cut:

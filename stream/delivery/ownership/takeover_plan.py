@@ -35,11 +35,21 @@ class Plan(NamedTuple):
     lost: int = 0  # offsets that retention deleted before their records were answered; the records may be fewer
 
 
-def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *, evicted: int = 0) -> Plan:
+def plan(
+    checkpoint: int | None,
+    committed: CommittedOffset | None,
+    log: Log,
+    *,
+    evicted: int = 0,
+    is_older: bool = False,
+) -> Plan:
     """Returns what to do, given the checkpoint's offset, the committed offset and what the log still holds.
 
     If the store has lost the states of some entities (`evicted`), the replay starts as far back as it does without a
     checkpoint. It rebuilds those states. The other states skip the records that they already include.
+
+    A store that does not know the last claim of which the commit knows is an older copy (`is_older`). If the log was
+    ever shortened, its states may include records that were cut off since it was made: states start anew.
 
     A checkpoint is written after the commit that it belongs to, so it cannot be ahead of the committed offset, unless
     somebody moved that offset back (or it expired, or the topic was made again). Then the stored states include records
@@ -62,6 +72,9 @@ def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *,
         return Plan(rebuild, offset, anew=False, why=why)
     if checkpoint > offset:
         why = f"the committed offset {offset} was moved back behind the checkpoint {checkpoint}: states start anew"
+        return Plan(rebuild, offset, anew=True, why=why)
+    if is_older and committed.history.cut >= 0:
+        why = f"Redis is an older copy, and the log was shortened to {committed.history.cut}: states start anew"
         return Plan(rebuild, offset, anew=True, why=why)
     if checkpoint < log.begin:
         why = f"the log begins at {log.begin}, after the checkpoint {checkpoint}: what is between cannot be replayed"

@@ -25,6 +25,9 @@ from stream.wire import Topics
 
 MARKED_SHARE: Final = 0.1  # of the markers that are held back, those that are written at a tick
 TICK_S: Final = 0.25  # how often the brokers look at sessions and the ages of transactions
+LINGER_S: Final = (
+    10.0  # until workers answer nothing any more that they had fetched before it was cut off: a session, and more
+)
 
 
 class KafkaSide:
@@ -36,7 +39,7 @@ class KafkaSide:
         self.cluster = self.protocol.cluster
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
         self.cut_off: dict[int, range] = {}  # offsets of which unclean elections took the records, by partition
-        self.ends_at_cut: dict[tuple[str, int], int] = {}  # of all logs, by the last loss of records
+        self.ends_at_cut: dict[tuple[str, int], int] = {}  # of all logs, LINGER_S after the last loss of records
         self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
         self.wire = Wire(world.loop, world.network, self._handle, VERSIONS)
         self.heard: Callable[[Host, Any, Any], None] = lambda host, sent, answer: None  # see `owners`
@@ -136,8 +139,14 @@ class KafkaSide:
         self.cluster.elect_unclean(partition, max(0, end - lost))
         before = self.cut_off.get(partition[1], range(end, end))
         self.cut_off[partition[1]] = range(min(before.start, self.protocol.log(partition).end), max(before.stop, end))
-        self._note_ends()
+        self._linger()
         self._refuse_connections()
+
+    def _linger(self) -> None:
+        """Lets workers answer for a while what they had fetched before it was gone, and then notes where all logs
+        end."""
+        self.ends_at_cut = {}
+        self._world.loop.call_later(LINGER_S, self._note_ends, context=self._world.network.outside)
 
     def _note_ends(self) -> None:
         self.ends_at_cut = {
@@ -200,7 +209,7 @@ class KafkaSide:
         """Deletes a topic, to be made anew by `create_topic`."""
         for number, log in enumerate(self.cluster.topics[topic].logs):
             self.former_ends[number] = max(log.end, self.former_ends.get(number, 0))
-        self._note_ends()
+        self._linger()
         self.cluster.delete_topic(topic)
         self.protocol.wake()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from members_beside import STRANGER
@@ -75,14 +76,14 @@ def _is_of_former_topic(stage: Stage, one: Example) -> bool:
 
 
 def _answers_what_was_cut_off(stage: Stage, one: Example) -> bool:
-    """Returns whether it is an answer that was published without a commit before its record was cut off. Nobody can
-    tell it from a wrong one to the record that lies there now; that one has its own answer, too."""
+    """Returns whether it is an answer that was published without a commit of a record that was cut off. Nobody can tell
+    it from a wrong one to the record that lies there now; that one has its own answer, too."""
     place = PLACE.search(one.reason)
     if stage.plan.exactly_once or place is None or one.verdict not in ANSWERS:
         return False
     log = place["topic"] or one.topic, int(place["number"])
     was_cut = one.offset in stage.kafka.cut_off.get(one.partition, ())
-    return was_cut and int(place["offset"]) < stage.kafka.ends_at_cut.get(log, 0)
+    return was_cut and int(place["offset"]) < stage.kafka.ends_at_cut.get(log, inf)
 
 
 def _fills_what_is_gone(stage: Stage, one: Example) -> bool:
@@ -92,7 +93,7 @@ def _fills_what_is_gone(stage: Stage, one: Example) -> bool:
     if stage.plan.exactly_once or place is None or not stage.plan.kinds & CUTS or one.verdict != "unexpected":
         return False
     log = stage.settings.topics.gapfills, int(place["number"])
-    return int(place["offset"]) < stage.kafka.ends_at_cut.get(log, 0)
+    return int(place["offset"]) < stage.kafka.ends_at_cut.get(log, inf)
 
 
 def _is_of_stranger(stage: Stage, one: Example) -> bool:

@@ -43,6 +43,14 @@ def test_a_rebuild_reaches_back_as_far_as_the_verifier_and_the_readme_say() -> N
     assert plan(None, marked(500_000), LOG).start == 500_000 - 64_000
 
 
+@pytest.mark.parametrize("is_older", [True, False])
+@pytest.mark.parametrize("cut", [-1, 450])
+def test_an_older_copy_of_the_store_starts_anew_where_the_log_was_ever_cut(cut: int, is_older: bool) -> None:
+    """Its states may include records that were cut off since. A world of the simulation found it (seed 10260)."""
+    todo = plan(500, marked(700, History("this", leader_epoch=4, cut=cut)), LOG, is_older=is_older)
+    assert todo[:3] == ((100, 700, True) if is_older and cut >= 0 else (500, 700, False))
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "committed", "start", "anew"),
     [
