@@ -40,7 +40,7 @@ class KafkaSide:
         self.former_ends: dict[int, int] = {}  # of the partitions of a topic that was made anew, by number
         self.cut_off: dict[int, range] = {}  # offsets of which unclean elections took the records, by partition
         self.ends_at_cut: dict[tuple[str, int], int] = {}  # of all logs, LINGER_S after the last loss of records
-        self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that nobody had ever got
+        self.deleted_unread: dict[Partition, int] = {}  # how many records retention took that a group had not read
         self.wire = Wire(world.loop, world.network, self._handle, VERSIONS)
         self.heard: Callable[[Host, Any, Any], None] = lambda host, sent, answer: None  # see `owners`
 
@@ -195,14 +195,16 @@ class KafkaSide:
         self.cluster.hold_markers(late)
         self.protocol.wake()
 
-    def retain(self, partition: Partition, share: float) -> None:
-        """Deletes the oldest records, up to a share of those that there are."""
+    def retain(self, partition: Partition, share: float, group: str) -> None:
+        """Deletes the oldest records, up to a share of those that there are. What goes before the group has committed
+        anything is nobody's loss: it begins with what there is."""
         log = self.protocol.log(partition)
         start = log.start + int(share * (log.end - log.start))
         unread = max(log.start, self.protocol.read_to.get(partition, 0))
         offsets = (one.offset for batch in log.batches if not batch.aborted for one in batch.records)
         deleted = sum(unread <= offset < start for offset in offsets)
-        self.deleted_unread[partition] = self.deleted_unread.get(partition, 0) + deleted
+        if self.commit_of(group, partition) is not None:
+            self.deleted_unread[partition] = self.deleted_unread.get(partition, 0) + deleted
         self.cluster.retain(partition, start)
 
     def delete(self, topic: str) -> None:

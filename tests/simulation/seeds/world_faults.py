@@ -176,7 +176,7 @@ def late_markers(stage: Stage, event: Event) -> None:
 
 def retain(stage: Stage, event: Event) -> None:
     if stage.settings.topics.pings in stage.kafka.cluster.topics:
-        stage.kafka.retain(_partition(stage, event), event.share)
+        stage.kafka.retain(_partition(stage, event), event.share, stage.settings.group)
 
 
 def topic_anew(stage: Stage, event: Event) -> None:
