@@ -30,6 +30,8 @@ def start(stage: Stage, which: int) -> None:
     stage.world.note(f"forget {entity}")
     work = run._forget_in_workers(request, stage.plan.partitions)
     task = stage.world.start(host, work, "forget")
+    stage.commands.add(task)
+    task.add_done_callback(stage.commands.discard, context=stage.world.network.outside)
     task.add_done_callback(lambda done: _judge(stage, entity, done), context=stage.world.network.outside)
 
 

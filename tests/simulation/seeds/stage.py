@@ -121,6 +121,7 @@ class Stage:
         self.archive = WorldsArchive(plan.seed, self.settings) if "archive" in self.kinds_of_members else None
         self.members = Members(self)
         self.begun_anew: BegunAnew = set()
+        self.commands: set[asyncio.Task[Any]] = set()  # of operators, that have not ended
         self.places = [self._place(number) for number in range(plan.workers)]
         self.places += [self._beside(number, one) for number, one in enumerate(plan.members)]
         self.places += [
@@ -353,6 +354,7 @@ class Stage:
             stored = self.redis.next_offset(group, partition)
             if end and (stored is None or stored < committed) and not self._rests_with_a_loss(number):
                 found.append(f"partition {number} is stored up to {stored}, and committed up to {committed}")
+        found += [f"{task.get_name()} has not ended" for task in self.commands]
         return found + self.versions.open_ends()
 
     def _ready_partitions(self) -> set[int]:
