@@ -33,9 +33,7 @@ def test_nothing_is_lost_and_no_state_is_wrong_after(
                 return
             verdict = rig.finish()
             total = dict(verdict.total)
-            wrong = verdict.wrong(
-                allowed=fault.allowed, suspects=rig.suspects, expected=rig.expected, partial=rig.partial
-            )
+            wrong = verdict.wrong(allowed=fault.allowed, suspects=rig.suspects, expected=rig.expected)
             assert not wrong, "\n".join([fault.what, *wrong])
     except (Exception, pytest.fail.Exception) as error:
         if not total:

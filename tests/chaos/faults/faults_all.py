@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faults_of_atlases
 import faults_of_disks
-import faults_of_eviction
 import faults_of_input
 import faults_of_kafka
 import faults_of_killpoints
@@ -23,21 +22,17 @@ PARTS = (
     faults_of_kafka,
     faults_of_redis,
     faults_of_states,
-    faults_of_eviction,
     faults_of_weights,
     faults_of_atlases,
     faults_of_strangers,
     faults_of_input,
     faults_of_disks,
 )
-# These run with both guarantees. Of the default selection are those with a guarantee and the promise that they stand
-# for (tests/README.md); what worlds of the simulation show, real servers show with `--all`.
+# These run with both guarantees, and by default with the one that has a promise beside it (tests/README.md).
 SELECTION = {
     "killed_after_publish": {
         "exactly_once": "a kill under load loses no ping, and shows a `read_committed` reader none twice",
     },
-    "worker_stopped_past_its_session": {},
-    "redis_flushed": {},
 }
 
 __all__ = ["FAULTS", "PARTS", "SELECTION"]

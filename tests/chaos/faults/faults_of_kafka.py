@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 from chaos_kafka import NUMBERS
 from chaos_rig import PARTITIONS, SESSION_S, Rig
@@ -49,19 +48,6 @@ def brokers_restarted_one_by_one(rig: Rig) -> None:
         rig.look()
         rig.servers.cluster.wait_until_whole()
         rig.say(f"broker {number} restarted")
-
-
-@fault
-def brokers_all_killed(rig: Rig) -> None:
-    """kill -9 of all three brokers at once, and all are started again: what was acknowledged is in their logs."""
-    rig.start(2)
-    rig.feed(rig.fleet(), over_s=12)
-    rig.reach(0.3)
-    rig.servers.cluster.kill_all()
-    rig.say("all brokers killed")
-    time.sleep(2)
-    rig.servers.cluster.heal()
-    rig.say("brokers whole again")
 
 
 @fault

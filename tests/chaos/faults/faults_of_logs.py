@@ -1,5 +1,5 @@
-"""What can happen to the input topic itself: its log gets shorter, it is made anew, gets partitions, loses records to
-retention. Nothing of another partition may be lost, and all that is in the log afterwards must be answered."""
+"""What can happen to the input topic itself: its log gets shorter, it is made anew, or gets partitions. Nothing of
+another partition may be lost, and all that is in the log afterwards must be answered."""
 
 from __future__ import annotations
 
@@ -35,28 +35,8 @@ def log_truncated(rig: Rig) -> None:
     cluster.heal()
     _assert_some_are_lost(rig, before, partition)
     rig.feed(second, over_s=8)
-    _assert_one_cut(rig)
-
-
-@fault_that_may("orphaned", because=ORPHANS)
-def log_truncated_while_nobody_works(rig: Rig) -> None:
-    """The same while the workers are stopped; when they come back the log has grown past what they had committed."""
-    cluster, pings = rig.servers.cluster, rig.topics.pings
-    first, second = split(rig.fleet())
-    partition = rig.rng.randrange(PARTITIONS)
-    rig.start(2)
-    rig.feed(first, over_s=8)
     rig.consumed()
-    rig.stop_all()
-    before = topics.ends(cluster, pings)
-    cluster.kill_all()
-    topics.cut_logs(cluster, pings, partition)
-    cluster.heal()
-    _assert_some_are_lost(rig, before, partition)
-    rig.feed(second, over_s=2)
-    rig.fed()
-    rig.start(2)
-    _assert_one_cut(rig)
+    _assert_cuts(rig, 1)
 
 
 @fault_that_may("orphaned", because=ORPHANS)
@@ -101,22 +81,6 @@ def topic_made_anew(rig: Rig) -> None:
     _assert_cuts(rig, PARTITIONS)
 
 
-@fault_that_may("orphaned", because=ORPHANS)
-def topic_made_anew_while_nobody_works(rig: Rig) -> None:
-    """The input topic is deleted and made anew, and all pings have come, before two other workers start."""
-    first, second = split(rig.fleet())
-    rig.start(2)
-    rig.feed(first, over_s=8)
-    rig.consumed()
-    rig.stop_all()
-    _make_anew(rig)
-    rig.feed(second, over_s=2)
-    rig.fed()
-    rig.start(2)
-    rig.consumed()
-    _assert_cuts(rig, PARTITIONS)
-
-
 @fault
 def partitions_added(rig: Rig) -> None:
     """The input topic gets two partitions more while pings come: entities that move begin anew there."""
@@ -136,32 +100,6 @@ def partitions_added(rig: Rig) -> None:
     assert said == len(rig.workers), f"{said} workers of {len(rig.workers)} said that the partitions are more"
 
 
-@fault
-def retention_overtakes_a_stopped_group(rig: Rig) -> None:
-    """Pings come while no worker works, and half of them are deleted before one does."""
-    cluster, pings = rig.servers.cluster, rig.topics.pings
-    records = list(rig.fleet(times=1))
-    tenth = len(records) // 10
-    first, second, rest = records[:tenth], records[tenth : 3 * tenth], records[3 * tenth :]  # `rest` fills windows anew
-    rig.start(2)
-    rig.feed(first, over_s=8)
-    rig.consumed()
-    rig.stop_all()
-    answered = topics.ends(cluster, pings)
-    rig.feed(second, over_s=2)
-    rig.fed()
-    begins = {number: (answered[number] + end) // 2 for number, end in topics.ends(cluster, pings).items()}
-    topics.delete_records(cluster, pings, begins)
-    rig.gone += sum(begins.values())
-    rig.expected["retention"] = sum(begins[number] - answered[number] for number in begins)
-    rig.partial = True
-    rig.start(2)
-    rig.feed(rest, over_s=8)
-    rig.consumed()
-    said = sum(log.count("were deleted") + log.count("retention deleted") for log in rig.logs())
-    assert said == PARTITIONS, f"{said} lines say what retention took, of {PARTITIONS} partitions"
-
-
 def _assert_some_are_lost(rig: Rig, before: dict[int, int], partition: int) -> None:
     """Note what is gone of a partition, now that its brokers are back."""
     now = topics.ends(rig.servers.cluster, rig.topics.pings)[partition]
@@ -175,11 +113,6 @@ def _make_anew(rig: Rig) -> None:
     rig.gone += sum(before.values())
     topics.make_anew(rig.servers.cluster, rig.topics.pings, num_partitions=PARTITIONS, replication_factor=3)
     rig.say("topic made anew")
-
-
-def _assert_one_cut(rig: Rig) -> None:
-    rig.consumed()
-    _assert_cuts(rig, 1)
 
 
 def _assert_cuts(rig: Rig, count: int) -> None:

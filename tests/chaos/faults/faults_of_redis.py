@@ -1,20 +1,20 @@
-"""What can happen to Redis, and to the way to it. Each leaves it well, and what it lost stays lost.
+"""What can happen to Redis. Each leaves it well, and what it lost stays lost.
 
-In all of them a worker is killed besides, so that somebody has to start from what Redis then has.
+In all of them a worker is killed besides, so that somebody has to start from what Redis then has. Worlds of the
+simulation show what comes of other refusals, of an older copy, and of a way that is cut; their model is held to a real
+server (`tests/simulation/models`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from chaos_redis import ChaosRedis
 from chaos_rig import Rig
 from faults import fault, fault_that_may
 
-AWAY_S = 8.0  # longer than the 5 s that a worker waits for an answer
-
-
+AWAY_S: Final = 8.0  # longer than the 5 s that a worker waits for an answer
+IN_MEMORY: Final = 8  # entities of each worker, so that lost states are missed when their entities come back
+MISSED: Final = "stored states"  # a worker's warning that it has missed some
 BECAUSE: Final = (
     "an entity that is not in memory is answered as new where Redis cannot be read for more than 5 s; its answers say "
     "so until Redis is back"
@@ -28,24 +28,12 @@ def redis_killed_and_its_data_kept(rig: Rig) -> None:
     redis.kill()
     redis.start(append=True)
     _begin(rig)
-    _kill_redis(rig)
+    redis.kill()
+    rig.say("Redis killed")
     rig.kill(rig.workers[0])
     rig.pause(3)
     redis.start(append=True)
     rig.say("Redis is back")
-    rig.start()
-
-
-@fault_that_may("unread", because=BECAUSE)
-def redis_killed_and_its_data_lost(rig: Rig) -> None:
-    """kill -9 of Redis and of a worker; Redis comes back empty after 3 s. What is rebuilt reads the log again."""
-    _begin(rig)
-    _kill_redis(rig)
-    rig.kill(rig.workers[0])
-    rig.pause(3)
-    rig.servers.redis.wipe()
-    rig.servers.redis.start()
-    rig.say("Redis is back, empty")
     rig.start()
 
 
@@ -63,36 +51,6 @@ def redis_flushed(rig: Rig) -> None:
 
 
 @fault
-def redis_restored_from_an_older_snapshot(rig: Rig) -> None:
-    """A snapshot of Redis is taken, and when workers are past it, Redis is killed and started with it; then a worker
-    is killed, and whoever follows starts from what has been written on top of the past."""
-    redis = rig.servers.redis
-    _begin(rig, over_s=12)
-    snapshot = redis.snapshot()
-    rig.say("snapshot taken")
-    rig.reach(0.5)
-    _kill_redis(rig)
-    redis.restore(snapshot)
-    redis.start()
-    rig.say("Redis is back as it was at the snapshot")
-    rig.reach(0.8)
-    rig.kill(rig.workers[0])
-    rig.start()
-
-
-@fault
-def redis_read_only(rig: Rig) -> None:
-    """Every write is refused for 8 s (READONLY, as a replica without its master does it); a worker is killed."""
-    _refusing(rig, ChaosRedis.refuse_writes, ChaosRedis.take_writes)
-
-
-@fault
-def redis_out_of_memory(rig: Rig) -> None:
-    """Every write is answered OOM for 8 s; a worker is killed."""
-    _refusing(rig, ChaosRedis.fill_memory, ChaosRedis.free_memory)
-
-
-@fault
 def redis_disk_full(rig: Rig) -> None:
     """The disk of Redis is full: its snapshot fails, and it refuses writes (MISCONF) for 8 s; a worker is killed."""
     _begin(rig)
@@ -106,40 +64,34 @@ def redis_disk_full(rig: Rig) -> None:
     rig.start()
 
 
-@fault_that_may("unread", because=BECAUSE)
-def redis_cut_off_for_30_s(rig: Rig) -> None:
-    """The way from both workers to Redis is cut for 30 s, and a worker is killed in the middle of it."""
-    rig.start(2, proxied=True)
-    rig.feed(rig.fleet(), over_s=35)
-    rig.reach(0.15)
-    rig.servers.redis_way.cut()
-    rig.say("way to Redis cut")
-    rig.pause(15)
+@fault
+def states_evicted_by_redis(rig: Rig) -> None:
+    """Redis is given less memory than it uses, with volatile-lru, and evicts a third of the states, as of all keys only
+    these have a TTL; a worker is killed. It does so again between two workers, the last of which rebuilds also what was
+    lost of entities that had no ping since."""
+    rig.start(2, max_entities=IN_MEMORY)
+    rig.feed(rig.fleet(), over_s=12)
+    rig.reach(0.4)
+    _evict(rig)
     rig.kill(rig.workers[0])
-    rig.pause(15)
-    rig.servers.redis_way.heal()
-    rig.say("way to Redis open")
-    rig.start()
+    rig.start(max_entities=IN_MEMORY)
+    rig.consumed()
+    rig.stop_all()
+    _evict(rig)
+    (worker,) = rig.start()
+    worker.wait_until_ready()
+    missed = sum(log.count(MISSED) for log in rig.logs())
+    rig.notes.append(f"missed {missed} times (seed {rig.seed})")
+    assert missed > 0, "no worker has noticed"
 
 
-def _begin(rig: Rig, *, over_s: float = 10.0) -> None:
+def _begin(rig: Rig) -> None:
     rig.start(2)
-    rig.feed(rig.fleet(), over_s=over_s)
+    rig.feed(rig.fleet(), over_s=10)
     rig.reach(0.25)
 
 
-def _kill_redis(rig: Rig) -> None:
-    rig.servers.redis.kill()
-    rig.say("Redis killed")
-
-
-def _refusing(rig: Rig, begin: Callable[[ChaosRedis], None], end: Callable[[ChaosRedis], None]) -> None:
-    _begin(rig)
-    begin(rig.servers.redis)
-    rig.say("Redis refuses writes")
-    rig.pause(AWAY_S / 2)
-    rig.kill(rig.workers[0])
-    rig.pause(AWAY_S / 2)
-    end(rig.servers.redis)
-    rig.say("Redis takes writes")
-    rig.start()
+def _evict(rig: Rig) -> None:
+    gone = rig.servers.redis.evict(1 / 3)
+    rig.notes.append(f"{gone} evicted")
+    rig.say(f"{gone} states evicted")

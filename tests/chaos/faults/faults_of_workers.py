@@ -22,17 +22,6 @@ def workers_killed_at_random(rig: Rig) -> None:
 
 
 @fault
-def all_workers_killed(rig: Rig) -> None:
-    """kill -9 of both workers at once; two others find nobody to hand anything over."""
-    rig.start(2)
-    rig.feed(rig.fleet())
-    rig.reach(0.4)
-    for worker in list(rig.workers):
-        rig.kill(worker)
-    rig.start(2)
-
-
-@fault
 def worker_stopped_past_its_session(rig: Rig) -> None:
     """SIGSTOP of a worker in the middle of its work, until the other has its partitions; then SIGCONT: a zombie."""
     other, zombie = rig.start(2)
@@ -87,22 +76,16 @@ def rebalance_storm(rig: Rig) -> None:
 
 
 @fault
-def clock_an_hour_ahead(rig: Rig) -> None:
-    """The clock of one of two workers is an hour ahead, and the other is killed, so that it takes everything over."""
-    _off_by(rig, 3600)
-
-
-@fault
-def clock_an_hour_behind(rig: Rig) -> None:
-    """The clock of one of two workers is an hour behind, and the other is killed, so that it takes everything over."""
-    _off_by(rig, -3600)
-
-
-def _off_by(rig: Rig, seconds: int) -> None:
+def clocks_are_wrong(rig: Rig) -> None:
+    """The clock of one of two workers is an hour ahead, and the other is killed, so that it takes everything over;
+    then one whose clock is an hour behind takes everything over from it."""
     (well,) = rig.start()
-    rig.start(wrong=f"clock={seconds}")
-    rig.feed(rig.fleet(), over_s=10)
-    rig.reach(0.4)
+    (ahead,) = rig.start(wrong="clock=3600")
+    rig.feed(rig.fleet(), over_s=15)
+    rig.reach(0.3)
     rig.kill(well)
-    rig.reach(0.8)
+    rig.reach(0.6)
+    rig.start(wrong="clock=-3600")
+    rig.kill(ahead)
+    rig.reach(0.9)
     rig.start()

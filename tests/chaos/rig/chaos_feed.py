@@ -14,13 +14,12 @@ PATIENCE_S: Final = 120  # for brokers that are away
 
 
 class Feed(threading.Thread):
-    """Publishes records, at a pace, until all are acknowledged; all to one `partition`, or each to its key's."""
+    """Publishes records, at a pace, until all are acknowledged."""
 
-    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float, partition: int | None) -> None:
+    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float) -> None:
         super().__init__(name="feed", daemon=True)
         self.sent = 0
         self.failed: list[Exception] = []
-        self._partition = partition
         self._brokers, self._topic, self._records, self._per_s = bootstrap, topic, records, per_s
 
     def run(self) -> None:
@@ -34,8 +33,8 @@ class Feed(threading.Thread):
         producer = KafkaProducer(bootstrap_servers=self._brokers, linger_ms=10, max_block_ms=PATIENCE_S * 1000)
         began = time.monotonic()
         for key, value, headers in self._records:
-            what = {"key": key, "value": value, "headers": list(headers), "partition": self._partition}
-            producer.send(self._topic, **what).add_errback(self.failed.append)
+            sent = producer.send(self._topic, key=key, value=value, headers=list(headers))
+            sent.add_errback(self.failed.append)
             self.sent += 1
             if self.sent % 50 == 0:
                 time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))

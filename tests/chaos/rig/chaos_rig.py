@@ -76,7 +76,6 @@ class Rig:
         self.suspects = frozenset[str]()  # entities whose findings a fault accepts
         self.expected: dict[str, int] = {}  # findings that there must be, and how many
         self.atlases: Path | None = None  # where workers and verifier find them; None: forecasts ask none
-        self.partial = False  # the log does not begin at 0, so that not all of it can be judged
         self.gone = 0  # records that a fault took out of the log
         self.workers: list[Worker] = []
         self.sent = 0
@@ -222,10 +221,10 @@ class Rig:
         many days as a whole feed of this size would have, so that there are more entities, and windows are full yet."""
         return islice(bus_feed.fleet(self.pings * times, seed=self.seed), self.pings)
 
-    def feed(self, records: Iterable[Raw], *, over_s: float = 8.0, partition: int | None = None) -> None:
+    def feed(self, records: Iterable[Raw], *, over_s: float = 8.0) -> None:
         """Begin to publish `records`, which take so long if they are all of `pings`. Goes on in the background."""
         per_s = self.pings / over_s * self.haste
-        feed = Feed(self.servers.cluster.direct, self.topics.pings, records, per_s, partition)
+        feed = Feed(self.servers.cluster.direct, self.topics.pings, records, per_s)
         self._feeds.append(feed)
         feed.start()
 

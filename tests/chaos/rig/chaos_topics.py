@@ -1,4 +1,4 @@
-"""What an operator, or a fault, does to a topic: makes it anew, adds partitions, deletes records, cuts its log on disk.
+"""What an operator, or a fault, does to a topic: makes it anew, adds partitions, cuts its log on disk.
 Knows topics and the brokers' files; knows no worker."""
 
 from __future__ import annotations
@@ -52,12 +52,6 @@ def add_partitions(cluster: Cluster, topic: str, total: int) -> None:
     with admin.connect(cluster.direct, timeout_s=30.0) as client:
         client.create_partitions({topic: total})
     cluster.wait_until_whole()
-
-
-def delete_records(cluster: Cluster, topic: str, before: Mapping[int, int]) -> None:
-    """As retention does it: the logs of these partitions begin at these offsets from now on."""
-    with admin.connect(cluster.direct, timeout_s=30.0) as client:
-        client.delete_records({TopicPartition(topic, number): offset for number, offset in before.items()})
 
 
 def cut_logs(cluster: Cluster, topic: str, partition: int) -> None:

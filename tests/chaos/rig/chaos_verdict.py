@@ -32,18 +32,16 @@ class Verdict(NamedTuple):
         allowed: frozenset[str] = frozenset(),
         suspects: frozenset[str] = frozenset(),
         expected: Mapping[str, int] = MappingProxyType({}),
-        partial: bool = False,
     ) -> list[str]:
         """Why this verdict is no good: findings not allowed, not as many as expected, or not of suspects, and what was
-        left unjudged, unless the fault leaves only a part to judge."""
+        left unjudged."""
         total = self.total
         found = [f"{count} {name}" for name, count in self.findings.items() if name not in {*allowed, *expected}]
         found += [f"{total[name]} {name}, not {count}" for name, count in expected.items() if total[name] != count]
         if total["records"] != self.sent:
             found.append(f"{total['records']} records judged, {self.sent} were acknowledged to the feed")
-        if not partial:
-            found += [f"{total[name]} {name}" for name in UNJUDGED if total[name] and name not in allowed]
-            found += self.report["notes"]  # of what could not be judged
+        found += [f"{total[name]} {name}" for name in UNJUDGED if total[name] and name not in allowed]
+        found += self.report["notes"]  # of what could not be judged
         others = {example["entity"] for example in self.report["examples"]} - suspects
         found += [f"not a gap fill: {one}" for one in self.report["examples"] if _is_lost(one, but="no gap fill")]
         if suspects and others:

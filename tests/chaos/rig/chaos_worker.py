@@ -5,15 +5,14 @@ atlases, as `python chaos_worker.py WRONG,WRONG beside atlas --...`.
     deaf            it sends no heartbeats, and so hears of no rebalance: a zombie that goes on working
     unsaved=COUNT   it answers so many records of a partition at most that no checkpoint has
     commit_first    offsets are committed before the answers are sent: a crash loses answers
-    no_fence        Redis takes checkpoints of any epoch: a zombie spoils states
     no_replay       a new owner does not fold in what the checkpoint lacks: windows have holes
     lead=SECONDS    versions that it announces begin so soon: a test has not a minute for each
     counts_twice    a new owner of a partition counts its log once more, beside what Redis has of it
     forgets         a new owner does not know with what the records before were counted: passages have holes
 
-The three before `lead`, and the last two, are what delivery and the atlas are there to prevent, so that a test can show
-that the judge would see it
-(`test_chaos_sabotage`). What is patched is looked for first: a sabotage that sabotages nothing is an error.
+The two before `lead`, and the last two, are what delivery and the atlas are there to prevent, so that a test can show
+that the judge would see it (`test_chaos_sabotage`). What is patched is looked for first: a sabotage that sabotages
+nothing is an error.
 """
 
 from __future__ import annotations
@@ -69,15 +68,6 @@ def commit_first() -> None:
     Publisher.publish = at_once  # type: ignore[method-assign]
 
 
-def no_fence() -> None:
-    from stream.store import redis_store as store
-
-    fence = "if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then"
-    assert fence in store.PUT
-    store.PUT = store.PUT.replace(fence, "if true then")  # type: ignore[misc]
-    store.refuse_unless_current = lambda *_, **__: None
-
-
 def no_replay() -> None:
     from stream.delivery.ownership import takeover_plan
 
@@ -111,7 +101,7 @@ def forgets() -> None:
 
 
 WRONG: Final[dict[str, Callable[[], None]]] = {
-    one.__name__: one for one in (deaf, commit_first, no_fence, no_replay, counts_twice, forgets)
+    one.__name__: one for one in (deaf, commit_first, no_replay, counts_twice, forgets)
 }
 BY_NUMBER: Final[dict[str, Callable[[float], None]]] = {one.__name__: one for one in (clock, unsaved, lead)}
 

@@ -110,8 +110,7 @@ class Scene:
         self.left_by(other, "the other member has left")
 
 
-# That of scores takes as long as the two others together, and no other service lives as it does.
-@pytest.mark.parametrize("name", ["transactional", "storing", pytest.param("scores", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["transactional", "storing"])
 def test_what_members_leave_is_that_of_an_undisturbed_run_whatever_happens(
     apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path, name: str
 ) -> None:

@@ -1,5 +1,5 @@
-"""A log gets shorter, or its topic is made anew, under members and while they are away: once for each kind of member.
-What is new is folded once, and nothing of another partition or input is lost."""
+"""A log gets shorter, or its topic is made anew, under members: once for each kind of member. What is
+new is folded once, and nothing of another partition or input is lost."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ SAID = {"shortened": "the log was shortened to", "made anew": "the topic was mad
 
 @dataclass
 class Row:
-    """One member, what happens to its input, and whether it lives meanwhile."""
+    """One member, and what happens to its input."""
 
     kind: Kind
     name: str
     fate: str
-    is_away: bool
     folder: Path
     member: ForkedProcess | None = None
 
@@ -66,11 +65,10 @@ def rows(
         found = [
             Row(
                 KINDS[name](kafka.bootstrap, redis_base_url, f"t{uuid.uuid4().hex[:8]}"),
-                *(name, fate, is_away, tmp_path_factory.mktemp("row")),
+                *(name, fate, tmp_path_factory.mktemp("row")),
             )
             for name in KINDS
             for fate in SAID
-            for is_away in (False, True)
         ]
         for row in found:
             row.kind.create()
@@ -81,14 +79,9 @@ def rows(
                 row.kind.send(5)
         for row in found:
             assert row.wrong() == [], row.log()
-            if row.is_away:
-                assert row.member is not None
-                assert row.member.stop() == 0, row.log()
         happen(kafka, found)
         for row in found:
             row.kind.send(AFTER)
-            if row.is_away:
-                row.start(stack)
         yield found
 
 
@@ -140,11 +133,10 @@ def make_anew(bootstrap: str, kind: Kind) -> None:
         kind.cut(topic, number, 0)
 
 
-@pytest.mark.parametrize("is_away", [False, True], ids=["live", "while away"])
 @pytest.mark.parametrize("fate", SAID)
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_new_is_folded_once(rows: list[Row], name: str, fate: str, is_away: bool) -> None:
-    (row,) = [row for row in rows if (row.name, row.fate, row.is_away) == (name, fate, is_away)]
+def test_what_is_new_is_folded_once(rows: list[Row], name: str, fate: str) -> None:
+    (row,) = [row for row in rows if (row.name, row.fate) == (name, fate)]
     assert row.wrong() == [], row.log()
     row.kind.send()
     assert row.wrong() == [], row.log()

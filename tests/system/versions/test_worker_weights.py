@@ -35,18 +35,15 @@ def weights(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path
 
 
 @pytest.mark.promise("each forecast is of the weights that the models topic says, whoever is killed")
-@pytest.mark.parametrize("delivery", [pytest.param("at_least_once", marks=pytest.mark.slow), "exactly_once"])
-def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(
-    weights: WeightsScene, delivery: str
-) -> None:
+def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(weights: WeightsScene) -> None:
     scene, decided = weights.scene, threading.Event()
     own, new = weights.publish("small"), weights.publish("small-research")
     pings = slowly(list(bus_feed.fleet(PINGS, seed=SEED)), decided)
     feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings), daemon=True)
     with ExitStack() as stack:
         kill = {failpoints.VARIABLE: f"after_publish:{KILL_AT}"}
-        victim = stack.enter_context(scene.worker("victim", delivery=delivery, environment=kill))
-        other = stack.enter_context(scene.worker("other", delivery=delivery, metrics=0))
+        victim = stack.enter_context(scene.worker("victim", delivery="exactly_once", environment=kill))
+        other = stack.enter_context(scene.worker("other", delivery="exactly_once", metrics=0))
         other.wait_until_ready()
         victim.wait_until_ready()
         feed.start()
@@ -81,7 +78,7 @@ def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(
     assert len(rebuilt) < len(found) / 5, "once for each change, and for late pings"
     assert pages.sum("states_moved_total") > 10
     assert pages.sum("versions_refused") == 0
-    report = weights.verified(delivery)
+    report = weights.verified("exactly_once")
     assert report["ok"], report["examples"]
     total = report["total"]
     assert total["records"] == total["forecasts"] + total["dead_letters"] + total["input_duplicates"]

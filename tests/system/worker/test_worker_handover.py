@@ -12,7 +12,6 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
-from pathcast_process import PATIENCE_S, eventually
 from worker_process import Worker, assert_all_live
 
 from stream.engine.entities import stored_entity
@@ -86,26 +85,6 @@ def test_after_sigterm_the_next_worker_goes_on_with_nothing_to_replay(options: O
     assert sum(forecast.cache == "hit" for forecast in new) > 0.9 * len(new)
 
 
-@pytest.mark.usefixtures("apache_kafka")  # the embedded broker at times lets nobody join for minutes after one left
-def test_a_worker_that_joins_and_one_that_leaves_lose_and_repeat_nothing(options: Options, tmp_path: Path) -> None:
-    with started(options, tmp_path / "first.log") as first:
-        feed(options, 0, PINGS // 3)
-        with started(options, tmp_path / "second.log") as second:
-            feed(options, PINGS // 3, 2 * PINGS // 3)
-            consume(options, first, second)
-            assert first.stop() == 0
-            feed(options, 2 * PINGS // 3, PINGS)
-            consume(options, second)
-            assert second.stop() == 0
-    topics = Topics.of(options["prefix"])
-    sent = list(bus_feed.read(options["bootstrap"], topics.pings))
-    said = forecasts(options)
-    assert len(sent) == PINGS
-    due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
-    assert {forecast.forecast_id for forecast in said} == due.windows.keys()
-    assert len(said) == len(due.windows), "an orderly handover repeats nothing"
-
-
 def first_of_each_entity(some: list[Forecast]) -> list[Forecast]:
     first: dict[str, Forecast] = {}
     for forecast in some:
@@ -158,25 +137,6 @@ def test_a_damaged_track_starts_anew_and_the_forecast_says_so(options: Options, 
     first = first_of_each_entity(new)
     assert {forecast.cache for forecast in first} == {"none"}
     assert {forecast.window.n for forecast in first} == {1}
-
-
-def test_a_redis_that_comes_back_empty_is_filled_again_while_the_worker_runs(options: Options, tmp_path: Path) -> None:
-    with started({**options, "checkpoint_ms": 100}, tmp_path / "worker.log") as worker:
-        feed(options, 0, PINGS // 2)
-        consume(options, worker)
-        with redis.Redis.from_url(options["redis"]) as client:
-            assert eventually(lambda: any(b":e:" in key for key in client.scan_iter(count=1000))), "a checkpoint"
-            client.flushall()
-        feed(options, PINGS // 2, PINGS)
-        worker.wait_for("did Redis lose its data?", PATIENCE_S)
-        consume(options, worker)
-        assert worker.stop() == 0
-    topics = Topics.of(options["prefix"])
-    said = forecasts(options)
-    sent = list(bus_feed.read(options["bootstrap"], topics.pings))
-    due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
-    assert {forecast.forecast_id for forecast in said} == due.windows.keys()
-    assert all(forecast.window == due.windows[forecast.forecast_id] for forecast in said if forecast.window.n < 50)
 
 
 @pytest.mark.usefixtures("apache_kafka")
