@@ -41,6 +41,7 @@ class States:
         """Takes `has_committed`, which says whether the group of workers ever committed anything of a partition."""
         self._store = store
         self._has_committed = has_committed
+        self._worked_on: set[int] = set()  # of which the group has said so; it takes that back no more
         self._partitions: list[Partition] = [(topic, number) for number in partitions]
 
     async def look(self, entity_id: str) -> Finding:
@@ -66,13 +67,18 @@ class States:
         # The offset first: a state that is removed meanwhile is seen as not there.
         claim = await self._store.peek((self._partitions[0][0], number))
         raw = await self._raw(number, entity_id)
-        if claim.epoch == 0 and raw is None and not await self._has_committed(number):
+        if claim.epoch == 0 and raw is None and not await self._is_worked_on(number):
             return _Left.NOTHING  # nobody ever worked here; else Redis lost all, which workers build anew from the log
         if claim.next_offset is None or claim.next_offset <= sent_at:
             return _Left.NOT_YET
         if raw is None:
             return _Left.NOTHING
         return _Left.NEW if _includes(entity_id, raw) > sent_at + 1 else _Left.OLD
+
+    async def _is_worked_on(self, number: int) -> bool:
+        if number not in self._worked_on and await self._has_committed(number):
+            self._worked_on.add(number)
+        return number in self._worked_on
 
     async def _raw(self, number: int, entity_id: str) -> bytes | None:
         return (await self._store.get_many((self._partitions[0][0], number), [entity_id]))[0]

@@ -9,10 +9,11 @@ import pytest
 from engine_rig import CHECKPOINT, A, Rig, steady
 
 from model.api import Predictor
-from stream.commands.forget import topics
+from stream.commands.forget import states, topics
 from stream.commands.forget.findings import Finding, Outcome
 from stream.commands.forget.states import States
 from stream.kafka.log import Bounds, Partition
+from stream.store.base import Claim
 from stream.wire import Record
 from stream.wire.record import FORGET_HEADERS
 
@@ -35,8 +36,8 @@ async def said(rig: Rig, sent_at: int, *, has_worked: bool = True) -> Finding:
     async def has_committed(number: int) -> bool:
         return has_worked
 
-    states = States(rig.store, A[0], [A[1]], has_committed)
-    return await states.wait(WHO, {A[1]: sent_at}, 0.0, await states.look(WHO))
+    waiting = States(rig.store, A[0], [A[1]], has_committed)
+    return await waiting.wait(WHO, {A[1]: sent_at}, 0.0, await waiting.look(WHO))
 
 
 async def forgotten(rig: Rig) -> int:
@@ -76,6 +77,31 @@ async def test_where_redis_has_nothing_the_group_says_whether_anybody_worked_the
     """A Redis that lost all looks like one that no worker ever used. What it had is built anew from the log, with the
     pings from before the record."""
     assert (await said(Rig(make_predictor), 9, has_worked=has_worked)).outcome is outcome
+
+
+async def test_the_group_is_asked_no_more_once_it_has_said_that_somebody_worked_there(
+    make_predictor: Callable[[], Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question opens a connection to Kafka."""
+    monkeypatch.setattr(states, "LOOK_S", 0.0)
+    rig, questions, looks = Rig(make_predictor), 0, 0
+
+    async def has_committed(number: int) -> bool:
+        nonlocal questions
+        questions += 1
+        return True
+
+    peek = rig.store.peek
+
+    async def peek_at_last(partition: Partition) -> Claim:
+        nonlocal looks
+        looks += 1
+        return await peek(partition) if looks < 4 else Claim(1, 10)
+
+    monkeypatch.setattr(rig.store, "peek", peek_at_last)
+    waiting = States(rig.store, A[0], [A[1]], has_committed)
+    found = await waiting.wait(WHO, {A[1]: 9}, IN_TIME_S, await waiting.look(WHO))
+    assert (found.outcome, questions, looks) == (Outcome.ABSENT, 1, 4)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
