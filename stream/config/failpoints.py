@@ -3,7 +3,7 @@
     PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
 
 They lie between the writes of delivery (`NAMES`) and of the registry (`OF_REGISTRY`), so that a test can stop after any
-of them (`tests/chaos`, `tests/stream/registry`).
+of them (`tests/simulation`, `tests/chaos`, `tests/stream/registry`).
 """
 
 from __future__ import annotations

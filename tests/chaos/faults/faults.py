@@ -9,7 +9,7 @@ nothing twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chaos_rig import Rig
 
@@ -27,7 +27,6 @@ class Fault:
     allowed: frozenset[str] = frozenset()
     because: str = ""
     streams: bool = True  # else it judges itself: it is about no pings
-    deliveries: tuple[str, ...] = field(default=("exactly_once", "at_least_once"))
 
 
 FAULTS: dict[str, Fault] = {}

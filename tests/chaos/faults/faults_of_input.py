@@ -1,9 +1,9 @@
-"""What a feed can send that worlds of the simulation have no time for, and halves of a feed."""
+"""A feed can send pings that come a day late. Worlds of the simulation are too short for that."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from bus_feed import Raw
@@ -43,9 +43,3 @@ def _a_day_earlier(value: bytes | None) -> bytes | None:
     except (ValueError, TypeError, KeyError):
         return value  # one of the broken records
     return json.dumps(ping).encode()
-
-
-def split(records: Iterable[Raw]) -> tuple[Sequence[Raw], Sequence[Raw]]:
-    """The first and the second half."""
-    whole = list(records)
-    return whole[: len(whole) // 2], whole[len(whole) // 2 :]

@@ -1,4 +1,4 @@
-"""What can happen to the input topic itself: its log gets shorter, it is made anew, or gets partitions. Nothing of
+"""The input topic itself may change: its log gets shorter, it is made anew, or it gets more partitions. Nothing of
 another partition may be lost, and all that is in the log afterwards must be answered."""
 
 from __future__ import annotations
@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 
 import chaos_topics as topics
+from chaos_feed import split
 from chaos_kafka import Cluster
 from chaos_rig import PARTITIONS, Rig
 from faults import fault, fault_that_may
-from faults_of_input import split
 from kafka.errors import KafkaError
 
 SHORTENED = "the log was shortened to"

@@ -1,4 +1,4 @@
-"""What can happen to Redis. Each leaves it well, and what it lost stays lost.
+"""Redis may die, lose what it has, or refuse to write. Each fault leaves it well, and what it lost stays lost.
 
 In all of them a worker is killed besides, so that somebody has to start from what Redis then has. Worlds of the
 simulation show what comes of other refusals, of an older copy, and of a way that is cut; their model is held to a real

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
+from chaos_feed import split
 from chaos_rig import Rig
 from faults import fault, fault_that_may
-from faults_of_input import split
 
 from model.serving import state_codec
 from stream.engine.entities import stored_entity

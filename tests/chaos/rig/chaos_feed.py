@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from bus_feed import Raw
@@ -40,3 +40,9 @@ class Feed(threading.Thread):
                 time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))
         producer.flush(timeout=PATIENCE_S)
         producer.close()
+
+
+def split(records: Iterable[Raw]) -> tuple[Sequence[Raw], Sequence[Raw]]:
+    """Returns the first and the second half."""
+    whole = list(records)
+    return whole[: len(whole) // 2], whole[len(whole) // 2 :]

@@ -1,5 +1,5 @@
-"""What an operator, or a fault, does to a topic: makes it anew, adds partitions, cuts its log on disk.
-Knows topics and the brokers' files; knows no worker."""
+"""Does to a topic what an operator or a fault does: it makes the topic anew, adds partitions, or cuts its log on disk.
+It knows topics and the brokers' files, and no worker."""
 
 from __future__ import annotations
 

@@ -347,8 +347,6 @@ class Storing(Kind):
 class Scores(Kind):
     """`pathcast beside scores`: it publishes and then commits, so that a score may come twice, with the same bytes."""
 
-    points = ("before_publish", "after_publish", "after_commit")
-
     def __init__(self, kafka: str, redis_url: str, prefix: str) -> None:
         super().__init__(kafka, redis_url, prefix)
         self.settings = ScoreSettings(bootstrap=kafka, prefix=prefix, group=self.group)

@@ -1,5 +1,5 @@
-"""What a member does when something falls between two of its own steps, in the test's own process: nothing is lost by
-that, and nothing comes twice. Failures of servers, and members that take numbers from each other, are in worlds of the
+"""A member loses nothing, and writes nothing twice, when something falls between two of its own steps. It runs in the
+test's own process. Failures of servers, and members that take numbers from each other, are in worlds of the
 simulation."""
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import pytest
 from member_kinds import KINDS, Kind
 from pathcast_process import PATIENCE_S
 
-from stream.members import group_member, storing_member
 from stream.members.group_member import GroupMember
-from stream.services import member as services_member
 from stream.wire import Record
 
 RECORDS = 100  # of each partition of each input
@@ -32,13 +30,9 @@ def kind(request: pytest.FixtureRequest, kafka: str, redis_url: str, topic_prefi
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small polls, and short pauses before what failed is tried again."""
+def small_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a partition take several polls."""
     monkeypatch.setattr(GroupMember, "MOST_POLLED", POLLED)
-    for module in (group_member, services_member):
-        monkeypatch.setattr(module, "RETRY_S", 0.1)
-    for module in (storing_member, services_member):
-        monkeypatch.setattr(module, "SESSION_S", 0.1)
 
 
 async def lives(member: GroupMember[Any]) -> None:
